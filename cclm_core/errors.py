@@ -1,0 +1,42 @@
+"""Errors that a user can cause, each saying what must hold, what was given and what to do.
+
+```
+CclmError
+├── ConfigError        an unknown key, a value out of range, a section that is missing
+├── DataError          a source, a record or a corpus that cannot be used
+│   └── IntegrityError a checksum or digest that does not match
+├── ArtifactError      a published folder that is missing, incomplete or of another kind
+├── CompositionError   parts that do not belong together: other base, other vocabulary
+└── TrainingError      a run that cannot go on: a non-finite loss, a locked output
+```
+
+A broken invariant of our own is an `assert`, not one of these.
+"""
+
+
+class CclmError(Exception):
+    """Base of all errors that a user can cause."""
+
+
+class ConfigError(CclmError):
+    """The configuration is wrong."""
+
+
+class DataError(CclmError):
+    """The input data cannot be used."""
+
+
+class IntegrityError(DataError):
+    """Bytes differ from what their checksum promises."""
+
+
+class ArtifactError(CclmError):
+    """A folder that should hold a published artifact does not."""
+
+
+class CompositionError(CclmError):
+    """The parts cannot be composed."""
+
+
+class TrainingError(CclmError):
+    """Training cannot go on."""
