@@ -1,0 +1,18 @@
+"""The catalogue of noise: every kind by its name. The order is part of what a seed means."""
+
+from cclm_core.noise.case import Case
+from cclm_core.noise.drop import Drop
+from cclm_core.noise.duplicate import Duplicate
+from cclm_core.noise.insert import Insert
+from cclm_core.noise.keyboard import Keyboard
+from cclm_core.noise.kind import Kind
+from cclm_core.noise.swap import Swap
+
+CATALOGUE: dict[str, Kind] = {
+    "swap": Swap(),
+    "drop": Drop(),
+    "insert": Insert(),
+    "keyboard": Keyboard(),
+    "duplicate": Duplicate(),
+    "case": Case(),
+}

@@ -1,0 +1,141 @@
+"""The edit map: where every symbol of a noised text came from, and what moves along with it.
+
+`source[p]` is the index of the input symbol for which output symbol p stands, or -1 where it was inserted; after
+a swap the two sources are exchanged. An inserted symbol always stands behind the symbol that it was typed with.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from cclm_core.noise.kind import INSERTED, Kind, Mask, Symbols
+from cclm_core.text.records import Entity
+
+Indices = npt.NDArray[np.int64]
+Source = npt.NDArray[np.int32]
+
+
+class Edits(NamedTuple):
+    """The edits that were made: at which input symbols they start, (E,) rising, and of which kind each is.
+
+    A kind is its index in the catalogue.
+    """
+
+    positions: Indices
+    kinds: Indices
+
+
+class Noised(NamedTuple):
+    """Symbols with noise: `symbols` (M,), their `source` (M,) int32, and the `edits` that were made."""
+
+    symbols: npt.NDArray[Any]
+    source: Source
+    edits: Edits
+
+
+def write_edits(
+    symbols: npt.NDArray[Any], edits: Edits, kinds: Sequence[Kind], emitted: Sequence[tuple[Symbols, ...]]
+) -> Noised:
+    """Carries edits out.
+
+    Args:
+        symbols: (N,) the input; it is not changed.
+        edits: what to do where; no edit starts inside another.
+        kinds: the kinds by the indices that `edits` uses.
+        emitted: for each of `kinds`, what `Kind.emit` returned for its edits.
+    """
+    consumes = np.array([kind.consumes for kind in kinds])[edits.kinds]
+    emits = np.array([len(kind.sources) for kind in kinds])[edits.kinds]
+    shifts = np.cumsum(emits - consumes)
+    ends = edits.positions + consumes + shifts  # in the output
+    starts = ends - emits
+    length = len(symbols) + (int(shifts[-1]) if len(shifts) else 0)
+    # Up to the end of each edit the output lies as far from its input as after the edit before; what the edits
+    # themselves put there is written over it.
+    distances = np.concatenate([[0], -shifts]).astype(np.int32)
+    source = np.repeat(distances, np.diff(ends, prepend=0, append=length))
+    source += np.arange(length, dtype=np.int32)
+    noised = symbols.take(source, mode="clip") if len(symbols) else symbols.copy()
+    for index, kind in enumerate(kinds):
+        chosen = edits.kinds == index
+        for place, (offset, values) in enumerate(zip(kind.sources, emitted[index], strict=True)):
+            at = starts[chosen] + place
+            noised[at] = values
+            source[at] = INSERTED if offset == INSERTED else edits.positions[chosen] + offset
+    return Noised(noised, source, edits)
+
+
+def move_starts(starts: Indices, source: Source) -> Indices:
+    """Where windows start after noise: (B,) indices into the output for (B,) into the input.
+
+    A window keeps what was inserted behind its symbols, and may have become empty.
+    """
+    return np.searchsorted(_anchors(source), starts).astype(np.int64)
+
+
+def move_spans(spans: Sequence[Entity], source: Source, length: int) -> list[Entity]:
+    """Spans after noise: each covers what is left of its characters, and what was typed among or right behind them.
+
+    A span that lost all its characters is left out.
+
+    Args:
+        spans: spans of the input, half open.
+        source: (M,) the edit map.
+        length: N, of the input.
+    """
+    if not spans:
+        return []
+    places = np.full(length, -1, dtype=np.int64)
+    is_kept = source >= 0
+    places[source[is_kept]] = np.flatnonzero(is_kept)
+    moved = []
+    for span in spans:
+        left = places[span.start : span.end]
+        left = left[left >= 0]
+        if len(left):
+            end = int(left.max()) + 1
+            while end < len(source) and source[end] == INSERTED:
+                end += 1
+            moved.append(Entity(int(left.min()), end, span.label))
+    return moved
+
+
+def move_tags(tags: npt.NDArray[np.uint8], source: Source) -> npt.NDArray[np.uint8]:
+    """BIO tags (N,) after noise, (M,): 0 is O, odd ones begin an entity, even ones go on with it.
+
+    What was inserted belongs to the entity of the symbol before it, and an entity whose first symbol was dropped
+    begins at its next one. Exact where no swap crosses the edge of an entity (see `entity_edges`).
+    """
+    entities = np.cumsum(_begins(tags))
+    anchors = _anchors(source)
+    moved, entity = tags[anchors], entities[anchors]
+    inside = moved > 0
+    first = inside & np.append(True, (entity[1:] != entity[:-1]) | ~inside[:-1])[: len(inside)]
+    # An entity that was cut by the start of the text has no beginning to move.
+    begun = np.append(False, tags[_begins(tags)] % 2 == 1)[entity]
+    return np.where(inside, moved + (moved % 2) - (first & begun), 0).astype(np.uint8)
+
+
+def entity_edges(tags: npt.NDArray[np.uint8]) -> Indices:
+    """Indices at which an entity begins, or the text goes on behind one."""
+    edges = _begins(tags)
+    edges[1:] |= (tags[1:] == 0) & (tags[:-1] != 0)
+    return np.flatnonzero(edges)
+
+
+def _begins(tags: npt.NDArray[np.uint8]) -> Mask:
+    """Where a run of one entity's tags begins: at a B, or at an I that follows none of its own."""
+    begins: Mask = tags % 2 == 1
+    if len(tags):
+        inside = (tags > 0) & ~begins
+        label = (tags + np.uint8(1)) >> 1
+        begins[0] |= inside[0]
+        begins[1:] |= inside[1:] & (label[1:] != label[:-1])
+    return begins
+
+
+def _anchors(source: Source) -> Source:
+    """For each output symbol the last input symbol at or before it: never falls, inserted ones take part."""
+    return np.maximum.accumulate(source) if len(source) else source
