@@ -33,8 +33,15 @@ def _known(kinds: dict[str, float]) -> dict[str, float]:
     return {name: kinds[name] for name in CATALOGUE if name in kinds}
 
 
+def _distinct(rates: tuple[float, ...]) -> tuple[float, ...]:
+    if len({f"{rate:g}" for rate in rates}) < len(rates):
+        raise ValueError("each rate must stand there once (six digits count)")
+    return rates
+
+
 Kinds = Annotated[dict[str, float], BeforeValidator(_weights), AfterValidator(_known)]
 Rate = Annotated[float, Field(ge=0, le=1)]
+Rates = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], AfterValidator(_distinct)]
 
 _ALL = dict.fromkeys(CATALOGUE, 1.0)
 
@@ -74,7 +81,7 @@ class NoiseConfig(Config):
         training: what training stages read, and nothing else does.
     """
 
-    rates: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.05, 0.1, 0.2)
+    rates: Rates = (0.05, 0.1, 0.2)
     kinds: Kinds = Field(default=_ALL)
     min_word_length: int = Field(default=1, ge=1)
     protect_first: bool = False

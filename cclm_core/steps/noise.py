@@ -1,0 +1,141 @@
+"""The stage `noise`: evaluation sets of the test split at several rates of noise, beside the clean one."""
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cclm_core.artifacts import publishing, verify, write_json
+from cclm_core.errors import DataError
+from cclm_core.noise.catalogue import CATALOGUE
+from cclm_core.noise.recipe import NoiseConfig, NoiseRecipe
+from cclm_core.noise.text import NoisedText, noise_text, num_eligible
+from cclm_core.random import derive, derive_seed
+from cclm_core.reporting import Report
+from cclm_core.steps.parameters import section, seed
+from cclm_core.text.records import SCHEMA, Record, read_records
+
+_SCHEMA = pa.schema(
+    [SCHEMA.field(name) for name in ("id", "text", "label", "group", "entities")]
+    + [pa.field("source", pa.list_(pa.int32()), nullable=False)]
+)
+
+
+def noise(params: Path, corpus: Path, out: Path, report: Report) -> None:
+    """Publishes clean.parquet, and rate-0.05.parquet and so on for each rate, over the same documents.
+
+    Columns: id, text, label, group, entities (moved), source (the edit map: see `noise.edits`). A document's noise
+    is seeded by its rate and id, so that it does not depend on which other documents there are, nor on their order.
+
+    Args:
+        params: the file with the seed and the section `noise`.
+        corpus: the folder that `ingest` published.
+        out: the folder to publish.
+        report: hears how many rates are done.
+
+    Raises:
+        ConfigError: the section or the seed is wrong.
+        ArtifactError: `corpus` is no corpus.
+        IntegrityError: `corpus` was altered.
+        DataError: the test split has no document to choose.
+    """
+    config, run_seed = section(params, "noise", NoiseConfig), seed(params)
+    verify(corpus, "corpus")
+    records = chosen(read_records(corpus, "test"), config, run_seed)
+    if not records:
+        wanted = f" of the variants {', '.join(config.variants)}" if config.variants is not None else ""
+        raise DataError(f"the test split of {corpus} must hold a document{wanted}, found none.")
+    with publishing(out, "noise") as folder:
+        _write(folder / "clean.parquet", (_row(record, _clean(record)) for record in records))
+        measured: dict[str, Any] = {}
+        for number, rate in enumerate(config.rates):
+            recipe, tally = config.recipe(rate), Tally()
+            rows = (_row(record, tally.count(record, recipe, _noised(record, recipe, run_seed))) for record in records)
+            _write(folder / f"rate-{rate:g}.parquet", rows)
+            measured[f"{rate:g}"] = tally.measured()
+            report(number + 1, {"rate": rate, "rate_measured": measured[f"{rate:g}"]["rate"]}, len(config.rates))
+        sizes = {
+            "documents": len(records),
+            "characters": sum(len(record.text) for record in records),
+            "entities": sum(len(record.entities) for record in records),
+        }
+        write_json(folder / "metrics.json", {**sizes, "rates": measured})
+
+
+def chosen(records: Iterable[Record], config: NoiseConfig, run_seed: int) -> list[Record]:
+    """At most `max_documents` of the records, whichever order they come in; sorted by id.
+
+    Chosen are those whose ids have the lowest hashes: a sample that one more record changes by one at most.
+    """
+    wanted = (
+        record
+        for record in records
+        if config.variants is None or record.variant is None or record.variant in config.variants
+    )
+    lowest = heapq.nsmallest(
+        config.max_documents,
+        wanted,
+        key=lambda record: (derive_seed(run_seed, "noise", "document", record.id), record.id),
+    )
+    return sorted(lowest, key=lambda record: record.id)
+
+
+@dataclass
+class Tally:
+    """What noise did to a set of documents."""
+
+    letters: int = 0
+    edits: Counter[str] = field(default_factory=Counter)
+    entities_kept: int = 0
+    entities_lost: int = 0
+
+    def count(self, record: Record, recipe: NoiseRecipe, noised: NoisedText) -> NoisedText:
+        """Adds one document; hands its noised text on."""
+        self.letters += num_eligible(record.text, recipe, record.entities)
+        names = list(CATALOGUE)
+        self.edits.update(names[kind] for kind in noised.edits.kinds.tolist())
+        self.entities_kept += len(noised.entities)
+        self.entities_lost += len(record.entities) - len(noised.entities)
+        return noised
+
+    def measured(self) -> dict[str, Any]:
+        """Edits per letter that could start one, in all and by kind; the second letter of a swap could not."""
+        letters = max(1, self.letters - self.edits["swap"])
+        return {
+            "letters": self.letters,
+            "edits": self.edits.total(),
+            "rate": self.edits.total() / letters,
+            "rate_by_kind": {name: self.edits[name] / letters for name in CATALOGUE if self.edits[name]},
+            "entities_kept": self.entities_kept,
+            "entities_lost": self.entities_lost,
+        }
+
+
+def _noised(record: Record, recipe: NoiseRecipe, run_seed: int) -> NoisedText:
+    generator = derive(run_seed, "noise", f"{recipe.rate:g}", record.id)
+    return noise_text(record.text, recipe, generator, record.entities)
+
+
+def _clean(record: Record) -> NoisedText:
+    return noise_text(record.text, NoiseRecipe(rate=0), np.random.default_rng(0), record.entities)
+
+
+def _row(record: Record, noised: NoisedText) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "text": noised.text,
+        "label": record.label,
+        "group": record.group,
+        "entities": [entity._asdict() for entity in noised.entities],
+        "source": noised.source,
+    }
+
+
+def _write(path: Path, rows: Iterator[dict[str, Any]]) -> None:
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=_SCHEMA), path, compression="zstd")
