@@ -1,0 +1,25 @@
+"""CCLM: composable, character-level language models."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cclm_core.composition.composed import ComposedModel
+    from cclm_core.embedder import Embedder
+    from cclm_core.text.vocabulary import Preprocessor
+
+__all__ = ["ComposedModel", "Embedder", "Preprocessor"]
+
+_HOMES = {
+    "ComposedModel": "cclm_core.composition.composed",
+    "Embedder": "cclm_core.embedder",
+    "Preprocessor": "cclm_core.text.vocabulary",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports public names when they are first used, so that `import cclm_core` does not import torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cclm_core' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -7,6 +7,8 @@ False
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -25,3 +27,13 @@ def derive_seed(seed: int, *names: str | int) -> int:
 def derive(seed: int, *names: str | int) -> np.random.Generator:
     """A NumPy generator (PCG64) for the purpose that `names` name."""
     return np.random.Generator(np.random.PCG64(derive_seed(seed, *names)))
+
+
+@contextmanager
+def seeded_initialisation(seed: int) -> Iterator[None]:
+    """Modules built in the block get weights that depend on `seed` alone; torch's own generator is left as it was."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed % 2**63)
+        yield

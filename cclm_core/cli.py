@@ -1,0 +1,127 @@
+"""The command line of the library: every stage of the pipeline, each runnable alone over files."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cclm_core.errors import CclmError
+from cclm_core.reporting import reporting
+
+app = typer.Typer(
+    help="Composable character-level language models.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+stage = typer.Typer(
+    help="One stage of the pipeline, over files. dvc.yaml calls these with its paths; so can you.",
+    no_args_is_help=True,
+)
+app.add_typer(stage, name="stage")
+
+Params = Annotated[Path, typer.Option(help="The parameters, a YAML file.")]
+Out = Annotated[Path, typer.Option(help="The folder to publish; an older one is replaced at the end.")]
+Corpus = Annotated[Path, typer.Option(help="The corpus that `ingest` made.")]
+Encoded = Annotated[Path, typer.Option(help="The encoded corpus that `vocab` made.")]
+Base = Annotated[Path, typer.Option(help="The frozen embedder that `base` made.")]
+Checkpoints = Annotated[Path, typer.Option(help="Where checkpoints live; removed once the result is published.")]
+Name = Annotated[str, typer.Argument(help="Its name in the parameters.")]
+
+
+def report_path() -> Path | None:
+    """The JSONL file that follows a stage, named by the environment variable CCLM_REPORT."""
+    value = os.environ.get("CCLM_REPORT")
+    return Path(value) if value else None
+
+
+@stage.command()
+def ingest(
+    params: Params,
+    out: Out,
+    downloads: Annotated[Path, typer.Option(help="Where downloaded archives are kept.")],
+) -> None:
+    """Read the sources into a corpus: records with text, author, group, label, entities, split."""
+    from cclm_core.steps.ingest import ingest as run
+
+    with reporting("ingest", report_path()) as report:
+        run(params, downloads, out, report)
+
+
+@stage.command()
+def vocab(params: Params, corpus: Corpus, out: Out) -> None:
+    """Fit the character vocabulary and encode the corpus."""
+    from cclm_core.steps.vocab import vocab as run
+
+    with reporting("vocab", report_path()) as report:
+        run(params, corpus, out, report)
+
+
+@stage.command()
+def noise(params: Params, corpus: Corpus, out: Out) -> None:
+    """Make the noisy evaluation sets."""
+    from cclm_core.steps.noise import noise as run
+
+    with reporting("noise", report_path()) as report:
+        run(params, corpus, out, report)
+
+
+@stage.command()
+def base(params: Params, encoded: Encoded, checkpoints: Checkpoints, out: Out) -> None:
+    """Pretrain the shared embedder."""
+    from cclm_core.steps.base import base as run
+
+    with reporting("base", report_path()) as report:
+        run(params, encoded, checkpoints, out, report)
+
+
+@stage.command()
+def pretrain(name: Name, params: Params, encoded: Encoded, base: Base, checkpoints: Checkpoints, out: Out) -> None:
+    """Train one component over the frozen embedder."""
+    from cclm_core.steps.pretrain import pretrain as run
+
+    with reporting(f"pretrain@{name}", report_path()) as report:
+        run(params, name, encoded, base, checkpoints, out, report)
+
+
+@stage.command()
+def compose(
+    name: Name,
+    params: Params,
+    base: Base,
+    part: Annotated[list[Path], typer.Option(help="A component, or an empty slot; once for each part.")],
+    out: Out,
+) -> None:
+    """Join components into one model."""
+    from cclm_core.steps.compose import compose as run
+
+    with reporting(f"compose@{name}", report_path()) as report:
+        run(params, name, base, part, out, report)
+
+
+@stage.command()
+def evaluate(
+    name: Name,
+    params: Params,
+    composition: Annotated[Path, typer.Option(help="The composition that `compose` made.")],
+    encoded: Encoded,
+    noise: Annotated[Path, typer.Option(help="The evaluation sets that `noise` made.")],
+    out: Out,
+) -> None:
+    """Measure a composition on unseen groups."""
+    from cclm_core.steps.evaluate import evaluate as run
+
+    with reporting(f"evaluate@{name}", report_path()) as report:
+        run(params, name, composition, encoded, noise, out, report)
+
+
+def main() -> None:
+    """Runs the command line; an error that a user can mend is told in one message, with exit code 2."""
+    try:
+        app()
+    except CclmError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""The common base: character ids to features, shared by every component."""
+
+import hashlib
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from cclm_core.artifacts import read_json, write_json
+from cclm_core.config import Config, canonical_json
+from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
+from cclm_core.encoders.embedding import CharacterEmbedding
+from cclm_core.encoders.hourglass import Hourglass
+from cclm_core.text.vocabulary import Preprocessor
+
+CONFIG, WEIGHTS, PREPROCESSOR = "embedder.json", "embedder.safetensors", "preprocessor.json"
+
+
+class EmbedderConfig(Config):
+    """The shape of the base."""
+
+    embedding: EmbeddingConfig = Field(default_factory=EmbeddingConfig)
+    encoder: HourglassConfig = Field(default_factory=HourglassConfig)
+
+
+class Embedder(nn.Module):
+    """Embeds ids (B, L) int64 as (B, L, D) float32, the same whatever padding (id 0) stands behind a text.
+
+    Args:
+        preprocessor: the vocabulary whose ids it embeds.
+        config: its shape.
+    """
+
+    def __init__(self, preprocessor: Preprocessor, config: EmbedderConfig | None = None) -> None:
+        super().__init__()
+        self.preprocessor, self.config = preprocessor, config or EmbedderConfig()
+        self.embedding = CharacterEmbedding(preprocessor.num_ids, self.config.embedding)
+        self.encoder = Hourglass(self.config.embedding.width, self.config.encoder)
+        self.width = self.encoder.width
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Embeds `ids` (B, L) int64, L ≥ 0, 0 for padding."""
+        mask = ids != 0
+        features: Tensor = self.encoder(self.embedding(ids), mask)
+        return features
+
+    def freeze(self) -> Self:
+        """Stops all training of the base from here on."""
+        self.requires_grad_(False)
+        return self.eval()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over configuration, vocabulary and weights: what a component was trained on."""
+        state = hashlib.sha256(canonical_json([self.config.canonical(), self.preprocessor.digest]).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            state.update(f"{name} {tuple(tensor.shape)}".encode())
+            state.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return state.hexdigest()
+
+    def save(self, folder: Path) -> None:
+        """Writes configuration, vocabulary and weights into `folder`."""
+        write_json(folder / CONFIG, self.config.canonical())
+        self.preprocessor.save(folder / PREPROCESSOR)
+        save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / WEIGHTS)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Embedder":
+        """Reads what `save` wrote.
+
+        Raises:
+            ArtifactError: a file is missing or damaged.
+        """
+        config = EmbedderConfig.parse(read_json(folder / CONFIG), str(folder / CONFIG))
+        embedder = cls(Preprocessor.load(folder / PREPROCESSOR), config)
+        embedder.load_state_dict(load_file(folder / WEIGHTS))
+        return embedder

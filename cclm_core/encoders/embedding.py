@@ -1,0 +1,43 @@
+"""Characters to vectors: a table, plus hashed tables of the n-grams that end at each character."""
+
+import torch
+from torch import Tensor, nn
+
+from cclm_core.encoders.config import EmbeddingConfig
+
+_MULTIPLIER = 0x9E3779B1  # 2**32 divided by the golden ratio: Fibonacci hashing (Knuth, TAOCP 6.4)
+
+
+class CharacterEmbedding(nn.Module):
+    """Sum of a character's own vector and one vector for each n-gram that ends at it.
+
+    Args:
+        num_ids: size of the vocabulary, special ids and bytes included; id 0 is padding.
+        config: widths and n-gram tables.
+
+    Source: hashed n-grams over characters as in BLT (Pagnoni et al. 2024, arXiv 2412.09871, section 3.2.1).
+    """
+
+    def __init__(self, num_ids: int, config: EmbeddingConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.characters = nn.Embedding(num_ids, config.width)
+        self.ngrams = nn.ModuleList(nn.Embedding(config.ngram_buckets, config.width) for _ in config.ngram_sizes)
+        for table in (self.characters, *self.ngrams):
+            assert isinstance(table, nn.Embedding)
+            nn.init.normal_(table.weight, std=(1 + len(config.ngram_sizes)) ** -0.5)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Embeds `ids` (B, L) int64 as (B, L, D); what stands at padding is for the caller to zero."""
+        features: Tensor = self.characters(ids)
+        for size, table in zip(self.config.ngram_sizes, self.ngrams, strict=True):
+            features = features + table(self._buckets(ids, size))
+        return features
+
+    def _buckets(self, ids: Tensor, size: int) -> Tensor:
+        """The bucket (B, L) of the `size` characters that end at each position; before the text stand zeros."""
+        hashed = torch.zeros_like(ids)
+        for back in range(size):
+            shifted = nn.functional.pad(ids, (back, 0))[:, : ids.shape[1]]
+            hashed = (hashed * 1000003 + shifted + 1) & 0xFFFFFFFF
+        return ((hashed * _MULTIPLIER) & 0xFFFFFFFF) % self.config.ngram_buckets

@@ -1,0 +1,71 @@
+"""What every objective is: a corruption of a batch, a head, and a loss."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from cclm_core.noise.recipe import TrainingNoise
+from cclm_core.objectives.noising import NoisedBatch, Noiser, clean
+from cclm_core.text.vocabulary import Preprocessor
+from cclm_core.text.windows import WindowBatch
+
+
+class Example(NamedTuple):
+    """What a model sees, `ids` (B, L) int64, and what it is to say of them, `targets`, by name."""
+
+    ids: Tensor
+    targets: dict[str, Tensor]
+
+
+class Sums(NamedTuple):
+    """A metric as a numerator and a count, so that means over batches of any sizes agree."""
+
+    total: float
+    number: int
+
+
+class Surroundings(NamedTuple):
+    """What an objective may need to know to build its head.
+
+    Args:
+        width: features per character that the head reads.
+        preprocessor: the vocabulary.
+        entity_labels: the labels of the corpus, in the order of their tags.
+    """
+
+    width: int
+    preprocessor: Preprocessor
+    entity_labels: tuple[str, ...]
+
+
+class Objective(nn.Module, ABC):
+    """A task that trains an encoder on text; its parameters are its head."""
+
+    headline: str
+    """The held-out metric that the objective is judged by, lower is better."""
+
+    def __init__(self, noise: TrainingNoise, surroundings: Surroundings) -> None:
+        super().__init__()
+        self._noiser = Noiser(noise, surroundings.preprocessor)
+
+    def noised(self, batch: WindowBatch, generator: np.random.Generator) -> NoisedBatch:
+        """The batch with training noise in training, and as it is in evaluation."""
+        return self._noiser(batch, generator) if self.training else clean(batch)
+
+    def save(self, folder: Path) -> None:
+        """Writes the head into `folder`, beside the component that it reads."""
+        save_file(
+            {name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / "head.safetensors"
+        )
+
+    @abstractmethod
+    def example(self, batch: WindowBatch, generator: np.random.Generator) -> Example:
+        """Makes inputs and targets from clean text; `batch` is not changed."""
+
+    @abstractmethod
+    def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
+        """The loss () of `features` (B, L, W), in nats per target, and its metrics."""

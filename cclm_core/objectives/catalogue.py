@@ -1,0 +1,26 @@
+"""The objectives by name. A new one is a file, a line in each table here, and a test."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from cclm_core.noise.recipe import TrainingNoise
+from cclm_core.objectives.base import Objective, Surroundings
+from cclm_core.objectives.characters import Characters, CharactersConfig
+from cclm_core.objectives.entities import Entities, EntitiesConfig
+from cclm_core.objectives.masked_characters import MaskedCharacters, MaskedCharactersConfig
+
+ObjectiveConfig = Annotated[
+    MaskedCharactersConfig | EntitiesConfig | CharactersConfig, Field(discriminator="objective")
+]
+
+
+def build(config: ObjectiveConfig, noise: TrainingNoise, surroundings: Surroundings) -> Objective:
+    """The objective that `config` describes, with a new head."""
+    match config:
+        case MaskedCharactersConfig():
+            return MaskedCharacters(config, noise, surroundings)
+        case EntitiesConfig():
+            return Entities(config, noise, surroundings)
+        case CharactersConfig():
+            return Characters(config, noise, surroundings)

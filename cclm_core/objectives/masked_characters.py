@@ -1,0 +1,59 @@
+"""Masked characters: hide characters and spans, predict them from both sides."""
+
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from cclm_core.config import Config
+from cclm_core.noise.recipe import TrainingNoise
+from cclm_core.objectives.base import Example, Objective, Sums, Surroundings
+from cclm_core.objectives.masking import choose_spans
+from cclm_core.text.vocabulary import MASK
+from cclm_core.text.windows import WindowBatch
+
+
+class MaskedCharactersConfig(Config):
+    """How much is hidden, and how."""
+
+    objective: Literal["masked_characters"] = "masked_characters"
+    rate: float = Field(default=0.15, gt=0, lt=1, description="share of the characters that are to be predicted")
+    mean_span: float = Field(default=2.5, ge=1, description="mean length of a hidden span, in characters")
+    mask_share: float = Field(default=0.9, ge=0, le=1, description="share of hidden spans that show the mask")
+
+
+class MaskedCharacters(Objective):
+    """Cross-entropy of the characters that stood at hidden positions.
+
+    A hidden character shows the mask id in `mask_share` of the cases and itself in the others, so that the encoder
+    learns to describe characters that it can see. In training the input carries typing noise; targets are the clean
+    characters, and a character that noise inserted is no target.
+
+    Source: BERT (Devlin et al. 2019, arXiv 1810.04805) with characters and spans in place of word pieces.
+    """
+
+    headline = "bits_per_masked_character"
+
+    def __init__(self, config: MaskedCharactersConfig, noise: TrainingNoise, surroundings: Surroundings) -> None:
+        super().__init__(noise, surroundings)
+        self.config = config
+        self.head = nn.Linear(surroundings.width, surroundings.preprocessor.num_ids)
+
+    def example(self, batch: WindowBatch, generator: np.random.Generator) -> Example:
+        noised = self.noised(batch, generator)
+        hidden = choose_spans(noised.ids, self.config.rate, self.config.mean_span, generator)
+        shown = generator.random(hidden.shape) < (self.config.mask_share if self.training else 1.0)
+        ids = np.where(hidden & shown, MASK, noised.ids)
+        wanted = hidden & (noised.source >= 0)
+        clean = np.take_along_axis(batch.ids, np.maximum(noised.source, 0), axis=1)
+        targets = {"places": torch.from_numpy(np.flatnonzero(wanted)), "ids": torch.from_numpy(clean[wanted])}
+        return Example(torch.from_numpy(ids), targets)
+
+    def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
+        chosen = features.flatten(0, 1)[example.targets["places"]]
+        losses = nn.functional.cross_entropy(self.head(chosen).float(), example.targets["ids"], reduction="sum")
+        count = len(example.targets["places"])
+        return losses / max(1, count), {self.headline: Sums(losses.item() / math.log(2), count)}

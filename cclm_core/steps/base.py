@@ -1,0 +1,60 @@
+"""The stage `base`: pretrains the shared embedder, then freezes it."""
+
+from pathlib import Path
+
+from cclm_core.artifacts import publishing, verify
+from cclm_core.config import digest
+from cclm_core.embedder import Embedder
+from cclm_core.noise.recipe import TrainingNoise
+from cclm_core.objectives.base import Surroundings
+from cclm_core.objectives.catalogue import build
+from cclm_core.random import derive_seed, seeded_initialisation
+from cclm_core.reporting import Report
+from cclm_core.steps import parameters
+from cclm_core.text.encoded import EncodedCorpus
+from cclm_core.text.windows import Windows
+from cclm_core.training.checkpoint import Checkpoints
+from cclm_core.training.code import code_digest
+from cclm_core.training.config import BaseConfig
+from cclm_core.training.loop import Data, Trainee, train
+from cclm_core.training.published import write_results
+
+
+def base(params: Path, encoded: Path, checkpoints: Path, out: Path, report: Report) -> None:
+    """Pretrains an embedder on the train split of `encoded` and publishes it at `out`.
+
+    Raises:
+        CclmError: the parameters, the data or the training are wrong; `out` is left as it was.
+    """
+    config = parameters.section(params, "base", BaseConfig)
+    noise = parameters.section(params, "noise.training", TrainingNoise)
+    seed = derive_seed(parameters.seed(params), "base")
+    identity = {
+        "stage": "base",
+        "seed": parameters.seed(params),
+        "data": verify(encoded, "encoded"),
+        "configuration": config.canonical(),
+        "noise": noise.canonical(),
+    }
+    corpus = EncodedCorpus.open(encoded)
+    with seeded_initialisation(seed):
+        embedder = Embedder(corpus.preprocessor, config.embedder)
+        surroundings = Surroundings(embedder.width, corpus.preprocessor, tuple(corpus.entity_labels))
+        objectives = [(build(part.task, noise, surroundings), part.gradient_factor) for part in config.objectives]
+    trainee = Trainee(embedder, objectives)
+    data = open_data(corpus, config.training.window, config.training.variants)
+    store = Checkpoints(checkpoints, digest([identity, code_digest()]))
+    with store.exclusive():
+        curve = train(trainee, data, config.training, seed, store, report)
+        with publishing(out, "embedder") as folder:
+            embedder.save(folder)
+            identity["digest"] = embedder.digest
+            numbers = {"parameters": sum(parameter.numel() for parameter in embedder.parameters())}
+            write_results(folder, curve, identity, numbers)
+        store.clear()
+
+
+def open_data(corpus: EncodedCorpus, window: int, variants: tuple[str, ...] | None) -> Data:
+    """Training windows of the train split, held-out windows of the validation split."""
+    splits = (corpus.split("train"), corpus.split("validation"))
+    return Data(*(Windows(split, window, variants) for split in splits))

@@ -1,0 +1,68 @@
+"""The stage `pretrain`: trains one component over the frozen base."""
+
+from pathlib import Path
+
+from cclm_core.artifacts import publishing, verify
+from cclm_core.composition.component import Component, ComponentCard, OverBase
+from cclm_core.config import digest
+from cclm_core.embedder import Embedder
+from cclm_core.errors import ArtifactError
+from cclm_core.noise.recipe import TrainingNoise
+from cclm_core.objectives.base import Surroundings
+from cclm_core.objectives.catalogue import build
+from cclm_core.random import derive_seed, seeded_initialisation
+from cclm_core.reporting import Report
+from cclm_core.steps import parameters
+from cclm_core.steps.base import open_data
+from cclm_core.text.encoded import EncodedCorpus
+from cclm_core.training.checkpoint import Checkpoints
+from cclm_core.training.code import code_digest
+from cclm_core.training.config import ComponentConfig
+from cclm_core.training.loop import Trainee, train
+from cclm_core.training.published import write_results
+
+
+def pretrain(params: Path, name: str, encoded: Path, base: Path, checkpoints: Path, out: Path, report: Report) -> None:
+    """Trains the component `name` of the parameters on the train split of `encoded` and publishes it at `out`.
+
+    Raises:
+        CclmError: the parameters, the data, the base or the training are wrong; `out` is left as it was.
+    """
+    config = parameters.section(params, f"components.{name}", ComponentConfig)
+    noise = parameters.section(params, "noise.training", TrainingNoise)
+    seed = derive_seed(parameters.seed(params), "pretrain", name)
+    identity = {
+        "stage": "pretrain",
+        "name": name,
+        "seed": parameters.seed(params),
+        "data": verify(encoded, "encoded"),
+        "base": verify(base, "embedder"),
+        "configuration": config.canonical(),
+        "noise": noise.canonical(),
+    }
+    corpus, embedder = EncodedCorpus.open(encoded), Embedder.load(base)
+    if embedder.preprocessor.digest != corpus.preprocessor.digest:
+        raise ArtifactError(f"{base} must share the vocabulary of {encoded}, but it has another; run the stage base.")
+    card = ComponentCard(
+        name=name,
+        objective=config.task.objective,
+        base_width=embedder.width,
+        base_digest=embedder.digest,
+        preprocessor_digest=corpus.preprocessor.digest,
+        encoder=config.encoder,
+    )
+    with seeded_initialisation(seed):
+        component = Component(card)
+        surroundings = Surroundings(component.width, corpus.preprocessor, tuple(corpus.entity_labels))
+        objective = build(config.task, noise, surroundings)
+    trainee = Trainee(OverBase(embedder, component), [(objective, 1.0)])
+    data = open_data(corpus, config.training.window, config.training.variants)
+    store = Checkpoints(checkpoints, digest([identity, code_digest()]))
+    with store.exclusive():
+        curve = train(trainee, data, config.training, seed, store, report)
+        with publishing(out, "component") as folder:
+            component.save(folder)
+            objective.save(folder)
+            numbers = {"parameters": sum(parameter.numel() for parameter in component.parameters())}
+            write_results(folder, curve, identity, numbers)
+        store.clear()

@@ -1,0 +1,56 @@
+"""What a training is: how long, how fast, in which precision, on which text."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from cclm_core.config import Config
+from cclm_core.embedder import EmbedderConfig
+from cclm_core.encoders.config import HourglassConfig
+from cclm_core.objectives.catalogue import ObjectiveConfig
+from cclm_core.objectives.masked_characters import MaskedCharactersConfig
+
+
+class TrainingConfig(Config):
+    """One training. Whatever changes the bits of its result stands here, thread count and precision included."""
+
+    steps: int = Field(default=600, ge=0, description="optimizer steps")
+    batch_size: int = Field(default=32, ge=1, description="windows per step")
+    window: int = Field(default=256, ge=8, description="characters per window")
+    variants: tuple[str, ...] | None = Field(
+        default=None, description="train on documents of these variants; null for all"
+    )
+    learning_rate: float = Field(default=2e-3, gt=0, description="peak learning rate of AdamW")
+    warmup_steps: int = Field(default=50, ge=0, description="steps of linear warm-up; cosine decay to 0 follows")
+    weight_decay: float = Field(default=0.05, ge=0, description="decoupled weight decay of matrices")
+    gradient_clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
+    precision: Literal["bf16", "fp32"] = Field(default="bf16", description="of matrix products; weights stay fp32")
+    threads: int = Field(default=1, ge=1, le=256, description="CPU threads")
+    evaluate_every: int = Field(default=100, ge=1, description="steps between held-out evaluations")
+    evaluation_windows: int = Field(default=128, ge=1, description="held-out windows per evaluation")
+    checkpoint_every: int = Field(default=100, ge=1, description="steps between checkpoints")
+
+
+class WeightedObjective(Config):
+    """An objective and the factor of its gradient in the shared base."""
+
+    task: ObjectiveConfig = Field(default_factory=MaskedCharactersConfig)
+    gradient_factor: float = Field(default=1.0, ge=0, description="factor of this objective's loss")
+
+
+class BaseConfig(Config):
+    """The shared embedder and the objectives that pretrain it jointly, before it freezes."""
+
+    embedder: EmbedderConfig = Field(default_factory=EmbedderConfig)
+    objectives: tuple[WeightedObjective, ...] = Field(default=(WeightedObjective(),), min_length=1)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+
+
+class ComponentConfig(Config):
+    """One component: an encoder over the frozen base, trained on one objective."""
+
+    task: ObjectiveConfig
+    encoder: HourglassConfig = Field(
+        default_factory=lambda: HourglassConfig(core_width=192, num_layers=2, width=128),
+    )
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
