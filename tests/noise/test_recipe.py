@@ -1,0 +1,164 @@
+"""Recipes: what they accept, how kinds are mixed, what is spared, where windows hold."""
+
+import math
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cclm_core.config import canonical_json
+from cclm_core.errors import ConfigError
+from cclm_core.noise.catalogue import CATALOGUE
+from cclm_core.noise.edits import move_starts
+from cclm_core.noise.recipe import NoiseConfig, NoiseRecipe, TrainingNoise, apply, eligible
+from cclm_core.noise.tables import SymbolTables
+from cclm_core.text.vocabulary import END, MASK, Preprocessor
+
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+PREPROCESSOR = Preprocessor(alphabet=LETTERS + " .'0")
+TABLES = SymbolTables.for_preprocessor(PREPROCESSOR)
+TEXT = "The quick brown fox's 10 jumps over The lazy dog. " * 800
+
+
+def run(recipe: NoiseRecipe, text: str, seed: int = 1, **arguments: object) -> str:
+    ids = PREPROCESSOR.encode(text)
+    return PREPROCESSOR.decode(apply(recipe, ids, TABLES, np.random.default_rng(seed), **arguments).symbols)  # type: ignore[arg-type]
+
+
+def test_weights_are_the_shares_of_the_kinds() -> None:
+    recipe = NoiseRecipe(rate=0.2, kinds={"drop": 3, "duplicate": 1})
+    result = apply(recipe, PREPROCESSOR.encode(TEXT), TABLES, np.random.default_rng(1))
+    names = list(CATALOGUE)
+    found = Counter(names[kind] for kind in result.edits.kinds)
+    total = found.total()
+    assert set(found) == {"drop", "duplicate"}
+    assert abs(found["drop"] - 0.75 * total) <= 4 * math.sqrt(total * 0.75 * 0.25)
+
+
+def test_the_rate_holds_for_a_mixture_whatever_its_kinds_can_do() -> None:
+    """At a letter where one kind cannot act, another does: the rate is not thinned out."""
+    symbols = PREPROCESSOR.encode("a b c d e f. " * 4000)  # no pair of letters: a swap is impossible
+    recipe = NoiseRecipe(rate=0.1, kinds=["swap", "case"])
+    result = apply(recipe, symbols, TABLES, np.random.default_rng(1))
+    chances = int(eligible(recipe, symbols, TABLES).sum())
+    assert chances == 24_000
+    assert abs(len(result.edits.positions) - 0.1 * chances) <= 4 * math.sqrt(chances * 0.09)
+    assert {list(CATALOGUE)[kind] for kind in result.edits.kinds} == {"case"}
+
+
+def test_the_order_in_which_kinds_are_named_means_nothing() -> None:
+    one = NoiseRecipe(rate=0.3, kinds={"drop": 1, "swap": 2})
+    other = NoiseRecipe(rate=0.3, kinds={"swap": 2, "drop": 1})
+    assert run(one, TEXT) == run(other, TEXT)
+    assert canonical_json(one.canonical()) == canonical_json(other.canonical())
+
+
+def test_the_seed_decides_and_nothing_else() -> None:
+    recipe = NoiseRecipe(rate=0.1)
+    assert run(recipe, TEXT, 1) == run(recipe, TEXT, 1) != run(recipe, TEXT, 2)
+
+
+def test_first_and_last_letters_can_be_protected() -> None:
+    recipe = NoiseRecipe(rate=1, kinds=["drop"], protect_first=True, protect_last=True)
+    assert run(recipe, "The quick a fox's 10.") == "Te qk a fx's 10."
+    assert run(NoiseRecipe(rate=1, kinds=["swap"], protect_first=True, protect_last=True), "abcd abc") == "acbd abc"
+    assert run(NoiseRecipe(rate=1, kinds=["drop"], protect_first=True), "abc d") == "a d"
+
+
+def test_short_words_can_be_spared() -> None:
+    recipe = NoiseRecipe(rate=1, kinds=["case"], min_word_length=4)
+    assert run(recipe, "the They abcd'efg aa.Long") == "the tHEY ABCD'efg aa.lONG"
+    assert run(NoiseRecipe(rate=1, kinds=["case"], min_word_length=1), "a") == "A"
+
+
+def test_special_ids_are_never_touched() -> None:
+    symbols = np.array([2, *PREPROCESSOR.encode("ab"), MASK, *PREPROCESSOR.encode("cd"), END, 0, 0])
+    for seed in range(50):
+        result = apply(NoiseRecipe(rate=1), symbols, TABLES, np.random.default_rng(seed))
+        assert [symbol for symbol in result.symbols.tolist() if symbol < 4] == [2, MASK, END, 0, 0]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.text(alphabet="abcdXY .é", max_size=12), min_size=1, max_size=8),
+    st.sampled_from([0.2, 1.0]),
+    st.sampled_from([["swap"], ["drop"], ["insert"], list(CATALOGUE)]),
+    st.integers(0, 99),
+)
+def test_nothing_moves_across_the_start_of_a_window(rows: list[str], rate: float, kinds: list[str], seed: int) -> None:
+    encoded = [PREPROCESSOR.encode(row) for row in rows]
+    starts = np.cumsum([0, *map(len, encoded)])[:-1]
+    symbols = np.concatenate(encoded)
+    recipe = NoiseRecipe(rate=rate, kinds=kinds)
+    result = apply(recipe, symbols, TABLES, np.random.default_rng(seed), starts=starts)
+    moved = [*move_starts(starts, result.source).tolist(), len(result.symbols)]
+    assert moved[0] == 0
+    for row, (start, end) in enumerate(pairwise(moved)):
+        own = result.source[start:end]
+        own = own[own >= 0] - starts[row]
+        assert ((own >= 0) & (own < len(encoded[row]))).all()
+        if kinds == ["swap"]:
+            assert sorted(result.symbols[start:end]) == sorted(encoded[row])
+
+
+def test_a_swap_across_a_start_would_happen_without_it() -> None:
+    recipe = NoiseRecipe(rate=1, kinds=["swap"])
+    assert run(recipe, "abcd") == "badc"
+    assert run(recipe, "abcd", starts=np.array([0, 1, 3])) == "acbd"
+    assert run(recipe, "abcd", starts=np.array([0, 0, 1, 3, 3, 4])) == "acbd"
+
+
+def test_every_letter_is_hit_equally_often_also_at_the_ends() -> None:
+    ids = PREPROCESSOR.encode("abcdefgh")
+    recipe = NoiseRecipe(rate=0.25, kinds=["case"])
+    generator = np.random.default_rng(5)
+    hits = np.zeros(8)
+    for _ in range(4000):
+        hits[apply(recipe, ids, TABLES, generator).edits.positions] += 1
+    assert (np.abs(hits - 1000) <= 4.5 * math.sqrt(4000 * 0.25 * 0.75)).all()
+
+
+@pytest.mark.parametrize("rate", [1e-300, 1e-6, 1 - 1e-12])
+def test_extreme_rates(rate: float) -> None:
+    recipe = NoiseRecipe(rate=rate, kinds=["case"])
+    edits = len(apply(recipe, PREPROCESSOR.encode("a" * 5000), TABLES, np.random.default_rng(1)).edits.positions)
+    assert edits == (5000 if rate > 0.5 else 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"rate": 1.5}, "rate: .*less than or equal to 1, got 1.5"),
+        ({"rate": -0.1}, "greater than or equal to 0"),
+        ({"kinds": ["swpa"]}, "no kind of noise is called 'swpa'; did you mean 'swap'?"),
+        ({"kinds": []}, "at least one kind of noise must be named"),
+        ({"kinds": {"swap": 0}}, "weight of swap must be above 0"),
+        ({"kinds": {"swap": float("nan")}}, "weight of swap must be above 0"),
+        ({"min_word_length": 0}, "min_word_length"),
+        ({"raet": 0.1}, "raet is not a known key; did you mean 'rate'?"),
+    ],
+)
+def test_wrong_recipes_are_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        NoiseRecipe.parse(values, "recipe")
+
+
+def test_the_section_noise() -> None:
+    config = NoiseConfig.parse(
+        {"rates": [0.05, 0.2], "kinds": ["drop"], "protect_first": True, "training": {"rate": 0.03}},
+        "params.yaml: noise",
+    )
+    recipe = config.recipe(0.2)
+    assert (recipe.rate, recipe.kinds, recipe.protect_first) == (0.2, {"drop": 1.0}, True)
+    assert config.training == TrainingNoise(rate=0.03)
+    assert set(config.training.kinds) == set(CATALOGUE)
+    for values, message in [
+        ({"rates": [0.1, 0.1]}, "each rate must stand there once"),
+        ({"rates": [0]}, "greater than 0"),
+        ({"training": {"rates": 1}}, "noise: training.rates is not a known key; did you mean 'rate'?"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            NoiseConfig.parse(values, "params.yaml: noise")
