@@ -1,5 +1,7 @@
 """Choosing which characters to hide: single characters and spans of geometric length."""
 
+from functools import cache
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -20,8 +22,7 @@ def choose_spans(
     """
     rows, length = ids.shape
     eligible = ids >= NUM_SPECIAL
-    # A position is covered with probability 1 - exp(-start_rate * mean_span) when spans start at start_rate.
-    start_rate = -np.log1p(-rate) / mean_span
+    start_rate = _start_rate(rate, mean_span)
     starts = generator.random((rows, length)) < start_rate
     spans = np.where(starts, generator.geometric(1 / mean_span, size=(rows, length)), 0)
     reach = np.maximum.accumulate(np.where(starts, np.arange(length) + spans, 0), axis=1)
@@ -41,3 +42,21 @@ def mask_spans(ids: Tensor, rate: float, mean_span: float, generator: np.random.
     """
     chosen = torch.from_numpy(choose_spans(ids.numpy(), rate, mean_span, generator))
     return torch.where(chosen, MASK, ids), chosen
+
+
+@cache
+def _start_rate(rate: float, mean_span: float) -> float:
+    """The chance of a span to start at a place, such that spans cover `rate` of all places, overlaps counted once.
+
+    A place stays free when no span that starts `back` places before it is longer than that:
+    1 - rate = prod over back of (1 - start * (1 - 1 / mean_span) ** back), solved by bisection.
+    """
+    longer = (1 - 1 / mean_span) ** np.arange(int(60 * mean_span))
+    low, high = 0.0, rate
+    for _ in range(60):
+        middle = (low + high) / 2
+        if -np.log1p(-middle * longer).sum() < -np.log1p(-rate):
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2

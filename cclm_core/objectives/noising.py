@@ -45,14 +45,13 @@ class Noiser:
         sizes = np.diff(bounds)
         index = bounds[:-1, None] + np.arange(length)
         kept = np.arange(length) < sizes[:, None]
-        index = np.where(kept, index, 0)
+        index = index[kept]
+        result = NoisedBatch(np.full_like(batch.ids, PAD), np.full(kept.shape, -1), np.zeros_like(batch.tags))
+        result.ids[kept] = noised.symbols[index]
+        result.tags[kept] = move_tags(tags, noised.source)[index]
         source = noised.source[index].astype(np.int64)
-        source = np.where(kept & (source >= 0), source - begins[:, None], -1)
-        return NoisedBatch(
-            np.where(kept, noised.symbols[index], PAD).astype(np.int64),
-            source,
-            np.where(kept, move_tags(tags, noised.source)[index], 0).astype(np.uint8),
-        )
+        result.source[kept] = np.where(source >= 0, source - np.repeat(begins, kept.sum(axis=1)), -1)
+        return result
 
 
 def clean(batch: WindowBatch) -> NoisedBatch:

@@ -1,0 +1,43 @@
+"""Small corpora that a model can learn from in seconds."""
+
+from pathlib import Path
+
+import numpy as np
+
+from cclm_core.artifacts import publishing
+from cclm_core.text.encoded import EncodedCorpus, EncodedWriter
+from cclm_core.text.records import Entity, Record
+from cclm_core.text.vocabulary import Preprocessor, VocabularyConfig
+
+NAMES = ("Viola", "Orsino", "Feste", "Olivia", "Antonio")
+VERBS = ("loves", "scorns", "follows", "greets", "remembers")
+THINGS = ("the sea", "a sad song", "the letter", "his ring", "the captain")
+
+
+def sentence(generator: np.random.Generator, number: int, split: str) -> Record:
+    """A sentence of name, verb, thing; the name is an entity and its first letter decides the label."""
+    name, verb, thing = (words[generator.integers(len(words))] for words in (NAMES, VERBS, THINGS))
+    text = f"{name} {verb} {thing}."
+    entity = Entity(0, len(name), "PERSON")
+    group = f"{split}-{number % 4}"
+    return Record(
+        f"{split}/{number}", text, name, group, "modern", "vowel" if name[0] in "AO" else "other", (entity,), split
+    )
+
+
+def records(size: int = 200) -> list[Record]:
+    """`size` training sentences, a quarter of that for validation and for test."""
+    generator = np.random.default_rng(5)
+    sizes = {"train": size, "validation": size // 4, "test": size // 4}
+    return [sentence(generator, number, split) for split, count in sizes.items() for number in range(count)]
+
+
+def encode(folder: Path, some: list[Record]) -> EncodedCorpus:
+    """Publishes an encoded corpus at `folder` and opens it."""
+    texts = [record.text for record in some if record.split == "train"]
+    preprocessor = Preprocessor(VocabularyConfig()).fit(texts)
+    labels = {entity.label for record in some for entity in record.entities}
+    with publishing(folder, "encoded") as beside, EncodedWriter(beside, preprocessor, labels) as writer:
+        for _ in writer.write(some):
+            pass
+    return EncodedCorpus.open(folder)

@@ -1,0 +1,133 @@
+"""What every objective of the catalogue promises: it learns, it does not leak, padding and batches change nothing."""
+
+
+import numpy as np
+import pytest
+import torch
+
+from cclm_core.embedder import Embedder, EmbedderConfig
+from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
+from cclm_core.noise.recipe import TrainingNoise
+from cclm_core.objectives.base import Objective, Surroundings
+from cclm_core.objectives.catalogue import ObjectiveConfig, build
+from cclm_core.objectives.characters import CharactersConfig
+from cclm_core.objectives.entities import EntitiesConfig
+from cclm_core.objectives.masked_characters import MaskedCharactersConfig
+from cclm_core.random import derive, seeded_initialisation
+from cclm_core.text.encoded import EncodedCorpus
+from cclm_core.text.windows import WindowBatch, Windows
+from tests.corpora import encode, records
+
+CATALOGUE = (MaskedCharactersConfig(), EntitiesConfig(), CharactersConfig())
+SHAPE = EmbedderConfig(
+    embedding=EmbeddingConfig(width=32, ngram_buckets=256),
+    encoder=HourglassConfig(core_width=64, num_layers=1, num_heads=2, width=48),
+)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> EncodedCorpus:
+    return encode(tmp_path_factory.mktemp("corpus") / "encoded", records(120))
+
+
+@pytest.fixture(params=CATALOGUE, ids=lambda config: config.objective)
+def config(request: pytest.FixtureRequest) -> ObjectiveConfig:
+    chosen: ObjectiveConfig = request.param
+    return chosen
+
+
+def model(corpus: EncodedCorpus, config: ObjectiveConfig, rate: float = 0.0) -> tuple[Embedder, Objective]:
+    with seeded_initialisation(4):
+        embedder = Embedder(corpus.preprocessor, SHAPE)
+        surroundings = Surroundings(embedder.width, corpus.preprocessor, tuple(corpus.entity_labels))
+        return embedder, build(config, TrainingNoise(rate=rate), surroundings)
+
+
+def fit(embedder: Embedder, objective: Objective, batches: list[WindowBatch], fresh: bool) -> None:
+    optimizer = torch.optim.AdamW([*embedder.parameters(), *objective.parameters()], lr=4e-3)
+    for step, batch in enumerate(batches):
+        example = objective.example(batch, derive(0, step if fresh else 0))
+        loss, _ = objective.loss(embedder(example.ids), example)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def held_out(embedder: Embedder, objective: Objective, batch: WindowBatch) -> float:
+    embedder.eval(), objective.eval()
+    with torch.no_grad():
+        example = objective.example(batch, derive(9, "held out"))
+        sums = objective.loss(embedder(example.ids), example)[1][objective.headline]
+    return sums.total / sums.number
+
+
+def test_a_tiny_batch_is_overfitted(corpus: EncodedCorpus, config: ObjectiveConfig) -> None:
+    embedder, objective = model(corpus, config)
+    batch = Windows(corpus.split("train"), 48).fixed(2, seed=1)
+    fit(embedder, objective, [batch] * 120, fresh=False)
+    example = objective.example(batch, derive(0, 0))
+    sums = objective.loss(embedder(example.ids), example)[1][objective.headline]
+    assert sums.total / sums.number < 0.1
+
+
+def test_it_beats_the_trivial_baseline_on_held_out_text(corpus: EncodedCorpus, config: ObjectiveConfig) -> None:
+    embedder, objective = model(corpus, config, rate=0.02)
+    windows = Windows(corpus.split("train"), 64)
+    test = Windows(corpus.split("test"), 64).fixed(16, seed=1)
+    fit(embedder, objective, [windows.batch(step, 8, seed=1) for step in range(100)], fresh=True)
+    example = objective.eval().example(test, derive(9, "held out"))
+    wanted = next(example.targets[name] for name in ("ids", "tags", "bytes") if name in example.targets)
+    shares = torch.unique(wanted, return_counts=True)[1].double() / wanted.numel()
+    unigram_bits = float(-(shares * shares.log2()).sum())
+    assert held_out(embedder, objective, test) < 0.6 * unigram_bits
+
+
+def test_padding_and_batch_size_change_nothing(corpus: EncodedCorpus, config: ObjectiveConfig) -> None:
+    embedder, objective = model(corpus, config)
+    embedder.eval(), objective.eval()
+    batch = Windows(corpus.split("train"), 40).fixed(4, seed=2)
+    example = objective.example(batch, derive(1))
+    padded = example._replace(ids=torch.nn.functional.pad(example.ids, (0, 24)))
+    places = {"places": example.targets["places"] // 40 * 64 + example.targets["places"] % 40}
+    padded = padded._replace(targets=example.targets | places)
+    losses = [objective.loss(embedder(one.ids), one)[0] for one in (example, padded)]
+    torch.testing.assert_close(losses[0], losses[1], atol=1e-5, rtol=1e-5)
+
+
+def test_what_is_asked_for_cannot_be_seen(corpus: EncodedCorpus, config: ObjectiveConfig) -> None:
+    """Two texts that differ only in hidden characters look the same to the model."""
+    if isinstance(config, EntitiesConfig):
+        pytest.skip("entities hides nothing: its targets are labels")
+    _, objective = model(corpus, config)
+    objective.eval()
+    batch = Windows(corpus.split("train"), 48).fixed(2, seed=3)
+    example = objective.example(batch, derive(2))
+    rows = example.targets["places"].numpy()
+    other = batch.ids.copy()
+    alphabet = np.array([corpus.preprocessor.encode(letter)[0] for letter in "abcdefgh"])
+    is_letter = np.array([corpus.preprocessor.decode([int(id_)]).isalnum() for id_ in other.ravel()[rows]])
+    changed = rows[is_letter]
+    other.ravel()[changed] = np.where(other.ravel()[changed] == alphabet[0], alphabet[1], alphabet[0])
+    assert not np.array_equal(other, batch.ids)
+    again = objective.example(batch._replace(ids=other), derive(2))
+    assert torch.equal(example.ids, again.ids)
+
+
+def test_the_clean_batch_is_never_changed(corpus: EncodedCorpus, config: ObjectiveConfig) -> None:
+    _, objective = model(corpus, config, rate=0.3)
+    batch = Windows(corpus.split("train"), 48).fixed(4, seed=3)
+    before = WindowBatch(*(array.copy() for array in batch))
+    objective.example(batch, derive(2))
+    assert all(np.array_equal(a, b) for a, b in zip(batch, before, strict=True))
+
+
+def test_text_of_every_length_can_be_an_example(corpus: EncodedCorpus, config: ObjectiveConfig) -> None:
+    embedder, objective = model(corpus, config, rate=0.2)
+    encoded = corpus.preprocessor.encode("Viola loves the sea.").astype(np.int64)
+    for length in (0, 1, 2, 5, 20):
+        ids = np.zeros((2, 20), dtype=np.int64)
+        ids[0, :length] = encoded[:length]
+        batch = WindowBatch(ids, np.zeros((2, 20), dtype=np.uint8), np.array([length, 0]))
+        example = objective.example(batch, derive(length))
+        loss, _ = objective.loss(embedder(example.ids), example)
+        assert torch.isfinite(loss)
