@@ -70,6 +70,19 @@ def test_ids_follow_frequency_and_ties_follow_the_code_point() -> None:
     assert preprocessor.num_ids == 264
 
 
+def test_ties_follow_the_code_point_in_a_large_alphabet() -> None:
+    letters = "".join(map(chr, range(0x4E00, 0x4E00 + 500)))
+    assert Preprocessor().fit([letters[::-1], "zz"]).alphabet == "z" + letters
+
+
+def test_as_many_bytes_as_utf8_has() -> None:
+    preprocessor = Preprocessor()
+    for character in "\x00\x7f\x80\u07ff\u0800\ud7ff\ue000\uffff\U00010000\U0010ffff":
+        ids = preprocessor.encode(f"{character}{character}")
+        assert ids.tolist() == [FIRST_BYTE + byte for byte in character.encode() * 2]
+        assert preprocessor.decode(ids) == character * 2
+
+
 def test_rare_characters_and_those_beyond_the_limit_become_bytes() -> None:
     texts = ["aaaa bbb cc é"]
     assert Preprocessor(VocabularyConfig(min_count=2)).fit(texts).alphabet == "a bc"

@@ -1,0 +1,158 @@
+"""The stage `noise`: sets that are seeded by document, measured, and leave labels on their words."""
+
+import math
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from cclm_core.artifacts import publishing, read_json, verify, write_json
+from cclm_core.errors import ConfigError, DataError
+from cclm_core.noise.catalogue import CATALOGUE
+from cclm_core.noise.recipe import NoiseConfig
+from cclm_core.reporting import silent
+from cclm_core.steps.noise import chosen, noise
+from cclm_core.text.records import Entity, Record, write_shards
+
+LINE = "Cassius came with Brutus to the Capitol before noon."
+ENTITIES = (Entity(0, 7, "PERSON"), Entity(18, 24, "PERSON"), Entity(32, 39, "PLACE"))
+PARAMS = "seed: {seed}\nnoise: {{rates: [0.05, 0.2], max_documents: {most}, variants: [modern]}}\n"
+
+
+def record(number: int, split: str = "test", variant: str | None = "modern") -> Record:
+    return Record(f"{number:04d}", LINE, "Casca", "caesar", variant, "tragedy", ENTITIES, split)
+
+
+RECORDS = [record(number) for number in range(300)]
+
+
+def run(folder: Path, records: list[Record], seed: int = 1, most: int = 1000) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "params.yaml").write_text(PARAMS.format(seed=seed, most=most))
+    with publishing(folder / "corpus", "corpus") as written:
+        write_shards(written, records)
+        write_json(written / "metrics.json", {})
+    noise(folder / "params.yaml", folder / "corpus", folder / "noise", silent)
+    return folder / "noise"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run(tmp_path_factory.mktemp("made"), RECORDS)
+
+
+def read(folder: Path, name: str) -> pd.DataFrame:
+    return pd.DataFrame(pq.read_table(folder / f"{name}.parquet").to_pylist())
+
+
+def test_one_set_for_each_rate_beside_the_clean_one(made: Path) -> None:
+    verify(made, "noise")
+    assert sorted(path.name for path in made.glob("*.parquet")) == [
+        "clean.parquet",
+        "rate-0.05.parquet",
+        "rate-0.2.parquet",
+    ]
+    clean = read(made, "clean")
+    assert list(clean.columns) == ["id", "text", "label", "group", "entities", "source"]
+    assert clean["id"].tolist() == [one.id for one in RECORDS]
+    assert set(clean["text"]) == {LINE}
+    assert all([Entity(**entity) for entity in row] == list(ENTITIES) for row in clean["entities"])
+    assert all(source == list(range(len(LINE))) for source in clean["source"])
+    for name in ("rate-0.05", "rate-0.2"):
+        noisy = read(made, name)
+        assert noisy[["id", "label", "group"]].equals(clean[["id", "label", "group"]])
+        assert noisy["text"].nunique() > 200  # no two documents are noised alike, though their texts are equal
+
+
+def test_labels_stay_on_their_words(made: Path) -> None:
+    for row in read(made, "rate-0.2").itertuples():
+        assert len(row.source) == len(row.text)
+        entities = iter(ENTITIES)
+        for found in row.entities:
+            covered = [origin for origin in row.source[found["start"] : found["end"]] if origin >= 0]
+            expected = next(one for one in entities if one.start <= covered[0] < one.end)
+            left = {origin for origin in row.source if expected.start <= origin < expected.end}
+            assert set(covered) == left
+            assert found["label"] == expected.label
+
+
+def test_the_rates_measured_are_those_asked_for(made: Path) -> None:
+    metrics = read_json(made / "metrics.json")
+    assert (metrics["documents"], metrics["characters"], metrics["entities"]) == (300, 300 * len(LINE), 900)
+    letters = 300 * sum(map(str.isalpha, LINE))
+    for rate in (0.05, 0.2):
+        measured = metrics["rates"][f"{rate:g}"]
+        assert measured["letters"] == letters
+        assert abs(measured["rate"] - rate) <= 4 * math.sqrt(rate * (1 - rate) / letters)
+        assert set(measured["rate_by_kind"]) == set(CATALOGUE)
+        assert sum(measured["rate_by_kind"].values()) == pytest.approx(measured["rate"])
+        assert measured["entities_kept"] + measured["entities_lost"] == 900
+        assert measured["entities_lost"] == 0 or rate == 0.2
+
+
+def test_a_document_is_noised_alike_whichever_others_there_are(made: Path, tmp_path: Path) -> None:
+    others = [record(number) for number in range(1000, 1050)]
+    few = run(tmp_path / "few", [*others, *RECORDS[::-30]])
+    for name in ("rate-0.05", "rate-0.2"):
+        all_texts = dict(zip(read(made, name)["id"], read(made, name)["text"], strict=True))
+        for row in read(few, name).itertuples():
+            assert row.text == all_texts.get(row.id, row.text)
+    shuffled = run(tmp_path / "shuffled", RECORDS[::-1])
+    for path in made.glob("*.parquet"):
+        assert path.read_bytes() == (shuffled / path.name).read_bytes()
+
+
+def test_the_seed_matters(made: Path, tmp_path: Path) -> None:
+    other = run(tmp_path / "other", RECORDS, seed=2)
+    assert (read(other, "rate-0.2")["text"] != read(made, "rate-0.2")["text"]).mean() > 0.9
+
+
+def test_documents_are_chosen_by_their_ids_in_any_order() -> None:
+    config = NoiseConfig(max_documents=50, variants=("modern",))
+    fifty = chosen(RECORDS, config, 1)
+    assert len(fifty) == 50
+    assert chosen(reversed(RECORDS), config, 1) == fifty
+    assert chosen(RECORDS, config, 2) != fifty
+    assert {one.id for one in fifty} != {one.id for one in RECORDS[:50]}
+    without_one = chosen([one for one in RECORDS if one != fifty[7]], config, 1)
+    assert len({one.id for one in without_one} - {one.id for one in fifty}) == 1
+
+
+def test_variants_and_splits_are_told_apart(tmp_path: Path) -> None:
+    mixed = [
+        record(1),
+        record(2, variant="folio"),
+        record(3, variant=None),
+        record(4, "train"),
+        record(5, "validation"),
+    ]
+    assert read(run(tmp_path / "mixed", mixed), "clean")["id"].tolist() == ["0001", "0003"]
+    assert [one.id for one in chosen(mixed[:3], NoiseConfig(), 1)] == ["0001", "0002", "0003"]
+
+
+def test_a_document_may_lose_all_its_text(tmp_path: Path) -> None:
+    folder = tmp_path / "params"
+    folder.mkdir()
+    (folder / "params.yaml").write_text("seed: 1\nnoise: {rates: [1.0], kinds: [drop]}\n")
+    with publishing(folder / "corpus", "corpus") as written:
+        write_shards(written, [Record("1", "Ay", split="test", entities=(Entity(0, 2, "P"),))])
+    noise(folder / "params.yaml", folder / "corpus", folder / "noise", silent)
+    assert read(folder / "noise", "rate-1").iloc[0].to_dict() == {
+        "id": "1",
+        "text": "",
+        "label": None,
+        "group": None,
+        "entities": [],
+        "source": [],
+    }
+    assert read_json(folder / "noise" / "metrics.json")["rates"]["1"]["entities_lost"] == 1
+
+
+def test_refusals(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="must hold a document of the variants modern, found none"):
+        run(tmp_path, [record(1, variant="folio"), record(2, "train")])
+    assert not (tmp_path / "noise").exists()
+    (tmp_path / "params.yaml").write_text("noise: {kinds: [swop]}\n")
+    with pytest.raises(ConfigError, match="did you mean 'swap'"):
+        noise(tmp_path / "params.yaml", tmp_path / "corpus", tmp_path / "noise", silent)

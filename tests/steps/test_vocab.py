@@ -1,0 +1,122 @@
+"""The stage `vocab`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from cclm_core.artifacts import publishing, read_json, verify, write_json
+from cclm_core.errors import ArtifactError, ConfigError, DataError, IntegrityError
+from cclm_core.reporting import silent
+from cclm_core.steps.vocab import vocab
+from cclm_core.text import encoded
+from cclm_core.text.encoded import SPLITS, EncodedCorpus
+from cclm_core.text.records import Entity, Record, write_shards
+
+RECORDS = [
+    Record("1", "My lord Hamlet!", "Horatio", "hamlet", "modern", "tragedy", (Entity(8, 14, "PERSON"),)),
+    Record("2", "To Elsinore, lords.", group="hamlet", entities=(Entity(3, 11, "PLACE"),)),
+    Record("3", "Gülden", split="validation"),
+    Record("4", "Brutus & Cæsar", split="test", group="caesar", entities=(Entity(9, 14, "ROLE"),)),
+]
+
+
+@pytest.fixture
+def params(tmp_path: Path) -> Path:
+    path = tmp_path / "params.yaml"
+    path.write_text("seed: 1\nvocabulary: {min_count: 1, max_characters: 1000}\n")
+    return path
+
+
+def corpus_of(folder: Path, records: list[Record]) -> Path:
+    with publishing(folder, "corpus") as written:
+        write_shards(written, records)
+        write_json(written / "metrics.json", {"records": len(records)})
+    return folder
+
+
+def test_encodes_every_split_with_the_alphabet_of_train(tmp_path: Path, params: Path) -> None:
+    reports: list[tuple[int, dict[str, float]]] = []
+
+    def report(step: int, values: Mapping[str, float], total: int | None = None) -> None:
+        assert total is None
+        reports.append((step, dict(values)))
+
+    corpus, out = corpus_of(tmp_path / "corpus", RECORDS), tmp_path / "encoded"
+    vocab(params, corpus, out, report)
+    verify(out, "encoded")
+    result = EncodedCorpus.open(out)
+    assert set(result.preprocessor.alphabet) == set(RECORDS[0].text + RECORDS[1].text)
+    assert result.entity_labels == ["PERSON", "PLACE", "ROLE"]  # of all splits
+    for name in SPLITS:
+        split = result.split(name)
+        texts = [
+            result.preprocessor.decode(split.ids[row.start :][: row.length]) for row in split.documents.itertuples()
+        ]
+        assert texts == [record.text for record in RECORDS if record.split == name]
+    assert reports[-1] == (4, {"ids": sum(result.num_ids.values())})
+
+
+def test_metrics(tmp_path: Path, params: Path) -> None:
+    vocab(params, corpus_of(tmp_path / "corpus", RECORDS), tmp_path / "encoded", silent)
+    metrics = read_json(tmp_path / "encoded" / "metrics.json")
+    assert metrics["alphabet"] == len(set(RECORDS[0].text + RECORDS[1].text))
+    assert metrics["splits"]["train"] == {
+        "documents": 2,
+        "characters": 34,
+        "fallback_characters": 0,
+        "fallback_share": 0,
+        "ids": 36,
+    }
+    assert metrics["splits"]["validation"]["fallback_share"] == pytest.approx(2 / 6)  # G and ü of Gülden
+    assert metrics["splits"]["validation"]["ids"] == 6 + 1 + 1  # ü is two bytes; the end mark
+    assert metrics["tags"] == {"PERSON": 6, "PLACE": 8, "ROLE": 6}
+
+
+def test_twice_the_same_bytes_whatever_the_chunks(
+    tmp_path: Path, params: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = corpus_of(tmp_path / "corpus", RECORDS)
+    first = vocab_digest(params, corpus, tmp_path / "encoded")
+    assert vocab_digest(params, corpus, tmp_path / "encoded") == first
+    monkeypatch.setattr(encoded, "_RECORDS", 1)
+    vocab(params, corpus, tmp_path / "small", silent)
+    for name in SPLITS:
+        for kind in ("ids", "tags"):
+            file = f"{name}.{kind}.bin"
+            assert (tmp_path / "small" / file).read_bytes() == (tmp_path / "encoded" / file).read_bytes()
+
+
+def vocab_digest(params: Path, corpus: Path, out: Path) -> str:
+    vocab(params, corpus, out, silent)
+    return verify(out, "encoded")
+
+
+def test_a_configured_limit_is_kept(tmp_path: Path, params: Path) -> None:
+    params.write_text("vocabulary: {min_count: 3, max_characters: 2, cls: true}\n")
+    vocab(params, corpus_of(tmp_path / "corpus", RECORDS), tmp_path / "encoded", silent)
+    result = EncodedCorpus.open(tmp_path / "encoded")
+    assert result.preprocessor.alphabet == " l"  # o is as frequent, but comes later
+    assert result.split("test").ids[0] == 2
+    assert result.preprocessor.decode(result.split("test").ids) == RECORDS[3].text
+
+
+def test_refusals_leave_no_artifact_and_the_next_run_works(tmp_path: Path, params: Path) -> None:
+    out = tmp_path / "encoded"
+    with pytest.raises(ArtifactError, match="must be a folder with a corpus"):
+        vocab(params, tmp_path / "none", out, silent)
+    empty_train = corpus_of(tmp_path / "test_only", [RECORDS[3]])
+    with pytest.raises(DataError, match=r"the train split of .* must hold a document"):
+        vocab(params, empty_train, out, silent)
+    corpus = corpus_of(tmp_path / "corpus", RECORDS)
+    params.write_text("vocabulary: {min_cuont: 1}\n")
+    with pytest.raises(ConfigError, match="did you mean 'min_count'"):
+        vocab(params, corpus, out, silent)
+    assert sorted(path.name for path in tmp_path.iterdir() if "encoded" in path.name and path.is_dir()) == []
+    params.write_text("vocabulary: {}\n")
+    vocab(params, corpus, out, silent)
+    assert verify(out, "encoded")
+    shard = next(corpus.glob("train-*.parquet"))
+    shard.write_bytes(shard.read_bytes() + b"x")
+    with pytest.raises(IntegrityError, match=r"train-00000\.parquet is altered"):
+        vocab(params, corpus, out, silent)
