@@ -18,6 +18,9 @@ SECTIONS = (
     "promotion",
 )
 
+NAMED = ("components", "compositions")
+"""Sections whose keys are names that users choose: one that is asked for must be there."""
+
 C = TypeVar("C", bound=Config)
 
 
@@ -31,10 +34,9 @@ def section(params: Path, key: str, config: type[C]) -> C:
     first, *rest = key.split(".")
     values = values.get(first)
     for part in rest:
-        if not isinstance(values, dict) or part not in values:
-            known = list(values) if isinstance(values, dict) else []
-            raise ConfigError(f"{params}: {key} is not there; {nearest(part, known)}")
-        values = values[part]
+        if first in NAMED and part not in (values or {}):
+            raise ConfigError(f"{params}: {key} is not there; {nearest(part, list(values or {}))}")
+        values = (values or {}).get(part)
     if values is not None and not isinstance(values, dict):
         raise ConfigError(f"{params}: {key} must be a mapping, got {values!r}.")
     return config.parse(values, f"{params}: {key}")

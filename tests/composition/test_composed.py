@@ -1,0 +1,142 @@
+"""Compositions: shapes, any length, parts as they were, and refusal of parts that do not belong."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cclm_core.composition.component import Component, ComponentCard
+from cclm_core.composition.composed import ComposedModel
+from cclm_core.composition.windows import join_windows, split_windows
+from cclm_core.embedder import Embedder, EmbedderConfig
+from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
+from cclm_core.errors import ArtifactError, CompositionError
+from cclm_core.random import seeded_initialisation
+from cclm_core.text.vocabulary import Preprocessor
+
+ENCODER = HourglassConfig(core_width=32, num_layers=1, num_heads=2, width=16)
+SHAPE = EmbedderConfig(embedding=EmbeddingConfig(width=16, ngram_buckets=64), encoder=ENCODER)
+TEXTS = ["If music be the food of love, play on;", "", "a", "Ἐν ἀρχῇ", "Give me excess of it"]
+
+
+def embedder(seed: int = 1, texts: tuple[str, ...] = tuple(TEXTS)) -> Embedder:
+    with seeded_initialisation(seed):
+        return Embedder(Preprocessor().fit(texts), SHAPE).eval()
+
+
+def component(base: Embedder, name: str, width: int = 16) -> Component:
+    card = ComponentCard(
+        name=name,
+        objective="entities",
+        base_width=base.width,
+        base_digest=base.digest,
+        preprocessor_digest=base.preprocessor.digest,
+        encoder=ENCODER.model_copy(update={"width": width}),
+    )
+    with seeded_initialisation(len(name)):
+        return Component(card).eval()
+
+
+@pytest.fixture
+def composed() -> ComposedModel:
+    base = embedder()
+    return ComposedModel(base, [component(base, "first", 16), component(base, "second", 24)], "pair").eval()
+
+
+def test_features_stand_side_by_side_in_the_order_of_the_parts(composed: ComposedModel) -> None:
+    ids = torch.from_numpy(composed.preprocessor.encode(TEXTS[0]).astype(np.int64))[None]
+    features = composed(ids)
+    assert features.shape == (1, len(TEXTS[0]), 40) and composed.width == 40
+    parts = composed.features(ids)
+    assert list(parts) == ["first", "second"] == list(composed.parts)
+    assert torch.equal(features[..., 16:], parts["second"])
+    alone = ComposedModel(composed.base, [composed.components["second"]])  # type: ignore[list-item]
+    assert torch.equal(alone(ids), parts["second"])
+
+
+def test_composing_changes_no_part() -> None:
+    base = embedder()
+    part = component(base, "first")
+    before = {name: tensor.clone() for name, tensor in part.state_dict().items()}
+    ComposedModel(base, [part])([torch.ones(1, 4, dtype=torch.int64)][0])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in part.state_dict().items())
+
+
+def test_texts_of_any_length_are_embedded_as_if_alone(composed: ComposedModel) -> None:
+    together = composed.embed(TEXTS)
+    for text, features in zip(TEXTS, together, strict=True):
+        assert features.shape == (len(composed.preprocessor.encode(text)), 40)
+        np.testing.assert_allclose(features, composed.embed([text])[0], atol=1e-5)
+    assert composed.embed([]) == []
+
+
+def test_a_long_text_is_read_in_windows_and_nothing_is_cut(composed: ComposedModel) -> None:
+    text = TEXTS[0] * 20
+    features = composed.embed([text], window=64)[0]
+    assert features.shape == (len(text), 40)
+    np.testing.assert_allclose(features[:20], composed.embed([text[:64]], window=64)[0][:20], atol=1e-5)
+    assert np.abs(features).sum(axis=1).min() > 0
+
+
+@pytest.mark.parametrize("length", [0, 1, 63, 64, 65, 96, 97, 500])
+def test_windows_cover_every_place_and_average_where_they_overlap(length: int) -> None:
+    pieces = split_windows([length], 64)
+    rows = [np.arange(piece.start, piece.start + piece.size, dtype=np.float32)[:, None] for piece in pieces]
+    assert join_windows(rows, pieces, [length])[0][:, 0].tolist() == list(range(length))
+    assert all(piece.size <= 64 for piece in pieces)
+
+
+def test_a_saved_composition_needs_nothing_else_to_load(composed: ComposedModel, tmp_path: Path) -> None:
+    composed.save(tmp_path)
+    loaded = ComposedModel.load(tmp_path)
+    assert loaded.card == composed.card
+    for mine, theirs in zip(composed.embed(TEXTS), loaded.embed(TEXTS), strict=True):
+        assert np.array_equal(mine, theirs)
+
+
+def test_a_missing_file_is_named(composed: ComposedModel, tmp_path: Path) -> None:
+    composed.save(tmp_path)
+    (tmp_path / "parts" / "second" / "component.json").unlink()
+    with pytest.raises(ArtifactError, match=r"second/component.json must exist"):
+        ComposedModel.load(tmp_path)
+
+
+def test_a_part_of_another_base_is_refused_with_both_named() -> None:
+    base, other = embedder(1), embedder(2)
+    stranger = component(other, "first")
+    with pytest.raises(CompositionError, match=rf"{other.digest[:12]}, this one is {base.digest[:12]}"):
+        ComposedModel(base, [stranger])
+
+
+def test_a_part_of_another_vocabulary_is_refused() -> None:
+    base, other = embedder(), embedder(1, ("other letters",))
+    with pytest.raises(CompositionError, match="must share the vocabulary of the base"):
+        ComposedModel(base, [component(other, "first")])
+
+
+def test_no_part_and_a_name_twice_are_refused() -> None:
+    base = embedder()
+    with pytest.raises(CompositionError, match="at least one component"):
+        ComposedModel(base, [])
+    with pytest.raises(CompositionError, match="'same' twice"):
+        ComposedModel(base, [component(base, "same"), component(base, "same")])
+
+
+def test_the_digest_of_the_base_covers_every_weight() -> None:
+    base = embedder()
+    before = base.digest
+    with torch.no_grad():
+        base.encoder.norm.bias[3] += 1e-3
+    assert base.digest != before
+
+
+def test_an_untrained_control_has_the_shape_but_not_the_weights() -> None:
+    part = component(embedder(), "first")
+    control = part.untrained(6)
+    again = part.untrained(6)
+    mine, theirs = part.state_dict(), control.state_dict()
+    assert {name: tensor.shape for name, tensor in mine.items()} == {name: t.shape for name, t in theirs.items()}
+    assert not torch.equal(mine["body.down.weight"], theirs["body.down.weight"])
+    assert torch.equal(theirs["body.down.weight"], again.state_dict()["body.down.weight"])
+    assert control.card.trained is False and part.card.trained is True

@@ -1,0 +1,136 @@
+"""The stages base, pretrain and compose over files: what they publish, and what they refuse."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cclm_core.artifacts import folder_digest, verify
+from cclm_core.composition.composed import ComposedModel
+from cclm_core.errors import ArtifactError, CompositionError, ConfigError, IntegrityError
+from cclm_core.reporting import silent
+from cclm_core.steps.base import base
+from cclm_core.steps.compose import compose
+from cclm_core.steps.pretrain import pretrain
+from tests.corpora import encode, records
+
+TRAINING = {"steps": 3, "batch_size": 2, "window": 32, "evaluation_windows": 2}
+ENCODER = {"core_width": 32, "num_layers": 1, "num_heads": 2, "width": 16}
+PARAMS = {
+    "seed": 3,
+    "base": {
+        "embedder": {"embedding": {"width": 16, "ngram_buckets": 64}, "encoder": ENCODER},
+        "training": TRAINING,
+    },
+    "components": {
+        name: {"task": {"objective": name}, "encoder": ENCODER, "training": TRAINING}
+        for name in ("masked_characters", "entities")
+    },
+    "compositions": {"pair": {}, "control": {"untrained": True}},
+}
+
+
+class Project:
+    """A folder with parameters, an encoded corpus, and the paths of what the stages make of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.params = folder, folder / "params.yaml"
+        self.encoded, self.base = folder / "encoded", folder / "base"
+        self.write(PARAMS)
+
+    def write(self, params: dict[str, object]) -> None:
+        self.params.write_text(yaml.safe_dump(params))
+
+    def run_base(self, out: Path | None = None) -> None:
+        base(self.params, self.encoded, self.folder / "checkpoints" / "base", out or self.base, silent)
+
+    def run_pretrain(self, name: str, base: Path | None = None) -> Path:
+        out = self.folder / name
+        pretrain(self.params, name, self.encoded, base or self.base, self.folder / "checkpoints" / name, out, silent)
+        return out
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = Project(tmp_path_factory.mktemp("project"))
+    encode(project.encoded, records(40))
+    project.run_base()
+    for name in ("masked_characters", "entities"):
+        project.run_pretrain(name)
+    return project
+
+
+def test_a_component_publishes_weights_head_curve_figures_and_what_it_is(made: Project) -> None:
+    folder = made.folder / "entities"
+    verify(folder, "component")
+    card = json.loads((folder / "card.json").read_text())
+    assert card["base"] == folder_digest(made.base) and card["data"] == folder_digest(made.encoded)
+    assert card["configuration"]["training"]["learning_rate"] == 0.002, "defaults are written out"
+    assert json.loads((folder / "metrics.json").read_text()).keys() >= {"held_out_bits_per_tag", "parameters", "loss"}
+    assert (folder / "curve.csv").read_text().startswith("step,")
+    assert not (made.folder / "checkpoints" / "entities").exists() or not any(
+        (made.folder / "checkpoints" / "entities").iterdir()
+    )
+
+
+def test_the_same_stage_gives_the_same_bytes_beside_another_or_alone(made: Project, tmp_path: Path) -> None:
+    made.run_base(tmp_path / "again")
+    assert folder_digest(tmp_path / "again") == folder_digest(made.base)
+
+
+def test_a_composition_loads_and_embeds_and_its_control_is_untrained(made: Project, tmp_path: Path) -> None:
+    parts = [made.folder / "masked_characters", made.folder / "entities", Path("infra/slots/empty-3")]
+    for name in ("pair", "control"):
+        compose(made.params, name, made.base, parts, tmp_path / name, silent)
+        verify(tmp_path / name, "composition")
+    pair, control = (ComposedModel.load(tmp_path / name) for name in ("pair", "control"))
+    assert pair.parts == ("masked_characters", "entities")
+    assert [features.shape for features in pair.embed(["Viola", ""])] == [(5, 32), (0, 32)]
+    assert abs(pair.embed(["Viola"])[0] - control.embed(["Viola"])[0]).max() > 1e-3
+
+
+def test_a_component_that_names_a_missing_base_is_refused(made: Project, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"nowhere must be a folder with the artifact \"embedder\"; there is none"):
+        made.run_pretrain("entities", base=tmp_path / "nowhere")
+
+
+def test_an_altered_base_is_refused(made: Project, tmp_path: Path) -> None:
+    made.run_base(tmp_path / "base")
+    (tmp_path / "base" / "embedder.json").write_text("{}")
+    with pytest.raises(IntegrityError, match=r"embedder.json is altered"):
+        made.run_pretrain("entities", base=tmp_path / "base")
+
+
+def test_a_component_of_another_base_is_refused_and_the_old_composition_stays(made: Project, tmp_path: Path) -> None:
+    parts = [made.folder / "entities"]
+    compose(made.params, "pair", made.base, parts, tmp_path / "pair", silent)
+    before = folder_digest(tmp_path / "pair")
+    other = Project(tmp_path)
+    other.write(PARAMS | {"seed": 4})
+    base(other.params, made.encoded, tmp_path / "checkpoints", tmp_path / "other", silent)
+    with pytest.raises(CompositionError, match="must have been trained on this base"):
+        compose(made.params, "pair", tmp_path / "other", parts, tmp_path / "pair", silent)
+    assert folder_digest(tmp_path / "pair") == before
+    assert not list(tmp_path.glob(".pair.*writing"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"compnents": {}}, "compnents is not a known section; did you mean 'components'"),
+        ({"components": {"entity": {}}}, "components.entities is not there; did you mean 'entity'"),
+        (
+            {"components": {"entities": {"task": {"objective": "entities"}, "training": {"step": 3}}}},
+            "training.step is not a known key; did you mean 'steps'",
+        ),
+        ({"components": {"entities": {"task": {"objective": "entitees"}}}}, "entitees"),
+    ],
+)
+def test_wrong_parameters_are_refused_by_name(made: Project, tmp_path: Path, change: dict, message: str) -> None:  # type: ignore[type-arg]
+    project = Project(tmp_path)
+    project.write(PARAMS | change)
+    project.encoded, project.base = made.encoded, made.base
+    with pytest.raises(ConfigError, match=message):
+        project.run_pretrain("entities")
+    assert not (tmp_path / "entities").exists()
