@@ -70,7 +70,7 @@ def test_another_kind_no_folder_and_no_manifest_are_refused(tmp_path: Path) -> N
     publish(tmp_path / "corpus", "text")
     with pytest.raises(ArtifactError, match="must hold a component, but it holds a corpus"):
         verify(tmp_path / "corpus", "component")
-    with pytest.raises(ArtifactError, match=r"there is none\. Run the stage"):
+    with pytest.raises(ArtifactError, match=r"there is no such folder\. Run the stage"):
         verify(tmp_path / "nowhere", "corpus")
     (tmp_path / "bare").mkdir()
     with pytest.raises(ArtifactError, match="was not published by CCLM"):
