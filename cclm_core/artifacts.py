@@ -62,7 +62,9 @@ def verify(folder: Path, kind: str) -> str:
         IntegrityError: a file is missing, unexpected or altered.
     """
     if not folder.is_dir():
-        raise ArtifactError(f"{folder} must hold a published {kind}; there is no such folder. Run the stage that makes it.")
+        raise ArtifactError(
+            f"{folder} must hold a published {kind}; there is no such folder. Run the stage that makes it."
+        )
     manifest_path = folder / MANIFEST
     if not manifest_path.is_file():
         raise ArtifactError(f"{folder} must hold {MANIFEST}; there is none: it was not published by CCLM.")
