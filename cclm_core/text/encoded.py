@@ -14,7 +14,7 @@ Tags: 0 is O; 1 + 2k is B of entity label k, 2 + 2k is I. Neither reading nor wr
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, Self
@@ -38,7 +38,9 @@ _DOCUMENTS = pa.schema(
     [("id", pa.string()), ("start", pa.int64()), ("length", pa.int32())]
     + [(name, pa.string()) for name in ("author", "group", "variant", "label")]
 )
-_RECORDS = 4096  # encoded at once; a row group of the documents
+# Encoded at once, and a row group of the documents: what stands in memory.
+_RECORDS = 4096
+_CHARACTERS = 1 << 22
 
 Tags = npt.NDArray[np.uint8]
 
@@ -192,8 +194,7 @@ class EncodedWriter:
         Raises:
             DataError: see `encode_records`; an unknown split.
         """
-        records = iter(records)
-        while chunk := list(islice(records, _RECORDS)):
+        for chunk in _chunks(records):
             for split, some in groupby(chunk, key=lambda record: record.split):
                 if split not in self._files:
                     raise DataError(f"a split must be one of {', '.join(SPLITS)}, got {split!r}.")
@@ -233,6 +234,19 @@ class _SplitFiles:
         self._ids.close()
         self._tags.close()
         self._documents.close()
+
+
+def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
+    chunk: list[Record] = []
+    size = 0
+    for record in records:
+        chunk.append(record)
+        size += len(record.text)
+        if len(chunk) == _RECORDS or size >= _CHARACTERS:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 def _tag(tags: Tags, record: Record, preprocessor: Preprocessor, labels: Sequence[str], exact: bool) -> None:

@@ -103,7 +103,7 @@ def test_a_configured_limit_is_kept(tmp_path: Path, params: Path) -> None:
 
 def test_refusals_leave_no_artifact_and_the_next_run_works(tmp_path: Path, params: Path) -> None:
     out = tmp_path / "encoded"
-    with pytest.raises(ArtifactError, match="must be a folder with a corpus"):
+    with pytest.raises(ArtifactError, match="must hold a published corpus"):
         vocab(params, tmp_path / "none", out, silent)
     empty_train = corpus_of(tmp_path / "test_only", [RECORDS[3]])
     with pytest.raises(DataError, match=r"the train split of .* must hold a document"):

@@ -91,6 +91,15 @@ def test_counts(tmp_path: Path) -> None:
     assert writer.tags == {"P": 7 + 4, "Q": 7 + 9}
 
 
+def test_long_documents_are_encoded_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoded, "_CHARACTERS", 10)
+    preprocessor = Preprocessor(alphabet="no")
+    with EncodedWriter(tmp_path, preprocessor, []) as writer:
+        sizes = list(writer.write(Record(str(number), "no" * number) for number in range(1, 8)))
+    assert sizes == [3, 2, 1, 1]
+    assert len(EncodedCorpus.open(tmp_path).split("train").documents) == 7
+
+
 def test_a_split_may_be_empty_and_a_corpus_too(tmp_path: Path) -> None:
     write(tmp_path, [])
     split = EncodedCorpus.open(tmp_path).split("validation")
