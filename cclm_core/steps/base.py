@@ -12,11 +12,11 @@ from cclm_core.random import derive_seed, seeded_initialisation
 from cclm_core.reporting import Report
 from cclm_core.steps import parameters
 from cclm_core.text.encoded import EncodedCorpus
-from cclm_core.text.windows import Windows
 from cclm_core.training.checkpoint import Checkpoints
 from cclm_core.training.code import code_digest
 from cclm_core.training.config import BaseConfig
-from cclm_core.training.loop import Data, Trainee, train
+from cclm_core.training.data import open_data
+from cclm_core.training.loop import Trainee, train
 from cclm_core.training.published import write_results
 
 
@@ -52,9 +52,3 @@ def base(params: Path, encoded: Path, checkpoints: Path, out: Path, report: Repo
             numbers = {"parameters": sum(parameter.numel() for parameter in embedder.parameters())}
             write_results(folder, curve, identity, numbers)
         store.clear()
-
-
-def open_data(corpus: EncodedCorpus, window: int, variants: tuple[str, ...] | None) -> Data:
-    """Training windows of the train split, held-out windows of the validation split."""
-    splits = (corpus.split("train"), corpus.split("validation"))
-    return Data(*(Windows(split, window, variants) for split in splits))

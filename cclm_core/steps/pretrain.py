@@ -13,11 +13,11 @@ from cclm_core.objectives.catalogue import build
 from cclm_core.random import derive_seed, seeded_initialisation
 from cclm_core.reporting import Report
 from cclm_core.steps import parameters
-from cclm_core.steps.base import open_data
 from cclm_core.text.encoded import EncodedCorpus
 from cclm_core.training.checkpoint import Checkpoints
 from cclm_core.training.code import code_digest
 from cclm_core.training.config import ComponentConfig
+from cclm_core.training.data import open_data
 from cclm_core.training.loop import Trainee, train
 from cclm_core.training.published import write_results
 

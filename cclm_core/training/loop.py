@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from cclm_core.reporting import Report
 from cclm_core.text.windows import WindowBatch, Windows
 from cclm_core.training.checkpoint import Checkpoint, Checkpoints
 from cclm_core.training.config import TrainingConfig
+from cclm_core.training.data import Data
 from cclm_core.training.optimizer import build_optimizer, learning_rate, load_optimizer_tensors, optimizer_tensors
 
 Point = dict[str, float]
@@ -41,13 +41,6 @@ class Trainee(nn.Module):
             total = total + factor * loss
             metrics |= values
         return total, metrics
-
-
-class Data(NamedTuple):
-    """Where training and held-out windows come from."""
-
-    training: Windows
-    held_out: Windows
 
 
 def train(

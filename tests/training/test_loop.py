@@ -24,7 +24,8 @@ from cclm_core.text.encoded import EncodedCorpus
 from cclm_core.text.windows import Windows
 from cclm_core.training.checkpoint import Checkpoint, Checkpoints
 from cclm_core.training.config import TrainingConfig
-from cclm_core.training.loop import Data, Point, Trainee, train
+from cclm_core.training.data import Data
+from cclm_core.training.loop import Point, Trainee, train
 from tests.corpora import encode, records
 
 SHAPE = EmbedderConfig(
