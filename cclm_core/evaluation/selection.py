@@ -1,0 +1,92 @@
+"""Which documents and texts an evaluation reads: the same for every composition."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow.parquet as pq
+
+from cclm_core.errors import ArtifactError
+from cclm_core.random import derive
+from cclm_core.text.encoded import EncodedSplit
+from cclm_core.text.vocabulary import Preprocessor
+
+CLEAN = "clean"
+
+
+class TextSet(NamedTuple):
+    """Test documents, clean or at one noise rate.
+
+    Attributes:
+        name: `clean`, or `noise_` and the rate.
+        rate: edits per letter, 0 for clean.
+        ids, texts, labels, entities: of each document; entities are (start, end, label) in characters.
+    """
+
+    name: str
+    rate: float
+    ids: list[str]
+    texts: list[str]
+    labels: list[str | None]
+    entities: list[list[tuple[int, int, str]]]
+
+
+def read_text_sets(folder: Path) -> list[TextSet]:
+    """The clean set and every noise rate of `folder`, by rising rate.
+
+    Raises:
+        ArtifactError: there is no clean set.
+    """
+    if not (folder / "clean.parquet").is_file():
+        raise ArtifactError(f"{folder} must hold clean.parquet; there is none. Run the stage `noise`.")
+    rates = sorted((path.stem.removeprefix("rate-") for path in folder.glob("rate-*.parquet")), key=float)
+    noisy = [_read(folder / f"rate-{rate}.parquet", f"noise_{rate}", float(rate)) for rate in rates]
+    return [_read(folder / "clean.parquet", CLEAN, 0.0), *noisy]
+
+
+def of_variants(documents: pd.DataFrame, variants: tuple[str, ...]) -> pd.DataFrame:
+    """The rows whose variant is among `variants`, and those that have none."""
+    return documents[documents["variant"].isna() | documents["variant"].isin(variants)]
+
+
+def shuffled(documents: pd.DataFrame, seed: int, *purpose: str) -> pd.DataFrame:
+    """The rows in an order that `seed` and `purpose` decide."""
+    return documents.iloc[derive(seed, "evaluation", *purpose).permutation(len(documents))]
+
+
+def up_to(documents: pd.DataFrame, num_ids: int) -> pd.DataFrame:
+    """The first rows, until they hold `num_ids` ids; one at least, if there is one."""
+    before = documents["length"].cumsum() - documents["length"]
+    return documents[before < num_ids]
+
+
+def document_ids(
+    split: EncodedSplit, documents: pd.DataFrame, longest: int | None = None
+) -> list[npt.NDArray[np.uint16]]:
+    """The ids of each document (L,), cut after `longest`."""
+    return [split.ids[start:stop] for start, stop in _bounds(documents, longest)]
+
+
+def document_tags(split: EncodedSplit, documents: pd.DataFrame) -> list[npt.NDArray[np.uint8]]:
+    """The BIO tags of each document (L,)."""
+    return [split.tags[start:stop] for start, stop in _bounds(documents, None)]
+
+
+def texts_of(split: EncodedSplit, documents: pd.DataFrame, preprocessor: Preprocessor, longest: int) -> list[str]:
+    """The text of each document, cut after `longest` ids."""
+    return [preprocessor.decode(ids) for ids in document_ids(split, documents, longest)]
+
+
+def _bounds(documents: pd.DataFrame, longest: int | None) -> list[tuple[int, int]]:
+    starts = documents["start"].to_numpy(np.int64)
+    lengths = documents["length"].to_numpy(np.int64)
+    lengths = lengths if longest is None else np.minimum(lengths, longest)
+    return list(zip(starts.tolist(), (starts + lengths).tolist(), strict=True))
+
+
+def _read(path: Path, name: str, rate: float) -> TextSet:
+    rows = pq.read_table(path, columns=["id", "text", "label", "entities"]).to_pydict()
+    entities = [[(span["start"], span["end"], span["label"]) for span in spans or []] for spans in rows["entities"]]
+    return TextSet(name, rate, rows["id"], rows["text"], rows["label"], entities)
