@@ -13,7 +13,7 @@ from cclm_core.text.plays_catalogue import PLAYS, POEMS, Play
 from cclm_core.text.plays_folio import parse_folio
 from cclm_core.text.plays_modern import parse_modern
 from cclm_core.text.plays_names import Cast, common_words, find_entities
-from cclm_core.text.quarantine import Rejected
+from cclm_core.text.quarantine import Located, Rejected
 from cclm_core.text.records import Record
 from cclm_core.text.speeches import Parsed
 
@@ -23,7 +23,7 @@ _NEAR_THE_ENDS = 600
 _LEAST_SAME = 0.2
 
 
-def read_plays(texts: Mapping[str, str]) -> Iterator[Record | Rejected]:
+def read_plays(texts: Mapping[str, str]) -> Iterator[Located | Rejected]:
     """The records of every known work in `texts`, and what had to be rejected.
 
     Args:
@@ -35,7 +35,7 @@ def read_plays(texts: Mapping[str, str]) -> Iterator[Record | Rejected]:
         yield from _read_poem(poem, texts)
 
 
-def read_play(play: Play, texts: Mapping[str, str]) -> Iterator[Record | Rejected]:
+def read_play(play: Play, texts: Mapping[str, str]) -> Iterator[Located | Rejected]:
     """The records of one play: the modern edition, then the Folio's."""
     parsed: dict[str, Parsed] = {}
     for variant, file in (("modern", play.modern), ("folio", play.folio)):
@@ -79,9 +79,10 @@ def _beginnings(author: str, length: int) -> list[str]:
 
 def _records(
     play: Play, variant: str, parsed: Parsed, authors: Mapping[str, str], names: frozenset[str], common: frozenset[str]
-) -> Iterator[Record]:
+) -> Iterator[Located]:
+    file = play.modern if variant == "modern" else str(play.folio)
     for number, speech in enumerate(parsed.speeches, start=1):
-        yield Record(
+        record = Record(
             id=f"{play.name}/{variant}/{number:04d}",
             text=speech.text,
             author=authors.get(speech.speaker, speech.speaker),
@@ -90,6 +91,7 @@ def _records(
             label=play.genre,
             entities=find_entities(speech.text, names, common),
         )
+        yield Located(record, file, speech.line)
 
 
 def _unusable(play: Play, variant: str, text: str | None) -> str | None:
@@ -103,15 +105,17 @@ def _unusable(play: Play, variant: str, text: str | None) -> str | None:
     return None if any(word in ends for word in play.title) else "not the play that its name says"
 
 
-def _read_poem(poem: str, texts: Mapping[str, str]) -> Iterator[Record | Rejected]:
+def _read_poem(poem: str, texts: Mapping[str, str]) -> Iterator[Located | Rejected]:
     file = f"{poem}_gut.txt"
     if file not in texts:
         yield Rejected(file, 0, "the file is not in the archive", "")
         return
-    stanzas = re.split(r"\n[ \t]*\n", texts[file].split("\n______", 1)[-1])
+    text = texts[file]
+    body = text.find("\n______") + 1  # in one of them a dedication and a summary in prose stand before a rule
     number = 0
-    for stanza in stanzas:
-        lines = [re.sub(r"[ \t]+", " ", line).strip() for line in stanza.strip("\n").split("\n")]
-        if len(lines) > 1 and not lines[-1].startswith("by William"):
+    for stanza in re.finditer(r"(?:^.*\S.*\n?){2,}", text[body:], re.MULTILINE):
+        lines = [re.sub(r"[ \t]+", " ", line).strip() for line in stanza[0].strip("\n").split("\n")]
+        if not lines[-1].startswith(("by William", "____")):
             number += 1
-            yield Record(id=f"{poem}/modern/{number:04d}", text="\n".join(lines), group=poem, variant="modern")
+            record = Record(id=f"{poem}/modern/{number:04d}", text="\n".join(lines), group=poem, variant="modern")
+            yield Located(record, file, text.count("\n", 0, body + stanza.start()) + 1)

@@ -6,6 +6,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+from cclm_core.text.records import Record
+
 _EXCERPT = 80
 
 
@@ -25,6 +27,14 @@ class Rejected(NamedTuple):
     excerpt: str
 
 
+class Located(NamedTuple):
+    """A record and where it was read, as in `Rejected`."""
+
+    record: Record
+    file: str
+    line: int
+
+
 class Quarantine:
     """Writes `quarantine.jsonl`, in the order of rejection, and counts reasons; memory stays constant."""
 
@@ -41,5 +51,6 @@ class Quarantine:
     def add(self, rejected: Rejected) -> None:
         """Puts one piece into quarantine."""
         self.reasons[rejected.reason] += 1
-        row = rejected._replace(excerpt=rejected.excerpt[:_EXCERPT])._asdict()
+        excerpt = rejected.excerpt[:_EXCERPT].encode("utf-8", "backslashreplace").decode()
+        row = rejected._replace(excerpt=excerpt)._asdict()
         self._stream.write(json.dumps(row, ensure_ascii=True, sort_keys=True) + "\n")

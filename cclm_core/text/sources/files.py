@@ -1,0 +1,208 @@
+"""Local files: plain text, JSON lines, CSV, Parquet, CoNLL. Each is read in a stream."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePath
+from typing import Any, Literal
+
+from pydantic import Field
+
+from cclm_core.artifacts import file_digest
+from cclm_core.config import Config
+from cclm_core.errors import DataError
+from cclm_core.text.quarantine import Located, Rejected
+from cclm_core.text.records import Record
+from cclm_core.text.sources.columns import Columns, row_record
+from cclm_core.text.sources.conll import read_conll
+from cclm_core.text.sources.lines import LONGEST_LINE, read_lines
+
+Format = Literal["text", "jsonl", "csv", "parquet", "conll"]
+
+_SUFFIXES: dict[str, Format] = {
+    ".txt": "text",
+    ".text": "text",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".conll": "conll",
+    ".bio": "conll",
+    ".iob": "conll",
+}
+
+
+class FilesConfig(Config):
+    """Local files as the source of a corpus.
+
+    Args:
+        paths: the files, read in this order; relative to the folder where the command runs.
+        format: `text` makes a record of each line that is not empty; None goes by each file's suffix.
+        columns: for `jsonl`, `csv` and `parquet`.
+        delimiter: of CSV; None is a comma, or a tab for `.tsv`.
+        token_column, tag_column: of CoNLL, counted from 0; -1 is the last.
+        group_by_file: a file's name is the group of its records where nothing else is, so that whole files can be
+            named in `validation_groups` and `test_groups`.
+    """
+
+    kind: Literal["files"]
+    paths: tuple[str, ...] = Field(min_length=1)
+    format: Format | None = None
+    columns: Columns = Columns()
+    delimiter: str | None = Field(default=None, min_length=1, max_length=1)
+    token_column: int = Field(default=0, ge=0)
+    tag_column: int = Field(default=-1, ge=-1)
+    group_by_file: bool = False
+
+
+def read_files(config: FilesConfig) -> Iterator[Located | Rejected]:
+    """The records of all files, in order.
+
+    Raises:
+        DataError: a file is missing, is a folder, is of no known format or lacks a column.
+    """
+    for path, name in named_files(config):
+        group = name if config.group_by_file else None
+        yield from _READERS[_format(config, path)](path, name, group, config)
+
+
+def describe_files(config: FilesConfig) -> dict[str, Any]:
+    """What was read, for `source.json`: names and SHA-256, no folders outside the project."""
+    return {
+        "kind": "files",
+        "files": [{"name": name, "sha256": file_digest(path)} for path, name in named_files(config)],
+        "licence": "not known; it is that of the files",
+    }
+
+
+def named_files(config: FilesConfig) -> list[tuple[Path, str]]:
+    """Each file with the name under which it appears in outputs: a path outside the project is cut to its end."""
+    named: list[tuple[Path, str]] = []
+    for given in config.paths:
+        path = Path(given)
+        if path.is_dir():
+            raise DataError(f"ingest.source.paths must name files, but {given} is a folder; name the files in it.")
+        if not path.is_file():
+            raise DataError(f"ingest.source.paths: there is no file {given}; check the path.")
+        _format(config, path)
+        outside = PurePath(given).is_absolute() or ".." in PurePath(given).parts
+        name = path.name if outside else PurePath(given).as_posix()
+        if any(name == other for _, other in named):
+            raise DataError(f"ingest.source.paths must have different names, but {name} is there twice.")
+        named.append((path, name))
+    return named
+
+
+def _format(config: FilesConfig, path: Path) -> Format:
+    found = config.format or _SUFFIXES.get(path.suffix.lower())
+    if found is None:
+        known = ", ".join(sorted(_SUFFIXES))
+        raise DataError(f"{path.name} must end in one of {known}, or ingest.source.format must say what it is.")
+    return found
+
+
+def _read_text(path: Path, name: str, group: str | None, config: FilesConfig) -> Iterator[Located | Rejected]:
+    del config
+    for numbered in read_lines(path, name):
+        if isinstance(numbered, Rejected):
+            yield numbered
+        elif numbered[1].strip():
+            record = Record(id=f"{name}:{numbered[0]}", text=numbered[1], group=group)
+            yield Located(record, name, numbered[0])
+
+
+def _read_jsonl(path: Path, name: str, group: str | None, config: FilesConfig) -> Iterator[Located | Rejected]:
+    for numbered in read_lines(path, name):
+        if isinstance(numbered, Rejected):
+            yield numbered
+            continue
+        line, text = numbered
+        if not text.strip():
+            continue
+        try:
+            row = json.loads(text)
+        except (ValueError, RecursionError):
+            yield Rejected(name, line, "not JSON", text)
+            continue
+        if isinstance(row, dict):
+            yield row_record(row, config.columns, name, line, group)
+        else:
+            yield Rejected(name, line, "not a JSON object", text)
+
+
+def _read_csv(path: Path, name: str, group: str | None, config: FilesConfig) -> Iterator[Located | Rejected]:
+    delimiter = config.delimiter or ("\t" if path.suffix.lower() == ".tsv" else ",")
+    # Surrogates stand for bytes that are no UTF-8; they are found and rejected row by row.
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+        csv.field_size_limit(LONGEST_LINE)
+        rows = csv.reader(stream, delimiter=delimiter, strict=True)
+        header = next(rows, None)
+        if header is None:
+            return
+        _require(header, config.columns, name)
+        while True:
+            line = rows.line_num + 1
+            try:
+                values = next(rows)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield Rejected(name, line, f"not CSV: {error}", "")
+                continue
+            if not values:
+                continue
+            joined = delimiter.join(values)
+            if any("\udc80" <= character <= "\udcff" for character in joined):
+                yield Rejected(name, line, "invalid UTF-8", joined.encode("utf-8", "backslashreplace").decode())
+            elif len(values) != len(header):
+                yield Rejected(name, line, f"{len(header)} columns expected", joined)
+            else:
+                row: dict[str, Any] = dict(zip(header, values, strict=True))
+                if config.columns.entities:
+                    row[config.columns.entities] = _json_or_text(row[config.columns.entities])
+                yield row_record(row, config.columns, name, line, group)
+
+
+def _read_parquet(path: Path, name: str, group: str | None, config: FilesConfig) -> Iterator[Located | Rejected]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as table:
+            _require(table.schema_arrow.names, config.columns, name)
+            line = 0
+            for batch in table.iter_batches(batch_size=1024, columns=config.columns.names()):
+                for row in batch.to_pylist():
+                    line += 1
+                    yield row_record(row, config.columns, name, line, group)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{name} must be a Parquet file: {error}. Write it again.") from None
+
+
+def _read_conll(path: Path, name: str, group: str | None, config: FilesConfig) -> Iterator[Located | Rejected]:
+    return read_conll(read_lines(path, name), name, config.token_column, config.tag_column, group)
+
+
+_Reader = Callable[[Path, str, str | None, FilesConfig], Iterator[Located | Rejected]]
+
+_READERS: dict[Format, _Reader] = {
+    "text": _read_text,
+    "jsonl": _read_jsonl,
+    "csv": _read_csv,
+    "parquet": _read_parquet,
+    "conll": _read_conll,
+}
+
+
+def _require(names: list[str], columns: Columns, file: str) -> None:
+    for name in columns.names():
+        if name not in names:
+            raise DataError(f"{file} must have a column `{name}` (ingest.source.columns); it has {', '.join(names)}.")
+
+
+def _json_or_text(value: str) -> Any:
+    try:
+        return json.loads(value) if value else None
+    except ValueError:
+        return value

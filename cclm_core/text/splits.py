@@ -1,0 +1,62 @@
+"""Which split a record belongs to: whole groups are held out, so that what is tested was never seen."""
+
+from collections.abc import Collection
+
+from cclm_core.config import nearest
+from cclm_core.errors import DataError
+from cclm_core.random import derive_seed
+from cclm_core.text.records import SPLITS
+
+_SEEDS = float(1 << 63)
+_MOST_NAMES = 1000
+
+
+class Splitter:
+    """Assigns groups to splits, by name or by a seeded hash of the name: no draw depends on the order of records.
+
+    Args:
+        seed: of the whole run.
+        groups: split → names of the groups that it gets.
+        shares: split → part of the other groups that it gets; what remains is trained on.
+    """
+
+    def __init__(self, seed: int, groups: dict[str, Collection[str]], shares: dict[str, float]) -> None:
+        self._seed, self._shares = seed, shares
+        self._named = {name: split for split, names in groups.items() for name in names}
+        self._missing = set(self._named)
+        self._seen: set[str] = set()
+
+    def split(self, group: str | None, record_id: str) -> str:
+        """The split of a record; one without a group is a group of its own."""
+        name = record_id if group is None else group
+        self._missing.discard(name)
+        if self._missing and group is not None and len(self._seen) < _MOST_NAMES:
+            self._seen.add(group)
+        if name in self._named:
+            return self._named[name]
+        point, reached = derive_seed(self._seed, "split", name) / _SEEDS, 0.0
+        for split in ("validation", "test"):
+            reached += self._shares.get(split, 0.0)
+            if point < reached:
+                return split
+        return "train"
+
+    def check(self, counts: dict[str, int]) -> None:
+        """Raises DataError when the corpus or a split is empty, or a group that was named never came.
+
+        Args:
+            counts: split → number of records.
+        """
+        total = sum(counts.values())
+        if total == 0:
+            raise DataError("The source must hold at least one usable record; it holds none. See its files.")
+        if self._missing:
+            name = sorted(self._missing)[0]
+            hint = nearest(name, sorted(self._seen)[:50]) if self._seen else "no record has a group"
+            raise DataError(f"ingest.{self._named[name]}_groups names {name!r}, but there is no such group; {hint}.")
+        for split in SPLITS:
+            if counts.get(split, 0) == 0:
+                raise DataError(
+                    f"A split needs at least one record for each of {', '.join(SPLITS)}, but {split} got none of "
+                    f"{total}. Give a larger corpus, other groups or another share (ingest.*_groups, ingest.*_share)."
+                )
