@@ -1,0 +1,42 @@
+"""The settings under which Prefect, DVC and MLflow run here, each a default that the user's environment overrides."""
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from flows.paths import state
+
+DEFAULTS = {
+    # Nothing is told to anyone.
+    "DO_NOT_TRACK": "1",
+    "DVC_NO_ANALYTICS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    # A model is code and safetensors; a pickle in its place is refused.
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    # An unreachable tracking server is told within seconds; MLflow's own defaults retry for minutes.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_CONFIGURE_LOGGING": "false",
+    # Prefect's temporary server needs more than its 20 s on a loaded machine.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+}
+
+
+def apply(root: Path) -> None:
+    """Puts the defaults into this process's environment; call it before Prefect or MLflow is imported."""
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("PREFECT_HOME", str(state(root) / "prefect"))
+    os.environ.setdefault("DVC_SITE_CACHE_DIR", str(state(root, "dvc")))
+
+
+def for_children(extra: dict[str, str] | None = None, without: Iterable[str] = ()) -> dict[str, str]:
+    """The environment of a stage: this process's, with this interpreter's folder first in PATH, so that `python` and
+    `dvc` mean those of this installation whether or not it is activated.
+    """
+    environment = {name: value for name, value in os.environ.items() if name not in set(without)}
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
+    return environment | (extra or {})

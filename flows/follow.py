@@ -1,0 +1,170 @@
+"""Follows one run of a stage and forwards it to MLflow: parameters, learning curves, results, digests.
+
+It works from the stage's record and report files alone, so it does not matter which process does it: the runner when
+DVC drives, the flow when Prefect drives (one import of MLflow for all stages), or a later one after an outage.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from cclm_core.artifacts import MANIFEST, folder_digest, read_json
+from flows.graph import Node, artifact_kind, flatten
+from flows.records import Reports, StageRecord, read_record, reports_path
+from flows.tracking import Tracking, TrackingError, headline, warn
+
+POLL_SECONDS = 1.0
+SHOWN_SUFFIXES = {".png", ".svg", ".csv", ".json", ".jsonl", ".md", ".txt", ".html"}
+MAX_SHOWN_BYTES = 2_000_000
+
+
+class Follower:
+    """One child run in MLflow."""
+
+    def __init__(self, root: Path, tracking: Tracking, node: Node, parent: str | None) -> None:
+        self.root = root
+        self.tracking = tracking
+        self.node = node
+        self.parent = parent
+        self.run_id = ""
+        self.reports = Reports(reports_path(root, node.name))
+        self.last_step: dict[str, int] = {}
+
+    def start(self, record: StageRecord) -> None:
+        """Makes the run, with the parameters that dvc.yaml says the stage depends on.
+
+        Started again after an outage, it forwards everything once more; MLflow keeps equal points once.
+        """
+        self.reports.position = 0
+        if self.run_id:
+            return
+        tags = {
+            "dvc.stage": self.node.name,
+            "cclm.kind": self.node.name.partition("@")[0],
+            "mlflow.source.git.commit": record.commit,
+            "cclm.dirty": str(record.dirty).lower(),
+        }
+        if self.parent:
+            tags["mlflow.parentRunId"] = self.parent
+        self.run_id = self.tracking.create_run(self.node.name, self.root, tags, record.started)
+        self.tracking.log(self.run_id, params=self.node.params)
+
+    def forward(self) -> None:
+        """Logs what the stage has reported since the last call."""
+        points = []
+        for line in self.reports.new():
+            for name, value in line["values"].items():
+                self.last_step[name] = line["step"]
+                points.append((name, value, line["time"], line["step"]))
+        self.tracking.log(self.run_id, points)
+
+    def finish(self, record: StageRecord) -> None:
+        """Logs what only the end knows, and ends the run as the stage ended."""
+        self.forward()
+        ended = record.ended or time.time()
+        numbers = {name: value for name, value in record.host.items() if isinstance(value, float)}
+        used = numbers | {"duration_seconds": ended - record.started}
+        self.tracking.log(self.run_id, [(f"system/{name}", value, ended, 0) for name, value in used.items()])
+        tags = {f"host.{name}": value for name, value in record.host.items() if isinstance(value, str)}
+        if record.message:
+            tags["cclm.message"] = record.message[-4000:]
+        inputs = list(self._published(self.node.deps))
+        self.tracking.log_inputs(self.run_id, inputs)
+        tags |= {f"digest.in.{path}": value for path, _, value in inputs}
+        if record.exit_code == 0:
+            tags |= self._results(ended)
+        self.tracking.log(self.run_id, tags=tags)
+        self.tracking.set_status(self.run_id, record.status, ended)
+
+    def _results(self, ended: float) -> dict[str, str]:
+        tags: dict[str, str] = {}
+        for path, kind, value in self._published(self.node.outs):
+            folder = self.root / path
+            results = result_metrics(folder)
+            points = [(name, number, ended, self.last_step.get(name, 0)) for name, number in results.items()]
+            self.tracking.log(self.run_id, points)
+            self.tracking.log_files(self.run_id, _shown(folder))
+            tags |= {f"digest.out.{path}": value, "cclm.kind": kind}
+            if kind == "evaluation" and self.parent:
+                self.tracking.log(self.parent, headline(results, self.node.item))
+        return tags
+
+    def _published(self, paths: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
+        for path in paths:
+            if kind := artifact_kind(self.root / path):
+                yield path, kind, folder_digest(self.root / path)
+
+
+def follow(
+    root: Path,
+    stage: str,
+    since: float,
+    over: Callable[[], bool],
+    open_follower: Callable[[], Follower],
+) -> str | None:
+    """Forwards a stage's run, from its record's appearance to its end; returns the id of its run in MLflow.
+
+    A stage never fails because it could not be tracked: that is said, its record and reports stay where they are, and
+    None is returned.
+
+    Args:
+        since: records that started earlier are of another run.
+        over: tells whether nothing more will come, so that a stage that never starts is not waited for.
+        open_follower: connects; called once the stage runs, since importing MLflow takes seconds.
+    """
+    while (record := read_record(root, stage)) is None or record.started < since:
+        if over():
+            return None
+        time.sleep(POLL_SECONDS / 4)
+    follower: Follower | None = None
+    for last_try in (False, True):
+        try:
+            follower = follower or open_follower()
+            follower.start(record)
+            while (record := read_record(root, stage) or record).ended is None and not over():
+                follower.forward()
+                time.sleep(POLL_SECONDS / 4)
+            record = (read_record(root, stage) or record).with_(run_id=follower.run_id)
+            if record.ended is None:  # the runner was killed before it could say so
+                record = record.with_(ended=time.time(), exit_code=-9, killed=True)
+            follower.finish(record)
+            record.write(root)
+            return follower.run_id
+        except TrackingError as error:
+            record = _wait(root, stage, record, over)
+            if last_try:
+                warn(
+                    f"{stage} is not tracked in MLflow ({error}). Its parameters, learning curves, results and "
+                    f"digests were not logged; they stay in {reports_path(root, stage)} and in its outputs."
+                )
+    return None
+
+
+def result_metrics(folder: Path) -> dict[str, float]:
+    """The numbers in a published folder's metrics.json, nested names joined with dots."""
+    path = folder / "metrics.json"
+    if not path.is_file():
+        return {}
+    values: dict[str, Any] = flatten(read_json(path))
+    return {
+        name: float(value)
+        for name, value in values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+def _wait(root: Path, stage: str, record: StageRecord, over: Callable[[], bool]) -> StageRecord:
+    """Lets the stage end before the last try, which then forwards everything from the files."""
+    while record.ended is None and not over():
+        time.sleep(POLL_SECONDS / 4)
+        record = read_record(root, stage) or record
+    return record
+
+
+def _shown(folder: Path) -> Iterator[tuple[Path, str]]:
+    """The files of an output that a person wants to look at in the UI, each with the folder it goes to."""
+    for path in sorted(folder.rglob("*")):
+        small = path.is_file() and path.stat().st_size <= MAX_SHOWN_BYTES
+        if small and path.suffix in SHOWN_SUFFIXES and path.name != MANIFEST:
+            yield path, path.relative_to(folder).parent.as_posix().removeprefix(".")

@@ -1,0 +1,106 @@
+"""The gate: may a candidate become the champion? It fails closed: whatever is missing or unclear means no."""
+
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from cclm_core.config import Config
+
+PROBE_SECONDS = 600
+
+
+class MetricRule(Config):
+    """How one metric is compared."""
+
+    better: Literal["higher", "lower"] = Field(description="which direction is an improvement")
+    margin: float | None = Field(None, ge=0, description="by how much; None: the section's margin")
+
+
+class PromotionConfig(Config):
+    """`params.yaml: promotion`.
+
+    A candidate takes the champion's place when it is at least as good on every named metric, and better by more than
+    the margin on at least `improved` of them.
+
+    >>> PromotionConfig(metrics={"entity_f1_clean": "higher"}).metrics["entity_f1_clean"].better
+    'higher'
+    """
+
+    metrics: dict[str, MetricRule] = Field({}, description="names in metrics.json of the evaluation; none: no champion")
+    margin: float = Field(0.0, ge=0, description="what an improvement must exceed, for metrics that give no margin")
+    improved: int | None = Field(None, ge=1, description="how many metrics must improve; None: all of them")
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {name: {"better": rule} if isinstance(rule, str) else rule for name, rule in value.items()}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a candidate may be champion, and why."""
+
+    passed: bool
+    reason: str
+
+
+def compare(candidate: Mapping[str, float], champion: Mapping[str, float] | None, config: PromotionConfig) -> Verdict:
+    """Compares the metrics of a candidate with the champion's (None: there is none, or its metrics are unreadable).
+
+    >>> rule = PromotionConfig(metrics={"f1": "higher"}, margin=0.01)
+    >>> compare({"f1": 0.8}, {"f1": 0.7}, rule)
+    Verdict(passed=True, reason='f1 0.8 against 0.7: better')
+    >>> compare({"f1": 0.705}, {"f1": 0.7}, rule).passed
+    False
+    """
+    if not config.metrics:
+        return Verdict(False, "params.yaml names no metric under promotion: metrics, so nothing can be compared")
+    if champion is None:
+        return Verdict(False, "the champion's metrics cannot be read, so nothing can be compared")
+    improved, worse, said = 0, False, []
+    for name, rule in config.metrics.items():
+        new, old = candidate.get(name), champion.get(name)
+        for whose, value in (("candidate", new), ("champion", old)):
+            if value is None or not math.isfinite(value):
+                return Verdict(False, f"the {whose} has no usable metric {name} (got {value})")
+        assert new is not None
+        assert old is not None
+        gain = new - old if rule.better == "higher" else old - new
+        better = gain > (config.margin if rule.margin is None else rule.margin)
+        improved += better
+        worse |= gain < 0
+        word = "better" if better else "worse" if gain < 0 else "not better by more than the margin"
+        said.append(f"{name} {new:.4g} against {old:.4g}: {word}")
+    wanted = len(config.metrics) if config.improved is None else config.improved
+    return Verdict(not worse and improved >= wanted, "; ".join(said))
+
+
+def probe(uri: str, tracking_uri: str) -> Verdict:
+    """Loads the registered model in a fresh process, away from this project's folder, and lets it predict."""
+    settings = os.environ | {"MLFLOW_TRACKING_URI": tracking_uri, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    with tempfile.TemporaryDirectory() as elsewhere:
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "flows.probe", uri],
+                cwd=elsewhere,
+                env=settings,
+                capture_output=True,
+                text=True,
+                timeout=PROBE_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return Verdict(False, f"it did not load and predict within {PROBE_SECONDS} s in a fresh process")
+    if done.returncode == 0:
+        return Verdict(True, "loads and predicts in a fresh process")
+    last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+    return Verdict(False, f"it does not load and predict in a fresh process: {last[0]}")

@@ -1,0 +1,73 @@
+"""A composition as an MLflow model: strings in, one embedding for each out.
+
+MLflow runs this file to load the model (models from code), so what is registered is this text, the library's code,
+safetensors and JSON: no pickle.
+
+>>> model = mlflow.pyfunc.load_model("models:/cclm-full@candidate")              # doctest: +SKIP
+>>> model.predict(["Thou art more lovely", ""])                                  # doctest: +SKIP
+>>> model.predict(["Thou art more lovely"], params={"output": "characters"})     # doctest: +SKIP
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel, PythonModelContext
+
+OUTPUTS = ("mean", "characters")
+
+
+class Embeddings(PythonModel):  # type: ignore[misc]
+    """Embeds texts with a composition."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Verifies the composition's files and loads it."""
+        from cclm_core.artifacts import verify
+        from cclm_core.composition.composed import ComposedModel
+
+        folder = Path(context.artifacts["composition"])
+        verify(folder, "composition")
+        self.model = ComposedModel.load(folder)
+
+    def predict(self, context: PythonModelContext, model_input: Any, params: dict[str, Any] | None = None) -> Any:  # noqa: ARG002
+        """Embeds each text.
+
+        Args:
+            model_input: a list of strings, a Series, or a DataFrame with the column `text`.
+            params: `output`: `mean`, the default, gives (W,) floats for each text, zeros for the empty one;
+                `characters` gives (L, W), a row for each of its L characters.
+
+        Raises:
+            ValueError: another output was asked for.
+        """
+        output = (params or {}).get("output", "mean")
+        if output not in OUTPUTS:
+            raise ValueError(f"output must be one of {', '.join(OUTPUTS)}, got {output!r}.")
+        texts = _texts(model_input)
+        rows = [self._characters(text, ids) for text, ids in zip(texts, self.model.embed(texts), strict=True)]
+        if output == "characters":
+            return [row.tolist() for row in rows]
+        return [(row.mean(axis=0) if len(row) else np.zeros(row.shape[1])).tolist() for row in rows]
+
+    def _characters(self, text: str, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The mean of the rows of each character: one outside of the alphabet has a row for each of its bytes."""
+        offsets = self.model.preprocessor.offsets(text)
+        if len(offsets) == len(text):
+            return rows
+        starts = np.flatnonzero(np.diff(offsets, prepend=-1))
+        counts = np.diff(starts, append=len(offsets))
+        return (np.add.reduceat(rows, starts) / counts[:, None]).astype(np.float32)
+
+
+def _texts(given: Any) -> list[str]:
+    if isinstance(given, pd.DataFrame):
+        if "text" not in given.columns and given.shape[1] != 1:
+            raise ValueError(f"the input must have the column `text`, got {list(given.columns)}.")
+        given = given["text"] if "text" in given.columns else given.iloc[:, 0]
+    return [given] if isinstance(given, str) else [str(text) for text in given]
+
+
+set_model(Embeddings())

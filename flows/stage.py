@@ -1,0 +1,193 @@
+"""Runs one stage of the pipeline as a child process and follows it: what dvc.yaml calls.
+
+    python -m flows.stage ARGS...    runs    python -m cclm_core.cli ARGS...
+
+The exit code is the child's. Whatever happens to MLflow, the stage runs. The child gets SIGTERM when this process does,
+and when the `dvc` above dies, since DVC would never record its result: it would only hold the lock of its output.
+"""
+
+import ctypes
+import os
+import platform
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from types import FrameType
+from typing import IO
+
+from cclm_core.errors import CclmError
+from flows import environment
+from flows.parents import dvc_process
+from flows.paths import git_revision, project_root
+from flows.records import StageRecord, reports_path
+
+# Names another module with the same commands that takes the library's place: a project's own stages.
+STAGE_MODULE = "CCLM_STAGE_MODULE"
+MESSAGE_LINES = 20
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the stage that `arguments` name; returns its exit code."""
+    root = project_root()
+    environment.apply(root)
+    stage = stage_name(arguments)
+    reports = reports_path(root, stage)
+    reports.write_bytes(b"")
+    module = os.environ.get(STAGE_MODULE, "cclm_core.cli")
+    commit, dirty = git_revision(root)
+    record = StageRecord(stage, (module, *arguments), time.time(), commit, dirty)
+    record.write(root)
+    child = Child([sys.executable, "-m", module, *arguments], {"CCLM_REPORT": str(reports)})
+    waiter = threading.Thread(target=lambda: child.finish(record).write(root))
+    waiter.start()
+    # Under the flow, the flow's own process follows; the record tells it all.
+    if os.environ.get("CCLM_FOLLOWED") != "1":
+        track(record, child)
+    waiter.join()
+    return child.exit_code
+
+
+def stage_name(arguments: list[str]) -> str:
+    """The stage's name: DVC sets DVC_STAGE for its commands; else it is read from the arguments.
+
+    >>> stage_name(["stage", "pretrain", "entities", "--params", "params.yaml"])
+    'pretrain@entities'
+    """
+    if name := os.environ.get("DVC_STAGE"):
+        return name.rpartition(":")[2]
+    words = []
+    for word in arguments:
+        if word.startswith("-"):
+            break
+        words.append(word)
+    return "@".join(words[1:] if words[:1] == ["stage"] else words) or "stage"
+
+
+class Child:
+    """The stage's process, in this one's process group, so that a cancelled task takes it along."""
+
+    def __init__(self, command: list[str], extra: dict[str, str]) -> None:
+        self.killed = False
+        self.lines: deque[str] = deque(maxlen=MESSAGE_LINES)
+        # On a terminal the child draws its own progress bar; else its last lines are kept for the record.
+        piped = not sys.stderr.isatty()
+        self.process = subprocess.Popen(
+            command,
+            env=environment.for_children(extra),
+            stderr=subprocess.PIPE if piped else None,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )
+        self.reader = threading.Thread(target=self._copy, args=(self.process.stderr,)) if self.process.stderr else None
+        if self.reader:
+            self.reader.start()
+        signal.signal(signal.SIGTERM, self._on_signal)
+        # The terminal sends SIGINT to the whole group, the child included; this process outlives it to say so.
+        signal.signal(signal.SIGINT, self._note)
+        self.driver = dvc_process()
+
+    @property
+    def exit_code(self) -> int:
+        """As a shell would say it: 128 + n when signal n ended it."""
+        code = self.process.returncode or 0
+        return 128 - code if code < 0 else code
+
+    def finish(self, record: StageRecord) -> StageRecord:
+        """Waits for the end; returns the completed record."""
+        while True:
+            try:
+                self.process.wait(timeout=1)
+                break
+            except subprocess.TimeoutExpired:
+                if self.driver and not self.driver.is_running():
+                    self.terminate()
+        if self.reader:
+            self.reader.join()
+        return record.with_(
+            ended=time.time(),
+            exit_code=self.exit_code,
+            killed=self.killed,
+            message="".join(self.lines).strip() if self.exit_code else "",
+            host=_host(),
+        )
+
+    def running(self) -> bool:
+        """Whether the child has not ended."""
+        return self.process.poll() is None
+
+    def terminate(self) -> None:
+        """Tells the child to stop."""
+        self.killed = True
+        self.process.terminate()
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self.terminate()
+
+    def _note(self, _number: int, _frame: FrameType | None) -> None:
+        self.killed = True
+
+    def _copy(self, stream: IO[bytes]) -> None:
+        for line in stream:
+            self.lines.append(line.decode(errors="replace"))
+            sys.stderr.buffer.write(line)
+            sys.stderr.buffer.flush()
+
+
+def track(record: StageRecord, child: Child) -> None:
+    """Forwards the run to MLflow from this process, below a parent of its own choice or DVC's."""
+    from flows.follow import Follower, follow
+    from flows.graph import Node, read_plan
+    from flows.parents import DvcParent
+    from flows.tracking import TrackingError, connect, enabled, warn
+
+    if not enabled():
+        return
+    root = project_root()
+    given = os.environ.get("CCLM_PARENT_RUN")
+    parent: DvcParent | None = None
+
+    def open_follower() -> Follower:
+        nonlocal parent
+        nodes = read_plan(root, changes=False).nodes
+        node = nodes.get(record.stage) or Node(record.stage, (), {}, (), (), {})
+        tracking = connect(root)
+        if given:
+            return Follower(root, tracking, node, given)
+        parent = parent or DvcParent(tracking, root, child.driver)
+        return Follower(root, tracking, node, parent.start())
+
+    follow(root, record.stage, record.started, lambda: False, open_follower)
+    if parent:
+        try:
+            parent.end("KILLED" if child.killed else "FINISHED" if child.exit_code == 0 else "FAILED")
+        except TrackingError as error:
+            warn(f"the run of the pipeline could not be brought up to date in MLflow ({error}).")
+
+
+def _die_with_parent() -> None:
+    """Asks the kernel for SIGTERM when the parent dies, be it by SIGKILL: an orphan would hold its output's lock."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _host() -> dict[str, float | str]:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "name": platform.node(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "cores": str(os.cpu_count()),
+        "cpu_seconds": used.ru_utime + used.ru_stime,
+        "peak_memory_megabytes": used.ru_maxrss / 1024,
+    }
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except CclmError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,121 @@
+"""A toy project: a real git and DVC repository whose stages take a fraction of a second."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+BIN = Path(sys.executable).parent
+
+DVC_YAML = """
+stages:
+  make:
+    cmd: python -m flows.stage stage make --out data/corpus
+    params: [records]
+    outs: [data/corpus]
+  train:
+    foreach: ${components}
+    do:
+      cmd: python -m flows.stage stage train ${key} --corpus data/corpus --out models/${key}
+      params: ["components.${key}"]
+      deps: [data/corpus]
+      outs: ["models/${key}"]
+      meta: {resource: device}
+  compose:
+    foreach: {both: {one: a, two: b}}
+    do:
+      cmd: >-
+        python -m flows.stage stage compose ${key} --part models/${item.one} --part models/${item.two}
+        --out compositions/${key}
+      params: ["compositions.${key}"]
+      deps: [models/a, models/b]
+      outs: ["compositions/${key}"]
+  evaluate:
+    foreach: {both: 1}
+    do:
+      cmd: >-
+        python -m flows.stage stage evaluate ${key} --composition compositions/${key} --corpus data/corpus
+        --out results/${key}
+      params: [quality]
+      deps: ["compositions/${key}", data/corpus]
+      outs: ["results/${key}"]
+"""
+
+PARAMS: dict[str, Any] = {
+    "records": 3,
+    "quality": 0.5,
+    "components": {"a": {"size": 1, "seconds": 0.5}, "b": {"size": 2, "seconds": 0.5}},
+    "compositions": {"both": {"untrained": False}},
+}
+
+
+class Project:
+    """A toy project and the commands that are tried on it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("MLFLOW_", "CCLM_", "PREFECT_", "DVC_"))
+        }
+        self.environment |= {
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "CCLM_STAGE_MODULE": "toy_stages",
+            "CCLM_TRACKING": "off",
+            "DVC_NO_ANALYTICS": "1",
+            "DVC_SITE_CACHE_DIR": str(root / ".cclm/dvc"),
+        }
+
+    def params(self, change: Callable[[dict[str, Any]], None] = lambda _: None) -> None:
+        path = self.root / "params.yaml"
+        values = yaml.safe_load(path.read_text())
+        change(values)
+        path.write_text(yaml.safe_dump(values))
+
+    def run(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            command, cwd=self.root, env=self.environment | environment, capture_output=True, text=True, check=False
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def dvc(self, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+        return self.run("dvc", *arguments, check=check, **environment)
+
+    def digests(self) -> dict[str, str]:
+        lock = yaml.safe_load((self.root / "dvc.lock").read_text())
+        return {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
+
+    def copy(self, target: Path) -> "Project":
+        shutil.copytree(self.root, target)
+        return Project(target)
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("toy") / "project"
+    root.mkdir()
+    (root / "dvc.yaml").write_text(DVC_YAML)
+    (root / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    (root / ".gitignore").write_text(
+        ".cclm/\n/data/\n/models/\n/compositions/\n/results/\n/mlflow.db\n/mlruns/\n__pycache__/\n"
+    )
+    shutil.copy(Path(__file__).with_name("toy_stages.py"), root)
+    project = Project(root)
+    project.run("git", "init", "-q")
+    project.dvc("init", "-q")
+    project.run("git", "add", ".")
+    project.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "toy")
+    return root
+
+
+@pytest.fixture
+def project(template: Path, tmp_path: Path) -> Project:
+    return Project(template).copy(tmp_path / "project")

@@ -1,0 +1,71 @@
+"""Stages of a toy pipeline: they publish real artifacts in milliseconds, so that the drivers can be tested for real.
+
+python -m toy_stages stage make --out DIR
+python -m toy_stages stage train NAME --corpus DIR --out DIR
+python -m toy_stages stage compose NAME --part DIR [--part DIR] --out DIR
+python -m toy_stages stage evaluate NAME --composition DIR --corpus DIR --out DIR
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import yaml
+
+from cclm_core.artifacts import folder_digest, publishing, write_json
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("words", nargs="+")
+    parser.add_argument("--part", action="append", default=[], type=Path)
+    parser.add_argument("--corpus", type=Path)
+    parser.add_argument("--composition", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    kind, name = given.words[1], given.words[-1]
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    if kind == "make":
+        publish(given.out, "corpus", {"records": params["records"]}, {"records": params["records"]})
+    elif kind == "train":
+        train(name, params["components"][name], given)
+    elif kind == "compose":
+        parts = {part.name: folder_digest(part) for part in given.part}
+        publish(given.out, "composition", {"name": name, "parts": parts}, {"parts": len(parts)})
+    else:
+        quality = params["quality"]
+        publish(given.out, "evaluation", {}, {"f1": quality, "nested": {"bits": 1 - quality}})
+
+
+def train(name: str, config: dict[str, float], given: argparse.Namespace) -> None:
+    if config.get("fail"):
+        print(f"error: the toy component {name} was told to fail", file=sys.stderr)
+        sys.exit(int(config["fail"]))
+    crash = Path(f".cclm/crash-{name}")
+    if crash.exists():
+        crash.unlink()
+        os.abort()
+    for step in range(1, 6):
+        report(step, 5, {"loss": 1 / step})
+        time.sleep(config["seconds"] / 5)
+    publish(given.out, "component", {"name": name, "size": config["size"]}, {"size": config["size"]})
+
+
+def report(step: int, total: int, values: dict[str, float]) -> None:
+    line = {"time": time.time(), "step": step, "total": total, "values": values}
+    with Path(os.environ["CCLM_REPORT"]).open("a") as stream:
+        stream.write(json.dumps(line) + "\n")
+
+
+def publish(out: Path, kind: str, content: object, metrics: object) -> None:
+    with publishing(out, kind) as folder:
+        write_json(folder / "content.json", content)
+        write_json(folder / "metrics.json", metrics)
+        (folder / "curve.csv").write_text("x,y\n1,2\n")
+
+
+if __name__ == "__main__":
+    main()
