@@ -8,7 +8,7 @@ both editions, as author; the play as group; the edition as variant; the genre a
 import re
 from collections.abc import Iterator, Mapping
 
-from cclm_core.text.plays_alignment import match_names, match_speakers, same_play_share, spelling_key
+from cclm_core.text.plays_alignment import Alignment, spelling_key
 from cclm_core.text.plays_catalogue import PLAYS, POEMS, Play
 from cclm_core.text.plays_folio import parse_folio
 from cclm_core.text.plays_modern import parse_modern
@@ -49,20 +49,21 @@ def read_play(play: Play, texts: Mapping[str, str]) -> Iterator[Located | Reject
             yield Rejected(file, line, reason, excerpt)
     nothing = Parsed([], [], [])
     modern, folio = parsed.get("modern", nothing), parsed.get("folio", nothing)
-    if "folio" in parsed and "modern" in parsed and same_play_share(modern.speeches, folio.speeches) < _LEAST_SAME:
+    alignment = Alignment(modern.speeches, folio.speeches)
+    if "folio" in parsed and "modern" in parsed and alignment.shared() < _LEAST_SAME:
         yield Rejected(str(play.folio), 0, "the two editions are not the same play", "")
         folio = nothing
     cast = Cast(modern.persons, modern.speeches, play.aliases)
     yield from _records(play, "modern", modern, cast.authors, cast.names, common_words(modern.speeches))
     if folio.speeches:
-        matches = match_speakers(modern.speeches, folio.speeches)
+        matches = alignment.speakers()
         authors = {
             prefix: cast.authors[matches[prefix]] if prefix in matches else _completed(prefix, cast.authors)
             for prefix in {speech.speaker for speech in folio.speeches}
         }
         # The Folio writes many nouns with a capital letter, so that a name which is a common word tells nothing there.
         common = common_words(modern.speeches) | common_words(folio.speeches)
-        names = match_names(modern.speeches, folio.speeches, cast.names - common) - common
+        names = alignment.names(cast.names - common) - common
         yield from _records(play, "folio", folio, authors, names, frozenset())
 
 

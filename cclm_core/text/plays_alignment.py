@@ -32,62 +32,69 @@ def spelling_key(word: str) -> str:
     return key[:-1] if key.endswith("e") and len(key) > 2 else key
 
 
-def same_play_share(modern: Sequence[Speech], folio: Sequence[Speech]) -> float:
-    """The share of the Folio's four-word sequences that the other edition has too: 0 for different plays."""
-    known = {gram for _, keys in _keyed(modern) for gram in _grams(keys)}
-    grams = [gram for _, keys in _keyed(folio) for gram in _grams(keys)]
-    return sum(gram in known for gram in grams) / max(1, len(grams))
+class Alignment:
+    """What corresponds in the speeches of a play's two editions, the one in modern spelling and the Folio's."""
+
+    def __init__(self, modern: Sequence[Speech], folio: Sequence[Speech]) -> None:
+        self._modern, self._folio = _keyed(modern), _keyed(folio)
+
+    def shared(self) -> float:
+        """The share of the Folio's four-word sequences that the other edition has too: near 0 for different plays."""
+        known = {gram for _, _, keys in self._modern for gram in _grams(keys)}
+        grams = [gram for _, _, keys in self._folio for gram in _grams(keys)]
+        return sum(gram in known for gram in grams) / max(1, len(grams))
+
+    def speakers(self) -> dict[str, str]:
+        """For each prefix in the Folio, the modern edition's speaker of the same lines, where it is clear who."""
+        said_by: dict[tuple[str, ...], str | None] = {}
+        for speaker, _, keys in self._modern:
+            for gram in _grams(keys):
+                said_by[gram] = speaker if said_by.get(gram, speaker) == speaker else None
+        votes: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        for prefix, _, keys in self._folio:
+            votes[prefix].update(found for gram in _grams(keys) if (found := said_by.get(gram)))
+        matches = {}
+        for prefix, counts in votes.items():
+            best = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:1]
+            if best and best[0][1] >= max(2, _LEAST_SHARE * counts.total()):
+                matches[prefix] = best[0][0]
+        return matches
+
+    def names(self, names: Iterable[str]) -> frozenset[str]:
+        """The Folio's spellings of `names`, in lower case: of equal key, or alike and between the same words."""
+        wanted = {spelling_key(name) for name in names}
+        between: dict[tuple[str, ...], str | None] = {}
+        for _, _, keys in self._modern:
+            for index, key in enumerate(keys):
+                if key in wanted and (context := _context(keys, index)):
+                    between[context] = key if between.get(context, key) == key else None
+        found: set[str] = set()
+        for _, words, keys in self._folio:
+            for index, (word, key) in enumerate(zip(words, keys, strict=True)):
+                if not word[0].isupper():
+                    continue
+                name = between.get(_context(keys, index))
+                if key in wanted or (name and name[0] == key[:1] and _alike(name, key)):
+                    found.add(word)
+        return frozenset(re.sub(r"'[a-z]*$", "", word.casefold()) for word in found)
 
 
-def match_speakers(modern: Sequence[Speech], folio: Sequence[Speech]) -> dict[str, str]:
-    """For each prefix in the Folio, the speaker in the modern edition who says the same lines, where it is clear."""
-    said_by: dict[tuple[str, ...], str | None] = {}
-    for speech, keys in _keyed(modern):
-        for gram in _grams(keys):
-            said_by[gram] = speech.speaker if said_by.get(gram, speech.speaker) == speech.speaker else None
-    votes: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for speech, keys in _keyed(folio):
-        votes[speech.speaker].update(speaker for gram in _grams(keys) if (speaker := said_by.get(gram)))
-    matches = {}
-    for prefix, counts in votes.items():
-        best = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:1]
-        if best and best[0][1] >= max(2, _LEAST_SHARE * counts.total()):
-            matches[prefix] = best[0][0]
-    return matches
-
-
-def match_names(modern: Sequence[Speech], folio: Sequence[Speech], names: Iterable[str]) -> frozenset[str]:
-    """The Folio's spellings of `names`, in lower case: of equal key, or alike and between the same words."""
-    wanted = {spelling_key(name) for name in names}
-    between: dict[tuple[str, ...], str | None] = {}
-    for _, keys in _keyed(modern):
-        for context, key, _ in _contexts(keys, keys):
-            if key in wanted:
-                between[context] = key if between.get(context, key) == key else None
-    found: set[str] = set()
-    for speech, keys in _keyed(folio):
-        words = _WORD.findall(speech.text)
-        found.update(word for word, key in zip(words, keys, strict=True) if word[0].isupper() and key in wanted)
-        for context, key, word in _contexts(keys, words):
-            name = between.get(context)
-            if name and word[0].isupper() and name[0] == key[:1] and _alike(name, key):
-                found.add(word)
-    return frozenset(re.sub(r"'[a-z]*$", "", word.casefold()) for word in found)
-
-
-def _keyed(speeches: Sequence[Speech]) -> Iterable[tuple[Speech, list[str]]]:
-    for speech in speeches:
-        yield speech, [spelling_key(word) for word in _WORD.findall(speech.text)]
+def _keyed(speeches: Sequence[Speech]) -> list[tuple[str, list[str], list[str]]]:
+    """Speaker, words and their keys of each speech."""
+    words = [_WORD.findall(speech.text) for speech in speeches]
+    return [
+        (speech.speaker, spoken, [spelling_key(word) for word in spoken])
+        for speech, spoken in zip(speeches, words, strict=True)
+    ]
 
 
 def _grams(keys: Sequence[str]) -> Iterable[tuple[str, ...]]:
     return (tuple(keys[index : index + _LENGTH]) for index in range(len(keys) - _LENGTH + 1))
 
 
-def _contexts(keys: Sequence[str], words: Sequence[str]) -> Iterable[tuple[tuple[str, ...], str, str]]:
-    """Each word with its key and the two keys on either side."""
-    for index in range(2, len(keys) - 2):
-        yield (*keys[index - 2 : index], *keys[index + 1 : index + 3]), keys[index], words[index]
+def _context(keys: Sequence[str], index: int) -> tuple[str, ...]:
+    """The two keys on either side; empty too near to an end."""
+    return (*keys[index - 2 : index], *keys[index + 1 : index + 3]) if 2 <= index < len(keys) - 2 else ()
 
 
 def _alike(first: str, second: str) -> bool:

@@ -126,9 +126,11 @@ def _name(heading: str) -> str:
 
 def _is_heading(line: str, capitals: bool) -> bool:
     """Whether a line is a speaker's name: in capitals where the file writes it so, else `Name.`, `1 Name.`."""
+    if not line or len(line) > 45 or not (line[0].isupper() or line[0].isdigit()):
+        return False
     words = re.findall(r"[A-Za-z0-9'-]+", line)
     name = [word for word in words if word not in _SMALL_WORDS]
-    if not name or len(line) > 45 or not all(word[0].isupper() or word[0].isdigit() for word in name):
+    if not name or not all(word[0].isupper() or word[0].isdigit() for word in name):
         return False
     if (
         _APPARATUS.match(line)

@@ -3,7 +3,7 @@
 import pytest
 
 from cclm_core.text.plays import read_play, read_plays
-from cclm_core.text.plays_alignment import match_names, match_speakers, spelling_key
+from cclm_core.text.plays_alignment import Alignment, spelling_key
 from cclm_core.text.plays_catalogue import PLAYS, Play
 from cclm_core.text.plays_folio import parse_folio
 from cclm_core.text.plays_modern import parse_modern
@@ -300,5 +300,5 @@ def test_speakers_and_names_are_matched_by_what_stands_around_them() -> None:
         Speech("Ant", "I come to burie good Ænobarbus not to praise him", 2),
         Speech("Mes", "Newes", 3),
     ]
-    assert match_speakers(modern, folio) == {"Clo": "TOUCHSTONE", "Ant": "ANTONY"}
-    assert match_names(modern, folio, ["enobarbus", "home"]) == {"ænobarbus"}
+    assert Alignment(modern, folio).speakers() == {"Clo": "TOUCHSTONE", "Ant": "ANTONY"}
+    assert Alignment(modern, folio).names(["enobarbus", "home"]) == {"ænobarbus"}
