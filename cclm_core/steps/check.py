@@ -7,7 +7,7 @@ from cclm_core.config import Config
 from cclm_core.evaluation.config import EvaluationConfig
 from cclm_core.noise.recipe import NoiseConfig
 from cclm_core.steps import parameters
-from cclm_core.text.ingest import IngestConfig
+from cclm_core.text.sources.config import IngestConfig
 from cclm_core.text.vocabulary import VocabularyConfig
 from cclm_core.training.config import BaseConfig, ComponentConfig
 

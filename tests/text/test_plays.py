@@ -2,15 +2,15 @@
 
 import pytest
 
-from cclm_core.text.plays import read_play, read_plays
-from cclm_core.text.plays_alignment import Alignment, spelling_key
-from cclm_core.text.plays_catalogue import PLAYS, Play
-from cclm_core.text.plays_folio import parse_folio
-from cclm_core.text.plays_modern import parse_modern
-from cclm_core.text.plays_names import Cast, find_entities
+from cclm_core.text.plays.alignment import Alignment, spelling_key
+from cclm_core.text.plays.catalogue import PLAYS, Play
+from cclm_core.text.plays.folio import parse_folio
+from cclm_core.text.plays.modern import parse_modern
+from cclm_core.text.plays.names import Cast, find_entities
+from cclm_core.text.plays.reader import read_play, read_plays
+from cclm_core.text.plays.speeches import Speech
 from cclm_core.text.quarantine import Located, Rejected
 from cclm_core.text.records import Record
-from cclm_core.text.speeches import Speech
 
 MODERN = """THE TRAGEDY OF RODOLF
 

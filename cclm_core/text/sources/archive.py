@@ -21,8 +21,8 @@ from pydantic import Field
 from cclm_core.artifacts import file_digest
 from cclm_core.config import Config
 from cclm_core.errors import DataError, IntegrityError
-from cclm_core.text.plays import read_plays
-from cclm_core.text.plays_catalogue import FOLDER
+from cclm_core.text.plays.catalogue import FOLDER
+from cclm_core.text.plays.reader import read_plays
 from cclm_core.text.quarantine import Located, Rejected
 from cclm_core.text.sources.indexes import Indexes, user_indexes
 

@@ -11,9 +11,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from cclm_core.text.plays_words import PLACES, ROLES
+from cclm_core.text.plays.speeches import Speech
+from cclm_core.text.plays.words import PLACES, ROLES
 from cclm_core.text.records import Entity
-from cclm_core.text.speeches import Speech
 
 # Ranks whose holder is called by the place: `YORK` may be the Duke of York, never the Mayor or the Duchess of York.
 _RANKS = {"archbishop", "archduke", "bishop", "count", "duke", "earl", "lord", "marquess", "marquis", "prince"}

@@ -13,7 +13,7 @@ Files write names as `HAMLET.`, `HAMLET` or `Ham.`; now and then the text follow
 
 import re
 
-from cclm_core.text.speeches import Parsed, SpeechBuilder
+from cclm_core.text.plays.speeches import Parsed, SpeechBuilder
 
 # A bracket never spans a blank line. Some are closed by `}` or by nothing, some opened by `{`.
 _DIRECTION = re.compile(r"[\[{](?:(?!\n[ \t]*\n)[^\[\]{}])*[\]}]")

@@ -15,7 +15,7 @@ stands after FINIS (lists of persons; an epilogue of the second part of Henry IV
 
 import re
 
-from cclm_core.text.speeches import Parsed, SpeechBuilder
+from cclm_core.text.plays.speeches import Parsed, SpeechBuilder
 
 _SCENE = re.compile(
     r"Act[uv]s\b|Sc(?:oe|e|ae|æ)na\s+(?:Prim|Secu|Tert|Quar|Quin|Sext|Sept|Octa|Nona|Dec)", re.IGNORECASE

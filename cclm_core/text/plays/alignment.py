@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 from functools import lru_cache
 
-from cclm_core.text.speeches import Speech
+from cclm_core.text.plays.speeches import Speech
 
 _WORD = re.compile(r"[A-Za-zæÆ'-]+")
 _LENGTH = 4

