@@ -20,21 +20,21 @@ class MetricRule(Config):
     """How one metric is compared."""
 
     better: Literal["higher", "lower"] = Field(description="which direction is an improvement")
-    margin: float | None = Field(None, ge=0, description="by how much; None: the section's margin")
+    margin: float | None = Field(None, ge=0, description="in the metric's unit; None: the section's margin")
 
 
 class PromotionConfig(Config):
     """`params.yaml: promotion`.
 
-    A candidate takes the champion's place when it is at least as good on every named metric, and better by more than
-    the margin on at least `improved` of them.
+    A candidate takes the champion's place when it is better by more than the margin on at least `improved` of the named
+    metrics, and worse by more than the margin on none. The margin is what two seeds differ by.
 
     >>> PromotionConfig(metrics={"entity_f1_clean": "higher"}).metrics["entity_f1_clean"].better
     'higher'
     """
 
     metrics: dict[str, MetricRule] = Field({}, description="names in metrics.json of the evaluation; none: no champion")
-    margin: float = Field(0.0, ge=0, description="what an improvement must exceed, for metrics that give no margin")
+    margin: float = Field(0.0, ge=0, description="for the metrics that give none of their own")
     improved: int | None = Field(None, ge=1, description="how many metrics must improve; None: all of them")
 
     @field_validator("metrics", mode="before")
@@ -75,10 +75,10 @@ def compare(candidate: Mapping[str, float], champion: Mapping[str, float] | None
         assert new is not None
         assert old is not None
         gain = new - old if rule.better == "higher" else old - new
-        better = gain > (config.margin if rule.margin is None else rule.margin)
-        improved += better
-        worse |= gain < 0
-        word = "better" if better else "worse" if gain < 0 else "not better by more than the margin"
+        margin = config.margin if rule.margin is None else rule.margin
+        improved += gain > margin
+        worse |= gain < -margin
+        word = "better" if gain > margin else "worse" if gain < -margin else "no more different than the margin"
         said.append(f"{name} {new:.4g} against {old:.4g}: {word}")
     wanted = len(config.metrics) if config.improved is None else config.improved
     return Verdict(not worse and improved >= wanted, "; ".join(said))
@@ -87,6 +87,7 @@ def compare(candidate: Mapping[str, float], champion: Mapping[str, float] | None
 def probe(uri: str, tracking_uri: str) -> Verdict:
     """Loads the registered model in a fresh process, away from this project's folder, and lets it predict."""
     settings = os.environ | {"MLFLOW_TRACKING_URI": tracking_uri, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    settings |= {"OMP_NUM_THREADS": "1"}  # a few short texts: more threads would only wait for each other
     with tempfile.TemporaryDirectory() as elsewhere:
         try:
             done = subprocess.run(
@@ -103,4 +104,4 @@ def probe(uri: str, tracking_uri: str) -> Verdict:
     if done.returncode == 0:
         return Verdict(True, "loads and predicts in a fresh process")
     last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-    return Verdict(False, f"it does not load and predict in a fresh process: {last[0]}")
+    return Verdict(False, f"it does not load and predict in a fresh process: {last[0][:300]}")

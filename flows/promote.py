@@ -7,6 +7,7 @@ repeated at will: the flow runs it last, and `cclm promote` after a bare `dvc re
 """
 
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ from flows.registry import (
 )
 from flows.tracking import Tracking, connect, log_pipeline_files
 
+BROKEN = "broken"
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -45,7 +48,7 @@ class Decision:
 
     Attributes:
         created: whether a version was made for it now.
-        result: `champion`, or `candidate` if that is what it stays.
+        result: `champion`; `candidate` if that is what it stays; `broken` if it does not load and predict.
         decided: whether the gate was asked now; else this is what it said before.
     """
 
@@ -67,20 +70,26 @@ class Decision:
 
 
 def promote_all(
-    root: Path, measured: Iterable[Evaluation], parent: str | None, say: Callable[[str], None]
+    root: Path, measured: Iterable[Evaluation], parent: str | None, say: Callable[[str], None], again: bool = False
 ) -> list[Decision]:
     """Registers what is not registered yet, and asks the gate where its answer may have changed.
+
+    Args:
+        again: try those that did not load before once more, though nothing changed.
 
     Raises:
         TrackingError: the registry cannot be reached.
     """
-    config = promotion_config(root)
-    tracking = connect(root)
-    decisions = []
+    tracking, config = connect(root), promotion_config(root)
     with FileLock(state(root, "locks") / "promote.lock"):
-        for evaluation in measured:
-            decisions.append(_promote(root, tracking, evaluation, config, parent))
-            say(str(decisions[-1]))
+        gates = [_registered(root, tracking, evaluation, config, parent) for evaluation in measured]
+        asked = [gate for gate in gates if not gate.said_before or (again and gate.said == BROKEN)]
+        with ThreadPoolExecutor() as pool:  # each try is a process of its own
+            tried = list(pool.map(lambda gate: probe(gate.version.uri, tracking.uri), asked))
+        answers = dict(zip((gate.version.uri for gate in asked), tried, strict=True))
+        decisions = [_decide(gate, answers.get(gate.version.uri)) for gate in gates]
+    for decision in decisions:
+        say(str(decision))
     return decisions
 
 
@@ -147,7 +156,7 @@ def promote_workspace(root: Path, say: Callable[[str], None]) -> list[Decision]:
         parent = create_parent(tracking, root, "promote")
         tracking.set_status(parent, "FINISHED")
     log_pipeline_files(tracking, root, parent)
-    return promote_all(root, fresh, parent, say)
+    return promote_all(root, fresh, parent, say, again=True)
 
 
 def promotion_config(root: Path) -> PromotionConfig:
@@ -160,57 +169,77 @@ def promotion_config(root: Path) -> PromotionConfig:
     return PromotionConfig.parse(load_yaml(path).get("promotion"), f"{path.name}: promotion")
 
 
-def _promote(
+@dataclass(frozen=True)
+class _Gate:
+    """A registered composition before the gate."""
+
+    registry: Registry
+    evaluation: Evaluation
+    config: PromotionConfig
+    version: Version
+    champion: Version | None
+    created: bool
+
+    @property
+    def said_before(self) -> bool:
+        """Whether the gate's last answer still stands: nothing that it depends on has changed."""
+        return self.version.tags.get(GATE_KEY_TAG) == self.key(self.champion)
+
+    @property
+    def said(self) -> str | None:
+        """The gate's last answer."""
+        return self.version.tags.get(GATE_RESULT_TAG)
+
+    def key(self, champion: Version | None) -> str:
+        """Identifies everything that the gate's answer depends on, with this champion."""
+        return _gate_key(self.evaluation, champion, self.version, self.config)
+
+
+def _registered(
     root: Path, tracking: Tracking, evaluation: Evaluation, config: PromotionConfig, parent: str | None
-) -> Decision:
+) -> _Gate:
     registry, model = Registry(tracking), model_name(evaluation.name)
     value = verify(evaluation.composition, "composition")
-    version = registry.find(model, value)
-    created = version is None
-    if version is None:
-        version = _register(root, tracking, registry, evaluation, parent, value)
+    found = registry.find(model, value)
+    version = found or _register(root, tracking, registry, evaluation, parent, value)
     current = registry.get(model, CANDIDATE)
     if current is None or current.number != version.number:
         registry.set_alias(version, CANDIDATE)
-    champion = registry.get(model, CHAMPION)
-    key = _gate_key(evaluation, champion, version, config)
-    if version.tags.get(GATE_KEY_TAG) == key:
+    return _Gate(registry, evaluation, config, version, registry.get(model, CHAMPION), found is None)
+
+
+def _decide(gate: _Gate, tried: Verdict | None) -> Decision:
+    """Asks the gate, where the model was tried just now, and writes down what it says."""
+    version, registry, name = gate.version, gate.registry, gate.evaluation.name
+    if tried is None:
         result, reason = version.tags[GATE_RESULT_TAG], version.tags[GATE_REASON_TAG]
-        return Decision(evaluation.name, model, version.number, created, result, reason, False)
-    registry.set_tags(version, _measured_tags(evaluation))
-    verdict = _ask_gate(tracking, evaluation, version, champion, config)
+        return Decision(name, version.model, version.number, gate.created, result, reason, False)
+    registry.set_tags(version, _measured_tags(gate.evaluation))
+    verdict = _compared(gate) if tried.passed else tried
+    champion = gate.champion
     if verdict.passed:
         _crown(registry, version)
         champion = version
-    result = CHAMPION if champion and champion.number == version.number else CANDIDATE
-    registry.set_tags(
-        version,
-        {
-            GATE_RESULT_TAG: result,
-            GATE_REASON_TAG: verdict.reason,
-            # Written last: a gate that was interrupted is asked again.
-            GATE_KEY_TAG: _gate_key(evaluation, champion, version, config),
-        },
-    )
-    return Decision(evaluation.name, model, version.number, created, result, verdict.reason, True)
+    crowned = champion is not None and champion.number == version.number
+    result = CHAMPION if crowned else CANDIDATE if tried.passed else BROKEN
+    registry.set_tags(version, {GATE_RESULT_TAG: result, GATE_REASON_TAG: verdict.reason})
+    # Written last: a gate that was interrupted is asked again.
+    registry.set_tags(version, {GATE_KEY_TAG: gate.key(champion)})
+    return Decision(name, version.model, version.number, gate.created, result, verdict.reason, True)
 
 
-def _ask_gate(
-    tracking: Tracking, evaluation: Evaluation, version: Version, champion: Version | None, config: PromotionConfig
-) -> Verdict:
-    tried = probe(version.uri, tracking.uri)
-    if not tried.passed:
-        return tried
+def _compared(gate: _Gate) -> Verdict:
+    evaluation, champion = gate.evaluation, gate.champion
     if evaluation.untrained:
         return Verdict(False, "an untrained control is never champion")
     if champion is None:
         command = f"cclm promote --accept {evaluation.name}"
         return Verdict(False, f"there is no champion to compare with; name the first one by hand: {command}")
-    if champion.number == version.number:
-        return Verdict(False, version.tags.get(GATE_REASON_TAG) or "it is the champion already")
+    if champion.number == gate.version.number:
+        return Verdict(False, champion.tags.get(GATE_REASON_TAG) or "it is the champion already")
     if champion.tags.get(EVALUATION_TAG) != _evaluation_digest(evaluation):
         return Verdict(False, "the champion was measured on other data or settings, so nothing can be compared")
-    return compare(result_metrics(evaluation.results), champion.metrics, config)
+    return compare(result_metrics(evaluation.results), champion.metrics, gate.config)
 
 
 def _crown(registry: Registry, version: Version) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
@@ -97,11 +98,13 @@ class Registry:
         from mlflow.types.schema import Array
 
         signature = ModelSignature(
-            inputs=Schema([ColSpec(DataType.string, "text")]),
+            # A column without a name takes a list of strings, a Series and a DataFrame of one column alike.
+            inputs=Schema([ColSpec(DataType.string)]),
             outputs=Schema([ColSpec(Array(DataType.double))]),
             params=ParamSchema([ParamSpec("output", DataType.string, "mean")]),
         )
-        with guarded():
+        with guarded(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # advice on type hints, which a signature makes idle
             mlflow.set_tracking_uri(self.tracking.uri)
             with mlflow.start_run(run_id=run_id):
                 logged = mlflow.pyfunc.log_model(
@@ -111,13 +114,25 @@ class Registry:
                     code_paths=[str(Path(cclm_core.__file__).parent)],
                     pip_requirements=[f"{name}=={installed_version(name)}" for name in REQUIREMENTS],
                     signature=signature,
+                    input_example=(EXAMPLE, {"output": "mean"}),
                     metadata={DIGEST_TAG: tags[DIGEST_TAG]},
                 )
                 mlflow.log_metrics(dict(metrics), model_id=logged.model_id)
-            made = mlflow.register_model(logged.model_uri, model, tags=dict(tags))
-            described = f"Embeds texts of any length. Load: mlflow.pyfunc.load_model('models:/{model}@{CANDIDATE}')"
-            self.client.update_registered_model(model, description=described)
+            self._make_model(model)
+            made = self.client.create_model_version(
+                model, logged.model_uri, run_id, tags=dict(tags), model_id=logged.model_id
+            )
         return Version(model, str(made.version), dict(tags))
+
+    def _make_model(self, model: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        described = f"Embeds texts of any length. Load: mlflow.pyfunc.load_model('models:/{model}@{CANDIDATE}')"
+        try:
+            self.client.create_registered_model(model, description=described)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
 
 
 def metrics_tag(metrics: Mapping[str, float]) -> str:

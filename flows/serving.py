@@ -32,11 +32,12 @@ class Embeddings(PythonModel):  # type: ignore[misc]
         verify(folder, "composition")
         self.model = ComposedModel.load(folder)
 
-    def predict(self, context: PythonModelContext, model_input: Any, params: dict[str, Any] | None = None) -> Any:  # noqa: ARG002
+    # No type hints: MLflow takes them for the model's schema, which the signature states.
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ARG002
         """Embeds each text.
 
         Args:
-            model_input: a list of strings, a Series, or a DataFrame with the column `text`.
+            model_input: a list of strings, a Series, or a DataFrame with one column, `text`.
             params: `output`: `mean`, the default, gives (W,) floats for each text, zeros for the empty one;
                 `characters` gives (L, W), a row for each of its L characters.
 

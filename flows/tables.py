@@ -10,6 +10,7 @@ from flows.follow import result_metrics
 from flows.graph import Evaluation
 from flows.records import last_values
 from flows.registry import CANDIDATE, model_name
+from flows.tracking import enabled
 
 COST_PREFIXES = ("seconds", "characters_per_second")
 PLOT_SUFFIXES = {".png", ".svg", ".html"}
@@ -74,6 +75,8 @@ def whereabouts(root: Path, measured: Sequence[Evaluation], uri: str) -> list[st
     for evaluation in measured:
         folders = {path.parent for path in evaluation.results.rglob("*") if path.suffix in PLOT_SUFFIXES}
         lines += [f"plots of {evaluation.name}: {folder.relative_to(root)}" for folder in sorted(folders)]
+    if not enabled():
+        return lines
     lines.append(f"runs, learning curves, models: `cclm ui` ({uri})")
     lines += [
         f"load {evaluation.name}: mlflow.pyfunc.load_model('models:/{model_name(evaluation.name)}@{CANDIDATE}')"

@@ -54,6 +54,8 @@ PARAMS: dict[str, Any] = {
     "compositions": {"both": {"untrained": False}},
 }
 
+IGNORED = (".cclm/", "/data/", "/models/", "/compositions/", "/results/", "/mlflow.db", "/mlruns/", "__pycache__/")
+
 
 class Project:
     """A toy project and the commands that are tried on it."""
@@ -114,6 +116,32 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project.run("git", "add", ".")
     project.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "toy")
     return root
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real composition, as small as can be."""
+    from cclm_core.composition.component import Component, ComponentCard
+    from cclm_core.composition.composed import ComposedModel
+    from cclm_core.embedder import Embedder, EmbedderConfig
+    from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
+    from cclm_core.text.vocabulary import Preprocessor
+
+    encoder = HourglassConfig(core_width=16, num_layers=1, num_heads=1, width=8)
+    shape = EmbedderConfig(embedding=EmbeddingConfig(width=8, ngram_buckets=16), encoder=encoder)
+    base = Embedder(Preprocessor().fit(["Give me excess of it"]), shape)
+    card = ComponentCard(
+        name="a",
+        objective="entities",
+        base_width=base.width,
+        base_digest=base.digest,
+        preprocessor_digest=base.preprocessor.digest,
+        encoder=encoder,
+    )
+    folder = tmp_path_factory.mktemp("model") / "model"
+    folder.mkdir()
+    ComposedModel(base, [Component(card)], "both").save(folder)
+    return folder
 
 
 @pytest.fixture

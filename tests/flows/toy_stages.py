@@ -9,6 +9,7 @@ python -m toy_stages stage evaluate NAME --composition DIR --corpus DIR --out DI
 import argparse
 import json
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -61,7 +62,11 @@ def report(step: int, total: int, values: dict[str, float]) -> None:
 
 
 def publish(out: Path, kind: str, content: object, metrics: object) -> None:
+    """A folder with a little of everything; a composition also holds a real model, when the test gives one."""
+    model = os.environ.get("TOY_MODEL")
     with publishing(out, kind) as folder:
+        if kind == "composition" and model:
+            shutil.copytree(model, folder, dirs_exist_ok=True)
         write_json(folder / "content.json", content)
         write_json(folder / "metrics.json", metrics)
         (folder / "curve.csv").write_text("x,y\n1,2\n")
