@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,9 @@ class Project:
         return Project(target)
 
 
+Drive = Callable[..., dict[str, Any]]
+
+
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("toy") / "project"
@@ -146,4 +149,50 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(template: Path, tmp_path: Path) -> Project:
+    """A toy project in which nothing has run."""
     return Project(template).copy(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def reproduced(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    project = Project(template).copy(tmp_path_factory.mktemp("reproduced") / "project")
+    project.dvc("repro")
+    return project.root
+
+
+@pytest.fixture
+def done(reproduced: Path, tmp_path: Path) -> Project:
+    """A toy project that `dvc repro` has brought up to date."""
+    return Project(reproduced).copy(tmp_path / "done")
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    """One Prefect server for all tests: it takes seconds to start."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture
+def drive(prefect_server: None, monkeypatch: pytest.MonkeyPatch) -> Drive:  # noqa: ARG001
+    """Runs the flow on a project, in this process."""
+    from flows.pipeline import PipelineError, pretrain
+
+    def run(
+        project: Project, targets: list[str] | None = None, force: list[str] | None = None, **environment: str
+    ) -> dict[str, Any]:
+        monkeypatch.chdir(project.root)
+        for name in list(os.environ):
+            if name.startswith(("CCLM_", "MLFLOW_", "DVC_")):
+                monkeypatch.delenv(name)
+        for name, value in (project.environment | environment).items():
+            if not name.startswith("PREFECT_"):
+                monkeypatch.setenv(name, value)
+        try:
+            return dict(pretrain(targets, force))
+        except PipelineError as error:
+            return error.summary
+
+    return run

@@ -1,0 +1,100 @@
+"""The plan is DVC's own: its order, parameters, and what changed and why."""
+
+import doctest
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cclm_core.errors import ConfigError
+from flows import gate, graph, stage, tables
+from flows.graph import evaluations, read_plan
+from tests.flows.conftest import Project
+
+
+def test_every_stage_comes_after_those_that_it_needs(project: Project) -> None:
+    plan = read_plan(project.root)
+    assert list(plan.nodes) == ["make", "train@a", "train@b", "compose@both", "evaluate@both"]
+    assert plan.nodes["compose@both"].needs == ("train@a", "train@b")
+    assert plan.nodes["evaluate@both"].needs == ("compose@both", "make")
+    assert [node.name for node in plan.nodes.values() if node.needs_device] == ["train@a", "train@b"]
+
+
+def test_a_stage_knows_its_own_parameters_and_paths_alone(project: Project) -> None:
+    node = read_plan(project.root, changes=False).nodes["train@b"]
+    assert node.params == {"components.b.size": 2, "components.b.seconds": 0.5}
+    assert node.deps == ("data/corpus",) and node.outs == ("models/b",)
+    assert node.item == "b"
+
+
+def test_what_never_ran_is_stale_and_says_so(project: Project) -> None:
+    stale = read_plan(project.root).stale()
+    assert list(stale) == ["make", "train@a", "train@b", "compose@both", "evaluate@both"]
+    assert stale["make"] == ("never run",)
+    assert stale["compose@both"] == ("never run", "after train@a", "after train@b")
+
+
+def test_a_changed_parameter_makes_stale_what_depends_on_it(done: Project) -> None:
+    assert read_plan(done.root).stale() == {}
+    done.params(lambda values: values["components"]["a"].update(size=5))
+    assert read_plan(done.root).stale() == {
+        "train@a": ("params.yaml: components.a modified",),
+        "compose@both": ("after train@a",),
+        "evaluate@both": ("after compose@both",),
+    }
+
+
+def test_a_missing_output_is_named(done: Project) -> None:
+    (done.root / "models/b/curve.csv").unlink()
+    assert read_plan(done.root).changed["train@b"] == ("models/b modified",)
+
+
+def test_targets_bring_what_they_need(project: Project) -> None:
+    plan = read_plan(project.root, changes=False)
+    assert list(plan.select(["train@a"])) == ["make", "train@a"]
+    assert plan.match(["train"]) == plan.match(["train@*"]) == ["train@a", "train@b"]
+    assert list(plan.select([])) == list(plan.nodes)
+
+
+def test_an_unknown_target_is_refused_with_the_nearest(project: Project) -> None:
+    with pytest.raises(ConfigError, match=r"tarin@a must be a stage of dvc.yaml; did you mean 'train@a'\?"):
+        read_plan(project.root, changes=False).select(["tarin@a"])
+
+
+def test_a_broken_graph_is_an_error_that_a_user_can_read(project: Project) -> None:
+    (project.root / "dvc.yaml").write_text("stages: {make: {cmd: }}\n")
+    with pytest.raises(ConfigError, match="DVC cannot read the pipeline"):
+        read_plan(project.root)
+
+
+def test_compositions_and_their_results_are_found_by_what_they_are(done: Project) -> None:
+    plan = read_plan(done.root, changes=False)
+    (found,) = evaluations(plan, done.root)
+    assert (found.name, found.compose.name, found.evaluate.name) == ("both", "compose@both", "evaluate@both")
+    assert found.composition == done.root / "compositions/both" and found.results == done.root / "results/both"
+    assert found.data == (done.root / "data/corpus",) and not found.untrained
+
+
+def test_nothing_is_measured_before_anything_ran(project: Project) -> None:
+    assert evaluations(read_plan(project.root, changes=False), project.root) == []
+
+
+@pytest.mark.parametrize("module", [graph, gate, stage, tables])
+def test_examples_in_docstrings(module: object) -> None:
+    result = doctest.testmod(module)  # type: ignore[arg-type]
+    assert result.attempted > 0 and result.failed == 0
+
+
+def test_the_plan_needs_neither_torch_nor_mlflow_nor_prefect(done: Project) -> None:
+    code = "import sys; from pathlib import Path; from flows.graph import read_plan; import flows.cli; "
+    code += "read_plan(Path('.')); print([name for name in ('torch', 'mlflow', 'prefect') if name in sys.modules])"
+    done_here = subprocess.run(
+        [sys.executable, "-c", code], cwd=done.root, env=done.environment, capture_output=True, text=True, check=True
+    )
+    assert done_here.stdout.strip() == "[]"
+
+
+def test_the_state_folder_is_closed_to_others(done: Project) -> None:
+    assert (done.root / ".cclm").stat().st_mode & 0o077 == 0
+    assert Path(done.root / ".cclm/dvc").is_dir()

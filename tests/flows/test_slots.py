@@ -1,0 +1,84 @@
+"""Device slots: never more holders than slots, and a dead holder's slot is free."""
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from cclm_core.errors import ConfigError
+from flows.slots import gpus, lease, num_slots
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_as_many_hold_a_slot_as_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slots: int) -> None:
+    monkeypatch.setenv("CCLM_DEVICE_SLOTS", str(slots))
+    held: list[int] = []
+    most = 0
+
+    def work() -> None:
+        nonlocal most
+        with lease(tmp_path) as slot:
+            held.append(slot.number)
+            most = max(most, len(held))
+            time.sleep(0.3)
+            held.remove(slot.number)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == slots
+
+
+def test_a_killed_process_frees_its_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CCLM_DEVICE_SLOTS", "1")
+    code = "import sys, time; from pathlib import Path; from flows.slots import lease\n"
+    code += "with lease(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout and holder.stdout.readline() == "held\n"
+    taken = threading.Event()
+
+    def take() -> None:
+        with lease(tmp_path):
+            taken.set()
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    assert not taken.wait(0.6)
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    assert taken.wait(5)
+    thread.join()
+
+
+def test_a_gpu_slot_shows_one_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-abc")
+    monkeypatch.delenv("CCLM_DEVICE_SLOTS", raising=False)
+    assert gpus() == ["3", "GPU-abc"] and num_slots() == 2
+    with lease(tmp_path) as first, lease(tmp_path) as second:
+        assert first.environment == {"CUDA_VISIBLE_DEVICES": "3"}
+        assert second.environment == {"CUDA_VISIBLE_DEVICES": "GPU-abc"}
+
+
+def test_without_a_gpu_there_is_a_slot_for_each_core(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CCLM_DEVICE_SLOTS", raising=False)
+    assert num_slots() >= 1
+    with lease(tmp_path) as slot:
+        assert slot.environment == {}
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", ""])
+def test_a_wrong_number_of_slots_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("CCLM_DEVICE_SLOTS", value)
+    with pytest.raises(ConfigError, match="CCLM_DEVICE_SLOTS must be a positive integer"):
+        num_slots()

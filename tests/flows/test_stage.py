@@ -1,0 +1,138 @@
+"""The stage runner: the child's exit code is its own, what happened is on record, no child is left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import psutil
+import pytest
+
+from flows.records import StageRecord, last_values, read_record
+from flows.stage import stage_name
+from tests.flows.conftest import Project
+
+TRAIN = ["-m", "flows.stage", "stage", "train", "a", "--corpus", "data/corpus", "--out", "models/a"]
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 20) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def record(project: Project, stage: str = "train@a") -> StageRecord | None:
+    return read_record(project.root, stage)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["stage", "base", "--params", "params.yaml"], "base"),
+        (["stage", "compose", "full", "--part", "a"], "compose@full"),
+        (["other"], "other"),
+        ([], "stage"),
+    ],
+)
+def test_the_name_of_a_stage(monkeypatch: pytest.MonkeyPatch, arguments: list[str], name: str) -> None:
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    assert stage_name(arguments) == name
+    monkeypatch.setenv("DVC_STAGE", "../dvc.yaml:pretrain@x")
+    assert stage_name(arguments) == "pretrain@x"
+
+
+def test_a_run_is_on_record_with_its_reports(project: Project) -> None:
+    project.run(sys.executable, *TRAIN)
+    found = record(project)
+    assert found and found.status == "FINISHED" and found.exit_code == 0
+    assert found.ended and found.ended - found.started >= 0.5
+    assert found.command == ("toy_stages", *TRAIN[2:])
+    assert len(found.commit) == 40 and not found.dirty
+    assert last_values(project.root, "train@a") == {"loss": 0.2}
+    project.run(sys.executable, *TRAIN)
+    assert len((project.root / ".cclm/reports/train@a.jsonl").read_text().splitlines()) == 5
+
+
+@pytest.mark.parametrize("code", [1, 2])
+def test_the_exit_code_and_the_message_are_the_childs(project: Project, code: int) -> None:
+    project.params(lambda values: values["components"]["a"].update(fail=code))
+    done = project.run(sys.executable, *TRAIN, check=False)
+    assert done.returncode == code
+    assert "error: the toy component a was told to fail" in done.stderr
+    found = record(project)
+    assert found and found.status == "FAILED" and found.exit_code == code and found.dirty
+    assert found.message == "error: the toy component a was told to fail"
+    assert not (project.root / "models/a").exists()
+
+
+def test_a_child_that_a_signal_ended_says_which(project: Project) -> None:
+    (project.root / ".cclm").mkdir(exist_ok=True)
+    (project.root / ".cclm/crash-a").touch()
+    assert project.run(sys.executable, *TRAIN, check=False).returncode == 128 + signal.SIGABRT
+
+
+@pytest.fixture
+def slow(project: Project) -> Project:
+    project.params(lambda values: values["components"]["a"].update(seconds=60))
+    return project
+
+
+def running_child(project: Project) -> psutil.Process:
+    """The toy stage's process, once it reports."""
+    assert wait_for(lambda: last_values(project.root, "train@a"))
+    found = [
+        process
+        for process in psutil.process_iter(["cmdline", "cwd"])
+        if "toy_stages" in (process.info["cmdline"] or []) and process.info["cwd"] == str(project.root)
+    ]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_sigterm_is_passed_on_and_recorded(slow: Project) -> None:
+    runner = subprocess.Popen([sys.executable, *TRAIN], cwd=slow.root, env=slow.environment)
+    child = running_child(slow)
+    runner.terminate()
+    assert runner.wait(20) == 128 + signal.SIGTERM
+    assert not child.is_running()
+    found = record(slow)
+    assert found and found.status == "KILLED"
+
+
+def test_a_killed_runner_takes_its_child_along(slow: Project) -> None:
+    runner = subprocess.Popen([sys.executable, *TRAIN], cwd=slow.root, env=slow.environment)
+    child = running_child(slow)
+    runner.kill()
+    runner.wait()
+    assert wait_for(lambda: not child.is_running())
+
+
+def test_a_stage_ends_when_its_dvc_was_killed(slow: Project) -> None:
+    slow.dvc("repro", "make")
+    dvc = subprocess.Popen(["dvc", "repro", "-s", "train@a"], cwd=slow.root, env=slow.environment)
+    child = running_child(slow)
+    assert psutil.Process(child.pid).ppid() != dvc.pid
+    os.kill(dvc.pid, signal.SIGKILL)
+    dvc.wait()
+    assert wait_for(lambda: not child.is_running())
+    assert wait_for(lambda: (found := record(slow)) and found.status == "KILLED")
+
+
+def test_an_unreachable_mlflow_is_told_and_fails_nothing(project: Project) -> None:
+    done = project.run(
+        sys.executable,
+        *TRAIN,
+        CCLM_TRACKING="on",
+        MLFLOW_TRACKING_URI="http://127.0.0.1:9",
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
+    )
+    assert (project.root / "models/a/manifest.json").is_file()
+    assert done.stderr.count("warning: train@a is not tracked in MLflow") == 1
+    assert "parameters, learning curves, results and digests were not logged" in done.stderr
+    found = record(project)
+    assert found and found.status == "FINISHED" and found.run_id is None
