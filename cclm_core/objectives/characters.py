@@ -1,4 +1,4 @@
-"""spaCy's `characters` objective: from a hidden word's surroundings, predict its first and last bytes."""
+"""spaCy's `characters` objective: predict the first and last bytes of words, hidden ones and misspelt ones."""
 
 import math
 from typing import Literal, NamedTuple
@@ -23,7 +23,8 @@ class CharactersConfig(Config):
     """How many words are hidden, and how many of their bytes are wanted."""
 
     objective: Literal["characters"] = "characters"
-    rate: float = Field(default=0.2, gt=0, lt=1, description="share of the words that are hidden")
+    rate: float = Field(default=0.3, gt=0, lt=1, description="share of the words that are chosen")
+    mask_share: float = Field(default=0.5, ge=0, le=1, description="share of the chosen words that show the mask")
     num_bytes: int = Field(default=4, ge=1, le=8, description="bytes wanted at each end of a word")
 
 
@@ -35,7 +36,11 @@ class Words(NamedTuple):
 
 
 class Characters(Objective):
-    """Cross-entropy of the first and last `num_bytes` UTF-8 bytes of hidden words, each byte a softmax of 257.
+    """Cross-entropy of the first and last `num_bytes` UTF-8 bytes of chosen words, each byte a softmax of 257.
+
+    In training a chosen word shows the mask in `mask_share` of the cases; in the others it shows itself, with typing
+    noise, while its clean bytes are wanted. So the features of words that can be seen say which word it is, however it
+    is spelt. In evaluation every chosen word is hidden.
 
     The 257th class says that the word is too short to have that byte. The loss is a mean over bytes, so that
     settings with different numbers of bytes compare (spaCy's is an unnormalised sum).
@@ -55,15 +60,16 @@ class Characters(Objective):
         noised = self.noised(batch, generator)
         clean = self.table.words(batch.ids)
         wanted = self.table.edges(batch.ids, clean, self.config.num_bytes)
-        hidden = generator.random(clean.number) < self.config.rate
+        chosen = generator.random(clean.number) < self.config.rate
+        hidden = chosen & (generator.random(clean.number) < (self.config.mask_share if self.training else 1.0))
         # A hidden word is hidden wherever its characters went; what noise inserted inside it goes with it.
         source = carry_forward(noised.source)
         origin = np.take_along_axis(clean.word, np.maximum(source, 0), axis=1)
         origin = np.where((source >= 0) & (noised.ids > 0), origin, -1)
-        covered = (origin >= 0) & np.append(hidden, False)[origin]
-        ids = np.where(covered, MASK, noised.ids)
-        places = np.flatnonzero(covered)
-        words, index = np.unique(origin[covered], return_inverse=True)
+        read = (origin >= 0) & np.append(chosen, False)[origin]
+        ids = np.where(read & np.append(hidden, False)[origin], MASK, noised.ids)
+        places = np.flatnonzero(read)
+        words, index = np.unique(origin[read], return_inverse=True)
         targets = {
             "places": torch.from_numpy(places),
             "words": torch.from_numpy(index.astype(np.int64)),
