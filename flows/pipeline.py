@@ -104,8 +104,8 @@ def _configured(node: Node) -> Task[..., dict[str, Any]]:
     return run_stage.with_options(retries=RETRIES_OF_TRAINING, retry_delay_seconds=1, retry_condition_fn=_crashed)
 
 
-async def _crashed(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    error = await state.result(raise_on_failure=False)  # type: ignore[misc]
+def _crashed(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    error = state.result(raise_on_failure=False)
     return isinstance(error, StageError) and error.may_retry
 
 
@@ -113,11 +113,11 @@ def _outcome(name: str, future: PrefectFuture[dict[str, Any]]) -> dict[str, Any]
     future.wait()
     if future.state.is_completed():
         return future.result()
+    if future.state.is_pending():  # NotReady: what it waits for failed
+        return StageResult(name, "not run", message="a stage that it needs failed").as_json()
     error = future.state.result(raise_on_failure=False)
     if isinstance(error, StageError):
         return StageResult(name, "failed", message=str(error)).as_json()
-    if future.state.is_pending():  # NotReady: what it waits for failed
-        return StageResult(name, "not run", message="a stage that it needs failed").as_json()
     return StageResult(name, "failed", message=f"{name}: {future.state.message or error}").as_json()
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from flows import environment
+
 BIN = Path(sys.executable).parent
 
 DVC_YAML = """
@@ -50,7 +52,7 @@ stages:
 PARAMS: dict[str, Any] = {
     "records": 3,
     "quality": 0.5,
-    "components": {"a": {"size": 1, "seconds": 0.5}, "b": {"size": 2, "seconds": 0.5}},
+    "components": {"a": {"width": 1, "seconds": 0.5}, "b": {"width": 2, "seconds": 0.5}},
     "compositions": {"both": {"untrained": False}},
 }
 
@@ -169,6 +171,9 @@ def done(reproduced: Path, tmp_path: Path) -> Project:
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[None]:
     """One Prefect server for all tests: it takes seconds to start."""
+    os.environ.update(
+        {name: environment.DEFAULTS[name] for name in ("DO_NOT_TRACK", "PREFECT_SERVER_ANALYTICS_ENABLED")}
+    )
     from prefect.testing.utilities import prefect_test_harness
 
     with prefect_test_harness(server_startup_timeout=120):

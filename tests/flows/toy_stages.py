@@ -52,7 +52,7 @@ def train(name: str, config: dict[str, float], given: argparse.Namespace) -> Non
     for step in range(1, 6):
         report(step, 5, {"loss": 1 / step})
         time.sleep(config["seconds"] / 5)
-    publish(given.out, "component", {"name": name, "size": config["size"]}, {"size": config["size"]})
+    publish(given.out, "component", {"name": name, "width": config["width"]}, {"width": config["width"]})
 
 
 def report(step: int, total: int, values: dict[str, float]) -> None:

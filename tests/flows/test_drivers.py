@@ -1,0 +1,101 @@
+"""Two drivers, one result: what `dvc repro` makes, the flow makes, byte for byte; what is unchanged stays."""
+
+import time
+from typing import Any
+
+from flows.records import read_record
+from flows.tables import overlaps
+from tests.flows.conftest import Drive, Project
+
+
+def outcomes(summary: dict[str, Any]) -> dict[str, str]:
+    return {row["stage"]: row["outcome"] for row in summary["stages"]}
+
+
+def test_the_flow_and_bare_dvc_agree_and_devices_work_side_by_side(
+    project: Project, done: Project, drive: Drive
+) -> None:
+    project.params(lambda values: [one.update(seconds=1.5) for one in values["components"].values()])
+    summary = drive(project, CCLM_DEVICE_SLOTS="2")
+    assert set(outcomes(summary).values()) == {"ran"}
+    assert overlaps(summary["stages"]) == ["train@a", "train@b"]
+    assert project.digests() == done.digests()
+    assert len(project.digests()) == 5
+
+    # The other driver finds nothing to do, and neither does this one.
+    assert "Data and pipelines are up to date." in project.dvc("status").stdout
+    before = time.time()
+    again = drive(project)
+    assert set(outcomes(again).values()) == {"unchanged"}
+    assert all((found := read_record(project.root, name)) and found.started < before for name in outcomes(again))
+    digests = {row["stage"]: row["digests"] for row in summary["stages"]}
+    assert {row["stage"]: row["digests"] for row in again["stages"]} == digests
+
+
+def test_with_one_slot_devices_take_turns(done: Project, drive: Drive) -> None:
+    done.params(lambda values: [one.update(seconds=1) for one in values["components"].values()])
+    summary = drive(done, ["train"], CCLM_DEVICE_SLOTS="1")
+    assert outcomes(summary) == {"make": "unchanged", "train@a": "ran", "train@b": "ran"}
+    assert overlaps(summary["stages"]) == []
+
+
+def test_one_changed_parameter_reruns_only_what_depends_on_it(done: Project, drive: Drive) -> None:
+    before = done.digests()
+    done.params(lambda values: values["components"]["b"].update(width=7))
+    assert outcomes(drive(done)) == {
+        "make": "unchanged",
+        "train@a": "unchanged",
+        "train@b": "ran",
+        "compose@both": "ran",
+        "evaluate@both": "ran",
+    }
+    changed = {path for path, digest in done.digests().items() if digest != before[path]}
+    assert changed == {"models/b", "compositions/both"}  # the toy's results depend on its quality alone
+
+
+def test_what_is_missing_is_restored_without_running(done: Project, drive: Drive) -> None:
+    before = done.digests()
+    (done.root / "models/a/content.json").unlink()
+    summary = drive(done)
+    assert outcomes(summary)["train@a"] == "restored"
+    assert set(outcomes(summary).values()) == {"restored", "unchanged"}
+    assert (done.root / "models/a/content.json").is_file() and done.digests() == before
+
+
+def test_forcing_a_stage_runs_it_alone(done: Project, drive: Drive) -> None:
+    summary = drive(done, force=["compose"])
+    assert outcomes(summary) == {name: "ran" if name == "compose@both" else "unchanged" for name in outcomes(summary)}
+
+
+def test_a_failed_stage_stops_its_dependents_alone_and_the_next_run_goes_on(done: Project, drive: Drive) -> None:
+    done.params(lambda values: values["components"]["a"].update(width=8, fail=2))
+    done.params(lambda values: values["components"]["b"].update(width=8))
+    summary = drive(done)
+    assert outcomes(summary) == {
+        "make": "unchanged",
+        "train@a": "failed",
+        "train@b": "ran",
+        "compose@both": "not run",
+        "evaluate@both": "not run",
+    }
+    (failed,) = (row for row in summary["stages"] if row["outcome"] == "failed")
+    assert failed["message"] == ("train@a failed with exit code 2:\nerror: the toy component a was told to fail")
+    log = (done.root / ".cclm/logs/train@a.log").read_text()
+    assert log.count("error: the toy component a was told to fail") == 1  # what the user must mend is not tried again
+
+    done.params(lambda values: values["components"]["a"].pop("fail"))
+    assert outcomes(drive(done)) == {
+        "make": "unchanged",
+        "train@a": "ran",
+        "train@b": "unchanged",
+        "compose@both": "ran",
+        "evaluate@both": "ran",
+    }
+
+
+def test_a_crashed_training_is_tried_once_more(done: Project, drive: Drive) -> None:
+    (done.root / ".cclm/crash-a").touch()
+    done.params(lambda values: values["components"]["a"].update(width=3))
+    summary = drive(done, ["train@a"])
+    assert outcomes(summary) == {"make": "unchanged", "train@a": "ran"}
+    assert not (done.root / ".cclm/crash-a").exists()

@@ -1,0 +1,176 @@
+"""Promotion on a real registry with a real model: once for each composition, champions through the gate alone."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from cclm_core.artifacts import publishing, write_json
+from cclm_core.errors import ConfigError, IntegrityError
+from flows import environment
+from flows import promote as promotion
+from flows.gate import Verdict
+from flows.graph import Evaluation, evaluations, read_plan
+from flows.promote import Decision, accept, pending, promote_all
+from flows.registry import Registry, model_name
+from flows.tracking import connect
+from tests.flows.conftest import Project
+
+
+class Shop:
+    """A project with one measured composition, and what the tests do to it."""
+
+    def __init__(self, project: Project, model: Path) -> None:
+        self.root, self.model = project.root, model
+        project.params(lambda values: values.update(promotion={"metrics": {"f1": "higher"}, "margin": 0.01}))
+        self.client = MlflowClient(f"sqlite:///{self.root / 'mlflow.db'}")
+
+    def measured(self, untrained: bool = False) -> list[Evaluation]:
+        (one,) = evaluations(read_plan(self.root, changes=False), self.root)
+        return [Evaluation(**{**one.__dict__, "untrained": untrained})]
+
+    def make(self, number: int, metrics: dict[str, float], broken: bool = False) -> None:
+        """Publishes another composition and its results."""
+        with publishing(self.root / "compositions/both", "composition") as folder:
+            shutil.copytree(self.model, folder, dirs_exist_ok=True)
+            write_json(folder / "number.json", number)
+            if broken:
+                (folder / "parts/a/component.safetensors").write_bytes(b"no weights")
+        with publishing(self.root / "results/both", "evaluation") as folder:
+            write_json(folder / "metrics.json", metrics)
+
+    def promote(self, untrained: bool = False) -> Decision:
+        (decision,) = promote_all(self.root, self.measured(untrained), None, lambda _: None)
+        return decision
+
+    def alias(self, name: str) -> str | None:
+        version = Registry(connect(self.root)).get("cclm-both", name)
+        return version.number if version else None
+
+    def versions(self) -> list[str]:
+        return sorted(str(version.version) for version in self.client.search_model_versions("name='cclm-both'"))
+
+
+@pytest.fixture
+def shop(done: Project, model: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    monkeypatch.chdir(done.root)
+    for name, value in {**environment.DEFAULTS, "DVC_SITE_CACHE_DIR": str(done.root / ".cclm/dvc")}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("PREFECT_HOME", str(done.root / ".cclm/prefect"))
+    return Shop(done, model)
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every model loads: that takes seconds each time, and is tried for real in the two last tests."""
+    monkeypatch.setattr(promotion, "probe", lambda _uri, _tracking: Verdict(True, ""))
+
+
+@pytest.mark.usefixtures("loads")
+def test_from_the_first_candidate_to_the_second_champion(shop: Shop) -> None:
+    # Nothing to compare with: it stays a candidate, and the way on is named.
+    shop.make(1, {"f1": 0.5})
+    assert pending(shop.root, shop.measured()) == ["both"]
+    first = shop.promote()
+    assert (first.created, first.version, first.result) == (True, "1", "candidate")
+    assert "cclm promote --accept both" in first.reason
+    assert shop.alias("candidate") == "1" and shop.alias("champion") is None
+    tags = shop.client.get_model_version("cclm-both", "1").tags
+    assert tags["gate.result"] == "candidate" and tags["gate.reason"] == first.reason
+    assert json.loads(tags["cclm.metrics"]) == {"f1": 0.5} and len(tags["git.commit"]) == 40
+
+    # Again: nothing new, nothing asked.
+    assert pending(shop.root, shop.measured()) == []
+    again = shop.promote()
+    assert (again.created, again.decided, again.reason) == (False, False, first.reason)
+    assert shop.versions() == ["1"]
+
+    assert accept(shop.root, "both").result == "champion"
+    assert shop.alias("champion") == "1"
+
+    # Better by more than the margin: champion, and the old one is `previous`.
+    shop.make(2, {"f1": 0.6})
+    second = shop.promote()
+    assert (second.version, second.result, second.reason) == ("2", "champion", "f1 0.6 against 0.5: better")
+    assert (shop.alias("candidate"), shop.alias("champion"), shop.alias("previous")) == ("2", "2", "1")
+    assert shop.client.get_model_version("cclm-both", "1").tags["gate.result"] == "previous"
+    assert shop.versions() == ["1", "2"]
+
+
+@pytest.mark.usefixtures("loads")
+def test_what_is_not_comparable_stays_a_candidate(shop: Shop) -> None:
+    shop.make(1, {"f1": 0.5})
+    assert "never champion" in shop.promote(untrained=True).reason
+    with pytest.raises(ConfigError, match="both is an untrained control"):
+        accept(shop.root, "both")
+    shop.make(2, {"f1": 0.5})
+    shop.promote()
+    accept(shop.root, "both")
+
+    for metrics, reason in [
+        ({"f1": 0.5}, "no more different than the margin"),
+        ({"f1": 0.4}, "worse"),
+        ({"other": 0.9}, "the candidate has no usable metric f1"),
+    ]:
+        shop.make(3, metrics)
+        decision = shop.promote()
+        assert decision.result == "candidate" and reason in decision.reason
+        assert shop.alias("champion") == "2"
+
+    with publishing(shop.root / "data/corpus", "corpus") as folder:
+        write_json(folder / "metrics.json", {"records": 99})
+    shop.make(3, {"f1": 0.9})
+    assert "measured on other data" in shop.promote().reason
+    assert shop.versions() == ["1", "2", "3"] and shop.alias("champion") == "2"
+
+
+def test_a_damaged_composition_is_not_registered(shop: Shop) -> None:
+    shop.make(1, {"f1": 0.5})
+    (shop.root / "compositions/both/number.json").write_text("2")
+    with pytest.raises(IntegrityError, match=r"number.json is altered"):
+        shop.promote()
+    assert shop.client.search_registered_models() == []
+
+
+def test_a_candidate_that_does_not_load_never_gets_past_the_gate(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.make(1, {"f1": 0.9}, broken=True)
+    decision = shop.promote()
+    assert decision.result == "broken" and "does not load and predict in a fresh process" in decision.reason
+    assert (shop.alias("candidate"), shop.alias("champion")) == ("1", None)
+    monkeypatch.setattr(promotion, "probe", lambda _uri, _tracking: Verdict(False, decision.reason))
+    with pytest.raises(ConfigError, match="both version 1 cannot be champion: it does not load"):
+        accept(shop.root, "both")
+
+
+def test_the_registered_model_embeds_whatever_text_it_is_given(shop: Shop) -> None:
+    shop.make(1, {"f1": 0.5})
+    assert "there is no champion" in shop.promote().reason
+    code = """
+import sys; sys.path = [path for path in sys.path if path]
+import mlflow, numpy as np, pandas as pd
+model = mlflow.pyfunc.load_model("models:/cclm-both@candidate")
+texts = ["Give me excess of it", "", "x", "na\\u00efve \\U0001d518", "long " * 900]
+means = model.predict(texts)
+assert [len(row) for row in means] == [8] * 5 and means[1] == [0.0] * 8
+rows = model.predict(texts, params={"output": "characters"})
+assert [len(row) for row in rows] == [len(text) for text in texts]
+assert np.allclose(np.mean(rows[3], axis=0), means[3], atol=1e-5)
+for given in (pd.Series(texts), pd.DataFrame({"text": texts})):
+    assert np.allclose(model.predict(given), means, atol=1e-4)
+assert model.metadata.signature.params and model.input_example is not None
+import cclm_core
+assert "mlruns" in cclm_core.__file__, cclm_core.__file__
+"""
+    settings = environment.for_children(without=["MLFLOW_TRACKING_URI"])
+    done = subprocess.run([sys.executable, "-c", code], cwd=shop.root, env=settings, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not list((shop.root / "mlruns").rglob("*.pkl"))
+
+
+def test_the_name_of_a_registered_model() -> None:
+    assert model_name("full") == "cclm-full"

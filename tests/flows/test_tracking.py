@@ -1,0 +1,136 @@
+"""MLflow has one run for the pipeline and one for each stage that ran, whichever driver ran it."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from mlflow.tracking import MlflowClient
+
+from cclm_core.artifacts import folder_digest
+from flows.parents import DvcParent
+from flows.tracking import connect
+from tests.flows.conftest import Drive, Project
+
+ALL = ["compose@both", "evaluate@both", "train@a", "train@b"]
+
+
+@pytest.fixture
+def tracked(done: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project whose next run has four stages to do, and tells MLflow."""
+    monkeypatch.setitem(done.environment, "CCLM_TRACKING", "on")
+    monkeypatch.setitem(done.environment, "MLFLOW_DISABLE_TELEMETRY", "true")
+    done.params(lambda values: [one.update(width=9) for one in values["components"].values()])
+    done.params(lambda values: values.update(quality=0.75))
+    return done
+
+
+def runs(project: Project) -> tuple[MlflowClient, list[Any], dict[str, Any]]:
+    """The client, the pipelines' runs, and the stages' runs by stage."""
+    client = MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("cclm")
+    assert experiment
+    found = client.search_runs([experiment.experiment_id])
+    parents = [run for run in found if "cclm.driver" in run.data.tags]
+    stages = [run for run in found if "dvc.stage" in run.data.tags and run.data.tags["cclm.kind"] != "promotion"]
+    assert len({run.data.tags["dvc.stage"] for run in stages}) == len(stages)
+    return client, parents, {run.data.tags["dvc.stage"]: run for run in stages}
+
+
+def check_parent(client: MlflowClient, project: Project, parent: Any, driver: str) -> None:
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=project.root, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    assert parent.data.tags["cclm.driver"] == driver and parent.info.status == "FINISHED"
+    assert parent.data.tags["mlflow.source.git.commit"] == commit
+    assert parent.info.run_name == f"pipeline-{commit[:8]}"
+    assert parent.data.tags["cclm.dirty"] == "true"  # params.yaml was changed
+    assert {item.path for item in client.list_artifacts(parent.info.run_id)} >= {"dvc.lock", "params.yaml", "dvc.yaml"}
+    assert parent.data.metrics == {"both/f1": 0.75, "both/nested.bits": 0.25}
+
+
+def check_stages(client: MlflowClient, project: Project, parent: Any, stages: dict[str, Any]) -> None:
+    for name, run in stages.items():
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert run.info.run_name == name and run.info.status == "FINISHED"
+        assert run.data.metrics["system/duration_seconds"] > 0
+    train = stages["train@a"]
+    assert train.data.tags["cclm.kind"] == "component"
+    assert train.data.params == {"components.a.width": "9", "components.a.seconds": "0.5"}
+    assert train.data.metrics["width"] == 9
+    curve = client.get_metric_history(train.info.run_id, "loss")
+    assert [(point.step, point.value) for point in curve] == [(step, 1 / step) for step in range(1, 6)]
+    assert train.data.tags["digest.out.models/a"] == folder_digest(project.root / "models/a")
+    assert train.data.tags["digest.in.data/corpus"] == folder_digest(project.root / "data/corpus")
+    (given,) = train.inputs.dataset_inputs
+    assert given.dataset.name == "data/corpus"
+    assert given.dataset.digest == folder_digest(project.root / "data/corpus")[:36]
+    assert {item.path for item in client.list_artifacts(train.info.run_id)} == {
+        "content.json",
+        "curve.csv",
+        "metrics.json",
+    }
+    assert stages["evaluate@both"].data.metrics["nested.bits"] == 0.25
+
+
+def test_under_bare_dvc(tracked: Project) -> None:
+    tracked.dvc("repro", "-s", "train@a", "evaluate@both")
+    client, (parent,), stages = runs(tracked)
+    assert sorted(stages) == ["evaluate@both", "train@a"]
+    check_parent(client, tracked, parent, "dvc")
+    check_stages(client, tracked, parent, stages)
+
+
+def test_under_the_flow(tracked: Project, drive: Drive, model: Path) -> None:
+    drive(tracked, TOY_MODEL=str(model))
+    client, (parent,), stages = runs(tracked)
+    assert sorted(stages) == ALL
+    check_parent(client, tracked, parent, "prefect")
+    check_stages(client, tracked, parent, stages)
+    lock = client.download_artifacts(parent.info.run_id, "dvc.lock", str(tracked.root / ".cclm"))
+    assert Path(lock).read_bytes() == (tracked.root / "dvc.lock").read_bytes()
+
+
+def test_a_failed_stage_fails_its_run_and_the_pipelines(tracked: Project, drive: Drive) -> None:
+    tracked.params(lambda values: values["components"]["a"].update(fail=2))
+    drive(tracked, ["train@a"])
+    _, (parent,), stages = runs(tracked)
+    assert parent.info.status == "FAILED" and stages["train@a"].info.status == "FAILED"
+    assert "was told to fail" in stages["train@a"].data.tags["cclm.message"]
+
+
+def test_stages_of_one_dvc_process_share_a_parent_that_stands_as_the_worst_of_them(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(project.root / ".cclm/dvc"))
+    monkeypatch.setenv("PREFECT_HOME", str(project.root / ".cclm/prefect"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    tracking = connect(project.root)
+
+    def status() -> str:
+        return str(tracking.client.get_run(parent).info.status)
+
+    def stage(ends: str) -> None:
+        assert DvcParent(tracking, project.root, psutil.Process()).start() == parent
+        assert status() == "RUNNING"
+        DvcParent(tracking, project.root, psutil.Process()).end(ends)
+
+    parent = DvcParent(tracking, project.root, psutil.Process()).start()
+    stage("FINISHED")
+    assert status() == "FINISHED"
+    stage("FAILED")
+    assert status() == "FAILED"
+    stage("FINISHED")  # dvc repro --keep-going
+    assert status() == "FAILED"
+    assert DvcParent(tracking, project.root, psutil.Process().parent()).start() != parent
+
+
+def test_processes_that_start_at_once_share_one_database_and_experiment(tmp_path: Path) -> None:
+    code = "import sys; from pathlib import Path; from flows.tracking import connect\n"
+    code += "print(connect(Path(sys.argv[1])).experiment_id)"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert {process.communicate()[0] for process in started} == {"1\n"}
+    assert [process.returncode for process in started] == [0, 0]
