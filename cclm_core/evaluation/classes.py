@@ -15,20 +15,20 @@ from cclm_core.evaluation.readout import Readout, fit_penalised
 
 
 class ClassReadout(NamedTuple):
-    """A readout of the mean and maximum of features; `labels` are the classes, sorted, `penalty` the chosen one."""
+    """A readout of pooled features; `labels` are the classes, sorted, `penalty` the chosen one."""
 
     readout: Readout
     labels: list[str]
     penalty: float
 
     def predict(self, pooled: Tensor) -> list[str]:
-        """The label of each document of `pooled` (N, 2W)."""
+        """The label of each document of `pooled` (N, 3W)."""
         scores = self.readout.log_probabilities(pooled.double())
         return [self.labels[number] for number in scores.argmax(dim=1).tolist()]
 
 
 class Pool:
-    """Mean and maximum of features over each of `num_texts` texts, added piece by piece.
+    """Mean, maximum and standard deviation of features over each of `num_texts` texts, added piece by piece.
 
     Args:
         longest: ids of each text that count, from its start.
@@ -37,6 +37,7 @@ class Pool:
     def __init__(self, num_texts: int, width: int, longest: int) -> None:
         self.longest = longest
         self._sums = torch.zeros(num_texts, width)
+        self._squares = torch.zeros(num_texts, width)
         self._maxima = torch.full((num_texts, width), -torch.inf)
         self._counts = torch.zeros(num_texts, 1)
 
@@ -45,17 +46,21 @@ class Pool:
         counted = features[: max(0, self.longest - start)]
         if len(counted):
             self._sums[text] += counted.sum(dim=0)
+            self._squares[text] += counted.square().sum(dim=0)
             self._maxima[text] = torch.maximum(self._maxima[text], counted.amax(dim=0))
             self._counts[text] += len(counted)
 
     def pooled(self) -> Tensor:
-        """(N, 2W): mean, then maximum; zeros for a text without ids."""
+        """(N, 3W): mean, maximum, standard deviation; zeros for a text without ids."""
+        counts = self._counts.clamp_min(1)
+        mean = self._sums / counts
+        spread = (self._squares / counts - mean.square()).clamp_min(0).sqrt()
         maxima = torch.where(self._counts > 0, self._maxima, 0)
-        return torch.cat([self._sums / self._counts.clamp_min(1), maxima], dim=1)
+        return torch.cat([mean, maxima, spread], dim=1)
 
 
 def pool(reader: Reader, texts: Sequence[npt.NDArray[np.integer]], longest: int) -> Tensor:
-    """Pooled features (N, 2W) of texts of ids (L,), each cut after `longest`."""
+    """Pooled features (N, 3W) of texts of ids (L,), each cut after `longest`."""
     pooling = Pool(len(texts), reader.width, longest)
     for text, start, features in reader.pieces([text[:longest] for text in texts]):
         pooling.add(text, start, features)
@@ -65,7 +70,7 @@ def pool(reader: Reader, texts: Sequence[npt.NDArray[np.integer]], longest: int)
 def fit_classes(
     pooled: Tensor, labels: Sequence[str], held_out: Tensor, held_out_labels: Sequence[str], config: ClassesProbe
 ) -> ClassReadout:
-    """Fits one readout per penalty on `pooled` (N, 2W); keeps the one with the least loss on `held_out` (M, 2W).
+    """Fits one readout per penalty on `pooled` (N, 3W); keeps the one with the least loss on `held_out` (M, 3W).
 
     Without held-out documents of known classes the penalty in the middle is taken.
     """

@@ -3,6 +3,8 @@
 The recipe is the same for every composition, so that their figures compare; all of it is stored with each result.
 """
 
+from typing import Literal
+
 from pydantic import Field
 
 from cclm_core.config import Config
@@ -11,43 +13,44 @@ from cclm_core.config import Config
 class ReadoutConfig(Config):
     """How a linear readout is fitted: cross-entropy, Adam with decoupled weight decay, rate falling to 0."""
 
-    epochs: int = Field(ge=1, le=1000, description="passes over the stored features")
+    steps: int = Field(default=800, ge=1, description="steps, whatever the number of rows")
     batch_rows: int = Field(default=512, ge=1, description="rows per step")
     learning_rate: float = Field(default=0.01, gt=0, le=1, description="of the first step")
-    weight_decay: float = Field(default=0.01, ge=0, description="decoupled, times the learning rate")
+    weight_decay: float = Field(default=0.1, ge=0, description="decoupled, times the learning rate")
 
 
 class CharactersProbe(Config):
     """Masked characters, predicted from the features at their places."""
 
     window: int = Field(default=256, ge=2, description="ids per window")
-    train_windows: int = Field(default=1200, ge=1, description="windows of the train split whose features are fitted")
-    test_windows: int = Field(default=500, ge=1, description="windows of the test split, the same for all")
+    train_windows: int = Field(default=1000, ge=1, description="windows of the train split whose features are fitted")
+    test_windows: int = Field(default=400, ge=1, description="windows of the test split, the same for all")
     rate: float = Field(default=0.15, gt=0, lt=1, description="share of the characters that are masked")
     mean_span: float = Field(default=2.5, ge=1, description="mean length of a masked span, in characters")
     smoothing: float = Field(default=1e-4, gt=0, lt=1, description="share of probability spread over all ids")
-    readout: ReadoutConfig = Field(default_factory=lambda: ReadoutConfig(epochs=8))
+    readout: ReadoutConfig = ReadoutConfig()
 
 
 class TagsProbe(Config):
     """Entity spans, from BIO tags predicted at every character."""
 
-    train_characters: int = Field(default=300_000, ge=1, description="ids of the training documents that are read")
+    train_characters: int = Field(default=200_000, ge=1, description="ids of the training documents that are read")
     rows: int = Field(default=60_000, ge=1, description="characters whose features are stored and fitted, at most")
     margin: int = Field(default=3, ge=0, description="characters around an entity that are always among the rows")
     word_boundaries: bool = Field(default=True, description="spans neither start nor end inside a word")
-    readout: ReadoutConfig = Field(default_factory=lambda: ReadoutConfig(epochs=8))
+    readout: ReadoutConfig = ReadoutConfig()
 
 
 class ClassesProbe(Config):
     """The label of a document, e.g. its genre, from the mean and the maximum of its features."""
 
-    train_documents: int = Field(default=1200, ge=1, description="labelled documents of the train split, at most")
+    train_documents: int = Field(default=4000, ge=1, description="labelled documents of the train split, at most")
     validation_documents: int = Field(default=300, ge=0, description="those that choose the penalty, at most")
+    test_documents: int = Field(default=1000, ge=1, description="labelled documents of the test split, at most")
     min_characters: int = Field(default=200, ge=1, description="shorter documents are left out")
     max_characters: int = Field(default=400, ge=1, description="what is read of a longer one, from its start")
     penalties: tuple[float, ...] = Field(
-        default=(0.001, 0.01, 0.1, 1.0), min_length=1, description="L2 strengths to choose from, per training document"
+        default=(3e-4, 1e-3, 3e-3, 1e-2), min_length=1, description="L2 strengths to choose from: see `fit_penalised`"
     )
     ngrams: bool = Field(default=True, description="also fit a bag of character 1- to 3-grams, for comparison")
 
@@ -56,10 +59,11 @@ class EvaluationConfig(Config):
     """The section `evaluation` of params.yaml."""
 
     threads: int = Field(default=1, ge=1, description="CPU threads; the number can change the last bits")
+    precision: Literal["bf16", "fp32"] = Field(default="bf16", description="of the model's matrix products")
     variants: tuple[str, ...] = Field(
         default=("modern",), description="documents of these variants are read, and those without a variant"
     )
-    batch_characters: int = Field(default=16_384, ge=1, description="ids per forward pass, padding included")
+    batch_characters: int = Field(default=4096, ge=1, description="ids per forward pass, padding included")
     max_window: int = Field(default=2048, ge=2, description="ids that the model reads at once; longer texts are cut")
     baseline_symbols: int = Field(default=127, ge=1, le=255, description="characters that the trigram tells apart")
     dictionary_documents: int = Field(default=50_000, ge=0, description="documents that the name dictionary reads")

@@ -15,8 +15,10 @@ from cclm_core.text.vocabulary import MASK, NUM_SPECIAL, PAD
 from cclm_core.text.windows import Windows
 
 _CHUNK = 1 << 20
-_ROUNDS = 30  # of expectation maximisation over five weights: it settles within ten
+_ROUNDS = 30  # of expectation maximisation over six weights: it settles within ten
 _UNKNOWN = -1
+# Which parts (see `CountModel`) can predict: both neighbours hidden, left seen, right seen, both but never together.
+_USABLE = np.array([[1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0], [1, 1, 0, 1, 0, 0], [1, 1, 1, 1, 1, 0]], dtype=bool)
 
 Floats = npt.NDArray[np.float64]
 
@@ -75,12 +77,15 @@ class CountModel:
         """Fits the weights of the parts on masked places of the train split."""
         places = self._places(masked)
         parts, buckets = self._parts(places, masked, left_out=1), self._buckets(places, left_out=1)
-        weights = np.full((int(buckets.max(initial=0)) + 1, parts.shape[1]), 1 / parts.shape[1])
+        usable = np.ones((max(4, int(buckets.max(initial=0)) + 1), parts.shape[1]), dtype=bool)
+        usable[:4] = _USABLE
+        weights = usable / usable.sum(axis=1, keepdims=True)
         for _ in range(_ROUNDS):
             mixed = parts * weights[buckets]
             mixed /= mixed.sum(axis=1, keepdims=True)
             sums = np.stack([np.bincount(buckets, column, minlength=len(weights)) for column in mixed.T], axis=1)
-            weights = (sums + 1) / (sums + 1).sum(axis=1, keepdims=True)
+            sums += usable
+            weights = sums / sums.sum(axis=1, keepdims=True)
         self.weights = weights
         return self
 
@@ -98,14 +103,15 @@ class CountModel:
         return bits
 
     def _places(self, masked: Masked) -> _Places:
-        left, right = (
-            np.where((side == MASK) | (side == PAD), _UNKNOWN, self.symbol_of_id[side])
-            for side in (masked.left, masked.right)
-        )
-        return _Places(left, self.symbol_of_id[masked.ids], right)
+        sides = []
+        for side, counts in ((masked.left, self.after.sum(axis=1)), (masked.right, self.before.sum(axis=0))):
+            symbols = self.symbol_of_id[side]
+            hidden = (side == MASK) | (side == PAD) | (counts[symbols] == 0)
+            sides.append(np.where(hidden, _UNKNOWN, symbols))
+        return _Places(sides[0], self.symbol_of_id[masked.ids], sides[1])
 
     def _buckets(self, places: _Places, left_out: int) -> npt.NDArray[np.int64]:
-        """(N,): 0..2 where a neighbour is hidden (both, right, left), else 3 + log2 of how often both were seen."""
+        """(N,): 0 both neighbours hidden, 1 the right, 2 the left; else 3 + log2 of how often both were seen."""
         seen_left, seen_right = places.left >= 0, places.right >= 0
         seen = np.maximum(self.around[places.left, places.right] - left_out, 0)
         buckets: npt.NDArray[np.int64] = np.where(

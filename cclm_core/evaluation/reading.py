@@ -38,19 +38,21 @@ class Reader:
         composed: the frozen composition, in evaluation mode.
         batch_characters: ids per forward pass, padding included, unless one piece alone is longer.
         max_window: a longer text is cut, without overlap, into pieces that are read apart.
+        precision: `bf16` for the matrix products of the model in bfloat16; features are float32 either way.
     """
 
-    def __init__(self, composed: Composed, batch_characters: int, max_window: int) -> None:
+    def __init__(self, composed: Composed, batch_characters: int, max_window: int, precision: str = "fp32") -> None:
         self.composed = composed
         self.width = composed.width
         self.batch_characters, self.max_window = batch_characters, max_window
         self.characters, self.seconds = 0, 0.0
+        self._half = precision == "bf16"
         self._device = next((parameter.device for parameter in composed.parameters()), torch.device("cpu"))
 
     def __call__(self, ids: npt.NDArray[np.int64]) -> Tensor:
         """Features (B, L, W), on the CPU, of `ids` (B, L), padded with 0."""
         began = time.perf_counter()
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
             features = self.composed(torch.from_numpy(ids).to(self._device)).float().cpu()
         self.seconds += time.perf_counter() - began
         self.characters += int(np.count_nonzero(ids))

@@ -1,5 +1,7 @@
 """Linear readouts on frozen features: standardise, then fit by cross-entropy with a fixed, seeded recipe."""
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -63,26 +65,30 @@ def fit(
     """
     scale = Scale.of(features)
     weight = torch.zeros(features.shape[1], num_classes, requires_grad=True)
-    frequencies = torch.zeros(num_classes).index_add_(0, targets, weights) + 0.5
+    frequencies = torch.zeros(num_classes).index_add_(0, targets, weights) + 0.02
     bias = torch.log(frequencies / frequencies.sum()).requires_grad_()
     optimizer = torch.optim.AdamW(
         [{"params": [weight], "weight_decay": config.weight_decay}, {"params": [bias], "weight_decay": 0.0}],
         lr=config.learning_rate,
     )
-    steps = config.epochs * -(-len(features) // config.batch_rows)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / config.steps)
     mean_weight = weights.mean()
-    for _ in range(config.epochs):
-        order = torch.from_numpy(generator.permutation(len(features)))
-        for rows in torch.split(order, config.batch_rows):
-            scores = torch.addmm(bias, scale(features[rows]), weight)
-            losses = torch.nn.functional.cross_entropy(scores, targets[rows], reduction="none")
-            loss = (losses * weights[rows]).mean() / mean_weight
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
+    batches = _batches(len(features), config.batch_rows, generator)
+    for rows in islice(batches, config.steps):
+        scores = torch.addmm(bias, scale(features[rows]), weight)
+        losses = torch.nn.functional.cross_entropy(scores, targets[rows], reduction="none")
+        loss = (losses * weights[rows]).mean() / mean_weight
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
     return Readout(scale, weight.detach(), bias.detach())
+
+
+def _batches(num_rows: int, batch_rows: int, generator: np.random.Generator) -> Iterator[Tensor]:
+    """Rows (at most `batch_rows`,) without end: all in a new order, again and again."""
+    while True:
+        yield from torch.split(torch.from_numpy(generator.permutation(num_rows)), batch_rows)
 
 
 def fit_penalised(features: Tensor, targets: Tensor, num_classes: int, penalty: float) -> Readout:

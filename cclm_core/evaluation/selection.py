@@ -46,6 +46,12 @@ def read_text_sets(folder: Path) -> list[TextSet]:
     return [_read(folder / "clean.parquet", CLEAN, 0.0), *noisy]
 
 
+def judged(clean: TextSet, min_characters: int) -> set[str]:
+    """The ids of the test documents that have a label and, clean, at least so many characters."""
+    rows = zip(clean.ids, clean.texts, clean.labels, strict=True)
+    return {number for number, text, label in rows if label is not None and len(text) >= min_characters}
+
+
 def of_variants(documents: pd.DataFrame, variants: tuple[str, ...]) -> pd.DataFrame:
     """The rows whose variant is among `variants`, and those that have none."""
     return documents[documents["variant"].isna() | documents["variant"].isin(variants)]

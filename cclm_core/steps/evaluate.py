@@ -10,8 +10,9 @@ from cclm_core.artifacts import publishing, verify, write_json, write_text
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.errors import CompositionError
 from cclm_core.evaluation.config import EvaluationConfig
-from cclm_core.evaluation.evaluator import Evaluation, evaluate_composition
+from cclm_core.evaluation.evaluator import evaluate_composition
 from cclm_core.evaluation.plots import plot_confusion, plot_noise_curve
+from cclm_core.evaluation.result import Evaluation
 from cclm_core.evaluation.selection import read_text_sets
 from cclm_core.reporting import Report
 from cclm_core.steps import parameters

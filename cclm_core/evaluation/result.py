@@ -1,0 +1,29 @@
+"""What an evaluation measured."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from cclm_core.evaluation.classes import ClassScore
+
+
+@dataclass
+class Evaluation:
+    """What was measured.
+
+    Attributes:
+        metrics: the figures, by name.
+        skipped: what could not be measured, and why.
+        curve: figures by noise rate, one row for each test set.
+        entities: figures by noise rate and entity label.
+        genres: how the labels of clean documents were predicted; None if that was skipped.
+        penalty: the L2 strength that the held-out documents chose for the class readout.
+        examples: test documents with what was wanted and what was predicted.
+    """
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    curve: list[dict[str, float]] = field(default_factory=list)
+    entities: list[dict[str, Any]] = field(default_factory=list)
+    genres: ClassScore | None = None
+    penalty: float | None = None
+    examples: list[dict[str, Any]] = field(default_factory=list)

@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+import torch
+
+from cclm_core.evaluation.reading import Reader
+from cclm_core.text.vocabulary import Preprocessor
+from tests.evaluation.stand_ins import Stand
+
+PREPROCESSOR = Preprocessor(alphabet="abcdefgh ")
+TEXTS = [PREPROCESSOR.encode(text) for text in ("", "a", "abc abc", "", "h" * 50, "feed a bad cab")]
+
+
+def joined(reader):
+    parts = {}
+    for text, start, features in reader.pieces(TEXTS):
+        parts.setdefault(text, []).append((start, features))
+    return [
+        torch.cat([features for _, features in sorted(parts[text])]) if text in parts else None
+        for text in range(len(TEXTS))
+    ]
+
+
+@pytest.mark.parametrize("batch_characters", [1, 20, 10_000])
+def test_every_text_is_read_whole_whatever_the_batches(batch_characters):
+    stand = Stand(PREPROCESSOR)
+    for ids, features in zip(TEXTS, joined(Reader(stand, batch_characters, 100)), strict=True):
+        if not len(ids):
+            assert features is None
+            continue
+        with torch.no_grad():
+            alone = stand(torch.from_numpy(ids.astype(np.int64))[None])[0]
+        torch.testing.assert_close(features, alone, atol=1e-5, rtol=1e-5)
+
+
+def test_a_long_text_is_cut_and_nothing_is_lost():
+    features = joined(Reader(Stand(PREPROCESSOR), 64, 8))
+    assert [0 if found is None else len(found) for found in features] == [len(ids) for ids in TEXTS]
+
+
+def test_batches_keep_their_bound_and_what_was_read_is_counted():
+    sizes = []
+
+    class Watched(Stand):
+        def forward(self, ids):
+            sizes.append(ids.numel())
+            return super().forward(ids)
+
+    reader = Reader(Watched(PREPROCESSOR), 30, 25)
+    joined(reader)
+    assert max(sizes) <= 30
+    assert reader.characters == sum(len(ids) for ids in TEXTS) and reader.seconds > 0

@@ -1,0 +1,134 @@
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from cclm_core.evaluation.spans import SpanScore, best_tags, tags_to_spans, word_edges
+
+LABELS = ("PERSON", "PLACE")
+
+
+def tags_of(spans, length):
+    tags = [0] * length
+    for start, end, label in spans:
+        tags[start:end] = [1 + 2 * label] + [2 + 2 * label] * (end - start - 1)
+    return tags
+
+
+@st.composite
+def span_lists(draw, length=30):
+    cuts = sorted(draw(st.sets(st.integers(0, length), max_size=12)))
+    pairs = list(zip(cuts[::2], cuts[1::2], strict=False))
+    return [(start, end, draw(st.integers(0, 1))) for start, end in pairs]
+
+
+@given(span_lists())
+def test_spans_survive_tags(spans):
+    assert tags_to_spans(tags_of(spans, 30)) == spans
+
+
+def test_neighbouring_spans_stay_apart():
+    assert tags_to_spans([1, 2, 1, 3, 4]) == [(0, 2, 0), (2, 3, 0), (3, 5, 1)]
+
+
+@pytest.mark.parametrize(
+    ("tags", "spans"),
+    [([2, 2, 0], [(0, 2, 0)]), ([1, 4, 4], [(0, 1, 0), (1, 3, 1)]), ([0, 0, 2], [(2, 3, 0)]), ([], [])],
+)
+def test_an_inside_that_continues_nothing_begins_a_span(tags, spans):
+    assert tags_to_spans(tags) == spans
+
+
+def names(spans):
+    return [(start, end, LABELS[label]) for start, end, label in spans]
+
+
+def test_what_is_found_exactly_scores_one_and_off_by_one_scores_nothing():
+    gold = [(0, 5, "PERSON"), (9, 12, "PLACE")]
+    perfect, shifted, mislabelled = SpanScore(), SpanScore(), SpanScore()
+    perfect.add(gold, gold)
+    shifted.add(gold, [(0, 4, "PERSON"), (8, 12, "PLACE")])
+    mislabelled.add(gold, [(0, 5, "PLACE"), (9, 12, "PLACE")])
+    assert perfect.figures() == {"precision": 1.0, "recall": 1.0, "f1": 1.0}
+    assert shifted.figures() == {"precision": 0.0, "recall": 0.0, "f1": 0.0}
+    assert mislabelled.figures()["f1"] == 0.5
+    assert mislabelled.figures("PLACE") == {"precision": 0.5, "recall": 1.0, "f1": pytest.approx(2 / 3)}
+    assert mislabelled.figures("PERSON")["recall"] == 0.0
+
+
+def test_nothing_wanted_and_nothing_found_is_no_error():
+    score = SpanScore()
+    score.add([], [])
+    assert score.figures()["f1"] == 0.0 and score.labels() == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(span_lists(), span_lists()), min_size=1, max_size=4))
+def test_scores_agree_with_nervaluate(documents):
+    from nervaluate import Evaluator
+
+    assume(documents[0][0])  # nervaluate guesses its input format from the first span
+
+    score, wanted, found = SpanScore(), [], []
+    for gold, predicted in documents:
+        score.add(names(gold), names(predicted))
+        wanted.append([{"label": LABELS[k], "start": a, "end": b - 1} for a, b, k in gold])
+        found.append([{"label": LABELS[k], "start": a, "end": b - 1} for a, b, k in predicted])
+    result = Evaluator(wanted, found, tags=list(LABELS)).evaluate()["overall"]["strict"]
+    assert score.figures()["precision"] == pytest.approx(result.precision)
+    assert score.figures()["recall"] == pytest.approx(result.recall)
+    assert score.figures()["f1"] == pytest.approx(result.f1)
+
+
+def legal(tags, edges, blanks):
+    previous = 0
+    for place, tag in enumerate([*tags, 0]):
+        inside = tag > 0 and tag % 2 == 0
+        if inside and previous not in (tag, tag - 1):
+            return False
+        starts, ends = tag % 2 == 1, previous > 0 and not inside
+        if starts and (not edges[place] or blanks[place]):
+            return False
+        if ends and (not edges[place] or blanks[place - 1]):
+            return False
+        previous = tag
+    return True
+
+
+@settings(deadline=None)
+@given(st.text("ab .", max_size=25), st.integers(0, 2**32 - 1))
+def test_the_best_tags_are_legal(text, seed):
+    scores = np.random.default_rng(seed).normal(size=(len(text), 5)).astype(np.float32)
+    edges, blanks = word_edges(text), np.array([c.isspace() for c in text], dtype=bool)
+    assert legal(best_tags(scores, edges, blanks).tolist(), edges, blanks)
+
+
+def test_legal_tags_that_score_best_alone_are_best():
+    tags = np.array(tags_of([(0, 3, 0), (4, 6, 1)], 8))
+    scores = np.full((8, 5), -3.0, dtype=np.float32)
+    scores[np.arange(8), tags] = 0
+    assert best_tags(scores, np.ones(9, dtype=bool), np.zeros(8, dtype=bool)).tolist() == tags.tolist()
+
+
+def test_the_best_path_beats_every_other_legal_path():
+    text = "ab c"
+    edges, blanks = word_edges(text), np.array([c.isspace() for c in text])
+    scores = np.random.default_rng(2).normal(size=(4, 3)).astype(np.float32)
+    paths = [path for path in np.ndindex(3, 3, 3, 3) if legal(path, edges, blanks)]
+    best = max(paths, key=lambda path: sum(scores[place, tag] for place, tag in enumerate(path)))
+    assert tuple(best_tags(scores, edges, blanks)) == best
+
+
+def test_one_doubtful_letter_does_not_cut_a_name():
+    text = "O Romeo, go"
+    tags = np.array(tags_of([(2, 7, 0)], len(text)))
+    scores = np.full((len(text), 3), -4.0, dtype=np.float32)
+    scores[np.arange(len(text)), tags] = -0.1
+    scores[4] = [-0.1, -4.0, -3.0]  # the m looks like no entity
+    edges, blanks = word_edges(text), np.array([c.isspace() for c in text])
+    assert tags_to_spans(best_tags(scores, edges, blanks)) == [(2, 7, 0)]
+
+
+def test_edges_are_at_the_ends_and_beside_what_is_no_letter():
+    assert np.flatnonzero(word_edges("a-b cé")).tolist() == [0, 1, 2, 3, 4, 6]
+    assert word_edges("").tolist() == [True]
