@@ -1,0 +1,90 @@
+"""`cclm` as a user meets it: exit codes, one readable message for what they must mend, plain and JSON output."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.flows.conftest import Project
+
+
+def cclm(project: Project, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    return project.run(sys.executable, "-m", "flows.cli", *arguments, check=check, **environment)
+
+
+def test_help_names_the_commands(project: Project) -> None:
+    told = cclm(project, "--help").stdout
+    assert all(name in told for name in ("run", "status", "promote", "ui", "stage"))
+
+
+def test_status_says_what_is_stale_and_why(done: Project) -> None:
+    assert cclm(done, "status").stdout == "All 5 stages are up to date.\n"
+    done.params(lambda values: values["components"]["a"].update(width=4))
+    told = cclm(done, "status").stdout
+    assert "components.a modified" in told and "3 of 5 stages would be looked at" in told
+    rows = {row["stage"]: row for row in json.loads(cclm(done, "status", "--json").stdout)["stages"]}
+    assert rows["train@a"] == {"stage": "train@a", "stale": True, "why": ["params.yaml: components.a modified"]}
+    assert not rows["train@b"]["stale"]
+
+
+def test_run_with_nothing_to_do_compares_and_starts_no_prefect(done: Project) -> None:
+    told = cclm(done, "run")
+    assert "Nothing to run: all 5 stages are up to date." in told.stdout
+    assert "nested.bits" in told.stdout and "Prefect" not in told.stderr
+    summary = json.loads(cclm(done, "run", "--json").stdout)
+    assert summary["comparison"] == {"both": {"f1": 0.5, "nested.bits": 0.5}}
+    assert {row["outcome"] for row in summary["stages"]} == {"unchanged"}
+    assert not (done.root / ".cclm/prefect").exists()
+
+
+def test_run_runs_shows_and_fails_with_the_stages_own_words(done: Project) -> None:
+    done.params(lambda values: values["components"]["a"].update(width=4, fail=2))
+    failed = cclm(done, "run", "--target", "train", check=False)
+    assert failed.returncode == 1
+    assert "train@a failed with exit code 2:\nerror: the toy component a was told to fail" in failed.stderr
+    assert "whole log: .cclm/logs/train@a.log" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--target", "tarin@a"], "error: tarin@a must be a stage of dvc.yaml; did you mean 'train@a'?"),
+        (["run", "--force", "nothing"], "error: nothing must be a stage of dvc.yaml"),
+        (["promote"], "error: CCLM_TRACKING must not be off to promote"),
+        (["run", "--no-such-option"], "No such option"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2_and_one_message(done: Project, arguments: list[str], message: str) -> None:
+    told = cclm(done, *arguments, check=False)
+    assert told.returncode == 2 and message in told.stderr and "Traceback" not in told.stderr
+
+
+def test_a_wrong_promotion_section_is_refused_before_anything_runs(done: Project) -> None:
+    done.params(lambda values: values.update(promotion={"metriks": {}}))
+    told = cclm(done, "run", check=False)
+    assert told.returncode == 2
+    assert told.stderr == "error: params.yaml: promotion: metriks is not a known key; did you mean 'metrics'?\n"
+
+
+def test_one_run_at_a_time(done: Project) -> None:
+    from filelock import FileLock
+
+    (done.root / ".cclm/locks").mkdir(exist_ok=True)
+    with FileLock(done.root / ".cclm/locks/run.lock"):
+        told = cclm(done, "run", check=False)
+    assert told.returncode == 2 and "one `cclm run` at a time" in told.stderr
+
+
+def test_outside_of_a_project(tmp_path: Path, project: Project) -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "status"],
+        cwd=tmp_path.parents[len(tmp_path.parents) - 2],
+        env=project.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 2 and "must be inside a project with dvc.yaml" in told.stderr
