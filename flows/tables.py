@@ -12,7 +12,19 @@ from flows.records import last_values
 from flows.registry import CANDIDATE, model_name
 from flows.tracking import enabled
 
-COST_PREFIXES = ("seconds", "characters_per_second")
+COST_PREFIXES = ("evaluation_seconds", "characters_per_second")
+# The rest of an evaluation's figures stand in its metrics.json and in MLflow; a table of all of them is not read.
+HEADLINES = (
+    "bits_per_masked_character",
+    "trigram_bits",
+    "unigram_bits",
+    "entity_f1_",
+    "genre_accuracy",
+    "genre_majority",
+    "parameters",
+    "width",
+    *COST_PREFIXES,
+)
 PLOT_SUFFIXES = {".png", ".svg", ".html"}
 
 
@@ -27,12 +39,15 @@ def comparison(root: Path, measured: Sequence[Evaluation]) -> dict[str, dict[str
 
 
 def comparison_table(compared: Mapping[str, Mapping[str, float]]) -> Table:
-    """A row for each metric, a column for each composition."""
+    """A row for each headline metric, a column for each composition."""
     table = Table(title="Compositions compared", title_justify="left")
     table.add_column("metric")
     for name in compared:
         table.add_column(name, justify="right")
-    for metric in dict.fromkeys(metric for values in compared.values() for metric in values):
+    metrics = dict.fromkeys(metric for values in compared.values() for metric in values)
+    # Results of other metrics than ours are shown whole.
+    shown = [metric for headline in HEADLINES for metric in metrics if metric.startswith(headline)] or list(metrics)
+    for metric in shown:
         table.add_row(metric, *(_number(values.get(metric)) for values in compared.values()))
     return table
 

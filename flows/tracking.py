@@ -20,6 +20,9 @@ from flows.paths import git_revision, state
 MAX_PARAM_LENGTH = 6000  # MLflow's limit for the value of a parameter
 MAX_BATCH = 1000  # and for the metrics in one call; 100 for parameters and tags
 
+# Without it MLflow 3 opens the experiment with pages for chats and prompts instead of training runs.
+KIND_TAG, TRAINING_KIND = "mlflow.experimentKind", "custom_model_development"
+
 
 class TrackingError(Exception):
     """MLflow did not take what it was given: unreachable, full, refused."""
@@ -155,7 +158,8 @@ def connect(root: Path) -> Tracking:
             if experiment is not None:
                 return Tracking(client, str(experiment.experiment_id), uri)
             place = (root / "mlruns").as_uri() if uri.startswith("sqlite:") else None
-            return Tracking(client, str(client.create_experiment(name, artifact_location=place)), uri)
+            number = client.create_experiment(name, artifact_location=place, tags={KIND_TAG: TRAINING_KIND})
+            return Tracking(client, str(number), uri)
 
 
 def headline(results: Mapping[str, float], item: str) -> list[tuple[str, float, float, int]]:
