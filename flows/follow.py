@@ -14,7 +14,8 @@ from flows.graph import Node, artifact_kind, flatten
 from flows.records import Reports, StageRecord, read_record, reports_path
 from flows.tracking import Tracking, TrackingError, headline, warn
 
-POLL_SECONDS = 1.0
+POLL_SECONDS = 0.25
+ENDING_SECONDS = 5.0  # what a runner whose `dvc` was killed may take to end its child
 SHOWN_SUFFIXES = {".png", ".svg", ".csv", ".json", ".jsonl", ".md", ".txt", ".html"}
 MAX_SHOWN_BYTES = 2_000_000
 
@@ -116,7 +117,7 @@ def follow(
     while (record := read_record(root, stage)) is None or record.started < since:
         if over():
             return None
-        time.sleep(POLL_SECONDS / 4)
+        time.sleep(POLL_SECONDS)
     follower: Follower | None = None
     for last_try in (False, True):
         try:
@@ -124,10 +125,8 @@ def follow(
             follower.start(record)
             while (record := read_record(root, stage) or record).ended is None and not over():
                 follower.forward()
-                time.sleep(POLL_SECONDS / 4)
-            record = (read_record(root, stage) or record).with_(run_id=follower.run_id)
-            if record.ended is None:  # the runner was killed before it could say so
-                record = record.with_(ended=time.time(), exit_code=-9, killed=True)
+                time.sleep(POLL_SECONDS)
+            record = _ended(root, stage, record).with_(run_id=follower.run_id)
             follower.finish(record)
             record.write(root)
             return follower.run_id
@@ -154,10 +153,20 @@ def result_metrics(folder: Path) -> dict[str, float]:
     }
 
 
+def _ended(root: Path, stage: str, record: StageRecord) -> StageRecord:
+    """The record as the runner completed it; when `dvc` was killed, the runner needs a moment to follow."""
+    for _ in range(int(ENDING_SECONDS / POLL_SECONDS)):
+        record = read_record(root, stage) or record
+        if record.ended is not None:
+            return record
+        time.sleep(POLL_SECONDS)
+    return record.with_(ended=time.time(), exit_code=-9, killed=True)
+
+
 def _wait(root: Path, stage: str, record: StageRecord, over: Callable[[], bool]) -> StageRecord:
     """Lets the stage end before the last try, which then forwards everything from the files."""
     while record.ended is None and not over():
-        time.sleep(POLL_SECONDS / 4)
+        time.sleep(POLL_SECONDS)
         record = read_record(root, stage) or record
     return record
 

@@ -88,7 +88,8 @@ class _Stage:
             self._end(record, record.ended)
 
     def _show(self, line: dict[str, Any]) -> None:
-        values = "  ".join(f"{name} {value:.4g}" for name, value in list(line["values"].items())[:3])
+        shown = [(name, value) for name, value in line["values"].items() if name != "step"]
+        values = "  ".join(f"{name} {value:.4g}" for name, value in shown[:3])
         if self.bar is not None:
             self.display.progress.update(self.bar, completed=line["step"], total=line["total"], values=values)
         elif time.time() >= self.next_line:

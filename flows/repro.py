@@ -31,13 +31,15 @@ class StageError(Exception):
         stage: its name.
         exit_code: of the stage's own command; None when DVC failed before it ran.
         message: the last lines that it printed.
+        killed: whether it was told to stop.
     """
 
-    def __init__(self, stage: str, exit_code: int | None, message: str) -> None:
-        super().__init__(stage, exit_code, message)
+    def __init__(self, stage: str, exit_code: int | None, message: str, killed: bool = False) -> None:
+        super().__init__(stage, exit_code, message, killed)
         self.stage = stage
         self.exit_code = exit_code
         self.message = message
+        self.killed = killed
 
     def __str__(self) -> str:
         how = "could not be started" if self.exit_code is None else f"failed with exit code {self.exit_code}"
@@ -45,8 +47,8 @@ class StageError(Exception):
 
     @property
     def may_retry(self) -> bool:
-        """Whether another try can help: it crashed, rather than being told what must be mended."""
-        return self.exit_code is not None and self.exit_code != CONFIGURATION_EXIT_CODE
+        """Whether another try can help: it crashed, rather than being told to stop or what must be mended."""
+        return self.exit_code not in (None, CONFIGURATION_EXIT_CODE) and not self.killed
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,9 @@ def _result(root: Path, node: Node, since: float, code: int, lines: list[str]) -
     if record is not None and record.started < since:
         record = None
     if code != 0:
-        raise StageError(node.name, record.exit_code if record else None, _message(record, lines))
+        if record is None:
+            raise StageError(node.name, None, _message(None, lines))
+        raise StageError(node.name, record.exit_code, _message(record, lines), record.killed)
     if record is not None and record.ended is not None:
         return StageResult(
             node.name,

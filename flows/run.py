@@ -2,10 +2,13 @@
 
 import json
 import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -57,19 +60,20 @@ def _run_flow(
 ) -> tuple[dict[str, Any], int]:
     console.print(f"{len(stale)} of {len(nodes)} stages are stale; starting Prefect ...", highlight=False)
     _quiet_prefect()
-    from flows.pipeline import PipelineError, pretrain
-    from flows.repro import stop_all
+    # Prefect hands SIGTERM on once its flow has ended; leaving by an exception stops its temporary server as well.
+    signal.signal(signal.SIGTERM, _leave)
+    try:
+        _start_prefect()
+        from flows.pipeline import PipelineError, pretrain
 
-    with Display(root, nodes, time.time(), console):
-        try:
-            summary, code = pretrain(targets, force), 0
-        except PipelineError as error:
-            summary, code = error.summary, 1
-        except KeyboardInterrupt:
-            stop_all()
-            console.print("Interrupted; the next run goes on from here.")
-            raise SystemExit(130) from None
-    return summary, code
+        with Display(root, nodes, time.time(), console):
+            try:
+                return pretrain(targets, force), 0
+            except PipelineError as error:
+                return error.summary, 1
+    except KeyboardInterrupt:
+        console.print("Interrupted; the next run goes on from here.")
+        raise SystemExit(130) from None
 
 
 def _nothing_stale(root: Path, plan: Plan, nodes: list[str]) -> tuple[dict[str, Any], int]:
@@ -140,3 +144,26 @@ def _quiet_prefect() -> None:
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     if not os.environ.get("PREFECT_API_URL"):
         os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _start_prefect() -> None:
+    """Starts Prefect's temporary server, or reaches the one that is configured.
+
+    Ctrl-C goes to the whole process group. The server must outlive it, or the flow could not say that it was
+    interrupted and would wait for an answer; so it is started from a thread that blocks the signal, which a child
+    inherits.
+    """
+
+    def start() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        from prefect.client.orchestration import get_client
+
+        with get_client(sync_client=True) as client:
+            client.hello()
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        pool.submit(start).result()

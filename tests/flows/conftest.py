@@ -169,19 +169,20 @@ def done(reproduced: Path, tmp_path: Path) -> Project:
 
 
 @pytest.fixture(scope="session")
-def prefect_server() -> Iterator[None]:
-    """One Prefect server for all tests: it takes seconds to start."""
+def prefect_server() -> Iterator[str]:
+    """The address of one Prefect server for all tests: it takes seconds to start."""
     os.environ.update(
         {name: environment.DEFAULTS[name] for name in ("DO_NOT_TRACK", "PREFECT_SERVER_ANALYTICS_ENABLED")}
     )
+    from prefect.settings import PREFECT_API_URL
     from prefect.testing.utilities import prefect_test_harness
 
     with prefect_test_harness(server_startup_timeout=120):
-        yield
+        yield str(PREFECT_API_URL.value())
 
 
 @pytest.fixture
-def drive(prefect_server: None, monkeypatch: pytest.MonkeyPatch) -> Drive:  # noqa: ARG001
+def drive(prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> Drive:  # noqa: ARG001
     """Runs the flow on a project, in this process."""
     from flows.pipeline import PipelineError, pretrain
 

@@ -39,9 +39,9 @@ def test_run_with_nothing_to_do_compares_and_starts_no_prefect(done: Project) ->
     assert not (done.root / ".cclm/prefect").exists()
 
 
-def test_run_runs_shows_and_fails_with_the_stages_own_words(done: Project) -> None:
+def test_run_runs_shows_and_fails_with_the_stages_own_words(done: Project, prefect_server: str) -> None:
     done.params(lambda values: values["components"]["a"].update(width=4, fail=2))
-    failed = cclm(done, "run", "--target", "train", check=False)
+    failed = cclm(done, "run", "--target", "train", check=False, PREFECT_API_URL=prefect_server)
     assert failed.returncode == 1
     assert "train@a failed with exit code 2:\nerror: the toy component a was told to fail" in failed.stderr
     assert "whole log: .cclm/logs/train@a.log" in failed.stderr

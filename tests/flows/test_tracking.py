@@ -127,6 +127,7 @@ def test_stages_of_one_dvc_process_share_a_parent_that_stands_as_the_worst_of_th
     assert DvcParent(tracking, project.root, psutil.Process().parent()).start() != parent
 
 
+@pytest.mark.slow
 def test_processes_that_start_at_once_share_one_database_and_experiment(tmp_path: Path) -> None:
     code = "import sys; from pathlib import Path; from flows.tracking import connect\n"
     code += "print(connect(Path(sys.argv[1])).experiment_id)"
