@@ -21,7 +21,7 @@ def test_every_report_is_a_line_that_can_be_followed(tmp_path: Path, capsys: pyt
     assert capsys.readouterr().err.splitlines() == ["base step 1/3 loss 2.5", "base step 3/3 loss 2.25"]
 
 
-def test_a_bar_shows_the_name_and_the_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bar_shows_the_name_and_the_figures(capsys: pytest.CaptureFixture[str]) -> None:
     with reporting("pretrain@entities", None, bar=True) as report:
         report(2, {"loss": 0.125}, 2)
     shown = capsys.readouterr().err

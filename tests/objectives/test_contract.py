@@ -1,6 +1,5 @@
 """What every objective of the catalogue promises: it learns, it does not leak, padding and batches change nothing."""
 
-
 import numpy as np
 import pytest
 import torch
