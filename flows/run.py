@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from cclm_core.errors import ConfigError
+from cclm_core.steps import parameters
 from flows.graph import Plan, evaluations, read_plan
 from flows.paths import state
 from flows.progress import Display
@@ -32,22 +33,46 @@ def run_pipeline(root: Path, targets: Sequence[str], force: Sequence[str], as_js
     from flows.promote import promotion_config
 
     if STAGE_MODULE not in os.environ:  # stages of your own check their own parameters
-        from cclm_core.steps.check import check
-
-        check(root / "params.yaml")
+        parameters.load(_params(root))
     promotion_config(root)
     console = Console(stderr=True)
     with _alone(root):
-        plan = read_plan(root)
+        plan = _plan(root)
         nodes = plan.select([*targets, *(force if targets else ())])
         stale = [name for name in plan.stale() if name in nodes]
         if stale or plan.match(force):
+            _check(root)
             summary, code = _run_flow(root, list(nodes), stale, list(targets), list(force), console)
             plan = read_plan(root)
         else:
             summary, code = _nothing_stale(root, plan, list(nodes))
     _tell(root, plan, summary, as_json)
     return code
+
+
+def _plan(root: Path) -> Plan:
+    try:
+        return read_plan(root)
+    except ConfigError:
+        _check(root)  # what it says of params.yaml is clearer than DVC's word on its templates
+        raise
+
+
+def _check(root: Path) -> None:
+    """Checks all of params.yaml before anything runs.
+
+    Not when nothing is stale: then every stage has checked its part, and the check imports torch, which takes longer
+    than all else.
+    """
+    if STAGE_MODULE not in os.environ:
+        from cclm_core.steps.check import check
+
+        check(_params(root))
+
+
+def _params(root: Path) -> Path:
+    """params.yaml, named as briefly as the messages about it allow."""
+    return Path(os.path.relpath(root / "params.yaml"))
 
 
 def _run_flow(

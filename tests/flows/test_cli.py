@@ -69,6 +69,14 @@ def test_a_wrong_promotion_section_is_refused_before_anything_runs(done: Project
     assert told.stderr == "error: params.yaml: promotion: metriks is not a known key; did you mean 'metrics'?\n"
 
 
+def test_an_unknown_section_of_params_is_refused_before_anything_runs(done: Project) -> None:
+    done.environment.pop("CCLM_STAGE_MODULE")  # the library's own stages read no `quality`
+    done.params(lambda values: (values.pop("records"), values.pop("components"), values.pop("compositions")))
+    told = cclm(done, "run", check=False)
+    assert told.returncode == 2
+    assert told.stderr.startswith("error: params.yaml: quality is not a known section;")
+
+
 def test_one_run_at_a_time(done: Project) -> None:
     from filelock import FileLock
 
