@@ -23,6 +23,9 @@ OUTPUTS = ("mean", "characters")
 class Embeddings(PythonModel):  # type: ignore[misc]
     """Embeds texts with a composition."""
 
+    # With type hints MLflow would take lists alone, and without them it warns: a column of a table is welcome too.
+    _skip_type_hint_validation = True
+
     def load_context(self, context: PythonModelContext) -> None:
         """Verifies the composition's files and loads it."""
         from cclm_core.artifacts import verify
