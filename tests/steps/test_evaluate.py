@@ -1,0 +1,168 @@
+"""The stage evaluate over files: what it publishes, twice the same, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from cclm_core.artifacts import folder_digest, publishing, verify
+from cclm_core.composition.component import Component, ComponentCard
+from cclm_core.composition.composed import ComposedModel
+from cclm_core.embedder import Embedder, EmbedderConfig
+from cclm_core.encoders.config import HourglassConfig
+from cclm_core.errors import ArtifactError, CompositionError, ConfigError, IntegrityError
+from cclm_core.random import seeded_initialisation
+from cclm_core.reporting import silent
+from cclm_core.steps.evaluate import evaluate, rounded
+from cclm_core.text.vocabulary import Preprocessor
+from tests.evaluation.stand_ins import SMALL, clean_set, encode, records
+
+ENCODER = HourglassConfig.model_validate({"core_width": 32, "num_layers": 1, "num_heads": 2, "width": 16})
+FILES = {
+    "metrics.json",
+    "evaluation.json",
+    "noise_curve.csv",
+    "entities.csv",
+    "confusion.csv",
+    "predictions.jsonl",
+    "plots/noise_curve.png",
+    "plots/confusion.png",
+    "manifest.json",
+}
+
+
+def compose(folder: Path, preprocessor: Preprocessor) -> Path:
+    """Publishes an untrained composition."""
+    config = EmbedderConfig.model_validate({"embedding": {"width": 16, "ngram_buckets": 64}, "encoder": ENCODER})
+    with seeded_initialisation(1):
+        base = Embedder(preprocessor, config)
+        card = ComponentCard(
+            name="part",
+            objective="entities",
+            base_width=base.width,
+            base_digest=base.digest,
+            preprocessor_digest=preprocessor.digest,
+            encoder=ENCODER,
+        )
+        model = ComposedModel(base, [Component(card)], "pair")
+    with publishing(folder, "composition") as beside:
+        model.save(beside)
+    return folder
+
+
+def write_noise(folder: Path, labelled: bool = True) -> Path:
+    """Publishes a clean set and one at 0.1 in which nothing was noised."""
+    rows = clean_set(records(sizes=(60, 20, 20)))
+    entities = [[dict(zip(("start", "end", "label"), span, strict=True)) for span in spans] for spans in rows.entities]
+    frame = pd.DataFrame({"id": rows.ids, "text": rows.texts, "label": rows.labels, "entities": entities})
+    if not labelled:
+        frame = frame.assign(label=None, entities=[[] for _ in range(len(frame))])
+    with publishing(folder, "noise") as beside:
+        for name in ("clean", "rate-0.1"):
+            frame.to_parquet(beside / f"{name}.parquet")
+    return folder
+
+
+class Project:
+    """Parameters and inputs in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.params, self.encoded = folder / "params.yaml", folder / "encoded"
+        self.params.write_text(yaml.safe_dump({"seed": 1, "evaluation": SMALL.canonical()}))
+        corpus = encode(folder, records(sizes=(60, 20, 20)))
+        self.composition = compose(folder / "composition", corpus.preprocessor)
+        self.noise = write_noise(folder / "noise")
+
+    def run(self, out: Path, **changed: Path) -> Path:
+        """Evaluates into `out`, with other inputs where they are given."""
+        paths = {"params": self.params, "composition": self.composition, "encoded": self.encoded, "noise": self.noise}
+        evaluate(name="pair", out=out, report=silent, **(paths | changed))
+        return out
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return Project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="module")
+def results(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return project.run(tmp_path_factory.mktemp("results") / "pair")
+
+
+def test_everything_is_published(results):
+    verify(results, "evaluation")
+    found = {path.relative_to(results).as_posix() for path in results.rglob("*") if path.is_file()}
+    assert found == FILES
+    metrics = json.loads((results / "metrics.json").read_text())
+    wanted = {"bits_per_masked_character", "unigram_bits", "trigram_bits", "parameters", "width", "genre_accuracy"}
+    wanted |= {"entity_f1_clean", "entity_f1_noise_0.1", "entity_precision_clean", "genre_majority", "genre_macro_f1"}
+    assert wanted <= metrics.keys()
+    assert all(rounded(value) == value for value in metrics.values())
+
+
+def test_what_was_done_is_stored_whole(results, project):
+    about = json.loads((results / "evaluation.json").read_text())
+    assert about["configuration"] == json.loads(json.dumps(SMALL.canonical()))
+    assert about["composition"] == folder_digest(project.composition)
+    assert about["skipped"] == {}
+
+
+def test_tables_and_examples_agree_with_the_metrics(results):
+    metrics = json.loads((results / "metrics.json").read_text())
+    curve = pd.read_csv(results / "noise_curve.csv")
+    assert curve["rate"].tolist() == [0.0, 0.1]
+    assert curve["entity_f1"].tolist() == [metrics["entity_f1_clean"], metrics["entity_f1_noise_0.1"]]
+    confusion = pd.read_csv(results / "confusion.csv", index_col="true").to_numpy()
+    assert confusion.trace() / confusion.sum() == pytest.approx(metrics["genre_accuracy"], abs=1e-5)
+    for line in (results / "predictions.jsonl").read_text().splitlines():
+        example = json.loads(line)
+        for start, end, _, text in example["entities"] + example["predicted_entities"]:
+            assert example["text"][start:end] == text
+
+
+def test_the_same_inputs_give_the_same_bytes(results, project, tmp_path):
+    assert folder_digest(project.run(tmp_path / "again")) == folder_digest(results)
+
+
+def test_another_seed_gives_other_figures(results, project, tmp_path):
+    params = tmp_path / "params.yaml"
+    params.write_text(yaml.safe_dump({"seed": 2, "evaluation": SMALL.canonical()}))
+    other = project.run(tmp_path / "other", params=params)
+    assert (other / "metrics.json").read_bytes() != (results / "metrics.json").read_bytes()
+
+
+def test_without_labels_and_entities_the_rest_is_measured_and_the_reason_is_told(project, tmp_path):
+    out = project.run(tmp_path / "out", noise=write_noise(tmp_path / "noise", labelled=False))
+    metrics = json.loads((out / "metrics.json").read_text())
+    about = json.loads((out / "evaluation.json").read_text())
+    assert not any(name.startswith("entity") for name in metrics) and "bits_per_masked_character" in metrics
+    assert "entities" in about["skipped"] and not (out / "entities.csv").exists()
+    assert "NaN" not in (out / "metrics.json").read_text()
+
+
+def test_a_composition_with_another_vocabulary_is_refused_and_nothing_is_left(project, tmp_path):
+    stranger = compose(tmp_path / "stranger", Preprocessor(alphabet="xyz"))
+    with pytest.raises(CompositionError, match="must share the vocabulary"):
+        project.run(tmp_path / "out", composition=stranger)
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_damaged_or_misnamed_inputs_are_refused(project, tmp_path):
+    with pytest.raises(ArtifactError, match="no such folder"):
+        project.run(tmp_path / "out", noise=tmp_path / "nowhere")
+    with pytest.raises(ArtifactError, match="must hold a composition"):
+        project.run(tmp_path / "out", composition=project.noise)
+    damaged = compose(tmp_path / "damaged", Preprocessor(alphabet="xyz"))
+    (damaged / "composition.json").write_text("{}")
+    with pytest.raises(IntegrityError, match="altered"):
+        project.run(tmp_path / "out", composition=damaged)
+
+
+def test_a_misspelt_key_is_refused_with_the_nearest(project, tmp_path):
+    params = tmp_path / "params.yaml"
+    params.write_text(yaml.safe_dump({"seed": 1, "evaluation": {"thread": 1}}))
+    with pytest.raises(ConfigError, match="did you mean 'threads'"):
+        project.run(tmp_path / "out", params=params)
