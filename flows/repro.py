@@ -13,6 +13,7 @@ from cclm_core.artifacts import folder_digest
 from flows import environment
 from flows.follow import Follower, follow
 from flows.graph import Node, artifact_kind
+from flows.lockfile import keep
 from flows.paths import stage_file
 from flows.records import StageRecord, read_record
 from flows.slots import lease
@@ -110,6 +111,8 @@ def reproduce(
         with _registered(process), _followed(root, node, since, process, parent if tracked else None, tracked):
             lines = _stream(process, log, say)
             process.wait()
+    if process.returncode == 0:
+        keep(root)
     return _result(root, node, since, process.returncode, lines)
 
 

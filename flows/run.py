@@ -17,6 +17,7 @@ from rich.console import Console
 from cclm_core.errors import ConfigError
 from cclm_core.steps import parameters
 from flows.graph import Plan, evaluations, read_plan
+from flows.lockfile import mend
 from flows.paths import state
 from flows.progress import Display
 from flows.stage import STAGE_MODULE
@@ -37,6 +38,7 @@ def run_pipeline(root: Path, targets: Sequence[str], force: Sequence[str], as_js
     promotion_config(root)
     console = Console(stderr=True)
     with _alone(root):
+        mend(root)
         plan = _plan(root)
         nodes = plan.select([*targets, *(force if targets else ())])
         stale = [name for name in plan.stale() if name in nodes]
