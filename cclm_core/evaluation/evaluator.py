@@ -8,26 +8,34 @@ import pandas as pd
 import torch
 
 from cclm_core.evaluation.characters import Masked, mask_windows, masked_bits, mean_bits
-from cclm_core.evaluation.classes import ClassReadout, ClassScore, NgramClasses, fit_classes, majority, pool
+from cclm_core.evaluation.classes import (
+    ClassReadout,
+    ClassScore,
+    NgramClasses,
+    fit_classes,
+    majority,
+    pool,
+    scale_of,
+)
 from cclm_core.evaluation.config import EvaluationConfig
 from cclm_core.evaluation.counts import CountModel, train_runs
 from cclm_core.evaluation.dictionary import NameDictionary
 from cclm_core.evaluation.reading import Composed, Reader
-from cclm_core.evaluation.readout import Readout
+from cclm_core.evaluation.readout import Scale
 from cclm_core.evaluation.result import Evaluation
 from cclm_core.evaluation.scoring import Scorer
 from cclm_core.evaluation.selection import (
     TextSet,
+    choose_tagged,
     document_ids,
-    document_tags,
     judged,
     of_variants,
     shuffled,
+    tagged_documents,
     texts_of,
     up_to,
 )
-from cclm_core.evaluation.spans import tags_to_spans
-from cclm_core.evaluation.tags import fit_tags
+from cclm_core.evaluation.tags import TagReadout, choose_bonus, fit_tags, gold_spans
 from cclm_core.random import derive_seed
 from cclm_core.reporting import Report
 from cclm_core.text.encoded import EncodedCorpus
@@ -121,19 +129,22 @@ class _Evaluator:
         windows = self._windows(split).fixed(num_windows, derive_seed(self.seed, "evaluation", "windows", split))
         return mask_windows(windows.ids, self.config.characters, self.seed, split)
 
-    def _fit_tags(self) -> Readout | None:
+    def _fit_tags(self) -> TagReadout | None:
         if not any(spans for test_set in self.test_sets for spans in test_set.entities):
             self.result.skipped["entities"] = "the test documents have no entities"
             return None
-        split, config = self.corpus.split("train"), self.config.tags
+        config, labels, preprocessor = self.config.tags, self.corpus.entity_labels, self.corpus.preprocessor
         documents = shuffled(self._documents("train"), self.seed, "documents", "tags")
-        documents = up_to(documents, config.train_characters)
-        tags = document_tags(split, documents)
-        if not any(text.any() for text in tags):
+        tagged = choose_tagged(self.corpus.split("train"), documents, config.train_characters, config.entity_share)
+        if not any(text.any() for text in tagged.tags):
             self.result.skipped["entities"] = "the training documents have no entities"
             return None
-        texts, num_labels = document_ids(split, documents), len(self.corpus.entity_labels)
-        return fit_tags(self.reader, texts, tags, num_labels, config, self.seed)
+        readout = fit_tags(self.reader, tagged, len(labels), config, self.seed)
+        documents = shuffled(self._documents("validation"), self.seed, "documents", "tags", "validation")
+        held_out = tagged_documents(self.corpus.split("validation"), up_to(documents, config.validation_characters))
+        tags = choose_bonus(self.reader, readout, held_out, preprocessor, labels, config)
+        self.result.chosen["tag_bonus"] = tags.bonus
+        return tags
 
     def _labelled(self, split: str, most: int) -> pd.DataFrame:
         documents = self._documents(split)
@@ -141,7 +152,7 @@ class _Evaluator:
         chosen = documents[documents["label"].notna() & long]
         return shuffled(chosen, self.seed, "documents", "classes", split).iloc[:most]
 
-    def _fit_classes(self) -> ClassReadout | None:
+    def _fit_classes(self) -> tuple[ClassReadout, Scale] | None:
         config = self.config.classes
         train = self._labelled("train", config.train_documents)
         if train["label"].nunique() < 2:
@@ -152,14 +163,16 @@ class _Evaluator:
             self.result.skipped["classes"] = f"no test document has a label and {config.min_characters} characters"
             return None
         held_out = self._labelled("validation", config.validation_documents)
+        sample = document_ids(self.corpus.split("train"), train.iloc[: config.scale_documents])
+        scale = scale_of(self.reader, sample, config.max_characters)
         pooled = {
-            split: pool(self.reader, document_ids(self.corpus.split(split), documents), config.max_characters)
+            split: pool(self.reader, scale, document_ids(self.corpus.split(split), documents), config.max_characters)
             for split, documents in (("train", train), ("validation", held_out), ("test", test))
         }
         classes = fit_classes(
             pooled["train"], train["label"].tolist(), pooled["validation"], held_out["label"].tolist(), config
         )
-        self.result.penalty = classes.penalty
+        self.result.chosen["class_penalty"] = classes.penalty
         gold = test["label"].tolist()
         self.result.genres = score = ClassScore.of(gold, classes.predict(pooled["test"]))
         self.result.metrics.update(
@@ -167,20 +180,15 @@ class _Evaluator:
             genre_macro_f1=score.macro_f1,
             genre_majority=majority(train["label"].tolist(), gold),
         )
-        return classes
+        return classes, scale
 
     def _dictionary(self) -> NameDictionary:
-        names, split, preprocessor = NameDictionary(), self.corpus.split("train"), self.corpus.preprocessor
+        names, preprocessor = NameDictionary(), self.corpus.preprocessor
         documents = shuffled(self._documents("train"), self.seed, "documents", "dictionary")
-        documents = documents.iloc[: self.config.dictionary_documents]
-        labels = self.corpus.entity_labels
-        for ids, tags in zip(document_ids(split, documents), document_tags(split, documents), strict=True):
-            spans = tags_to_spans(tags) if tags.any() else []
-            entities = [
-                (len(preprocessor.decode(ids[:start])), len(preprocessor.decode(ids[:end])), labels[label])
-                for start, end, label in spans
-            ]
-            names.learn(preprocessor.decode(ids), entities)
+        tagged = tagged_documents(self.corpus.split("train"), documents.iloc[: self.config.dictionary_documents])
+        for ids, tags in zip(tagged.texts, tagged.tags, strict=True):
+            spans = gold_spans(ids, tags, preprocessor, self.corpus.entity_labels) if tags.any() else []
+            names.learn(preprocessor.decode(ids), spans)
         return names
 
     def _ngrams(self) -> None:

@@ -16,7 +16,7 @@ class Evaluation:
         curve: figures by noise rate, one row for each test set.
         entities: figures by noise rate and entity label.
         genres: how the labels of clean documents were predicted; None if that was skipped.
-        penalty: the L2 strength that the held-out documents chose for the class readout.
+        chosen: what the validation documents chose: the penalty of the class readout, the bonus of the tags.
         examples: test documents with what was wanted and what was predicted.
     """
 
@@ -25,5 +25,5 @@ class Evaluation:
     curve: list[dict[str, float]] = field(default_factory=list)
     entities: list[dict[str, Any]] = field(default_factory=list)
     genres: ClassScore | None = None
-    penalty: float | None = None
+    chosen: dict[str, float] = field(default_factory=dict)
     examples: list[dict[str, Any]] = field(default_factory=list)

@@ -3,20 +3,19 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import torch
 
 from cclm_core.evaluation.classes import ClassReadout, ClassScore, Pool
 from cclm_core.evaluation.config import EvaluationConfig
 from cclm_core.evaluation.dictionary import NameDictionary
 from cclm_core.evaluation.reading import Reader
-from cclm_core.evaluation.readout import Readout
+from cclm_core.evaluation.readout import Scale
 from cclm_core.evaluation.result import Evaluation
 from cclm_core.evaluation.selection import CLEAN, TextSet
 from cclm_core.evaluation.spans import SpanScore
-from cclm_core.evaluation.tags import spans_of_text
+from cclm_core.evaluation.tags import Scores, TagReadout, TextSpans, spans_of_texts
 from cclm_core.text.encoded import EncodedCorpus
 
-TextSpans = list[tuple[int, int, str]]
 _SPAN_FIGURES = ("entity_f1", "entity_precision", "entity_recall", "entity_dictionary_f1")
 _CLASS_FIGURES = ("genre_accuracy", "genre_macro_f1")
 
@@ -38,8 +37,8 @@ class Scorer:
         reader: Reader,
         corpus: EncodedCorpus,
         config: EvaluationConfig,
-        tags: Readout | None,
-        classes: ClassReadout | None,
+        tags: TagReadout | None,
+        classes: tuple[ClassReadout, Scale] | None,
         names: NameDictionary,
         judged: set[str],
     ) -> None:
@@ -57,28 +56,30 @@ class Scorer:
         if show:
             self._show(test_set, found, predicted, result)
 
-    def _read(self, test_set: TextSet) -> tuple[list[npt.NDArray[np.float32]], list[str]]:
-        """Log-probabilities (L, tags) of each document's ids, and each document's label."""
+    def _read(self, test_set: TextSet) -> tuple[list[Scores], list[str]]:
+        """Scores (L, 1 + 2K) of the tags of each document's ids, and each document's label."""
         encoded = [self.corpus.preprocessor.encode(text) for text in test_set.texts]
-        pooling = Pool(len(encoded), self.reader.width, self.config.classes.max_characters)
-        num_tags = len(self.tags.bias) if self.tags else 0
+        scale = self.classes[1] if self.classes else Scale(torch.zeros(0), torch.zeros(0))
+        pooling = Pool(scale, len(encoded), self.config.classes.max_characters)
+        num_tags = len(self.tags.readout.bias) if self.tags else 1
         scores = [np.zeros((len(ids), num_tags), dtype=np.float32) for ids in encoded]
         for text, start, features in self.reader.pieces(encoded) if self.tags or self.classes else ():
             if self.tags:
-                scores[text][start : start + len(features)] = self.tags.log_probabilities(features).numpy()
+                scores[text][start : start + len(features)] = self.tags.scores(features)
             if self.classes:
                 pooling.add(text, start, features)
-        return scores, self.classes.predict(pooling.pooled()) if self.classes else []
+        return scores, self.classes[0].predict(pooling.pooled()) if self.classes else []
 
     def _spans(
-        self, test_set: TextSet, scores: list[npt.NDArray[np.float32]], row: dict[str, float], result: Evaluation
+        self, test_set: TextSet, scores: list[Scores], row: dict[str, float], result: Evaluation
     ) -> list[TextSpans]:
-        preprocessor, labels = self.corpus.preprocessor, self.corpus.entity_labels
-        words = self.config.tags.word_boundaries
-        found = [
-            spans_of_text(text, score, preprocessor, labels, words)
-            for text, score in zip(test_set.texts, scores, strict=True)
-        ]
+        found = spans_of_texts(
+            test_set.texts,
+            scores,
+            self.corpus.preprocessor,
+            self.corpus.entity_labels,
+            self.config.tags.word_boundaries,
+        )
         total, lookup = SpanScore(), SpanScore()
         for text, gold, predicted in zip(test_set.texts, test_set.entities, found, strict=True):
             total.add(gold, predicted)

@@ -9,11 +9,13 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from cclm_core.errors import ArtifactError
+from cclm_core.evaluation.tags import Tagged
 from cclm_core.random import derive
 from cclm_core.text.encoded import EncodedSplit
 from cclm_core.text.vocabulary import Preprocessor
 
 CLEAN = "clean"
+_SEARCHED = 20  # so many times the ids that are read are searched for entities
 
 
 class TextSet(NamedTuple):
@@ -75,9 +77,26 @@ def document_ids(
     return [split.ids[start:stop] for start, stop in _bounds(documents, longest)]
 
 
-def document_tags(split: EncodedSplit, documents: pd.DataFrame) -> list[npt.NDArray[np.uint8]]:
-    """The BIO tags of each document (L,)."""
-    return [split.tags[start:stop] for start, stop in _bounds(documents, None)]
+def tagged_documents(split: EncodedSplit, documents: pd.DataFrame, weight: float = 1.0) -> Tagged:
+    """The ids and tags of each document, each character of them standing for `weight`."""
+    tags = [split.tags[start:stop] for start, stop in _bounds(documents, None)]
+    return Tagged(document_ids(split, documents), tags, [weight] * len(documents))
+
+
+def choose_tagged(split: EncodedSplit, documents: pd.DataFrame, num_ids: int, entity_share: float) -> Tagged:
+    """The first of `documents`, about `num_ids` ids in all, `entity_share` of them from documents with entities.
+
+    Entities are rare; so the reading goes where they are, and weights put right what that distorts.
+    """
+    pool = up_to(documents, _SEARCHED * num_ids)
+    has = np.array([bool(split.tags[start:stop].any()) for start, stop in _bounds(pool, None)], dtype=bool)
+    without = up_to(pool[~has], num_ids - int(num_ids * entity_share))
+    entities = up_to(pool[has], num_ids - int(without["length"].sum()))
+    parts = []
+    for chosen, whole in ((entities, pool[has]), (without, pool[~has])):
+        weight = float(whole["length"].sum() / max(1, chosen["length"].sum()))
+        parts.append(tagged_documents(split, chosen, weight))
+    return Tagged(*(first + second for first, second in zip(*parts, strict=True)))
 
 
 def texts_of(split: EncodedSplit, documents: pd.DataFrame, preprocessor: Preprocessor, longest: int) -> list[str]:

@@ -8,13 +8,15 @@ Tags: 0 is O, 1 + 2k is B of label k, 2 + 2k is I of label k. A span is (start, 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 Span = tuple[int, int, int]
 
-_NEVER = -1e9  # the score of what is forbidden: finite, so that a text in which nothing is legal still has a best path
+_NEVER = -1e9  # the score of what is forbidden: finite, so that sums of it stay ordered
+_TOGETHER = 64  # texts whose best tags are sought side by side
 
 
 def tags_to_spans(tags: Sequence[int] | npt.NDArray[np.integer]) -> list[Span]:
@@ -52,45 +54,71 @@ def word_edges(text: str) -> npt.NDArray[np.bool_]:
     return edges
 
 
-def best_tags(
-    scores: npt.NDArray[np.float32], edges: npt.NDArray[np.bool_], blanks: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.int64]:
-    """The legal tags (L,) whose scores add up to most (Viterbi).
+class Tagging(NamedTuple):
+    """What is known of the tags of one text.
+
+    Attributes:
+        scores: (L, 1 + 2K) log-probabilities of the tags.
+        edges: (L + 1,) bool, where spans may start and end: see `word_edges`.
+        blanks: (L,) bool, which characters are white space.
+    """
+
+    scores: npt.NDArray[np.float32]
+    edges: npt.NDArray[np.bool_]
+    blanks: npt.NDArray[np.bool_]
+
+
+def best_tags(texts: Sequence[Tagging]) -> list[npt.NDArray[np.int64]]:
+    """Of each text, the legal tags (L,) whose scores add up to most (Viterbi).
 
     Legal: an I follows a B or an I of its label; a span starts and ends at an edge and not with a blank.
-
-    Args:
-        scores: (L, 1 + 2K) log-probabilities of the tags.
-        edges: (L + 1,) where spans may start and end: see `word_edges`.
-        blanks: (L,) which characters are white space.
     """
-    length, num_tags = scores.shape
-    if not length:
-        return np.zeros(0, dtype=np.int64)
+    order = sorted(range(len(texts)), key=lambda number: len(texts[number].scores))
+    found: list[npt.NDArray[np.int64]] = [np.zeros(0, dtype=np.int64)] * len(texts)
+    for first in range(0, len(order), _TOGETHER):
+        chosen = order[first : first + _TOGETHER]
+        for number, tags in zip(chosen, _best_tags([texts[number] for number in chosen]), strict=True):
+            found[number] = tags
+    return found
+
+
+def _best_tags(texts: Sequence[Tagging]) -> list[npt.NDArray[np.int64]]:
+    lengths = [len(text.scores) for text in texts]
+    num_tags = texts[0].scores.shape[1]
+    shape = len(texts), max(lengths) + 1  # every text ends with an O behind it, so that its last span is closed
+    scores = np.full((*shape, num_tags), _NEVER)
+    scores[:, :, 0] = 0
+    starts, ends = np.zeros(shape, dtype=bool), np.ones(shape, dtype=bool)
+    for row, (text, length) in enumerate(zip(texts, lengths, strict=True)):
+        scores[row, :length] = text.scores
+        starts[row, :length] = text.edges[:-1] & ~text.blanks
+        ends[row, :length] = text.edges[1:] & ~text.blanks
+    scores[:, :, 1::2] += np.where(starts, 0, _NEVER)[:, :, None]
+    moves, rows = _moves(num_tags), np.arange(len(texts))
+    total = scores[:, 0].copy()
+    total[:, 2::2] = _NEVER
+    came = np.zeros((*shape, num_tags), dtype=np.int64)
+    for place in range(1, shape[1]):
+        through = total[:, :, None] + moves[ends[:, place - 1].astype(np.int64)]
+        came[:, place] = through.argmax(axis=1)
+        total = through.max(axis=1) + scores[:, place]
+    tags = np.zeros(shape, dtype=np.int64)
+    for place in range(shape[1] - 1, 0, -1):
+        tags[:, place - 1] = came[rows, place, tags[:, place]]
+    return [tags[row, :length] for row, length in enumerate(lengths)]
+
+
+def _moves(num_tags: int) -> npt.NDArray[np.float64]:
+    """(2, T, T): scores of going from a tag (row) to a tag (column) where a span may not end, and where it may."""
+    moves = np.full((2, num_tags, num_tags), _NEVER)
     begins, insides = np.arange(1, num_tags, 2), np.arange(2, num_tags, 2)
-    scores = scores.astype(np.float64)
-    scores[np.ix_(~edges[:-1] | blanks, begins)] = _NEVER
-    ends = edges[1:] & ~blanks  # whether a span may end with this character
-    free = np.full((num_tags, num_tags), _NEVER)  # from tag (row) to tag (column)
-    free[0, 0] = 0
-    free[0, begins] = 0
-    held = free.copy()  # after a character with which no span may end
-    free[1:, 0] = 0
-    free[np.ix_(np.arange(1, num_tags), begins)] = 0
-    for moves in (free, held):
-        moves[begins, insides] = moves[insides, insides] = 0
-    total = scores[0].copy()
-    total[insides] = _NEVER
-    came = np.zeros((length, num_tags), dtype=np.int64)
-    for place in range(1, length):
-        through = total[:, None] + (free if ends[place - 1] else held)
-        came[place] = through.argmax(axis=0)
-        total = through.max(axis=0) + scores[place]
-    tags = np.zeros(length, dtype=np.int64)
-    tags[-1] = total.argmax() if ends[-1] else 0
-    for place in range(length - 1, 0, -1):
-        tags[place - 1] = came[place, tags[place]]
-    return tags
+    moves[:, 0, 0] = 0
+    moves[:, 0, begins] = 0
+    moves[:, begins, insides] = 0
+    moves[:, insides, insides] = 0
+    moves[1, 1:, 0] = 0
+    moves[1][np.ix_(np.arange(1, num_tags), begins)] = 0
+    return moves
 
 
 @dataclass

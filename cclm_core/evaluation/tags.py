@@ -6,13 +6,46 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from cclm_core.evaluation.config import TagsProbe
 from cclm_core.evaluation.reading import Reader
 from cclm_core.evaluation.readout import Readout, fit
-from cclm_core.evaluation.spans import best_tags, tags_to_spans, word_edges
+from cclm_core.evaluation.spans import SpanScore, Tagging, best_tags, tags_to_spans, word_edges
 from cclm_core.random import derive
 from cclm_core.text.vocabulary import Preprocessor
+
+TextSpans = list[tuple[int, int, str]]
+Scores = npt.NDArray[np.float32]
+
+
+class TagReadout(NamedTuple):
+    """BIO tags of characters: a readout, and the `bonus`, in nats, of every tag but O.
+
+    Entities are rare, so that the likeliest tags leave most of them out; the bonus balances precision and recall.
+    """
+
+    readout: Readout
+    bonus: float = 0.0
+
+    def scores(self, features: Tensor) -> Scores:
+        """Scores (L, 1 + 2K) of the tags of `features` (L, W)."""
+        scores: Scores = self.readout.log_probabilities(features).numpy()
+        return scores + np.where(np.arange(scores.shape[1]) > 0, self.bonus, 0).astype(np.float32)
+
+
+class Tagged(NamedTuple):
+    """Texts with known tags.
+
+    Attributes:
+        texts: ids (L,) of each.
+        tags: (L,) BIO tags of each.
+        weights: how many characters of the corpus one of each stands for.
+    """
+
+    texts: list[npt.NDArray[np.uint16]]
+    tags: list[npt.NDArray[np.uint8]]
+    weights: list[float]
 
 
 class Rows(NamedTuple):
@@ -47,47 +80,99 @@ def choose_rows(tags: Sequence[npt.NDArray[np.uint8]], config: TagsProbe, genera
     return Rows(near, chosen, near_share / far_share)
 
 
-def fit_tags(
-    reader: Reader,
-    texts: Sequence[npt.NDArray[np.uint16]],
-    tags: Sequence[npt.NDArray[np.uint8]],
-    num_labels: int,
-    config: TagsProbe,
-    seed: int,
-) -> Readout:
-    """Fits BIO tags on texts of ids (L,) with `tags` (L,)."""
-    rows = choose_rows(tags, config, derive(seed, "evaluation", "rows", "tags"))
+def fit_tags(reader: Reader, tagged: Tagged, num_labels: int, config: TagsProbe, seed: int) -> Readout:
+    """Fits BIO tags of `num_labels` labels on texts whose tags are known."""
+    rows = choose_rows(tagged.tags, config, derive(seed, "evaluation", "rows", "tags"))
     counts = np.array([int(chosen.sum()) for chosen in rows.chosen])
     first = np.cumsum(counts) - counts
     features = torch.empty(int(counts.sum()), reader.width)
     targets = torch.zeros(len(features), dtype=torch.int64)
     weights = torch.ones(len(features))
-    for text, start, found in reader.pieces(texts):
+    for text, start, found in reader.pieces(tagged.texts):
         part = slice(start, start + len(found))
         chosen = rows.chosen[text][part]
         begin = int(first[text] + rows.chosen[text][:start].sum())
         place = slice(begin, begin + int(chosen.sum()))
         features[place] = found[torch.from_numpy(chosen)]
-        targets[place] = torch.from_numpy(tags[text][part][chosen].astype(np.int64))
-        weights[place] = torch.from_numpy(np.where(rows.near[text][part][chosen], 1.0, rows.far_weight)).float()
+        targets[place] = torch.from_numpy(tagged.tags[text][part][chosen].astype(np.int64))
+        stands_for = np.where(rows.near[text][part][chosen], 1.0, rows.far_weight) * tagged.weights[text]
+        weights[place] = torch.from_numpy(stands_for).float()
     generator = derive(seed, "evaluation", "readout", "tags")
     return fit(features, targets, weights, 1 + 2 * num_labels, config.readout, generator)
 
 
-def spans_of_text(
-    text: str, scores: npt.NDArray[np.float32], preprocessor: Preprocessor, labels: Sequence[str], words: bool
-) -> list[tuple[int, int, str]]:
-    """The entity spans of `text`, in characters, from the log-probabilities (L, 1 + 2K) of the tags of its ids."""
-    offsets = preprocessor.offsets(text)
-    ids = np.flatnonzero(offsets >= 0)
-    offsets, scores = offsets[ids], scores[ids]
-    same = offsets[1:] == offsets[:-1]  # the further bytes of a character
+def choose_bonus(
+    reader: Reader,
+    readout: Readout,
+    held_out: Tagged,
+    preprocessor: Preprocessor,
+    labels: Sequence[str],
+    config: TagsProbe,
+) -> TagReadout:
+    """Gives `readout` the bonus of `config.bonuses` that scores the highest F1 on held-out texts; 0 without any."""
+    if not any(text.any() for text in held_out.tags):
+        return TagReadout(readout)
+    scores = score_texts(reader, TagReadout(readout), held_out.texts)
+    texts = [preprocessor.decode(ids) for ids in held_out.texts]
+    gold = [gold_spans(*pair, preprocessor, labels) for pair in zip(held_out.texts, held_out.tags, strict=True)]
+
+    def f1(bonus: float) -> float:
+        raised = [row + np.where(np.arange(row.shape[1]) > 0, bonus, 0).astype(np.float32) for row in scores]
+        found = spans_of_texts(texts, raised, preprocessor, labels, config.word_boundaries)
+        total = SpanScore()
+        for wanted, spans in zip(gold, found, strict=True):
+            total.add(wanted, spans)
+        return total.figures()["f1"]
+
+    return TagReadout(readout, max(sorted(config.bonuses), key=f1))
+
+
+def score_texts(reader: Reader, readout: TagReadout, texts: Sequence[npt.NDArray[np.integer]]) -> list[Scores]:
+    """Scores (L, 1 + 2K) of the tags of each text of ids (L,)."""
+    scores = [np.zeros((len(ids), len(readout.readout.bias)), dtype=np.float32) for ids in texts]
+    for text, start, features in reader.pieces(texts):
+        scores[text][start : start + len(features)] = readout.scores(features)
+    return scores
+
+
+def spans_of_texts(
+    texts: Sequence[str], scores: Sequence[Scores], preprocessor: Preprocessor, labels: Sequence[str], words: bool
+) -> list[TextSpans]:
+    """The entity spans of each text, in characters, from the scores (L, 1 + 2K) of the tags of its ids.
+
+    Args:
+        words: whether spans neither start nor end inside a word.
+    """
+    offsets = [preprocessor.offsets(text) for text in texts]
+    taggings = [_tagging(*what, words) for what in zip(texts, offsets, scores, strict=True)]
+    return [
+        [
+            (int(places[start]), int(places[end - 1]) + 1, labels[label])
+            for places in [found[found >= 0]]
+            for start, end, label in tags_to_spans(tags)
+        ]
+        for found, tags in zip(offsets, best_tags(taggings), strict=True)
+    ]
+
+
+def gold_spans(
+    ids: npt.NDArray[np.uint16], tags: npt.NDArray[np.uint8], preprocessor: Preprocessor, labels: Sequence[str]
+) -> TextSpans:
+    """The spans of tags (L,), in characters of the text that `ids` (L,) stand for."""
+    return [
+        (len(preprocessor.decode(ids[:start])), len(preprocessor.decode(ids[:end])), labels[label])
+        for start, end, label in tags_to_spans(tags)
+    ]
+
+
+def _tagging(text: str, offsets: npt.NDArray[np.int32], scores: Scores, words: bool) -> Tagging:
+    of_text = np.flatnonzero(offsets >= 0)  # without the CLS id
+    places = offsets[of_text]
     allowed = word_edges(text) if words else np.ones(len(text) + 1, dtype=bool)
-    edges = np.append(allowed[offsets], True)
-    edges[1:-1] &= ~same
+    edges = np.append(allowed[places], True)
+    edges[1:-1] &= places[1:] != places[:-1]  # not between the bytes of one character
     blank = np.fromiter((character.isspace() for character in text), dtype=bool, count=len(text))
-    spans = tags_to_spans(best_tags(scores, edges, blank[offsets]))
-    return [(int(offsets[start]), int(offsets[end - 1]) + 1, labels[label]) for start, end, label in spans]
+    return Tagging(scores[of_text], edges, blank[places])
 
 
 def _widened(marked: npt.NDArray[np.bool_], margin: int) -> npt.NDArray[np.bool_]:

@@ -58,8 +58,7 @@ def evaluate(params: Path, name: str, composition: Path, encoded: Path, noise: P
 def write_evaluation(folder: Path, name: str, evaluation: Evaluation, about: dict[str, Any]) -> None:
     """Writes the files of an evaluation into an empty folder; `about` goes into evaluation.json."""
     write_json(folder / "metrics.json", {key: rounded(value) for key, value in evaluation.metrics.items()})
-    chosen = {} if evaluation.penalty is None else {"class_penalty": evaluation.penalty}
-    write_json(folder / "evaluation.json", {**about, **chosen, "skipped": evaluation.skipped})
+    write_json(folder / "evaluation.json", {**about, "chosen": evaluation.chosen, "skipped": evaluation.skipped})
     plots = folder / "plots"
     plots.mkdir()
     if any(len(row) > 1 for row in evaluation.curve):

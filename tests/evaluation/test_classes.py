@@ -2,28 +2,32 @@ import numpy as np
 import pytest
 import torch
 
-from cclm_core.evaluation.classes import ClassScore, NgramClasses, Pool, fit_classes, majority, pool
+from cclm_core.evaluation.classes import ClassScore, NgramClasses, Pool, fit_classes, majority, pool, scale_of
 from cclm_core.evaluation.config import ClassesProbe
 from cclm_core.evaluation.reading import Reader
+from cclm_core.evaluation.readout import Scale
 from cclm_core.text.vocabulary import Preprocessor
 from tests.evaluation.stand_ins import Stand
 
 
 def test_pooling_piece_by_piece_is_pooling_the_whole():
-    features = torch.randn(30, 5, generator=torch.Generator().manual_seed(0))
-    pooling = Pool(2, 5, longest=20)
-    for start in (0, 7, 15, 25):
-        pooling.add(0, start, features[start : start + 10][: {0: 7, 7: 8, 15: 10, 25: 5}[start]])
-    first = features[:20]
-    whole = torch.cat([first.mean(0), first.amax(0), first.std(0, correction=0)])
+    features = torch.randn(30, 5, generator=torch.Generator().manual_seed(0)) * 3 + 1
+    scale = Scale.of(features)
+    pooling = Pool(scale, 2, longest=20)
+    for start, stop in ((15, 25), (0, 7), (25, 30), (7, 15)):
+        pooling.add(0, start, features[start:stop])
+    z = (features[:20] - features.mean(0)) / features.std(0, correction=0)
+    whole = torch.cat([(z - 1).clamp_min(0).mean(0), (-1 - z).clamp_min(0).mean(0)])
     torch.testing.assert_close(pooling.pooled()[0], whole)
-    assert torch.equal(pooling.pooled()[1], torch.zeros(15))
+    assert torch.equal(pooling.pooled()[1], torch.zeros(10))
 
 
 def test_what_is_pooled_depends_on_no_batch():
     preprocessor = Preprocessor(alphabet="abc ")
     texts = [preprocessor.encode(text) for text in ("abc", "a cab " * 20, "", "b")]
-    small, large = (pool(Reader(Stand(preprocessor), size, 50), texts, 100) for size in (1, 9999))
+    readers = [Reader(Stand(preprocessor), size, 50) for size in (1, 9999)]
+    scale = scale_of(readers[0], texts, 100)
+    small, large = (pool(reader, scale, texts, 100) for reader in readers)
     torch.testing.assert_close(small, large, atol=1e-5, rtol=1e-5)
 
 

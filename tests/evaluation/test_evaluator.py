@@ -2,7 +2,6 @@ import dataclasses
 
 import pytest
 
-from cclm_core.evaluation import evaluator
 from cclm_core.evaluation.evaluator import evaluate_composition
 from cclm_core.evaluation.selection import shuffled, up_to
 from cclm_core.reporting import silent
@@ -93,21 +92,20 @@ def test_an_empty_document_does_no_harm(tmp_path):
     assert 0 < result.metrics["genre_accuracy_noise_1"] < 1
 
 
-def test_readouts_are_fitted_on_no_document_of_a_test_group(tmp_path, monkeypatch):
-    some, corpus = records(), encode(tmp_path, records())
-    groups = {name: set(corpus.split(name).documents["group"]) for name in ("train", "validation", "test")}
-    assert not groups["test"] & (groups["train"] | groups["validation"])
-    fitted = {}
-    for name in ("fit_tags", "fit_classes", "masked_bits"):
-        module = f"cclm_core.evaluation.evaluator.{name}"
-        whole = getattr(evaluator, name)
-        monkeypatch.setattr(
-            module, lambda *given, name=name, whole=whole: fitted.setdefault(name, given) and whole(*given)
-        )
-    evaluate_composition(Stand(corpus.preprocessor), corpus, [clean_set(some)], SMALL, 1, silent)
-    train = [record.text for record in some if record.split == "train"]
-    assert {corpus.preprocessor.decode(text) for text in fitted["fit_tags"][1]} <= set(train)
-    assert len(fitted["fit_classes"][1]) <= len(train) and len(fitted["fit_classes"][3]) <= len(some) - len(train)
+def test_readouts_are_fitted_on_no_document_of_a_test_group(learnt, tmp_path):
+    """Test documents whose tags and labels are all wrong change scores alone: what was fitted and chosen stays."""
+    some = records()
+    fitted_on = {record.group for record in some if record.split != "test"}
+    assert not fitted_on & {record.group for record in some if record.split == "test"}
+    other = {"comedy": "tragedy", "tragedy": "comedy"}
+    wrong = [
+        record if record.split != "test" else dataclasses.replace(record, label=other[str(record.label)], entities=())
+        for record in some
+    ]
+    result = evaluate(tmp_path, wrong, [clean_set(some)])
+    assert result.chosen == learnt.chosen
+    assert result.metrics["entity_f1_clean"] == learnt.metrics["entity_f1_clean"]
+    assert result.metrics["genre_accuracy"] == pytest.approx(1 - learnt.metrics["genre_accuracy"])
 
 
 def test_the_report_has_every_phase_and_the_speed_and_the_metrics_no_time(tmp_path):

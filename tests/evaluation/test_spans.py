@@ -3,7 +3,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cclm_core.evaluation.spans import SpanScore, best_tags, tags_to_spans, word_edges
+from cclm_core.evaluation.spans import SpanScore, Tagging, best_tags, tags_to_spans, word_edges
 
 LABELS = ("PERSON", "PLACE")
 
@@ -95,28 +95,38 @@ def legal(tags, edges, blanks):
     return True
 
 
+def tagging(text, scores):
+    return Tagging(scores, word_edges(text), np.array([c.isspace() for c in text], dtype=bool))
+
+
+def random_scores(length, seed, num_tags=5):
+    return np.random.default_rng(seed).normal(size=(length, num_tags)).astype(np.float32)
+
+
 @settings(deadline=None)
-@given(st.text("ab .", max_size=25), st.integers(0, 2**32 - 1))
-def test_the_best_tags_are_legal(text, seed):
-    scores = np.random.default_rng(seed).normal(size=(len(text), 5)).astype(np.float32)
-    edges, blanks = word_edges(text), np.array([c.isspace() for c in text], dtype=bool)
-    assert legal(best_tags(scores, edges, blanks).tolist(), edges, blanks)
+@given(st.lists(st.text("ab .", max_size=25), min_size=1, max_size=4), st.integers(0, 2**32 - 1))
+def test_the_best_tags_are_legal_and_depend_on_no_other_text(texts, seed):
+    taggings = [tagging(text, random_scores(len(text), seed)) for text in texts]
+    together = best_tags(taggings)
+    for tags, alone in zip(together, taggings, strict=True):
+        assert legal(tags.tolist(), alone.edges, alone.blanks)
+        assert tags.tolist() == best_tags([alone])[0].tolist()
 
 
 def test_legal_tags_that_score_best_alone_are_best():
     tags = np.array(tags_of([(0, 3, 0), (4, 6, 1)], 8))
     scores = np.full((8, 5), -3.0, dtype=np.float32)
     scores[np.arange(8), tags] = 0
-    assert best_tags(scores, np.ones(9, dtype=bool), np.zeros(8, dtype=bool)).tolist() == tags.tolist()
+    found = best_tags([Tagging(scores, np.ones(9, dtype=bool), np.zeros(8, dtype=bool))])
+    assert found[0].tolist() == tags.tolist()
 
 
-def test_the_best_path_beats_every_other_legal_path():
-    text = "ab c"
-    edges, blanks = word_edges(text), np.array([c.isspace() for c in text])
-    scores = np.random.default_rng(2).normal(size=(4, 3)).astype(np.float32)
-    paths = [path for path in np.ndindex(3, 3, 3, 3) if legal(path, edges, blanks)]
-    best = max(paths, key=lambda path: sum(scores[place, tag] for place, tag in enumerate(path)))
-    assert tuple(best_tags(scores, edges, blanks)) == best
+@pytest.mark.parametrize("seed", range(5))
+def test_the_best_path_beats_every_other_legal_path(seed):
+    case = tagging("ab c", random_scores(4, seed, 3))
+    paths = [path for path in np.ndindex(3, 3, 3, 3) if legal(path, case.edges, case.blanks)]
+    best = max(paths, key=lambda path: sum(case.scores[place, tag] for place, tag in enumerate(path)))
+    assert tuple(best_tags([case])[0]) == best
 
 
 def test_one_doubtful_letter_does_not_cut_a_name():
@@ -125,10 +135,9 @@ def test_one_doubtful_letter_does_not_cut_a_name():
     scores = np.full((len(text), 3), -4.0, dtype=np.float32)
     scores[np.arange(len(text)), tags] = -0.1
     scores[4] = [-0.1, -4.0, -3.0]  # the m looks like no entity
-    edges, blanks = word_edges(text), np.array([c.isspace() for c in text])
-    assert tags_to_spans(best_tags(scores, edges, blanks)) == [(2, 7, 0)]
+    assert tags_to_spans(best_tags([tagging(text, scores)])[0]) == [(2, 7, 0)]
 
 
 def test_edges_are_at_the_ends_and_beside_what_is_no_letter():
-    assert np.flatnonzero(word_edges("a-b cé")).tolist() == [0, 1, 2, 3, 4, 6]
+    assert np.flatnonzero(word_edges("a-b c\u00e9")).tolist() == [0, 1, 2, 3, 4, 6]
     assert word_edges("").tolist() == [True]

@@ -1,9 +1,23 @@
+import dataclasses
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
-from cclm_core.evaluation.config import TagsProbe
+from cclm_core.evaluation.config import ReadoutConfig, TagsProbe
 from cclm_core.evaluation.reading import Reader
-from cclm_core.evaluation.tags import choose_rows, fit_tags, spans_of_text
+from cclm_core.evaluation.selection import choose_tagged, tagged_documents
+from cclm_core.evaluation.tags import (
+    Tagged,
+    TagReadout,
+    choose_bonus,
+    choose_rows,
+    fit_tags,
+    gold_spans,
+    spans_of_texts,
+)
 from cclm_core.text.vocabulary import Preprocessor, VocabularyConfig
 from tests.evaluation.stand_ins import SMALL, Stand, encode, records
 
@@ -55,23 +69,62 @@ def scores_for(preprocessor, text, spans):
 )
 def test_spans_are_in_characters_also_where_characters_became_bytes(text, spans, cls):
     preprocessor = Preprocessor(VocabularyConfig(cls=cls), "Zomet ricJhnfGau's")
-    found = spans_of_text(text, scores_for(preprocessor, text, spans), preprocessor, ["PERSON"], words=True)
-    assert found == spans
+    scores = scores_for(preprocessor, text, spans)
+    assert spans_of_texts([text], [scores], preprocessor, ["PERSON"], words=True) == [spans]
+    assert gold_spans(preprocessor.encode(text), scores.argmax(axis=1), preprocessor, ["PERSON"]) == spans
 
 
 def test_words_can_be_split_where_a_script_has_no_spaces():
     preprocessor = Preprocessor(alphabet="東京都")
-    scores = scores_for(preprocessor, "東京都", [(0, 2, "PLACE")])
-    assert spans_of_text("東京都", scores, preprocessor, ["PLACE"], words=False) == [(0, 2, "PLACE")]
-    assert spans_of_text("東京都", scores, preprocessor, ["PLACE"], words=True) != [(0, 2, "PLACE")]
+    scores = [scores_for(preprocessor, "東京都", [(0, 2, "PLACE")])]
+    assert spans_of_texts(["東京都"], scores, preprocessor, ["PLACE"], words=False) == [[(0, 2, "PLACE")]]
+    assert spans_of_texts(["東京都"], scores, preprocessor, ["PLACE"], words=True) != [[(0, 2, "PLACE")]]
 
 
-def test_the_fit_does_not_depend_on_how_texts_are_batched(tmp_path):
-    corpus = encode(tmp_path, records())
-    split = corpus.split("train")
-    texts, tags = [split.ids[start : start + 90] for start in (0, 100, 350)], []
-    tags = [split.tags[start : start + 90] for start in (0, 100, 350)]
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return encode(tmp_path_factory.mktemp("corpus"), records())
+
+
+def test_the_fit_does_not_depend_on_how_texts_are_batched(corpus):
+    tagged = tagged_documents(corpus.split("train"), corpus.split("train").documents.iloc[:60])
     readouts = [
-        fit_tags(Reader(Stand(corpus.preprocessor), size, 1000), texts, tags, 1, SMALL.tags, 1) for size in (1, 10_000)
+        fit_tags(Reader(Stand(corpus.preprocessor), size, 1000), tagged, 1, SMALL.tags, 1) for size in (1, 10_000)
     ]
     np.testing.assert_allclose(readouts[0].weight, readouts[1].weight, atol=1e-3)
+
+
+def test_a_text_that_stands_for_three_counts_as_much_as_three(corpus):
+    one, other = (tagged_documents(corpus.split("train"), corpus.split("train").documents.iloc[[n]]) for n in (0, 1))
+    three = Tagged(one.texts * 3 + other.texts, one.tags * 3 + other.tags, [1.0] * 4)
+    weighted = Tagged(one.texts + other.texts, one.tags + other.tags, [3.0, 1.0])
+    config = SMALL.tags.model_copy(update={"readout": ReadoutConfig(steps=60, batch_rows=10_000)})
+    reader = Reader(Stand(corpus.preprocessor), 1000, 1000)
+    biases = [fit_tags(reader, tagged, 1, config, 1).bias for tagged in (three, weighted)]
+    np.testing.assert_allclose(biases[0], biases[1], atol=0.02)
+
+
+def test_documents_with_entities_are_sought_out_and_the_weights_put_it_right():
+    some = records()
+    plain = [dataclasses.replace(r, entities=()) if n % 10 else r for n, r in enumerate(some)]
+    with tempfile.TemporaryDirectory() as folder:
+        split = encode(Path(folder), plain).split("train")
+        tagged = choose_tagged(split, split.documents, 2000, 0.75)
+        lengths = np.array([len(text) for text in tagged.texts])
+        found = np.array([text.any() for text in tagged.tags])
+        assert found.mean() > 0.5 and 1800 < lengths.sum() < 2400
+        total = (lengths * np.array(tagged.weights)).sum()
+        assert total == pytest.approx(split.documents["length"].sum())
+
+
+def test_held_out_texts_choose_the_bonus_that_finds_what_is_rare(corpus):
+    held_out = tagged_documents(corpus.split("validation"), corpus.split("validation").documents)
+    train = tagged_documents(corpus.split("train"), corpus.split("train").documents)
+    reader, labels = Reader(Stand(corpus.preprocessor), 5000, 1000), ["PERSON"]
+    readout = fit_tags(reader, train, 1, SMALL.tags, 1)
+    shy = readout._replace(bias=readout.bias + torch.tensor([6.0, 0.0, 0.0]))
+    bold = readout._replace(bias=readout.bias - torch.tensor([6.0, 0.0, 0.0]))
+    chosen = [choose_bonus(reader, r, held_out, corpus.preprocessor, labels, SMALL.tags).bonus for r in (bold, shy)]
+    assert chosen[0] == 0 and chosen[1] >= 1
+    nothing = Tagged([], [], [])
+    assert choose_bonus(reader, shy, nothing, corpus.preprocessor, labels, SMALL.tags) == TagReadout(shy)
