@@ -1,17 +1,12 @@
 """The wrong case: `their` → `thEir`."""
 
-import numpy as np
+from typing import ClassVar
 
-from cclm_core.noise.kind import Kind, Mask, Sites, Symbols
-from cclm_core.noise.tables import NONE
+from cclm_core.noise.template import Put, Template, What
 
 
-class Case(Kind):
+class Case(Template):
     """Turns a small letter into a capital and a capital into a small letter."""
 
-    def applies(self, sites: Sites) -> Mask:
-        found: Mask = sites.tables.case[sites.here] != NONE
-        return found
-
-    def emit(self, sites: Sites, generator: np.random.Generator) -> tuple[Symbols, ...]:  # noqa: ARG002
-        return (sites.tables.case[sites.here],)
+    choices: ClassVar[str | None] = "case"
+    puts: ClassVar[tuple[Put, ...]] = (Put(What.CHOICE, 0),)

@@ -1,16 +1,7 @@
 """A letter is left out: `their` → `thir`."""
 
-from typing import ClassVar
-
-import numpy as np
-
-from cclm_core.noise.kind import Kind, Sites, Symbols
+from cclm_core.noise.template import Template
 
 
-class Drop(Kind):
+class Drop(Template):
     """Removes a letter."""
-
-    sources: ClassVar[tuple[int, ...]] = ()
-
-    def emit(self, sites: Sites, generator: np.random.Generator) -> tuple[Symbols, ...]:  # noqa: ARG002
-        return ()

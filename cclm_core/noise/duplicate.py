@@ -2,15 +2,11 @@
 
 from typing import ClassVar
 
-import numpy as np
+from cclm_core.noise.kind import INSERTED
+from cclm_core.noise.template import Put, Template, What
 
-from cclm_core.noise.kind import INSERTED, Kind, Sites, Symbols
 
-
-class Duplicate(Kind):
+class Duplicate(Template):
     """Writes a letter twice."""
 
-    sources: ClassVar[tuple[int, ...]] = (0, INSERTED)
-
-    def emit(self, sites: Sites, generator: np.random.Generator) -> tuple[Symbols, ...]:  # noqa: ARG002
-        return sites.here, sites.here
+    puts: ClassVar[tuple[Put, ...]] = (Put(What.HERE, 0), Put(What.HERE, INSERTED))

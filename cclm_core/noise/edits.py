@@ -10,21 +10,33 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cclm_core.noise.kind import INSERTED, Kind, Mask, Symbols
+from cclm_core.noise.kind import INSERTED, Emission, Indices, Mask
 from cclm_core.text.records import Entity
 
-Indices = npt.NDArray[np.int64]
 Source = npt.NDArray[np.int32]
 
 
 class Edits(NamedTuple):
-    """The edits that were made: at which input symbols they start, (E,) rising, and of which kind each is.
+    """The edits that were made: (E,) each, by rising positions.
 
-    A kind is its index in the catalogue.
+    Attributes:
+        positions: at which input symbol each starts.
+        kinds: of which kind it is, by its index in the catalogue.
+        consumes: how many input symbols it replaced.
+        emits: by how many output symbols.
     """
 
     positions: Indices
     kinds: Indices
+    consumes: Indices
+    emits: Indices
+
+    @property
+    def starts(self) -> Indices:
+        """(E,) where in the output the symbols of each edit begin."""
+        shifts = np.cumsum(self.emits - self.consumes)
+        starts: Indices = self.positions + self.consumes + shifts - self.emits
+        return starts
 
 
 class Noised(NamedTuple):
@@ -35,36 +47,40 @@ class Noised(NamedTuple):
     edits: Edits
 
 
-def write_edits(
-    symbols: npt.NDArray[Any], edits: Edits, kinds: Sequence[Kind], emitted: Sequence[tuple[Symbols, ...]]
-) -> Noised:
+def write_edits(symbols: npt.NDArray[Any], edits: Edits, emissions: Sequence[tuple[Indices, Emission]]) -> Noised:
     """Carries edits out.
 
     Args:
         symbols: (N,) the input; it is not changed.
         edits: what to do where; no edit starts inside another.
-        kinds: the kinds by the indices that `edits` uses.
-        emitted: for each of `kinds`, what `Kind.emit` returned for its edits.
+        emissions: which of the edits put what there, each in one of them.
     """
-    consumes = np.array([kind.consumes for kind in kinds])[edits.kinds]
-    emits = np.array([len(kind.sources) for kind in kinds])[edits.kinds]
-    shifts = np.cumsum(emits - consumes)
-    ends = edits.positions + consumes + shifts  # in the output
-    starts = ends - emits
+    shifts = np.cumsum(edits.emits - edits.consumes)
+    starts = edits.starts
     length = len(symbols) + (int(shifts[-1]) if len(shifts) else 0)
     # Up to the end of each edit the output lies as far from its input as after the edit before; what the edits
     # themselves put there is written over it.
-    distances = np.concatenate([[0], -shifts]).astype(np.int32)
-    source = np.repeat(distances, np.diff(ends, prepend=0, append=length))
-    source += np.arange(length, dtype=np.int32)
+    distances = np.zeros(len(shifts) + 1, dtype=np.int64)
+    np.negative(shifts, out=distances[1:])
+    source = np.repeat(distances, np.diff(starts + edits.emits, prepend=0, append=length))
+    source += np.arange(length)
     noised = symbols.take(source, mode="clip") if len(symbols) else symbols.copy()
-    for index, kind in enumerate(kinds):
-        chosen = edits.kinds == index
-        for place, (offset, values) in enumerate(zip(kind.sources, emitted[index], strict=True)):
-            at = starts[chosen] + place
-            noised[at] = values
-            source[at] = INSERTED if offset == INSERTED else edits.positions[chosen] + offset
-    return Noised(noised, source, edits)
+    edit_map: Source = source.astype(np.int32)
+    for own, emission in emissions:
+        _write(noised, edit_map, edits.positions[own], starts[own], emission)
+    return Noised(noised, edit_map, edits)
+
+
+def _write(noised: npt.NDArray[Any], source: Source, positions: Indices, starts: Indices, emission: Emission) -> None:
+    """Writes what some edits put at `starts` of the output, and for which symbols that stands."""
+    for place, (values, offsets) in enumerate(zip(emission.symbols, emission.offsets, strict=True)):
+        at, come_from = starts + place, positions + offsets
+        come_from = np.where(offsets == np.int64(INSERTED), INSERTED, come_from)
+        if not isinstance(emission.lengths, int):
+            written = emission.lengths > place
+            at, values, come_from = at[written], values[written], come_from[written]
+        noised[at] = values
+        source[at] = come_from
 
 
 def move_starts(starts: Indices, source: Source) -> Indices:

@@ -2,17 +2,12 @@
 
 from typing import ClassVar
 
-import numpy as np
+from cclm_core.noise.kind import INSERTED
+from cclm_core.noise.template import Put, Template, What
 
-from cclm_core.noise.kind import INSERTED, Kind, Sites, Symbols, pick
 
-
-class Insert(Kind):
+class Insert(Template):
     """Puts a random letter of the same script and case behind a letter."""
 
-    sources: ClassVar[tuple[int, ...]] = (0, INSERTED)
-
-    def emit(self, sites: Sites, generator: np.random.Generator) -> tuple[Symbols, ...]:
-        letters = sites.tables.letters
-        chosen = letters.starts[sites.here] + pick(letters.counts[sites.here], generator)
-        return sites.here, letters.values[chosen]
+    choices: ClassVar[str | None] = "letters"
+    puts: ClassVar[tuple[Put, ...]] = (Put(What.HERE, 0), Put(What.CHOICE, INSERTED))

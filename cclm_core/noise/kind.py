@@ -1,69 +1,119 @@
-"""The contract of a kind of noise: where it may act, and what it puts there.
+"""The contract of a kind of noise: where it may act, in how many ways, and what it puts there.
 
-An edit replaces the `consumes` input symbols from a position on by `len(sources)` output symbols.
+An edit replaces some input symbols, from a position on, by output symbols, each of which may stand for one of them.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from cclm_core.noise.tables import SymbolTables
+from cclm_core.noise.tables import LETTER, SymbolTables
 
 INSERTED = -1
 
 Symbols = npt.NDArray[np.integer[Any]]
 Mask = npt.NDArray[np.bool_]
+Indices = npt.NDArray[np.int64]
+
+
+class Scope(Protocol):
+    """A text under a recipe, as kinds see it; what stands outside the text has no flags."""
+
+    symbols: npt.NDArray[Any]
+    tables: SymbolTables
+
+    def flags(self, at: Indices) -> npt.NDArray[np.uint8]:
+        """(E,) the flags of the symbols at indices, of `tables`; 0 outside the text."""
+
+    def free(self, at: Indices) -> Mask:
+        """(E,) whether the symbols may be edited, on their own."""
+
+    def joined(self, at: Indices) -> Mask:
+        """(E,) whether an edit may reach across the border before the symbols."""
 
 
 @dataclass(frozen=True)
 class Sites:
-    """Letters at which an edit may start; E of them.
+    """Places at which an edit may start; E of them.
 
     Attributes:
-        tables: what each symbol may become.
-        here: (E,) the symbols at the sites.
-        after: (E,) the symbols behind them; meaningless where `pair` is false.
-        pair: (E,) whether the symbol behind may be edited together with the one at the site.
+        scope: the text that they are in.
+        positions: (E,) indices of symbols.
+        here: (E,) the symbols there.
+        flags: (E,) and their flags.
+        reach: (E,) how many symbols from there on may be edited together, 1 to the highest `Kind.reach` of a recipe.
     """
 
-    tables: SymbolTables
+    scope: Scope
+    positions: Indices
     here: Symbols
-    after: Symbols
-    pair: Mask
+    flags: npt.NDArray[np.uint8]
+    reach: npt.NDArray[np.uint8]
 
-    def __getitem__(self, chosen: Mask) -> "Sites":
-        return Sites(self.tables, self.here[chosen], self.after[chosen], self.pair[chosen])
+    @property
+    def tables(self) -> SymbolTables:
+        """What each symbol may become."""
+        return self.scope.tables
+
+    def symbols_after(self, offset: int) -> Symbols:
+        """(E,) the symbols `offset` places further on; those at the end of the text stand for what lies behind it."""
+        found: Symbols = self.scope.symbols.take(self.positions + offset, mode="clip")
+        return found
+
+    def take(self, chosen: Indices) -> "Sites":
+        """Some of the sites, by index."""
+        parts = (self.positions, self.here, self.flags, self.reach)
+        return Sites(self.scope, *(part.take(chosen) for part in parts))  # type: ignore[arg-type]
+
+
+class Emission(NamedTuple):
+    """What E edits replace and what they put there.
+
+    Attributes:
+        consumes: how many input symbols each replaces: one number for all, or (E,).
+        lengths: how many symbols each puts there: one number, or (E,), at most W.
+        symbols: W arrays (E,): the first symbol of every edit, the second, …; meaningless beyond its length.
+        offsets: W numbers or arrays (E,): the input symbol for which each stands, counted from the position of the
+            edit, or INSERTED where it stands for none.
+    """
+
+    consumes: int | Indices
+    lengths: int | Indices
+    symbols: tuple[Symbols, ...]
+    offsets: tuple[int | Indices, ...]
+
+    def take(self, chosen: Indices) -> "Emission":
+        """Some of the edits, by index."""
+        return Emission(
+            _taken(self.consumes, chosen),
+            _taken(self.lengths, chosen),
+            tuple(values.take(chosen) for values in self.symbols),
+            tuple(_taken(offsets, chosen) for offsets in self.offsets),
+        )
+
+
+def _taken(values: int | Indices, chosen: Indices) -> int | Indices:
+    return values if isinstance(values, int) else values.take(chosen)
 
 
 class Kind(ABC):
     """One kind of typing error.
 
     Attributes:
-        consumes: how many input symbols an edit replaces, 1 or 2.
-        sources: for each symbol that it puts there, the offset of the input symbol for which that stands,
-            or INSERTED where it stands for none.
+        acts_on: flags of the symbols at which it may start.
+        reach: how many input symbols an edit may replace at most, where `Sites.reach` is what limits it.
     """
 
-    consumes: ClassVar[int] = 1
-    sources: ClassVar[tuple[int, ...]] = (0,)
-
-    def applies(self, sites: Sites) -> Mask:
-        """(E,) at which of the sites this kind can act; everywhere, unless a kind says otherwise."""
-        return np.ones(len(sites.here), dtype=bool)
+    acts_on: ClassVar[int] = LETTER
+    reach: ClassVar[int] = 1
 
     @abstractmethod
-    def emit(self, sites: Sites, generator: np.random.Generator) -> tuple[Symbols, ...]:
-        """The symbols that the edits put in place: an (E,) array for each of `sources`.
+    def count(self, sites: Sites) -> Indices:
+        """(E,) in how many ways it can act at each site; 0 where it cannot. All of them have a flag of `acts_on`."""
 
-        Args:
-            sites: the sites chosen for this kind; it applies at all of them.
-            generator: where randomness comes from.
-        """
-
-
-def pick(counts: npt.NDArray[np.int64], generator: np.random.Generator) -> npt.NDArray[np.int64]:
-    """For each count an index below it, uniformly."""
-    return (generator.random(len(counts)) * counts).astype(np.int64)
+    @abstractmethod
+    def emit(self, sites: Sites, which: Indices) -> Emission:
+        """Carries out, at each site, the way `which` (E,), which is below its count there."""

@@ -2,20 +2,13 @@
 
 from typing import ClassVar
 
-import numpy as np
-
-from cclm_core.noise.kind import Kind, Mask, Sites, Symbols
+from cclm_core.noise.template import Put, Template, What, When
 
 
-class Swap(Kind):
+class Swap(Template):
     """Swaps a letter with the letter behind it, where the two differ."""
 
+    reach: ClassVar[int] = 2
+    when: ClassVar[When] = When.BEFORE_ANOTHER
     consumes: ClassVar[int] = 2
-    sources: ClassVar[tuple[int, ...]] = (1, 0)
-
-    def applies(self, sites: Sites) -> Mask:
-        differ: Mask = sites.here != sites.after
-        return sites.pair & differ
-
-    def emit(self, sites: Sites, generator: np.random.Generator) -> tuple[Symbols, ...]:  # noqa: ARG002
-        return sites.after, sites.here
+    puts: ClassVar[tuple[Put, ...]] = (Put(What.AFTER, 1), Put(What.HERE, 0))

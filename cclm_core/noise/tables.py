@@ -5,34 +5,75 @@ Special ids, and the bytes of characters outside the alphabet, are never touched
 """
 
 import unicodedata
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cclm_core.noise.layouts import neighbours
+from cclm_core.noise.confusions import TABLES
+from cclm_core.noise.layouts import neighbours_on, plain_letters
+from cclm_core.noise.misspellings import Spellings
+from cclm_core.noise.patterns import Patterns
+from cclm_core.noise.words import Words
 from cclm_core.text.vocabulary import FIRST_BYTE, FIRST_CHARACTER, Preprocessor
 
-# Flags of a symbol. Noise acts on letters; a letter is left alone where a cluster would be cut in half.
+# Flags of a symbol. A letter is left alone where a cluster would be cut in half.
 LETTER = 1
 EXTENDS = 2  # belongs to what stands before it: a combining mark, a conjoining vowel
 LINKS = 4  # joins what stands before it to what stands behind: ZWJ, virama
+DIGIT = 8
+SPACE = 16
+PUNCTUATION = 32
+APOSTROPHE = 64  # inside a word where letters stand on both sides
 
 NONE = -1
+
+_MOST_WAYS = 8  # how much likelier than another one misspelling of a word can be
+_Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Choices:
     """Alternatives of each symbol: those of symbol s are `values[starts[s] : starts[s] + counts[s]]`."""
 
-    starts: npt.NDArray[np.int64]
-    counts: npt.NDArray[np.int64]
-    values: npt.NDArray[np.int64]
+    starts: _Indices
+    counts: _Indices
+    values: _Indices
 
-    def of(self, symbol: int) -> set[int]:
+    @classmethod
+    def of(cls, alternatives: Mapping[int, Sequence[int]], num_symbols: int) -> "Choices":
+        """Symbols that have the same list share it."""
+        starts, counts = np.zeros(num_symbols, dtype=np.int64), np.zeros(num_symbols, dtype=np.int64)
+        values: list[int] = []
+        places: dict[int, int] = {}
+        for symbol, options in alternatives.items():
+            if id(options) not in places:
+                places[id(options)] = len(values)
+                values.extend(options)
+            starts[symbol], counts[symbol] = places[id(options)], len(options)
+        return cls(starts, counts, np.array(values, dtype=np.int64))
+
+    def extended(self, alternatives: Mapping[int, Sequence[int]], more: int) -> "Choices":
+        """The same for `more` further symbols."""
+        new = Choices.of(alternatives, len(self.starts) + more)
+        starts, counts = new.starts + len(self.values), new.counts
+        starts[: len(self.starts)], counts[: len(self.starts)] = self.starts, self.counts
+        return Choices(starts, counts, np.concatenate([self.values, new.values]))
+
+    def count(self, symbols: npt.NDArray[Any]) -> _Indices:
+        """(E,) how many alternatives each of `symbols` has."""
+        return self.counts.take(symbols)
+
+    def pick(self, symbols: npt.NDArray[Any], which: _Indices) -> _Indices:
+        """(E,) of each of `symbols` the alternative number `which`."""
+        return self.values.take(self.starts.take(symbols) + which)
+
+    def ways(self, symbol: int) -> list[int]:
         """The alternatives of one symbol."""
-        return set(self.values[self.starts[symbol] :][: self.counts[symbol]].tolist())
+        found: list[int] = self.values[self.starts[symbol] :][: self.counts[symbol]].tolist()
+        return found
 
 
 @dataclass(frozen=True)
@@ -40,35 +81,88 @@ class SymbolTables:
     """What noise may do with each of V symbols.
 
     Attributes:
-        flags: (V,) uint8, of LETTER, EXTENDS and LINKS.
-        case: (V,) the same letter in the other case, or NONE.
+        flags: (V,) uint8, of LETTER and so on.
+        space: the symbol of the space, or NONE.
+        case: the same letter in the other case.
         keys: letters on the keys beside it, in its own case.
-        letters: letters of its own script and case, itself included.
+        letters: letters of its own script and case that keyboards have keys for.
+        confusions: by kind, patterns and what they can be taken for.
+        words: words and how people misspell them.
+        alphabet: the symbol of each character that has one.
     """
 
     flags: npt.NDArray[np.uint8]
-    case: npt.NDArray[np.int64]
+    space: int
+    case: Choices
     keys: Choices
     letters: Choices
+    confusions: Mapping[str, Patterns]
+    words: Words
+    alphabet: Mapping[str, int]
 
     @classmethod
-    def for_preprocessor(cls, preprocessor: Preprocessor) -> "SymbolTables":
-        """The tables for the ids of a vocabulary; noise stays inside its alphabet."""
-        alphabet = preprocessor.alphabet
-        ids = {character: FIRST_CHARACTER + rank for rank, character in enumerate(alphabet)}
-        flags = np.zeros(preprocessor.num_ids, dtype=np.uint8)
+    def for_preprocessor(
+        cls, preprocessor: Preprocessor, layouts: Sequence[str] = ("qwerty",), misspellings: Spellings | None = None
+    ) -> "SymbolTables":
+        """The tables for the ids of a vocabulary.
+
+        What is typed instead of a letter stays inside the alphabet; homoglyphs and other confusions, and letters of
+        listed misspellings, may be bytes.
+
+        Args:
+            preprocessor: whose ids the symbols are.
+            layouts: names of keyboards, see `noise.layouts`.
+            misspellings: for each word its misspellings with their counts, see `noise.misspellings`.
+        """
+        ids = {character: FIRST_CHARACTER + rank for rank, character in enumerate(preprocessor.alphabet)}
+        num_symbols = preprocessor.num_ids
+        flags = np.zeros(num_symbols, dtype=np.uint8)
         # A combining mark outside the alphabet arrives as bytes; which one it is, is not looked at.
         flags[FIRST_BYTE + 0x80 : FIRST_CHARACTER] = EXTENDS
-        case = np.full(preprocessor.num_ids, NONE, dtype=np.int64)
-        keys: dict[int, list[int]] = {}
-        groups: dict[str, list[int]] = {}
         for character, id_ in ids.items():
             flags[id_] = _flags(character)
-            if flags[id_] == LETTER:
-                case[id_] = ids.get(character.swapcase(), NONE) if character.swapcase() != character else NONE
-                keys[id_] = [ids[key] for key in _keys(character) if key in ids]
-                groups.setdefault(_group(character), []).append(id_)
-        return cls(flags, case, _choices(keys, len(flags)), _grouped(list(groups.values()), len(flags)))
+        letters = {character: id_ for character, id_ in ids.items() if flags[id_] & LETTER}
+        keys = neighbours_on(layouts)
+
+        def spelt(text: str) -> tuple[int, ...]:
+            return tuple(one for character in text for one in _symbols(character, ids))
+
+        return cls(
+            flags=flags,
+            space=ids.get(" ", NONE),
+            case=Choices.of(_cases(letters, ids), num_symbols),
+            keys=Choices.of({id_: _known(_near(letter, keys), ids) for letter, id_ in letters.items()}, num_symbols),
+            letters=Choices.of(_scripts(letters), num_symbols),
+            confusions={kind: _patterns(pairs(), ids, spelt, num_symbols) for kind, pairs in TABLES.items()},
+            words=_words(misspellings or {}, ids, spelt),
+            alphabet=ids,
+        )
+
+    def extended(self, characters: str) -> "SymbolTables":
+        """The tables with more symbols behind those that there are: one for each of `characters`.
+
+        They have what can be said of them among themselves: flags, the other case, letters of the same script.
+        """
+        more = {character: len(self.flags) + rank for rank, character in enumerate(characters)}
+        alphabet = {**self.alphabet, **more}
+        letters = {character: symbol for character, symbol in more.items() if _flags(character) & LETTER}
+        return replace(
+            self,
+            flags=np.append(self.flags, [_flags(character) for character in characters]).astype(np.uint8),
+            case=self.case.extended(_cases(letters, alphabet), len(more)),
+            keys=self.keys.extended({}, len(more)),
+            letters=self.letters.extended(_scripts(letters), len(more)),
+            confusions={kind: patterns.extended(len(more)) for kind, patterns in self.confusions.items()},
+            alphabet=alphabet,
+        )
+
+    def spared(self, characters: str) -> npt.NDArray[np.bool_] | None:
+        """(V,) which symbols are among `characters`; None if there are no characters."""
+        if not characters:
+            return None
+        spared = np.zeros(len(self.flags), dtype=bool)
+        spared[[self.alphabet[character] for character in characters if character in self.alphabet]] = True
+        return spared
 
 
 def _flags(character: str) -> int:
@@ -76,41 +170,77 @@ def _flags(character: str) -> int:
         return EXTENDS | LINKS
     point = ord(character)
     conjoining = 0x1160 <= point <= 0x11FF or 0xD7B0 <= point <= 0xD7FF  # Hangul vowels and finals
-    if conjoining or unicodedata.category(character).startswith("M") or character in "\u200c\u0e33\u0eb3":
+    category = unicodedata.category(character)
+    if conjoining or category.startswith("M") or character in "\u200c\u0e33\u0eb3":
         return EXTENDS
-    return LETTER if character.isalpha() else 0
+    if character.isalpha():
+        return LETTER
+    if character in "'\u2019":
+        return APOSTROPHE | PUNCTUATION
+    if character == " ":
+        return SPACE
+    return {"N": DIGIT, "P": PUNCTUATION, "S": PUNCTUATION}.get(category[0], 0)
 
 
-def _keys(character: str) -> list[str]:
-    near = _layout().get(character.lower(), "")
-    return [key.upper() if character.isupper() else key for key in near]
+def _known(characters: Iterable[str], ids: Mapping[str, int]) -> list[int]:
+    return [ids[character] for character in characters if character in ids]
 
 
-@cache
-def _layout() -> dict[str, str]:
-    return neighbours()
+def _cases(letters: Mapping[str, int], ids: Mapping[str, int]) -> dict[int, list[int]]:
+    flipped = {id_: letter.swapcase() for letter, id_ in letters.items() if letter.swapcase() != letter}
+    return {id_: _known([other], ids) for id_, other in flipped.items()}
 
 
-def _group(character: str) -> str:
-    """Script and case, e.g. `LATIN True`; the script is the first word of a letter's name."""
-    return f"{unicodedata.name(character, '').split(' ')[0]} {character.isupper()}"
+def _near(letter: str, keys: Mapping[str, str]) -> list[str]:
+    near = keys.get(letter.lower(), "")
+    return [key.upper() if letter.isupper() else key for key in near]
 
 
-def _choices(alternatives: dict[int, list[int]], num_symbols: int) -> Choices:
-    counts = np.zeros(num_symbols, dtype=np.int64)
-    values: list[int] = []
-    starts = np.zeros(num_symbols, dtype=np.int64)
-    for symbol, options in alternatives.items():
-        starts[symbol], counts[symbol] = len(values), len(options)
-        values.extend(options)
-    return Choices(starts, counts, np.array(values, dtype=np.int64))
+def _scripts(letters: Mapping[str, int]) -> dict[int, list[int]]:
+    """Of each letter those of its script and case: what keyboards have keys for; in other scripts, all there are."""
+    groups: dict[tuple[str, bool], list[int]] = {}
+    typed = plain_letters()
+    scripts = {_script(letter)[0] for letter in typed}
+    for letter, id_ in letters.items():
+        group = groups.setdefault(_script(letter), [])
+        if letter.lower() in typed or _script(letter)[0] not in scripts:
+            group.append(id_)
+    return {id_: groups[_script(letter)] for letter, id_ in letters.items()}
 
 
-def _grouped(groups: list[list[int]], num_symbols: int) -> Choices:
-    """Symbols of a group share its one list of alternatives."""
-    starts, counts = np.zeros(num_symbols, dtype=np.int64), np.zeros(num_symbols, dtype=np.int64)
-    start = 0
-    for group in groups:
-        starts[group], counts[group] = start, len(group)
-        start += len(group)
-    return Choices(starts, counts, np.array([id_ for group in groups for id_ in group], dtype=np.int64))
+def _script(letter: str) -> tuple[str, bool]:
+    return unicodedata.name(letter, "").split(" ")[0], letter.isupper()
+
+
+def _symbols(character: str, ids: Mapping[str, int]) -> tuple[int, ...]:
+    """A character as the vocabulary encodes it."""
+    if character in ids:
+        return (ids[character],)
+    return tuple(FIRST_BYTE + byte for byte in character.encode())
+
+
+def _patterns(
+    pairs: Iterable[tuple[str, str]],
+    ids: Mapping[str, int],
+    spelt: Callable[[str], tuple[int, ...]],
+    num_symbols: int,
+) -> Patterns:
+    table: dict[tuple[int, ...], dict[tuple[int, ...], None]] = {}
+    for pattern, other in pairs:
+        if all(character in ids for character in pattern):
+            table.setdefault(spelt(pattern), {})[spelt(other)] = None
+    return Patterns({pattern: list(others) for pattern, others in table.items()}, num_symbols)
+
+
+def _words(misspellings: Spellings, ids: Mapping[str, int], spelt: Callable[[str], tuple[int, ...]]) -> Words:
+    """Each word in small letters, with a capital, and in capitals; its misspellings likewise."""
+    table: dict[tuple[int, ...], dict[tuple[int, ...], int]] = {}
+    for word, spellings in misspellings.items():
+        most = max(spellings.values())
+        for change in (str.lower, str.capitalize, str.upper):
+            form = change(word)
+            if all(character in ids for character in form):
+                ways = table.setdefault(spelt(form), {})
+                for spelling, count in spellings.items():
+                    ways.setdefault(spelt(change(spelling)), max(1, round(_MOST_WAYS * count / most)))
+    return Words({word: list(ways.items()) for word, ways in table.items()})

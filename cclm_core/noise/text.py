@@ -6,13 +6,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cclm_core.noise.edits import Edits, Indices, Source, move_spans
-from cclm_core.noise.recipe import NoiseRecipe, apply, eligible
+from cclm_core.noise.apply import apply, eligible
+from cclm_core.noise.edits import Edits, Source, move_spans
+from cclm_core.noise.kind import Indices, Mask
+from cclm_core.noise.misspellings import Spellings
+from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.tables import SymbolTables
 from cclm_core.text.records import Entity
 from cclm_core.text.vocabulary import Preprocessor
 
-_ASCII = "".join(map(chr, range(128)))
+# ASCII, Latin-1, Latin Extended-A, Greek, Cyrillic, curly quotes: the tables of these are made once.
+_RANGES = ((0, 0x180), (0x370, 0x530), (0x2018, 0x2020))
+_COMMON = "".join(chr(point) for first, last in _RANGES for point in range(first, last))
+_KNOWN = frozenset(_COMMON)
+_SURROGATES = frozenset(map(chr, range(0xD800, 0xE000)))  # to be refused where a text is encoded
 
 
 class NoisedText(NamedTuple):
@@ -31,42 +38,103 @@ class NoisedText(NamedTuple):
     edits: Edits
 
 
-def noise_text(
-    text: str, recipe: NoiseRecipe, generator: np.random.Generator, entities: Sequence[Entity] = ()
-) -> NoisedText:
-    """Noises a string. The result depends on the arguments alone; a string without letters comes back as it is.
+class TextNoiser:
+    """Noises strings by one recipe. The result depends on the arguments alone, not on the strings before.
 
-    Letters to insert or substitute come from ASCII and from the string itself, in the same script and case.
+    Letters to insert are of the same script and case: in Latin, Greek and Cyrillic those of a keyboard, in other
+    scripts those of the string itself.
+
+    >>> noiser = TextNoiser(NoiseRecipe(rate=1, kinds=["misspelling"]), {"their": {"thier": 3}})
+    >>> noiser("Their house", np.random.default_rng(1)).text
+    'Thier house'
+
+    Args:
+        recipe: what to do.
+        misspellings: for the kind `misspelling`, for each word its misspellings with their counts.
+    """
+
+    def __init__(self, recipe: NoiseRecipe, misspellings: Spellings | None = None) -> None:
+        self.recipe = recipe
+        self._tables = (
+            _common_tables(recipe.layouts)
+            if misspellings is None
+            else SymbolTables.for_preprocessor(Preprocessor(alphabet=_COMMON), recipe.layouts, misspellings)
+        )
+
+    def __call__(
+        self,
+        text: str,
+        generator: np.random.Generator,
+        entities: Sequence[Entity] = (),
+        protected: Sequence[tuple[int, int]] = (),
+    ) -> NoisedText:
+        """Noises a string; one with nothing to edit comes back as it is.
+
+        Args:
+            text: N characters.
+            generator: where randomness comes from.
+            entities: labelled spans; no edit reaches across the edge of one.
+            protected: spans of characters that stay as they are, half open.
+
+        Raises:
+            DataError: a lone surrogate, named with its position.
+            ConfigError: the kind `misspelling` without a list.
+        """
+        characters, tables = self._alphabet(text)
+        symbols = characters.encode(text)
+        noised = apply(self.recipe, symbols, tables, generator, _mask(protected, len(text)), _edges(entities))
+        moved = move_spans(entities, noised.source, len(text))
+        return NoisedText(characters.decode(noised.symbols), moved, noised.source, noised.edits)
+
+    def eligible(self, text: str, entities: Sequence[Entity] = (), protected: Sequence[tuple[int, int]] = ()) -> Mask:
+        """(N,) what the rate of the recipe is a share of; see `noise.apply.eligible`."""
+        characters, tables = self._alphabet(text)
+        protected_mask = _mask(protected, len(text))
+        return eligible(self.recipe, characters.encode(text), tables, protected_mask, _edges(entities))
+
+    def _alphabet(self, text: str) -> tuple[Preprocessor, SymbolTables]:
+        """An alphabet in which each character of a text is one symbol: the common ones, others, their other case."""
+        others = [] if text.isascii() else sorted(set(text) - _KNOWN - _SURROGATES)
+        if not others:
+            return _common(), self._tables
+        flipped = sorted({one.swapcase() for one in others if len(one.swapcase()) == 1} - set(others) - _KNOWN)
+        more = "".join([*others, *flipped])
+        return Preprocessor(alphabet=_COMMON + more), self._tables.extended(more)
+
+
+def noise_text(
+    text: str,
+    recipe: NoiseRecipe,
+    generator: np.random.Generator,
+    entities: Sequence[Entity] = (),
+    protected: Sequence[tuple[int, int]] = (),
+) -> NoisedText:
+    """Noises one string: see `TextNoiser`, which also takes a list of misspellings.
 
     >>> noise_text("their house", NoiseRecipe(rate=0.3, kinds=["swap"]), np.random.default_rng(1)).text
-    'theri house'
-
-    Raises:
-        DataError: a lone surrogate, named with its position.
+    'hteri house'
     """
-    characters, tables = _alphabet(text)
-    noised = apply(recipe, characters.encode(text), tables, generator, starts=_edges(entities))
-    moved = move_spans(entities, noised.source, len(text))
-    return NoisedText(characters.decode(noised.symbols), moved, noised.source, noised.edits)
-
-
-def num_eligible(text: str, recipe: NoiseRecipe, entities: Sequence[Entity] = ()) -> int:
-    """How many letters of a string could start an edit: what the rate of a recipe is a share of."""
-    characters, tables = _alphabet(text)
-    return int(eligible(recipe, characters.encode(text), tables, starts=_edges(entities)).sum())
+    return TextNoiser(recipe)(text, generator, entities, protected)
 
 
 def _edges(entities: Sequence[Entity]) -> Indices:
     return np.unique([edge for entity in entities for edge in (entity.start, entity.end)]).astype(np.int64)
 
 
-def _alphabet(text: str) -> tuple[Preprocessor, SymbolTables]:
-    return _tables("" if text.isascii() else "".join(sorted(set(text) - set(_ASCII))))
+def _mask(spans: Sequence[tuple[int, int]], length: int) -> Mask | None:
+    if not spans:
+        return None
+    mask = np.zeros(length, dtype=bool)
+    for start, end in spans:
+        mask[start:end] = True
+    return mask
 
 
-@lru_cache(maxsize=256)
-def _tables(others: str) -> tuple[Preprocessor, SymbolTables]:
-    """An alphabet in which each character of a text is one symbol: ASCII, the `others`, their other case."""
-    flipped = sorted({character.swapcase() for character in others} - set(others) - set(_ASCII))
-    preprocessor = Preprocessor(alphabet=_ASCII + others + "".join(one for one in flipped if len(one) == 1))
-    return preprocessor, SymbolTables.for_preprocessor(preprocessor)
+@lru_cache(maxsize=1)
+def _common() -> Preprocessor:
+    return Preprocessor(alphabet=_COMMON)
+
+
+@lru_cache(maxsize=16)
+def _common_tables(layouts: tuple[str, ...]) -> SymbolTables:
+    return SymbolTables.for_preprocessor(_common(), layouts)

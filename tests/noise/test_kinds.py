@@ -1,34 +1,49 @@
 """What every kind of noise in the catalogue must hold to, and what each one does."""
 
 import math
-from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cclm_core.noise.apply import apply, eligible, num_chances
 from cclm_core.noise.catalogue import CATALOGUE
+from cclm_core.noise.confusions import TABLES as CONFUSIONS
 from cclm_core.noise.edits import Noised
 from cclm_core.noise.kind import INSERTED
-from cclm_core.noise.recipe import NoiseRecipe, apply, eligible
-from cclm_core.noise.tables import LETTER, NONE, SymbolTables
-from cclm_core.text.vocabulary import FIRST_CHARACTER, Preprocessor
+from cclm_core.noise.recipe import NoiseRecipe
+from cclm_core.noise.tables import SymbolTables
+from cclm_core.text.vocabulary import Preprocessor
 
 SENTENCE = "Their friend believes that Weird Science received it."
+LETTERS = ("swap", "drop", "insert", "keyboard", "duplicate", "case", "extra_space")
 ALPHABET = "".join(sorted(set(SENTENCE + "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0")))
 PREPROCESSOR = Preprocessor(alphabet=ALPHABET)
-TABLES = SymbolTables.for_preprocessor(PREPROCESSOR)
+MISSPELLINGS = {
+    "their": {"thier": 5, "there": 1},
+    "friend": {"freind": 1},
+    "received": {"recieved": 2},
+    "it": {"its": 1},
+}
+TABLES = SymbolTables.for_preprocessor(PREPROCESSOR, misspellings=MISSPELLINGS)
 KINDS = sorted(CATALOGUE)
 
 # One line of each kind by the seed 3. A change here changes every corpus that was made with a seed: mean it.
 GOLDEN = {
-    "case": "THeir friend believEs that Weird Science recEivEd it.",
-    "drop": "Teir friend believs that Weird Science recivd it.",
-    "duplicate": "Thheir friend believees that Weird Science receeiveed it.",
-    "insert": "Thmeir friend believeus that Weird Science receaivesd it.",
-    "keyboard": "Tyeir friend believss that Weird Science recwivdd it.",
-    "swap": "Tehir friend believse that Weird Science recievde it.",
+    "case": "tHeir frieND believeS That WeIrD science ReCEIvED it.",
+    "drop": "eir frie believe hat Wer cience ev it.",
+    "duplicate": "TThheir frienndd believess tthat Weiirdd SScience rrecceeiiveedd it.",
+    "extra_space": "T h eir frien d believes t hat Wei rd S cience r ec e i ve d it.",
+    "homoglyph": "Тһeir frienԁ believeѕ that Weіrԁ Ѕcience reϲеіvеԁ it.",
+    "insert": "TEhyeir friencdv believesd tmhat Weikrdr SLcience rzeczegiivewdc it.",
+    "keyboard": "Rbeir friebc believea yhat Weorc Wcience defrovss it.",
+    "lookalike": "7heir friend believe5 7hat We1rd 5cience rec31v3d it.",
+    "missing_space": "Their friend believesthat WeirdScience receivedit.",
+    "misspelling": "Thier friend believes that Weird Science recieved it.",
+    "ocr": "7beir frieriol believea fhat Welrol 5cience neoclvccl it.",
+    "phonetic": "Their friend believez that Weyrd Sience reseyved it.",
+    "swap": "hTeir friedn believes htat Werid cSience erecvide it.",
 }
 
 
@@ -39,7 +54,7 @@ def noised(kind: str, text: str = SENTENCE, rate: float = 0.1, seed: int = 3) ->
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_golden(kind: str) -> None:
-    assert PREPROCESSOR.decode(noised(kind).symbols) == GOLDEN[kind]
+    assert PREPROCESSOR.decode(noised(kind, rate=0.3).symbols) == GOLDEN[kind]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -48,13 +63,10 @@ def test_the_rate_measured_is_the_rate_asked_for(kind: str, rate: float) -> None
     symbols = PREPROCESSOR.encode(SENTENCE * 2000)
     recipe = NoiseRecipe(rate=rate, kinds=[kind])
     result = apply(recipe, symbols, TABLES, np.random.default_rng(1))
+    chances = num_chances(eligible(recipe, symbols, TABLES), result.edits)
     edits = len(result.edits.positions)
-    # The second letter of a swap has no chance of its own, if it had one at all.
-    may = eligible(recipe, symbols, TABLES)
-    consumed = may[result.edits.positions + 1].sum() if kind == "swap" else 0
-    chances = int(may.sum() - consumed)
     assert abs(edits - rate * chances) <= 4 * math.sqrt(chances * rate * (1 - rate))
-    assert chances > 20_000
+    assert chances >= 8_000
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -63,7 +75,7 @@ def test_the_rate_measured_is_the_rate_asked_for(kind: str, rate: float) -> None
 def test_short_and_letterless_texts(kind: str, text: str, rate: float) -> None:
     result = noised(kind, text, rate)
     check(kind, text, result)
-    if rate == 0 or not set(text) & set("ab"):
+    if rate == 0 or (kind in LETTERS and not set(text) & set("ab")):
         assert PREPROCESSOR.decode(result.symbols) == text
         assert result.source.tolist() == list(range(len(PREPROCESSOR.encode(text))))
 
@@ -103,37 +115,56 @@ def test_the_input_is_not_changed_and_the_type_is_kept(kind: str) -> None:
 
 
 def check(kind: str, text: str, result: Noised) -> None:
-    """Each symbol is its source's, or what this kind may make of it; specials and bytes stay in place."""
-    symbols = PREPROCESSOR.encode(text)
-    source = result.source
-    assert len(source) == len(result.symbols)
-    kept = source[source != INSERTED]
-    assert len(set(kept.tolist())) == len(kept) and (kept >= 0).all() and (kept < len(symbols)).all()
-    assert len(kept) == len(symbols) - (len(result.edits.positions) if kind == "drop" else 0)
-    for symbol, origin in zip(result.symbols.tolist(), source.tolist(), strict=True):
-        if origin == INSERTED:
-            assert kind in ("insert", "duplicate") and TABLES.flags[symbol] == LETTER
-        elif symbol != symbols[origin]:
-            assert symbol in legal(kind, int(symbols[origin]))
-    if kind != "swap":
-        assert (np.diff(kept) > 0).all()
-    else:
-        assert (np.abs(source - np.arange(len(symbols))) <= 1).all()
-    untouchable = np.flatnonzero(symbols < FIRST_CHARACTER)
-    at = np.flatnonzero(np.isin(source, untouchable))
-    assert result.symbols[at].tolist() == symbols[untouchable].tolist()
-    for left, right in pairwise(untouchable.tolist()):
-        if right == left + 1:  # a run of bytes is not cut
-            place = int(np.flatnonzero(source == left)[0])
-            assert source[place + 1] == right
+    """Every edit puts what its kind may put there; all else is as it was, specials and bytes included."""
+    symbols = PREPROCESSOR.encode(text).tolist()
+    output, source = result.symbols.tolist(), result.source.tolist()
+    assert len(source) == len(output)
+    kept = [origin for origin in source if origin != INSERTED]
+    assert len(set(kept)) == len(kept)
+    read = written = 0
+    for position, number, consumes, emits in zip(*(part.tolist() for part in result.edits), strict=True):
+        untouched = position - read
+        assert untouched >= 0
+        assert output[written : written + untouched] == symbols[read:position]
+        assert source[written : written + untouched] == list(range(read, position))
+        written += untouched
+        assert list(CATALOGUE)[number] == kind
+        put = tuple(output[written : written + emits])
+        assert put in legal(kind, tuple(symbols[position : position + consumes]))
+        come_from = [origin for origin in source[written : written + emits] if origin != INSERTED]
+        assert all(position <= origin < position + consumes for origin in come_from)
+        assert emits == 0 or source[written] != INSERTED
+        read, written = position + consumes, written + emits
+    assert output[written:] == symbols[read:]
+    assert source[written:] == list(range(read, len(symbols)))
 
 
-def legal(kind: str, symbol: int) -> set[int]:
-    if kind == "keyboard":
-        return TABLES.keys.of(symbol)
-    if kind == "case":
-        return {int(TABLES.case[symbol])} - {NONE}
-    return set()
+def legal(kind: str, consumed: tuple[int, ...]) -> set[tuple[int, ...]]:
+    """What a kind may make of some symbols, said a second time."""
+    here, text = consumed[0], PREPROCESSOR.decode(consumed)
+    match kind:
+        case "swap":
+            return {consumed[::-1]} if len(set(consumed)) == 2 and text.isalpha() else set()
+        case "drop":
+            return {()} if text.isalpha() else set()
+        case "missing_space":
+            return {()} if text == " " else set()
+        case "duplicate":
+            return {(here, here)} if text.isalpha() else set()
+        case "insert":
+            return {(here, other) for other in TABLES.letters.ways(here)}
+        case "extra_space":
+            return {(here, *PREPROCESSOR.encode(" ").tolist())} if text.isalpha() else set()
+        case "keyboard" | "case":
+            return {(other,) for other in (TABLES.keys if kind == "keyboard" else TABLES.case).ways(here)}
+        case "misspelling":
+            found = MISSPELLINGS.get(text.lower(), {})
+            change = str.capitalize if text.istitle() else str.upper if text.isupper() else str.lower
+            return {tuple(PREPROCESSOR.encode(change(spelling)).tolist()) for spelling in found}
+        case _:
+            return {
+                tuple(PREPROCESSOR.encode(other).tolist()) for pattern, other in CONFUSIONS[kind]() if pattern == text
+            }
 
 
 def test_swap_exchanges_two_letters_that_differ() -> None:

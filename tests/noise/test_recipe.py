@@ -11,15 +11,16 @@ from hypothesis import strategies as st
 
 from cclm_core.config import canonical_json
 from cclm_core.errors import ConfigError
-from cclm_core.noise.catalogue import CATALOGUE
+from cclm_core.noise.apply import apply, eligible
+from cclm_core.noise.catalogue import CATALOGUE, TYPING
 from cclm_core.noise.edits import move_starts
-from cclm_core.noise.recipe import NoiseConfig, NoiseRecipe, TrainingNoise, apply, eligible
+from cclm_core.noise.recipe import NoiseConfig, NoiseRecipe, TrainingNoise
 from cclm_core.noise.tables import SymbolTables
 from cclm_core.text.vocabulary import END, MASK, Preprocessor
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 PREPROCESSOR = Preprocessor(alphabet=LETTERS + " .'0")
-TABLES = SymbolTables.for_preprocessor(PREPROCESSOR)
+TABLES = SymbolTables.for_preprocessor(PREPROCESSOR, misspellings={"fox": {"foks": 1}})
 TEXT = "The quick brown fox's 10 jumps over The lazy dog. " * 800
 
 
@@ -85,7 +86,7 @@ def test_special_ids_are_never_touched() -> None:
 @given(
     st.lists(st.text(alphabet="abcdXY .é", max_size=12), min_size=1, max_size=8),
     st.sampled_from([0.2, 1.0]),
-    st.sampled_from([["swap"], ["drop"], ["insert"], list(CATALOGUE)]),
+    st.sampled_from([["swap"], ["drop"], ["insert"], [*CATALOGUE]]),
     st.integers(0, 99),
 )
 def test_nothing_moves_across_the_start_of_a_window(rows: list[str], rate: float, kinds: list[str], seed: int) -> None:
@@ -138,6 +139,10 @@ def test_extreme_rates(rate: float) -> None:
         ({"kinds": {"swap": 0}}, "weight of swap must be above 0"),
         ({"kinds": {"swap": float("nan")}}, "weight of swap must be above 0"),
         ({"min_word_length": 0}, "min_word_length"),
+        ({"unit": "letter"}, "unit"),
+        ({"layouts": ["qwertzu"]}, "no keyboard is called 'qwertzu'; did you mean 'qwertz'?"),
+        ({"layouts": []}, "layouts"),
+        ({"kinds": ["misspelling"], "protect_last": True}, "which replaces whole words"),
         ({"raet": 0.1}, "raet is not a known key; did you mean 'rate'?"),
     ],
 )
@@ -154,7 +159,7 @@ def test_the_section_noise() -> None:
     recipe = config.recipe(0.2)
     assert (recipe.rate, recipe.kinds, recipe.protect_first) == (0.2, {"drop": 1.0}, True)
     assert config.training == TrainingNoise(rate=0.03)
-    assert set(config.training.kinds) == set(CATALOGUE)
+    assert set(config.training.kinds) == set(TYPING)
     for values, message in [
         ({"rates": [0.1, 0.1]}, "each rate must stand there once"),
         ({"rates": [0]}, "greater than 0"),

@@ -1,0 +1,96 @@
+"""Lists of misspellings: the forms in which they come, what is left out, and what pairs of words teach."""
+
+from pathlib import Path
+
+import pytest
+
+from cclm_core.errors import DataError
+from cclm_core.noise.misspellings import learn_spellings, read_misspellings, write_misspellings
+
+LISTS = Path(__file__).parents[3] / "shared" / "data" / "typos_lists"
+
+
+def listed(tmp_path: Path, name: str, content: str) -> tuple[dict[str, dict[str, int]], list[tuple[int, str]]]:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    found = read_misspellings(tmp_path / name)
+    return found.spellings, found.rejected
+
+
+def test_the_forms_of_lists(tmp_path: Path) -> None:
+    expected = {"access": {"acess": 1}, "the": {"hte": 1, "teh": 1}}
+    assert listed(tmp_path, "a.txt", "acess->access\nteh->the\nhte->the,\n\n# a comment\n") == (expected, [])
+    assert listed(tmp_path, "b.dat", "access acess\nThe Teh hte\n") == (expected, [])
+    assert listed(tmp_path, "c.txt", "access: acess*4\nthe: teh, hte*2\n") == (
+        {"access": {"acess": 4}, "the": {"hte": 2, "teh": 1}},
+        [],
+    )
+    assert listed(tmp_path, "d.csv", "word,misspelling\naccess,acess\nthe,teh\nthe,hte\n") == (expected, [])
+    assert listed(tmp_path, "e.tsv", "count\tmisspelling\tword\n3\tteh\tthe\n") == ({"the": {"teh": 3}}, [])
+
+
+def test_lines_that_say_nothing_are_named(tmp_path: Path) -> None:
+    spellings, rejected = listed(tmp_path, "a.txt", "aboutit->about it\n2st->2nd\nteh->the\nthe->the\ndont->don't\n")
+    assert spellings == {"the": {"teh": 1}, "don't": {"dont": 1}}
+    assert rejected == [
+        (1, "'about it' is not one word of letters"),
+        (2, "'2nd' is not one word of letters"),
+        (4, "'the' is its own misspelling"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", b"", "at least one word, found none"),
+        ("a.txt", b"about it\n", None),
+        ("a.txt", b"x1->y1\n", "found none; line 1: 'y1' is not one word"),
+        ("a.csv", b"right,wrong\na,b\n", "must name the columns word and misspelling in its first line"),
+        ("a.csv", b"word,misspelling,count\nthe,teh,-1\n", "line 2: a count must be a number from 1, got '-1'"),
+        ("a.txt", b"caf\xe9->x\n", "must be UTF-8, but byte 3 is not"),
+    ],
+)
+def test_wrong_lists(tmp_path: Path, name: str, content: bytes, message: str | None) -> None:
+    (tmp_path / name).write_bytes(content)
+    if message is None:
+        assert read_misspellings(tmp_path / name).spellings == {"about": {"it": 1}}
+        return
+    with pytest.raises(DataError, match=message):
+        read_misspellings(tmp_path / name)
+
+
+def test_a_missing_list(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is none at"):
+        read_misspellings(tmp_path / "none.txt")
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    spellings = {"don't": {"dont": 7, "do'nt": 1}, "the": {"teh": 2}}
+    write_misspellings(tmp_path / "list.csv", spellings)
+    assert read_misspellings(tmp_path / "list.csv").spellings == {
+        word: dict(sorted(found.items())) for word, found in spellings.items()
+    }
+
+
+def test_pairs_of_words_teach_spellings() -> None:
+    pairs = [("love", "loue")] * 3 + [("Love", "Loue"), ("have", "haue"), ("the", "the"), ("to night", "tonight")]
+    assert learn_spellings(pairs) == {"love": {"loue": 4}}
+    assert learn_spellings(pairs, min_count=1) == {"have": {"haue": 1}, "love": {"loue": 4}}
+    assert learn_spellings([]) == {}
+
+
+@pytest.mark.skipif(not LISTS.is_dir(), reason="needs ../shared/data/typos_lists")
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        ("codespell_dictionary.txt", 17_000),
+        ("wikipedia_dictionary.txt", 2_500),
+        ("spell-errors_norvig.txt", 6_000),
+        ("zeroe_en.natural", 1_500),
+    ],
+)
+def test_lists_that_people_share(tmp_path: Path, name: str, least: int) -> None:
+    target = tmp_path / f"{name}.txt"
+    target.write_bytes((LISTS / name).read_bytes())
+    found = read_misspellings(target)
+    assert len(found.spellings) >= least
+    assert len(found.rejected) < 0.2 * sum(map(len, found.spellings.values()))
