@@ -114,6 +114,35 @@ def evaluate(
         run(params, name, composition, encoded, noise, out, report)
 
 
+@app.command("noise")
+def noise_command(
+    text: Annotated[
+        str | None, typer.Argument(help="The text to noise; - reads it from standard input; a sample, if left out.")
+    ] = None,
+    recipe: Annotated[
+        str,
+        typer.Option(help="A YAML file, or YAML on the line: '{rate: 0.1, kinds: [swap, ocr], unit: word}'."),
+    ] = "{}",
+    misspellings: Annotated[
+        Path | None, typer.Option(help="A list for the kind misspelling: .csv, or .txt with lines teh->the.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same noise.")] = 1,
+    times: Annotated[int, typer.Option(min=1, help="So many versions, each from the next seed.")] = 1,
+    every_kind: Annotated[bool, typer.Option("--every-kind", help="One line for each kind there is.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="The table of kinds as docs/noise.md has it.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a version, with the edit map.")] = False,
+) -> None:
+    """Show what noise does to a text: what is taken out in red, what is put in green."""
+    from cclm_core.noise import command
+
+    if markdown:
+        command.show_markdown()
+    elif every_kind:
+        command.show_kinds(text, seed, misspellings)
+    else:
+        command.show_noise(text, recipe, misspellings, seed, times, as_json)
+
+
 def main() -> None:
     """Runs the command line; an error that a user can mend is told in one message, with exit code 2."""
     # Threads that wait for each other by spinning take the cores from whoever shares them: training on two threads

@@ -48,11 +48,12 @@ class Scorer:
     def score(self, test_set: TextSet, show: bool, result: Evaluation) -> None:
         """Adds the figures of `test_set` to `result`, and examples if `show` is true."""
         scores, predicted = self._read(test_set)
-        row = {"rate": test_set.rate}
+        row: dict[str, float] = {} if test_set.rate is None else {"rate": test_set.rate}
         found = self._spans(test_set, scores, row, result) if self.tags else None
         if self.classes and self.judged:
             self._labels(test_set, predicted, row, result)
-        result.curve.append(row)
+        if test_set.rate is not None:
+            result.curve.append(row)
         if show:
             self._show(test_set, found, predicted, result)
 
@@ -89,7 +90,7 @@ class Scorer:
         result.metrics.update({f"{name}_{test_set.name}": row[name] for name in _SPAN_FIGURES})
         for label in total.labels():
             counts = {"gold": total.gold.get(label, 0), "predicted": total.predicted.get(label, 0)}
-            result.entities.append({"rate": test_set.rate, "label": label, **counts, **total.figures(label)})
+            result.entities.append({"set": test_set.name, "label": label, **counts, **total.figures(label)})
         return found
 
     def _labels(self, test_set: TextSet, predicted: list[str], row: dict[str, float], result: Evaluation) -> None:

@@ -22,13 +22,13 @@ class TextSet(NamedTuple):
     """Test documents, clean or at one noise rate.
 
     Attributes:
-        name: `clean`, or `noise_` and the rate.
-        rate: edits per letter, 0 for clean.
+        name: `clean`, `noise_` and the rate, or the name of a set with a recipe of its own.
+        rate: edits per letter, 0 for clean; None for a set with a recipe of its own.
         ids, texts, labels, entities: of each document; entities are (start, end, label) in characters.
     """
 
     name: str
-    rate: float
+    rate: float | None
     ids: list[str]
     texts: list[str]
     labels: list[str | None]
@@ -36,7 +36,7 @@ class TextSet(NamedTuple):
 
 
 def read_text_sets(folder: Path) -> list[TextSet]:
-    """The clean set and every noise rate of `folder`, by rising rate.
+    """The clean set, every noise rate of `folder`, by rising rate, and the sets with names.
 
     Raises:
         ArtifactError: there is no clean set.
@@ -45,7 +45,8 @@ def read_text_sets(folder: Path) -> list[TextSet]:
         raise ArtifactError(f"{folder} must hold clean.parquet; there is none. Run the stage `noise`.")
     rates = sorted((path.stem.removeprefix("rate-") for path in folder.glob("rate-*.parquet")), key=float)
     noisy = [_read(folder / f"rate-{rate}.parquet", f"noise_{rate}", float(rate)) for rate in rates]
-    return [_read(folder / "clean.parquet", CLEAN, 0.0), *noisy]
+    named = [_read(path, path.stem.removeprefix("set-"), None) for path in sorted(folder.glob("set-*.parquet"))]
+    return [_read(folder / "clean.parquet", CLEAN, 0.0), *noisy, *named]
 
 
 def judged(clean: TextSet, min_characters: int) -> set[str]:
@@ -111,7 +112,7 @@ def _bounds(documents: pd.DataFrame, longest: int | None) -> list[tuple[int, int
     return list(zip(starts.tolist(), (starts + lengths).tolist(), strict=True))
 
 
-def _read(path: Path, name: str, rate: float) -> TextSet:
+def _read(path: Path, name: str, rate: float | None) -> TextSet:
     rows = pq.read_table(path, columns=["id", "text", "label", "entities"]).to_pydict()
     entities = [[(span["start"], span["end"], span["label"]) for span in spans or []] for spans in rows["entities"]]
     return TextSet(name, rate, rows["id"], rows["text"], rows["label"], entities)

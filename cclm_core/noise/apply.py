@@ -1,5 +1,6 @@
 """Carrying a recipe out on an array of symbols, with the map of its edits."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -108,6 +109,42 @@ def eligible(
     sites = scope.sites(np.arange(len(symbols)), *_reach(kinds))
     mask[sites.positions[np.any([counts > 0 for counts in [_count(kind, sites) for kind in kinds]], axis=0)]] = True
     return mask
+
+
+class EveryEdit(NamedTuple):
+    """One edit that could be made: symbols `start` to `end` become `symbols`, by the kind of that name."""
+
+    start: int
+    end: int
+    symbols: list[int]
+    kind: str
+
+
+def every_edit(
+    recipe: NoiseRecipe, symbols: npt.NDArray[Any], tables: SymbolTables, protected: Mask | None = None
+) -> Iterator[EveryEdit]:
+    """Every edit that a recipe's kinds could make, in each of its ways, kind by kind; the rate means nothing here.
+
+    Raises:
+        ConfigError: see `apply`.
+    """
+    _check(recipe, tables)
+    scope = RecipeScope(recipe, symbols, tables, protected)
+    for name in recipe.kinds:
+        kind = CATALOGUE[name]
+        sites = scope.sites(np.arange(len(symbols)), kind.acts_on, kind.reach)
+        counts = _count(kind, sites)
+        each = np.repeat(np.arange(len(counts)), counts)
+        ways = np.arange(len(each)) - np.repeat(np.cumsum(counts) - counts, counts)
+        emission = kind.emit(sites.take(each), ways)
+        put = np.stack([*emission.symbols, np.zeros(len(each), dtype=np.int64)], axis=1).tolist()
+        lengths = np.broadcast_to(emission.lengths, len(each)).tolist()
+        ends = (sites.positions[each] + emission.consumes).tolist()
+        done: set[tuple[int, tuple[int, ...]]] = set()  # a likely misspelling stands in its table several times
+        for start, end, row, length in zip(sites.positions[each].tolist(), ends, put, lengths, strict=True):
+            if (start, tuple(row[:length])) not in done:
+                done.add((start, tuple(row[:length])))
+                yield EveryEdit(start, end, row[:length], name)
 
 
 def num_chances(may: Mask, edits: Edits) -> int:

@@ -5,9 +5,9 @@
 {'swap': 1.0, 'drop': 1.0}
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from cclm_core.config import Config, nearest
 from cclm_core.noise.catalogue import CATALOGUE, TYPING
@@ -46,12 +46,34 @@ Kinds = Annotated[dict[str, float], BeforeValidator(_weights), AfterValidator(_k
 Rate = Annotated[float, Field(ge=0, le=1)]
 Rates = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], AfterValidator(_distinct)]
 
+SetName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Layouts = Annotated[tuple[str, ...], AfterValidator(_keyboards), Field(min_length=1)]
 
 _TYPING = dict.fromkeys(TYPING, 1.0)
 
 
-class NoiseRecipe(Config):
+class _Shape(Config):
+    """What recipes of different rates share; see `NoiseRecipe`."""
+
+    unit: Literal["character", "word"] = "character"
+    kinds: Kinds = Field(default=_TYPING)
+    min_word_length: int = Field(default=1, ge=1)
+    protect_first: bool = False
+    protect_last: bool = False
+    protected_characters: str = ""
+    layouts: Layouts = ("qwerty",)
+
+    @model_validator(mode="after")
+    def _spelt_otherwise(self) -> Self:
+        if "misspelling" in self.kinds and (self.protect_first or self.protect_last):
+            raise ValueError(
+                "protect_first and protect_last cannot hold with the kind misspelling, which replaces whole words; "
+                "leave one of them out"
+            )
+        return self
+
+
+class NoiseRecipe(_Shape):
     """Noise of several kinds at one rate.
 
     Attributes:
@@ -68,22 +90,6 @@ class NoiseRecipe(Config):
     """
 
     rate: Rate = 0.05
-    unit: Literal["character", "word"] = "character"
-    kinds: Kinds = Field(default=_TYPING)
-    min_word_length: int = Field(default=1, ge=1)
-    protect_first: bool = False
-    protect_last: bool = False
-    protected_characters: str = ""
-    layouts: Layouts = ("qwerty",)
-
-    @model_validator(mode="after")
-    def _spelt_otherwise(self) -> "NoiseRecipe":
-        if "misspelling" in self.kinds and (self.protect_first or self.protect_last):
-            raise ValueError(
-                "protect_first and protect_last cannot hold with the kind misspelling, which replaces whole words; "
-                "leave one of them out"
-            )
-        return self
 
 
 class TrainingNoise(NoiseRecipe):
@@ -92,27 +98,46 @@ class TrainingNoise(NoiseRecipe):
     rate: Rate = 0.02
 
 
-class NoiseConfig(Config):
+class LearntSpellings(Config):
+    """Misspellings from a corpus that holds the same texts in two spellings.
+
+    Attributes:
+        words, spellings: the variants of the corpus that give the words and their other spellings.
+        min_count: how often a spelling must stand for a word.
+    """
+
+    words: str
+    spellings: str
+    min_count: int = Field(default=2, ge=1)
+
+
+class NoiseConfig(_Shape):
     """The section `noise`: the sets for evaluation, and the noise in training.
 
     Attributes:
-        rates: one set of documents for each.
-        kinds, min_word_length, protect_first, protect_last: as in `NoiseRecipe`.
+        rates: one set of documents for each, by the recipe that the other keys make.
+        sets: further sets, each by a recipe of its own, e.g. `natural: {unit: word, kinds: [misspelling]}`.
+        misspellings: what the kind `misspelling` draws from: the path of a list (see `noise.misspellings`), or
+            `words` and `spellings`, two variants of the train split to learn from.
         max_documents: how many documents of the test split at most.
         variants: only documents of these variants, and those that have none; all, if None.
         training: what training stages read, and nothing else does.
     """
 
     rates: Rates = (0.05, 0.1, 0.2)
-    kinds: Kinds = Field(default=_TYPING)
-    min_word_length: int = Field(default=1, ge=1)
-    protect_first: bool = False
-    protect_last: bool = False
+    sets: dict[SetName, NoiseRecipe] = Field(default_factory=dict)
+    misspellings: str | LearntSpellings | None = None
     max_documents: int = Field(default=1000, ge=1)
     variants: tuple[str, ...] | None = None
     training: TrainingNoise = TrainingNoise()
 
+    @field_validator("sets")
+    @classmethod
+    def _not_clean(cls, sets: dict[str, NoiseRecipe]) -> dict[str, NoiseRecipe]:
+        if "clean" in sets:
+            raise ValueError("a set cannot be called clean: that is the set without noise; choose another name")
+        return sets
+
     def recipe(self, rate: float) -> NoiseRecipe:
         """The recipe of the set with that rate."""
-        spared = {name: getattr(self, name) for name in ("min_word_length", "protect_first", "protect_last")}
-        return NoiseRecipe(rate=rate, kinds=self.kinds, **spared)
+        return NoiseRecipe(rate=rate, **{name: getattr(self, name) for name in _Shape.model_fields})

@@ -1,12 +1,12 @@
 """Noise on strings: a string's characters are the symbols, its entities move along."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
-from cclm_core.noise.apply import apply, eligible
+from cclm_core.noise.apply import apply, eligible, every_edit
 from cclm_core.noise.edits import Edits, Source, move_spans
 from cclm_core.noise.kind import Indices, Mask
 from cclm_core.noise.misspellings import Spellings
@@ -36,6 +36,15 @@ class NoisedText(NamedTuple):
     entities: list[Entity]
     source: Source
     edits: Edits
+
+
+class SingleEdit(NamedTuple):
+    """One edit of a string: its characters from `start` to `end` become `replacement`; `kind` says which it is."""
+
+    start: int
+    end: int
+    replacement: str
+    kind: str
 
 
 class TextNoiser:
@@ -91,6 +100,13 @@ class TextNoiser:
         characters, tables = self._alphabet(text)
         protected_mask = _mask(protected, len(text))
         return eligible(self.recipe, characters.encode(text), tables, protected_mask, _edges(entities))
+
+    def single_edits(self, text: str, protected: Sequence[tuple[int, int]] = ()) -> Iterator[SingleEdit]:
+        """Every edit that the recipe's kinds could make in a string, each on its own, kind by kind."""
+        characters, tables = self._alphabet(text)
+        symbols = characters.encode(text)
+        for edit in every_edit(self.recipe, symbols, tables, _mask(protected, len(text))):
+            yield SingleEdit(edit.start, edit.end, characters.decode(edit.symbols), edit.kind)
 
     def _alphabet(self, text: str) -> tuple[Preprocessor, SymbolTables]:
         """An alphabet in which each character of a text is one symbol: the common ones, others, their other case."""

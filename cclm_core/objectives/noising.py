@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cclm_core.noise.edits import entity_edges, move_starts, move_tags
 from cclm_core.noise.apply import apply
+from cclm_core.noise.edits import entity_edges, move_starts, move_tags
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.noise.tables import SymbolTables
 from cclm_core.text.vocabulary import PAD, Preprocessor

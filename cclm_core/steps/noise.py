@@ -1,4 +1,4 @@
-"""The stage `noise`: evaluation sets of the test split at several rates of noise, beside the clean one."""
+"""The stage `noise`: evaluation sets of the test split under several recipes of noise, beside the clean one."""
 
 import heapq
 from collections import Counter
@@ -13,12 +13,15 @@ import pyarrow.parquet as pq
 
 from cclm_core.artifacts import publishing, verify, write_json
 from cclm_core.errors import DataError
+from cclm_core.noise.apply import num_chances
 from cclm_core.noise.catalogue import CATALOGUE
+from cclm_core.noise.misspellings import write_misspellings
 from cclm_core.noise.recipe import NoiseConfig, NoiseRecipe
-from cclm_core.noise.text import NoisedText, noise_text, num_eligible
+from cclm_core.noise.text import NoisedText, TextNoiser, noise_text
 from cclm_core.random import derive, derive_seed
 from cclm_core.reporting import Report
 from cclm_core.steps.parameters import section, seed
+from cclm_core.steps.spellings import misspellings
 from cclm_core.text.records import SCHEMA, Record, read_records
 
 _SCHEMA = pa.schema(
@@ -28,10 +31,18 @@ _SCHEMA = pa.schema(
 
 
 def noise(params: Path, corpus: Path, out: Path, report: Report) -> None:
-    """Publishes clean.parquet, and rate-0.05.parquet and so on for each rate, over the same documents.
+    """Publishes sets over the same documents, and the misspellings that they and training draw from.
+
+    ```
+    clean.parquet        the documents as they are
+    rate-0.05.parquet    and so on, for each of `rates`
+    set-NAME.parquet     for each of `sets`
+    misspellings.csv     word, misspelling, count; only its header if there is no source
+    metrics.json         what was done to each set, and the rates that were measured
+    ```
 
     Columns: id, text, label, group, entities (moved), source (the edit map: see `noise.edits`). A document's noise
-    is seeded by its rate and id, so that it does not depend on which other documents there are, nor on their order.
+    is seeded by its set and id, so that it does not depend on which other documents there are, nor on their order.
 
     Args:
         params: the file with the seed and the section `noise`.
@@ -43,7 +54,7 @@ def noise(params: Path, corpus: Path, out: Path, report: Report) -> None:
         ConfigError: the section or the seed is wrong.
         ArtifactError: `corpus` is no corpus.
         IntegrityError: `corpus` was altered.
-        DataError: the test split has no document to choose.
+        DataError: the test split has no document to choose, or there are no misspellings where some are asked for.
     """
     config, run_seed = section(params, "noise", NoiseConfig), seed(params)
     verify(corpus, "corpus")
@@ -51,21 +62,31 @@ def noise(params: Path, corpus: Path, out: Path, report: Report) -> None:
     if not records:
         wanted = f" of the variants {', '.join(config.variants)}" if config.variants is not None else ""
         raise DataError(f"the test split of {corpus} must hold a document{wanted}, found none.")
+    spellings = misspellings(config, corpus)
+    sets = {f"rate-{rate:g}": config.recipe(rate) for rate in config.rates}
+    sets |= {f"set-{name}": recipe for name, recipe in config.sets.items()}
     with publishing(out, "noise") as folder:
+        write_misspellings(folder / "misspellings.csv", spellings)
         _write(folder / "clean.parquet", (_row(record, _clean(record)) for record in records))
         measured: dict[str, Any] = {}
-        for number, rate in enumerate(config.rates):
-            recipe, tally = config.recipe(rate), Tally()
-            rows = (_row(record, tally.count(record, recipe, _noised(record, recipe, run_seed))) for record in records)
-            _write(folder / f"rate-{rate:g}.parquet", rows)
-            measured[f"{rate:g}"] = tally.measured()
-            report(number + 1, {"rate": rate, "rate_measured": measured[f"{rate:g}"]["rate"]}, len(config.rates))
+        for number, (name, recipe) in enumerate(sets.items()):
+            noiser, tally = TextNoiser(recipe, spellings), Tally()
+            seed_name = f"{recipe.rate:g}" if name.startswith("rate-") else name
+            rows = (
+                _row(record, tally.count(record, noiser, _noised(record, noiser, run_seed, seed_name)))
+                for record in records
+            )
+            _write(folder / f"{name}.parquet", rows)
+            key = name.removeprefix("rate-").removeprefix("set-")
+            measured[key] = tally.measured()
+            report(number + 1, {"rate": recipe.rate, "rate_measured": measured[key]["rate"]}, len(sets))
         sizes = {
             "documents": len(records),
             "characters": sum(len(record.text) for record in records),
             "entities": sum(len(record.entities) for record in records),
         }
-        write_json(folder / "metrics.json", {**sizes, "rates": measured})
+        words = {"words_misspelt": len(spellings), "misspellings": sum(map(len, spellings.values()))}
+        write_json(folder / "metrics.json", {**sizes, **words, "rates": measured})
 
 
 def chosen(records: Iterable[Record], config: NoiseConfig, run_seed: int) -> list[Record]:
@@ -90,14 +111,14 @@ def chosen(records: Iterable[Record], config: NoiseConfig, run_seed: int) -> lis
 class Tally:
     """What noise did to a set of documents."""
 
-    letters: int = 0
+    chances: int = 0
     edits: Counter[str] = field(default_factory=Counter)
     entities_kept: int = 0
     entities_lost: int = 0
 
-    def count(self, record: Record, recipe: NoiseRecipe, noised: NoisedText) -> NoisedText:
+    def count(self, record: Record, noiser: TextNoiser, noised: NoisedText) -> NoisedText:
         """Adds one document; hands its noised text on."""
-        self.letters += num_eligible(record.text, recipe, record.entities)
+        self.chances += num_chances(noiser.eligible(record.text, record.entities), noised.edits)
         names = list(CATALOGUE)
         self.edits.update(names[kind] for kind in noised.edits.kinds.tolist())
         self.entities_kept += len(noised.entities)
@@ -105,21 +126,20 @@ class Tally:
         return noised
 
     def measured(self) -> dict[str, Any]:
-        """Edits per letter that could start one, in all and by kind; the second letter of a swap could not."""
-        letters = max(1, self.letters - self.edits["swap"])
+        """Edits per place (or word) that could get one, in all and by kind; what an edit consumed could not."""
+        chances = max(1, self.chances)
         return {
-            "letters": self.letters,
+            "chances": self.chances,
             "edits": self.edits.total(),
-            "rate": self.edits.total() / letters,
-            "rate_by_kind": {name: self.edits[name] / letters for name in CATALOGUE if self.edits[name]},
+            "rate": self.edits.total() / chances,
+            "rate_by_kind": {name: self.edits[name] / chances for name in CATALOGUE if self.edits[name]},
             "entities_kept": self.entities_kept,
             "entities_lost": self.entities_lost,
         }
 
 
-def _noised(record: Record, recipe: NoiseRecipe, run_seed: int) -> NoisedText:
-    generator = derive(run_seed, "noise", f"{recipe.rate:g}", record.id)
-    return noise_text(record.text, recipe, generator, record.entities)
+def _noised(record: Record, noiser: TextNoiser, run_seed: int, set_name: str) -> NoisedText:
+    return noiser(record.text, derive(run_seed, "noise", set_name, record.id), record.entities)
 
 
 def _clean(record: Record) -> NoisedText:

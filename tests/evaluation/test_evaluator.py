@@ -64,7 +64,7 @@ def test_each_noise_rate_has_its_figures(tmp_path):
     result = evaluate(tmp_path, some, [clean, noisy])
     assert [row["rate"] for row in result.curve] == [0.0, 0.5]
     assert result.metrics["entity_f1_noise_0.5"] < result.metrics["entity_f1_clean"]
-    assert {row["rate"] for row in result.entities} == {0.0, 0.5}
+    assert {row["set"] for row in result.entities} == {"clean", "noise_0.5"}
     assert {example["set"] for example in result.examples} == {"clean", "noise_0.5"}
 
 

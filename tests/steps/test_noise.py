@@ -9,7 +9,7 @@ import pytest
 
 from cclm_core.artifacts import publishing, read_json, verify, write_json
 from cclm_core.errors import ConfigError, DataError
-from cclm_core.noise.catalogue import CATALOGUE
+from cclm_core.noise.catalogue import TYPING
 from cclm_core.noise.recipe import NoiseConfig
 from cclm_core.reporting import silent
 from cclm_core.steps.noise import chosen, noise
@@ -83,9 +83,10 @@ def test_the_rates_measured_are_those_asked_for(made: Path) -> None:
     letters = 300 * sum(map(str.isalpha, LINE))
     for rate in (0.05, 0.2):
         measured = metrics["rates"][f"{rate:g}"]
-        assert measured["letters"] == letters
+        consumed = measured["rate_by_kind"]["swap"] * measured["chances"]  # the second letter of each
+        assert measured["chances"] + consumed == pytest.approx(letters)
         assert abs(measured["rate"] - rate) <= 4 * math.sqrt(rate * (1 - rate) / letters)
-        assert set(measured["rate_by_kind"]) == set(CATALOGUE)
+        assert set(measured["rate_by_kind"]) == set(TYPING)
         assert sum(measured["rate_by_kind"].values()) == pytest.approx(measured["rate"])
         assert measured["entities_kept"] + measured["entities_lost"] == 900
         assert measured["entities_lost"] == 0 or rate == 0.2
@@ -156,3 +157,56 @@ def test_refusals(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("noise: {kinds: [swop]}\n")
     with pytest.raises(ConfigError, match="did you mean 'swap'"):
         noise(tmp_path / "params.yaml", tmp_path / "corpus", tmp_path / "noise", silent)
+
+
+FOLIO = "Loue lookes not with the eyes but with the minde and therefore is wing'd Cupid painted blinde"
+MODERN = "Love looks not with the eyes but with the mind and therefore is wing'd Cupid painted blind"
+SETS = """seed: 1
+noise:
+  rates: [0.1]
+  sets: {{natural: {{rate: 1, unit: word, kinds: [misspelling]}}}}
+  misspellings: {misspellings}
+"""
+
+
+def spelt(folder: Path, misspellings: str) -> Path:
+    """The published sets over two documents, with a train split that holds a play in two spellings."""
+    (folder / "params.yaml").write_text(SETS.format(misspellings=misspellings))
+    train = [
+        Record(f"{variant}{number}", text, "Helena", f"dream {number}", variant, "comedy", (), "train")
+        for number in range(2)
+        for variant, text in (("modern", MODERN), ("folio", FOLIO))
+    ]
+    test = [Record(f"t{number}", "My love, mind what Cupid looks like!", split="test") for number in range(2)]
+    with publishing(folder / "corpus", "corpus") as written:
+        write_shards(written, [*train, *test])
+        write_json(written / "metrics.json", {})
+    noise(folder / "params.yaml", folder / "corpus", folder / "noise", silent)
+    return folder / "noise"
+
+
+def test_misspellings_are_learnt_from_two_spellings_of_the_train_split(tmp_path: Path) -> None:
+    made = spelt(tmp_path, "{words: modern, spellings: folio}")
+    assert (made / "misspellings.csv").read_text() == (
+        "word,misspelling,count\nblind,blinde,2\nlooks,lookes,2\nlove,loue,2\nmind,minde,2\n"
+    )
+    assert set(read(made, "set-natural")["text"]) == {"My loue, minde what Cupid lookes like!"}
+    metrics = read_json(made / "metrics.json")
+    assert (metrics["words_misspelt"], metrics["misspellings"]) == (4, 4)
+    assert metrics["rates"]["natural"]["rate"] == 1 and metrics["rates"]["natural"]["edits"] == 6
+
+
+def test_misspellings_come_from_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.txt").write_text("miand->mind\n")
+    assert set(read(spelt(tmp_path, "list.txt"), "set-natural")["text"]) == {"My love, miand what Cupid looks like!"}
+
+
+def test_misspellings_from_nowhere(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="noise.sets.natural has the kind misspelling, so noise.misspellings must"):
+        spelt(tmp_path, "null")
+    with pytest.raises(DataError, match="there is none at nowhere.txt"):
+        spelt(tmp_path, "nowhere.txt")
+    with pytest.raises(DataError, match="variants modern and quarto that spell words differently, found none"):
+        spelt(tmp_path, "{words: modern, spellings: quarto}")
+    assert not (tmp_path / "noise").exists()

@@ -1,0 +1,40 @@
+"""Words that correspond in two spellings of a text."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cclm_core.noise.pairs import corresponding
+from cclm_core.text.plays.alignment import spelling_key
+
+MODERN = "I do love thee so that I will shortly send thy soul to heaven if heaven will take the present at our hands"
+FOLIO = "I doe loue thee so that I will shortly send thy Soule to Heauen If Heauen will take the present at our hands"
+
+
+def test_other_spellings_are_found() -> None:
+    pairs = list(corresponding(MODERN.split(), FOLIO.split(), spelling_key))
+    assert {("love", "loue"), ("soul", "Soule"), ("heaven", "Heauen")} <= set(pairs)
+    assert all(spelling_key(word)[:1] == spelling_key(spelling)[:1] for word, spelling in pairs)
+    assert len(pairs) <= len(MODERN.split())
+
+
+def test_a_word_whose_key_differs_is_found_between_others() -> None:
+    modern = ["one", "two", "three", "four", "murder", "five", "six", "seven", "eight"]
+    folio = ["one", "two", "three", "four", "murther", "five", "six", "seven", "eight"]
+    assert ("murder", "murther") in list(corresponding(modern, folio, spelling_key))
+    other = ["one", "two", "three", "four", "banana", "five", "six", "seven", "eight"]
+    assert "banana" not in {spelling for _, spelling in corresponding(modern, other, spelling_key)}
+
+
+def test_what_one_version_lacks_pairs_with_nothing() -> None:
+    modern = ["a", "b", "c", "d", "lost", "words", "e", "f", "g", "h", "i"]
+    folio = ["a", "b", "c", "d", "e", "f", "g", "h", "i"]
+    pairs = list(corresponding(modern, folio, str))
+    assert all(word == spelling for word, spelling in pairs)
+    assert {word for word, _ in pairs} == set("abcdefghi")
+
+
+@given(st.lists(st.sampled_from("abcdefgh"), max_size=40), st.lists(st.sampled_from("abcdefgh"), max_size=40))
+def test_any_two_texts(words: list[str], spellings: list[str]) -> None:
+    pairs = list(corresponding(words, spellings, str))
+    assert len(pairs) <= min(len(words), len(spellings))
+    assert list(corresponding(words, words, str)) == [] or len(words) >= 4

@@ -1,0 +1,90 @@
+"""`cclm noise`, and the table in the documentation."""
+
+import doctest
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from cclm_core.cli import app
+from cclm_core.errors import ConfigError
+from cclm_core.noise.catalogue import CATALOGUE
+from cclm_core.noise.command import read_recipe
+from cclm_core.noise.preview import coloured, every_kind, markdown_table
+from cclm_core.noise.recipe import NoiseRecipe
+from cclm_core.noise.text import TextNoiser
+
+DOCS = Path(__file__).parents[2] / "docs" / "noise.md"
+
+
+def run(*arguments: str, given: str | None = None) -> str:
+    result = CliRunner().invoke(app, ["noise", *arguments], input=given)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_the_table_in_the_documentation_is_the_programs_own() -> None:
+    assert run("--markdown") == markdown_table()
+    assert markdown_table() in DOCS.read_text(encoding="utf-8")
+
+
+def test_the_examples_in_the_documentation_are_true() -> None:
+    assert doctest.testfile(str(DOCS), module_relative=False).failed == 0
+
+
+def test_every_kind_shows_what_it_does() -> None:
+    rows = list(every_kind())
+    assert [name for name, _, _ in rows] == list(CATALOGUE)
+    assert len({noised for _, _, noised in rows}) == len(rows)
+    assert all(about for _, about, _ in rows)
+    assert "misspelling" in run("--every-kind")
+
+
+def test_a_text_is_noised_as_the_recipe_says(tmp_path: Path) -> None:
+    assert run("abc", "--recipe", "{rate: 1, kinds: [duplicate]}") == "aabbcc\n"
+    assert run("-", "--recipe", "{rate: 1, kinds: [drop]}", given="a b") == " \n"
+    (tmp_path / "recipe.yaml").write_text("rate: 1\nkinds: [case]\n")
+    assert run("abc", "--recipe", str(tmp_path / "recipe.yaml"), "--times", "2") == "ABC\nABC\n"
+    (tmp_path / "list.txt").write_text("teh->the\n")
+    listed = ("--misspellings", str(tmp_path / "list.txt"))
+    assert run("The", "--recipe", "{rate: 1, kinds: [misspelling]}", *listed) == "Teh\n"
+    described = json.loads(run("ab", "--recipe", "{rate: 1, kinds: [swap]}", "--json"))
+    assert described == {
+        "text": "ba",
+        "source": [1, 0],
+        "edits": [{"position": 0, "kind": "swap", "consumes": 2, "emits": 2}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("{rat: 1}", "--recipe: rat is not a known key; did you mean 'rate'?"),
+        ("rate", "must be a mapping"),
+        ("{rate: [", "must be YAML"),
+        ("missing.yaml", "there is none"),
+    ],
+)
+def test_wrong_recipes(given: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message.replace("?", r"\?")):
+        read_recipe(given)
+
+
+def test_colours_show_both_texts() -> None:
+    noiser = TextNoiser(NoiseRecipe(rate=0.5, kinds=list(CATALOGUE)), {"the": {"teh": 1}})
+    text = "the modern house is not the old one 10"
+    for seed in range(40):
+        noised = noiser(text, np.random.default_rng(seed))
+        shown = coloured(text, noised)
+        red = {index for span in shown.spans if "red" in str(span.style) for index in range(span.start, span.end)}
+        green = {index for span in shown.spans if "green" in str(span.style) for index in range(span.start, span.end)}
+        assert "".join(one for index, one in enumerate(shown.plain) if index not in red) == noised.text
+        assert "".join(one for index, one in enumerate(shown.plain) if index not in green) == text
+
+
+def test_long_lines_are_not_wrapped_without_a_terminal() -> None:
+    assert run("x" * 500, "--recipe", "{rate: 0}") == "x" * 500 + "\n"
