@@ -203,9 +203,9 @@ def test_misspellings_come_from_a_list(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_misspellings_from_nowhere(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="noise.sets.natural has the kind misspelling, so noise.misspellings must"):
+    with pytest.raises(ConfigError, match=r"noise\.sets\.natural has the kind misspelling, so noise.misspellings must"):
         spelt(tmp_path, "null")
-    with pytest.raises(DataError, match="there is none at nowhere.txt"):
+    with pytest.raises(DataError, match=r"there is none at nowhere\.txt"):
         spelt(tmp_path, "nowhere.txt")
     with pytest.raises(DataError, match="variants modern and quarto that spell words differently, found none"):
         spelt(tmp_path, "{words: modern, spellings: quarto}")
