@@ -41,7 +41,7 @@ _WORD = "\\w+(?:['\u2019]\\w+)*"
 
 
 class Targets(NamedTuple):
-    """The targets of one text, from left to right; they do not overlap.
+    """The targets of one text, from left to right; none is empty, and they do not overlap.
 
     Attributes:
         ids: (T,) int64, between 0 (other) and `num_targets` - 1.
@@ -131,9 +131,12 @@ class WordTargets:
         encodings = self._tokenizer.encode_batch([text for text, _ in normal], add_special_tokens=False)
         result = []
         for encoding, (_, origins) in zip(encodings, normal, strict=True):
-            spans = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+            first, after = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2).T
+            # A normalised text may have a boundary where the original has none ("½" is "1/2"): no target lies there.
+            is_boundary = np.diff(origins, prepend=-1) > 0
+            whole = is_boundary[first] & is_boundary[after]
             ids = np.array(encoding.ids, dtype=np.int64)
-            result.append(Targets(ids, origins[spans[:, 0]], origins[spans[:, 1]]))
+            result.append(Targets(ids[whole], origins[first[whole]], origins[after[whole]]))
         return result
 
     def save(self, path: Path) -> None:

@@ -197,8 +197,9 @@ class Preprocessor:
         Raises:
             DataError: a lone surrogate, named with its position.
         """
+        normal = normalise(text, self.config.normalisation)
         try:
-            ids = self._codec.encode(normalise(text, self.config.normalisation)).ids
+            ids = self._codec.encode([normal], np.array([len(normal)])).ids
         except UnicodeEncodeError:
             refuse_surrogates(text)
             raise
@@ -250,18 +251,18 @@ class Preprocessor:
             DataError: a lone surrogate, named with its text and position.
         """
         texts = self._normalised(texts)
+        lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
         try:
-            ids, lost, widths = self._codec.encode("".join(texts))
+            ids, lost, widths = self._codec.encode(texts, lengths)
         except UnicodeEncodeError:
             refuse_surrogates_in(texts)
             raise
-        lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
         owners = np.searchsorted(np.cumsum(lengths), lost, side="right")
         fallbacks = np.bincount(owners, minlength=len(texts))
-        lengths += np.bincount(owners, weights=widths - 1, minlength=len(texts)).astype(np.int64)
+        lengths = lengths + np.bincount(owners, weights=widths - 1, minlength=len(texts)).astype(np.int64)
         if self.config.cls:
             ids = np.insert(ids, np.cumsum(lengths) - lengths, CLS)
-            lengths += 1
+            lengths = lengths + 1
         return Ragged(ids, lengths, fallbacks)
 
     def encode_batch(self, texts: Sequence[str], truncate: bool = False) -> Batch:
@@ -301,7 +302,7 @@ class Preprocessor:
         [0, 0, 1]
         """
         normal, starts = aligned(text, self.config.normalisation)
-        _, lost, widths = self._codec.encode(normal)
+        _, lost, widths = self._codec.encode([normal], np.array([len(normal)]))
         widths_of_all = np.ones(len(normal), dtype=np.int64)
         widths_of_all[lost] = widths
         indices = np.repeat(starts[:-1], widths_of_all)
