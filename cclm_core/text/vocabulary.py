@@ -115,7 +115,8 @@ class Ragged(NamedTuple):
     Attributes:
         ids: (N,) uint16, the ids of all texts.
         lengths: (B,) int64, how many ids each text has; they sum to N.
-        fallbacks: (B,) int64, how many characters of each text became bytes.
+        fallbacks: (B,) int64, how many characters of each text became bytes; at least 1 where normalisation changed the
+            text. So 0 says that the k-th character is the k-th id.
     """
 
     ids: Ids
@@ -250,15 +251,17 @@ class Preprocessor:
         Raises:
             DataError: a lone surrogate, named with its text and position.
         """
-        texts = self._normalised(texts)
-        lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+        normal = self._normalised(texts)
+        lengths = np.fromiter(map(len, normal), dtype=np.int64, count=len(texts))
         try:
-            ids, lost, widths = self._codec.encode(texts, lengths)
+            ids, lost, widths = self._codec.encode(normal, lengths)
         except UnicodeEncodeError:
             refuse_surrogates_in(texts)
             raise
         owners = np.searchsorted(np.cumsum(lengths), lost, side="right")
         fallbacks = np.bincount(owners, minlength=len(texts))
+        if normal is not texts:
+            fallbacks = np.maximum(fallbacks, [one != other for one, other in zip(normal, texts, strict=True)])
         lengths = lengths + np.bincount(owners, weights=widths - 1, minlength=len(texts)).astype(np.int64)
         if self.config.cls:
             ids = np.insert(ids, np.cumsum(lengths) - lengths, CLS)
