@@ -52,9 +52,9 @@ class Objective(nn.Module, ABC):
         super().__init__()
         self._noiser = Noiser(noise, surroundings.preprocessor)
 
-    def noised(self, batch: WindowBatch, generator: np.random.Generator) -> NoisedBatch:
+    def noised(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> NoisedBatch:
         """The batch with training noise in training, and as it is in evaluation."""
-        return self._noiser(batch, generator) if self.training else clean(batch)
+        return self._noiser(batch, generator) if training else clean(batch)
 
     def save(self, folder: Path) -> None:
         """Writes the head into `folder`, beside the component that it reads."""
@@ -63,8 +63,17 @@ class Objective(nn.Module, ABC):
         )
 
     @abstractmethod
-    def example(self, batch: WindowBatch, generator: np.random.Generator) -> Example:
-        """Makes inputs and targets from clean text; `batch` is not changed."""
+    def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:
+        """Makes inputs and targets from clean text; `batch` is not changed.
+
+        It depends on its arguments alone, not on the mode of the module: examples are made ahead in other threads
+        while the loop trains or evaluates.
+
+        Args:
+            batch: clean windows.
+            generator: where all randomness comes from.
+            training: whether the example is to learn from, with training noise, or to measure on.
+        """
 
     @abstractmethod
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
