@@ -50,7 +50,7 @@ class Alphabet:
     """Ids of characters and of bytes; see the module.
 
     >>> alphabet = Alphabet("ab")
-    >>> alphabet.encode(["bé"], np.array([2])).ids.tolist()
+    >>> alphabet.encode_text("bé").ids.tolist()
     [261, 199, 173]
     >>> alphabet.decode(np.array([261, 199, 173]))
     'bé'
@@ -79,6 +79,22 @@ class Alphabet:
         self._bytes[FIRST_BYTE:FIRST_CHARACTER, 0] = np.arange(256)
         is_used = np.arange(4) < self._widths[FIRST_CHARACTER:, None]
         self._bytes[FIRST_CHARACTER:][is_used] = np.frombuffer(characters.encode(), dtype=np.uint8)
+
+    def encode_text(self, text: str) -> Encoded:
+        """The ids of one text; for a short one, with little work besides.
+
+        Raises:
+            UnicodeEncodeError: a lone surrogate; `code_points.refuse_surrogates` names it.
+        """
+        if len(text) > _SLICE:
+            return self.encode([text], np.array([len(text)]))
+        numbers = _numbers(text)
+        ids = self._ids.take(numbers, mode="wrap")
+        if ids.all():
+            return Encoded(ids, _NONE, _NONE)
+        lost = np.flatnonzero(ids == 0)
+        wide, widths = _with_bytes(ids, lost, numbers[lost])
+        return Encoded(wide, lost, widths)
 
     def encode(self, texts: Sequence[str], lengths: npt.NDArray[np.int64]) -> Encoded:
         """The ids of texts, one after the other.

@@ -198,9 +198,8 @@ class Preprocessor:
         Raises:
             DataError: a lone surrogate, named with its position.
         """
-        normal = normalise(text, self.config.normalisation)
         try:
-            ids = self._codec.encode([normal], np.array([len(normal)])).ids
+            ids = self._codec.encode_text(normalise(text, self.config.normalisation)).ids
         except UnicodeEncodeError:
             refuse_surrogates(text)
             raise
@@ -281,19 +280,20 @@ class Preprocessor:
             DataError: a lone surrogate, named with its text and position; a text that is too long, unless `truncate`.
         """
         ids, lengths, _ = self.encode_ragged(texts)
-        kept, cut, limit = lengths.copy(), np.zeros_like(lengths), self.config.max_length
+        kept, cut, limit = lengths, np.zeros_like(lengths), self.config.max_length
         if truncate and limit is None:
             raise DataError("`truncate` needs a length to cut to: configure `max_length`, or do not ask for it.")
-        for index in np.flatnonzero(lengths > limit).tolist() if limit is not None else ():
-            assert limit is not None
-            if not truncate:
-                raise DataError(_too_long(f"text {index}", int(lengths[index]), limit))
-            kept[index], characters = self._fitting(texts[index], limit)
-            cut[index] = len(texts[index]) - characters
+        if limit is not None and lengths.max(initial=0) > limit:
+            kept = lengths.copy()
+            for index in np.flatnonzero(lengths > limit).tolist():
+                if not truncate:
+                    raise DataError(_too_long(f"text {index}", int(lengths[index]), limit))
+                kept[index], characters = self._fitting(texts[index], limit)
+                cut[index] = len(texts[index]) - characters
+            within = np.arange(len(ids)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+            ids = ids[within < np.repeat(kept, lengths)]
         padded = np.full((len(texts), self._rounded(int(kept.max(initial=0)))), PAD, dtype=np.int64)
-        starts = np.cumsum(lengths) - lengths
-        is_kept = np.arange(len(ids)) - np.repeat(starts, lengths) < np.repeat(kept, lengths)
-        padded[np.arange(padded.shape[1]) < kept[:, None]] = ids[is_kept]
+        padded[np.arange(padded.shape[1]) < kept[:, None]] = ids
         return Batch(padded, kept, cut)
 
     def offsets(self, text: str) -> npt.NDArray[np.int32]:
@@ -305,10 +305,12 @@ class Preprocessor:
         [0, 0, 1]
         """
         normal, starts = aligned(text, self.config.normalisation)
-        _, lost, widths = self._codec.encode([normal], np.array([len(normal)]))
-        widths_of_all = np.ones(len(normal), dtype=np.int64)
-        widths_of_all[lost] = widths
-        indices = np.repeat(starts[:-1], widths_of_all)
+        _, lost, widths = self._codec.encode_text(normal)
+        indices = starts[:-1]
+        if len(lost):
+            widths_of_all = np.ones(len(normal), dtype=np.int64)
+            widths_of_all[lost] = widths
+            indices = np.repeat(indices, widths_of_all)
         return np.concatenate([np.array([-1], dtype=np.int32), indices]) if self.config.cls else indices
 
     def decode(self, ids: Sequence[int] | npt.NDArray[Any]) -> str:
