@@ -66,7 +66,7 @@ def apply(
     Raises:
         ConfigError: the recipe names the kind `misspelling`, but the tables hold no misspellings.
     """
-    _check(recipe, tables)
+    check(recipe, tables)
     key = int(generator.integers(2**63))
     scope = RecipeScope(recipe, symbols, tables, protected, starts)
     kinds = [CATALOGUE[name] for name in recipe.kinds]
@@ -128,7 +128,7 @@ def every_edit(
     Raises:
         ConfigError: see `apply`.
     """
-    _check(recipe, tables)
+    check(recipe, tables)
     scope = RecipeScope(recipe, symbols, tables, protected)
     for name in recipe.kinds:
         kind = CATALOGUE[name]
@@ -154,7 +154,8 @@ def num_chances(may: Mask, edits: Edits) -> int:
     return int(may.sum() - (totals[ends] - totals[np.minimum(edits.positions + 1, len(may))]).sum())
 
 
-def _check(recipe: NoiseRecipe, tables: SymbolTables) -> None:
+def check(recipe: NoiseRecipe, tables: SymbolTables) -> None:
+    """Refuses a recipe that the tables cannot carry out; see `apply`."""
     if "misspelling" in recipe.kinds and not len(tables.words):
         raise ConfigError(
             "the kind misspelling needs a list of misspellings, got none that this vocabulary can spell; "

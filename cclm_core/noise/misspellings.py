@@ -34,14 +34,14 @@ class MisspellingList(NamedTuple):
 
 
 def read_misspellings(path: Path) -> MisspellingList:
-    """Reads a list; see the module for its forms. Words are read in small letters.
+    """Reads a list; see the module for its forms. Words are read in small letters. A table without rows is empty.
 
     Returns:
         The spellings; and number and reason of every line that says no misspelling of one word: phrases, spellings
         with digits, a word that is its own misspelling.
 
     Raises:
-        DataError: the file is missing, no UTF-8, or says no misspelling at all.
+        DataError: the file is missing, no UTF-8, or not a list, since it says no misspelling at all.
     """
     if not path.is_file():
         raise DataError(f"a list of misspellings must be a file, but there is none at {path}; check the path.")
@@ -56,7 +56,7 @@ def read_misspellings(path: Path) -> MisspellingList:
                 counts.setdefault(word, Counter())[misspelling] += count
     except UnicodeDecodeError as error:
         raise DataError(f"{path} must be UTF-8, but byte {error.start} is not; convert it.") from None
-    if not counts:
+    if not counts and (rejected or path.suffix.lower() not in (".csv", ".tsv")):
         why = f"; line {rejected[0][0]}: {rejected[0][1]}" if rejected else ""
         raise DataError(f"{path} must say a misspelling of at least one word, found none{why}.")
     return MisspellingList(_sorted(counts), rejected)

@@ -93,22 +93,35 @@ class NoiseRecipe(_Shape):
 
 
 class TrainingNoise(NoiseRecipe):
-    """The section `noise.training`: the noise that training draws afresh for every batch; rate 0 is none."""
-
-    rate: Rate = 0.02
-
-
-class LearntSpellings(Config):
-    """Misspellings from a corpus that holds the same texts in two spellings.
+    """The section `noise.training`: the noise that training draws afresh for every batch; rate 0 is none.
 
     Attributes:
-        words, spellings: the variants of the corpus that give the words and their other spellings.
-        min_count: how often a spelling must stand for a word.
+        misspellings: the path of a list for the kind `misspelling` (see `noise.misspellings`).
     """
 
-    words: str
-    spellings: str
+    rate: Rate = 0.02
+    misspellings: str | None = None
+
+
+class SpellingSources(Config):
+    """Where the misspellings of evaluation sets come from: a list, a corpus that holds the same texts twice, or both.
+
+    Attributes:
+        path: a list; see `noise.misspellings` for its forms.
+        words, spellings: the variants of the corpus that give words and their other spellings.
+        min_count: how often a spelling must stand for a word in the corpus.
+    """
+
+    path: str | None = None
+    words: str | None = None
+    spellings: str | None = None
     min_count: int = Field(default=2, ge=1)
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if (self.words is None) != (self.spellings is None):
+            raise ValueError("words and spellings name two variants of the corpus: give both or none")
+        return self
 
 
 class NoiseConfig(_Shape):
@@ -117,8 +130,7 @@ class NoiseConfig(_Shape):
     Attributes:
         rates: one set of documents for each, by the recipe that the other keys make.
         sets: further sets, each by a recipe of its own, e.g. `natural: {unit: word, kinds: [misspelling]}`.
-        misspellings: what the kind `misspelling` draws from: the path of a list (see `noise.misspellings`), or
-            `words` and `spellings`, two variants of the train split to learn from.
+        misspellings: what the kind `misspelling` draws from in these sets.
         max_documents: how many documents of the test split at most.
         variants: only documents of these variants, and those that have none; all, if None.
         training: what training stages read, and nothing else does.
@@ -126,7 +138,7 @@ class NoiseConfig(_Shape):
 
     rates: Rates = (0.05, 0.1, 0.2)
     sets: dict[SetName, NoiseRecipe] = Field(default_factory=dict)
-    misspellings: str | LearntSpellings | None = None
+    misspellings: SpellingSources = SpellingSources()
     max_documents: int = Field(default=1000, ge=1)
     variants: tuple[str, ...] | None = None
     training: TrainingNoise = TrainingNoise()

@@ -8,6 +8,7 @@ import numpy as np
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from cclm_core.noise.misspellings import Spellings
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.noising import NoisedBatch, Noiser, clean
 from cclm_core.text.vocabulary import Preprocessor
@@ -35,11 +36,13 @@ class Surroundings(NamedTuple):
         width: features per character that the head reads.
         preprocessor: the vocabulary.
         entity_labels: the labels of the corpus, in the order of their tags.
+        misspellings: for the noise kind `misspelling`, for each word its misspellings with their counts.
     """
 
     width: int
     preprocessor: Preprocessor
     entity_labels: tuple[str, ...]
+    misspellings: Spellings | None = None
 
 
 class Objective(nn.Module, ABC):
@@ -50,11 +53,11 @@ class Objective(nn.Module, ABC):
 
     def __init__(self, noise: TrainingNoise, surroundings: Surroundings) -> None:
         super().__init__()
-        self._noiser = Noiser(noise, surroundings.preprocessor)
+        self._noiser = Noiser(noise, surroundings.preprocessor, surroundings.misspellings)
 
-    def noised(self, batch: WindowBatch, generator: np.random.Generator) -> NoisedBatch:
+    def noised(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> NoisedBatch:
         """The batch with training noise in training, and as it is in evaluation."""
-        return self._noiser(batch, generator) if self.training else clean(batch)
+        return self._noiser(batch, generator) if training else clean(batch)
 
     def save(self, folder: Path) -> None:
         """Writes the head into `folder`, beside the component that it reads."""
@@ -63,8 +66,17 @@ class Objective(nn.Module, ABC):
         )
 
     @abstractmethod
-    def example(self, batch: WindowBatch, generator: np.random.Generator) -> Example:
-        """Makes inputs and targets from clean text; `batch` is not changed."""
+    def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:
+        """Makes inputs and targets from clean text; `batch` is not changed.
+
+        It depends on its arguments alone, not on the mode of the module: examples are made ahead in other threads
+        while the loop trains or evaluates.
+
+        Args:
+            batch: clean windows.
+            generator: where all randomness comes from.
+            training: whether the example is to learn from, with training noise, or to measure on.
+        """
 
     @abstractmethod
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:

@@ -56,12 +56,12 @@ class Characters(Objective):
         self.table = ByteTable(surroundings.preprocessor)
         self.head = nn.Linear(surroundings.width, 2 * config.num_bytes * (_ABSENT + 1))
 
-    def example(self, batch: WindowBatch, generator: np.random.Generator) -> Example:
-        noised = self.noised(batch, generator)
+    def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:
+        noised = self.noised(batch, generator, training)
         clean = self.table.words(batch.ids)
         wanted = self.table.edges(batch.ids, clean, self.config.num_bytes)
         chosen = generator.random(clean.number) < self.config.rate
-        hidden = chosen & (generator.random(clean.number) < (self.config.mask_share if self.training else 1.0))
+        hidden = chosen & (generator.random(clean.number) < (self.config.mask_share if training else 1.0))
         # A hidden word is hidden wherever its characters went; what noise inserted inside it goes with it.
         source = carry_forward(noised.source)
         origin = np.take_along_axis(clean.word, np.maximum(source, 0), axis=1)

@@ -47,8 +47,8 @@ class Entities(Objective):
         weights[0] = 1.0
         self.register_buffer("weights", weights, persistent=False)
 
-    def example(self, batch: WindowBatch, generator: np.random.Generator) -> Example:
-        noised = self.noised(batch, generator)
+    def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:
+        noised = self.noised(batch, generator, training)
         text = noised.ids >= NUM_SPECIAL
         targets = {
             "places": torch.from_numpy(np.flatnonzero(text)),

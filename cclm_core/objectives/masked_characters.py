@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cclm_core.config import Config
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Example, Objective, Sums, Surroundings
-from cclm_core.objectives.masking import choose_spans
+from cclm_core.objectives.masking import choose_places
 from cclm_core.text.vocabulary import MASK
 from cclm_core.text.windows import WindowBatch
 
@@ -42,15 +42,17 @@ class MaskedCharacters(Objective):
         self.config = config
         self.head = nn.Linear(surroundings.width, surroundings.preprocessor.num_ids)
 
-    def example(self, batch: WindowBatch, generator: np.random.Generator) -> Example:
-        noised = self.noised(batch, generator)
-        hidden = choose_spans(noised.ids, self.config.rate, self.config.mean_span, generator)
-        shown = generator.random(hidden.shape) < (self.config.mask_share if self.training else 1.0)
-        ids = np.where(hidden & shown, MASK, noised.ids)
-        wanted = hidden & (noised.source >= 0)
-        clean = np.take_along_axis(batch.ids, np.maximum(noised.source, 0), axis=1)
-        targets = {"places": torch.from_numpy(np.flatnonzero(wanted)), "ids": torch.from_numpy(clean[wanted])}
-        return Example(torch.from_numpy(ids), targets)
+    def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:
+        noised = self.noised(batch, generator, training)
+        length = noised.ids.shape[1]
+        places = choose_places(noised.ids, self.config.rate, self.config.mean_span, generator)
+        shown = generator.random(len(places)) < (self.config.mask_share if training else 1.0)
+        ids = noised.ids.copy()
+        ids.reshape(-1)[places[shown]] = MASK
+        source = noised.source.reshape(-1)[places]
+        wanted, source = places[source >= 0], source[source >= 0]
+        clean = batch.ids.reshape(-1)[wanted - wanted % max(1, length) + source]
+        return Example(torch.from_numpy(ids), {"places": torch.from_numpy(wanted), "ids": torch.from_numpy(clean)})
 
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
         chosen = features.flatten(0, 1)[example.targets["places"]]

@@ -5,8 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cclm_core.noise.apply import apply
+from cclm_core.noise.apply import apply, check
 from cclm_core.noise.edits import entity_edges, move_starts, move_tags
+from cclm_core.noise.misspellings import Spellings
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.noise.tables import SymbolTables
 from cclm_core.text.vocabulary import PAD, Preprocessor
@@ -25,34 +26,40 @@ class NoisedBatch(NamedTuple):
 
 
 class Noiser:
-    """Applies one noise recipe to batches of windows; characters never cross from one window to another."""
+    """Applies one noise recipe to batches of windows; characters never cross from one window to another.
 
-    def __init__(self, noise: TrainingNoise, preprocessor: Preprocessor) -> None:
+    Nor do they cross from one document to the next: the end mark between them is no letter, so noise leaves it alone
+    and swaps nothing with it.
+    """
+
+    def __init__(self, noise: TrainingNoise, preprocessor: Preprocessor, misspellings: Spellings | None = None) -> None:
         self.noise = noise
-        self.tables = SymbolTables.for_preprocessor(preprocessor)
+        self.tables = SymbolTables.for_preprocessor(preprocessor, noise.layouts, misspellings)
+        check(noise, self.tables)
 
     def __call__(self, batch: WindowBatch, generator: np.random.Generator) -> NoisedBatch:
         """Noises a clean batch, which is not changed; a row that grows beyond the window is cut at its end."""
         if self.noise.rate == 0:
             return clean(batch)
-        length = batch.ids.shape[1]
-        inside = np.arange(length) < batch.lengths[:, None]
-        ids, tags = batch.ids[inside], batch.tags[inside]
+        columns = np.arange(batch.ids.shape[1])
+        inside = columns < batch.lengths[:, None]
+        ids = batch.ids[inside]
         begins = np.cumsum(batch.lengths) - batch.lengths
+        tags = batch.tags[inside] if batch.tags.any() else None
         # A swap across the edge of an entity would tear it in two, so edges stop swaps as window starts do.
-        fences = np.union1d(begins, entity_edges(tags))
+        fences = begins if tags is None else np.union1d(begins, entity_edges(tags))
         noised = apply(self.noise, ids, self.tables, generator, starts=fences)
         bounds = np.append(move_starts(begins, noised.source), len(noised.source))
-        sizes = np.diff(bounds)
-        index = bounds[:-1, None] + np.arange(length)
-        kept = np.arange(length) < sizes[:, None]
-        index = index[kept]
-        result = NoisedBatch(np.full_like(batch.ids, PAD), np.full(kept.shape, -1), np.zeros_like(batch.tags))
-        result.ids[kept] = noised.symbols[index]
-        result.tags[kept] = move_tags(tags, noised.source)[index]
-        source = noised.source[index].astype(np.int64)
-        result.source[kept] = np.where(source >= 0, source - np.repeat(begins, kept.sum(axis=1)), -1)
-        return result
+        # What lies behind the end of its row is read from one place more, which holds padding.
+        kept = columns < np.diff(bounds)[:, None]
+        index = np.where(kept, bounds[:-1, None] + columns, len(noised.source))
+        source = np.append(noised.source, -1).astype(np.int64)[index]
+        moved = np.zeros_like(batch.tags) if tags is None else np.append(move_tags(tags, noised.source), 0)[index]
+        return NoisedBatch(
+            np.append(noised.symbols, PAD).astype(np.int64, copy=False)[index],
+            np.maximum(source - begins[:, None], -1),
+            moved.astype(np.uint8, copy=False),
+        )
 
 
 def clean(batch: WindowBatch) -> NoisedBatch:

@@ -5,6 +5,7 @@ from pathlib import Path
 from cclm_core.artifacts import publishing, verify
 from cclm_core.config import digest
 from cclm_core.embedder import Embedder
+from cclm_core.noise.misspellings import read_misspellings
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Surroundings
 from cclm_core.objectives.catalogue import build
@@ -28,18 +29,19 @@ def base(params: Path, encoded: Path, checkpoints: Path, out: Path, report: Repo
     """
     config = parameters.section(params, "base", BaseConfig)
     noise = parameters.section(params, "noise.training", TrainingNoise)
+    misspellings = read_misspellings(Path(noise.misspellings)).spellings if noise.misspellings else None
     seed = derive_seed(parameters.seed(params), "base")
     identity = {
         "stage": "base",
         "seed": parameters.seed(params),
         "data": verify(encoded, "encoded"),
         "configuration": config.canonical(),
-        "noise": noise.canonical(),
+        "noise": noise.canonical() | {"misspellings": misspellings},
     }
     corpus = EncodedCorpus.open(encoded)
     with seeded_initialisation(seed):
         embedder = Embedder(corpus.preprocessor, config.embedder)
-        surroundings = Surroundings(embedder.width, corpus.preprocessor, tuple(corpus.entity_labels))
+        surroundings = Surroundings(embedder.width, corpus.preprocessor, tuple(corpus.entity_labels), misspellings)
         objectives = [(build(part.task, noise, surroundings), part.gradient_factor) for part in config.objectives]
     trainee = Trainee(embedder, objectives)
     data = open_data(corpus, config.training.window, config.training.variants)

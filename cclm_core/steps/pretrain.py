@@ -7,6 +7,7 @@ from cclm_core.composition.component import Component, ComponentCard, OverBase
 from cclm_core.config import digest
 from cclm_core.embedder import Embedder
 from cclm_core.errors import ArtifactError
+from cclm_core.noise.misspellings import read_misspellings
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Surroundings
 from cclm_core.objectives.catalogue import build
@@ -30,6 +31,7 @@ def pretrain(params: Path, name: str, encoded: Path, base: Path, checkpoints: Pa
     """
     config = parameters.section(params, f"components.{name}", ComponentConfig)
     noise = parameters.section(params, "noise.training", TrainingNoise)
+    misspellings = read_misspellings(Path(noise.misspellings)).spellings if noise.misspellings else None
     seed = derive_seed(parameters.seed(params), "pretrain", name)
     identity = {
         "stage": "pretrain",
@@ -38,7 +40,7 @@ def pretrain(params: Path, name: str, encoded: Path, base: Path, checkpoints: Pa
         "data": verify(encoded, "encoded"),
         "base": verify(base, "embedder"),
         "configuration": config.canonical(),
-        "noise": noise.canonical(),
+        "noise": noise.canonical() | {"misspellings": misspellings},
     }
     corpus, embedder = EncodedCorpus.open(encoded), Embedder.load(base)
     if embedder.preprocessor.digest != corpus.preprocessor.digest:
@@ -53,7 +55,7 @@ def pretrain(params: Path, name: str, encoded: Path, base: Path, checkpoints: Pa
     )
     with seeded_initialisation(seed):
         component = Component(card)
-        surroundings = Surroundings(component.width, corpus.preprocessor, tuple(corpus.entity_labels))
+        surroundings = Surroundings(component.width, corpus.preprocessor, tuple(corpus.entity_labels), misspellings)
         objective = build(config.task, noise, surroundings)
     trainee = Trainee(OverBase(embedder, component), [(objective, 1.0)])
     data = open_data(corpus, config.training.window, config.training.variants)

@@ -11,11 +11,14 @@ from cclm_core.reporting import Report
 from cclm_core.steps.parameters import section
 from cclm_core.text.encoded import EncodedWriter
 from cclm_core.text.records import read_records
+from cclm_core.text.targets import FILE as TARGETS
+from cclm_core.text.targets import WordTargets
 from cclm_core.text.vocabulary import Preprocessor, VocabularyConfig
 
 
 def vocab(params: Path, corpus: Path, out: Path, report: Report) -> None:
-    """Reads a corpus twice, in a stream, and publishes it as ids and tags (see `text.encoded`).
+    """Reads a corpus twice, in a stream, and publishes it as ids and tags (see `text.encoded`); a third time for the
+    targets of masked language modelling (see `text.targets`), where `words` is configured.
 
     Args:
         params: the file with the section `vocabulary`.
@@ -41,6 +44,8 @@ def vocab(params: Path, corpus: Path, out: Path, report: Report) -> None:
                 report(num_documents, {"ids": sum(counts.ids for counts in writer.counts.values())})
         if not writer.counts["train"].documents:
             raise DataError(f"the train split of {corpus} must hold a document; it is empty. Look at its metrics.json.")
+        if config.words is not None:
+            WordTargets.fit(_train_texts(corpus, labels), config.words, preprocessor).save(folder / TARGETS)
         write_json(folder / "metrics.json", _metrics(writer))
 
 

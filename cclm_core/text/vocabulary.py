@@ -1,7 +1,8 @@
 """The vocabulary: text to ids and back, without loss.
 
 A closed alphabet is fitted on the data; a character outside it becomes its UTF-8 bytes. So there is no
-unknown id, and `decode(encode(x)) == x` for every string x that Unicode allows.
+unknown id, and `decode(encode(x)) == x` for every string x that Unicode allows. (With Unicode normalisation, which
+is off by default, `decode(encode(x)) == normalise(x)`.)
 
 ```
 0 PAD   1 MASK   2 CLS   3 END   4..259 the bytes 0..255   260.. the alphabet, most frequent first
@@ -16,42 +17,96 @@ unknown id, and `decode(encode(x)) == x` for every string x that Unicode allows.
 'bé'
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cclm_core.artifacts import read_json, write_json
 from cclm_core.config import Config, digest
 from cclm_core.errors import ArtifactError, DataError, IntegrityError
+from cclm_core.text.alphabet import (
+    CLS,
+    END,
+    FIRST_BYTE,
+    FIRST_CHARACTER,
+    MASK,
+    MAX_CHARACTERS,
+    NUM_SPECIAL,
+    PAD,
+    Alphabet,
+    Ids,
+)
+from cclm_core.text.code_points import code_points, refuse_surrogates, refuse_surrogates_in, text_of
+from cclm_core.text.normalisation import Form, aligned, normalise
+from cclm_core.text.texts import chunks, strings
 
-PAD, MASK, CLS, END = 0, 1, 2, 3
-NUM_SPECIAL = 4
-FIRST_BYTE = NUM_SPECIAL
-FIRST_CHARACTER = FIRST_BYTE + 256
-MAX_CHARACTERS = 2**16 - FIRST_CHARACTER  # ids are stored as uint16
+__all__ = [
+    "CLS",
+    "END",
+    "FIRST_BYTE",
+    "FIRST_CHARACTER",
+    "MASK",
+    "MAX_CHARACTERS",
+    "NUM_SPECIAL",
+    "PAD",
+    "Batch",
+    "Ids",
+    "Preprocessor",
+    "Ragged",
+    "TargetsConfig",
+    "VocabularyConfig",
+]
 
 FORMAT = "cclm-preprocessor-1"
-_CHUNK = 1 << 20  # characters counted at once: large enough for NumPy, small beside the count table
 
-Ids = npt.NDArray[np.uint16]
+
+class TargetsConfig(Config):
+    """The words or pieces of words that masked language modelling may predict; see `text.targets`.
+
+    Attributes:
+        kind: `words`, whole words; `bpe`, pieces of words found by byte-pair encoding.
+        max_targets: how many there are at most, "other" included, at least 2.
+        min_count: how often a word, or a pair of pieces, must occur in the texts, at least 1.
+    """
+
+    kind: Literal["words", "bpe"] = "words"
+    max_targets: int = Field(default=20_000, ge=2)
+    min_count: int = Field(default=2, ge=1)
 
 
 class VocabularyConfig(Config):
-    """Which characters get an id of their own.
+    """Which characters get an id of their own, and how texts become rows of a batch.
 
     Attributes:
         min_count: how often a character must occur in the texts, at least 1.
         max_characters: size of the alphabet, at most 65,276 (ids are 16 bits wide).
         cls: whether `encode` puts the CLS id before every text.
+        normalisation: NFC, NFD, NFKC or NFKD: texts are brought into this normal form before anything else; null
+            leaves them as they are, so that they come back as they were.
+        max_length: how many ids a row of a batch may have, a multiple of `downsample_factor`; null for any number.
+            A longer text is refused, or cut where the caller asks for that.
+        downsample_factor: the length of a batch is rounded up to a multiple of this, at least 1.
+        words: targets for masked language modelling, fitted beside the alphabet; null for none.
     """
 
     min_count: int = Field(default=1, ge=1)
     max_characters: int = Field(default=1000, ge=0, le=MAX_CHARACTERS)
     cls: bool = False
+    normalisation: Form | None = None
+    max_length: int | None = Field(default=None, ge=1)
+    downsample_factor: int = Field(default=1, ge=1)
+    words: TargetsConfig | None = None
+
+    @model_validator(mode="after")
+    def _rows_can_be_filled(self) -> Self:
+        if self.max_length is not None and self.max_length % self.downsample_factor:
+            both = f"{self.max_length} and {self.downsample_factor}"
+            raise ValueError(f"max_length must be a multiple of downsample_factor, got {both}")
+        return self
 
 
 class Ragged(NamedTuple):
@@ -60,7 +115,8 @@ class Ragged(NamedTuple):
     Attributes:
         ids: (N,) uint16, the ids of all texts.
         lengths: (B,) int64, how many ids each text has; they sum to N.
-        fallbacks: (B,) int64, how many characters of each text became bytes.
+        fallbacks: (B,) int64, how many characters of each text became bytes; at least 1 where normalisation changed the
+            text. So 0 says that the k-th character is the k-th id.
     """
 
     ids: Ids
@@ -69,10 +125,17 @@ class Ragged(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Texts as a padded array: ids (B, L) int64, padded with PAD on the right; lengths (B,) int64."""
+    """Texts as a padded array.
+
+    Attributes:
+        ids: (B, L) int64, padded with PAD on the right.
+        lengths: (B,) int64, how many ids of each row are no padding.
+        cut: (B,) int64, how many characters at the end of each text were left out; 0 unless `truncate` was asked for.
+    """
 
     ids: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
+    cut: npt.NDArray[np.int64]
 
 
 class Preprocessor:
@@ -82,7 +145,7 @@ class Preprocessor:
         """A vocabulary with a given alphabet; `fit` finds one in texts.
 
         Args:
-            config: limits of the alphabet and the CLS flag.
+            config: limits of the alphabet, the CLS flag, the normal form, the lengths of batches.
             alphabet: distinct characters; the k-th gets the id 260 + k.
 
         Raises:
@@ -92,45 +155,41 @@ class Preprocessor:
         self._set(alphabet)
 
     def _set(self, alphabet: str) -> None:
-        points = _code_points(alphabet)
-        if len(points) > MAX_CHARACTERS:
-            raise DataError(f"an alphabet must have at most {MAX_CHARACTERS} characters, got {len(points)}.")
-        if len(np.unique(points)) < len(points):
-            twice = next(character for character in alphabet if alphabet.count(character) > 1)
-            raise DataError(f"the characters of an alphabet must be distinct, but {twice!r} stands in it twice.")
+        self._codec = Alphabet(alphabet)
         self.alphabet = alphabet
-        self._points = points
-        # One entry beyond the highest character: what lies above is clipped to it, and 0 means "not in the alphabet".
-        self._table = np.zeros(int(points.max(initial=0)) + 2, dtype=np.uint16)
-        self._table[points] = np.arange(FIRST_CHARACTER, FIRST_CHARACTER + len(points), dtype=np.uint16)
 
     @property
     def num_ids(self) -> int:
         """Size of the vocabulary: 4 special ids, 256 bytes, the alphabet."""
-        return FIRST_CHARACTER + len(self.alphabet)
+        return self._codec.num_ids
 
     @property
     def digest(self) -> str:
         """SHA-256 of all that decides which ids a text gets."""
-        return digest({"format": FORMAT, "alphabet": self.alphabet, "cls": self.config.cls})
+        about: dict[str, Any] = {"format": FORMAT, "alphabet": self.alphabet, "cls": self.config.cls}
+        if self.config.normalisation is not None:
+            about["normalisation"] = self.config.normalisation
+        return digest(about)
 
     def fit(self, texts: Any, column: str | None = None) -> Self:
         """Finds the alphabet: the most frequent characters, ties by code point. Replaces an earlier one.
 
         Args:
-            texts: strings, read once in a stream, or a `datasets.Dataset`.
+            texts: strings, read once in a stream; a `datasets.Dataset` or `IterableDataset`; for a published corpus,
+                `corpus_texts(folder)` (see `text.corpus`).
             column: which column of a dataset to read; the first that holds strings, if None.
 
         Raises:
             DataError: something else than strings was given, or a lone surrogate (named with its position).
         """
         counts = np.zeros(0x110000, dtype=np.int64)
-        for chunk in _chunks(_strings(texts, column)):
-            found = np.bincount(_joined_points(chunk))
+        for chunk in chunks(strings(texts, column)):
+            refuse_surrogates_in(chunk)
+            found = np.bincount(code_points("".join(self._normalised(chunk))))
             counts[: len(found)] += found
         points = np.flatnonzero(counts >= self.config.min_count)
         order = np.argsort(-counts[points], kind="stable")[: self.config.max_characters]
-        self._set(points[order].astype("<u4").tobytes().decode("utf-32-le"))
+        self._set(text_of(points[order].astype(np.uint32)))
         return self
 
     def encode(self, text: str) -> Ids:
@@ -139,26 +198,51 @@ class Preprocessor:
         Raises:
             DataError: a lone surrogate, named with its position.
         """
-        ids = self._ids(_code_points(text)).ids
+        try:
+            ids = self._codec.encode_text(normalise(text, self.config.normalisation)).ids
+        except UnicodeEncodeError:
+            refuse_surrogates(text)
+            raise
         return np.concatenate([np.array([CLS], dtype=np.uint16), ids]) if self.config.cls else ids
 
-    def string_to_array(self, text: str, length: int | None = None) -> npt.NDArray[np.int64]:
-        """The ids of one text, (L,) int64, padded with PAD or cut to `length` if that is given.
+    def string_to_array(self, text: str, length: int | None = None, truncate: bool = False) -> npt.NDArray[np.int64]:
+        """The ids of one text, (L,) int64, padded with PAD.
 
-        A text is cut between two characters, never inside the bytes of one.
+        Args:
+            text: any text.
+            length: L; None for as many ids as the text has, rounded up to a multiple of the downsample factor.
+            truncate: whether a text that is too long (for `length`, or for the configured `max_length`) is cut,
+                between two characters, never inside the bytes of one; `num_fitting` tells where.
 
-        >>> Preprocessor(alphabet="ab").string_to_array("abé", 3).tolist()
+        Raises:
+            DataError: a lone surrogate; a text that is too long, unless `truncate`.
+
+        >>> preprocessor = Preprocessor(alphabet="ab")
+        >>> preprocessor.string_to_array("ab", 3).tolist()
+        [260, 261, 0]
+        >>> preprocessor.string_to_array("abé", 3, truncate=True).tolist()
         [260, 261, 0]
         """
-        ids = self.encode(text).astype(np.int64)
-        if length is None:
-            return ids
-        padded = np.full(length, PAD, dtype=np.int64)
-        kept = min(length, len(ids))
-        if kept < len(ids):
-            kept = int(np.searchsorted(self.offsets(text), self.offsets(text)[kept]))
-        padded[:kept] = ids[:kept]
+        ids = self.encode(text)
+        limit = self.config.max_length if length is None else length
+        if limit is not None and len(ids) > limit:
+            if not truncate:
+                raise DataError(_too_long("text", len(ids), limit))
+            ids = ids[: self._fitting(text, limit)[0]]
+        padded = np.full(self._rounded(len(ids)) if length is None else length, PAD, dtype=np.int64)
+        padded[: len(ids)] = ids
         return padded
+
+    def num_fitting(self, text: str, length: int) -> int:
+        """How many characters of `text` fit whole into `length` ids, CLS included; `text[that:]` is cut off.
+
+        Raises:
+            DataError: a lone surrogate, named with its position.
+
+        >>> Preprocessor(alphabet="ab").num_fitting("aéb", 2)
+        1
+        """
+        return self._fitting(text, length)[1]
 
     def encode_ragged(self, texts: Sequence[str]) -> Ragged:
         """The ids of many texts, one after the other, at the speed of one long text.
@@ -166,41 +250,67 @@ class Preprocessor:
         Raises:
             DataError: a lone surrogate, named with its text and position.
         """
-        characters = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
-        points = _joined_points(texts)
-        ids, widths = self._ids(points)
-        lengths, fallbacks = characters, np.zeros_like(characters)
-        if widths is not None:
-            ends = np.cumsum(characters)
-            lengths = _sums(widths, ends)
-            fallbacks = _sums((np.take(self._table, points, mode="clip") == 0).astype(np.int64), ends)
+        normal = self._normalised(texts)
+        lengths = np.fromiter(map(len, normal), dtype=np.int64, count=len(texts))
+        try:
+            ids, lost, widths = self._codec.encode(normal, lengths)
+        except UnicodeEncodeError:
+            refuse_surrogates_in(texts)
+            raise
+        owners = np.searchsorted(np.cumsum(lengths), lost, side="right")
+        fallbacks = np.bincount(owners, minlength=len(texts))
+        if normal is not texts:
+            fallbacks = np.maximum(fallbacks, [one != other for one, other in zip(normal, texts, strict=True)])
+        lengths = lengths + np.bincount(owners, weights=widths - 1, minlength=len(texts)).astype(np.int64)
         if self.config.cls:
             ids = np.insert(ids, np.cumsum(lengths) - lengths, CLS)
             lengths = lengths + 1
         return Ragged(ids, lengths, fallbacks)
 
-    def encode_batch(self, texts: Sequence[str]) -> Batch:
-        """The ids of many texts as one padded array; L is the length of the longest.
+    def encode_batch(self, texts: Sequence[str], truncate: bool = False) -> Batch:
+        """The ids of many texts as one padded array; L is the length of the longest, rounded up to a multiple of the
+        downsample factor.
+
+        Args:
+            texts: any number of texts, none included.
+            truncate: whether texts that have more ids than the configured `max_length` are cut to it, between two
+                characters; `cut` in the result says how much was.
 
         Raises:
-            DataError: a lone surrogate, named with its text and position.
+            DataError: a lone surrogate, named with its text and position; a text that is too long, unless `truncate`.
         """
         ids, lengths, _ = self.encode_ragged(texts)
-        padded = np.full((len(texts), int(lengths.max(initial=0))), PAD, dtype=np.int64)
-        padded[np.arange(padded.shape[1]) < lengths[:, None]] = ids
-        return Batch(padded, lengths)
+        kept, cut, limit = lengths, np.zeros_like(lengths), self.config.max_length
+        if truncate and limit is None:
+            raise DataError("`truncate` needs a length to cut to: configure `max_length`, or do not ask for it.")
+        if limit is not None and lengths.max(initial=0) > limit:
+            kept = lengths.copy()
+            for index in np.flatnonzero(lengths > limit).tolist():
+                if not truncate:
+                    raise DataError(_too_long(f"text {index}", int(lengths[index]), limit))
+                kept[index], characters = self._fitting(texts[index], limit)
+                cut[index] = len(texts[index]) - characters
+            within = np.arange(len(ids)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+            ids = ids[within < np.repeat(kept, lengths)]
+        padded = np.full((len(texts), self._rounded(int(kept.max(initial=0)))), PAD, dtype=np.int64)
+        padded[np.arange(padded.shape[1]) < kept[:, None]] = ids
+        return Batch(padded, kept, cut)
 
     def offsets(self, text: str) -> npt.NDArray[np.int32]:
         """(L,) int32: of each id of `encode(text)`, the index of its character in `text`; -1 for CLS.
 
+        They never decrease. With normalisation they count in `text` as it was given.
+
         >>> Preprocessor(alphabet="b").offsets("éb").tolist()
         [0, 0, 1]
         """
-        points = _code_points(text)
-        widths = self._ids(points).widths
-        indices = np.arange(len(points), dtype=np.int32)
-        if widths is not None:
-            indices = np.repeat(indices, widths)
+        normal, starts = aligned(text, self.config.normalisation)
+        _, lost, widths = self._codec.encode_text(normal)
+        indices = starts[:-1]
+        if len(lost):
+            widths_of_all = np.ones(len(normal), dtype=np.int64)
+            widths_of_all[lost] = widths
+            indices = np.repeat(indices, widths_of_all)
         return np.concatenate([np.array([-1], dtype=np.int32), indices]) if self.config.cls else indices
 
     def decode(self, ids: Sequence[int] | npt.NDArray[Any]) -> str:
@@ -210,26 +320,23 @@ class Preprocessor:
         become U+FFFD.
 
         Raises:
-            DataError: an id outside the vocabulary.
+            DataError: an id that is no whole number, or is outside the vocabulary.
         """
-        array = np.asarray(ids, dtype=np.int64).reshape(-1)
+        given = np.asarray(ids).reshape(-1)
+        if len(given) and given.dtype.kind not in "iu":
+            raise DataError(f"ids must be whole numbers, got {given.dtype}.")
+        array = given.astype(np.int64)
         if len(array) and (array.min() < 0 or array.max() >= self.num_ids):
             wrong = array[(array < 0) | (array >= self.num_ids)][0]
             raise DataError(f"ids must be between 0 and {self.num_ids - 1}, got {wrong}; another vocabulary made them?")
-        array = array[array >= NUM_SPECIAL]
-        is_byte = array < FIRST_CHARACTER
-        if not is_byte.any():
-            return _text(self._points[array - FIRST_CHARACTER])
-        edges = np.flatnonzero(np.diff(is_byte)) + 1
-        runs = np.split(array, edges)
-        return "".join(self._decode_run(run) for run in runs)
+        return self._codec.decode(array)
 
     def decode_batch(self, ids: npt.NDArray[Any]) -> list[str]:
         """The texts of ids (B, L), padding left out."""
         return [self.decode(row) for row in ids]
 
     def save(self, path: Path) -> None:
-        """Writes the vocabulary as JSON, atomically."""
+        """Writes the vocabulary, with all settings, as JSON, atomically."""
         content = {"format": FORMAT, "config": self.config.canonical(), "alphabet": self.alphabet}
         write_json(path, {**content, "digest": self.digest})
 
@@ -256,98 +363,26 @@ class Preprocessor:
             raise IntegrityError(f"{path} was altered: its alphabet does not match its digest. Make it anew.")
         return preprocessor
 
-    def _ids(self, points: npt.NDArray[np.uint32]) -> "_Encoded":
-        ids = np.take(self._table, points, mode="clip")
-        known = ids != 0
-        if known.all():
-            return _Encoded(ids, None)
-        lost = points[~known]
-        widths = np.ones(len(points), dtype=np.int64)
-        widths[~known] += (lost >= 0x80).astype(np.int64) + (lost >= 0x800) + (lost >= 0x10000)
-        is_character = np.repeat(known, widths)
-        wide = np.empty(len(is_character), dtype=np.uint16)
-        wide[is_character] = ids[known]
-        wide[~is_character] = np.frombuffer(_text(lost).encode(), dtype=np.uint8).astype(np.uint16) + FIRST_BYTE
-        return _Encoded(wide, widths)
+    def _normalised(self, texts: Sequence[str]) -> Sequence[str]:
+        """Texts in the configured normal form; each by itself, since the end of one must not combine with the next."""
+        form = self.config.normalisation
+        if form is None:
+            return texts
+        refuse_surrogates_in(texts)
+        return [normalise(text, form) for text in texts]
 
-    def _decode_run(self, run: npt.NDArray[np.int64]) -> str:
-        if not len(run):
-            return ""
-        if run[0] >= FIRST_CHARACTER:
-            return _text(self._points[run - FIRST_CHARACTER])
-        return (run - FIRST_BYTE).astype(np.uint8).tobytes().decode("utf-8", errors="replace")
+    def _fitting(self, text: str, length: int) -> tuple[int, int]:
+        """How many ids, and how many characters, of `text` fit into `length` ids."""
+        offsets = self.offsets(text)
+        if len(offsets) <= length:
+            return len(offsets), len(text)
+        first_lost = int(offsets[length])
+        return int(np.searchsorted(offsets, first_lost)), max(0, first_lost)
 
-
-class _Encoded(NamedTuple):
-    ids: Ids
-    widths: npt.NDArray[np.int64] | None  # ids per character, where not all are 1
+    def _rounded(self, length: int) -> int:
+        factor = self.config.downsample_factor
+        return -(-length // factor) * factor
 
 
-def _text(points: npt.NDArray[np.uint32]) -> str:
-    return points.tobytes().decode("utf-32-le")
-
-
-def _code_points(text: str) -> npt.NDArray[np.uint32]:
-    try:
-        return np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
-    except UnicodeEncodeError as error:
-        raise DataError(_surrogate(text, error.start)) from None
-
-
-def _joined_points(texts: Sequence[str]) -> npt.NDArray[np.uint32]:
-    try:
-        return np.frombuffer("".join(texts).encode("utf-32-le"), dtype="<u4")
-    except UnicodeEncodeError:
-        for index, text in enumerate(texts):
-            try:
-                _code_points(text)
-            except DataError as error:
-                raise DataError(f"text {index}: {error}") from None
-        raise
-
-
-def _surrogate(text: str, position: int) -> str:
-    name = f"U+{ord(text[position]):04X}"
-    return f"text must be valid Unicode, got the lone surrogate {name} at character {position}; remove or replace it."
-
-
-def _sums(values: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Sums of consecutive parts of `values`, which end (exclusively) at `ends`; a part may be empty."""
-    totals = np.concatenate([[0], np.cumsum(values)])[ends]
-    return np.diff(totals, prepend=0)
-
-
-def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
-    chunk: list[str] = []
-    size = 0
-    for text in texts:
-        chunk.append(text)
-        size += len(text)
-        if size >= _CHUNK:
-            yield chunk
-            chunk, size = [], 0
-    yield chunk
-
-
-def _strings(texts: Any, column: str | None) -> Iterator[str]:
-    """The strings of an iterable or of one column of a `datasets.Dataset`, checked one by one."""
-    if isinstance(texts, str | bytes):
-        raise DataError(f"texts must be an iterable of strings, got one {type(texts).__name__}; put it into a list.")
-    for index, text in enumerate(_column(texts, column) if hasattr(texts, "column_names") else texts):
-        if not isinstance(text, str):
-            raise DataError(f"texts must be strings, but number {index} is {type(text).__name__}: {text!r:.80}")
-        yield text
-
-
-def _column(dataset: Any, column: str | None) -> Iterator[Any]:
-    if isinstance(dataset, dict):
-        raise DataError(f"texts must be one dataset, got several splits; choose one of {sorted(dataset)}.")
-    features = dataset.features or {}
-    strings = [name for name, kind in features.items() if getattr(kind, "dtype", None) in ("string", "large_string")]
-    if column is None and not strings:
-        raise DataError(f"the dataset must have a column of strings, got {sorted(features)}; name one with `column`.")
-    chosen = column or strings[0]
-    if features and chosen not in features:
-        raise DataError(f"the dataset must have a column {chosen!r}, got {sorted(features)}.")
-    for batch in dataset.iter(batch_size=1000):
-        yield from batch[chosen]
+def _too_long(name: str, length: int, limit: int) -> str:
+    return f"{name} must have at most {limit} ids, got {length}; shorten it, or ask for `truncate=True`."

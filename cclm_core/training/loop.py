@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from cclm_core.config import digest
 from cclm_core.errors import TrainingError
-from cclm_core.objectives.base import Objective, Sums
+from cclm_core.objectives.base import Example, Objective, Sums
 from cclm_core.random import derive, derive_seed
 from cclm_core.reporting import Report
-from cclm_core.text.windows import WindowBatch, Windows
+from cclm_core.text.batches import made_ahead
+from cclm_core.text.windows import WindowBatch
 from cclm_core.training.checkpoint import Checkpoint, Checkpoints
 from cclm_core.training.config import TrainingConfig
 from cclm_core.training.data import Data
@@ -30,13 +31,23 @@ class Trainee(nn.Module):
         self.objectives = nn.ModuleList(objective for objective, _ in objectives)
         self.factors = [factor for _, factor in objectives]
 
-    def forward(self, batch: WindowBatch, seed: int, *names: str | int) -> tuple[Tensor, dict[str, Sums]]:
-        """The weighted loss () of a clean batch, corrupted by a generator that `seed` and `names` name."""
+    def examples(self, batch: WindowBatch, training: bool, seed: int, *names: str | int) -> list[Example]:
+        """What each objective makes of a clean batch, by a generator that `seed` and `names` name.
+
+        It reads no state that training changes, so another thread may make the examples of later steps.
+        """
+        made = []
+        for number, objective in enumerate(self.objectives):
+            assert isinstance(objective, Objective)
+            made.append(objective.example(batch, derive(seed, *names, number), training))
+        return made
+
+    def forward(self, examples: list[Example]) -> tuple[Tensor, dict[str, Sums]]:
+        """The weighted loss () of one example for each objective."""
         total = torch.zeros(())
         metrics: dict[str, Sums] = {}
-        for number, (objective, factor) in enumerate(zip(self.objectives, self.factors, strict=True)):
+        for objective, factor, example in zip(self.objectives, self.factors, examples, strict=True):
             assert isinstance(objective, Objective)
-            example = objective.example(batch, derive(seed, *names, number))
             loss, values = objective.loss(self.encoder(example.ids), example)
             total = total + factor * loss
             metrics |= values
@@ -44,23 +55,35 @@ class Trainee(nn.Module):
 
 
 def train(
-    trainee: Trainee, data: Data, config: TrainingConfig, seed: int, checkpoints: Checkpoints, report: Report
+    trainee: Trainee,
+    data: Data,
+    config: TrainingConfig,
+    seed: int,
+    checkpoints: Checkpoints,
+    report: Report,
+    workers: int = 1,
 ) -> list[Point]:
     """Trains in place, from the newest checkpoint if there is one; returns the learning curve.
 
     Each point of the curve holds `step`, `learning_rate`, the mean training `loss` since the last point, and every
     held-out metric as `held_out_NAME`. A resumed training gives the same bits as one that was never interrupted,
-    on the same kind of CPU.
+    on the same kind of CPU; so does one with another number of `workers`, the threads that make batches ahead.
 
     Raises:
         TrainingError: the loss is not finite; the step and the loss are named.
     """
     with _threads(config.threads):
-        return _train(trainee, data, config, seed, checkpoints, report)
+        return _train(trainee, data, config, seed, checkpoints, report, workers)
 
 
 def _train(
-    trainee: Trainee, data: Data, config: TrainingConfig, seed: int, checkpoints: Checkpoints, report: Report
+    trainee: Trainee,
+    data: Data,
+    config: TrainingConfig,
+    seed: int,
+    checkpoints: Checkpoints,
+    report: Report,
+    workers: int,
 ) -> list[Point]:
     optimizer = build_optimizer(trainee, config)
     curve, losses, first = _resume(trainee, optimizer, checkpoints)
@@ -68,22 +91,29 @@ def _train(
     if config.steps == 0 or (first == 0 and not curve):
         curve = [{"step": 0, **evaluate(trainee, held_out, config, seed)}]
         report(0, curve[-1], config.steps)
-    for step in range(first, config.steps):
-        losses.append(_step(trainee, optimizer, data.training, config, seed, step))
-        done = step + 1
-        if done % config.evaluate_every == 0 or done == config.steps:
-            mean = float(np.mean(losses))
-            rate = learning_rate(step, config)
-            metrics = evaluate(trainee, held_out, config, seed)
-            curve.append({"step": done, "learning_rate": rate, "loss": mean, **metrics})
-            losses.clear()
-            report(done, {name: value for name, value in curve[-1].items() if name != "step"}, config.steps)
-        elif done % 10 == 0:
-            report(done, {"loss": losses[-1]}, config.steps)
-        if done % config.checkpoint_every == 0 and done < config.steps:
-            tensors = {f"model.{name}": value for name, value in trainee.state_dict().items()}
-            tensors |= {f"optimizer.{name}": value for name, value in optimizer_tensors(optimizer).items()}
-            checkpoints.save(Checkpoint(done, tensors, {"curve": curve, "losses": losses}))
+    order = derive_seed(seed, "windows")
+
+    def prepared(step: int) -> list[Example]:
+        batch = data.training.batch(step, config.batch_size, order)
+        return trainee.examples(batch, True, seed, "training", step)
+
+    with made_ahead(prepared, range(first, config.steps), workers) as batches:
+        for step, examples in enumerate(batches, start=first):
+            losses.append(_step(trainee, optimizer, examples, config, step))
+            done = step + 1
+            if done % config.evaluate_every == 0 or done == config.steps:
+                mean = float(np.mean(losses))
+                rate = learning_rate(step, config)
+                metrics = evaluate(trainee, held_out, config, seed)
+                curve.append({"step": done, "learning_rate": rate, "loss": mean, **metrics})
+                losses.clear()
+                report(done, {name: value for name, value in curve[-1].items() if name != "step"}, config.steps)
+            elif done % 10 == 0:
+                report(done, {"loss": losses[-1]}, config.steps)
+            if done % config.checkpoint_every == 0 and done < config.steps:
+                tensors = {f"model.{name}": value for name, value in trainee.state_dict().items()}
+                tensors |= {f"optimizer.{name}": value for name, value in optimizer_tensors(optimizer).items()}
+                checkpoints.save(Checkpoint(done, tensors, {"curve": curve, "losses": losses}))
     return curve
 
 
@@ -95,7 +125,8 @@ def evaluate(trainee: Trainee, batch: WindowBatch, config: TrainingConfig, seed:
         for start in range(0, len(batch.ids), config.batch_size):
             rows = slice(start, start + config.batch_size)
             part = WindowBatch(batch.ids[rows], batch.tags[rows], batch.lengths[rows])
-            for name, value in trainee(part, seed, "held out", start)[1].items():
+            examples = trainee.examples(part, False, seed, "held out", start)
+            for name, value in trainee(examples)[1].items():
                 sums.setdefault(name, []).append(value)
     trainee.train()
     totals = {name: (sum(v.total for v in values), sum(v.number for v in values)) for name, values in sums.items()}
@@ -108,11 +139,10 @@ def identity(*parts: object) -> str:
 
 
 def _step(
-    trainee: Trainee, optimizer: torch.optim.Optimizer, windows: Windows, config: TrainingConfig, seed: int, step: int
+    trainee: Trainee, optimizer: torch.optim.Optimizer, examples: list[Example], config: TrainingConfig, step: int
 ) -> float:
-    batch = windows.batch(step, config.batch_size, derive_seed(seed, "windows"))
     with _precision(config):
-        loss, _ = trainee(batch, seed, "training", step)
+        loss, _ = trainee(examples)
     value = float(loss.detach())
     if not np.isfinite(value):
         raise TrainingError(

@@ -23,7 +23,7 @@ def learnt(tmp_path_factory):
 def test_readouts_beat_their_baselines_where_there_is_something_to_learn(learnt):
     metrics = learnt.metrics
     assert metrics["bits_per_masked_character"] < metrics["unigram_bits"] - 1
-    assert metrics["trigram_bits"] < metrics["unigram_bits"] - 1
+    assert metrics["trigram_bits"] < metrics["unigram_bits"] - 0.7  # over 12 draws of the masks: 0.79 to 1.35 less
     assert metrics["entity_f1_clean"] > 0.9
     assert metrics["entity_dictionary_f1_clean"] == 0  # no name of the test documents stands in a training one
     assert metrics["genre_accuracy"] > 0.9 > metrics["genre_majority"]

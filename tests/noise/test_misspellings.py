@@ -44,6 +44,7 @@ def test_lines_that_say_nothing_are_named(tmp_path: Path) -> None:
         ("a.txt", b"", "at least one word, found none"),
         ("a.txt", b"about it\n", None),
         ("a.txt", b"x1->y1\n", "found none; line 1: 'y1' is not one word"),
+        ("a.csv", b"word,misspelling\nx1,y\n", "found none; line 2: 'x1' is not one word"),
         ("a.csv", b"right,wrong\na,b\n", "must name the columns word and misspelling in its first line"),
         ("a.csv", b"word,misspelling,count\nthe,teh,-1\n", "line 2: a count must be a number from 1, got '-1'"),
         ("a.txt", b"caf\xe9->x\n", "must be UTF-8, but byte 3 is not"),
@@ -56,6 +57,11 @@ def test_wrong_lists(tmp_path: Path, name: str, content: bytes, message: str | N
         return
     with pytest.raises(DataError, match=message):
         read_misspellings(tmp_path / name)
+
+
+def test_a_table_without_rows_is_an_empty_list(tmp_path: Path) -> None:
+    write_misspellings(tmp_path / "list.csv", {})
+    assert read_misspellings(tmp_path / "list.csv") == ({}, [])
 
 
 def test_a_missing_list(tmp_path: Path) -> None:

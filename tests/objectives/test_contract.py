@@ -45,7 +45,7 @@ def model(corpus: EncodedCorpus, config: ObjectiveConfig, rate: float = 0.0) -> 
 def fit(embedder: Embedder, objective: Objective, batches: list[WindowBatch], fresh: bool) -> None:
     optimizer = torch.optim.AdamW([*embedder.parameters(), *objective.parameters()], lr=4e-3)
     for step, batch in enumerate(batches):
-        example = objective.example(batch, derive(0, step if fresh else 0))
+        example = objective.example(batch, derive(0, step if fresh else 0), training=True)
         loss, _ = objective.loss(embedder(example.ids), example)
         optimizer.zero_grad()
         loss.backward()
@@ -55,7 +55,7 @@ def fit(embedder: Embedder, objective: Objective, batches: list[WindowBatch], fr
 def held_out(embedder: Embedder, objective: Objective, batch: WindowBatch) -> float:
     embedder.eval(), objective.eval()
     with torch.no_grad():
-        example = objective.example(batch, derive(9, "held out"))
+        example = objective.example(batch, derive(9, "held out"), training=False)
         sums = objective.loss(embedder(example.ids), example)[1][objective.headline]
     return sums.total / sums.number
 
@@ -64,7 +64,7 @@ def test_a_tiny_batch_is_overfitted(corpus: EncodedCorpus, config: ObjectiveConf
     embedder, objective = model(corpus, config)
     batch = Windows(corpus.split("train"), 48).fixed(2, seed=1)
     fit(embedder, objective, [batch] * 120, fresh=False)
-    example = objective.example(batch, derive(0, 0))
+    example = objective.example(batch, derive(0, 0), training=True)
     sums = objective.loss(embedder(example.ids), example)[1][objective.headline]
     assert sums.total / sums.number < 0.1
 
@@ -74,7 +74,7 @@ def test_it_beats_the_trivial_baseline_on_held_out_text(corpus: EncodedCorpus, c
     windows = Windows(corpus.split("train"), 64)
     test = Windows(corpus.split("test"), 64).fixed(16, seed=1)
     fit(embedder, objective, [windows.batch(step, 8, seed=1) for step in range(100)], fresh=True)
-    example = objective.eval().example(test, derive(9, "held out"))
+    example = objective.eval().example(test, derive(9, "held out"), training=False)
     wanted = next(example.targets[name] for name in ("ids", "tags", "bytes") if name in example.targets)
     shares = torch.unique(wanted, return_counts=True)[1].double() / wanted.numel()
     unigram_bits = float(-(shares * shares.log2()).sum())
@@ -85,7 +85,7 @@ def test_padding_and_batch_size_change_nothing(corpus: EncodedCorpus, config: Ob
     embedder, objective = model(corpus, config)
     embedder.eval(), objective.eval()
     batch = Windows(corpus.split("train"), 40).fixed(4, seed=2)
-    example = objective.example(batch, derive(1))
+    example = objective.example(batch, derive(1), training=False)
     padded = example._replace(ids=torch.nn.functional.pad(example.ids, (0, 24)))
     places = {"places": example.targets["places"] // 40 * 64 + example.targets["places"] % 40}
     padded = padded._replace(targets=example.targets | places)
@@ -98,9 +98,8 @@ def test_what_is_asked_for_cannot_be_seen(corpus: EncodedCorpus, config: Objecti
     if isinstance(config, EntitiesConfig):
         pytest.skip("entities hides nothing: its targets are labels")
     _, objective = model(corpus, config)
-    objective.eval()
     batch = Windows(corpus.split("train"), 48).fixed(2, seed=3)
-    example = objective.example(batch, derive(2))
+    example = objective.example(batch, derive(2), training=False)
     rows = example.targets["places"].numpy()
     other = batch.ids.copy()
     alphabet = np.array([corpus.preprocessor.encode(letter)[0] for letter in "abcdefgh"])
@@ -108,7 +107,7 @@ def test_what_is_asked_for_cannot_be_seen(corpus: EncodedCorpus, config: Objecti
     changed = rows[is_letter]
     other.ravel()[changed] = np.where(other.ravel()[changed] == alphabet[0], alphabet[1], alphabet[0])
     assert not np.array_equal(other, batch.ids)
-    again = objective.example(batch._replace(ids=other), derive(2))
+    again = objective.example(batch._replace(ids=other), derive(2), training=False)
     assert torch.equal(example.ids, again.ids)
 
 
@@ -116,7 +115,7 @@ def test_the_clean_batch_is_never_changed(corpus: EncodedCorpus, config: Objecti
     _, objective = model(corpus, config, rate=0.3)
     batch = Windows(corpus.split("train"), 48).fixed(4, seed=3)
     before = WindowBatch(*(array.copy() for array in batch))
-    objective.example(batch, derive(2))
+    objective.example(batch, derive(2), training=True)
     assert all(np.array_equal(a, b) for a, b in zip(batch, before, strict=True))
 
 
@@ -127,6 +126,6 @@ def test_text_of_every_length_can_be_an_example(corpus: EncodedCorpus, config: O
         ids = np.zeros((2, 20), dtype=np.int64)
         ids[0, :length] = encoded[:length]
         batch = WindowBatch(ids, np.zeros((2, 20), dtype=np.uint8), np.array([length, 0]))
-        example = objective.example(batch, derive(length))
+        example = objective.example(batch, derive(length), training=True)
         loss, _ = objective.loss(embedder(example.ids), example)
         assert torch.isfinite(loss)

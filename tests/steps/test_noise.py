@@ -154,9 +154,6 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="must hold a document of the variants modern, found none"):
         run(tmp_path, [record(1, variant="folio"), record(2, "train")])
     assert not (tmp_path / "noise").exists()
-    (tmp_path / "params.yaml").write_text("noise: {kinds: [swop]}\n")
-    with pytest.raises(ConfigError, match="did you mean 'swap'"):
-        noise(tmp_path / "params.yaml", tmp_path / "corpus", tmp_path / "noise", silent)
 
 
 FOLIO = "Loue lookes not with the eyes but with the minde and therefore is wing'd Cupid painted blinde"
@@ -199,14 +196,25 @@ def test_misspellings_are_learnt_from_two_spellings_of_the_train_split(tmp_path:
 def test_misspellings_come_from_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "list.txt").write_text("miand->mind\n")
-    assert set(read(spelt(tmp_path, "list.txt"), "set-natural")["text"]) == {"My love, miand what Cupid looks like!"}
+    assert set(read(spelt(tmp_path, "{path: list.txt}"), "set-natural")["text"]) == {
+        "My love, miand what Cupid looks like!"
+    }
 
 
 def test_misspellings_from_nowhere(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"noise\.sets\.natural has the kind misspelling, so noise.misspellings must"):
-        spelt(tmp_path, "null")
+        spelt(tmp_path, "{}")
     with pytest.raises(DataError, match=r"there is none at nowhere\.txt"):
-        spelt(tmp_path, "nowhere.txt")
+        spelt(tmp_path, "{path: nowhere.txt}")
     with pytest.raises(DataError, match="variants modern and quarto that spell words differently, found none"):
         spelt(tmp_path, "{words: modern, spellings: quarto}")
+    with pytest.raises(ConfigError, match="give both or none"):
+        spelt(tmp_path, "{words: modern}")
     assert not (tmp_path / "noise").exists()
+
+
+def test_a_list_and_the_corpus_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.txt").write_text("loue->love\nluv->love\n")
+    made = spelt(tmp_path, "{path: list.txt, words: modern, spellings: folio}")
+    assert "love,loue,3\nlove,luv,1\n" in (made / "misspellings.csv").read_text()

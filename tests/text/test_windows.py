@@ -17,7 +17,7 @@ def windows(tmp_path: Path) -> Windows:
 
 
 def test_an_epoch_reads_every_id_exactly_once(windows: Windows) -> None:
-    count = int(windows.epoch_windows(0)[1].sum())
+    count = windows.num_windows(0)
     batch = windows.fixed(count, seed=3)
     read = np.sort(batch.ids[batch.ids > 0])
     assert np.array_equal(read, np.sort(np.asarray(windows.split.ids, dtype=np.int64)))
@@ -44,13 +44,42 @@ def test_a_batch_depends_on_its_number_alone(windows: Windows) -> None:
     assert not np.array_equal(forwards[0], windows.batch(0, 8, seed=3).ids)
 
 
-def test_a_window_never_spans_a_gap_between_documents(tmp_path: Path) -> None:
-    some = [Record(str(n), "ab" * 10, variant="modern" if n % 2 else "folio", split="train") for n in range(6)]
-    some += [Record(split, "ab" * 10, split=split) for split in ("validation", "test")]
-    chosen = Windows(encode(tmp_path / "encoded", some).split("train"), 64, ("modern",))
-    batch = chosen.fixed(100, seed=1)
-    assert len(batch.ids) == 3
-    assert batch.lengths.tolist() == [21, 21, 21]
+def mixed(count: int) -> list[Record]:
+    """Documents of two variants in turn, so that no two of one variant stand beside each other."""
+    some = [Record(str(n), "ab" * 10, variant=("folio", "modern")[n % 2], split="train") for n in range(count)]
+    return some + [Record(split, "ab" * 10, split=split) for split in ("validation", "test")]
+
+
+def test_documents_that_stand_apart_fill_rows_and_keep_their_ends(tmp_path: Path) -> None:
+    windows = Windows(encode(tmp_path / "encoded", mixed(600)).split("train"), 64, ("modern",))
+    assert len(windows.starts) == 300 and windows.num_ids == 300 * 21
+    per_epoch = windows.batches_per_epoch(8)
+    batches = [windows.batch(number, 8, seed=1) for number in range(per_epoch - 1)]
+    padding = sum(int((batch.ids == 0).sum()) for batch in batches) / sum(batch.ids.size for batch in batches)
+    assert padding < 0.05
+    row = next(row for batch in batches for row in batch.ids if (row > 0).all())
+    marks = np.flatnonzero(row == 3)
+    assert np.array_equal(np.diff(marks), np.full(len(marks) - 1, 21)), "one end mark behind each document"
+
+
+def test_an_epoch_of_documents_that_stand_apart_reads_each_of_their_ids_once(tmp_path: Path) -> None:
+    some = [
+        Record(str(n), "".join(chr(0x4E00 + 7 * n + k) for k in range(7)), variant=("a", "b", None)[n % 3])
+        for n in range(40)
+    ]
+    some += [Record(split, "x", split=split) for split in ("validation", "test")]
+    corpus = encode(tmp_path / "encoded", some)
+    windows = Windows(corpus.split("train"), 16, ("b",))
+    batch = windows.fixed(windows.num_windows(0), seed=3)
+    wanted = sorted(character for record in some[:40] if record.variant != "a" for character in record.text)
+    assert sorted(corpus.preprocessor.decode(batch.ids.ravel())) == wanted
+
+
+def test_all_documents_are_one_range_for_which_no_table_is_read(tmp_path: Path) -> None:
+    split = encode(tmp_path / "encoded", mixed(30)).split("train")
+    split.path.unlink()
+    windows = Windows(split, 64)
+    assert (windows.starts.tolist(), windows.ends.tolist()) == ([0], [30 * 21])
 
 
 def test_no_document_of_the_variant_is_an_error(tmp_path: Path) -> None:

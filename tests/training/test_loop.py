@@ -44,12 +44,14 @@ def trainee(corpus: EncodedCorpus, *configs: ObjectiveConfig) -> Trainee:
         return Trainee(embedder, [(build(config, TrainingNoise(), surroundings), 1.0) for config in configs])
 
 
-def run(encoded: Path, checkpoints: Path, report: Report = silent, **changes: object) -> tuple[Trainee, list[Point]]:
+def run(
+    encoded: Path, checkpoints: Path, report: Report = silent, workers: int = 1, **changes: object
+) -> tuple[Trainee, list[Point]]:
     corpus = EncodedCorpus.open(encoded)
     config = CONFIG.model_copy(update=changes)
     student = trainee(corpus, MaskedCharactersConfig(), EntitiesConfig())
     data = Data(*(Windows(corpus.split(split), config.window) for split in ("train", "validation")))
-    return student, train(student, data, config, 7, Checkpoints(checkpoints, "identity" * 2), report)
+    return student, train(student, data, config, 7, Checkpoints(checkpoints, "identity" * 2), report, workers)
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +76,15 @@ def test_it_learns(uninterrupted: tuple[Trainee, list[Point]]) -> None:
     assert [point["step"] for point in curve] == [0, 5, 10, 15, 20, 24]
     for name in ("held_out_bits_per_masked_character", "held_out_bits_per_tag"):
         assert curve[-1][name] < 0.8 * curve[0][name]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_number_of_threads_that_make_batches_changes_no_bit(
+    encoded: Path, tmp_path: Path, uninterrupted: tuple[Trainee, list[Point]], workers: int
+) -> None:
+    student, curve = run(encoded, tmp_path / "other", workers=workers)
+    assert curve == uninterrupted[1]
+    assert same(student, uninterrupted[0])
 
 
 CHILD = """

@@ -1,0 +1,23 @@
+"""The examples of the docs and of the docstrings run, and print what they say."""
+
+import doctest
+import importlib
+from pathlib import Path
+
+import pytest
+
+MODULES = ("alphabet", "code_points", "normalisation", "targets", "texts", "tokenizer", "vocabulary")
+DOCS = Path(__file__).parents[2] / "docs" / "text.md"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_of_a_module(name: str) -> None:
+    result = doctest.testmod(importlib.import_module(f"cclm_core.text.{name}"))
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+def test_the_examples_of_the_page_on_text() -> None:
+    result = doctest.testfile(str(DOCS), module_relative=False)
+    assert result.attempted > 15
+    assert result.failed == 0
