@@ -13,21 +13,6 @@ from cclm_core.text.vocabulary import Preprocessor
 
 NUM_TEXTS = 10_000
 WORDS = ["the", "The", "modern", "house", "received", "don't", "10", "É", "e\u0301", "ж", "क्ष", "👩\u200d🚀", "漢"]
-    "the",
-    "The",
-    "modern",
-    "house",
-    "received",
-    "don't",
-    "10",
-    "É",
-    "e\u0301",
-    "ж",
-    "क्ष",
-    "👩\u200d🚀",
-    "\u1161",
-    "漢",
-]
 LIST = {"the": {"teh": 2}, "received": {"recieved": 1, "receved": 1}, "don't": {"dont": 1}}
 
 
