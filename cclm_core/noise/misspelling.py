@@ -22,8 +22,8 @@ class Misspelling(Kind):
 
     def emit(self, sites: Sites, which: Indices) -> Emission:
         match = _match(sites, sites.positions)
-        chosen = match.starts + which
-        replacements = sites.tables.words.replacements
+        words = sites.tables.words
+        chosen, replacements = words.numbers.take(match.starts + which), words.replacements
         return Emission(match.consumes, replacements.lengths.take(chosen), *replacements.columns(chosen))
 
 

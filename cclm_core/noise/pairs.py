@@ -31,9 +31,9 @@ def corresponding(
     anchors = [(place, other_places[gram]) for gram, place in places.items() if gram in other_places]
     end, other_end = 0, 0
     for place, other in sorted(anchors):
-        if place < end and other - place != other_end - end:
-            continue  # overlaps the anchor before, but not in step with it
-        if place >= end and other >= other_end:
+        if min(place - end, other - other_end) < 0 and other - place != other_end - end:
+            continue  # overlaps what was paired before, but not in step with it
+        if place > end:
             yield from _between(words[end:place], spellings[other_end:other])
             end, other_end = place, other
         for offset in range(end - place, _ANCHOR):

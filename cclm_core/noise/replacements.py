@@ -5,7 +5,7 @@
 >>> align("their", "thier")
 (0, 1, 3, 2, 4)
 >>> align("cat", "caat"), align("cat", "acat")
-((0, -1, 1, 2), (0, -1, 1, 2))
+((0, 1, -1, 2), (0, -1, 1, 2))
 """
 
 from collections.abc import Sequence
@@ -23,8 +23,8 @@ class Replacements:
     """R replacements, of W symbols at most.
 
     Attributes:
-        symbols: (R, W) int64, meaningless beyond the length.
-        offsets: (R, W) int64, for which symbol of the text each stands, or INSERTED.
+        symbols: (W, R) int64, meaningless beyond the length.
+        offsets: (W, R) int64, for which symbol of the text each stands, or INSERTED.
         lengths: (R,) int64.
     """
 
@@ -36,18 +36,18 @@ class Replacements:
     def of(cls, texts: Sequence[Sequence[int]], replacements: Sequence[Sequence[int]]) -> "Replacements":
         """Each text, as symbols, with what stands in its place."""
         lengths = np.array([len(one) for one in replacements], dtype=np.int64)
-        symbols = np.zeros((len(replacements), int(lengths.max(initial=0))), dtype=np.int64)
+        symbols = np.zeros((int(lengths.max(initial=0)), len(replacements)), dtype=np.int64)
         offsets = np.full_like(symbols, INSERTED)
         for row, (text, replacement) in enumerate(zip(texts, replacements, strict=True)):
-            symbols[row, : len(replacement)] = replacement
-            offsets[row, : len(replacement)] = align(text, replacement)
+            symbols[: len(replacement), row] = replacement
+            offsets[: len(replacement), row] = align(text, replacement)
         return cls(symbols, offsets, lengths)
 
     def columns(self, chosen: npt.NDArray[np.int64]) -> tuple[tuple[npt.NDArray[np.int64], ...], ...]:
         """Symbols and offsets of the `chosen` (E,), column by column, as `Emission` has them."""
-        width = range(int(self.lengths.take(chosen).max(initial=0)))
-        symbols = tuple(self.symbols[:, column].take(chosen) for column in width)
-        return symbols, tuple(self.offsets[:, column].take(chosen) for column in width)
+        width = int(self.lengths.take(chosen).max(initial=0))
+        symbols, offsets = self.symbols[:width], self.offsets[:width]
+        return tuple(row.take(chosen) for row in symbols), tuple(row.take(chosen) for row in offsets)
 
 
 def align(text: Sequence[Any], replacement: Sequence[Any]) -> tuple[int, ...]:
@@ -56,9 +56,22 @@ def align(text: Sequence[Any], replacement: Sequence[Any]) -> tuple[int, ...]:
     By the fewest insertions, deletions, substitutions and swaps of neighbours (Damerau 1964, the restricted
     distance); the first item always stands for one.
     """
+    same = 0  # at the start of both; the distance is that of the rest
+    while same < min(len(text), len(replacement)) and text[same] == replacement[same]:
+        same += 1
+    rest = _align(text[same:], replacement[same:])
+    offsets = [*range(same), *(offset + same if offset != INSERTED else INSERTED for offset in rest)]
+    if text and replacement and offsets[0] == INSERTED:
+        # What is typed before the text belongs to it, not to what stands before it.
+        if 0 in offsets:
+            offsets[offsets.index(0)] = INSERTED
+        offsets[0] = 0
+    return tuple(offsets)
+
+
+def _align(text: Sequence[Any], replacement: Sequence[Any]) -> list[int]:
     rows, columns = len(text), len(replacement)
-    costs = np.zeros((rows + 1, columns + 1), dtype=np.int64)
-    costs[:, 0], costs[0] = np.arange(rows + 1), np.arange(columns + 1)
+    costs = [[row + column if row * column == 0 else 0 for column in range(columns + 1)] for row in range(rows + 1)]
 
     def swapped(row: int, column: int) -> bool:
         if min(row, column) < 2:
@@ -67,26 +80,21 @@ def align(text: Sequence[Any], replacement: Sequence[Any]) -> tuple[int, ...]:
 
     for row in range(1, rows + 1):
         for column in range(1, columns + 1):
-            replaced = costs[row - 1, column - 1] + (text[row - 1] != replacement[column - 1])
-            cost = min(replaced, costs[row - 1, column] + 1, costs[row, column - 1] + 1)
-            costs[row, column] = min(cost, costs[row - 2, column - 2] + 1) if swapped(row, column) else cost
+            replaced = costs[row - 1][column - 1] + (text[row - 1] != replacement[column - 1])
+            cost = min(replaced, costs[row - 1][column] + 1, costs[row][column - 1] + 1)
+            costs[row][column] = min(cost, costs[row - 2][column - 2] + 1) if swapped(row, column) else cost
     offsets = [INSERTED] * columns
     row, column = rows, columns
     while column:
-        cost = costs[row, column]
-        if row and cost == costs[row - 1, column - 1] + (text[row - 1] != replacement[column - 1]):
+        cost = costs[row][column]
+        if row and cost == costs[row - 1][column - 1] + (text[row - 1] != replacement[column - 1]):
             row, column = row - 1, column - 1
             offsets[column] = row
-        elif swapped(row, column) and cost == costs[row - 2, column - 2] + 1:
+        elif swapped(row, column) and cost == costs[row - 2][column - 2] + 1:
             row, column = row - 2, column - 2
             offsets[column], offsets[column + 1] = row + 1, row
-        elif row and cost == costs[row - 1, column] + 1:
+        elif row and cost == costs[row - 1][column] + 1:
             row -= 1
         else:
             column -= 1
-    if rows and columns and offsets[0] == INSERTED:
-        # What is typed before the text belongs to it, not to what stands before it.
-        if 0 in offsets:
-            offsets[offsets.index(0)] = INSERTED
-        offsets[0] = 0
-    return tuple(offsets)
+    return offsets

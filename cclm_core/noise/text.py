@@ -66,7 +66,7 @@ class TextNoiser:
         self.recipe = recipe
         self._tables = (
             _common_tables(recipe.layouts)
-            if misspellings is None
+            if misspellings is None or "misspelling" not in recipe.kinds
             else SymbolTables.for_preprocessor(Preprocessor(alphabet=_COMMON), recipe.layouts, misspellings)
         )
 

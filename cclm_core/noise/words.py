@@ -15,7 +15,7 @@ _Indices = npt.NDArray[np.int64]
 
 
 class WordMatch(NamedTuple):
-    """What was found at E words: each consumes its length; replacements `starts` to `starts + counts`."""
+    """What was found at E words: each consumes its length; its ways are `Words.numbers[starts : starts + counts]`."""
 
     consumes: _Indices
     starts: _Indices
@@ -26,15 +26,17 @@ class Words:
     """A table of words, by a 64-bit hash of their symbols (two of a million words collide once in 37 million tables).
 
     Args:
-        table: for each word, as symbols, what it may become, each with a weight: a whole number from 1. A
-            replacement of weight 3 is in the table three times over, up to 8 times.
+        table: for each word, as symbols, what it may become, each with a weight, a whole number from 1: in so many
+            ways it is made.
     """
 
     def __init__(self, table: Mapping[tuple[int, ...], Sequence[tuple[Sequence[int], int]]]) -> None:
         hashes = {word: _hash(word) for word in table}
         order = sorted(table, key=lambda word: hashes[word])
-        flat = [(word, one) for word in order for one, weight in table[word] for _ in range(weight)]
-        self.replacements = Replacements.of([word for word, _ in flat], [one for _, one in flat])
+        flat = [(word, one, weight) for word in order for one, weight in table[word]]
+        self.replacements = Replacements.of([word for word, _, _ in flat], [one for _, one, _ in flat])
+        # As often as a replacement weighs, its number.
+        self.numbers = np.repeat(np.arange(len(flat)), np.array([weight for _, _, weight in flat], dtype=np.int64))
         self._keys = np.array([hashes[word] for word in order], dtype=np.uint64)
         self._counts = np.array([sum(weight for _, weight in table[word]) for word in order], dtype=np.int64)
         self._starts = np.cumsum(self._counts) - self._counts
