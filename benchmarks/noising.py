@@ -1,14 +1,15 @@
 """How fast noise is, beside the libraries that people use for it: `python benchmarks/noising.py`.
 
 Rows `noise/textnoisr` and `noise/nlpaug`: characters per second of `noise.apply` at 5 %, with edit maps, on ids in
-memory, one thread; the peers noise the same text at the same rate and give no edit map. `noise/arrays`: the same
-without the compiled loop. Medians of interleaved repeats. The peers come from the extra `bench`.
+memory, one thread. The peers noise the first of the same texts, one by one, at the same rate, and give no edit map.
+`noise/arrays`: the same without the compiled loop. Medians of interleaved repeats. The peers come from the extra
+`bench`.
 """
 
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +25,20 @@ from cclm_core.text.vocabulary import Preprocessor
 
 RATE = 0.05
 LONG, SHORT = 2_000_000, 100_000  # characters: peers are slow enough to be timed on fewer
+BLOCK = 1 << 18  # ids noised at once, as a stream would
 REPEATS = 7
 
 
 def rows() -> list[Row]:
     """The figures; each peer is measured between repeats of ours."""
-    text = _text()
-    preprocessor = Preprocessor().fit([text])
-    tables, ids = SymbolTables.for_preprocessor(preprocessor), preprocessor.encode(text)
+    texts = _texts()
+    preprocessor = Preprocessor().fit(texts)
+    tables, ids = SymbolTables.for_preprocessor(preprocessor), preprocessor.encode_ragged(texts).ids
     recipe = NoiseRecipe(rate=RATE)
 
     def ours(number: int) -> None:
-        apply(recipe, ids, tables, np.random.default_rng(number))
+        for first in range(0, len(ids), BLOCK):
+            apply(recipe, ids[first : first + BLOCK], tables, np.random.default_rng(number), first=first)
 
     def arrays(number: int) -> None:
         compiled, module.available = module.available, lambda: False
@@ -46,13 +49,13 @@ def rows() -> list[Row]:
 
     ours(0)  # the first call compiles, or loads what was compiled
     peers = {"textnoisr": _textnoisr(), "nlpaug": _nlpaug()}
-    part = text[:SHORT]
+    few, num_characters = _first(texts, SHORT), sum(map(len, _first(texts, SHORT)))
     times: dict[str, list[float]] = {name: [] for name in ("ours", "arrays", *peers)}
     for number in range(REPEATS):
-        times["ours"].append(_timed(ours, number) / len(text))
-        times["arrays"].append(_timed(arrays, number) / len(text))
+        times["ours"].append(_timed(ours, number) / len(ids))
+        times["arrays"].append(_timed(arrays, number) / len(ids))
         for name, peer in peers.items():
-            times[name].append(_timed(peer, part) / len(part))
+            times[name].append(_timed(peer, few) / num_characters)
     speed = {name: 1 / statistics.median(found) for name, found in times.items()}
     unit = "characters/s"
     found = [
@@ -63,18 +66,22 @@ def rows() -> list[Row]:
     return [*found, Row("noise/arrays", speed["arrays"], unit, compiled, speed["arrays"] / speed["ours"])]
 
 
-def _text() -> str:
-    """Real text: the first characters of the corpus that the pipeline ingested."""
+def _texts() -> list[str]:
+    """Real texts: the first of the corpus that the pipeline ingested."""
     corpus = Path("data/corpus")
     if not corpus.is_dir():
         sys.exit("this benchmark reads data/corpus; run `cclm run --target ingest` first.")
-    parts, size = [], 0
-    for record in read_records(corpus, "train"):
-        parts.append(record.text)
-        size += len(record.text) + 1
-        if size >= LONG:
+    return _first((record.text for record in read_records(corpus, "train")), LONG)
+
+
+def _first(texts: Iterable[str], num_characters: int) -> list[str]:
+    found, size = [], 0
+    for text in texts:
+        found.append(text)
+        size += len(text)
+        if size >= num_characters:
             break
-    return "\n".join(parts)
+    return found
 
 
 def _timed(call: Callable[[Any], object], argument: object) -> float:
@@ -83,17 +90,16 @@ def _timed(call: Callable[[Any], object], argument: object) -> float:
     return time.perf_counter() - start
 
 
-def _textnoisr() -> Callable[[str], object]:
+def _textnoisr() -> Callable[[list[str]], object]:
     try:
         from textnoisr.noise import CharNoiseAugmenter
     except ImportError as error:
         sys.exit(f"this benchmark needs its peers ({error}); install them: pip install -e '.[bench]'")
     augmenter = CharNoiseAugmenter(noise_level=RATE, seed=1)
-    noise: Callable[[str], object] = augmenter.add_noise
-    return noise
+    return lambda texts: [augmenter.add_noise(text) for text in texts]
 
 
-def _nlpaug() -> Callable[[str], object]:
+def _nlpaug() -> Callable[[list[str]], object]:
     try:
         import nlpaug.augmenter.char as nac
     except ImportError as error:
@@ -101,8 +107,7 @@ def _nlpaug() -> Callable[[str], object]:
     augmenter = nac.RandomCharAug(
         aug_char_p=RATE, aug_word_p=1.0, aug_char_min=0, aug_word_min=0, aug_char_max=None, aug_word_max=None
     )
-    noise: Callable[[str], object] = augmenter.augment
-    return noise
+    return lambda texts: [augmenter.augment(text) for text in texts]
 
 
 if __name__ == "__main__":
