@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -84,9 +84,10 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
     lines = []
     for problem in error.errors():
         path = [str(part) for part in problem["loc"]]
-        place = f"{where}: {'.'.join(path)}"
+        above, keys = _walk(model, path[:-1])
+        place = f"{where}: {'.'.join([*above, *path[-1:]])}"
         if problem["type"] == "extra_forbidden":
-            lines.append(f"{place} is not a known key; {nearest(path[-1], _keys(model, path[:-1]))}")
+            lines.append(f"{place} is not a known key; {nearest(path[-1], keys)}")
         elif problem["type"] == "missing":
             lines.append(f"{place} is missing; it must be given.")
         else:
@@ -94,12 +95,28 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
     return "\n".join(lines)
 
 
-def _keys(model: type[BaseModel], path: list[str]) -> list[str]:
-    """The keys that are valid at `path` below `model`, as far as the annotations tell."""
-    current: type[BaseModel] = model
+def _walk(model: type[BaseModel], path: list[str]) -> tuple[list[str], list[str]]:
+    """Follows `path` below `model`, as far as the annotations tell: the keys on the way, and those valid at its end.
+
+    Behind a key whose value is one of several models pydantic names the one that was chosen; that is no key.
+    """
+    shown, current = [], [model]
     for part in path:
-        field = current.model_fields.get(part)
-        annotation = field.annotation if field else None
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            current = annotation
-    return list(current.model_fields)
+        tagged = [one for one in current if _has_tag(one, part)]
+        if not tagged:
+            shown.append(part)
+        fields = [one.model_fields[part] for one in current if part in one.model_fields]
+        current = tagged or [one for field in fields for one in _models(field.annotation)] or current
+    return shown, [name for one in current for name in one.model_fields]
+
+
+def _has_tag(model: type[BaseModel], tag: str) -> bool:
+    annotations = [field.annotation for field in model.model_fields.values()]
+    return any(get_origin(one) is Literal and get_args(one) == (tag,) for one in annotations)
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The models in an annotation: itself, or the members of a union."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [one for part in get_args(annotation) for one in _models(part)]

@@ -4,15 +4,17 @@ import hashlib
 from pathlib import Path
 from typing import Self
 
+import torch
 from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cclm_core.artifacts import read_json, write_json
 from cclm_core.config import Config, canonical_json
+from cclm_core.encoders.catalogue import EncoderConfig, build
 from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
 from cclm_core.encoders.embedding import CharacterEmbedding
-from cclm_core.encoders.hourglass import Hourglass
+from cclm_core.text.letters import letters
 from cclm_core.text.vocabulary import Preprocessor
 
 CONFIG, WEIGHTS, PREPROCESSOR = "embedder.json", "embedder.safetensors", "preprocessor.json"
@@ -22,7 +24,7 @@ class EmbedderConfig(Config):
     """The shape of the base."""
 
     embedding: EmbeddingConfig = Field(default_factory=EmbeddingConfig)
-    encoder: HourglassConfig = Field(default_factory=HourglassConfig)
+    encoder: EncoderConfig = Field(default_factory=HourglassConfig)
 
 
 class Embedder(nn.Module):
@@ -37,14 +39,25 @@ class Embedder(nn.Module):
         super().__init__()
         self.preprocessor, self.config = preprocessor, config or EmbedderConfig()
         self.embedding = CharacterEmbedding(preprocessor.num_ids, self.config.embedding)
-        self.encoder = Hourglass(self.config.embedding.width, self.config.encoder)
+        self.encoder = build(self.config.embedding.width, self.config.encoder)
         self.width = self.encoder.width
+        self.register_buffer("_letters", torch.from_numpy(letters(preprocessor)), persistent=False)
+
+    @property
+    def causal(self) -> bool:
+        """Whether the features of a character depend on it and those before it alone."""
+        return self.encoder.causal
 
     def forward(self, ids: Tensor) -> Tensor:
         """Embeds `ids` (B, L) int64, L ≥ 0, 0 for padding."""
-        mask = ids != 0
-        features: Tensor = self.encoder(self.embedding(ids), mask)
+        starts = self.word_starts(ids) if self.encoder.reads_words else None
+        features: Tensor = self.encoder(self.embedding(ids), ids != 0, starts)
         return features
+
+    def word_starts(self, ids: Tensor) -> Tensor:
+        """Where the words of `ids` (B, L) begin: (B, L) bool, for encoders that read words."""
+        inside = self.get_buffer("_letters")[ids]
+        return inside & ~nn.functional.pad(inside, (1, 0))[:, :-1]
 
     def freeze(self) -> Self:
         """Stops all training of the base from here on."""

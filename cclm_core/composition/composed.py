@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from cclm_core.artifacts import read_json, write_json
-from cclm_core.composition.component import Component
+from cclm_core.composition.component import Component, features_of
 from cclm_core.composition.windows import join_windows, split_windows
 from cclm_core.config import Config
 from cclm_core.embedder import Embedder
@@ -31,7 +31,7 @@ class CompositionCard(Config):
 
 
 class ComposedModel(nn.Module):
-    """Concatenates the features of components over one frozen base.
+    """Concatenates the features of components over one frozen base, independent ones beside it.
 
     Parts are never changed by composing: they come out as they went in.
 
@@ -41,7 +41,8 @@ class ComposedModel(nn.Module):
         name: what the composition is called.
 
     Raises:
-        CompositionError: no part, a name twice, or a part that was trained on another base or vocabulary.
+        CompositionError: no part, a name twice, or a part that was trained on another base or vocabulary, or a causal
+            part over a base that is not causal. An independent part needs the same vocabulary alone.
     """
 
     def __init__(self, base: Embedder, components: Sequence[Component], name: str = "composition") -> None:
@@ -50,6 +51,7 @@ class ComposedModel(nn.Module):
         _check(base, digest, components)
         self.base = base.freeze()
         self.components = nn.ModuleDict({component.card.name: component for component in components})
+        self._components = {component.card.name: component for component in components}  # the same, with their type
         self.preprocessor = base.preprocessor
         self.width = sum(component.width for component in components)
         names = tuple(component.card.name for component in components)
@@ -66,9 +68,7 @@ class ComposedModel(nn.Module):
 
     def features(self, ids: Tensor) -> dict[str, Tensor]:
         """The features (B, L, width) of each component, by name, in order."""
-        mask = ids != 0
-        base = self.base(ids)
-        return {name: component(base, mask) for name, component in self.components.items()}
+        return features_of(self.base, self._components, ids)
 
     def embed(
         self, texts: Sequence[str], window: int = 2048, batch_characters: int = 32768
@@ -142,7 +142,11 @@ def _check(base: Embedder, digest: str, components: Sequence[Component]) -> None
                 f"the component {card.name!r} must share the vocabulary of the base: it was trained with "
                 f"{card.preprocessor_digest[:12]}, the base has {base.preprocessor.digest[:12]}. Retrain it."
             )
+        if card.independent is not None:
+            continue
+        card.check_causal(base)
         if card.base_digest != digest:
+            assert card.base_digest is not None
             raise CompositionError(
                 f"the component {card.name!r} must have been trained on this base: it was trained on "
                 f"{card.base_digest[:12]}, this one is {digest[:12]}. Retrain it."

@@ -1,6 +1,6 @@
 """Configuration of the encoders: shapes only, nothing about data or training."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -30,11 +30,17 @@ class HourglassConfig(Config):
 
     kind: Literal["hourglass"] = "hourglass"
     kernel_size: int = Field(default=7, ge=1, description="characters that the convolutions see, an odd number")
-    stride: int = Field(default=4, ge=1, le=16, description="characters per position of the transformer")
+    stride: Annotated[int, Field(ge=1, le=16)] | Literal["word"] = Field(
+        default=4, description="characters per position of the transformer; `word` makes each word one position"
+    )
+    word_length: int = Field(
+        default=16, ge=2, le=256, description="characters at which `word` cuts a longer word, what follows it included"
+    )
     core_width: int = Field(default=256, ge=16, description="features per position, a multiple of num_heads")
     num_layers: int = Field(default=4, ge=1, description="transformer layers")
     num_heads: int = Field(default=4, ge=1, description="attention heads")
     width: int = Field(default=192, ge=8, description="features per character in the output")
+    causal: bool = Field(default=False, description="whether a character sees only itself and those before it")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -3,12 +3,11 @@
 import torch
 from torch import Tensor, nn
 
+from cclm_core.encoders.reach import Reach
+
 
 class TransformerLayer(nn.Module):
     """Self-attention and a feed-forward network, each after a layer norm and added to its input.
-
-    On the CPU attention is an explicit product, which trains a third faster there than the fused kernel
-    (measured with torch 2.13); on other devices it is the fused one.
 
     Source: pre-norm as in GPT-2; rotary positions, Su et al. 2021 (arXiv 2104.09864); squared ReLU, So et al.
     2021 (arXiv 2109.08668).
@@ -28,28 +27,24 @@ class TransformerLayer(nn.Module):
         for out in (self.attention_out, self.feed_forward_out):
             nn.init.normal_(out.weight, std=(2 * num_layers * out.in_features) ** -0.5)
 
-    def forward(self, features: Tensor, bias: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(self, features: Tensor, reach: Reach, rotary: tuple[Tensor, Tensor]) -> Tensor:
         """Transforms `features` (B, P, D).
 
         Args:
-            bias: (B, 1, 1, P), 0 at positions that may be attended to and a large negative number elsewhere.
+            reach: which positions each one attends to.
             rotary: cosines and sines (P, D / heads / 2), from `rotary_table`.
         """
-        features = features + self._attend(self.attention_norm(features), bias, rotary)
+        features = features + self._attend(self.attention_norm(features), reach, rotary)
         hidden = nn.functional.relu(self.feed_forward_in(self.feed_forward_norm(features)))
         transformed: Tensor = features + self.feed_forward_out(hidden * hidden)
         return transformed
 
-    def _attend(self, features: Tensor, bias: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    def _attend(self, features: Tensor, reach: Reach, rotary: tuple[Tensor, Tensor]) -> Tensor:
         batch, positions, width = features.shape
         heads = self.query_key_value(features).view(batch, positions, 3, self.num_heads, -1)
         query, key, value = heads.permute(2, 0, 3, 1, 4)
         query, key = rotate(query, rotary), rotate(key, rotary)
-        if features.is_cuda:
-            mixed = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
-        else:
-            scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-            mixed = torch.softmax(scores.float() + bias, dim=-1).to(value.dtype) @ value
+        mixed = reach.mix(query, key, value)
         attended: Tensor = self.attention_out(mixed.transpose(1, 2).reshape(batch, positions, width))
         return attended
 

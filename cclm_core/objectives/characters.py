@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from cclm_core.config import Config
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Example, Objective, Sums, Surroundings
+from cclm_core.text.letters import letters
 from cclm_core.text.vocabulary import FIRST_BYTE, FIRST_CHARACTER, MASK, Preprocessor
 from cclm_core.text.windows import WindowBatch
 
 _ABSENT = 256
-_APOSTROPHES = "'\u2019"
 
 
 class CharactersConfig(Config):
@@ -95,15 +95,13 @@ class ByteTable:
         num_ids = preprocessor.num_ids
         self.bytes = np.zeros((num_ids, 4), dtype=np.int64)
         self.sizes = np.zeros(num_ids, dtype=np.int64)
-        self.inside = np.zeros(num_ids, dtype=bool)
+        self.inside = letters(preprocessor)
         self.bytes[FIRST_BYTE:FIRST_CHARACTER, 0] = np.arange(256)
         self.sizes[FIRST_BYTE:FIRST_CHARACTER] = 1
-        self.inside[FIRST_BYTE:FIRST_CHARACTER] = True
         for place, character in enumerate(preprocessor.alphabet, start=FIRST_CHARACTER):
             encoded = character.encode()
             self.bytes[place, : len(encoded)] = list(encoded)
             self.sizes[place] = len(encoded)
-            self.inside[place] = character.isalnum() or character in _APOSTROPHES
 
     def words(self, ids: npt.NDArray[np.int64]) -> Words:
         """Numbers the runs of letters, digits and apostrophes of `ids` (B, L), row by row."""

@@ -45,14 +45,7 @@ def pretrain(params: Path, name: str, encoded: Path, base: Path, checkpoints: Pa
     corpus, embedder = EncodedCorpus.open(encoded), Embedder.load(base)
     if embedder.preprocessor.digest != corpus.preprocessor.digest:
         raise ArtifactError(f"{base} must share the vocabulary of {encoded}, but it has another; run the stage base.")
-    card = ComponentCard(
-        name=name,
-        objective=config.task.objective,
-        base_width=embedder.width,
-        base_digest=embedder.digest,
-        preprocessor_digest=corpus.preprocessor.digest,
-        encoder=config.encoder,
-    )
+    card = ComponentCard.over(embedder, name, config.task.objective, config.encoder, config.independent)
     with seeded_initialisation(seed):
         component = Component(card)
         surroundings = Surroundings(component.width, corpus.preprocessor, tuple(corpus.entity_labels), misspellings)

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from cclm_core.config import Config
 from cclm_core.embedder import EmbedderConfig
+from cclm_core.encoders.catalogue import EncoderConfig
 from cclm_core.encoders.config import HourglassConfig
 from cclm_core.objectives.catalogue import ObjectiveConfig
 from cclm_core.objectives.masked_characters import MaskedCharactersConfig
@@ -47,10 +48,13 @@ class BaseConfig(Config):
 
 
 class ComponentConfig(Config):
-    """One component: an encoder over the frozen base, trained on one objective."""
+    """One component: an encoder over the frozen base, or over its own embedding, trained on one objective."""
 
     task: ObjectiveConfig
-    encoder: HourglassConfig = Field(
+    encoder: EncoderConfig = Field(
         default_factory=lambda: HourglassConfig(core_width=192, num_layers=2, width=128),
+    )
+    independent: bool = Field(
+        default=False, description="whether it has an embedding of its own in place of the base's features"
     )
     training: TrainingConfig = Field(default_factory=TrainingConfig)

@@ -1,4 +1,4 @@
-"""The encoder: any length, no influence of padding or neighbours in the batch, every character counts."""
+"""The hourglass and the embedding below it, beyond what test_contract.py asks of every encoder."""
 
 import pytest
 import torch
@@ -33,37 +33,6 @@ def text(length: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(4, 50, (1, length), generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("length", [0, 1, 2, 3, 7, 8, 33])
-def test_any_length_comes_out_as_long_as_it_went_in(encoder: Encoder, length: int) -> None:
-    features = encoder(text(length))
-    assert features.shape == (1, length, 24)
-    assert torch.isfinite(features).all()
-
-
-@pytest.mark.parametrize("padding", [1, 3, 4, 50])
-def test_padding_changes_nothing(encoder: Encoder, padding: int) -> None:
-    ids = text(13)
-    padded = torch.nn.functional.pad(ids, (0, padding))
-    torch.testing.assert_close(encoder(padded)[:, :13], encoder(ids), atol=1e-5, rtol=1e-5)
-    assert (encoder(padded)[:, 13:] == 0).all()
-
-
-def test_neighbours_in_the_batch_change_nothing(encoder: Encoder) -> None:
-    rows = torch.cat([text(12, seed) for seed in range(4)])
-    together = encoder(rows)
-    for number in range(4):
-        torch.testing.assert_close(
-            together[number : number + 1], encoder(rows[number : number + 1]), atol=1e-5, rtol=1e-5
-        )
-
-
-def test_an_empty_row_beside_a_full_one_stays_finite(encoder: Encoder) -> None:
-    rows = torch.cat([text(12), torch.zeros(1, 12, dtype=torch.int64)])
-    features = encoder(rows)
-    assert torch.isfinite(features).all()
-    assert (features[1] == 0).all()
-
-
 def test_every_character_reaches_every_position(encoder: Encoder) -> None:
     ids = text(40)
     for changed in (0, 21, 39):
@@ -78,6 +47,21 @@ def test_order_matters() -> None:
     ids = text(16)
     swapped = ids[:, [1, 0, *range(2, 16)]]
     assert not torch.allclose(encoder(ids).mean(1), encoder(swapped).mean(1), atol=1e-4)
+
+
+def test_the_weights_of_the_default_keep_their_names_and_order() -> None:
+    """Trained bases are read by these names, and drawn anew in this order."""
+    layer = ("attention_norm.weight", "attention_norm.bias", "query_key_value.weight", "attention_out.weight")
+    layer += ("feed_forward_norm.weight", "feed_forward_norm.bias", "feed_forward_in.weight", "feed_forward_out.weight")
+    mixing = ("norm.weight", "norm.bias", "depthwise.weight", "depthwise.bias", "pointwise.weight")
+    assert list(Hourglass(16, HourglassConfig()).state_dict()) == [
+        *(f"before.{name}" for name in mixing),
+        "down.weight",
+        *(f"layers.{number}.{name}" for number in range(4) for name in layer),
+        *("core_norm.weight", "core_norm.bias", "up.weight", "skip.weight"),
+        *(f"after.{name}" for name in mixing),
+        *("norm.weight", "norm.bias"),
+    ]
 
 
 @pytest.mark.parametrize(

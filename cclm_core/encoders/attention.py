@@ -1,0 +1,63 @@
+"""Attention at every character: a plain transformer, over the whole text or over windows."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from cclm_core.config import Config
+from cclm_core.encoders.base import Encoder
+from cclm_core.encoders.reach import FullReach, LocalReach
+from cclm_core.encoders.transformer import TransformerLayer, rotary_table
+
+
+class AttentionConfig(Config):
+    """A transformer whose positions are characters."""
+
+    kind: Literal["attention"] = "attention"
+    num_layers: int = Field(default=4, ge=1, description="transformer layers")
+    num_heads: int = Field(default=4, ge=1, description="attention heads")
+    width: int = Field(default=256, ge=8, description="features per character, a multiple of twice num_heads")
+    window: int | None = Field(
+        default=None,
+        ge=2,
+        description="characters that one attends to, half of them on each side, or all before it if causal; null for "
+        "the whole text, whose cost grows with the square of its length",
+    )
+    causal: bool = Field(default=False, description="whether a character sees only itself and those before it")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.width % (2 * self.num_heads):
+            raise ValueError(
+                f"width must be a multiple of twice num_heads (rotary positions turn pairs), "
+                f"got {self.width} and {self.num_heads} heads"
+            )
+        return self
+
+
+class Attention(Encoder):
+    """A linear layer into `width` features and `num_layers` transformer layers at the rate of characters."""
+
+    def __init__(self, input_width: int, config: AttentionConfig) -> None:
+        super().__init__()
+        self.config, self.width, self.causal = config, config.width, config.causal
+        self.enter = nn.Linear(input_width, config.width, bias=False)
+        self.layers = nn.ModuleList(
+            TransformerLayer(config.width, config.num_heads, config.num_layers) for _ in range(config.num_layers)
+        )
+        self.norm = nn.LayerNorm(config.width)
+
+    def forward(self, features: Tensor, mask: Tensor, starts: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        batch, length, _ = features.shape
+        if length == 0 or batch == 0:
+            return features.new_zeros(batch, length, self.width)
+        keep = mask.unsqueeze(-1)
+        hidden = self.enter(features * keep)
+        window, causal = self.config.window, self.causal
+        reach = FullReach(mask, causal) if window is None else LocalReach(mask, window, causal)
+        rotary = rotary_table(length, self.width // self.config.num_heads, features.device)
+        for layer in self.layers:
+            hidden = layer(hidden, reach, rotary)
+        encoded: Tensor = self.norm(hidden).float() * keep
+        return encoded

@@ -1,0 +1,120 @@
+"""What single encoders promise beyond the contract: what they refuse, what they see, what they hold."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from cclm_core.config import Config
+from cclm_core.embedder import EmbedderConfig
+from cclm_core.encoders.attention import Attention, AttentionConfig
+from cclm_core.encoders.config import HourglassConfig
+from cclm_core.encoders.convolution import Convolution, ConvolutionConfig
+from cclm_core.encoders.segments import Segments
+from cclm_core.errors import ConfigError
+from tests.encoders.shapes import ATTENTION, CONFIGS, LETTERS, embedder, text
+
+
+def moved(window: int | None, causal: bool, place: int = 20) -> list[int]:
+    """Which of 40 outputs of one layer of attention change with the character at `place`."""
+    config = ATTENTION.model_copy(update={"num_layers": 1, "window": window, "causal": causal})
+    encoder = Attention(8, config).eval()
+    features = torch.randn(1, 40, 8, generator=torch.Generator().manual_seed(1))
+    other = features.clone()
+    other[0, place] += 1
+    mask = torch.ones(1, 40, dtype=torch.bool)
+    changed = (encoder(features, mask) - encoder(other, mask)).abs().amax(-1)[0] > 1e-7
+    return changed.nonzero().flatten().tolist()
+
+
+def test_a_window_is_as_wide_as_it_says() -> None:
+    assert moved(6, causal=False) == list(range(17, 24))
+    assert moved(6, causal=True) == list(range(20, 26))
+    assert moved(None, causal=False) == list(range(40))
+    assert moved(None, causal=True) == list(range(20, 40))
+
+
+def test_a_window_as_long_as_the_text_is_full_attention() -> None:
+    ids = text(13)
+    wide = ATTENTION.model_copy(update={"window": 26})
+    torch.testing.assert_close(embedder(wide)(ids), embedder(ATTENTION)(ids), atol=1e-5, rtol=1e-5)
+
+
+class Largest(TorchDispatchMode):
+    """Notes the most elements that any tensor has."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.elements = max(self.elements, result.numel())
+        return result
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_local_attention_never_holds_a_square_of_the_length(causal: bool) -> None:
+    length, config = 1024, AttentionConfig(num_layers=1, num_heads=2, width=16, causal=causal)
+    features, mask = torch.zeros(1, length, 8), torch.ones(1, length, dtype=torch.bool)
+    sizes = {}
+    for window in (None, 16):
+        with torch.no_grad(), Largest() as largest:
+            Attention(8, config.model_copy(update={"window": window}))(features, mask)
+        sizes[window] = largest.elements
+    assert sizes[None] >= length * length
+    assert sizes[16] <= length * 16 * 8
+
+
+def test_the_broadcast_tells_every_character_of_one_far_away() -> None:
+    ids = text(200)
+    other = ids.clone()
+    other[0, 0] = 260 + (ids[0, 0] - 259) % 10
+    for name, far in (("convolution", True), ("convolution-without-broadcast", False)):
+        base = embedder(CONFIGS[name])
+        difference = (base(ids) - base(other)).abs().amax(-1)[0]
+        assert (difference[150:] > 0).any().item() is far
+
+
+def test_the_default_convolution_has_the_sizes_of_the_original() -> None:
+    encoder = Convolution(128, ConvolutionConfig())
+    assert len(encoder.blocks) == 5
+    assert sum(parameter.numel() for parameter in encoder.parameters()) == pytest.approx(12e6, rel=0.05)
+
+
+def test_words_are_cut_where_they_start_and_where_they_are_too_long() -> None:
+    base = embedder(CONFIGS["hourglass-word"])
+    ids = torch.from_numpy(base.preprocessor.encode(" to be.. abcdefghi 't").astype("int64"))[None]
+    assert "t" in LETTERS and base.word_starts(ids).nonzero()[:, 1].tolist() == [1, 4, 9, 19]
+    segments = Segments(base.word_starts(ids), ids != 0, longest=6)
+    # " ", "to ", "be.. ", "abcdef", "ghi ", "'t"
+    assert (segments.place == 0).nonzero()[:, 1].tolist() == [0, 1, 4, 9, 15, 19]
+    assert segments.valid.tolist() == [[True] * 6]
+    features = torch.arange(21.0)[None, :, None]
+    assert segments.pool(features, causal=False).flatten().tolist() == [0, 2, 6, 11.5, 16.5, 19.5]
+    assert segments.pool(features, causal=True).flatten().tolist() == [0, 1, 3, 7, 12.5, 17.5]
+    assert segments.spread(torch.arange(6.0)[None, :, None]).flatten().tolist()[:10] == [0, 1, 1, 1, 2, 2, 2, 2, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("config", "values", "message"),
+    [
+        (AttentionConfig, {"width": 30, "num_heads": 4}, "width must be a multiple of twice num_heads"),
+        (AttentionConfig, {"window": 1}, "greater than or equal to 2"),
+        (ConvolutionConfig, {"kernel_size": 4}, "kernel_size must be odd, got 4"),
+        (ConvolutionConfig, {"causal": True}, "global_width must be 0 in a causal convolution, got 64: .* comes after"),
+        (HourglassConfig, {"stride": "words"}, "stride"),
+        (EmbedderConfig, {"encoder": {"strid": 4}}, "encoder: encoder.strid is not a known key; did you mean 'stride'"),
+        (EmbedderConfig, {"encoder": {"kind": "attention", "windo": 4}}, "did you mean 'window'"),
+        (EmbedderConfig, {"encoder": {"kind": "attention", "stride": 4}}, "stride is not a known key"),
+        (EmbedderConfig, {"encoder": {"kind": "lstm"}}, "'lstm' .*'hourglass', 'convolution', 'attention'"),
+    ],
+)
+def test_impossible_shapes_are_refused(config: type[Config], values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config.parse(values, "encoder")
+
+
+def test_an_encoder_without_a_kind_is_an_hourglass_and_every_kind_survives_its_json() -> None:
+    assert EmbedderConfig.parse({"encoder": {"stride": 2}}, "").encoder == HourglassConfig(stride=2)
+    for config in CONFIGS.values():
+        shape = EmbedderConfig(encoder=config)
+        assert EmbedderConfig.parse(shape.canonical(), "") == shape
