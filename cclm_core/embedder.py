@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cclm_core.artifacts import read_json, write_json
 from cclm_core.config import Config, canonical_json
-from cclm_core.encoders.catalogue import EncoderConfig, build
+from cclm_core.encoders.catalogue import EncoderConfig, build, describe
 from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
 from cclm_core.encoders.embedding import CharacterEmbedding
 from cclm_core.text.letters import letters
@@ -47,6 +47,11 @@ class Embedder(nn.Module):
     def causal(self) -> bool:
         """Whether the features of a character depend on it and those before it alone."""
         return self.encoder.causal
+
+    @property
+    def described(self) -> str:
+        """A few words for a message, e.g. `the base (hourglass, causal: false)`."""
+        return f"the base ({describe(self.config.encoder)})"
 
     def forward(self, ids: Tensor) -> Tensor:
         """Embeds `ids` (B, L) int64, L ≥ 0, 0 for padding."""

@@ -175,6 +175,11 @@ class OverBase(nn.Module):
         """Whether the features of a character depend on it and those before it alone."""
         return self.component.causal
 
+    @property
+    def described(self) -> str:
+        """A few words for a message, e.g. `the component 'ner' (attention, causal: false)`."""
+        return f"the component {self.component.card.name!r} ({describe(self.component.card.encoder)})"
+
     def forward(self, ids: Tensor) -> Tensor:
         """Embeds `ids` (B, L) int64 as (B, L, width)."""
         return features_of(self._base[0], {"": self.component}, ids)[""]

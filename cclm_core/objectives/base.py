@@ -51,6 +51,9 @@ class Objective(nn.Module, ABC):
     headline: str
     """The held-out metric that the objective is judged by, lower is better."""
 
+    needs_causal: bool = False
+    """Whether the encoder must see nothing of what comes later, since that is what is asked for."""
+
     def __init__(self, noise: TrainingNoise, surroundings: Surroundings) -> None:
         super().__init__()
         self._noiser = Noiser(noise, surroundings.preprocessor, surroundings.misspellings)

@@ -9,9 +9,11 @@ from cclm_core.objectives.base import Objective, Surroundings
 from cclm_core.objectives.characters import Characters, CharactersConfig
 from cclm_core.objectives.entities import Entities, EntitiesConfig
 from cclm_core.objectives.masked_characters import MaskedCharacters, MaskedCharactersConfig
+from cclm_core.objectives.next_characters import NextCharacters, NextCharactersConfig
 
 ObjectiveConfig = Annotated[
-    MaskedCharactersConfig | EntitiesConfig | CharactersConfig, Field(discriminator="objective")
+    MaskedCharactersConfig | EntitiesConfig | CharactersConfig | NextCharactersConfig,
+    Field(discriminator="objective"),
 ]
 
 
@@ -24,3 +26,5 @@ def build(config: ObjectiveConfig, noise: TrainingNoise, surroundings: Surroundi
             return Entities(config, noise, surroundings)
         case CharactersConfig():
             return Characters(config, noise, surroundings)
+        case NextCharactersConfig():
+            return NextCharacters(config, noise, surroundings)

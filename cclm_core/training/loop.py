@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cclm_core.config import digest
-from cclm_core.errors import TrainingError
+from cclm_core.errors import ConfigError, TrainingError
 from cclm_core.objectives.base import Example, Objective, Sums
 from cclm_core.random import derive, derive_seed
 from cclm_core.reporting import Report
@@ -23,10 +23,21 @@ Point = dict[str, float]
 
 
 class Trainee(nn.Module):
-    """What is trained: an encoder of ids, and objectives that read its features, each with a gradient factor."""
+    """What is trained: an encoder of ids, and objectives that read its features, each with a gradient factor.
+
+    Raises:
+        ConfigError: an objective asks for what comes later, and the encoder sees it.
+    """
 
     def __init__(self, encoder: nn.Module, objectives: list[tuple[Objective, float]]) -> None:
         super().__init__()
+        for objective, _ in objectives:
+            if objective.needs_causal and not getattr(encoder, "causal", False):
+                raise ConfigError(
+                    f"the objective {type(objective).__name__} asks for what comes next, so its encoder must see "
+                    f"nothing of that; {getattr(encoder, 'described', 'this encoder')} does. Set `causal: true` in "
+                    "the configuration of the encoder."
+                )
         self.encoder = encoder
         self.objectives = nn.ModuleList(objective for objective, _ in objectives)
         self.factors = [factor for _, factor in objectives]

@@ -12,16 +12,18 @@ from cclm_core.objectives.catalogue import ObjectiveConfig, build
 from cclm_core.objectives.characters import CharactersConfig
 from cclm_core.objectives.entities import EntitiesConfig
 from cclm_core.objectives.masked_characters import MaskedCharactersConfig
+from cclm_core.objectives.next_characters import NextCharactersConfig
 from cclm_core.random import derive, seeded_initialisation
 from cclm_core.text.encoded import EncodedCorpus
 from cclm_core.text.windows import WindowBatch, Windows
 from tests.corpora import encode, records
 
-CATALOGUE = (MaskedCharactersConfig(), EntitiesConfig(), CharactersConfig())
+CATALOGUE = (MaskedCharactersConfig(), EntitiesConfig(), CharactersConfig(), NextCharactersConfig())
 SHAPE = EmbedderConfig(
     embedding=EmbeddingConfig(width=32, ngram_buckets=256),
     encoder=HourglassConfig(core_width=64, num_layers=1, num_heads=2, width=48),
 )
+CAUSAL = SHAPE.model_copy(update={"encoder": SHAPE.encoder.model_copy(update={"causal": True})})
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,7 @@ def config(request: pytest.FixtureRequest) -> ObjectiveConfig:
 
 def model(corpus: EncodedCorpus, config: ObjectiveConfig, rate: float = 0.0) -> tuple[Embedder, Objective]:
     with seeded_initialisation(4):
-        embedder = Embedder(corpus.preprocessor, SHAPE)
+        embedder = Embedder(corpus.preprocessor, CAUSAL if isinstance(config, NextCharactersConfig) else SHAPE)
         surroundings = Surroundings(embedder.width, corpus.preprocessor, tuple(corpus.entity_labels))
         return embedder, build(config, TrainingNoise(rate=rate), surroundings)
 
@@ -95,8 +97,8 @@ def test_padding_and_batch_size_change_nothing(corpus: EncodedCorpus, config: Ob
 
 def test_what_is_asked_for_cannot_be_seen(corpus: EncodedCorpus, config: ObjectiveConfig) -> None:
     """Two texts that differ only in hidden characters look the same to the model."""
-    if isinstance(config, EntitiesConfig):
-        pytest.skip("entities hides nothing: its targets are labels")
+    if isinstance(config, EntitiesConfig | NextCharactersConfig):
+        pytest.skip("nothing is hidden: targets are labels, or what a causal encoder has not seen yet")
     _, objective = model(corpus, config)
     batch = Windows(corpus.split("train"), 48).fixed(2, seed=3)
     example = objective.example(batch, derive(2), training=False)

@@ -8,7 +8,7 @@ import yaml
 
 from cclm_core.artifacts import folder_digest, verify
 from cclm_core.composition.composed import ComposedModel
-from cclm_core.errors import ArtifactError, CompositionError, ConfigError, IntegrityError
+from cclm_core.errors import ArtifactError, CclmError, CompositionError, ConfigError, IntegrityError
 from cclm_core.reporting import silent
 from cclm_core.steps.base import base
 from cclm_core.steps.compose import compose
@@ -113,6 +113,57 @@ def test_a_component_of_another_base_is_refused_and_the_old_composition_stays(ma
         compose(made.params, "pair", tmp_path / "other", parts, tmp_path / "pair", silent)
     assert folder_digest(tmp_path / "pair") == before
     assert not list(tmp_path.glob(".pair.*writing"))
+
+
+NEXT = {"task": {"objective": "next_characters"}, "training": TRAINING}
+
+
+def with_components(made: Project, folder: Path, **components: dict[str, object]) -> Project:
+    """A project of its own over the base and the corpus of `made`."""
+    project = Project(folder)
+    project.write(PARAMS | {"components": components})
+    project.encoded, project.base = made.encoded, made.base
+    return project
+
+
+def test_an_independent_causal_component_is_trained_beside_a_base_that_looks_ahead(
+    made: Project, tmp_path: Path
+) -> None:
+    causal = ENCODER | {"causal": True}
+    project = with_components(made, tmp_path, next=NEXT | {"encoder": causal, "independent": True})
+    part = project.run_pretrain("next")
+    assert json.loads((part / "metrics.json").read_text())["held_out_bits_per_character"] > 0
+    parts = [made.folder / "entities", part]
+    compose(made.params, "pair", made.base, parts, tmp_path / "pair", silent)
+    compose(made.params, "control", made.base, parts, tmp_path / "control", silent)
+    pair, control = (ComposedModel.load(tmp_path / name) for name in ("pair", "control"))
+    assert pair.parts == ("entities", "next")
+    beginning, whole = (pair.embed([text])[0] for text in ("Viola lo", "Viola loves"))
+    assert abs(beginning[:, 16:] - whole[:8, 16:]).max() < 1e-5 < abs(beginning[:, :16] - whole[:8, :16]).max()
+    assert abs(control.embed(["Viola"])[0] - pair.embed(["Viola"])[0]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("encoder", "independent", "message"),
+    [
+        (
+            {"causal": True},
+            False,
+            r"'next' \(hourglass, causal: true\) reads the base \w+ \(hourglass, causal: false\)",
+        ),
+        ({}, False, r"asks for what comes next, .* the component 'next' \(hourglass, causal: false\) does"),
+        ({}, True, r"asks for what comes next, .* the component 'next' \(hourglass, causal: false\) does"),
+        ({"kind": "convolution", "causal": True}, True, "global_width must be 0 in a causal convolution, got 64"),
+    ],
+)
+def test_a_component_that_would_see_what_it_is_to_predict_is_refused(
+    made: Project, tmp_path: Path, encoder: dict[str, object], independent: bool, message: str
+) -> None:
+    shape = encoder if "kind" in encoder else ENCODER | encoder
+    project = with_components(made, tmp_path, next=NEXT | {"encoder": shape, "independent": independent})
+    with pytest.raises(CclmError, match=message):
+        project.run_pretrain("next")
+    assert not (tmp_path / "next").exists()
 
 
 @pytest.mark.parametrize(
