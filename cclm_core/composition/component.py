@@ -1,5 +1,6 @@
 """A component: an encoder over the features of a frozen base, or, if independent, over an embedding of its own."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
@@ -39,6 +40,7 @@ class ComponentCard(Config):
     encoder: EncoderConfig
     independent: IndependentConfig | None = Field(default=None, description="its own embedding; null over the base")
     trained: bool = Field(default=True, description="false for a control with new weights")
+    origin: str | None = Field(default=None, description="digest of the weights that training started from")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -119,6 +121,11 @@ class Component(nn.Module):
         encoded: Tensor = self.body(features, mask, starts)
         return encoded
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 over its weights, by name."""
+        return weights_digest(self)
+
     def untrained(self, seed: int) -> "Component":
         """A control: the same shape with new weights that depend on `seed` alone."""
         with seeded_initialisation(seed):
@@ -139,6 +146,15 @@ class Component(nn.Module):
         component = cls(ComponentCard.parse(read_json(folder / CARD), str(folder / CARD)))
         component.load_state_dict(load_file(folder / WEIGHTS))
         return component
+
+
+def weights_digest(module: nn.Module) -> str:
+    """SHA-256 over the names, shapes and bytes of a module's weights."""
+    state = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        state.update(f"{name} {tuple(tensor.shape)}".encode())
+        state.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return state.hexdigest()
 
 
 def features_of(base: Embedder, components: Mapping[str, Component], ids: Tensor) -> dict[str, Tensor]:

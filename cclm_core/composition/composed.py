@@ -8,16 +8,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import Field
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cclm_core.artifacts import read_json, write_json
 from cclm_core.composition.component import Component, features_of
+from cclm_core.composition.fusion import FusionName, averaged, build_fusion
 from cclm_core.composition.windows import join_windows, split_windows
 from cclm_core.config import Config
 from cclm_core.embedder import Embedder
 from cclm_core.errors import CompositionError
 
-CARD, BASE, PARTS = "composition.json", "base", "parts"
+CARD, BASE, PARTS, FUSION = "composition.json", "base", "parts", "fusion.safetensors"
 
 
 class CompositionCard(Config):
@@ -25,27 +27,35 @@ class CompositionCard(Config):
 
     format: Literal["cclm-composition-1"] = "cclm-composition-1"
     name: str
-    fusion: Literal["concatenation"]
+    fusion: FusionName
     parts: tuple[str, ...] = Field(description="names of the components, in the order of their features")
     base_digest: str
 
 
 class ComposedModel(nn.Module):
-    """Concatenates the features of components over one frozen base, independent ones beside it.
+    """Joins the features of components over one frozen base, independent ones beside it, by a fusion.
 
-    Parts are never changed by composing: they come out as they went in.
+    Parts are never changed by composing: they come out as they went in. `features` gives what each says on its own.
 
     Args:
         base: the embedder on which every component was trained.
         components: the parts, in the order of their features; their names must differ.
         name: what the composition is called.
+        fusion: how features become one, see `composition.fusion`.
 
     Raises:
         CompositionError: no part, a name twice, or a part that was trained on another base or vocabulary, or a causal
-            part over a base that is not causal. An independent part needs the same vocabulary alone.
+            part over a base that is not causal. An independent part needs the same vocabulary alone. Or parts that
+            the fusion cannot join.
     """
 
-    def __init__(self, base: Embedder, components: Sequence[Component], name: str = "composition") -> None:
+    def __init__(
+        self,
+        base: Embedder,
+        components: Sequence[Component],
+        name: str = "composition",
+        fusion: FusionName = "concatenation",
+    ) -> None:
         super().__init__()
         digest = base.digest
         _check(base, digest, components)
@@ -53,9 +63,11 @@ class ComposedModel(nn.Module):
         self.components = nn.ModuleDict({component.card.name: component for component in components})
         self._components = {component.card.name: component for component in components}  # the same, with their type
         self.preprocessor = base.preprocessor
-        self.width = sum(component.width for component in components)
+        self.fusion = build_fusion(fusion, components)
+        self.average = averaged(components) if self.fusion is None else None
+        self.width = components[0].width if self.fusion is None else self.fusion.width
         names = tuple(component.card.name for component in components)
-        self.card = CompositionCard(name=name, fusion="concatenation", parts=names, base_digest=digest)
+        self.card = CompositionCard(name=name, fusion=fusion, parts=names, base_digest=digest)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -63,8 +75,12 @@ class ComposedModel(nn.Module):
         return self.card.parts
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Embeds `ids` (B, L) int64, 0 for padding, any L ≥ 0, as (B, L, sum of widths) float32."""
-        return torch.cat(list(self.features(ids).values()), dim=-1)
+        """Embeds `ids` (B, L) int64, 0 for padding, any L ≥ 0, as (B, L, `width`) float32."""
+        if self.fusion is None:
+            assert self.average is not None
+            return features_of(self.base, {"average": self.average}, ids)["average"]
+        joined: Tensor = self.fusion(self.features(ids))
+        return joined
 
     def features(self, ids: Tensor) -> dict[str, Tensor]:
         """The features (B, L, width) of each component, by name, in order."""
@@ -112,6 +128,8 @@ class ComposedModel(nn.Module):
             (folder / PARTS / name).mkdir(parents=True)
             assert isinstance(component, Component)
             component.save(folder / PARTS / name)
+        if self.fusion is not None and (state := self.fusion.state_dict()):
+            save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / FUSION)
         write_json(folder / CARD, self.card.canonical())
 
     @classmethod
@@ -124,7 +142,9 @@ class ComposedModel(nn.Module):
         """
         card = CompositionCard.parse(read_json(folder / CARD), str(folder / CARD))
         components = [Component.load(folder / PARTS / name) for name in card.parts]
-        model = cls(Embedder.load(folder / BASE), components, card.name)
+        model = cls(Embedder.load(folder / BASE), components, card.name, card.fusion)
+        if model.fusion is not None and model.fusion.state_dict():
+            model.fusion.load_state_dict(load_file(folder / FUSION))
         return model.eval()
 
 

@@ -8,7 +8,7 @@ from cclm_core.composition.component import Component
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.config import CompositionConfig
 from cclm_core.embedder import Embedder
-from cclm_core.random import derive_seed
+from cclm_core.random import derive_seed, seeded_initialisation
 from cclm_core.reporting import Report
 from cclm_core.steps import parameters
 
@@ -31,7 +31,8 @@ def compose(params: Path, name: str, base: Path, parts: Sequence[Path], out: Pat
     components = [Component.load(folder) for folder in folders]
     if config.untrained:
         components = [part.untrained(derive_seed(seed, "untrained", part.card.name)) for part in components]
-    model = ComposedModel(Embedder.load(base), components, name)
+    with seeded_initialisation(derive_seed(seed, "fusion", name)):
+        model = ComposedModel(Embedder.load(base), components, name, config.fusion)
     with publishing(out, "composition") as folder:
         model.save(folder)
         numbers = {"parameters": sum(parameter.numel() for parameter in model.parameters()), "width": model.width}

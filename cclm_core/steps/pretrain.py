@@ -46,8 +46,9 @@ def pretrain(params: Path, name: str, encoded: Path, base: Path, checkpoints: Pa
     if embedder.preprocessor.digest != corpus.preprocessor.digest:
         raise ArtifactError(f"{base} must share the vocabulary of {encoded}, but it has another; run the stage base.")
     card = ComponentCard.over(embedder, name, config.task.objective, config.encoder, config.independent)
-    with seeded_initialisation(seed):
+    with seeded_initialisation(derive_seed(parameters.seed(params), "pretrain", config.origin or name)):
         component = Component(card)
+        component.card = card.model_copy(update={"origin": component.digest})
         surroundings = Surroundings(component.width, corpus.preprocessor, tuple(corpus.entity_labels), misspellings)
         objective = build(config.task, noise, surroundings)
     trainee = Trainee(OverBase(embedder, component), [(objective, 1.0)])

@@ -57,4 +57,10 @@ class ComponentConfig(Config):
     independent: bool = Field(
         default=False, description="whether it has an embedding of its own in place of the base's features"
     )
+    origin: str | None = Field(
+        default=None,
+        min_length=1,
+        description="components that name the same origin start from the same weights, so that these can be averaged; "
+        "null: its own name",
+    )
     training: TrainingConfig = Field(default_factory=TrainingConfig)
