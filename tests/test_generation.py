@@ -1,0 +1,174 @@
+"""Writing text: it says what was learnt, never half a character, and the same for the same seed."""
+
+import doctest
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from cclm_core import generation
+from cclm_core.artifacts import publishing
+from cclm_core.cli import app
+from cclm_core.composition.component import Component, ComponentCard, OverBase
+from cclm_core.embedder import Embedder
+from cclm_core.encoders.config import HourglassConfig
+from cclm_core.errors import ArtifactError, CclmError, ConfigError, DataError
+from cclm_core.generation import Sampling, Scores, Writer, allowed, sharpened, size_of
+from cclm_core.noise.recipe import TrainingNoise
+from cclm_core.objectives.base import Surroundings
+from cclm_core.objectives.next_characters import NextCharacters, NextCharactersConfig
+from cclm_core.random import derive, seeded_initialisation
+from cclm_core.text.encoded import EncodedCorpus
+from cclm_core.text.vocabulary import END, FIRST_BYTE, NUM_SPECIAL, Preprocessor
+from cclm_core.text.windows import Windows
+from tests.corpora import NAMES, THINGS, VERBS, encode, records
+from tests.encoders.shapes import SMALL, embedder
+
+SENTENCES = {f"{name} {verb} {thing}." for name in NAMES for verb in VERBS for thing in THINGS}
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base that looks ahead, and beside it an independent component that learnt to continue the sentences."""
+    folder = tmp_path_factory.mktemp("published")
+    corpus: EncodedCorpus = encode(folder / "encoded", records(200))
+    causal = HourglassConfig(core_width=64, num_layers=1, num_heads=2, width=48, causal=True)
+    with seeded_initialisation(3):
+        base = Embedder(corpus.preprocessor, embedder(SMALL).config)
+        part = Component(ComponentCard.over(base, "next", "next_characters", causal, independent=True))
+        surroundings = Surroundings(part.width, corpus.preprocessor, ())
+        objective = NextCharacters(NextCharactersConfig(num_ahead=2), TrainingNoise(rate=0), surroundings)
+    encoder, windows = OverBase(base, part), Windows(corpus.split("train"), 64)
+    optimizer = torch.optim.AdamW([*encoder.parameters(), *objective.parameters()], lr=5e-3)
+    for step in range(150):
+        example = objective.example(windows.batch(step, 8, seed=1), derive(step), training=True)
+        loss, _ = objective.loss(encoder(example.ids), example)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with publishing(folder / "base", "embedder") as beside:
+        base.save(beside)
+    with publishing(folder / "next", "component") as beside:
+        part.save(beside)
+        objective.save(beside)
+    with publishing(folder / "other", "component") as beside:
+        Component(ComponentCard.over(base, "other", "entities", SMALL)).save(beside)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def writer(published: Path) -> Writer:
+    return Writer.load(published / "next", published / "base")
+
+
+def test_it_writes_the_sentences_that_it_learnt_and_stops_at_their_end(writer: Writer) -> None:
+    for prompt in ("Viola ", "Orsino loves", "Fe"):
+        text = prompt + "".join(writer.write(prompt, Sampling(temperature=0)))
+        assert text in SENTENCES
+    drawn = {"".join(writer.write("Olivia ", Sampling(temperature=1, seed=seed))) for seed in range(8)}
+    assert len(drawn) > 1
+
+
+def test_the_seed_decides_and_the_length_is_kept(writer: Writer) -> None:
+    wild = Sampling(temperature=3, max_characters=30, seed=5)
+    one, again = ([*writer.write("A", wild)] for _ in range(2))
+    assert one == again and all(len(character) == 1 for character in one) and len(one) <= 30
+    assert one != [*writer.write("A", wild.model_copy(update={"seed": 6}))]
+    assert [*writer.write("A", Sampling(max_characters=0))] == []
+
+
+class Uniform(nn.Module):
+    """Likes every id as much as every other."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return torch.zeros(*ids.shape, 1)
+
+
+def test_what_is_drawn_at_random_is_always_whole_characters() -> None:
+    preprocessor = Preprocessor(alphabet="ab")
+    writer = Writer(Uniform(), nn.Linear(1, preprocessor.num_ids), preprocessor, context=4)
+    with torch.no_grad():
+        writer.head.get_parameter("bias").zero_()
+        writer.head.get_parameter("bias")[END] = -1e9
+    sizes = set()
+    for seed in range(5):
+        text = "".join(writer.write("a", Sampling(temperature=1, max_characters=100, seed=seed)))
+        assert len(text) == 100 and "\ufffd" not in text and text.encode().decode() == text
+        sizes |= {len(character.encode()) for character in text}
+    assert sizes == {1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("character", ["a", "é", "—", "\ud7ff", "\ue000", "\uffff", "\U00010000", "😀", "\U0010ffff"])
+def test_every_character_can_be_spelt_in_bytes(character: str) -> None:
+    spelt = character.encode()
+    assert size_of(spelt[0]) == len(spelt)
+    for place, byte in enumerate(spelt):
+        assert allowed(spelt[:place], 300)[FIRST_BYTE + byte]
+
+
+def test_what_is_no_utf8_cannot_be_begun() -> None:
+    """Against Python's own decoder: two bytes are allowed one after the other where some character begins with them."""
+    characters = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
+    beginnings = {character.encode()[:2] for character in characters}
+    firsts = {beginning[:1] for beginning in beginnings}
+    for first in range(256):
+        assert allowed(b"", 300)[FIRST_BYTE + first] == (bytes([first]) in firsts)
+    for first in range(0xC2, 0xF5):
+        seconds = allowed(bytes([first]), 300)
+        assert all(seconds[FIRST_BYTE + byte] == (bytes([first, byte]) in beginnings) for byte in range(256))
+        assert not seconds[260:].any() and not seconds[:NUM_SPECIAL].any()
+
+
+@pytest.mark.parametrize(
+    ("sampling", "chances"),
+    [
+        (Sampling(temperature=1), [0.1, 0.4, 0.2, 0.3]),
+        (Sampling(temperature=0), [0, 1, 0, 0]),
+        (Sampling(temperature=0.5), [1 / 30, 16 / 30, 4 / 30, 9 / 30]),
+        (Sampling(temperature=1, top_k=2), [0, 4 / 7, 0, 3 / 7]),
+        (Sampling(temperature=1, top_k=9), [0.1, 0.4, 0.2, 0.3]),
+        (Sampling(temperature=1, top_p=0.69), [0, 4 / 7, 0, 3 / 7]),
+        (Sampling(temperature=1, top_p=0.71), [0, 4 / 9, 2 / 9, 3 / 9]),
+        (Sampling(temperature=1, top_p=0.01), [0, 1, 0, 0]),
+        (Sampling(temperature=1, top_k=3, top_p=0.5), [0, 4 / 7, 0, 3 / 7]),
+    ],
+)
+def test_chances_are_sharpened_as_asked(sampling: Sampling, chances: list[float]) -> None:
+    scores: Scores = np.log([0.1, 0.4, 0.2, 0.3]) + 7
+    np.testing.assert_allclose(sharpened(scores, sampling), chances, atol=1e-12)
+
+
+def test_the_examples_in_the_docstrings_hold() -> None:
+    assert doctest.testmod(generation) == (0, 2)
+
+
+def test_the_command_continues_the_prompt(published: Path, writer: Writer) -> None:
+    options = ["--component", str(published / "next"), "--base", str(published / "base"), "--temperature", "0"]
+    for given, typed in (("Viola ", None), ("-", "Viola ")):
+        shown = CliRunner().invoke(app, ["generate", given, *options], input=typed, catch_exceptions=False)
+        assert shown.exit_code == 0
+        assert shown.stdout == "Viola " + "".join(writer.write("Viola ", Sampling(temperature=0))) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"--temperature": "-1"}, ConfigError, "cclm generate: temperature: .*greater than or equal to 0, got -1"),
+        ({"--top-p": "0"}, ConfigError, "cclm generate: top_p"),
+        ({"--component": "other"}, ArtifactError, "next_characters to write text, but it was trained on entities"),
+        ({"--component": "none"}, ArtifactError, "none must hold a published component"),
+        ({"prompt": ""}, DataError, "the prompt must have at least one character"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(
+    published: Path, options: dict[str, str], error: type[CclmError], message: str
+) -> None:
+    values = {"--component": "next", "--base": "base", "prompt": "Viola"} | options
+    for name in ("--component", "--base"):
+        values[name] = str(published / values[name])
+    words = [word for name, value in values.items() if name != "prompt" for word in (name, value)]
+    with pytest.raises(error, match=message):
+        CliRunner().invoke(app, ["generate", values["prompt"], *words], catch_exceptions=False)
