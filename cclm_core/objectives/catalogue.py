@@ -7,11 +7,12 @@ from pydantic import Field
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Objective, Surroundings
 from cclm_core.objectives.characters import Characters, CharactersConfig
+from cclm_core.objectives.denoise import Denoise, DenoiseConfig
 from cclm_core.objectives.entities import Entities, EntitiesConfig
 from cclm_core.objectives.masked_characters import MaskedCharacters, MaskedCharactersConfig
 
 ObjectiveConfig = Annotated[
-    MaskedCharactersConfig | EntitiesConfig | CharactersConfig, Field(discriminator="objective")
+    MaskedCharactersConfig | EntitiesConfig | CharactersConfig | DenoiseConfig, Field(discriminator="objective")
 ]
 
 
@@ -24,3 +25,5 @@ def build(config: ObjectiveConfig, noise: TrainingNoise, surroundings: Surroundi
             return Entities(config, noise, surroundings)
         case CharactersConfig():
             return Characters(config, noise, surroundings)
+        case DenoiseConfig():
+            return Denoise(config, noise, surroundings)
