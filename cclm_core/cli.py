@@ -114,6 +114,25 @@ def evaluate(
         run(params, name, composition, encoded, noise, out, report)
 
 
+@app.command()
+def correct(
+    text: Annotated[str, typer.Argument(help="What may be misspelt; - reads standard input, line by line.")],
+    component: Annotated[Path, typer.Option(help="A component trained by the objective denoise.")] = Path(
+        "models/components/denoise"
+    ),
+    base: Base = Path("models/base"),
+    alternatives: Annotated[int, typer.Option(min=0, help="So many other readings, the likelier first.")] = 0,
+    min_confidence: Annotated[
+        float, typer.Option(min=0, max=1, help="Change only what is at least so probable.")
+    ] = 0.5,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a text.")] = False,
+) -> None:
+    """Correct typing errors: what is taken out in red, what is put in green."""
+    from cclm_core.correcting import show_corrections
+
+    show_corrections(text, base, component, alternatives, min_confidence, as_json)
+
+
 @app.command("noise")
 def noise_command(
     text: Annotated[

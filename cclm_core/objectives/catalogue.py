@@ -7,12 +7,13 @@ from pydantic import Field
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Objective, Surroundings
 from cclm_core.objectives.characters import Characters, CharactersConfig
+from cclm_core.objectives.denoise import Denoise, DenoiseConfig
 from cclm_core.objectives.entities import Entities, EntitiesConfig
 from cclm_core.objectives.masked_characters import MaskedCharacters, MaskedCharactersConfig
 from cclm_core.objectives.next_characters import NextCharacters, NextCharactersConfig
 
 ObjectiveConfig = Annotated[
-    MaskedCharactersConfig | EntitiesConfig | CharactersConfig | NextCharactersConfig,
+    MaskedCharactersConfig | EntitiesConfig | CharactersConfig | DenoiseConfig | NextCharactersConfig,
     Field(discriminator="objective"),
 ]
 
@@ -26,5 +27,7 @@ def build(config: ObjectiveConfig, noise: TrainingNoise, surroundings: Surroundi
             return Entities(config, noise, surroundings)
         case CharactersConfig():
             return Characters(config, noise, surroundings)
+        case DenoiseConfig():
+            return Denoise(config, noise, surroundings)
         case NextCharactersConfig():
             return NextCharacters(config, noise, surroundings)

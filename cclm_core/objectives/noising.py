@@ -8,7 +8,7 @@ import numpy.typing as npt
 from cclm_core.noise.apply import apply, check
 from cclm_core.noise.edits import entity_edges, move_starts, move_tags
 from cclm_core.noise.misspellings import Spellings
-from cclm_core.noise.recipe import TrainingNoise
+from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.tables import SymbolTables
 from cclm_core.text.vocabulary import PAD, Preprocessor
 from cclm_core.text.windows import WindowBatch
@@ -32,7 +32,7 @@ class Noiser:
     and swaps nothing with it.
     """
 
-    def __init__(self, noise: TrainingNoise, preprocessor: Preprocessor, misspellings: Spellings | None = None) -> None:
+    def __init__(self, noise: NoiseRecipe, preprocessor: Preprocessor, misspellings: Spellings | None = None) -> None:
         self.noise = noise
         self.tables = SymbolTables.for_preprocessor(preprocessor, noise.layouts, misspellings)
         check(noise, self.tables)

@@ -16,7 +16,8 @@ class TrainingConfig(Config):
     """One training. Whatever changes the bits of its result stands here, thread count and precision included."""
 
     steps: int = Field(default=600, ge=0, description="optimizer steps")
-    batch_size: int = Field(default=32, ge=1, description="windows per step")
+    batch_size: int = Field(default=32, ge=1, description="windows per batch")
+    accumulate: int = Field(default=1, ge=1, description="batches whose gradients make one step")
     window: int = Field(default=256, ge=8, description="characters per window")
     variants: tuple[str, ...] | None = Field(
         default=None, description="train on documents of these variants; null for all"
@@ -30,6 +31,12 @@ class TrainingConfig(Config):
     evaluate_every: int = Field(default=100, ge=1, description="steps between held-out evaluations")
     evaluation_windows: int = Field(default=128, ge=1, description="held-out windows per evaluation")
     checkpoint_every: int = Field(default=100, ge=1, description="steps between checkpoints")
+    keep: Literal["last", "best"] = Field(
+        default="last", description="weights that are published: the last, or those of the best held-out evaluation"
+    )
+    patience: int | None = Field(
+        default=None, ge=1, description="stop after so many evaluations in a row without a better one; null: never"
+    )
 
 
 class WeightedObjective(Config):

@@ -1,7 +1,10 @@
 """The one training loop: any number of objectives over one encoder, resumed exactly from a checkpoint."""
 
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +23,8 @@ from cclm_core.training.data import Data
 from cclm_core.training.optimizer import build_optimizer, learning_rate, load_optimizer_tensors, optimizer_tensors
 
 Point = dict[str, float]
+
+_SIGTERM_EXIT = 128 + signal.SIGTERM
 
 
 class Trainee(nn.Module):
@@ -64,6 +69,13 @@ class Trainee(nn.Module):
             metrics |= values
         return total, metrics
 
+    def judged(self, point: Point) -> float:
+        """The held-out figure by which evaluations are compared, lower is better: headlines times their factors."""
+        headlines = (
+            (objective.headline, factor) for objective, factor in zip(self.objectives, self.factors, strict=True)
+        )
+        return sum(factor * point[f"held_out_{name}"] for name, factor in headlines)
+
 
 def train(
     trainee: Trainee,
@@ -76,9 +88,12 @@ def train(
 ) -> list[Point]:
     """Trains in place, from the newest checkpoint if there is one; returns the learning curve.
 
+    A SIGTERM ends it after the step that is under way, with a checkpoint, and exit code 143.
+
     Each point of the curve holds `step`, `learning_rate`, the mean training `loss` since the last point, and every
     held-out metric as `held_out_NAME`. A resumed training gives the same bits as one that was never interrupted,
-    on the same kind of CPU; so does one with another number of `workers`, the threads that make batches ahead.
+    on the same kind of CPU; so does one with another number of `workers`, the threads that make batches ahead. Where
+    the best weights are kept, the curve ends with a second copy of their point.
 
     Raises:
         TrainingError: the loss is not finite; the step and the loss are named.
@@ -97,20 +112,29 @@ def _train(
     workers: int,
 ) -> list[Point]:
     optimizer = build_optimizer(trainee, config)
-    curve, losses, first = _resume(trainee, optimizer, checkpoints)
+    progress, first = _resume(trainee, optimizer, checkpoints)
+    curve, losses = progress.curve, progress.losses
     held_out = data.held_out.fixed(config.evaluation_windows, seed)
     if config.steps == 0 or (first == 0 and not curve):
-        curve = [{"step": 0, **evaluate(trainee, held_out, config, seed)}]
+        curve.append({"step": 0, **evaluate(trainee, held_out, config, seed)})
         report(0, curve[-1], config.steps)
     order = derive_seed(seed, "windows")
 
-    def prepared(step: int) -> list[Example]:
-        batch = data.training.batch(step, config.batch_size, order)
-        return trainee.examples(batch, True, seed, "training", step)
+    def prepared(step: int) -> list[list[Example]]:
+        numbers = range(step * config.accumulate, (step + 1) * config.accumulate)
+        batches = ((number, data.training.batch(number, config.batch_size, order)) for number in numbers)
+        return [trainee.examples(batch, True, seed, "training", number) for number, batch in batches]
 
-    with made_ahead(prepared, range(first, config.steps), workers) as batches:
-        for step, examples in enumerate(batches, start=first):
-            losses.append(_step(trainee, optimizer, examples, config, step))
+    def save(done: int) -> None:
+        tensors = {f"model.{name}": value for name, value in trainee.state_dict().items()}
+        tensors |= {f"optimizer.{name}": value for name, value in optimizer_tensors(optimizer).items()}
+        tensors |= {f"best.{name}": value for name, value in progress.best.items()}
+        checkpoints.save(Checkpoint(done, tensors, progress.facts()))
+
+    remaining = range(first, first if _is_stalled(progress, config) else config.steps)
+    with made_ahead(prepared, remaining, workers) as batches, _asked_to_end() as is_asked:
+        for step, parts in enumerate(batches, start=first):
+            losses.append(_step(trainee, optimizer, parts, config, step))
             done = step + 1
             if done % config.evaluate_every == 0 or done == config.steps:
                 mean = float(np.mean(losses))
@@ -119,13 +143,51 @@ def _train(
                 curve.append({"step": done, "learning_rate": rate, "loss": mean, **metrics})
                 losses.clear()
                 report(done, {name: value for name, value in curve[-1].items() if name != "step"}, config.steps)
+                progress.judge(trainee, keep=config.keep == "best")
+                if _is_stalled(progress, config):
+                    break
             elif done % 10 == 0:
                 report(done, {"loss": losses[-1]}, config.steps)
-            if done % config.checkpoint_every == 0 and done < config.steps:
-                tensors = {f"model.{name}": value for name, value in trainee.state_dict().items()}
-                tensors |= {f"optimizer.{name}": value for name, value in optimizer_tensors(optimizer).items()}
-                checkpoints.save(Checkpoint(done, tensors, {"curve": curve, "losses": losses}))
+            if done < config.steps and (done % config.checkpoint_every == 0 or is_asked()):
+                save(done)
+            if is_asked():
+                raise SystemExit(_SIGTERM_EXIT)
+    if progress.best:
+        trainee.load_state_dict(progress.best)
+        curve.append(next(point for point in curve if point["step"] == progress.best_step))
     return curve
+
+
+class _Progress:
+    """What a training knows beside its weights: its curve, and the best evaluation so far."""
+
+    def __init__(self, facts: dict[str, Any] | None = None, best: dict[str, Tensor] | None = None) -> None:
+        facts = facts or {"curve": [], "losses": [], "best_step": 0, "best_value": None, "since_best": 0}
+        self.curve: list[Point] = facts["curve"]
+        self.losses: list[float] = facts["losses"]
+        self.best_step: int = facts["best_step"]
+        self.best_value: float | None = facts["best_value"]
+        self.since_best: int = facts["since_best"]
+        self.best = best or {}
+
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint holds of it, beside the best weights."""
+        names = ("curve", "losses", "best_step", "best_value", "since_best")
+        return {name: getattr(self, name) for name in names}
+
+    def judge(self, trainee: Trainee, keep: bool) -> None:
+        """Looks at the newest evaluation; keeps a copy of the weights if it is the best and `keep` is true."""
+        value = trainee.judged(self.curve[-1])
+        if self.best_value is not None and value >= self.best_value:
+            self.since_best += 1
+            return
+        self.best_step, self.best_value, self.since_best = int(self.curve[-1]["step"]), value, 0
+        if keep:
+            self.best = {name: tensor.detach().clone() for name, tensor in trainee.state_dict().items()}
+
+
+def _is_stalled(progress: _Progress, config: TrainingConfig) -> bool:
+    return config.patience is not None and progress.since_best >= config.patience
 
 
 def evaluate(trainee: Trainee, batch: WindowBatch, config: TrainingConfig, seed: int) -> Point:
@@ -150,38 +212,54 @@ def identity(*parts: object) -> str:
 
 
 def _step(
-    trainee: Trainee, optimizer: torch.optim.Optimizer, examples: list[Example], config: TrainingConfig, step: int
+    trainee: Trainee, optimizer: torch.optim.Optimizer, parts: list[list[Example]], config: TrainingConfig, step: int
 ) -> float:
-    with _precision(config):
-        loss, _ = trainee(examples)
-    value = float(loss.detach())
-    if not np.isfinite(value):
-        raise TrainingError(
-            f"the loss must be finite, but it is {value} at step {step + 1}; lower training.learning_rate "
-            "or use precision fp32. The newest checkpoint is kept."
-        )
+    """One step over the gradients of all parts; returns their mean loss."""
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    total = 0.0
+    for number, examples in enumerate(parts):
+        with _precision(config):
+            loss, _ = trainee(examples)
+        value = float(loss.detach())
+        if not np.isfinite(value):
+            raise TrainingError(
+                f"the loss must be finite, but it is {value} at step {step + 1} (batch {step * len(parts) + number}); "
+                "lower training.learning_rate or use precision fp32. The newest checkpoint is kept."
+            )
+        (loss if len(parts) == 1 else loss / len(parts)).backward()
+        total += value
     torch.nn.utils.clip_grad_norm_((p for p in trainee.parameters() if p.requires_grad), config.gradient_clip)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, config)
     optimizer.step()
-    return value
+    return total / len(parts)
 
 
-def _resume(
-    trainee: Trainee, optimizer: torch.optim.Optimizer, checkpoints: Checkpoints
-) -> tuple[list[Point], list[float], int]:
+def _resume(trainee: Trainee, optimizer: torch.optim.Optimizer, checkpoints: Checkpoints) -> tuple[_Progress, int]:
     checkpoint = checkpoints.newest()
     if checkpoint is None:
-        return [], [], 0
-    groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}}
+        return _Progress(), 0
+    groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "best": {}}
     for name, tensor in checkpoint.tensors.items():
         group, rest = name.split(".", 1)
         groups[group][rest] = tensor
     trainee.load_state_dict(groups["model"])
     load_optimizer_tensors(optimizer, groups["optimizer"])
-    return checkpoint.facts["curve"], checkpoint.facts["losses"], checkpoint.step
+    return _Progress(checkpoint.facts, groups["best"]), checkpoint.step
+
+
+@contextmanager
+def _asked_to_end() -> Iterator[Callable[[], bool]]:
+    """Notes a SIGTERM instead of dying of it, so that the step can be finished and saved; only in the main thread."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _precision(config: TrainingConfig) -> torch.autocast:

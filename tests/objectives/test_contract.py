@@ -10,6 +10,7 @@ from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Objective, Surroundings
 from cclm_core.objectives.catalogue import ObjectiveConfig, build
 from cclm_core.objectives.characters import CharactersConfig
+from cclm_core.objectives.denoise import DenoiseConfig
 from cclm_core.objectives.entities import EntitiesConfig
 from cclm_core.objectives.masked_characters import MaskedCharactersConfig
 from cclm_core.objectives.next_characters import NextCharactersConfig
@@ -18,7 +19,13 @@ from cclm_core.text.encoded import EncodedCorpus
 from cclm_core.text.windows import WindowBatch, Windows
 from tests.corpora import encode, records
 
-CATALOGUE = (MaskedCharactersConfig(), EntitiesConfig(), CharactersConfig(), NextCharactersConfig())
+CATALOGUE = (
+    MaskedCharactersConfig(),
+    EntitiesConfig(),
+    CharactersConfig(),
+    DenoiseConfig(),
+    NextCharactersConfig(),
+)
 SHAPE = EmbedderConfig(
     embedding=EmbeddingConfig(width=32, ngram_buckets=256),
     encoder=HourglassConfig(core_width=64, num_layers=1, num_heads=2, width=48),
@@ -97,8 +104,8 @@ def test_padding_and_batch_size_change_nothing(corpus: EncodedCorpus, config: Ob
 
 def test_what_is_asked_for_cannot_be_seen(corpus: EncodedCorpus, config: ObjectiveConfig) -> None:
     """Two texts that differ only in hidden characters look the same to the model."""
-    if isinstance(config, EntitiesConfig | NextCharactersConfig):
-        pytest.skip("nothing is hidden: targets are labels, or what a causal encoder has not seen yet")
+    if isinstance(config, EntitiesConfig | DenoiseConfig | NextCharactersConfig):
+        pytest.skip("nothing is hidden: targets are labels, noise, or what a causal encoder has not seen yet")
     _, objective = model(corpus, config)
     batch = Windows(corpus.split("train"), 48).fixed(2, seed=3)
     example = objective.example(batch, derive(2), training=False)

@@ -25,7 +25,7 @@ from cclm_core.text.windows import Windows
 from cclm_core.training.checkpoint import Checkpoint, Checkpoints
 from cclm_core.training.config import TrainingConfig
 from cclm_core.training.data import Data
-from cclm_core.training.loop import Point, Trainee, train
+from cclm_core.training.loop import Point, Trainee, evaluate, train
 from tests.corpora import encode, records
 
 SHAPE = EmbedderConfig(
@@ -131,6 +131,59 @@ def test_three_sigkills_in_a_row_change_no_bit(
     assert same(student, uninterrupted[0])
 
 
+def test_a_sigterm_saves_the_step_and_ends(
+    encoded: Path, tmp_path: Path, uninterrupted: tuple[Trainee, list[Point]]
+) -> None:
+    checkpoints, root = tmp_path / "asked", str(Path(__file__).parents[2])
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(encoded), str(checkpoints)], cwd=root, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "5\n"  # the first evaluation: steps 6 and later are under way
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(timeout=120) == 128 + signal.SIGTERM
+    saved = max(int(path.name.split("-")[1]) for path in checkpoints.rglob("step-*.safetensors"))
+    assert saved >= 5
+    student, curve = run(encoded, checkpoints)
+    assert curve == uninterrupted[1]
+    assert same(student, uninterrupted[0])
+
+
+def test_gradients_of_several_batches_make_one_step(encoded: Path, tmp_path: Path) -> None:
+    student, curve = run(encoded, tmp_path / "four", batch_size=1, accumulate=4)
+    alone, single = run(encoded, tmp_path / "one", batch_size=1)
+    assert [point["step"] for point in curve] == [point["step"] for point in single]
+    assert not same(student, alone)
+    assert curve[-1]["held_out_bits_per_masked_character"] < 0.8 * curve[0]["held_out_bits_per_masked_character"]
+    resumed, again = run(encoded, tmp_path / "four", batch_size=1, accumulate=4)  # from its last checkpoint
+    assert again == curve
+    assert same(resumed, student)
+
+
+def test_the_best_weights_can_be_kept(encoded: Path, tmp_path: Path) -> None:
+    changes = {"learning_rate": 0.05, "gradient_clip": 100.0, "steps": 40, "keep": "best"}  # overshoots, and gets worse
+    corpus = EncodedCorpus.open(encoded)
+    student, curve = run(encoded, tmp_path / "best", **changes)
+    names = ("held_out_bits_per_masked_character", "held_out_bits_per_tag")
+    judged = {point["step"]: sum(point[name] for name in names) for point in curve[1:]}
+    best = min(judged, key=lambda step: (judged[step], step))
+    assert curve[-1]["step"] == best
+    held_out = Windows(corpus.split("validation"), CONFIG.window).fixed(CONFIG.evaluation_windows, 7)
+    again = evaluate(student, held_out, CONFIG, 7)
+    assert {name: again[name] for name in names} == {name: curve[-1][name] for name in names}
+    resumed, same_curve = run(encoded, tmp_path / "best", **changes)
+    assert same_curve == curve
+    assert same(resumed, student)
+
+
+def test_training_stops_when_it_gets_no_better(encoded: Path, tmp_path: Path) -> None:
+    changes = {"learning_rate": 1e-9, "steps": 400, "evaluate_every": 2, "patience": 3, "precision": "fp32"}
+    _, curve = run(encoded, tmp_path / "patient", **changes)
+    assert curve[-1]["step"] < 100
+    _, again = run(encoded, tmp_path / "patient", **changes)
+    assert again == curve
+
+
 def test_a_damaged_checkpoint_is_passed_over(
     encoded: Path, tmp_path: Path, uninterrupted: tuple[Trainee, list[Point]]
 ) -> None:
@@ -153,7 +206,7 @@ def test_the_seed_and_the_configuration_matter(
 
 
 def test_a_loss_that_is_not_finite_stops_and_says_where(encoded: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"must be finite, but it is .* at step \d+; lower training.learning_rate"):
+    with pytest.raises(TrainingError, match=r"must be finite, but it is .* at step \d+ \(batch \d+\); lower training"):
         run(encoded, tmp_path / "hot", learning_rate=1e12, precision="fp32", gradient_clip=1e12, warmup_steps=0)
 
 

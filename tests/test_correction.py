@@ -1,0 +1,144 @@
+"""Correcting: a small denoiser mends more than it breaks, and leaves alone what it must."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from cclm_core.cli import app
+from cclm_core.composition.component import Component, ComponentCard
+from cclm_core.correction import Change, Corrector, changes
+from cclm_core.embedder import Embedder, EmbedderConfig
+from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
+from cclm_core.errors import ArtifactError, CompositionError, ConfigError, DataError
+from cclm_core.noise.recipe import NoiseRecipe, TrainingNoise
+from cclm_core.noise.text import noise_text
+from cclm_core.objectives.base import Surroundings
+from cclm_core.objectives.catalogue import build
+from cclm_core.objectives.denoise import DenoiseConfig
+from cclm_core.random import derive, seeded_initialisation
+from cclm_core.text.encoded import EncodedCorpus
+from cclm_core.text.windows import Windows
+from tests.corpora import encode, records
+
+RECIPE = NoiseRecipe(rate=0.06)
+
+
+@pytest.fixture(scope="module")
+def corrector(tmp_path_factory: pytest.TempPathFactory) -> Corrector:
+    """A base and a denoising component that learnt together for a few seconds."""
+    corpus: EncodedCorpus = encode(tmp_path_factory.mktemp("corpus") / "encoded", records(400))
+    with seeded_initialisation(4):
+        base = Embedder(
+            corpus.preprocessor,
+            EmbedderConfig(
+                embedding=EmbeddingConfig(width=32, ngram_buckets=512),
+                encoder=HourglassConfig(core_width=64, num_layers=1, num_heads=2, width=64),
+            ),
+        )
+        card = ComponentCard(
+            name="denoise",
+            objective="denoise",
+            base_width=base.width,
+            base_digest="",
+            preprocessor_digest=corpus.preprocessor.digest,
+            encoder=HourglassConfig(core_width=64, num_layers=1, num_heads=2, width=64),
+        )
+        component = Component(card)
+        surroundings = Surroundings(component.width, corpus.preprocessor, ())
+        objective = build(DenoiseConfig(noise=RECIPE), TrainingNoise(rate=0), surroundings)
+    windows = Windows(corpus.split("train"), 96)
+    optimizer = torch.optim.AdamW([*base.parameters(), *component.parameters(), *objective.parameters()], lr=4e-3)
+    for step in range(250):
+        example = objective.example(windows.batch(step, 16, seed=1), derive(0, step), training=True)
+        loss, _ = objective.loss(component(base(example.ids), example.ids != 0), example)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    component.card = card.model_copy(update={"base_digest": base.digest})
+    return Corrector(base, component.eval(), objective.state_dict())
+
+
+def errors(text: str, original: str) -> int:
+    return sum(max(change.end - change.start, len(change.replacement)) for change in changes(text, original))
+
+
+def test_more_is_mended_than_broken(corrector: Corrector) -> None:
+    sentences = [record.text for record in records(400) if record.split == "test"]
+    noised = [noise_text(text, RECIPE, np.random.default_rng(number)).text for number, text in enumerate(sentences)]
+    before = sum(errors(wrong, right) for wrong, right in zip(noised, sentences, strict=True))
+    after = sum(errors(corrector.correct(wrong).text, right) for wrong, right in zip(noised, sentences, strict=True))
+    assert before > 50
+    assert after < 0.5 * before
+    untouched = sum(corrector.correct(text).text == text for text in sentences)
+    assert untouched >= 0.9 * len(sentences)
+
+
+def test_a_higher_confidence_changes_less(corrector: Corrector) -> None:
+    wrong = "Voila lovess teh sea. Orisno greets his rign. Fese follwos the captain."
+    counts = [len(corrector.correct(wrong, min_confidence=level).changes) for level in (0.3, 0.6, 0.9, 1.0)]
+    assert counts[0] >= counts[1] >= counts[2] >= counts[3] == 0
+    assert counts[0] > 0
+
+
+def test_alternatives_come_by_falling_probability(corrector: Corrector) -> None:
+    found = corrector.correct("Viola lovs the sea.", num_alternatives=5)
+    assert len(found.alternatives) == 5
+    readings = [text for text, _ in found.alternatives]
+    assert len({*readings, found.text}) == 6
+    chances = [chance for _, chance in found.alternatives]
+    assert chances == sorted(chances, reverse=True) and all(chance > 0 for chance in chances)
+
+
+def test_texts_of_any_length_and_alphabet(corrector: Corrector) -> None:
+    assert corrector.correct("").text == ""
+    assert corrector.correct("漢字😀").text.replace(" ", "") == "漢字😀"
+    kept = corrector.correct("Viola 漢 loves the sea 😀.").text
+    assert "漢" in kept and "😀" in kept
+    long = "Olivia remembers his ring. " * 60
+    assert errors(corrector.correct(long).text, long) <= 0.02 * len(long)
+    with pytest.raises(DataError, match=r"U\+D800"):
+        corrector.correct("\ud800")
+
+
+def test_changes_say_where() -> None:
+    assert changes("teh cat", "the cats") == [Change(1, 1, "h"), Change(2, 3, ""), Change(7, 7, "s")]
+    assert changes("same", "same") == []
+
+
+def test_what_cannot_correct_is_refused(corrector: Corrector) -> None:
+    with pytest.raises(ConfigError, match="min_confidence between 0 and 1, got 0, 1 and 2"):
+        corrector.correct("a", max_rounds=1, min_confidence=2)
+    component = corrector._encoder.component
+    base = corrector._encoder._base[0]
+    heads = {"here.weight": torch.zeros(1), "here.bias": torch.zeros(1)}
+    tagger = Component(component.card.model_copy(update={"objective": "entities", "name": "tags"}))
+    with pytest.raises(CompositionError, match="'tags' was trained by entities"):
+        Corrector(base, tagger, heads)
+    stranger = Component(component.card.model_copy(update={"base_digest": "0" * 64}))
+    with pytest.raises(CompositionError, match="it was trained on 000000000000, this one is"):
+        Corrector(base, stranger, heads)
+
+
+def test_on_the_command_line(corrector: Corrector, tmp_path: Path) -> None:
+    base, component = tmp_path / "base", tmp_path / "denoise"
+    for folder in (base, component):
+        folder.mkdir()
+    corrector._encoder._base[0].save(base)
+    corrector._encoder.component.save(component)
+    arguments = ["correct", "Viola lovess the sea.", "--base", str(base), "--component", str(component)]
+    missing = CliRunner().invoke(app, arguments)
+    assert isinstance(missing.exception, ArtifactError) and "head.safetensors" in str(missing.exception)
+    heads = {"here": corrector._here, "behind": corrector._behind}
+    state = {f"{name}.{part}": tensor for name, head in heads.items() for part, tensor in head.state_dict().items()}
+    save_file(state, component / "head.safetensors")
+    plain = CliRunner().invoke(app, arguments)
+    assert plain.stdout == corrector.correct("Viola lovess the sea.").text + "\n"
+    found = json.loads(CliRunner().invoke(app, [*arguments, "--json", "--alternatives", "2"]).stdout)
+    assert found["text"] == plain.stdout.strip() and len(found["alternatives"]) == 2
+    lines = CliRunner().invoke(app, ["correct", "-", *arguments[2:]], input="Feste.\n\nOlivia.\n")
+    assert lines.stdout.count("\n") == 3
