@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cclm_core.errors import ConfigError, ShelfError
 from cclm_core.shelf.cache import README
@@ -19,10 +19,12 @@ from cclm_core.shelf.card import Card, Digests, files_digest
 from cclm_core.shelf.contents import copy
 from cclm_core.shelf.git import clone_to_change, git
 from cclm_core.shelf.history import CARD, FILES, ITEMS, SIGNATURE, read_card
-from cclm_core.shelf.items import Described, describe
 from cclm_core.shelf.names import check_identifier, check_item_type, check_revision
 from cclm_core.shelf.signing import sign
 from cclm_core.shelf.storage import LOCAL_SETTINGS, SETTINGS, Remote, dvc
+
+if TYPE_CHECKING:
+    from cclm_core.shelf.items import Described
 
 # A local shelf is a working copy: its files follow its branch if they were not changed, else the push is refused.
 _RECEIVE = "git -c receive.denyCurrentBranch=updateInstead receive-pack"
@@ -75,6 +77,8 @@ def publish(
         IntegrityError: a link, a special file or a file that is no data is in it, or it was altered.
         ShelfError: the shelf cannot be reached or written, or has the tag; it is as it was.
     """
+    from cclm_core.shelf.items import describe  # it needs torch, which fetching and listing do without
+
     check_identifier(identifier)
     check_item_type(item_type)
     if tag is not None:
@@ -153,7 +157,7 @@ def _card(
     identifier: str,
     item_type: str,
     about: About,
-    described: Described,
+    described: "Described",
     folder: Path,
     files: str,
     rest: Mapping[str, Any],
