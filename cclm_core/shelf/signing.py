@@ -14,6 +14,8 @@ from cclm_core.errors import ConfigError, IntegrityError
 
 MAX_BYTES = 1 << 20
 CARD = "card.json"
+# What the library raises for a file that it cannot use: unreadable, no PEM, with a password, of another kind of curve.
+NO_KEY = (OSError, ValueError, TypeError, AttributeError)
 
 
 def sign(card: bytes, private_key: Path) -> bytes:
@@ -29,7 +31,7 @@ def sign(card: bytes, private_key: Path) -> bytes:
     signing = _library().signing
     try:
         config = signing.Config().use_elliptic_key_signer(private_key=private_key)
-    except (OSError, ValueError, TypeError) as error:  # TypeError: the key has a password
+    except NO_KEY as error:
         raise _no_key(private_key, "private", error) from None
     with tempfile.TemporaryDirectory(prefix="cclm-shelf-") as folder:
         signed, signature = Path(folder) / CARD, Path(folder) / "signature"
@@ -54,7 +56,7 @@ def check_signature(card: bytes, signature: bytes | None, public_key: Path, wher
     verifying = _library().verifying
     try:
         config = verifying.Config().use_elliptic_key_verifier(public_key=public_key)
-    except (OSError, ValueError) as error:
+    except NO_KEY as error:
         raise _no_key(public_key, "public", error) from None
     if signature is None:
         raise IntegrityError(f"{where} must be signed, since a public key was given, but it has no signature.")

@@ -1,4 +1,4 @@
-"""One real shelf for all tests: git and DVC, with a folder for storage beside it, made once and copied to be changed."""
+"""One real shelf for all tests: git, DVC and a folder for storage; made once, and copied to be changed."""
 
 import os
 import shutil
@@ -44,8 +44,7 @@ class Place:
         return Shelf(self.folder)
 
     def commit(self, message: str = "by hand") -> None:
-        git(self.folder, "add", "--all", "--force", "items", ".dvc/config")
-        git(self.folder, "commit", "--quiet", "--message", message)
+        git(self.folder, "commit", "--quiet", "--all", "--message", message)
 
     def state(self) -> tuple[str, str, dict[str, bytes]]:
         """All that a failed publication must leave as it was."""

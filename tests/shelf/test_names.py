@@ -8,14 +8,54 @@ from cclm_core.errors import ConfigError, IntegrityError
 from cclm_core.shelf import names
 from cclm_core.shelf.shelf import Shelf
 
-IDENTIFIERS = ["", ".", "..", "../x", "a/b", "a\\b", "/abs", "C:x", "-x", "--help", "a\0b", "a b", "a\n", "é", "a" * 101]
-REVISIONS = ["", "-v1", "--upload-pack=x", "a..b", "v1^", "v1~1", "HEAD@{1}", "a:b", "a//b", "/a", "a/", "a.lock", "a b"]
+IDENTIFIERS = [
+    "",
+    ".",
+    "..",
+    "../x",
+    "a/b",
+    "a\\b",
+    "/abs",
+    "C:x",
+    "-x",
+    "--help",
+    "a\0b",
+    "a b",
+    "a\n",
+    "é",
+    "a" * 101,
+]
+REVISIONS = [
+    "",
+    "-v1",
+    "--upload-pack=x",
+    "a..b",
+    "v1^",
+    "v1~1",
+    "HEAD@{1}",
+    "a:b",
+    "a//b",
+    "/a",
+    "a/",
+    "a.lock",
+    "a b",
+]
 REPOSITORIES = [
     *("", "-u", "--upload-pack=touch x", "ext::sh -c x", "fd::17", "transport::address", "a\nb", "a\0b"),
     *("http://example.org/shelf", "git://example.org/shelf", "ext://example.org", "ssh://-oProxyCommand=x/shelf"),
     *("https://name:secret@example.org/shelf", "ssh://-x@example.org/shelf"),
 ]
-FILES = ["../x.json", "/x.json", "a/../x.json", "a//x.json", "a\\x.json", "C:x.json", "-x.json", ".git/x.json", "a\0.json"]
+FILES = [
+    "../x.json",
+    "/x.json",
+    "a/../x.json",
+    "a//x.json",
+    "a\\x.json",
+    "C:x.json",
+    "-x.json",
+    ".git/x.json",
+    "a\0.json",
+]
 
 
 @pytest.mark.parametrize("name", [*IDENTIFIERS, "con", "NUL", "com1.x", "a."])
@@ -55,7 +95,9 @@ def test_repositories_that_run_commands_or_tell_secrets_are_refused(name: str) -
     assert "secret" not in str(raised.value)
 
 
-@pytest.mark.parametrize("name", ["https://example.org/a.git", "ssh://git@example.org/a", "git@example.org:a/b", "file:///a"])
+@pytest.mark.parametrize(
+    "name", ["https://example.org/a.git", "ssh://git@example.org/a", "git@example.org:a/b", "file:///a"]
+)
 def test_addresses_are_taken_as_they_are(name: str) -> None:
     assert Shelf(name).repository == name
 
