@@ -148,6 +148,7 @@ def _use_remote(shelf: str, repository: Path) -> None:
     if local is not None:
         mine.read(local / LOCAL_SETTINGS, encoding="utf-8")
     section = f"'remote \"{remote.name}\"'"
+    mine.read_dict({"core": {"remote": remote.name}})
     mine.read_dict({section: {"url": f'"{remote.settings["url"]}"'}})  # a relative path would lead elsewhere from here
     with (repository / LOCAL_SETTINGS).open("x", encoding="utf-8") as stream:
         mine.write(stream)

@@ -22,6 +22,7 @@ from cclm_core.shelf.contents import ItemFile, copy_checked
 from cclm_core.shelf.git import environment
 
 SETTINGS, LOCAL_SETTINGS = ".dvc/config", ".dvc/config.local"
+CACHE, REMOTE = ".dvc/cache", "shelf"
 SCHEMES = ("", "file", "s3", "gs", "azure", "ssh", "https", "webdavs", "oss")
 ALLOWED = ("url", "endpointurl", "region", "account_name", "allow_anonymous_login")
 _NAME = re.compile(r"'remote \"([A-Za-z0-9_][A-Za-z0-9_.-]*)\"'")
@@ -32,7 +33,7 @@ class Remote:
     """Where the big files are.
 
     Attributes:
-        name: as the shelf calls it; the user's own DVC settings can add credentials to this name.
+        name: as the shelf calls it.
         settings: `url`, and what else belongs to the address.
     """
 
@@ -70,9 +71,14 @@ class Remote:
         return cls(name, settings | {"url": _address(settings["url"], shelf)})
 
     def as_config(self, scratch: Path) -> str:
-        """DVC's settings for a repository in `scratch` that has this remote alone."""
-        lines = ["[core]", f"    remote = {self.name}", "    no_scm = true", "    analytics = false"]
-        lines += ["    check_update = false", f"    site_cache_dir = {scratch / 'site'}", f"['remote \"{self.name}\"']"]
+        """DVC's settings for a repository in `scratch` that has this remote alone.
+
+        It is always called `shelf`: the user's own settings can give credentials to this name, and a shelf cannot ask
+        for those of another remote of the user by taking its name.
+        """
+        lines = ["[core]", f"    remote = {REMOTE}", "    no_scm = true", "    analytics = false"]
+        lines += ["    check_update = false", f"    site_cache_dir = {scratch / 'site'}"]
+        lines += ["[cache]", f"    dir = {scratch / CACHE}", f"['remote \"{REMOTE}\"']"]
         return "\n".join([*lines, *(f'    {key} = "{value}"' for key, value in self.settings.items()), ""])
 
 
@@ -99,7 +105,7 @@ def download(remote: Remote, files: Iterable[ItemFile], scratch: Path, target: P
     (scratch / "item.dvc").write_text(json.dumps({"outs": outs}), encoding="utf-8")  # JSON is YAML
     dvc("fetch", "--quiet", "--", "item.dvc", at=scratch)
     for file in files:
-        source = scratch / ".dvc" / "cache" / "files" / "md5" / file.md5[:2] / file.md5[2:]
+        source = scratch / CACHE / "files" / "md5" / file.md5[:2] / file.md5[2:]
         if not source.is_file():
             raise ShelfError(
                 f"the storage of the shelf must hold {file.path}, but it lacks it; publish the item again."

@@ -58,8 +58,9 @@ class Place:
 
 @pytest.fixture(scope="session", autouse=True)
 def identity(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A committer, and none of the settings of whoever runs the tests."""
+    """A committer, and settings that fetching must not depend on in place of those of whoever runs the tests."""
     settings = tmp_path_factory.mktemp("settings")
+    (settings / "config").write_text(f"[core]\n    remote = none\n[cache]\n    dir = {settings / 'cache'}\n")
     person = {"NAME": "test", "EMAIL": "test@example.invalid"}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in person.items():
@@ -90,7 +91,7 @@ def composed(new: Embedder) -> ComposedModel:
 
 @pytest.fixture(scope="session")
 def original(tmp_path_factory: pytest.TempPathFactory, old: Embedder, new: Embedder, composed: ComposedModel) -> Place:
-    """Tag v1: an embedder; v2: another one under the same name; v3: a composition and a preprocessor beside it."""
+    """Tag v1: an embedder; v2: another one under the same name; v3: a composition beside it."""
     root = tmp_path_factory.mktemp("original")
     place = Place(root / "shelf", root / "store")
     shelf = Shelf.create(place.folder, place.store)
@@ -99,7 +100,6 @@ def original(tmp_path_factory: pytest.TempPathFactory, old: Embedder, new: Embed
     place.commit()
     shelf.publish(saved(old, root / "old"), NAME, "embedder", about=ABOUT, tag="v1")
     shelf.publish(saved(new, root / "new"), NAME, "embedder", about=ABOUT, tag="v2")
-    shelf.publish(root / "new" / "preprocessor.json", NAME, "preprocessor", about=ABOUT)
     shelf.publish(saved(composed, root / "composed"), NAME, "composition", about=ABOUT, tag="v3")
     return place
 

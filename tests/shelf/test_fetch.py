@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -13,9 +14,9 @@ import pytest
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.embedder import Embedder
 from cclm_core.errors import IntegrityError, ShelfError
+from cclm_core.shelf.cache import Cache
 from cclm_core.shelf.history import read_card
 from cclm_core.shelf.shelf import Shelf
-from cclm_core.text.vocabulary import Preprocessor
 from tests.shelf.conftest import NAME, Place, git
 
 ROOT = Path(__file__).parents[2]
@@ -91,15 +92,15 @@ def test_a_commit_can_be_named_in_full_or_by_its_beginning(original: Place, cach
 
 def test_what_was_fetched_needs_neither_shelf_nor_storage(place: Place, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    folder = place.shelf.fetch(NAME, "preprocessor", "v3", cache)
-    branch = place.shelf.fetch(NAME, "preprocessor", "main", cache)
+    folder = place.shelf.fetch(NAME, "embedder", "v2", cache)
+    branch = place.shelf.fetch(NAME, "embedder", "main", cache)
     shutil.rmtree(place.folder)
     shutil.rmtree(place.store)
-    assert place.shelf.fetch(NAME, "preprocessor", "v3", cache) == folder == branch
-    assert Preprocessor.load(folder / "preprocessor.json").encode("love").size == 4
+    assert place.shelf.fetch(NAME, "embedder", "v2", cache) == folder == branch
+    Embedder.load(folder)
     with pytest.raises(ShelfError, match="git clone failed"):  # a branch may have moved on
-        place.shelf.fetch(NAME, "preprocessor", "main", cache)
-    assert place.shelf.fetch(NAME, "preprocessor", "main", cache, offline=True) == branch
+        place.shelf.fetch(NAME, "embedder", "main", cache)
+    assert place.shelf.fetch(NAME, "embedder", "main", cache, offline=True) == branch
     with pytest.raises(ShelfError, match="plays/embedder at v1 must have been fetched before"):
         place.shelf.fetch(NAME, "embedder", "v1", cache, offline=True)
 
@@ -107,12 +108,11 @@ def test_what_was_fetched_needs_neither_shelf_nor_storage(place: Place, tmp_path
 def test_an_address_works_where_the_storage_has_one_too(place: Place, tmp_path: Path) -> None:
     shelf = Shelf(f"file://{place.folder}")
     with pytest.raises(ShelfError, match="must have one too, got the path"):
-        shelf.fetch(NAME, "preprocessor", "main", tmp_path / "cache")
+        shelf.fetch(NAME, "embedder", "main", tmp_path / "cache")
     config = place.folder / ".dvc" / "config"
     config.write_text(config.read_text().replace("../../store", str(place.store)))
     place.commit()
-    folder = shelf.fetch(NAME, "preprocessor", "main", tmp_path / "cache")
-    Preprocessor.load(folder / "preprocessor.json")
+    Embedder.load(shelf.fetch(NAME, "embedder", "main", tmp_path / "cache"))
 
 
 def test_what_the_shelf_has_not_is_said(original: Place, tmp_path: Path) -> None:
@@ -180,12 +180,12 @@ def test_a_card_that_was_altered_or_swapped_in_the_shelf_is_refused(place: Place
         place.shelf.fetch(NAME, "embedder", "main", tmp_path / "cache")
     with pytest.raises(IntegrityError, match="its content does not match its digest"):
         place.shelf.list()
-    shutil.copyfile(folder.parent / "preprocessor" / "card.json", folder / "card.json")
+    shutil.copyfile(folder.parent / "composition" / "card.json", folder / "card.json")
     place.commit()
-    with pytest.raises(IntegrityError, match="must be its own, but it is that of plays/preprocessor"):
+    with pytest.raises(IntegrityError, match="must be its own, but it is that of plays/composition"):
         place.shelf.show(NAME, "embedder")
     (folder / "card.json").unlink()
-    (folder / "card.json").symlink_to("../preprocessor/card.json")
+    (folder / "card.json").symlink_to("../composition/card.json")
     place.commit()
     with pytest.raises(IntegrityError, match="must be a regular file in the shelf, but its mode is 120000"):
         place.shelf.fetch(NAME, "embedder", "main", tmp_path / "cache")
@@ -203,16 +203,16 @@ def test_settings_of_the_shelf_that_would_run_a_command_do_not(place: Place, tmp
 
 
 def test_processes_that_fetch_at_once_do_not_hurt_each_other(original: Place, tmp_path: Path) -> None:
-    processes = [start(FETCH, original, tmp_path) for _ in range(3)]
+    processes = [start(FETCH, original, tmp_path) for _ in range(2)]
     ended = [process.communicate(timeout=120) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0, 0], ended
+    assert [process.returncode for process in processes] == [0, 0], ended
     folders = {out.strip() for out, _ in ended}
     assert len(folders) == 1 and work_left(tmp_path) == []
     assert original.shelf.fetch_with_card(NAME, "composition", "v3", tmp_path).cached
     ComposedModel.load(Path(folders.pop()))
 
 
-@pytest.mark.parametrize("moment", ["history", "download/.dvc", "download/.dvc/cache", "staged/item"])
+@pytest.mark.parametrize("moment", ["download/.dvc", "staged/item"])
 def test_what_a_killed_fetch_leaves_is_never_trusted(original: Place, tmp_path: Path, moment: str) -> None:
     process = start(FETCH, original, tmp_path)
     while process.poll() is None and not list(tmp_path.glob(f".shelf/work/*/{moment}")):
@@ -221,10 +221,11 @@ def test_what_a_killed_fetch_leaves_is_never_trusted(original: Place, tmp_path: 
     process.communicate()
     complete = [path.parent for path in tmp_path.glob(f"{NAME}/*/*/card.json")]
     assert all((folder / "item" / "composition.json").is_file() for folder in complete)
-    if process.returncode != 0:
-        assert len(complete) == 0 or moment == "staged/item"
+    if moment != "staged/item":  # a fetch can end while its last file is seen
+        assert process.returncode == -signal.SIGKILL and not complete
     folder = original.shelf.fetch(NAME, "composition", "v3", tmp_path)
     features = ComposedModel.load(folder).embed([TEXT])[0]
     assert features.shape == (len(TEXT), 40) and np.isfinite(features).all()
-    original.shelf.fetch(NAME, "preprocessor", "v3", tmp_path)
+    with Cache(tmp_path).work():  # what the dead fetch's own child wrote last is swept too
+        pass
     assert work_left(tmp_path) == []

@@ -8,12 +8,13 @@ import pytest
 from cryptography.hazmat.primitives import serialization as pem
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
+from cclm_core.embedder import Embedder
 from cclm_core.errors import ConfigError, IntegrityError
 from cclm_core.shelf.fetching import Fetched
 from cclm_core.shelf.history import read_card
 from cclm_core.shelf.publishing import About
 from cclm_core.shelf.signing import check_signature, sign
-from tests.shelf.conftest import NAME, Place
+from tests.shelf.conftest import Place
 
 ROOT = Path(__file__).parents[2]
 needs_library = pytest.mark.skipif(
@@ -91,22 +92,20 @@ def test_without_the_library_it_is_said_what_to_install() -> None:
 
 @needs_library
 def test_a_signed_item_is_demanded_and_checked(
-    place: Place, keys: dict[str, tuple[Path, Path]], tmp_path: Path
+    place: Place, keys: dict[str, tuple[Path, Path]], old: Embedder, tmp_path: Path
 ) -> None:
     """One shelf for all of it: each publication takes seconds."""
     private, public = keys["mine"]
     source = tmp_path / "preprocessor.json"
-    source.write_bytes(
-        place.shelf.fetch(NAME, "preprocessor", "main", tmp_path / "source").joinpath(source.name).read_bytes()
-    )
+    old.preprocessor.save(source)
     place.shelf.publish(source, "signed", "preprocessor", about=About("CC0-1.0"), tag="s1", key=private)
 
     def fetched(cache: str, tag: str = "s1", key: Path | None = public) -> Fetched:
         return place.shelf.fetch_with_card("signed", "preprocessor", tag, tmp_path / cache, public_key=key)
 
-    assert fetched("keyless", key=None).signature == "not checked"
     assert [fetched("cache").signature, fetched("cache").signature] == ["good", "good"]
     assert fetched("cache").cached
+    assert fetched("cache", key=None).signature == "not checked"
     with pytest.raises(IntegrityError, match="Key mismatch"):
         fetched("cache", key=keys["other"][1])
     with pytest.raises(IntegrityError, match="Key mismatch"):

@@ -17,6 +17,7 @@ def test_the_address_is_read_as_dvc_writes_it(tmp_path: Path) -> None:
     assert found == Remote("shelf", {"url": "s3://bucket/items", "region": "here"})
     assert Remote.parse(settings("url = '/a,b #c'"), None).settings["url"] == "/a,b #c"
     assert Remote.parse(found.as_config(tmp_path), None) == found
+    assert Remote.parse(Remote("yours", found.settings).as_config(tmp_path), None) == found
 
 
 def test_a_relative_path_begins_at_the_settings_of_a_local_shelf(tmp_path: Path) -> None:
