@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import AfterValidator, Field, JsonValue
 
 from cclm_core.config import Config, canonical_json, digest
 from cclm_core.errors import ConfigError, IntegrityError
@@ -13,6 +13,15 @@ from cclm_core.shelf.names import check_file_names, check_identifier, check_item
 
 FORMAT: Literal["cclm-shelf-1"] = "cclm-shelf-1"
 MAX_BYTES = 4 << 20  # a card is read whole; no true one comes near
+
+
+def _one_line(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("must be one line of printable text")
+    return value
+
+
+Line = Annotated[str, AfterValidator(_one_line)]  # what is printed as it stands cannot steer a terminal
 
 
 class Digests(Config):
@@ -31,9 +40,9 @@ class Card(Config):
     format: Literal["cclm-shelf-1"] = FORMAT
     identifier: str
     item_type: str
-    description: str = ""
-    licence: str = Field(min_length=1, description="under which it may be used, best as an SPDX expression")
-    created_by: str | None = Field(default=None, description="revision of the project that made it")
+    description: Line = ""
+    licence: Line = Field(min_length=1, description="under which it may be used, best as an SPDX expression")
+    created_by: Line | None = Field(default=None, description="revision of the project that made it")
     configuration: dict[str, JsonValue] = Field(description="its own configuration, as it stands in its files")
     digests: Digests
     scores: dict[str, JsonValue] = Field(default_factory=dict, description="how good it is, by name")

@@ -76,6 +76,8 @@ def test_cards_that_name_what_they_must_not_are_refused_though_their_digest_fits
         {"item_type": "program"},
         {"unknown": 1},
         {"licence": ""},
+        {"licence": "MIT\x1b[2J"},
+        {"created_by": "a\nb"},
     ):
         with pytest.raises(IntegrityError):
             Card.from_bytes(forged(**changes), "card")
@@ -95,5 +97,5 @@ def test_the_card_for_people_says_it_all_and_cannot_be_broken_out_of() -> None:
     for part in ("CC0-1.0", card().digest, "e" * 64, "1,234,567", "c" * 64, '"width": 16', "| f1.who | 0.5 |"):
         assert part in text
     assert "<b>" not in text.replace("\\<b\\>", "") and "été" in text
-    broken = card(description="x\n# heading").to_markdown()
-    assert "\n# heading" not in broken
+    broken = card(scores={"x\n# heading": 1, "y": "\x1b[2J"}).to_markdown()
+    assert "\n# heading" not in broken and "\x1b" not in broken
