@@ -110,8 +110,7 @@ def publish(
         if tag is not None:
             git("tag", "--no-sign", "--", tag, commit, at=repository)
             names.append(f"refs/tags/{tag}:refs/tags/{tag}")
-        receive = [f"--receive-pack={_RECEIVE}"] if Path(shelf).is_absolute() else []
-        git("push", "--quiet", "--atomic", "--no-verify", *receive, "--", "origin", *names, at=repository)
+        _push(shelf, repository, names)
     return Published(card, commit, tag, key is not None)
 
 
@@ -186,6 +185,17 @@ def _commit(repository: Path, place: Path, message: str) -> str:
     if git("status", "--porcelain", "--", str(relative), at=repository):  # else the shelf has just this already
         git("commit", "--quiet", "--no-verify", "--message", message, at=repository)
     return git("rev-parse", "--verify", "HEAD", at=repository)
+
+
+def _push(shelf: str, repository: Path, names: list[str]) -> None:
+    receive = [f"--receive-pack={_RECEIVE}"] if Path(shelf).is_absolute() else []
+    try:
+        git("push", "--quiet", "--atomic", "--no-verify", *receive, "--", "origin", *names, at=repository)
+    except ShelfError as error:
+        raise ShelfError(
+            "the shelf must take the new commit, but it did not and is as it was: if somebody published meanwhile, "
+            f"publish again; if its folder has changes that are not committed, commit them. {error}"
+        ) from None
 
 
 def _revision_around(folder: Path) -> str | None:
