@@ -9,6 +9,7 @@ import typer
 
 from cclm_core.errors import CclmError
 from cclm_core.reporting import reporting
+from cclm_core.shelf.command import app as shelf
 
 app = typer.Typer(
     help="Composable character-level language models.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -18,6 +19,7 @@ stage = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(stage, name="stage")
+app.add_typer(shelf, name="shelf")
 
 Params = Annotated[Path, typer.Option(help="The parameters, a YAML file.")]
 Out = Annotated[Path, typer.Option(help="The folder to publish; an older one is replaced at the end.")]

@@ -7,6 +7,7 @@ CclmError
 │   └── IntegrityError a checksum or digest that does not match
 ├── ArtifactError      a published folder that is missing, incomplete or of another kind
 ├── CompositionError   parts that do not belong together: other base, other vocabulary
+├── ShelfError         a shelf that cannot be reached, read or written, or does not hold what was asked for
 └── TrainingError      a run that cannot go on: a non-finite loss, a locked output
 ```
 
@@ -36,6 +37,10 @@ class ArtifactError(CclmError):
 
 class CompositionError(CclmError):
     """The parts cannot be composed."""
+
+
+class ShelfError(CclmError):
+    """A shelf cannot be reached, read or written, or does not hold what was asked for."""
 
 
 class TrainingError(CclmError):

@@ -1,0 +1,113 @@
+"""One real shelf for all tests: git, DVC and a folder for storage; made once, and copied to be changed."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cclm_core.composition.composed import ComposedModel
+from cclm_core.embedder import Embedder
+from cclm_core.shelf.publishing import About
+from cclm_core.shelf.shelf import Shelf
+from tests.composition.test_composed import component, embedder
+
+NAME = "plays"
+ABOUT = About("CC0-1.0", "characters of plays", {"bits": 2.5})
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Runs git for a test."""
+    done = subprocess.run(["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def saved(model: Embedder | ComposedModel, folder: Path) -> Path:
+    """Saves a model into a new folder."""
+    folder.mkdir(parents=True)
+    model.save(folder)
+    return folder
+
+
+@dataclass(frozen=True)
+class Place:
+    """A shelf and its storage, which a test may change."""
+
+    folder: Path
+    store: Path
+
+    @property
+    def shelf(self) -> Shelf:
+        return Shelf(self.folder)
+
+    def commit(self, message: str = "by hand") -> None:
+        git(self.folder, "commit", "--quiet", "--all", "--message", message)
+
+    def state(self) -> tuple[str, str, dict[str, bytes]]:
+        """All that a failed publication must leave as it was."""
+        files = {
+            str(path.relative_to(self.folder)): path.read_bytes()
+            for path in sorted(self.folder.rglob("*"))
+            if path.is_file() and ".git" not in path.relative_to(self.folder).parts
+        }
+        return git(self.folder, "for-each-ref"), git(self.folder, "status", "--porcelain"), files
+
+
+@pytest.fixture(scope="session", autouse=True)
+def identity(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A committer, and settings that fetching must not depend on in place of those of whoever runs the tests."""
+    settings = tmp_path_factory.mktemp("settings")
+    (settings / "config").write_text(f"[core]\n    remote = none\n[cache]\n    dir = {settings / 'cache'}\n")
+    person = {"NAME": "test", "EMAIL": "test@example.invalid"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in person.items():
+            patch.setenv(f"GIT_AUTHOR_{name}", value)
+            patch.setenv(f"GIT_COMMITTER_{name}", value)
+        patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+        patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        patch.setenv("DVC_GLOBAL_CONFIG_DIR", str(settings))
+        patch.setenv("DVC_SYSTEM_CONFIG_DIR", str(settings))
+        patch.delenv("CCLM_SHELF", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def old() -> Embedder:
+    return embedder(1)
+
+
+@pytest.fixture(scope="session")
+def new() -> Embedder:
+    return embedder(2)
+
+
+@pytest.fixture(scope="session")
+def composed(new: Embedder) -> ComposedModel:
+    return ComposedModel(new, [component(new, "first", 16), component(new, "second", 24)], "pair").eval()
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory: pytest.TempPathFactory, old: Embedder, new: Embedder, composed: ComposedModel) -> Place:
+    """Tag v1: an embedder; v2: another one under the same name; v3: a composition beside it."""
+    root = tmp_path_factory.mktemp("original")
+    place = Place(root / "shelf", root / "store")
+    shelf = Shelf.create(place.folder, place.store)
+    config = place.folder / ".dvc" / "config"
+    config.write_text(config.read_text().replace(str(place.store), "../../store"))  # shelf and storage move together
+    place.commit()
+    shelf.publish(saved(old, root / "old"), NAME, "embedder", about=ABOUT, tag="v1")
+    shelf.publish(saved(new, root / "new"), NAME, "embedder", about=ABOUT, tag="v2")
+    shelf.publish(saved(composed, root / "composed"), NAME, "composition", about=ABOUT, tag="v3")
+    return place
+
+
+@pytest.fixture
+def place(original: Place, tmp_path: Path) -> Place:
+    """A copy that a test may change."""
+    copy = Place(tmp_path / "shelf", tmp_path / "store")
+    shutil.copytree(original.folder, copy.folder)
+    shutil.copytree(original.store, copy.store)
+    return copy

@@ -1,0 +1,101 @@
+"""A card: the same bytes everywhere, and no byte of it can be changed unnoticed."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cclm_core.config import canonical_json, digest
+from cclm_core.errors import CclmError, ConfigError, IntegrityError
+from cclm_core.shelf.card import Card, Digests, files_digest
+from cclm_core.shelf.contents import ItemFile
+
+FILES = (
+    ItemFile(path="a.json", size=3, sha256="a" * 64, md5="b" * 32),
+    ItemFile(path="parts/w.safetensors", size=1234567, sha256="c" * 64, md5="d" * 32),
+)
+
+
+def card(**changes: Any) -> Card:
+    values: dict[str, Any] = {
+        "identifier": "plays",
+        "item_type": "component",
+        "description": "été | <b>",
+        "licence": "CC0-1.0",
+        "configuration": {"width": 16, "rate": 0.5},
+        "digests": Digests(files=files_digest(FILES), base="e" * 64),
+        "scores": {"bits": 2.25, "f1": {"who": 0.5}},
+        "files": FILES,
+    }
+    return Card(**(values | changes))
+
+
+def forged(**changes: Any) -> bytes:
+    """A card whose own digest was made to fit again."""
+    content = card().canonical() | changes
+    return (canonical_json({"card": content, "digest": digest(content)}) + "\n").encode()
+
+
+def test_a_card_is_read_as_it_was_written() -> None:
+    content = card().to_bytes()
+    assert Card.from_bytes(content, "card") == card()
+    assert json.loads(content)["digest"] == card().digest
+    assert card(scores={"f1": {"who": 0.5}, "bits": 2.25}).to_bytes() == content
+
+
+def test_whatever_byte_is_changed_is_noticed() -> None:
+    content = card().to_bytes()
+    generator = np.random.default_rng(5)
+    for place in generator.integers(0, len(content), 300):
+        changed = bytearray(content)
+        changed[place] ^= int(generator.integers(1, 256))
+        with pytest.raises(CclmError):
+            Card.from_bytes(bytes(changed), "card")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"null", b"{}", b"\xff", b'{"card":{},"digest":NaN}', b"[" * 100_000, b'{"card":NaN}']
+)
+def test_what_is_no_card_is_refused(content: bytes) -> None:
+    with pytest.raises((IntegrityError, ConfigError), match="the card must"):
+        Card.from_bytes(content, "the card")
+
+
+def test_cards_that_name_what_they_must_not_are_refused_though_their_digest_fits() -> None:
+    assert Card.from_bytes(forged(), "card") == card()
+    outside = [file.canonical() for file in FILES[:1]] + [FILES[1].canonical() | {"path": "../../w.safetensors"}]
+    pickled = [FILES[0].canonical() | {"path": "a.pkl"}]
+    key = [FILES[0].canonical() | {"md5": "../../../../etc/passwd"}]
+    for changes in (
+        {"files": outside},
+        {"files": pickled},
+        {"files": key},
+        {"files": []},
+        {"identifier": "../x"},
+        {"item_type": "program"},
+        {"unknown": 1},
+        {"licence": ""},
+        {"licence": "MIT\x1b[2J"},
+        {"created_by": "a\nb"},
+    ):
+        with pytest.raises(IntegrityError):
+            Card.from_bytes(forged(**changes), "card")
+    with pytest.raises(ConfigError, match="must have the format cclm-shelf-1, got 'cclm-shelf-2'"):
+        Card.from_bytes(forged(format="cclm-shelf-2"), "card")
+
+
+def test_the_digest_covers_all_but_the_same_files_have_the_same_one() -> None:
+    assert card(scores={}).digest != card().digest
+    assert card(scores={}).digests.files == card().digests.files
+    assert files_digest(reversed(FILES)) == files_digest(FILES)
+    assert files_digest([FILES[0].model_copy(update={"path": "b.json"}), FILES[1]]) != files_digest(FILES)
+
+
+def test_the_card_for_people_says_it_all_and_cannot_be_broken_out_of() -> None:
+    text = card().to_markdown()
+    for part in ("CC0-1.0", card().digest, "e" * 64, "1,234,567", "c" * 64, '"width": 16', "| f1.who | 0.5 |"):
+        assert part in text
+    assert "<b>" not in text.replace("\\<b\\>", "") and "été" in text
+    broken = card(scores={"x\n# heading": 1, "y": "\x1b[2J"}).to_markdown()
+    assert "\n# heading" not in broken and "\x1b" not in broken

@@ -1,0 +1,231 @@
+"""Fetching: the bytes that were published, or nothing."""
+
+import hashlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cclm_core.composition.composed import ComposedModel
+from cclm_core.embedder import Embedder
+from cclm_core.errors import IntegrityError, ShelfError
+from cclm_core.shelf.cache import Cache
+from cclm_core.shelf.history import read_card
+from cclm_core.shelf.shelf import Shelf
+from tests.shelf.conftest import NAME, Place, git
+
+ROOT = Path(__file__).parents[2]
+TEXT = "If music be the food of love"
+LOAD = f"""
+import hashlib, sys
+import torch
+torch.set_num_threads(1)
+from cclm_core import ComposedModel, Shelf
+folder = Shelf(sys.argv[1]).fetch("{NAME}", "composition", tag="v3", cache_dir=sys.argv[2])
+print(hashlib.sha256(ComposedModel.load(folder).embed(["{TEXT}"])[0].tobytes()).hexdigest())
+"""
+FETCH = f"""
+import sys
+from cclm_core import Shelf
+print(Shelf(sys.argv[1]).fetch("{NAME}", "composition", tag="v3", cache_dir=sys.argv[2]))
+"""
+
+
+def start(code: str, place: Place, cache: Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", code, str(place.folder), str(cache)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def work_left(cache: Path) -> list[str]:
+    return [path.name for path in (cache / ".shelf" / "work").iterdir() if path.name != "lock"]
+
+
+def assert_nothing_left(cache: Path) -> None:
+    assert not list((cache / NAME).rglob("*.json")) and work_left(cache) == []
+
+
+@pytest.fixture(scope="module")
+def filled(original: Place, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that holds the old embedder, by its tag and by its branch."""
+    cache = tmp_path_factory.mktemp("filled")
+    for name in ("v1", "v1", "main"):
+        original.shelf.fetch(NAME, "embedder", name, cache)
+    return cache
+
+
+@pytest.fixture
+def cache(filled: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(filled, tmp_path / "cache"))
+
+
+def test_a_fresh_process_fetches_loads_and_gives_the_same_output(
+    original: Place, composed: ComposedModel, tmp_path: Path
+) -> None:
+    process = start(LOAD, original, tmp_path)
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert out.strip() == hashlib.sha256(composed.embed([TEXT])[0].tobytes()).hexdigest()
+
+
+def test_an_old_tag_gives_the_old_bytes_and_a_branch_the_new(
+    original: Place, cache: Path, old: Embedder, new: Embedder
+) -> None:
+    folder = original.shelf.fetch(NAME, "embedder", "v1", cache)
+    assert Embedder.load(folder).digest == old.digest != new.digest
+    assert folder.parents[2] == cache / NAME and folder.name == "item"
+    assert original.shelf.show(NAME, "embedder", "v1").digests.model == old.digest
+    assert Embedder.load(original.shelf.fetch(NAME, "embedder", "main", cache)).digest == new.digest
+
+
+def test_a_commit_can_be_named_in_full_or_by_its_beginning(original: Place, cache: Path) -> None:
+    commit = git(original.folder, "rev-parse", "v1^{commit}")
+    for name in (commit, commit[:9]):
+        fetched = original.shelf.fetch_with_card(NAME, "embedder", name, cache)
+        assert (fetched.commit, fetched.folder) == (commit, original.shelf.fetch(NAME, "embedder", "v1", cache))
+        assert not fetched.cached and original.shelf.fetch_with_card(NAME, "embedder", name, cache).cached
+
+
+def test_what_was_fetched_needs_neither_shelf_nor_storage(place: Place, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    folder = place.shelf.fetch(NAME, "embedder", "v2", cache)
+    branch = place.shelf.fetch(NAME, "embedder", "main", cache)
+    shutil.rmtree(place.folder)
+    shutil.rmtree(place.store)
+    assert place.shelf.fetch(NAME, "embedder", "v2", cache) == folder == branch
+    Embedder.load(folder)
+    with pytest.raises(ShelfError, match="git clone failed"):  # a branch may have moved on
+        place.shelf.fetch(NAME, "embedder", "main", cache)
+    assert place.shelf.fetch(NAME, "embedder", "main", cache, offline=True) == branch
+    with pytest.raises(ShelfError, match="plays/embedder at v1 must have been fetched before"):
+        place.shelf.fetch(NAME, "embedder", "v1", cache, offline=True)
+
+
+def test_an_address_works_where_the_storage_has_one_too(place: Place, tmp_path: Path) -> None:
+    shelf = Shelf(f"file://{place.folder}")
+    with pytest.raises(ShelfError, match="must have one too, got the path"):
+        shelf.fetch(NAME, "embedder", "main", tmp_path / "cache")
+    config = place.folder / ".dvc" / "config"
+    config.write_text(config.read_text().replace("../../store", str(place.store)))
+    place.commit()
+    Embedder.load(shelf.fetch(NAME, "embedder", "main", tmp_path / "cache"))
+
+
+def test_what_the_shelf_has_not_is_said(original: Place, tmp_path: Path) -> None:
+    with pytest.raises(ShelfError, match=r"must be a tag, a branch or a commit of the shelf.*v1"):
+        original.shelf.fetch(NAME, "embedder", "v9", tmp_path)
+    with pytest.raises(ShelfError, match="it holds plays/embedder"):
+        original.shelf.fetch("poems", "embedder", "v1", tmp_path)
+    with pytest.raises(ShelfError, match="git clone failed"):
+        Shelf(tmp_path / "nowhere").fetch(NAME, "embedder", "v1", tmp_path)
+    with pytest.raises(IntegrityError, match=f"must have the digest {'0' * 64}"):
+        original.shelf.fetch(NAME, "embedder", "v1", tmp_path, digest="0" * 64)
+    assert_nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize("how", ["altered", "missing"])
+def test_a_storage_that_lies_or_lacks_a_file_is_found_out(place: Place, tmp_path: Path, how: str) -> None:
+    card = place.shelf.show(NAME, "embedder", "v1")
+    weights = next(file for file in card.files if file.path.endswith(".safetensors"))
+    stored = place.store / "files" / "md5" / weights.md5[:2] / weights.md5[2:]
+    stored.chmod(0o644)
+    if how == "altered":
+        changed = bytearray(stored.read_bytes())
+        changed[-1] ^= 1
+        stored.write_bytes(changed)
+    else:
+        stored.unlink()
+    with pytest.raises((IntegrityError, ShelfError), match=r"embedder.safetensors"):
+        place.shelf.fetch(NAME, "embedder", "v1", tmp_path / "cache")
+    assert_nothing_left(tmp_path / "cache")
+
+
+@pytest.mark.parametrize("how", ["byte", "missing", "extra", "link", "readme", "card", "beside"])
+def test_a_cache_that_was_altered_is_found_out_and_taken_out(original: Place, cache: Path, how: str) -> None:
+    folder = original.shelf.fetch(NAME, "embedder", "v1", cache)
+    victim = folder / "embedder.json"
+    if how == "byte":
+        victim.write_bytes(victim.read_bytes().replace(b"16", b"17", 1))
+    elif how == "missing":
+        victim.unlink()
+    elif how == "extra":
+        (folder / "more.json").write_text("{}")
+    elif how == "link":
+        victim.rename(cache / "elsewhere.json")
+        victim.symlink_to(cache / "elsewhere.json")
+    elif how == "readme":
+        (folder.parent / "CARD.md").write_text("another licence")
+    elif how == "card":
+        card = read_card((folder.parent / "card.json").read_bytes(), NAME, "embedder")
+        (folder.parent / "card.json").write_bytes(card.model_copy(update={"licence": "MIT"}).to_bytes())
+    else:
+        (folder.parent / "more").mkdir()
+    with pytest.raises(IntegrityError, match="The copy in the cache was altered after it was fetched"):
+        original.shelf.fetch(NAME, "embedder", "v1", cache)
+    assert not folder.parent.exists() and work_left(cache) == []
+    if how == "byte":
+        Embedder.load(original.shelf.fetch(NAME, "embedder", "v1", cache))
+
+
+def test_a_card_that_was_altered_or_swapped_in_the_shelf_is_refused(place: Place, tmp_path: Path) -> None:
+    folder = place.folder / "items" / NAME / "embedder"
+    whole = (folder / "card.json").read_bytes()
+    (folder / "card.json").write_bytes(whole.replace(b'"bits":2.5', b'"bits":1.5'))
+    place.commit()
+    with pytest.raises(IntegrityError, match="its content does not match its digest"):
+        place.shelf.fetch(NAME, "embedder", "main", tmp_path / "cache")
+    with pytest.raises(IntegrityError, match="its content does not match its digest"):
+        place.shelf.list()
+    shutil.copyfile(folder.parent / "composition" / "card.json", folder / "card.json")
+    place.commit()
+    with pytest.raises(IntegrityError, match="must be its own, but it is that of plays/composition"):
+        place.shelf.show(NAME, "embedder")
+    (folder / "card.json").unlink()
+    (folder / "card.json").symlink_to("../composition/card.json")
+    place.commit()
+    with pytest.raises(IntegrityError, match="must be a regular file in the shelf, but its mode is 120000"):
+        place.shelf.fetch(NAME, "embedder", "main", tmp_path / "cache")
+    assert_nothing_left(tmp_path / "cache")
+
+
+def test_settings_of_the_shelf_that_would_run_a_command_do_not(place: Place, tmp_path: Path) -> None:
+    config = place.folder / ".dvc" / "config"
+    config.write_text(config.read_text() + f"    bearer_token_command = touch {tmp_path / 'ran'}\n")
+    place.commit()
+    with pytest.raises(ShelfError, match="bearer_token_command"):
+        place.shelf.fetch(NAME, "embedder", "main", tmp_path / "cache")
+    assert not (tmp_path / "ran").exists()
+    assert_nothing_left(tmp_path / "cache")
+
+
+def test_processes_that_fetch_at_once_do_not_hurt_each_other(original: Place, tmp_path: Path) -> None:
+    processes = [start(FETCH, original, tmp_path) for _ in range(2)]
+    ended = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], ended
+    folders = {out.strip() for out, _ in ended}
+    assert len(folders) == 1 and work_left(tmp_path) == []
+    assert original.shelf.fetch_with_card(NAME, "composition", "v3", tmp_path).cached
+    ComposedModel.load(Path(folders.pop()))
+
+
+@pytest.mark.parametrize("moment", ["download/.dvc", "staged/item"])
+def test_what_a_killed_fetch_leaves_is_never_trusted(original: Place, tmp_path: Path, moment: str) -> None:
+    process = start(FETCH, original, tmp_path)
+    while process.poll() is None and not list(tmp_path.glob(f".shelf/work/*/{moment}")):
+        time.sleep(0.001)
+    process.kill()
+    process.communicate()
+    complete = [path.parent for path in tmp_path.glob(f"{NAME}/*/*/card.json")]
+    assert all((folder / "item" / "composition.json").is_file() for folder in complete)
+    if moment != "staged/item":  # a fetch can end while its last file is seen
+        assert process.returncode == -signal.SIGKILL and not complete
+    folder = original.shelf.fetch(NAME, "composition", "v3", tmp_path)
+    features = ComposedModel.load(folder).embed([TEXT])[0]
+    assert features.shape == (len(TEXT), 40) and np.isfinite(features).all()
+    with Cache(tmp_path).work():  # what the dead fetch's own child wrote last is swept too
+        pass
+    assert work_left(tmp_path) == []

@@ -1,0 +1,126 @@
+"""Names that would leave the folder, or that git, DVC or a system reads as more than a name, are refused."""
+
+from pathlib import Path
+
+import pytest
+
+from cclm_core.errors import ConfigError, IntegrityError
+from cclm_core.shelf import names
+from cclm_core.shelf.shelf import Shelf
+
+IDENTIFIERS = [
+    "",
+    ".",
+    "..",
+    "../x",
+    "a/b",
+    "a\\b",
+    "/abs",
+    "C:x",
+    "-x",
+    "--help",
+    "a\0b",
+    "a b",
+    "a\n",
+    "é",
+    "a" * 101,
+]
+REVISIONS = [
+    "",
+    "-v1",
+    "--upload-pack=x",
+    "a..b",
+    "v1^",
+    "v1~1",
+    "HEAD@{1}",
+    "a:b",
+    "a//b",
+    "/a",
+    "a/",
+    "a.lock",
+    "a b",
+]
+REPOSITORIES = [
+    *("", "-u", "--upload-pack=touch x", "ext::sh -c x", "fd::17", "transport::address", "a\nb", "a\0b"),
+    *("http://example.org/shelf", "git://example.org/shelf", "ext://example.org", "ssh://-oProxyCommand=x/shelf"),
+    *("https://name:secret@example.org/shelf", "ssh://-x@example.org/shelf"),
+]
+FILES = [
+    "../x.json",
+    "/x.json",
+    "a/../x.json",
+    "a//x.json",
+    "a\\x.json",
+    "C:x.json",
+    "-x.json",
+    ".git/x.json",
+    "a\0.json",
+]
+
+
+@pytest.mark.parametrize("name", [*IDENTIFIERS, "con", "NUL", "com1.x", "a."])
+def test_identifiers_that_are_no_plain_folder_name_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="an identifier must begin with"):
+        names.check_identifier(name)
+    with pytest.raises(ConfigError, match="an identifier must begin with"):
+        Shelf(tmp_path).fetch(name, "embedder", "v1", tmp_path / "cache")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a", "en_wiki_clm_1", "A.b-c", "0", "a..b", "concept"])
+def test_plain_identifiers_are_taken(name: str) -> None:
+    assert names.check_identifier(name) == name
+
+
+def test_unknown_types_are_refused_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'embedder'"):
+        Shelf(tmp_path).show("plays", "embeder")
+
+
+@pytest.mark.parametrize("name", REVISIONS)
+def test_revisions_that_say_more_than_a_name_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="must be a plain name of a tag, branch or commit"):
+        names.check_revision(name)
+
+
+@pytest.mark.parametrize("name", ["v0.2.1", "main", "feature/x", "plays@v1", "a" * 40, "1.0+2"])
+def test_plain_revisions_are_taken(name: str) -> None:
+    assert names.check_revision(name) == name
+
+
+@pytest.mark.parametrize("name", REPOSITORIES)
+def test_repositories_that_run_commands_or_tell_secrets_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"a shelf must|of a shelf must") as raised:
+        Shelf(name)
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["https://example.org/a.git", "ssh://git@example.org/a", "git@example.org:a/b", "file:///a"]
+)
+def test_addresses_are_taken_as_they_are(name: str) -> None:
+    assert Shelf(name).repository == name
+
+
+def test_a_path_is_made_absolute_and_the_environment_names_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Shelf("shelf").repository == str(tmp_path / "shelf")
+    with pytest.raises(ConfigError, match="or set CCLM_SHELF"):
+        Shelf()
+    monkeypatch.setenv("CCLM_SHELF", "other")
+    assert Shelf().repository == str(tmp_path / "other")
+
+
+@pytest.mark.parametrize("name", [*FILES, "a.pkl", "a.bin", "a", "a.json.", "a /x.json", "nul/x.json", "x\n.json"])
+def test_file_names_that_leave_the_folder_or_are_no_data_are_refused(name: str) -> None:
+    with pytest.raises(IntegrityError, match="must not be in an item"):
+        names.check_file_names(["fine.json", name])
+
+
+def test_file_names_that_some_systems_confuse_are_refused() -> None:
+    names.check_file_names(["parts/a.json", "parts/b.json", "a.json"])
+    for pair in (["a.json", "A.json"], ["é.json", "e\u0301.json"]):
+        with pytest.raises(IntegrityError, match="some systems confuse them"):
+            names.check_file_names(pair)

@@ -1,0 +1,127 @@
+"""Signatures with a key: good, by another key, missing, tampered with."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization as pem
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
+from cclm_core.embedder import Embedder
+from cclm_core.errors import ConfigError, IntegrityError
+from cclm_core.shelf.fetching import Fetched
+from cclm_core.shelf.history import read_card
+from cclm_core.shelf.publishing import About
+from cclm_core.shelf.signing import check_signature, sign
+from tests.shelf.conftest import Place
+
+ROOT = Path(__file__).parents[2]
+needs_library = pytest.mark.skipif(
+    subprocess.run([sys.executable, "-c", "import model_signing.signing"], capture_output=True).returncode != 0,
+    reason="model-signing is not installed: pip install 'cclm[signing]'",
+)
+
+
+def written(folder: Path, name: str, key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> tuple[Path, Path]:
+    private, public = folder / f"{name}.pem", folder / f"{name}.pub.pem"
+    private.write_bytes(key.private_bytes(pem.Encoding.PEM, pem.PrivateFormat.PKCS8, pem.NoEncryption()))
+    public.write_bytes(key.public_key().public_bytes(pem.Encoding.PEM, pem.PublicFormat.SubjectPublicKeyInfo))
+    return private, public
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
+    folder = tmp_path_factory.mktemp("keys")
+    made = {name: ec.generate_private_key(ec.SECP256R1()) for name in ("mine", "other")}
+    return {name: written(folder, name, key) for name, key in made.items()}
+
+
+@needs_library
+def test_a_signature_holds_for_its_card_and_its_key_alone(keys: dict[str, tuple[Path, Path]]) -> None:
+    private, public = keys["mine"]
+    signature = sign(b"a card", private)
+    check_signature(b"a card", signature, public, "the item")
+    for card, given, key, why in (
+        (b"a Card", signature, public, "Signature mismatch"),
+        (b"a card", signature, keys["other"][1], "Key mismatch"),
+        (b"a card", sign(b"a card", keys["other"][0]), public, "Key mismatch"),
+        (b"a card", sign(b"another card", private), public, "Signature mismatch"),
+        (b"a card", b"", public, "but it is not"),
+        (b"a card", b"{}", public, "but it is not"),
+        (b"a card", signature[: len(signature) // 2], public, "but it is not"),
+        (b"a card", None, public, "but it has no signature"),
+    ):
+        with pytest.raises(IntegrityError, match=why):
+            check_signature(card, given, key, "the item")
+
+
+@needs_library
+def test_a_key_that_only_claims_to_be_the_right_one_is_found_out(keys: dict[str, tuple[Path, Path]]) -> None:
+    """The bundle names its key by a digest, which anybody can write there."""
+    mine, other = sign(b"card", keys["mine"][0]).decode(), sign(b"card", keys["other"][0]).decode()
+    hint = [text.split('"hint":"')[1].split('"')[0] for text in (mine, other)]
+    with pytest.raises(IntegrityError, match="InvalidSignature"):
+        check_signature(b"card", other.replace(hint[1], hint[0]).encode(), keys["mine"][1], "the item")
+
+
+@needs_library
+def test_what_is_no_elliptic_curve_key_is_refused(keys: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:
+    private, public = written(tmp_path, "edwards", ed25519.Ed25519PrivateKey.generate())
+    locked = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        pem.Encoding.PEM, pem.PrivateFormat.PKCS8, pem.BestAvailableEncryption(b"word")
+    )
+    (tmp_path / "locked.pem").write_bytes(locked)
+    for path in (private, tmp_path / "none.pem", keys["mine"][1], tmp_path / "locked.pem"):
+        with pytest.raises(ConfigError, match="must be a private key of an elliptic curve"):
+            sign(b"card", path)
+    for path in (public, tmp_path / "none.pem", keys["mine"][0]):
+        with pytest.raises(ConfigError, match="must be a public key of an elliptic curve"):
+            check_signature(b"card", b"{}", path, "the item")
+
+
+def test_without_the_library_it_is_said_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['model_signing'] = None\n"
+        "from pathlib import Path; from cclm_core.shelf.signing import sign\n"
+        "sign(b'card', Path('key.pem'))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert "pip install 'cclm[signing]'" in shown.stderr
+
+
+@needs_library
+def test_a_signed_item_is_demanded_and_checked(
+    place: Place, keys: dict[str, tuple[Path, Path]], old: Embedder, tmp_path: Path
+) -> None:
+    """One shelf for all of it: each publication takes seconds."""
+    private, public = keys["mine"]
+    source = tmp_path / "preprocessor.json"
+    old.preprocessor.save(source)
+    place.shelf.publish(source, "signed", "preprocessor", about=About("CC0-1.0"), tag="s1", key=private)
+
+    def fetched(cache: str, tag: str = "s1", key: Path | None = public) -> Fetched:
+        return place.shelf.fetch_with_card("signed", "preprocessor", tag, tmp_path / cache, public_key=key)
+
+    assert [fetched("cache").signature, fetched("cache").signature] == ["good", "good"]
+    assert fetched("cache").cached
+    assert fetched("cache", key=None).signature == "not checked"
+    with pytest.raises(IntegrityError, match="Key mismatch"):
+        fetched("cache", key=keys["other"][1])
+    with pytest.raises(IntegrityError, match="Key mismatch"):
+        fetched("other", key=keys["other"][1])
+    assert not (tmp_path / "other" / "signed").exists()
+
+    folder = place.folder / "items" / "signed" / "preprocessor"
+    card = read_card((folder / "card.json").read_bytes(), "signed", "preprocessor")
+    better = card.model_copy(update={"scores": {"f1": 1.0}})  # its own digest fits again
+    (folder / "card.json").write_bytes(better.to_bytes())
+    place.commit()
+    with pytest.raises(IntegrityError, match="Signature mismatch"):
+        fetched("tampered", "main")
+    (folder / "card.sig").unlink()
+    place.commit()
+    with pytest.raises(IntegrityError, match="must be signed, since a public key was given"):
+        fetched("tampered", "main")
+    assert not (tmp_path / "tampered" / "signed").exists()
+    assert fetched("tampered", "main", key=None).signature == "none"
