@@ -1,26 +1,30 @@
 """The stage `ingest`: reads the source, splits it by group, publishes records and the quarantine."""
 
-import hashlib
-import sqlite3
+import shutil
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from cclm_core.artifacts import publishing, write_json
 from cclm_core.reporting import Report
 from cclm_core.steps.parameters import section, seed
+from cclm_core.text.blocks import Block, Preparation, keys
+from cclm_core.text.duplicates import Duplicates
 from cclm_core.text.quarantine import Quarantine, Rejected
-from cclm_core.text.records import SPLITS, Record, fault, write_shards
-from cclm_core.text.sources.config import IngestConfig, describe_source, ids_may_repeat, read_source
+from cclm_core.text.records import SPLITS, ShardWriter
+from cclm_core.text.sources.config import IngestConfig, describe_source, reads_in_parts, source_parts
 from cclm_core.text.splits import Splitter
+from cclm_core.text.workers import in_order
 
-_REPORT_EVERY = 5000
+_COUNTS = ("records", "characters", "entities")
 
 
-def ingest(params: Path, downloads: Path, out: Path, report: Report) -> None:
+def ingest(params: Path, downloads: Path, out: Path, report: Report, workers: int | None = None) -> None:
     """Reads the source once, in a stream, and publishes the corpus.
 
     Args:
@@ -28,6 +32,7 @@ def ingest(params: Path, downloads: Path, out: Path, report: Report) -> None:
         downloads: where archives are kept between runs.
         out: the folder to publish: shards (see `text.records`), quarantine.jsonl, source.json, metrics.json.
         report: hears how many records were read.
+        workers: processes to work in, which changes no byte; None asks `text.workers`.
 
     Raises:
         ConfigError: the section is wrong.
@@ -36,15 +41,32 @@ def ingest(params: Path, downloads: Path, out: Path, report: Report) -> None:
     """
     config = section(params, "ingest", IngestConfig)
     splitter = _splitter(config, seed(params))
-    with publishing(out, "corpus") as folder, closing(_Distinct()) as distinct:
-        tally = _Tally(distinct)
-        with Quarantine(folder / "quarantine.jsonl") as quarantine:
-            records = _accepted(config, downloads, splitter, quarantine, tally, report)
-            counts = write_shards(folder, records, config.records_per_shard)
-        splitter.check(counts, quarantine.reasons)
+    if not (reads_in_parts(config.source) or config.filters or config.transforms or config.duplicates):
+        workers = 1  # what is left to do for each record is less than handing it over
+    with publishing(out, "corpus") as folder:
+        index = folder / ".index"
+        index.mkdir()
+        duplicates = Duplicates(index, config.duplicates)
+        tally = _Tally(duplicates)
+        with (
+            Quarantine(folder / "quarantine.jsonl") as quarantine,
+            ShardWriter(folder, config.records_per_shard) as writer,
+            in_order(Preparation(config, splitter), source_parts(config.source, downloads), workers) as blocks,
+        ):
+            for block in blocks:
+                kept = _without_repetitions(block, duplicates, quarantine)
+                splitter.note(pc.unique(kept.column("group")).to_pylist, kept.column("id").to_pylist)
+                tally.add(kept)
+                for split in SPLITS:
+                    writer.add(split, kept.filter(pc.equal(kept.column("split"), split)))
+                report(tally.num_records, {"rejected": quarantine.reasons.total()})
+        duplicates.close()
+        shutil.rmtree(index)
+        splitter.check(writer.num_records, quarantine.reasons)
         write_json(folder / "source.json", describe_source(config.source))
         write_json(folder / "metrics.json", tally.metrics(quarantine.reasons))
-        report(sum(counts.values()), {"rejected": quarantine.reasons.total()}, sum(counts.values()))
+        total = sum(writer.num_records.values())
+        report(total, {"rejected": quarantine.reasons.total()}, total)
 
 
 def _splitter(config: IngestConfig, run_seed: int) -> Splitter:
@@ -52,82 +74,83 @@ def _splitter(config: IngestConfig, run_seed: int) -> Splitter:
     return Splitter(run_seed, {"validation": config.validation_groups, "test": config.test_groups}, shares)
 
 
-def _accepted(
-    config: IngestConfig, downloads: Path, splitter: Splitter, quarantine: Quarantine, tally: "_Tally", report: Report
-) -> Iterator[Record]:
-    """The records that can stand in the corpus, in their split; the others go to the quarantine."""
-    may_repeat = ids_may_repeat(config.source)
-    for item in read_source(config.source, downloads):
-        if isinstance(item, Rejected):
-            quarantine.add(item)
-            continue
-        record, file, line = item
-        reason = fault(record)
-        if reason is None and may_repeat and not tally.distinct.add("id", record.id):
-            reason = "duplicate id"
-        if reason is not None:
-            quarantine.add(Rejected(file, line, reason, record.text))
-            continue
-        record = replace(record, split=splitter.split(record.group, record.id))
-        tally.add(record)
-        if tally.num_records % _REPORT_EVERY == 0:
-            report(tally.num_records, {"rejected": quarantine.reasons.total()})
-        yield record
+def _without_repetitions(block: Block, duplicates: Duplicates, quarantine: Quarantine) -> pa.Table:
+    """The records that stay; the others go to the quarantine, in the order of the source with what was rejected."""
+    rejected = list(block.rejected)
+    kept = np.ones(len(block.lines), dtype=bool)
+
+    def remove(reason: str, at: npt.NDArray[np.int64], first: npt.NDArray[np.int64]) -> None:
+        repeats = first != numbers[at]
+        texts = block.table.column("text")
+        for index, original in zip(at[repeats].tolist(), first[repeats].tolist(), strict=True):
+            place = duplicates.place(original)
+            piece = Rejected(block.files[index], int(block.lines[index]), reason, texts[index].as_py(), place)
+            rejected.append((int(block.orders[index]), piece))
+            kept[index] = False
+
+    if block.ids is not None or duplicates.config is not None:
+        numbers = duplicates.number(block.files, block.lines)
+        if block.ids is not None:
+            remove("duplicate id", np.arange(len(kept)), duplicates.same_id(block.ids, numbers))
+        if block.texts is not None:
+            at = np.flatnonzero(kept & block.compared)
+            remove("duplicate text", at, duplicates.same_text(block.texts[at], numbers[at]))
+        if block.signatures is not None:
+            compared = kept & block.compared
+            nearest = duplicates.near_text(block.signatures, numbers, compared)
+            remove("near duplicate", np.flatnonzero(compared), nearest[compared])
+    for _, piece in sorted(rejected, key=lambda pair: pair[0]):
+        quarantine.add(piece)
+    return block.table if kept.all() else block.table.filter(pa.array(kept))
 
 
 class _Tally:
     """Counts what goes into each split, and each edition, for the metrics."""
 
-    def __init__(self, distinct: "_Distinct") -> None:
-        self.distinct = distinct
+    def __init__(self, duplicates: Duplicates) -> None:
         self.num_records = 0
+        self._duplicates = duplicates
         self._splits: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
         self._variants: dict[str, dict[str, Counter[str]]] = {split: {} for split in SPLITS}
 
-    def add(self, record: Record) -> None:
-        self.num_records += 1
-        counts = [self._splits[record.split]]
-        if record.variant is not None:
-            counts.append(self._variants[record.split].setdefault(record.variant, Counter()))
-        for counter in counts:
-            counter["records"] += 1
-            counter["characters"] += len(record.text)
-            counter["entities"] += len(record.entities)
-        if record.group is not None and self.distinct.add(f"group in {record.split}", record.group):
-            self._splits[record.split]["groups"] += 1
+    def add(self, table: pa.Table) -> None:
+        """Counts the records of a block."""
+        self.num_records += table.num_rows
+        sizes = pa.table(
+            {
+                "split": table.column("split"),
+                "variant": table.column("variant"),
+                "records": pa.array(np.ones(table.num_rows, dtype=np.int64)),
+                "characters": pc.cast(pc.utf8_length(table.column("text")), pa.int64()),
+                "entities": pc.cast(pc.list_value_length(table.column("entities")), pa.int64()),
+            }
+        )
+        for row in _grouped(sizes, ["split", "variant"], [(name, "sum") for name in _COUNTS]):
+            counters = [self._splits[row["split"]]]
+            if row["variant"] is not None:
+                counters.append(self._variants[row["split"]].setdefault(row["variant"], Counter()))
+            for counter in counters:
+                counter.update({name: row[f"{name}_sum"] for name in _COUNTS})
+        grouped = table.select(["split", "group"]).filter(pc.is_valid(table.column("group")))
+        rows = _grouped(grouped, ["split", "group"], [])
+        for split in SPLITS:
+            names = [row["group"] for row in rows if row["split"] == split]
+            self._splits[split]["groups"] += self._duplicates.new_groups(keys(f"{split}\0{name}" for name in names))
 
     def metrics(self, reasons: Counter[str]) -> dict[str, Any]:
         """Numbers alone: for each split, for each edition in it, and the quarantine by reason."""
-        names = ("records", "characters", "entities")
         return {
             "records": self.num_records,
             "characters": sum(counter["characters"] for counter in self._splits.values()),
             "splits": {
-                split: {name: counter[name] for name in (*names, "groups")}
-                | {"variants": {key: {name: value[name] for name in names} for key, value in variants.items()}}
+                split: {name: counter[name] for name in (*_COUNTS, "groups")}
+                | {"variants": {key: {name: value[name] for name in _COUNTS} for key, value in variants.items()}}
                 for (split, counter), variants in zip(self._splits.items(), self._variants.values(), strict=True)
             },
             "quarantined": {"total": reasons.total(), "reasons": dict(reasons)},
         }
 
 
-class _Distinct:
-    """Which names were seen before: kept in a temporary database on disk, so that memory does not grow with them."""
-
-    def __init__(self) -> None:
-        self._database = sqlite3.connect("")
-        self._database.execute("PRAGMA synchronous = OFF")
-        self._database.execute("CREATE TABLE seen (name BLOB PRIMARY KEY) WITHOUT ROWID")
-        self._last: dict[str, str] = {}
-
-    def add(self, kind: str, name: str) -> bool:
-        """Whether `name` is new among those of its kind."""
-        if self._last.get(kind) == name:
-            return False
-        self._last[kind] = name
-        key = hashlib.blake2b(f"{kind}\0{name}".encode(), digest_size=16).digest()
-        return self._database.execute("INSERT OR IGNORE INTO seen VALUES (?)", (key,)).rowcount == 1
-
-    def close(self) -> None:
-        """Drops the database."""
-        self._database.close()
+def _grouped(table: pa.Table, by: list[str], sums: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = table.group_by(by, use_threads=False).aggregate(sums).to_pylist()
+    return rows

@@ -11,24 +11,27 @@ encoded.json                 {"splits": {"train": num_ids, …}, "entity_labels"
 Tags: 0 is O; 1 + 2k is B of entity label k, 2 + 2k is I. Neither reading nor writing holds a split in memory.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cclm_core.artifacts import read_json, write_json
 from cclm_core.errors import ArtifactError, DataError, IntegrityError
-from cclm_core.text.records import Record
+from cclm_core.text.records import Entity, Record, RowGroup, read_group, to_table
 from cclm_core.text.vocabulary import END, Ids, Preprocessor
+
+if TYPE_CHECKING:  # workers need no pandas
+    import pandas as pd
 
 SPLITS = ("train", "validation", "test")
 OUTSIDE = 0
@@ -65,7 +68,7 @@ class EncodedSplit:
     path: Path
 
     @cached_property
-    def documents(self) -> pd.DataFrame:
+    def documents(self) -> "pd.DataFrame":
         """One row for each document, in the order of the ids: see the module."""
         documents: pd.DataFrame = pq.read_table(self.path).to_pandas()
         return documents
@@ -130,17 +133,66 @@ def encode_records(records: Sequence[Record], preprocessor: Preprocessor, entity
     Raises:
         DataError: a lone surrogate, a span outside its text, or a label that is not among `entity_labels`.
     """
-    ragged = preprocessor.encode_ragged([record.text for record in records])
+    spans = {row: record.entities for row, record in enumerate(records) if record.entities}
+    names = [record.id for record in records]
+    return _encode([record.text for record in records], names, spans, preprocessor, entity_labels)
+
+
+def _encode(
+    texts: Sequence[str],
+    names: Sequence[str],
+    spans: Mapping[int, Sequence[Entity]],
+    preprocessor: Preprocessor,
+    entity_labels: Sequence[str],
+) -> Encoding:
+    """Encodes texts with these names; `spans` holds the entities of those texts that have some."""
+    ragged = preprocessor.encode_ragged(texts)
     starts = np.cumsum(ragged.lengths + 1) - (ragged.lengths + 1)
-    ids = np.full(len(ragged.ids) + len(records), END, dtype=np.uint16)
+    ids = np.full(len(ragged.ids) + len(texts), END, dtype=np.uint16)
     is_text = np.ones(len(ids), dtype=bool)
     is_text[starts + ragged.lengths] = False
     ids[is_text] = ragged.ids
     tags = np.zeros(len(ids), dtype=np.uint8)
-    for record, start, num_fallbacks in zip(records, starts.tolist(), ragged.fallbacks.tolist(), strict=True):
-        if record.entities:
-            _tag(tags[start:], record, preprocessor, entity_labels, exact=num_fallbacks == 0)
+    for row, entities in spans.items():
+        document = Record(names[row], texts[row], entities=tuple(entities))
+        _tag(tags[starts[row] :], document, preprocessor, entity_labels, exact=ragged.fallbacks[row] == 0)
     return Encoding(ids, tags, ragged.lengths, int(ragged.fallbacks.sum()))
+
+
+class EncodedGroup(NamedTuple):
+    """A row group of a corpus: its split, its ids and tags, its documents as far as they are known without them."""
+
+    split: str
+    encoding: Encoding
+    documents: pa.Table
+    characters: int
+
+
+@dataclass(frozen=True)
+class GroupEncoder:
+    """Encodes row groups of a corpus, in any process."""
+
+    preprocessor: Preprocessor
+    entity_labels: tuple[str, ...]
+
+    def __call__(self, group: RowGroup) -> EncodedGroup:
+        """The encoded row group.
+
+        Raises:
+            DataError: see `encode_records`.
+        """
+        return self.encode(read_group(group), group.split)
+
+    def encode(self, table: pa.Table, split: str) -> EncodedGroup:
+        """The records of a table, all of one split, encoded."""
+        texts, names = table.column("text").to_pylist(), table.column("id").to_pylist()
+        entities = table.column("entities")
+        rows = np.flatnonzero(pc.list_value_length(entities).to_numpy())
+        found = entities.take(pa.array(rows)).to_pylist()
+        spans = {row: [Entity(**one) for one in some] for row, some in zip(rows.tolist(), found, strict=True)}
+        encoding = _encode(texts, names, spans, self.preprocessor, self.entity_labels)
+        documents = table.select(["id", "author", "group", "variant", "label"])
+        return EncodedGroup(split, encoding, documents, sum(map(len, texts)))
 
 
 @dataclass
@@ -176,6 +228,11 @@ class EncodedWriter:
         self.tags = dict.fromkeys(self.entity_labels, 0)
         self._files = {name: _SplitFiles(folder, name) for name in SPLITS}
 
+    @property
+    def encoder(self) -> GroupEncoder:
+        """What encodes row groups for this writer, here or in another process."""
+        return GroupEncoder(self.preprocessor, tuple(self.entity_labels))
+
     def __enter__(self) -> Self:
         return self
 
@@ -198,15 +255,15 @@ class EncodedWriter:
             for split, some in groupby(chunk, key=lambda record: record.split):
                 if split not in self._files:
                     raise DataError(f"a split must be one of {', '.join(SPLITS)}, got {split!r}.")
-                self._write(split, list(some))
+                self.append(self.encoder.encode(to_table(list(some)), split))
             yield len(chunk)
 
-    def _write(self, split: str, records: list[Record]) -> None:
-        encoding = encode_records(records, self.preprocessor, self.entity_labels)
-        counts = self.counts[split]
-        self._files[split].append(encoding, records, counts.ids)
-        counts.documents += len(records)
-        counts.characters += sum(len(record.text) for record in records)
+    def append(self, group: EncodedGroup) -> None:
+        """Appends a row group that a `GroupEncoder` of the same vocabulary and labels encoded."""
+        encoding, counts = group.encoding, self.counts[group.split]
+        self._files[group.split].append(encoding, group.documents, counts.ids)
+        counts.documents += group.documents.num_rows
+        counts.characters += group.characters
         counts.fallback_characters += encoding.num_fallbacks
         counts.ids += len(encoding.ids)
         found = np.bincount((encoding.tags + np.uint8(1)) >> 1, minlength=len(self.entity_labels) + 1)
@@ -220,15 +277,14 @@ class _SplitFiles:
         self._tags: BinaryIO = (folder / f"{name}.tags.bin").open("wb")
         self._documents = pq.ParquetWriter(folder / f"{name}.documents.parquet", _DOCUMENTS, compression="zstd")
 
-    def append(self, encoding: Encoding, records: list[Record], start: int) -> None:
-        self._ids.write(encoding.ids.astype("<u2").tobytes())
-        self._tags.write(encoding.tags.tobytes())
+    def append(self, encoding: Encoding, documents: pa.Table, start: int) -> None:
+        self._ids.write(np.ascontiguousarray(encoding.ids, dtype="<u2").data)
+        self._tags.write(np.ascontiguousarray(encoding.tags).data)
         steps = encoding.lengths + 1
-        columns = {"id": [record.id for record in records], "start": start + np.cumsum(steps) - steps}
-        columns["length"] = encoding.lengths.astype(np.int32)
-        for name in ("author", "group", "variant", "label"):
-            columns[name] = [getattr(record, name) for record in records]
-        self._documents.write_table(pa.table(columns, schema=_DOCUMENTS))
+        columns = {name: documents.column(name) for name in documents.column_names}
+        columns["start"] = pa.array(start + np.cumsum(steps) - steps)
+        columns["length"] = pa.array(encoding.lengths.astype(np.int32))
+        self._documents.write_table(pa.table({name: columns[name] for name in _DOCUMENTS.names}, schema=_DOCUMENTS))
 
     def close(self) -> None:
         self._ids.close()

@@ -19,12 +19,14 @@ class Rejected(NamedTuple):
         line: counted from 1; for a table the row; 0 where the whole file is meant.
         reason: the same words for the same fault, so that it can be counted.
         excerpt: the beginning of what was rejected.
+        duplicate_of: where the record stands that this one repeats, as `file:line`; empty for other reasons.
     """
 
     file: str
     line: int
     reason: str
     excerpt: str
+    duplicate_of: str = ""
 
 
 class Located(NamedTuple):
@@ -53,4 +55,6 @@ class Quarantine:
         self.reasons[rejected.reason] += 1
         excerpt = rejected.excerpt[:_EXCERPT].encode("utf-8", "backslashreplace").decode()
         row = rejected._replace(excerpt=excerpt)._asdict()
+        if not rejected.duplicate_of:
+            del row["duplicate_of"]
         self._stream.write(json.dumps(row, ensure_ascii=True, sort_keys=True) + "\n")

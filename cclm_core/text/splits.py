@@ -1,10 +1,10 @@
 """Which split a record belongs to: whole groups are held out, so that what is tested was never seen."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from cclm_core.config import nearest
 from cclm_core.errors import DataError
-from cclm_core.random import derive_seed
+from cclm_core.random import seeds_of
 from cclm_core.text.records import SPLITS
 
 _SEEDS = float(1 << 63)
@@ -25,21 +25,35 @@ class Splitter:
         self._named = {name: split for split, names in groups.items() for name in names}
         self._missing = set(self._named)
         self._seen: set[str] = set()
+        self._last: tuple[str | None, str] = (None, "")
 
     def split(self, group: str | None, record_id: str) -> str:
         """The split of a record; one without a group is a group of its own."""
-        name = record_id if group is None else group
-        self._missing.discard(name)
-        if self._missing and group is not None and len(self._seen) < _MOST_NAMES:
-            self._seen.add(group)
+        if group is None:
+            return self._drawn(record_id)
+        if group != self._last[0]:
+            self._last = (group, self._drawn(group))
+        return self._last[1]
+
+    def _drawn(self, name: str) -> str:
         if name in self._named:
             return self._named[name]
-        point, reached = derive_seed(self._seed, "split", name) / _SEEDS, 0.0
+        if not self._shares:
+            return "train"
+        point, reached = seeds_of(self._seed, "split")(name) / _SEEDS, 0.0
         for split in ("validation", "test"):
             reached += self._shares.get(split, 0.0)
             if point < reached:
                 return split
         return "train"
+
+    def note(self, groups: Callable[[], Collection[str | None]], ids: Callable[[], Collection[str]]) -> None:
+        """Notes which groups, and which records without one, came, for `check`; asks while a named one is missing."""
+        if self._missing:
+            names = [name for name in groups() if name is not None]
+            self._missing.difference_update(names)
+            self._missing.difference_update(ids())
+            self._seen.update(names[: _MOST_NAMES - len(self._seen)])
 
     def check(self, counts: Mapping[str, int], rejected: Mapping[str, int]) -> None:
         """Raises DataError when the corpus or a split is empty, or a group that was named never came.

@@ -1,6 +1,6 @@
 """Which columns of a table hold what, and how a row becomes a record; shared by all sources that have columns."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cclm_core.config import Config
@@ -31,35 +31,45 @@ class Columns(Config):
         return [name for name in self.model_dump().values() if name is not None]
 
 
-def row_record(row: Mapping[str, Any], columns: Columns, file: str, line: int, group: str | None) -> Located | Rejected:
-    """A record from one row of `file`, or why there is none.
+def row_reader(
+    columns: Columns, file: str, group: str | None
+) -> Callable[[Mapping[str, Any], int], Located | Rejected]:
+    """A function of a row of `file` and its line that gives the row's record, or why there is none.
 
     Args:
+        columns: looked at once here, since a corpus has millions of rows.
+        file: for ids and rejections.
         group: the record's group where no column holds it.
     """
-    text = row.get(columns.text)
-    excerpt = text if isinstance(text, str) else str(row)
-    if columns.text not in row:
-        return Rejected(file, line, f"no column `{columns.text}`", excerpt)
-    if not isinstance(text, str):
-        return Rejected(file, line, "text is not a string", excerpt)
-    spans = _entities(row.get(columns.entities)) if columns.entities else ()
-    if spans is None:
-        return Rejected(file, line, "entities are not spans", excerpt)
-    record = Record(
-        id=_value(row, columns.id) or f"{file}:{line}",
-        text=text,
-        author=_value(row, columns.author),
-        group=_value(row, columns.group) or group,
-        variant=_value(row, columns.variant),
-        label=_value(row, columns.label),
-        entities=spans,
-    )
-    return Located(record, file, line)
+    text_column, id_column, spans_column = columns.text, columns.id, columns.entities
+    others = [
+        (field, column)
+        for field in ("author", "group", "variant", "label")
+        if (column := getattr(columns, field)) is not None
+    ]
+
+    def read(row: Mapping[str, Any], line: int) -> Located | Rejected:
+        text = row.get(text_column)
+        if not isinstance(text, str):
+            if text_column not in row:
+                return Rejected(file, line, f"no column `{text_column}`", str(row))
+            return Rejected(file, line, "text is not a string", str(row))
+        spans = _entities(row.get(spans_column)) if spans_column else ()
+        if spans is None:
+            return Rejected(file, line, "entities are not spans", text)
+        name = (_value(row, id_column) if id_column else None) or f"{file}:{line}"
+        if not others:
+            return Located(Record(name, text, None, group, None, None, spans), file, line)
+        known = {field: _value(row, column) for field, column in others}
+        own = known.get("group") or group
+        record = Record(name, text, known.get("author"), own, known.get("variant"), known.get("label"), spans)
+        return Located(record, file, line)
+
+    return read
 
 
-def _value(row: Mapping[str, Any], column: str | None) -> str | None:
-    value = row.get(column) if column else None
+def _value(row: Mapping[str, Any], column: str) -> str | None:
+    value = row.get(column)
     return None if value is None or value == "" else str(value)
 
 

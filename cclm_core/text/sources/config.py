@@ -1,17 +1,29 @@
 """The section `ingest` of params.yaml, and the written-out catalogue of sources."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from cclm_core.config import Config, nearest
 from cclm_core.errors import ConfigError
+from cclm_core.text.duplicates import DuplicatesConfig
+from cclm_core.text.filters import FILTERS, Filter
 from cclm_core.text.quarantine import Located, Rejected
 from cclm_core.text.sources.archive import ArchiveConfig, describe_archive, read_archive
-from cclm_core.text.sources.files import FilesConfig, describe_files, read_files
+from cclm_core.text.sources.files import (
+    FilePart,
+    FilesConfig,
+    describe_files,
+    file_format,
+    file_parts,
+    named_files,
+    read_part,
+)
 from cclm_core.text.sources.hub import DatasetConfig, describe_dataset, read_dataset
+from cclm_core.text.sources.pieces import portions
+from cclm_core.text.transforms import TRANSFORMS, Transform
 
 Source = ArchiveConfig | FilesConfig | DatasetConfig
 
@@ -27,6 +39,9 @@ class IngestConfig(Config):
         validation_share, test_share: instead of names, the part of the groups that is held out, chosen by a seeded
             hash of the group's name. A record without a group is a group of its own.
         records_per_shard: how many records a file holds at most.
+        transforms: what is done to every text, in this order, before anything else: see `text.transforms`.
+        filters: which texts are kept: see `text.filters`; the others go to the quarantine.
+        duplicates: `exact` or `near`, or more exactly a `DuplicatesConfig`; null keeps repetitions.
     """
 
     source: Source
@@ -35,6 +50,25 @@ class IngestConfig(Config):
     validation_share: float | None = Field(default=None, gt=0, lt=1)
     test_share: float | None = Field(default=None, gt=0, lt=1)
     records_per_shard: int = Field(default=65536, ge=1)
+    transforms: tuple[SerializeAsAny[Transform], ...] = ()
+    filters: tuple[SerializeAsAny[Filter], ...] = ()
+    duplicates: DuplicatesConfig | None = None
+
+    @field_validator("transforms", mode="before")
+    @classmethod
+    def _transforms(cls, value: Any) -> Any:
+        return _members(value, "transform", TRANSFORMS, "ingest.transforms")
+
+    @field_validator("filters", mode="before")
+    @classmethod
+    def _filters(cls, value: Any) -> Any:
+        return _members(value, "filter", FILTERS, "ingest.filters")
+
+    @field_validator("duplicates", mode="before")
+    @classmethod
+    def _duplicates(cls, value: Any) -> Any:
+        """`exact` or `near` alone stand for their defaults."""
+        return {"kind": value} if isinstance(value, str) else value
 
     @field_validator("source", mode="before")
     @classmethod
@@ -64,15 +98,40 @@ class IngestConfig(Config):
         return self
 
 
-def read_source(source: Source, downloads: Path) -> Iterator[Located | Rejected]:
-    """The records of a source, in its order, all of them in the split `train`, and what had to be rejected."""
+Part = FilePart | list[Located | Rejected]
+"""What one process works on at once: a part of a file that it reads itself, or records that were read."""
+
+
+def source_parts(source: Source, downloads: Path) -> Iterator[Part]:
+    """A source in parts, in its order; where one part ends depends on the source alone."""
     match source:
         case ArchiveConfig():
-            return read_archive(source, downloads)
+            return portions(read_archive(source, downloads))
         case FilesConfig():
-            return read_files(source)
+            return file_parts(source)
         case DatasetConfig():
-            return read_dataset(source)
+            return portions(read_dataset(source))
+
+
+def part_records(part: Part, source: Source) -> Iterable[Located | Rejected]:
+    """The records of a part, all of them in the split `train`, and what had to be rejected."""
+    if isinstance(part, list):
+        return part
+    assert isinstance(source, FilesConfig), "only files are read in parts"
+    return read_part(part, source)
+
+
+def reads_in_parts(source: Source) -> bool:
+    """Whether some of the reading itself can be done by several processes."""
+    return isinstance(source, FilesConfig) and any(
+        file_format(source, path) in ("text", "jsonl", "parquet") for path, _ in named_files(source)
+    )
+
+
+def read_source(source: Source, downloads: Path) -> Iterator[Located | Rejected]:
+    """The records of a source, in its order, and what had to be rejected."""
+    for part in source_parts(source, downloads):
+        yield from part_records(part, source)
 
 
 def ids_may_repeat(source: Source) -> bool:
@@ -89,3 +148,18 @@ def describe_source(source: Source) -> dict[str, Any]:
             return describe_files(source)
         case DatasetConfig():
             return describe_dataset(source)
+
+
+def _members(value: Any, key: str, catalogue: Mapping[str, type[Config]], place: str) -> Any:
+    """Picks the class of each member of a family by its key, so that an error names the keys of that class alone."""
+    if not isinstance(value, list | tuple):
+        return value
+    chosen = []
+    for number, one in enumerate(value):
+        given = {key: one} if isinstance(one, str) else one
+        kind = str(given.get(key)) if isinstance(given, Mapping) else str(given)
+        if kind not in catalogue:
+            known = ", ".join(catalogue)
+            raise ConfigError(f"{place}: {key} must be one of {known}, got {kind!r}; {nearest(kind, list(catalogue))}")
+        chosen.append(catalogue[kind].parse(given, f"{place}[{number}]"))
+    return tuple(chosen)

@@ -4,8 +4,10 @@ import csv
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import Field
 
 from cclm_core.artifacts import file_digest
@@ -13,9 +15,10 @@ from cclm_core.config import Config
 from cclm_core.errors import DataError
 from cclm_core.text.quarantine import Located, Rejected
 from cclm_core.text.records import Record
-from cclm_core.text.sources.columns import Columns, row_record
+from cclm_core.text.sources.columns import Columns, row_reader
 from cclm_core.text.sources.conll import read_conll
 from cclm_core.text.sources.lines import LONGEST_LINE, read_lines
+from cclm_core.text.sources.pieces import PORTION, Piece, pieces, portions
 
 Format = Literal["text", "jsonl", "csv", "parquet", "conll"]
 
@@ -56,15 +59,50 @@ class FilesConfig(Config):
     group_by_file: bool = False
 
 
-def read_files(config: FilesConfig) -> Iterator[Located | Rejected]:
-    """The records of all files, in order.
+class FilePart(NamedTuple):
+    """A part of a file that any process can read: lines, or rows of a table as an Arrow stream from row `line` on."""
+
+    format: Format
+    path: Path
+    name: str
+    group: str | None
+    piece: Piece | None
+    rows: bytes = b""
+    line: int = 1
+
+
+def file_parts(config: FilesConfig) -> Iterator[FilePart | list[Located | Rejected]]:
+    """The parts of all files, in order: text, JSON lines and Parquet to be read anywhere, the others as records.
+
+    Quoted line ends and sentences keep CSV and CoNLL from being cut without having been read.
 
     Raises:
         DataError: a file is missing, is a folder, is of no known format or lacks a column.
     """
     for path, name in named_files(config):
+        kind = file_format(config, path)
         group = name if config.group_by_file else None
-        yield from _READERS[_format(config, path)](path, name, group, config)
+        if kind in ("text", "jsonl"):
+            yield from (FilePart(kind, path, name, group, piece) for piece in pieces(path))
+        elif kind == "parquet":
+            yield from _parquet_parts(path, name, group, config)
+        else:
+            yield from portions(_READERS[kind](FilePart(kind, path, name, group, None), config))
+
+
+def read_part(part: FilePart, config: FilesConfig) -> Iterator[Located | Rejected]:
+    """The records of a part."""
+    return _READERS[part.format](part, config)
+
+
+def read_files(config: FilesConfig) -> Iterator[Located | Rejected]:
+    """The records of all files, in order.
+
+    Raises:
+        DataError: as `file_parts`.
+    """
+    for part in file_parts(config):
+        yield from part if isinstance(part, list) else read_part(part, config)
 
 
 def describe_files(config: FilesConfig) -> dict[str, Any]:
@@ -85,7 +123,7 @@ def named_files(config: FilesConfig) -> list[tuple[Path, str]]:
             raise DataError(f"ingest.source.paths must name files, but {given} is a folder; name the files in it.")
         if not path.is_file():
             raise DataError(f"ingest.source.paths: there is no file {given}; check the path.")
-        _format(config, path)
+        file_format(config, path)
         outside = PurePath(given).is_absolute() or ".." in PurePath(given).parts
         name = path.name if outside else PurePath(given).as_posix()
         if any(name == other for _, other in named):
@@ -94,7 +132,7 @@ def named_files(config: FilesConfig) -> list[tuple[Path, str]]:
     return named
 
 
-def _format(config: FilesConfig, path: Path) -> Format:
+def file_format(config: FilesConfig, path: Path) -> Format:
     found = config.format or _SUFFIXES.get(path.suffix.lower())
     if found is None:
         known = ", ".join(sorted(_SUFFIXES))
@@ -102,9 +140,10 @@ def _format(config: FilesConfig, path: Path) -> Format:
     return found
 
 
-def _read_text(path: Path, name: str, group: str | None, config: FilesConfig) -> Iterator[Located | Rejected]:
+def _read_text(part: FilePart, config: FilesConfig) -> Iterator[Located | Rejected]:
     del config
-    for numbered in read_lines(path, name):
+    name, group = part.name, part.group
+    for numbered in read_lines(part.path, name, part.piece):
         if isinstance(numbered, Rejected):
             yield numbered
         elif numbered[1].strip():
@@ -112,8 +151,10 @@ def _read_text(path: Path, name: str, group: str | None, config: FilesConfig) ->
             yield Located(record, name, numbered[0])
 
 
-def _read_jsonl(path: Path, name: str, group: str | None, config: FilesConfig) -> Iterator[Located | Rejected]:
-    for numbered in read_lines(path, name):
+def _read_jsonl(part: FilePart, config: FilesConfig) -> Iterator[Located | Rejected]:
+    name, record_of = part.name, row_reader(config.columns, part.name, part.group)
+    decode = json.JSONDecoder().decode
+    for numbered in read_lines(part.path, name, part.piece):
         if isinstance(numbered, Rejected):
             yield numbered
             continue
@@ -121,17 +162,19 @@ def _read_jsonl(path: Path, name: str, group: str | None, config: FilesConfig) -
         if not text.strip():
             continue
         try:
-            row = json.loads(text)
+            row = decode(text)
         except (ValueError, RecursionError):
             yield Rejected(name, line, "not JSON", text)
             continue
         if isinstance(row, dict):
-            yield row_record(row, config.columns, name, line, group)
+            yield record_of(row, line)
         else:
             yield Rejected(name, line, "not a JSON object", text)
 
 
-def _read_csv(path: Path, name: str, group: str | None, config: FilesConfig) -> Iterator[Located | Rejected]:
+def _read_csv(part: FilePart, config: FilesConfig) -> Iterator[Located | Rejected]:
+    path, name = part.path, part.name
+    record_of = row_reader(config.columns, name, part.group)
     delimiter = config.delimiter or ("\t" if path.suffix.lower() == ".tsv" else ",")
     # Surrogates stand for bytes that are no UTF-8; they are found and rejected row by row.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
@@ -161,30 +204,40 @@ def _read_csv(path: Path, name: str, group: str | None, config: FilesConfig) -> 
                 row: dict[str, Any] = dict(zip(header, values, strict=True))
                 if config.columns.entities:
                     row[config.columns.entities] = _json_or_text(row[config.columns.entities])
-                yield row_record(row, config.columns, name, line, group)
+                yield record_of(row, line)
 
 
-def _read_parquet(path: Path, name: str, group: str | None, config: FilesConfig) -> Iterator[Located | Rejected]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def _parquet_parts(path: Path, name: str, group: str | None, config: FilesConfig) -> Iterator[FilePart]:
     try:
-        with pq.ParquetFile(path) as table:
+        with pq.ParquetFile(path, pre_buffer=False) as table:
             _require(table.schema_arrow.names, config.columns, name)
-            line = 0
-            for batch in table.iter_batches(batch_size=1024, columns=config.columns.names()):
-                for row in batch.to_pylist():
-                    line += 1
-                    yield row_record(row, config.columns, name, line, group)
+            line = 1
+            for batch in table.iter_batches(batch_size=PORTION, columns=config.columns.names(), use_threads=False):
+                sink = pa.BufferOutputStream()
+                with pa.ipc.new_stream(sink, batch.schema) as stream:
+                    stream.write_batch(batch)
+                yield FilePart("parquet", path, name, group, None, sink.getvalue().to_pybytes(), line)
+                line += batch.num_rows
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{name} must be a Parquet file: {error}. Write it again.") from None
 
 
-def _read_conll(path: Path, name: str, group: str | None, config: FilesConfig) -> Iterator[Located | Rejected]:
-    return read_conll(read_lines(path, name), name, config.token_column, config.tag_column, group)
+def _read_parquet(part: FilePart, config: FilesConfig) -> Iterator[Located | Rejected]:
+    try:
+        rows = pa.ipc.open_stream(part.rows).read_all().to_pylist()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{part.name} must be a Parquet file: {error}. Write it again.") from None
+    record_of = row_reader(config.columns, part.name, part.group)
+    for line, row in enumerate(rows, start=part.line):
+        yield record_of(row, line)
 
 
-_Reader = Callable[[Path, str, str | None, FilesConfig], Iterator[Located | Rejected]]
+def _read_conll(part: FilePart, config: FilesConfig) -> Iterator[Located | Rejected]:
+    lines = read_lines(part.path, part.name)
+    return read_conll(lines, part.name, config.token_column, config.tag_column, part.group)
+
+
+_Reader = Callable[[FilePart, FilesConfig], Iterator[Located | Rejected]]
 
 _READERS: dict[Format, _Reader] = {
     "text": _read_text,

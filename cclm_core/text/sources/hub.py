@@ -9,7 +9,7 @@ from pydantic import model_validator
 from cclm_core.config import Config
 from cclm_core.errors import DataError
 from cclm_core.text.quarantine import Located, Rejected
-from cclm_core.text.sources.columns import Columns, row_record
+from cclm_core.text.sources.columns import Columns, row_reader
 
 
 class DatasetConfig(Config):
@@ -53,10 +53,11 @@ def read_dataset(config: DatasetConfig) -> Iterator[Located | Rejected]:
             raise DataError(f"{_title(config)} must have a column `{column}` (ingest.source.columns); it has {known}.")
     label = config.columns.label
     names = getattr(features.get(label), "names", None) if label else None
+    record_of = row_reader(config.columns, _title(config), None)
     for line, row in enumerate(dataset, start=1):
         if names and isinstance(row[label], int):
             row = {**row, label: names[row[label]] if 0 <= row[label] < len(names) else None}
-        yield row_record(row, config.columns, _title(config), line, None)
+        yield record_of(row, line)
 
 
 def describe_dataset(config: DatasetConfig) -> dict[str, Any]:
