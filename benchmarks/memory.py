@@ -8,6 +8,7 @@ Memory is the proportional set size (PSS) of the stage's process and all its wor
 
 import argparse
 import json
+import os
 import random
 import subprocess
 import sys
@@ -18,13 +19,11 @@ from pathlib import Path
 
 import psutil
 import pyarrow as pa
+from rows import Row, show
+
+from cclm_core.text.workers import num_workers
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.rows import Row, show  # noqa: E402
-from cclm_core.text.workers import num_workers  # noqa: E402
-
 DATA = ROOT.parent / "shared" / "data"
 SAMPLE_SECONDS = 0.05
 COMMANDS = {
@@ -68,11 +67,9 @@ def write_source(path: Path, megabytes: int) -> int:
 def measure(stage: str, folder: Path) -> tuple[float, float, float]:
     """Runs a stage; returns its peak PSS in MiB, its seconds, and its processor seconds."""
     command = [sys.executable, "-m", "cclm_core.cli", "stage", stage, *COMMANDS[stage]]
-    if stage == "ingest" and not (ROOT / "cclm_core/cli.py").exists():
-        raise SystemExit("run this from a checkout of the project")
     begin = time.perf_counter()
-    environment = {"PYTHONPATH": str(ROOT)}
-    process = psutil.Popen(command, cwd=folder, env={**psutil.os.environ, **environment}, stderr=subprocess.DEVNULL)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = psutil.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL)
     peak, used = 0, {}
     while process.poll() is None:
         total = 0
@@ -116,9 +113,8 @@ def rows(sizes: list[int], suffix: str, duplicates: str | None) -> list[Row]:
             for stage in COMMANDS:
                 peak, took, busy = measure(stage, folder)
                 table.append(Row(f"{stage}/{megabytes} MB/peak", peak, "MiB PSS"))
-                table.append(
-                    Row(f"{stage}/{megabytes} MB/speed", characters / took / 1e6, f"M characters/s, {workers} workers")
-                )
+                unit = f"M characters/s, {workers} workers"
+                table.append(Row(f"{stage}/{megabytes} MB/speed", characters / took / 1e6, unit))
                 seconds, used = seconds + took, used + busy
                 peaks[megabytes] = max(peaks[megabytes], peak)
             table.append(Row(f"both/{megabytes} MB", characters / used / 1e6, "M characters/s/core"))
@@ -137,8 +133,6 @@ if __name__ == "__main__":
     parser.add_argument("--duplicates", choices=["exact", "near"])
     given = parser.parse_args()
     if not DATA.is_dir():
-        raise SystemExit(
-            f"this benchmark reads real text from {DATA.name}/ beside the project's folder; there is none."
-        )
+        raise SystemExit("this benchmark reads real text from shared/data beside the project's folder; there is none.")
     suffix = "txt" if given.format == "text" else "jsonl"
     show("memory", rows(given.megabytes, suffix, given.duplicates))

@@ -2,7 +2,7 @@
 
 import torch
 
-from cclm_core.random import derive, derive_seed, seeded_initialisation
+from cclm_core.random import derive, derive_seed, seeded_initialisation, seeds_of
 
 
 def test_names_decide_and_do_not_run_together() -> None:
@@ -25,3 +25,10 @@ def test_initialisation_leaves_the_global_generator_as_it_was() -> None:
     assert torch.equal(torch.rand(3), expected)
     with seeded_initialisation(1):
         assert torch.equal(torch.nn.Linear(3, 3).weight, one)
+
+
+def test_many_seeds_at_once_are_those_asked_for_one_by_one() -> None:
+    for names in ((), ("split",), ("a", 3)):
+        assert [seeds_of(7, *names)(last) for last in ("", "x", "é\x1f")] == [
+            derive_seed(7, *names, last) for last in ("", "x", "é\x1f")
+        ]

@@ -55,7 +55,7 @@ def ingest(params: Path, downloads: Path, out: Path, report: Report, workers: in
         ):
             for block in blocks:
                 kept = _without_repetitions(block, duplicates, quarantine)
-                splitter.note(pc.unique(kept.column("group")).to_pylist(), kept.column("id").to_pylist())
+                splitter.note(pc.unique(kept.column("group")).to_pylist, kept.column("id").to_pylist)
                 tally.add(kept)
                 for split in SPLITS:
                     writer.add(split, kept.filter(pc.equal(kept.column("split"), split)))

@@ -30,7 +30,8 @@ Keys = npt.NDArray[np.uint64]
 Numbers = npt.NDArray[np.int64]
 
 _CAPACITY = 1 << 16  # slots of a new table
-_MOVED = 1 << 16  # slots that are moved at once when a table grows
+_MOVED = 1 << 18  # slots that are moved at once when a table grows
+_REGION = 1 << 20  # slots that stand in memory at once: 24 MiB
 
 
 class DuplicatesConfig(Config):
@@ -77,13 +78,28 @@ class FirstSeen:
         first = self._place(ordered[begins], numbers[order][begins])
         found = np.empty_like(numbers)
         found[order] = first[group]
-        _let_go(self._table)
         return found
 
     def _place(self, keys: Keys, numbers: Numbers) -> Numbers:
-        """Distinct keys: the numbers that they have in the table; those that are new are put there."""
+        """Distinct keys: the numbers that they have in the table; those that are new are put there.
+
+        Region by region, so that no more than one region of the file stands in memory, whatever the system maps around
+        a place that is looked at.
+        """
+        slots = (keys[:, 1] ^ (keys[:, 0] >> np.uint64(7))) & np.uint64(len(self._table) - 1)
+        regions = slots // np.uint64(_REGION)
+        order = np.argsort(regions, kind="stable")
+        bounds = np.searchsorted(regions[order], np.arange(len(self._table) // _REGION + 2, dtype=np.uint64))
+        first = numbers.copy()
+        for begin, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+            if begin < end:
+                some = order[begin:end]
+                first[some] = self._probe(keys[some], numbers[some], slots[some])
+                _let_go(self._table)
+        return first
+
+    def _probe(self, keys: Keys, numbers: Numbers, slots: npt.NDArray[np.uint64]) -> Numbers:
         mask = np.uint64(len(self._table) - 1)
-        slots = (keys[:, 1] ^ (keys[:, 0] >> np.uint64(7))) & mask
         first = numbers.copy()
         left = np.arange(len(keys))
         while len(left):
@@ -111,7 +127,6 @@ class FirstSeen:
             part = np.array(old[begin : begin + _MOVED])
             part = part[part[:, 0] != 0]
             self._place(part[:, :2], part[:, 2].astype(np.int64))
-            _let_go(self._table)
             _let_go(old)
         other.replace(self._path)
 

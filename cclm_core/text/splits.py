@@ -1,10 +1,10 @@
 """Which split a record belongs to: whole groups are held out, so that what is tested was never seen."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from cclm_core.config import nearest
 from cclm_core.errors import DataError
-from cclm_core.random import derive_seed
+from cclm_core.random import seeds_of
 from cclm_core.text.records import SPLITS
 
 _SEEDS = float(1 << 63)
@@ -40,20 +40,20 @@ class Splitter:
             return self._named[name]
         if not self._shares:
             return "train"
-        point, reached = derive_seed(self._seed, "split", name) / _SEEDS, 0.0
+        point, reached = seeds_of(self._seed, "split")(name) / _SEEDS, 0.0
         for split in ("validation", "test"):
             reached += self._shares.get(split, 0.0)
             if point < reached:
                 return split
         return "train"
 
-    def note(self, groups: Collection[str | None], ids: Collection[str]) -> None:
-        """Notes which groups, and which records without one, came, for `check`."""
+    def note(self, groups: Callable[[], Collection[str | None]], ids: Callable[[], Collection[str]]) -> None:
+        """Notes which groups, and which records without one, came, for `check`; asks while a named one is missing."""
         if self._missing:
-            self._missing.difference_update(name for name in groups if name is not None)
-            self._missing.difference_update(ids)
-            room = _MOST_NAMES - len(self._seen)
-            self._seen.update([name for name in groups if name is not None][:room])
+            names = [name for name in groups() if name is not None]
+            self._missing.difference_update(names)
+            self._missing.difference_update(ids())
+            self._seen.update(names[: _MOST_NAMES - len(self._seen)])
 
     def check(self, counts: Mapping[str, int], rejected: Mapping[str, int]) -> None:
         """Raises DataError when the corpus or a split is empty, or a group that was named never came.

@@ -1,7 +1,10 @@
 """What single encoders promise beyond the contract: what they refuse, what they see, what they hold."""
 
+from pathlib import Path
+
 import pytest
 import torch
+import yaml
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cclm_core.config import Config
@@ -11,6 +14,7 @@ from cclm_core.encoders.config import HourglassConfig
 from cclm_core.encoders.convolution import Convolution, ConvolutionConfig
 from cclm_core.encoders.segments import Segments
 from cclm_core.errors import ConfigError
+from cclm_core.training.config import ComponentConfig
 from tests.encoders.shapes import ATTENTION, CONFIGS, LETTERS, embedder, text
 
 
@@ -118,3 +122,11 @@ def test_an_encoder_without_a_kind_is_an_hourglass_and_every_kind_survives_its_j
     for config in CONFIGS.values():
         shape = EmbedderConfig(encoder=config)
         assert EmbedderConfig.parse(shape.canonical(), "") == shape
+
+
+def test_the_component_of_the_documentation_is_one() -> None:
+    document = (Path(__file__).parents[2] / "docs" / "encoders.md").read_text()
+    values = yaml.safe_load(document.split("```yaml")[1].split("```")[0])
+    component = ComponentConfig.parse(values["components"]["next"], "docs/encoders.md")
+    assert component.independent and component.encoder.causal
+    assert f"`{component.task.objective}`" in document

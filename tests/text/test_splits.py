@@ -47,7 +47,7 @@ def test_an_empty_corpus_and_an_empty_split_are_errors(counts: dict[str, int], m
 
 def test_a_named_group_that_never_came_is_reported_with_the_nearest_one() -> None:
     splitter = Splitter(1, {"validation": ["hamlet"], "test": ["mackbeth"]}, {})
-    splitter.note(["hamlet", "macbeth", None, "othello"], [])
+    splitter.note(lambda: ["hamlet", "macbeth", None, "othello"], list)
     with pytest.raises(DataError, match=r"test_groups names 'mackbeth'.*did you mean 'macbeth'\?"):
         splitter.check({"train": 2, "validation": 1, "test": 1}, {})
 
@@ -55,6 +55,6 @@ def test_a_named_group_that_never_came_is_reported_with_the_nearest_one() -> Non
 def test_a_record_without_a_group_may_be_named_by_its_id() -> None:
     splitter = Splitter(1, {"validation": ["a.txt:1"], "test": ["a.txt:2"]}, {})
     assert splitter.split(None, "a.txt:2") == "test"
-    splitter.note([None], ["a.txt:2", "a.txt:3"])
+    splitter.note(lambda: [None], lambda: ["a.txt:2", "a.txt:3"])
     with pytest.raises(DataError, match=r"validation_groups names 'a.txt:1'.*no record has a group"):
         splitter.check({"train": 2, "validation": 1, "test": 1}, {})

@@ -1,0 +1,182 @@
+"""Are batches ready before training wants them? `python benchmarks/batching.py`.
+
+Rows: `mask/hf`, characters per second of masking beside the collator of transformers, on the same batch;
+`batches/training`, characters per second of the batch source, with noise and masking, beside those that one training
+step of the default base configuration consumes, on as many threads as the row says; `padding/…`, the share of a batch
+that is padding, beside one document per row. Medians of interleaved repeats. The peer comes from the extra `bench`.
+"""
+
+import dataclasses
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rows import Row, show
+
+from cclm_core.embedder import Embedder
+from cclm_core.noise.recipe import TrainingNoise
+from cclm_core.objectives.base import Surroundings
+from cclm_core.objectives.catalogue import build
+from cclm_core.objectives.masking import choose_places
+from cclm_core.text.batches import made_ahead
+from cclm_core.text.encoded import EncodedCorpus, EncodedWriter
+from cclm_core.text.records import Record, read_records
+from cclm_core.text.vocabulary import MASK, Preprocessor
+from cclm_core.text.windows import Windows
+from cclm_core.training.config import BaseConfig
+from cclm_core.training.loop import Trainee
+from cclm_core.training.optimizer import build_optimizer
+
+CHARACTERS = 2_000_000
+SHORT = 256  # characters: a paragraph that leaves room in a row of the default window
+REPEATS = 7
+BATCHES = 40  # made between two training steps
+
+
+def rows() -> list[Row]:
+    """The figures of masking, of the batch source, and of padding."""
+    before = torch.get_num_threads()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            records = _records()
+            corpus = _encoded(Path(folder) / "all", records)
+            short = _encoded(Path(folder) / "short", [record for record in records if len(record.text) < SHORT])
+            return [_mask(corpus), *(_batches(corpus, threads) for threads in (1, 2)), *_padding(short)]
+    finally:
+        torch.set_num_threads(before)
+
+
+def _mask(corpus: EncodedCorpus) -> Row:
+    torch.set_num_threads(1)
+    config = BaseConfig()
+    task, training = config.objectives[0].task, config.training
+    ids = Windows(corpus.split("train"), training.window).batch(0, training.batch_size, 1).ids
+    collator = _collator(corpus.preprocessor.num_ids, task.rate)
+    inputs, special = torch.from_numpy(ids), torch.from_numpy(ids < 4)
+    generator = np.random.default_rng(1)
+
+    def ours() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        places = choose_places(ids, task.rate, task.mean_span, generator)
+        masked = ids.copy()
+        masked.reshape(-1)[places[generator.random(len(places)) < task.mask_share]] = MASK
+        return torch.from_numpy(masked), torch.from_numpy(places), torch.from_numpy(ids.reshape(-1)[places])
+
+    def peer() -> object:
+        return collator.torch_mask_tokens(inputs.clone(), special_tokens_mask=special)
+
+    times: dict[str, list[float]] = {"ours": [], "peer": []}
+    for _ in range(REPEATS):
+        times["ours"].append(_timed(lambda: [ours() for _ in range(BATCHES)]) / BATCHES)
+        times["peer"].append(_timed(lambda: [peer() for _ in range(BATCHES)]) / BATCHES)
+    speed = {name: ids.size / statistics.median(some) for name, some in times.items()}
+    unit = "characters/s"
+    return Row("mask/hf", speed["ours"], unit, f"{speed['peer']:.3g} {unit}", speed["ours"] / speed["peer"])
+
+
+def _batches(corpus: EncodedCorpus, threads: int) -> Row:
+    config = BaseConfig()
+    size = config.training.batch_size * config.training.window
+    embedder = Embedder(corpus.preprocessor, config.embedder)
+    surroundings = Surroundings(embedder.width, corpus.preprocessor, tuple(corpus.entity_labels))
+    trainee = Trainee(embedder, [(build(part.task, TrainingNoise(), surroundings), 1.0) for part in config.objectives])
+    optimizer = build_optimizer(trainee, config.training)
+    windows = Windows(corpus.split("train"), config.training.window)
+    torch.set_num_threads(threads)
+
+    def make(step: int) -> list[Any]:
+        return trainee.examples(windows.batch(step, config.training.batch_size, 1), True, 1, "training", step)
+
+    def train(examples: list[Any]) -> None:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.training.precision == "bf16"):
+            loss, _ = trainee(examples)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    def deliver(first: int) -> None:
+        with made_ahead(make, range(first, first + BATCHES), workers=1) as batches:
+            for _ in batches:
+                pass
+
+    train(make(0))
+    deliver(0)
+    times: dict[str, list[float]] = {"train": [], "deliver": []}
+    for number in range(REPEATS):
+        examples = make(number)
+        times["train"].append(_timed(lambda: train(examples)))  # noqa: B023  called at once
+        times["deliver"].append(_timed(lambda: deliver(number * BATCHES)) / BATCHES)  # noqa: B023
+    speed = {name: size / statistics.median(some) for name, some in times.items()}
+    name = "batches/training" if threads == 1 else f"batches/training, {threads} threads"
+    unit = "characters/s"
+    peer = f"training {speed['train']:.3g} {unit}"
+    return Row(name, speed["deliver"], unit, peer, speed["deliver"] / speed["train"])
+
+
+def _padding(corpus: EncodedCorpus) -> list[Row]:
+    """All short documents; those of one variant where every second document is of another, so that none adjoin."""
+    training = BaseConfig().training
+    found = []
+    for name, variants in (("short paragraphs", None), ("short paragraphs of one variant in two", ("even",))):
+        windows = Windows(corpus.split("train"), training.window, variants)
+        batches = [windows.batch(number, training.batch_size, 1) for number in range(REPEATS)]
+        share = 1 - sum(int(batch.lengths.sum()) for batch in batches) / sum(batch.ids.size for batch in batches)
+        documents = corpus.split("train").documents
+        chosen = documents if variants is None else documents[documents["variant"].isin(variants)]
+        alone = 1 - float((chosen["length"] + 1).clip(upper=training.window).mean()) / training.window
+        found.append(Row(f"padding/{name}", 100 * share, "%, at most 5", f"one per row {100 * alone:.3g} %"))
+    return found
+
+
+def _records() -> list[Record]:
+    """Real texts: the first of the corpus that the pipeline ingested, every second one of the variant `even`."""
+    folder = Path("data/corpus")
+    if not folder.is_dir():
+        sys.exit("this benchmark reads data/corpus; run `cclm run --target ingest` first.")
+    found, size = [], 0
+    for record in read_records(folder, "train"):
+        found.append(record)
+        size += len(record.text)
+        if size >= CHARACTERS:
+            break
+    return found
+
+
+def _encoded(folder: Path, records: list[Record]) -> EncodedCorpus:
+    folder.mkdir()
+    names = ("even", "odd")
+    records = [dataclasses.replace(record, variant=names[index % 2]) for index, record in enumerate(records)]
+    preprocessor = Preprocessor().fit([record.text for record in records])
+    labels = {entity.label for record in records for entity in record.entities}
+    with EncodedWriter(folder, preprocessor, labels) as writer:
+        for _ in writer.write(records):
+            pass
+    return EncodedCorpus.open(folder)
+
+
+def _collator(num_ids: int, rate: float) -> Any:
+    try:
+        from tokenizers import Tokenizer, models
+        from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFast
+    except ImportError as error:
+        sys.exit(f"this benchmark needs its peers ({error}); install them: pip install -e '.[bench]'")
+    words = {"[PAD]": 0, "[MASK]": 1} | {f"c{number}": number for number in range(2, num_ids)}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel(words, "[PAD]")), pad_token="[PAD]", mask_token="[MASK]"
+    )
+    return DataCollatorForLanguageModeling(tokenizer, mlm_probability=rate)
+
+
+def _timed(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    show("Masks, batches and padding", rows())
