@@ -1,6 +1,7 @@
 """Are batches ready before training wants them? `python benchmarks/batching.py`.
 
-Rows: `mask/hf`, characters per second of masking beside the collator of transformers, on the same batch;
+Rows: `mask/hf`, characters per second of masking single characters beside the collator of transformers, which masks
+single tokens, on the same batch of 64 rows of 256; `mask/hf, spans`, the same with the spans of the default base;
 `batches/training`, characters per second of the batch source, with noise and masking, beside those that one training
 step of the default base configuration consumes, on as many threads as the row says; `padding/…`, the share of a batch
 that is padding, beside one document per row. Medians of interleaved repeats. The peer comes from the extra `bench`.
@@ -27,7 +28,7 @@ from cclm_core.objectives.masking import choose_places
 from cclm_core.text.batches import made_ahead
 from cclm_core.text.encoded import EncodedCorpus, EncodedWriter
 from cclm_core.text.records import Record, read_records
-from cclm_core.text.vocabulary import MASK, Preprocessor
+from cclm_core.text.vocabulary import MASK, NUM_SPECIAL, Preprocessor
 from cclm_core.text.windows import Windows
 from cclm_core.training.config import BaseConfig
 from cclm_core.training.loop import Trainee
@@ -47,36 +48,37 @@ def rows() -> list[Row]:
             records = _records()
             corpus = _encoded(Path(folder) / "all", records)
             short = _encoded(Path(folder) / "short", [record for record in records if len(record.text) < SHORT])
-            return [_mask(corpus), *(_batches(corpus, threads) for threads in (1, 2)), *_padding(short)]
+            return [*_mask(corpus), *(_batches(corpus, threads) for threads in (1, 2)), *_padding(short)]
     finally:
         torch.set_num_threads(before)
 
 
-def _mask(corpus: EncodedCorpus) -> Row:
+def _mask(corpus: EncodedCorpus) -> list[Row]:
     torch.set_num_threads(1)
-    config = BaseConfig()
-    task, training = config.objectives[0].task, config.training
-    ids = Windows(corpus.split("train"), training.window).batch(0, training.batch_size, 1).ids
+    task = BaseConfig().objectives[0].task
+    ids = Windows(corpus.split("train"), 256).batch(0, 64, 1).ids
     collator = _collator(corpus.preprocessor.num_ids, task.rate)
-    inputs, special = torch.from_numpy(ids), torch.from_numpy(ids < 4)
+    inputs, special = torch.from_numpy(ids), torch.from_numpy(ids < NUM_SPECIAL)
     generator = np.random.default_rng(1)
 
-    def ours() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        places = choose_places(ids, task.rate, task.mean_span, generator)
+    def ours(mean_span: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        places = choose_places(ids, task.rate, mean_span, generator)
         masked = ids.copy()
-        masked.reshape(-1)[places[generator.random(len(places)) < task.mask_share]] = MASK
+        masked.reshape(-1)[places[generator.random(len(places), dtype=np.float32) < task.mask_share]] = MASK
         return torch.from_numpy(masked), torch.from_numpy(places), torch.from_numpy(ids.reshape(-1)[places])
 
-    def peer() -> object:
-        return collator.torch_mask_tokens(inputs.clone(), special_tokens_mask=special)
-
-    times: dict[str, list[float]] = {"ours": [], "peer": []}
+    calls: dict[str, Callable[[], object]] = {
+        "mask/hf": lambda: ours(1.0),
+        "mask/hf, spans": lambda: ours(task.mean_span),
+        "peer": lambda: collator.torch_mask_tokens(inputs.clone(), special_tokens_mask=special),
+    }
+    times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(REPEATS):
-        times["ours"].append(_timed(lambda: [ours() for _ in range(BATCHES)]) / BATCHES)
-        times["peer"].append(_timed(lambda: [peer() for _ in range(BATCHES)]) / BATCHES)
+        for name, call in calls.items():
+            times[name].append(statistics.median(_timed(call) for _ in range(BATCHES)))
     speed = {name: ids.size / statistics.median(some) for name, some in times.items()}
-    unit = "characters/s"
-    return Row("mask/hf", speed["ours"], unit, f"{speed['peer']:.3g} {unit}", speed["ours"] / speed["peer"])
+    peer, unit = speed.pop("peer"), "characters/s"
+    return [Row(name, value, unit, f"{peer:.3g} {unit}", value / peer) for name, value in speed.items()]
 
 
 def _batches(corpus: EncodedCorpus, threads: int) -> Row:

@@ -46,7 +46,7 @@ class MaskedCharacters(Objective):
         noised = self.noised(batch, generator, training)
         length = noised.ids.shape[1]
         places = choose_places(noised.ids, self.config.rate, self.config.mean_span, generator)
-        shown = generator.random(len(places)) < (self.config.mask_share if training else 1.0)
+        shown = generator.random(len(places), dtype=np.float32) < (self.config.mask_share if training else 1.0)
         ids = noised.ids.copy()
         ids.reshape(-1)[places[shown]] = MASK
         source = noised.source.reshape(-1)[places]

@@ -3,7 +3,8 @@
 Only the spans are drawn, not a number for every character: the work grows with what is hidden.
 """
 
-from functools import cache
+import math
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def choose_places(
     Args:
         ids: (B, L), of any integer type.
         rate: above 0, below 1.
-        mean_span: in characters, at least 1; overlaps and the ends of rows shorten spans.
+        mean_span: in characters, at least 1. Spans may touch, and the end of a row cuts one in two.
         generator: where all randomness comes from.
 
     Returns:
@@ -37,13 +38,15 @@ def choose_places(
     """
     rows, length = ids.shape
     flat = np.ascontiguousarray(ids).reshape(-1)
-    starts = _starts(_start_rate(rate, mean_span), flat.size, generator)
-    places = starts if mean_span == 1 else _covered(starts, mean_span, length, generator)
+    places = _in_spans(flat.size, rate, mean_span, generator)
     places = places[flat[places] >= NUM_SPECIAL]
-    edges = np.searchsorted(places, np.arange(rows + 1) * length)
-    empty = np.flatnonzero(edges[1:] == edges[:-1])
-    extra = [row * length + generator.choice(found) for row in empty.tolist() if len(found := _text(ids[row]))]
-    return np.sort(np.append(places, extra).astype(np.int64)) if extra else places
+    edges = np.searchsorted(places, _row_starts(rows, length))
+    is_empty = edges[1:] == edges[:-1]
+    if not is_empty.any():
+        return places
+    empty = np.flatnonzero(is_empty).tolist()
+    extra = [row * length + generator.choice(found) for row in empty if len(found := _text(ids[row]))]
+    return np.sort(np.append(places, extra).astype(np.int64))
 
 
 def choose_spans(
@@ -69,46 +72,45 @@ def _text(row: npt.NDArray[np.integer[Any]]) -> Places:
     return np.flatnonzero(row >= NUM_SPECIAL)
 
 
-def _starts(rate: float, length: int, generator: np.random.Generator) -> Places:
-    """Each index below `length` with probability `rate`, by drawing the gaps between them."""
-    scale, found, last = -1 / np.log1p(-rate), [np.empty(0, dtype=np.int64)], -1
-    while last < length - 1:
-        expected = (length - last) * rate
-        gaps = generator.standard_exponential(int(expected + 4 * np.sqrt(expected)) + 8)
-        gaps *= scale
-        found.append(np.cumsum(gaps.astype(np.int64) + 1) + last)
-        last = int(found[-1][-1])
-    places = found[1] if len(found) == 2 else np.concatenate(found)
-    return places[: np.searchsorted(places, length)]
+def _in_spans(length: int, rate: float, mean_span: float, generator: np.random.Generator) -> Places:
+    """Places below `length` that are in spans: gaps and spans in turn, both of geometric length, gaps from 0 on.
 
+    It is a chain of two states, begun in the state that it has at any place: each place is in a span with probability
+    `rate`, and spans of length 1 are places drawn independently.
 
-def _covered(starts: Places, mean_span: float, length: int, generator: np.random.Generator) -> Places:
-    """The places that spans from `starts` cover, each once; a span ends with its row of `length` places at the latest.
-
-    Spans of [3, 4, 9] with lengths [3, 1, 2] in rows of 10 cover [3, 4, 5, 9].
+    Gaps of 3, 4 and spans of 2, 1 give the places 3, 4, 9.
     """
-    drawn = generator.standard_exponential(len(starts)) * (-1 / np.log1p(-1 / mean_span))
-    ends = np.minimum(starts + drawn.astype(np.int64) + 1, (starts // length + 1) * length)
-    # A span stops where the next one begins, so what a longer one covers behind that is added to the next.
-    reach = np.maximum.accumulate(ends)
-    sizes = np.minimum(reach, np.append(starts[1:], reach[-1:])) - starts
-    before = np.cumsum(sizes) - sizes
-    return np.repeat(starts - before, sizes) + np.arange(int(sizes.sum()))
+    gap_scale, span_scale = _scales(rate, mean_span)
+    parts: list[Places] = []
+    reached = 0
+    while reached < length:
+        expected = (length - reached) * rate / mean_span
+        number = int(expected + 4 * math.sqrt(expected)) + 8
+        gaps = (generator.standard_exponential(number, dtype=np.float32) * gap_scale).astype(np.int64)
+        if not parts:
+            gaps[0] = 0 if generator.random() < rate else gaps[0] + 1
+        # Each place lies behind as many gaps as came before it, and behind every place of a span before it.
+        places = np.cumsum(gaps)
+        if span_scale is not None:
+            spans = (generator.standard_exponential(number, dtype=np.float32) * span_scale).astype(np.int64)
+            spans += 1
+            places = np.repeat(places, spans)
+        places += np.arange(reached, reached + len(places))
+        parts.append(places)
+        reached = int(places[-1]) + 1
+    chosen = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, dtype=np.int64), *parts])
+    return chosen[: np.searchsorted(chosen, length)]
 
 
 @cache
-def _start_rate(rate: float, mean_span: float) -> float:
-    """The chance of a span to start at a place, such that spans cover `rate` of all places, overlaps counted once.
+def _scales(rate: float, mean_span: float) -> tuple[np.float32, np.float32 | None]:
+    """What makes exponential draws, rounded down, the lengths of gaps, and those of spans less one (None: all 0)."""
+    gap = 1 / math.log1p(rate / (mean_span * (1 - rate)))
+    return np.float32(gap), np.float32(-1 / math.log1p(-1 / mean_span)) if mean_span > 1 else None
 
-    A place stays free when no span that starts `back` places before it is longer than that:
-    1 - rate = prod over back of (1 - start * (1 - 1 / mean_span) ** back), solved by bisection.
-    """
-    longer = (1 - 1 / mean_span) ** np.arange(int(60 * mean_span))
-    low, high = 0.0, rate
-    for _ in range(60):
-        middle = (low + high) / 2
-        if -np.log1p(-middle * longer).sum() < -np.log1p(-rate):
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+
+@lru_cache(maxsize=8)
+def _row_starts(rows: int, length: int) -> Places:
+    starts = np.arange(rows + 1) * length
+    starts.flags.writeable = False
+    return starts

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cclm_core.objectives.masking import choose_spans
+from cclm_core.objectives.masking import choose_places, choose_spans
 
 
 def runs(chosen: np.ndarray) -> np.ndarray:
@@ -25,6 +25,24 @@ def test_the_measured_rate_is_the_rate_asked_for(rate: float, mean_span: float) 
 def test_spans_have_the_mean_length_asked_for() -> None:
     chosen = choose_spans(np.full((1, 400_000), 300), 0.02, 5.0, np.random.default_rng(2))
     assert runs(chosen).mean() == pytest.approx(5.0, rel=0.08)
+
+
+def test_every_place_of_a_row_is_as_likely_and_spans_of_one_are_independent() -> None:
+    generator = np.random.default_rng(4)
+    shares = np.mean([choose_spans(np.full((1, 12), 300), 0.4, 3.0, generator)[0] for _ in range(20_000)], axis=0)
+    # A row that drew nothing gets one place, so all shares are raised alike.
+    assert np.ptp(shares) < 0.03
+    single = choose_spans(np.full((1, 400_000), 300), 0.3, 1.0, generator)[0]
+    assert (single[1:] & single[:-1]).mean() == pytest.approx(0.09, abs=0.004)
+
+
+def test_places_and_masks_are_the_same_choice() -> None:
+    ids = np.full((7, 33), 300)
+    ids[2] = 0
+    places = choose_places(ids, 0.2, 2.5, np.random.default_rng(5))
+    chosen = choose_spans(ids, 0.2, 2.5, np.random.default_rng(5))
+    assert np.array_equal(np.flatnonzero(chosen), places)
+    assert not chosen[2].any() and chosen.any(axis=1).sum() == 6
 
 
 def test_special_ids_are_never_chosen_and_no_row_is_wasted() -> None:

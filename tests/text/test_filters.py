@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -149,3 +150,11 @@ def test_the_whole_configuration_can_be_printed() -> None:
     assert section.canonical()["filters"] == [{"filter": "letters", "min_share": 0.5}]
     assert section.canonical()["transforms"] == [{"transform": "strip"}]
     assert section.canonical()["duplicates"] == {"kind": "near", "threshold": 0.8, "ngram": 5, "min_characters": 1}
+
+
+def test_the_example_in_the_docs_is_a_configuration() -> None:
+    text = (Path(__file__).parents[2] / "docs/corpus.md").read_text()
+    section = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])["ingest"]
+    parsed = IngestConfig.parse(section, "ingest")
+    assert [one.__class__ for one in parsed.filters] == list(FILTERS.values())
+    assert len(parsed.transforms) == 5 and parsed.duplicates is not None
