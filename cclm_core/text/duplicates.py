@@ -31,6 +31,7 @@ Numbers = npt.NDArray[np.int64]
 
 _CAPACITY = 1 << 16  # slots of a new table
 _MOVED = 1 << 18  # slots that are moved at once when a table grows
+_GOLDEN, _MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 _REGION = 1 << 20  # slots that stand in memory at once: 24 MiB
 
 
@@ -86,7 +87,9 @@ class FirstSeen:
         Region by region, so that no more than one region of the file stands in memory, whatever the system maps around
         a place that is looked at.
         """
-        slots = (keys[:, 1] ^ (keys[:, 0] >> np.uint64(7))) & np.uint64(len(self._table) - 1)
+        mixed = keys[:, 0] * _MIX
+        mixed = ((mixed ^ (mixed >> np.uint64(32))) + keys[:, 1]) * _GOLDEN  # its upper bits depend on all of a key
+        slots = mixed >> np.uint64(65 - len(self._table).bit_length())
         regions = slots // np.uint64(_REGION)
         order = np.argsort(regions, kind="stable")
         bounds = np.searchsorted(regions[order], np.arange(len(self._table) // _REGION + 2, dtype=np.uint64))
