@@ -99,20 +99,26 @@ class _Worker:
         self.connection.send(function)
 
     def take(self, number: int, task: Any) -> None:
-        self.connection.send((number, task))
+        try:
+            self.connection.send((number, task))
+        except ConnectionError:
+            raise self._lost() from None
         self.num_held += 1
 
     def receive(self) -> tuple[int, bool, Any]:
         try:
             answer: tuple[int, bool, Any] = self.connection.recv()
         except (EOFError, ConnectionError):
-            code = self._process.wait()
-            raise CclmError(
-                f"a worker process must live until its work is done, but one ended with code {code}; if memory is "
-                f"short, set {VARIABLE} to a smaller number."
-            ) from None
+            raise self._lost() from None
         self.num_held -= 1
         return answer
+
+    def _lost(self) -> CclmError:
+        code = self._process.wait()
+        return CclmError(
+            f"a worker process must live until its work is done, but one ended with code {code}; if memory is short, "
+            f"set {VARIABLE} to a smaller number."
+        )
 
     def end(self) -> None:
         self.connection.close()
