@@ -26,7 +26,11 @@ def show(title: str, rows: list[Row]) -> None:
         return
     table = Table(title=title)
     for column in Row._fields:
-        table.add_column(column, justify="right" if column in ("value", "ratio") else "left", no_wrap=True)
+        table.add_column(
+            column,
+            justify="right" if column in ("value", "ratio") else "left",
+            no_wrap=column in ("value", "unit", "ratio"),
+        )
     for row in rows:
         ratio = "" if row.ratio is None else f"{row.ratio:.4g}"
         table.add_row(row.name, f"{row.value:.4g}", row.unit, row.peer, ratio)
