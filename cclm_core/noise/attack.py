@@ -36,7 +36,7 @@ class Attacked(NamedTuple):
 def attack(
     text: str,
     scorer: Scorer,
-    recipe: NoiseRecipe,
+    noise: NoiseRecipe | TextNoiser,
     max_edits: int = 1,
     max_candidates: int = 10_000,
     protected: Sequence[tuple[int, int]] = (),
@@ -48,7 +48,8 @@ def attack(
     Args:
         text: the text to attack.
         scorer: what to fool; called with up to `batch_size` texts at once.
-        recipe: its kinds and what it spares say which edits there are; its rate means nothing here.
+        noise: a recipe, whose kinds and what it spares say which edits there are (its rate means nothing here), or a
+            noiser with one, which may have a list of misspellings.
         max_edits: at least 1. With 2 and more the result is no longer sure to be the worst.
         max_candidates: at most so many single edits are tried in each round; of more, a seeded sample.
         protected: spans of characters that stay as they are; they move with what is edited before them.
@@ -56,23 +57,10 @@ def attack(
         batch_size: texts scored at once, at least 1.
 
     Raises:
-        ConfigError: a number that is too small, or the kind `misspelling`, which needs a `TextNoiser` with a list.
+        ConfigError: a number that is too small, or the kind `misspelling` without a list.
         DataError: the scorer did not return one finite score for each text.
     """
-    return attack_with(TextNoiser(recipe), text, scorer, max_edits, max_candidates, protected, seed, batch_size)
-
-
-def attack_with(
-    noiser: TextNoiser,
-    text: str,
-    scorer: Scorer,
-    max_edits: int = 1,
-    max_candidates: int = 10_000,
-    protected: Sequence[tuple[int, int]] = (),
-    seed: int = 0,
-    batch_size: int = 256,
-) -> Attacked:
-    """The same with the kinds of a noiser, which may have a list of misspellings; see `attack`."""
+    noiser = noise if isinstance(noise, TextNoiser) else TextNoiser(noise)
     for name, value in (("max_edits", max_edits), ("max_candidates", max_candidates), ("batch_size", batch_size)):
         if value < 1:
             raise ConfigError(f"{name} must be at least 1, got {value}")

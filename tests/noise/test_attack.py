@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from cclm_core.errors import ConfigError, DataError
-from cclm_core.noise.attack import attack, attack_with
+from cclm_core.noise.attack import attack
 from cclm_core.noise.catalogue import CATALOGUE
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.text import TextNoiser
@@ -48,7 +48,7 @@ def test_every_way_of_every_kind_is_tried_once() -> None:
     assert {("swap", "hte m"), ("extra_space", "t he m"), ("case", "The m"), ("homoglyph", "th\u0435 m")} <= made
     assert sum(kind == "insert" for kind, _ in made) >= 4 * 25
     assert {kind for kind, _ in made} == set(CATALOGUE) - {"phonetic"}
-    found = attack_with(noiser, text, lambda texts: [float(one != "teh m") for one in texts])
+    found = attack(text, lambda texts: [float(one != "teh m") for one in texts], noiser)
     assert found.text == "teh m"
 
 
