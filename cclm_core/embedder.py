@@ -72,11 +72,7 @@ class Embedder(nn.Module):
     @property
     def digest(self) -> str:
         """SHA-256 over configuration, vocabulary and weights: what a component was trained on."""
-        state = hashlib.sha256(canonical_json([self.config.canonical(), self.preprocessor.digest]).encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            state.update(f"{name} {tuple(tensor.shape)}".encode())
-            state.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return state.hexdigest()
+        return weights_digest(self, canonical_json([self.config.canonical(), self.preprocessor.digest]))
 
     def save(self, folder: Path) -> None:
         """Writes configuration, vocabulary and weights into `folder`."""
@@ -95,3 +91,12 @@ class Embedder(nn.Module):
         embedder = cls(Preprocessor.load(folder / PREPROCESSOR), config)
         embedder.load_state_dict(load_file(folder / WEIGHTS))
         return embedder
+
+
+def weights_digest(module: nn.Module, about: str = "") -> str:
+    """SHA-256 over `about`, and over the names, shapes and bytes of a module's weights."""
+    state = hashlib.sha256(about.encode())
+    for name, tensor in sorted(module.state_dict().items()):
+        state.update(f"{name} {tuple(tensor.shape)}".encode())
+        state.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return state.hexdigest()

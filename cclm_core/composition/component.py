@@ -1,6 +1,5 @@
 """A component: an encoder over the features of a frozen base, or, if independent, over an embedding of its own."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from cclm_core.artifacts import read_json, write_json
 from cclm_core.config import Config
-from cclm_core.embedder import Embedder
+from cclm_core.embedder import Embedder, weights_digest
 from cclm_core.encoders.catalogue import EncoderConfig, build, describe
 from cclm_core.encoders.config import EmbeddingConfig
 from cclm_core.encoders.embedding import CharacterEmbedding
@@ -146,15 +145,6 @@ class Component(nn.Module):
         component = cls(ComponentCard.parse(read_json(folder / CARD), str(folder / CARD)))
         component.load_state_dict(load_file(folder / WEIGHTS))
         return component
-
-
-def weights_digest(module: nn.Module) -> str:
-    """SHA-256 over the names, shapes and bytes of a module's weights."""
-    state = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        state.update(f"{name} {tuple(tensor.shape)}".encode())
-        state.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return state.hexdigest()
 
 
 def features_of(base: Embedder, components: Mapping[str, Component], ids: Tensor) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from cclm_core.errors import ConfigError
 from cclm_core.noise.catalogue import CATALOGUE
-from cclm_core.noise.draws import AGAIN, bits, chances, hits
+from cclm_core.noise.draws import AGAIN, bits, chances, hits, uniform
 from cclm_core.noise.edits import Edits, Noised, write_edits
 from cclm_core.noise.kernel import WORTH_IT, available, run
 from cclm_core.noise.kind import Emission, Indices, Kind, Mask, Sites
@@ -103,11 +103,10 @@ def eligible(
     if recipe.unit == "word":
         begins, ends = scope.words()
         sites, bounds = _word_sites(scope, kinds, begins, ends)
-        able = np.any([kind_counts > 0 for kind_counts in [_count(kind, sites) for kind in kinds]], axis=0)
-        mask[begins[np.diff(np.append(0, np.cumsum(able))[bounds]) > 0]] = True
+        mask[begins[np.diff(np.append(0, np.cumsum(_able(kinds, sites)))[bounds]) > 0]] = True
         return mask
     sites = scope.sites(np.arange(len(symbols)), *_reach(kinds))
-    mask[sites.positions[np.any([counts > 0 for counts in [_count(kind, sites) for kind in kinds]], axis=0)]] = True
+    mask[sites.positions[_able(kinds, sites)]] = True
     return mask
 
 
@@ -173,7 +172,7 @@ def _choose(scope: RecipeScope, kinds: list[Kind], weights: list[float], key: in
     sites = scope.sites(positions, *_reach(kinds))
     random = bits(key, sites.positions + first)
     always = [np.ones(1, dtype=bool)] * len(kinds)
-    chosen = _weighed(always, weights, (random >> np.uint64(32)).astype(np.float64) * 2.0**-32)
+    chosen = _weighed(always, weights, uniform(random))
     counts = np.zeros(len(chosen), dtype=np.int64)
     for index, kind in enumerate(kinds):
         own = np.flatnonzero(chosen == index)
@@ -200,15 +199,15 @@ def _choose_in_words(scope: RecipeScope, kinds: list[Kind], weights: list[float]
     able = [np.append(0, np.cumsum(one > 0)) for one in counts]
     in_word = [np.diff(one[bounds]) for one in able]
     random = bits(key, begins + first)
-    kind = _weighed([one > 0 for one in in_word], weights, (random >> np.uint64(32)).astype(np.float64) * 2.0**-32)
+    kind = _weighed([one > 0 for one in in_word], weights, uniform(random))
     found = np.flatnonzero(kind < len(kinds))
     kind = kind.take(found)
-    uniform = chances(key ^ _PLACE_KEY, begins[found] + first)
+    drawn = chances(key ^ _PLACE_KEY, begins[found] + first)
     place = np.zeros(len(found), dtype=np.int64)
     for index, one in enumerate(able):
         some = np.flatnonzero(kind == index)
         word = found[some]
-        wanted = one[bounds[word]] + (uniform[some] * in_word[index][word]).astype(np.int64)
+        wanted = one[bounds[word]] + (drawn[some] * in_word[index][word]).astype(np.int64)
         place[some] = np.searchsorted(one, wanted, side="right") - 1
     return _Chosen(sites.take(place), kind, _of_kind([one.take(place) for one in counts], kind), random.take(found))
 
@@ -235,6 +234,12 @@ def _count(kind: Kind, sites: Sites) -> Indices:
     """(E,) in how many ways a kind can act at each site."""
     counts: Indices = kind.count(sites) * (sites.flags & kind.acts_on != 0)
     return counts
+
+
+def _able(kinds: list[Kind], sites: Sites) -> Mask:
+    """(E,) whether any kind can act at each site."""
+    able: Mask = np.any([_count(kind, sites) > 0 for kind in kinds], axis=0)
+    return able
 
 
 def _of_kind(counts: list[Indices], kinds: npt.NDArray[np.uint8]) -> Indices:

@@ -34,9 +34,14 @@ def bits(key: int, positions: _Indices) -> npt.NDArray[np.uint64]:
     return mixed
 
 
+def uniform(random: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
+    """(E,) the upper halves of 64 random bits as numbers in [0, 1), multiples of 2**-32."""
+    return (random >> np.uint64(32)).astype(np.float64) * 2.0**-32
+
+
 def chances(key: int, positions: _Indices) -> npt.NDArray[np.float64]:
     """(E,) a uniform number in [0, 1) for each position, a multiple of 2**-32."""
-    return (bits(key, positions) >> np.uint64(32)).astype(np.float64) * 2.0**-32
+    return uniform(bits(key, positions))
 
 
 def hits(key: int, rate: float, first: int, length: int) -> _Indices:

@@ -10,9 +10,8 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from cclm_core.noise.replacements import INSERTED as INSERTED
 from cclm_core.noise.tables import LETTER, SymbolTables
-
-INSERTED = -1
 
 Symbols = npt.NDArray[np.integer[Any]]
 Mask = npt.NDArray[np.bool_]

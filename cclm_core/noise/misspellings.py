@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from cclm_core.errors import DataError
 
-_WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
+WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
 _COUNT = re.compile(r"\*(\d+)$")
 _LONGEST = 40  # letters of a word or a misspelling: what is longer is no word
 
@@ -92,7 +92,7 @@ def _sorted(counts: Mapping[str, Counter[str]]) -> dict[str, dict[str, int]]:
 
 def _fault(word: str, misspelling: str) -> str | None:
     for one in (word, misspelling):
-        if not _WORD.fullmatch(one):
+        if not WORD.fullmatch(one):
             return f"{one!r} is not one word of letters"
         if len(one) > _LONGEST:
             return f"{one[:_LONGEST]!r}… is longer than {_LONGEST} letters"

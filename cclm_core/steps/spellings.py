@@ -1,18 +1,15 @@
 """The misspellings that the section `noise` asks for: read from a list, or learnt from two spellings of a corpus."""
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cclm_core.errors import ConfigError, DataError
-from cclm_core.noise.misspellings import Spellings, learn_spellings, read_misspellings
+from cclm_core.noise.misspellings import WORD, Spellings, learn_spellings, read_misspellings
 from cclm_core.noise.pairs import corresponding
 from cclm_core.noise.recipe import NoiseConfig, SpellingSources
 from cclm_core.text.plays.alignment import spelling_key
 from cclm_core.text.records import Record, read_records
-
-_WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
 
 
 def misspellings(config: NoiseConfig, corpus: Path) -> Spellings:
@@ -42,7 +39,7 @@ def word_pairs(records: Iterable[Record], words: str, spellings: str) -> Iterato
     texts: dict[str, dict[str, list[str]]] = defaultdict(lambda: {words: [], spellings: []})
     for record in records:
         if record.group is not None and record.variant in (words, spellings):
-            texts[record.group][record.variant].extend(_WORD.findall(record.text))
+            texts[record.group][record.variant].extend(WORD.findall(record.text))
     for found in texts.values():
         yield from corresponding(found[words], found[spellings], spelling_key)
 
