@@ -142,7 +142,7 @@ def noise_command(
     ] = None,
     recipe: Annotated[
         str,
-        typer.Option(help="A YAML file, or YAML on the line: '{rate: 0.1, kinds: [swap, ocr], unit: word}'."),
+        typer.Option(help="A YAML file, or YAML on the line: '{rate: 0.1, kinds: {swap: 2, ocr: 1}, unit: word}'."),
     ] = "{}",
     misspellings: Annotated[
         Path | None, typer.Option(help="A list for the kind misspelling: .csv, or .txt with lines teh->the.")
