@@ -4,17 +4,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cclm_core.composition.composed import ComposedModel
+    from cclm_core.composition.loading import load
     from cclm_core.embedder import Embedder
     from cclm_core.shelf.shelf import Shelf
     from cclm_core.text.vocabulary import Preprocessor
 
-__all__ = ["ComposedModel", "Embedder", "Preprocessor", "Shelf"]
+__all__ = ["ComposedModel", "Embedder", "Preprocessor", "Shelf", "load"]
 
 _HOMES = {
     "ComposedModel": "cclm_core.composition.composed",
     "Embedder": "cclm_core.embedder",
     "Preprocessor": "cclm_core.text.vocabulary",
     "Shelf": "cclm_core.shelf.shelf",
+    "load": "cclm_core.composition.loading",
 }
 
 
