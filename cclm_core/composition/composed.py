@@ -175,7 +175,8 @@ class ComposedModel(Base, Part):
         return features
 
     def encode(self, reading: Reading, base: Base) -> Tensor:
-        return reading.of(self) if self is base else self.read(reading)
+        # Where gradients tell a part from a base, a part that is a base of others too runs once as each.
+        return reading.of(self) if self is base or not torch.is_grad_enabled() else self.read(reading)
 
     def outputs(self, reading: Reading, base: Base) -> dict[str, Tensor]:  # noqa: ARG002
         said = {name: part.outputs(reading, self.base) for name, part in self._parts.items()}
