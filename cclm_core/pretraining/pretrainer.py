@@ -21,7 +21,7 @@ from typing import Any, TypedDict
 from cclm_core.artifacts import file_digest, publishing
 from cclm_core.composition.component import Component, ComponentCard
 from cclm_core.config import digest
-from cclm_core.embedder import Embedder, weights_digest
+from cclm_core.embedder import Embedder
 from cclm_core.encoders.catalogue import EncoderConfig
 from cclm_core.errors import ConfigError, TrainingError
 from cclm_core.noise.misspellings import read_misspellings
@@ -56,12 +56,11 @@ class Settings(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class _Fitted:
-    """What `fit` has made, in how many calls, and all that the last of them depended on."""
+    """What the last call of `fit` has made, and all that it depended on."""
 
     component: Component
     objective: Objective
     curve: list[Point]
-    calls: int
     identity: dict[str, Any]
 
 
@@ -170,11 +169,10 @@ class Pretrainer:
             data = open_data(corpus, config.window, config.variants)
             config = _scheduled(config, data, epochs, "warmup_steps" in training)
             pupil = self._pupil(division)
-            trainee = pupil.trainee()
-            identity = self._identity(corpus, config) | {"start": weights_digest(trainee)}
+            identity = self._identity(corpus, config)
             run = self._run(identity, None if checkpoints is None else Path(checkpoints))
             with _bar(self.name, progress) as report:
-                curve = run.train(trainee, data, config, report)
+                curve = run.train(pupil.trainee(), data, config, report)
         self._keep(pupil, curve, identity)
         return curve
 
@@ -229,11 +227,13 @@ class Pretrainer:
         return Pupil(base, component, objective, self.train_base)
 
     def _identity(self, corpus: EncodedCorpus, config: TrainingConfig) -> dict[str, Any]:
-        names = ("train", "validation")
+        """All that the weights depend on which a call of `fit` begins with and ends with."""
+        last, names = self._fitted, ("train", "validation")
         return {
             "name": self.name,
             "seed": self.seed,
-            "call": 1 if self._fitted is None else self._fitted.calls + 1,
+            "call": 1 if last is None else last.identity["call"] + 1,
+            "after": None if last is None else digest(last.identity),
             "data": digest([file_digest(corpus.folder / f"{name}.ids.bin") for name in names]),
             "vocabulary": corpus.preprocessor.digest,
             "base": self.embedder.digest,
@@ -254,7 +254,7 @@ class Pretrainer:
         component = pupil.component.eval()
         if not self.config.independent:
             component.card = component.card.model_copy(update={"base_digest": self.embedder.digest})
-        self._fitted = _Fitted(component, pupil.objective.eval(), curve, identity["call"], identity)
+        self._fitted = _Fitted(component, pupil.objective.eval(), curve, identity)
 
 
 def _training_noise(noise: NoiseRecipe | None) -> TrainingNoise:
