@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 from cclm_core.composition.component import Component, OverBase, features_of
 from cclm_core.embedder import Embedder
+from cclm_core.errors import DataError
 from cclm_core.objectives.base import Objective
 from cclm_core.reporting import Report
 from cclm_core.training.checkpoint import Checkpoint, Checkpoints
 from cclm_core.training.config import TrainingConfig
 from cclm_core.training.data import Data
-from cclm_core.training.loop import Point, Trainee, train
+from cclm_core.training.loop import Point, Trainee, evaluate, train
 
 
 class WithBase(nn.Module):
@@ -82,8 +83,10 @@ class Run:
         """Trains in place and returns the learning curve; of a training that has ended, both come from its folder.
 
         Raises:
+            DataError: nothing in the held-out windows can be asked for.
             TrainingError: another process runs this training, or the loss is not finite.
         """
+        self._check_measurable(trainee, data, training)
         if self.folder is None:
             never = training.model_copy(update={"checkpoint_every": max(1, training.steps)})
             with tempfile.TemporaryDirectory(prefix="cclm-") as folder:
@@ -101,3 +104,11 @@ class Run:
             finished.save(Checkpoint(training.steps, trainee.state_dict(), {"curve": curve}))
             unfinished.clear()
         return curve
+
+    def _check_measurable(self, trainee: Trainee, data: Data, training: TrainingConfig) -> None:
+        held_out = data.held_out.fixed(training.evaluation_windows, self.seed)
+        if not evaluate(trainee, held_out, training, self.seed):
+            raise DataError(
+                f"the held-out texts must hold something that {type(trainee.objectives[0]).__name__} can be measured "
+                "on, and they do not: for words, a whole word in a window. Give more texts, or others as `validation`."
+            )

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,12 +24,14 @@ from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
 from cclm_core.errors import CompositionError, ConfigError, DataError, TrainingError
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.objectives.characters import CharactersConfig
+from cclm_core.objectives.masked_words import MaskedWords
 from cclm_core.pretraining.causal_language import CausalLanguagePretrainer
 from cclm_core.pretraining.character_mask import CharacterMaskPretrainer
+from cclm_core.pretraining.masked_language import MaskedLanguagePretrainer
 from cclm_core.pretraining.pretrainer import Pretrainer
 from cclm_core.pretraining.texts import divide
 from cclm_core.random import seeded_initialisation
-from cclm_core.text.vocabulary import Preprocessor
+from cclm_core.text.vocabulary import Preprocessor, TargetsConfig, VocabularyConfig
 from tests.corpora import sentence
 
 GENERATOR = np.random.default_rng(3)
@@ -39,7 +42,11 @@ SHAPE = EmbedderConfig(
     encoder=HourglassConfig(core_width=64, num_layers=1, num_heads=2, width=48),
 )
 SHORT: dict[str, Any] = {"steps": 6, "batch_size": 4, "window": 32, "evaluation_windows": 8}
-FACES: dict[str, type[Any]] = {"masked": CharacterMaskPretrainer, "causal": CausalLanguagePretrainer}
+FACES: dict[str, type[Any]] = {
+    "masked": CharacterMaskPretrainer,
+    "words": MaskedLanguagePretrainer,
+    "causal": CausalLanguagePretrainer,
+}
 
 
 def embedder(causal: bool = False, seed: int = 1, texts: list[str] = TEXTS) -> Embedder:
@@ -61,8 +68,10 @@ def face(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def unigram_bits(texts: list[str]) -> float:
-    counts = Counter("".join(texts))
+def unigram_bits(face: str, texts: list[str]) -> float:
+    """Bits of a character, or of a word, for who knows how frequent each is and reads nothing."""
+    text = " ".join(texts)
+    counts = Counter(re.findall(r"\w+", text) if face == "words" else text)
     return -sum(count / counts.total() * math.log2(count / counts.total()) for count in counts.values())
 
 
@@ -71,7 +80,7 @@ def test_it_beats_the_trivial_baseline_on_held_out_text(face: str) -> None:
     curve = one.fit(TEXTS, steps=120, batch_size=8, window=48, learning_rate=5e-3)
     assert [point["step"] for point in curve] == [0, 100, 120]
     bits = curve[-1][f"held_out_{one.objective.headline}"]
-    assert bits < 0.75 * unigram_bits(list(divide(TEXTS, None, None, 0.1).held_out()))
+    assert bits < 0.75 * unigram_bits(face, list(divide(TEXTS, None, None, 0.1).held_out()))
 
 
 def test_a_list_and_a_dataset_give_the_same_bytes(face: str) -> None:
@@ -161,6 +170,24 @@ def test_a_call_that_fails_changes_nothing() -> None:
     assert before == (one.model, one.model.digest, one.embedder.digest)
 
 
+def test_words_are_found_in_what_is_trained_on_and_stay() -> None:
+    one = pretrainer("words")
+    one.fit(TEXTS, **SHORT)
+    held_out = list(divide(TEXTS, None, None, 0.1).held_out())
+    assert isinstance(one.objective, MaskedWords)
+    names = one.objective.targets.names
+    one.fit([*held_out, "other words, other words", "and more"], **SHORT)
+    assert isinstance(one.objective, MaskedWords) and one.objective.targets.names == names
+    few = pretrainer("words", words=TargetsConfig(max_targets=3))
+    few.fit(TEXTS, **SHORT)
+    configured = embedder()
+    configured.preprocessor = Preprocessor(VocabularyConfig(words=TargetsConfig(max_targets=3))).fit(TEXTS)
+    same = pretrainer("words", configured)
+    same.fit(TEXTS, **SHORT)
+    for some in (few.objective, same.objective):
+        assert isinstance(some, MaskedWords) and some.targets.num_targets == 3
+
+
 def test_epochs_are_as_many_steps_as_read_all_texts() -> None:
     size = sum(len(text) + 1 for text in divide(TEXTS, None, None, 0.1).training())
     windows = math.ceil((size + 31) / 32)
@@ -171,8 +198,9 @@ def test_epochs_are_as_many_steps_as_read_all_texts() -> None:
 
 def test_texts_of_any_length_in_characters_never_seen(face: str) -> None:
     base = embedder(causal=face == "causal", texts=["abc"])
-    one = pretrainer(face, base)
-    curve = one.fit(["", "a", "Ἐν ἀρχῇ", "🚀", "", "x" * 500], **SHORT)
+    one = pretrainer(face, base, **{"words": TargetsConfig(min_count=1)} if face == "words" else {})
+    texts = ["", "a", "Ἐν ἀρχῇ", "🚀", "", "x" * 500]
+    curve = one.fit(texts, validation=["", "Ἐν ὁ λόγος", "🚀🚀"], **SHORT)
     assert all(math.isfinite(value) for value in curve[-1].values())
 
 
@@ -253,9 +281,11 @@ def test_what_cannot_be_fitted_is_refused(settings: dict[str, Any], fit: dict[st
         pretrainer(**settings).fit(TEXTS, **fit)
 
 
-def test_one_text_is_refused() -> None:
+def test_too_few_texts_are_refused() -> None:
     with pytest.raises(DataError, match="at least two that differ"):
         pretrainer().fit(["only one"], steps=1)
+    with pytest.raises(DataError, match="held-out texts must hold something that MaskedWords can be measured on"):
+        pretrainer("words").fit(TEXTS, validation=["...", "🚀"], steps=1)
 
 
 def test_what_contradicts_itself_is_refused() -> None:
