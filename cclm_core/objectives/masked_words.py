@@ -142,10 +142,13 @@ def _spread(words: WindowWords, chosen: npt.NDArray[np.bool_]) -> _Spread:
 
 
 def _is_left(words: WindowWords, source: Places) -> npt.NDArray[np.bool_]:
-    """(N,) which words the end of their row did not cut, where noise made the row longer than the window."""
+    """(N,) which words the end of their row did not cut, where noise made the row longer than the window.
+
+    Behind a word there was something in its window, so there is still.
+    """
     length = source.shape[1]
     reached = np.arange(len(source)) * length + source.max(axis=1, initial=-1)
-    is_left: npt.NDArray[np.bool_] = words.last <= reached[words.rows]
+    is_left: npt.NDArray[np.bool_] = words.last < reached[words.rows]
     return is_left
 
 

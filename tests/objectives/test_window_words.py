@@ -40,7 +40,7 @@ def found(windows: WindowBatch, preprocessor: Preprocessor, targets: WordTargets
     return [(names[target], text) for target, text in zip(words.targets, texts, strict=True)]
 
 
-RARE = Preprocessor(alphabet="acdeghnotv. ")  # ï, ’ and the apostrophe become bytes
+RARE = Preprocessor(alphabet="acdeghnotv. ")  # ï and both apostrophes become bytes
 RARE_TARGETS = WordTargets.fit(TEXTS, TargetsConfig(min_count=1), RARE)
 
 
