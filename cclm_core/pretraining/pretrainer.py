@@ -227,7 +227,7 @@ class Pretrainer:
         return Pupil(base, component, objective, self.train_base)
 
     def _identity(self, corpus: EncodedCorpus, config: TrainingConfig) -> dict[str, Any]:
-        """All that the weights depend on which a call of `fit` begins with and ends with."""
+        """All that the result of this call of `fit` depends on, the calls before it included."""
         last, names = self._fitted, ("train", "validation")
         return {
             "name": self.name,
