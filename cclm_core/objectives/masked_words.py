@@ -26,6 +26,7 @@ class MaskedWordsConfig(Config):
 
     objective: Literal["masked_words"] = "masked_words"
     rate: float = Field(default=0.15, gt=0, lt=1, description="share of the words that are to be predicted")
+    min_length: int = Field(default=1, ge=1, description="ids that a word must have to be chosen")
     mask_share: float = Field(default=0.9, ge=0, le=1, description="share of the chosen words that show the mask")
     loss: WordLossConfig = Field(default_factory=FullSoftmaxConfig)
 
@@ -35,9 +36,9 @@ class MaskedWords(Objective):
 
     A hidden word keeps its length: one mask stands for each of its ids (its characters, or the bytes of a rare one), as
     in the original CCLM. So the length of a word can be seen, and nothing else of it: typing noise falls on what is
-    left, after the words were hidden, and goes by what it sees. The text around keeps its places and its labels, and a
-    mask says to a reader of characters what a blotted word says to a reader of paper. Figures compare with the entropy
-    of the targets given their lengths, not just with that of the targets.
+    left, after the words were hidden, and goes by what it sees. The text around keeps its places and its labels, as it
+    would around a word that cannot be read. What a model has learnt from the text shows against the entropy of the
+    targets given their lengths, which is less than that of the targets.
 
     In training a chosen word shows the mask in `mask_share` of the cases; in the others it shows itself, with typing
     noise, so that the features of words that can be seen say which they are. In evaluation each chosen word is hidden.
@@ -66,7 +67,8 @@ class MaskedWords(Objective):
 
     def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:
         words = window_words(batch, self.preprocessor, self.targets)
-        chosen = choose_words(words.rows, self.config.rate, generator)
+        chosen = words.last - words.first + 1 >= self.config.min_length
+        chosen[chosen] = choose_words(words.rows[chosen], self.config.rate, generator)
         hidden = chosen & (generator.random(len(chosen)) < (self.config.mask_share if training else 1.0))
         ids = batch.ids.copy()
         ids.reshape(-1)[_spread(words, hidden).places] = MASK

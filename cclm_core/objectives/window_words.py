@@ -24,7 +24,7 @@ class WindowWords(NamedTuple):
         words: (T,) int64, the number of the word that each is a piece of, from 0 on.
         starts, ends: (T,) int64, the places of the flattened batch that each covers, half open.
         rows: (N,) int64, the row of each word.
-        last: (N,) int64, the last place of each word.
+        first, last: (N,) int64, the first and the last place of each word.
     """
 
     targets: Places
@@ -32,6 +32,7 @@ class WindowWords(NamedTuple):
     starts: Places
     ends: Places
     rows: Places
+    first: Places
     last: Places
 
 
@@ -74,6 +75,7 @@ def window_words(batch: WindowBatch, preprocessor: Preprocessor, targets: WordTa
         places(starts[is_kept]),
         places(ends[is_kept] - 1) + 1,
         rows_of_words[is_whole],
+        places(starts[first[is_whole]]),
         places(ends[last[is_whole]] - 1),
     )
 

@@ -31,7 +31,7 @@ CATALOGUE = (
     NextCharactersConfig(),
     MaskedWordsConfig(),
     MaskedWordsConfig(loss=SampledSoftmaxConfig(kind="sampled_softmax", num_draws=12)),
-    MaskedWordsConfig(loss=NegativeSamplingConfig(kind="negative_sampling", num_negatives=50)),
+    MaskedWordsConfig(loss=NegativeSamplingConfig(kind="negative_sampling", num_negatives=200)),
 )
 SHAPE = EmbedderConfig(
     embedding=EmbeddingConfig(width=32, ngram_buckets=256),

@@ -169,6 +169,13 @@ def test_each_piece_of_a_word_is_asked_for_and_bits_count_words() -> None:
     assert accuracy == (number - 1, number)
 
 
+def test_short_words_can_be_left_out() -> None:
+    words = targets_of()
+    one = objective(words, rate=0.9, min_length=5)
+    names = {name for seed in range(5) for name, _ in asked(one.example(batch(TEXT), derive(seed), False), words)}
+    assert names == {"quick", "brown", "jumps", "doesn't", "Their", "house", "naïve"}
+
+
 LOSSES: list[dict[str, Any]] = [
     {"kind": "full_softmax"},
     {"kind": "sampled_softmax", "num_draws": 5},

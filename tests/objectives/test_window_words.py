@@ -75,7 +75,8 @@ def test_marks_between_documents_bound_words_and_padding_is_none() -> None:
     assert found(windows, preprocessor, targets) == [("the",) * 2, ("cat",) * 2, ("the",) * 2]
     words = window_words(windows, preprocessor, targets)
     assert words.starts.tolist() == [2, 6, 14] and words.ends.tolist() == [5, 9, 17]
-    assert words.rows.tolist() == [0, 0, 1] and words.last.tolist() == [4, 8, 16]
+    assert words.rows.tolist() == [0, 0, 1]
+    assert words.first.tolist() == [2, 6, 14] and words.last.tolist() == [4, 8, 16]
 
 
 def test_the_pieces_of_a_word_know_their_word() -> None:
@@ -85,7 +86,7 @@ def test_the_pieces_of_a_word_know_their_word() -> None:
     for number, word in enumerate(("nat", "the", "dont")):
         assert "".join(piece for piece, of in zip(pieces, words.words, strict=True) if of == number) == word
     assert words.words.max() == 2 and len(pieces) > 3
-    assert words.last.tolist() == [3, 7, 12]
+    assert words.first.tolist() == [1, 5, 9] and words.last.tolist() == [3, 7, 12]
 
 
 def test_every_one_of_twenty_thousand_words_is_itself() -> None:
