@@ -80,16 +80,17 @@ class Base(nn.Module, ABC):
     def word_starts(self, ids: Tensor) -> Tensor:
         """Where the words of `ids` (B, L) begin: (B, L) bool, for encoders that read words."""
 
-    @abstractmethod
     def read(self, reading: "Reading") -> Tensor:
         """The features (B, L, width) of the batch, by one call of this module; `Reading.of` is for those who share."""
+        features: Tensor = self(reading.ids)
+        return features
 
-    @abstractmethod
     def shared(self, known: dict[str, "Base"]) -> "Base":
         """The base in `known` that has the digest of this one; else this one, which is added.
 
         A composition gives a twin of itself where a base below it is known already, so that each is there once.
         """
+        return known.setdefault(self.digest, self)
 
     def freeze(self) -> Self:
         """Stops its training: from here on no weight of it asks for a gradient, and it is in evaluation mode.
@@ -188,10 +189,6 @@ class Embedder(Base):
         features: Tensor = self.encoder(self.embedding(ids), ids != 0, starts)
         return features
 
-    def read(self, reading: Reading) -> Tensor:
-        features: Tensor = self(reading.ids)
-        return features
-
     def word_starts(self, ids: Tensor) -> Tensor:
         inside = self.get_buffer("_letters")[ids]
         return inside & ~nn.functional.pad(inside, (1, 0))[:, :-1]
@@ -199,9 +196,6 @@ class Embedder(Base):
     @property
     def digest(self) -> str:
         return weights_digest(self, canonical_json([self.config.canonical(), self.preprocessor.digest]))
-
-    def shared(self, known: dict[str, Base]) -> Base:
-        return known.setdefault(self.digest, self)
 
     def save(self, folder: Path) -> None:
         """Writes configuration, vocabulary and weights into `folder`."""
