@@ -155,7 +155,7 @@ def test_fitting_again_goes_on_and_leaves_what_was_fitted_before() -> None:
     first, before = one.model, one.model.digest
     curve = one.fit(TEXTS, **SHORT | {"steps": 40})
     name = f"held_out_{one.objective.headline}"
-    assert curve[0][name] == pytest.approx(first_curve[-1][name], rel=0.05)
+    assert curve[0][name] == pytest.approx(first_curve[-1][name], rel=0.1)  # masks differ
     assert curve[-1][name] < first_curve[-1][name]
     assert one.model is not first and first.digest == before != one.model.digest
     assert one.model.card.origin == first.card.origin

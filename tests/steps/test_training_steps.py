@@ -68,7 +68,7 @@ def test_a_component_publishes_weights_head_curve_figures_and_what_it_is(made: P
     verify(folder, "component")
     card = json.loads((folder / "card.json").read_text())
     assert card["base"] == folder_digest(made.base) and card["data"] == folder_digest(made.encoded)
-    assert card["configuration"]["training"]["learning_rate"] == 0.002, "defaults are written out"
+    assert card["configuration"]["training"]["learning_rate"] == 0.004, "defaults are written out"
     assert json.loads((folder / "metrics.json").read_text()).keys() >= {"held_out_bits_per_tag", "parameters", "loss"}
     assert (folder / "curve.csv").read_text().startswith("step,")
     assert not (made.folder / "checkpoints" / "entities").exists() or not any(
