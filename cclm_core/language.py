@@ -16,6 +16,7 @@ from cclm_core.composition.component import Component
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.embedder import Embedder
 from cclm_core.errors import ArtifactError, DataError
+from cclm_core.objectives.next_characters import NextCharacters
 from cclm_core.text.vocabulary import END, Preprocessor
 
 Scores = npt.NDArray[np.float64]
@@ -60,13 +61,16 @@ class LanguageModel:
             )
         model = ComposedModel(Embedder.load(base), [part]).eval()
         weights = load_file(component / "head.safetensors")
-        num_ids = model.preprocessor.num_ids
-        head = nn.Linear(model.width, num_ids)
-        # The head may predict several characters; the first rows are for the next one.
-        head.load_state_dict({name: weights[f"head.{name}"][:num_ids] for name in ("weight", "bias")})
         if context is None:
             context = int(read_json(component / "card.json")["configuration"]["training"]["window"])
+        head = _next_head(weights["head.weight"], weights["head.bias"], model.preprocessor.num_ids)
         return cls(model, head, model.preprocessor, context)
+
+    @classmethod
+    def of(cls, encoder: nn.Module, objective: NextCharacters, preprocessor: Preprocessor, context: int) -> Self:
+        """What was trained just now: an encoder, which is set to evaluation, and the objective that it was trained on."""
+        head = _next_head(objective.head.weight, objective.head.bias, preprocessor.num_ids)
+        return cls(encoder, head, preprocessor, context)
 
     def ids(self, text: str) -> list[int]:
         """The ids of a text that has only begun, behind the END that every text stands behind.
@@ -131,6 +135,13 @@ class LanguageModel:
         summed = np.zeros(len(text))
         np.add.at(summed, offsets[offsets >= 0], bits[offsets >= 0])
         return summed
+
+
+def _next_head(weight: Tensor, bias: Tensor, num_ids: int) -> nn.Linear:
+    """The head of the next character alone: the first rows of one that may predict several."""
+    head = nn.Linear(weight.shape[1], num_ids)
+    head.load_state_dict({"weight": weight[:num_ids], "bias": bias[:num_ids]})
+    return head
 
 
 class _Span(NamedTuple):

@@ -24,9 +24,9 @@ def objective_and_model(context: int = 256) -> tuple[NextCharacters, LanguageMod
     base = embedder(CAUSAL["causal-hourglass-4"])
     with seeded_initialisation(2):
         surroundings = Surroundings(base.width, base.preprocessor, ())
-        objective = NextCharacters(NextCharactersConfig(), TrainingNoise(rate=0), surroundings)
+        objective = NextCharacters(NextCharactersConfig(num_ahead=2), TrainingNoise(rate=0), surroundings)
         nn.init.normal_(objective.head.weight, std=0.5)
-    return objective, LanguageModel(base, objective.head, base.preprocessor, context)
+    return objective, LanguageModel.of(base, objective, base.preprocessor, context)
 
 
 def told(model: LanguageModel, ids: list[int], wanted: int) -> float:
