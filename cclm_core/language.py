@@ -68,7 +68,7 @@ class LanguageModel:
 
     @classmethod
     def of(cls, encoder: nn.Module, objective: NextCharacters, preprocessor: Preprocessor, context: int) -> Self:
-        """What was trained just now: an encoder, which is set to evaluation, and the objective that it was trained on."""
+        """What was trained just now: an encoder, which is set to evaluation, and the objective it was trained on."""
         head = _next_head(objective.head.weight, objective.head.bias, preprocessor.num_ids)
         return cls(encoder, head, preprocessor, context)
 
