@@ -15,6 +15,7 @@ from cclm_core.random import derive_seed, seeded_initialisation
 from cclm_core.reporting import Report
 from cclm_core.steps import parameters
 from cclm_core.text.encoded import EncodedCorpus
+from cclm_core.text.targets import read_targets
 from cclm_core.training.checkpoint import Checkpoints
 from cclm_core.training.code import code_digest
 from cclm_core.training.config import ComponentConfig
@@ -49,7 +50,8 @@ def pretrain(params: Path, name: str, encoded: Path, base: Path, checkpoints: Pa
     with seeded_initialisation(derive_seed(parameters.seed(params), "pretrain", config.origin or name)):
         component = Component(card)
         component.card = card.model_copy(update={"origin": component.digest})
-        surroundings = Surroundings(component.width, corpus.preprocessor, tuple(corpus.entity_labels), misspellings)
+        labels, words = tuple(corpus.entity_labels), read_targets(encoded)
+        surroundings = Surroundings(component.width, corpus.preprocessor, labels, misspellings, words)
         objective = build(config.task, noise, surroundings)
     trainee = Trainee(OverBase(embedder, component), [(objective, 1.0)])
     data = open_data(corpus, config.training.window, config.training.variants)
