@@ -25,7 +25,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from rows import Row, show
 
 from cclm_core.embedder import Embedder, EmbedderConfig
@@ -48,8 +47,6 @@ DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
 SEED = 1
 LONGEST = 8  # characters of the longest n-grams that are counted
 UNIT = "bits/character"
-NGRAM_SCALE = 0.1
-"""Of the vectors of n-grams, before training: what a seldom n-gram adds is noise until it was trained often."""
 FILES = ("train", "valid", "test")  # of Mikolov
 
 
@@ -164,9 +161,6 @@ def learnt(texts: Texts, plan: Plan, folder: Path) -> tuple[LanguageModel, dict[
         objective = NextCharacters(
             NextCharactersConfig(), TrainingNoise(rate=0), Surroundings(base.width, preprocessor, ())
         )
-    with torch.no_grad():
-        for table in base.embedding.ngrams:
-            table.weight.mul_(NGRAM_SCALE)
     data = open_data(corpus, plan.training.window, None)
     checkpoints, began = Checkpoints(folder / "checkpoints", "benchmark"), time.process_time()
     curve = train(Trainee(base, [(objective, 1.0)]), data, plan.training, SEED, checkpoints, silent)
