@@ -75,7 +75,7 @@ def plan(steps: int, buckets: int, **training: Any) -> Plan:
     return Plan(EmbedderConfig(embedding=embedding, encoder=encoder), config)
 
 
-PLANS = {"ptb": plan(2800, 65536), "tinyshakespeare": plan(1400, 16384)}
+PLANS = {"ptb": plan(3300, 65536), "tinyshakespeare": plan(1400, 16384)}
 
 
 def ptb(folder: Path) -> Texts:
