@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cclm_core.composition.composed import ComposedModel
+    from cclm_core.composition.loading import load
     from cclm_core.embedder import Embedder
     from cclm_core.pretraining.causal_language import CausalLanguagePretrainer
     from cclm_core.pretraining.character_mask import CharacterMaskPretrainer
@@ -19,6 +20,7 @@ __all__ = [
     "MaskedLanguagePretrainer",
     "Preprocessor",
     "Shelf",
+    "load",
 ]
 
 _HOMES = {
@@ -29,6 +31,7 @@ _HOMES = {
     "MaskedLanguagePretrainer": "cclm_core.pretraining.masked_language",
     "Preprocessor": "cclm_core.text.vocabulary",
     "Shelf": "cclm_core.shelf.shelf",
+    "load": "cclm_core.composition.loading",
 }
 
 

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from cclm_core.artifacts import read_json, verify
 from cclm_core.composition.component import Component
 from cclm_core.composition.composed import ComposedModel
-from cclm_core.embedder import Embedder
+from cclm_core.composition.loading import load_base
 from cclm_core.errors import ArtifactError, DataError
 from cclm_core.objectives.next_characters import NextCharacters
 from cclm_core.text.vocabulary import END, Preprocessor
 
 Scores = npt.NDArray[np.float64]
+_CONTEXT = 256  # ids, the window of a training by default
 
 
 class LanguageModel:
@@ -34,7 +35,9 @@ class LanguageModel:
         context: ids that are read back at most, at least 2; training windows are a good measure.
     """
 
-    def __init__(self, encoder: nn.Module, head: nn.Module, preprocessor: Preprocessor, context: int = 256) -> None:
+    def __init__(
+        self, encoder: nn.Module, head: nn.Module, preprocessor: Preprocessor, context: int = _CONTEXT
+    ) -> None:
         assert context >= 2
         self.encoder, self.head, self.preprocessor, self.context = encoder.eval(), head.eval(), preprocessor, context
 
@@ -44,14 +47,15 @@ class LanguageModel:
 
         Args:
             component, base: their folders.
-            context: ids that are read back at most; None for the window that the component was trained with.
+            context: ids that are read back at most; None for the window that the component was trained with, or for
+                256 where its folder does not say, as that of a fork.
 
         Raises:
             ArtifactError: a folder is missing, damaged, or of a component that was trained on something else.
             CompositionError: the component was trained on another base or vocabulary.
         """
         verify(component, "component")
-        verify(base, "embedder")
+        verify(base, "embedder", "composition")
         part = Component.load(component)
         if part.card.objective != "next_characters":
             raise ArtifactError(
@@ -59,12 +63,10 @@ class LanguageModel:
                 f"trained on {part.card.objective}. Train one: `task: {{objective: next_characters}}`, with a causal "
                 "encoder."
             )
-        model = ComposedModel(Embedder.load(base), [part]).eval()
+        model = ComposedModel(load_base(base), [part]).eval()
         weights = load_file(component / "head.safetensors")
-        if context is None:
-            context = int(read_json(component / "card.json")["configuration"]["training"]["window"])
         head = _next_head(weights["head.weight"], weights["head.bias"], model.preprocessor.num_ids)
-        return cls(model, head, model.preprocessor, context)
+        return cls(model, head, model.preprocessor, _window(component) if context is None else context)
 
     @classmethod
     def of(cls, encoder: nn.Module, objective: NextCharacters, preprocessor: Preprocessor, context: int) -> Self:
@@ -135,6 +137,12 @@ class LanguageModel:
         summed = np.zeros(len(text))
         np.add.at(summed, offsets[offsets >= 0], bits[offsets >= 0])
         return summed
+
+
+def _window(component: Path) -> int:
+    """The window of the training that made a component; that of most trainings if its folder does not say."""
+    card = read_json(component / "card.json") if (component / "card.json").is_file() else {}
+    return int(card.get("configuration", {}).get("training", {}).get("window", _CONTEXT))
 
 
 def _next_head(weight: Tensor, bias: Tensor, num_ids: int) -> nn.Linear:

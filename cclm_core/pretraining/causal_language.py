@@ -2,7 +2,7 @@
 
 from typing import Unpack
 
-from cclm_core.embedder import Embedder
+from cclm_core.embedder import Base
 from cclm_core.objectives.next_characters import NextCharactersConfig
 from cclm_core.pretraining.pretrainer import Pretrainer, Settings
 from cclm_core.training.config import ComponentConfig
@@ -23,9 +23,7 @@ class CausalLanguagePretrainer(Pretrainer):
         CompositionError: the embedder is not causal, and the component not independent.
     """
 
-    def __init__(
-        self, embedder: Embedder, task: NextCharactersConfig | None = None, **settings: Unpack[Settings]
-    ) -> None:
+    def __init__(self, embedder: Base, task: NextCharactersConfig | None = None, **settings: Unpack[Settings]) -> None:
         task = task or NextCharactersConfig()
         settings.setdefault("encoder", ComponentConfig(task=task).encoder.model_copy(update={"causal": True}))
         super().__init__(embedder, task, **settings)

@@ -2,7 +2,7 @@
 
 from typing import Unpack
 
-from cclm_core.embedder import Embedder
+from cclm_core.embedder import Base
 from cclm_core.objectives.masked_characters import MaskedCharactersConfig
 from cclm_core.pretraining.pretrainer import Pretrainer, Settings
 
@@ -17,6 +17,6 @@ class CharacterMaskPretrainer(Pretrainer):
     """
 
     def __init__(
-        self, embedder: Embedder, task: MaskedCharactersConfig | None = None, **settings: Unpack[Settings]
+        self, embedder: Base, task: MaskedCharactersConfig | None = None, **settings: Unpack[Settings]
     ) -> None:
         super().__init__(embedder, task or MaskedCharactersConfig(), **settings)

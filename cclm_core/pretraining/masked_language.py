@@ -2,7 +2,7 @@
 
 from typing import Any, Unpack
 
-from cclm_core.embedder import Embedder
+from cclm_core.embedder import Base
 from cclm_core.objectives.base import Surroundings
 from cclm_core.objectives.masked_words import MaskedWordsConfig
 from cclm_core.pretraining.pretrainer import Pretrainer, Settings
@@ -27,7 +27,7 @@ class MaskedLanguagePretrainer(Pretrainer):
 
     def __init__(
         self,
-        embedder: Embedder,
+        embedder: Base,
         task: MaskedWordsConfig | None = None,
         words: TargetsConfig | None = None,
         **settings: Unpack[Settings],

@@ -21,7 +21,7 @@ from typing import Any, TypedDict
 from cclm_core.artifacts import file_digest, publishing
 from cclm_core.composition.component import Component, ComponentCard
 from cclm_core.config import digest
-from cclm_core.embedder import Embedder
+from cclm_core.embedder import Base
 from cclm_core.encoders.catalogue import EncoderConfig
 from cclm_core.errors import ConfigError, TrainingError
 from cclm_core.noise.misspellings import read_misspellings
@@ -70,7 +70,7 @@ class Pretrainer:
     It takes any objective that needs nothing but text; `MaskedLanguagePretrainer` and the others have one of their own.
 
     Args:
-        embedder: the common base of all components.
+        embedder: the common base of all components: an `Embedder`, or a `ComposedModel` to train over.
         task: the objective and its settings.
         name: what the component is called, in letters, digits, `_` and `-`; if None, as its objective.
         encoder: the shape of the component; if None, the one that a component of `params.yaml` has by default.
@@ -88,7 +88,7 @@ class Pretrainer:
 
     def __init__(
         self,
-        embedder: Embedder,
+        embedder: Base,
         task: ObjectiveConfig,
         *,
         name: str | None = None,
@@ -205,7 +205,7 @@ class Pretrainer:
                 "`embedder.freeze()`."
             )
 
-    def _card(self, base: Embedder) -> ComponentCard:
+    def _card(self, base: Base) -> ComponentCard:
         config = self.config
         return ComponentCard.over(base, self.name, config.task.objective, config.encoder, config.independent)
 
@@ -250,7 +250,7 @@ class Pretrainer:
     def _keep(self, pupil: Pupil, curve: list[Point], identity: dict[str, Any]) -> None:
         if self.train_base:
             self.embedder.load_state_dict(pupil.base.state_dict())
-            self.embedder.freeze()
+            self.embedder.freeze().adopt_base()
         component = pupil.component.eval()
         if not self.config.independent:
             component.card = component.card.model_copy(update={"base_digest": self.embedder.digest})

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from cclm_core.composition.component import Component, OverBase, features_of
-from cclm_core.embedder import Embedder
+from cclm_core.embedder import Base
 from cclm_core.errors import DataError
 from cclm_core.objectives.base import Objective
 from cclm_core.reporting import Report
@@ -24,7 +24,7 @@ class WithBase(nn.Module):
         CompositionError: a causal component over a base that is not.
     """
 
-    def __init__(self, base: Embedder, component: Component) -> None:
+    def __init__(self, base: Base, component: Component) -> None:
         super().__init__()
         component.card.check_causal(base)
         self.base, self.component = base, component
@@ -52,7 +52,7 @@ class Pupil:
         ConfigError: the objective asks for what comes next, and the component sees it.
     """
 
-    base: Embedder
+    base: Base
     component: Component
     objective: Objective
     train_base: bool

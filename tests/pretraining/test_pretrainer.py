@@ -304,3 +304,22 @@ def test_nothing_can_be_taken_before_it_was_fitted(tmp_path: Path) -> None:
     for take in (lambda: one.model, lambda: one.objective, lambda: one.save(tmp_path / "part")):
         with pytest.raises(TrainingError, match="'masked_characters' must be fitted first"):
             take()
+
+
+@pytest.mark.parametrize("train_base", [False, True])
+def test_a_composition_is_an_embedder_to_train_over_or_together_with(train_base: bool, tmp_path: Path) -> None:
+    base, first, second = embedder().freeze(), pretrainer(name="first"), pretrainer(name="second")
+    for number, one in enumerate((first, second)):
+        one.embedder, one.train_base = base, False
+        one.fit(TEXTS[number::2], **SHORT)
+    inner = ComposedModel(base, [first.model, second.model], "inner").freeze()
+    before, at_first = inner.digest, base.digest
+    top = pretrainer(base=inner, name="top", train_base=train_base)  # type: ignore[arg-type]
+    curve = top.fit(TEXTS, **SHORT | {"steps": 40, "learning_rate": 5e-3})
+    name = "held_out_bits_per_masked_character"
+    assert curve[-1][name] < curve[0][name]
+    assert (inner.digest != before) == train_base == (base.digest != at_first)
+    assert top.model.card.base_digest == inner.digest
+    high = ComposedModel(inner, [top.model], "high").eval()
+    high.save(tmp_path)
+    assert np.array_equal(ComposedModel.load(tmp_path).embed(["Viola"])[0], high.embed(["Viola"])[0])

@@ -93,7 +93,9 @@ def test_a_composition_loads_and_embeds_and_its_control_is_untrained(made: Proje
 
 
 def test_a_component_that_names_a_missing_base_is_refused(made: Project, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"nowhere must hold a published embedder; there is no such folder"):
+    with pytest.raises(
+        ArtifactError, match=r"nowhere must hold a published embedder or composition; there is no such folder"
+    ):
         made.run_pretrain("entities", base=tmp_path / "nowhere")
 
 
