@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cclm_core.composition.component import Component, ComponentCard, OverBase
+from cclm_core.composition.component import Component, ComponentCard, OverBase, features_of
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.embedder import Embedder
 from cclm_core.encoders.catalogue import EncoderConfig
@@ -63,7 +63,8 @@ def test_gradients_reach_a_causal_component_from_everything_before_and_from_noth
     part = component(base, "next", CAUSAL[name], independent)
     for length, padding in ((17, 0), (22, 3)):
         embedding = part.embedding or base.embedding
-        gradients = seen(OverBase(base, part), embedding, torch.nn.functional.pad(text(length), (0, padding)))
+        ids = torch.nn.functional.pad(text(length), (0, padding))
+        gradients = seen(lambda ids: features_of(base, {"next": part}, ids)["next"], embedding, ids)
         assert (gradients.triu(1) == 0).all()
         reach = REACH.get(name, length) if independent else length
         within = torch.ones_like(gradients[:length, :length]).tril().triu(-reach) > 0

@@ -1,5 +1,7 @@
 """Every encoder of the catalogue as small as can be, texts for it, and what it sees of them."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -47,7 +49,7 @@ def embedder(config: EncoderConfig, seed: int = 1) -> Embedder:
         return Embedder(Preprocessor(alphabet=LETTERS), shape).eval()
 
 
-def seen(encoder: nn.Module, embedding: CharacterEmbedding, ids: Tensor) -> Tensor:
+def seen(encoder: Callable[[Tensor], Tensor], embedding: CharacterEmbedding, ids: Tensor) -> Tensor:
     """How strongly the features at each place of the text `ids` (1, L) depend on the embedding at each: (L, L).
 
     Row t has the largest gradient of a random direction of the features at t, by place; exactly 0 where there is none.
