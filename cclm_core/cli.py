@@ -182,31 +182,35 @@ def noise_command(
 
 @app.command()
 def generate(
-    prompt: Annotated[str, typer.Argument(help="The beginning of the text; - reads it from standard input.")],
-    component: Annotated[Path, typer.Option(help="A component trained on next_characters, e.g. models/components/x.")],
-    base: Base,
+    prompt: Annotated[
+        str, typer.Argument(help="The beginning of the text; - reads it from standard input; none begins a text.")
+    ] = "",
+    component: Annotated[Path, typer.Option(help="A component trained on next_characters.")] = Path(
+        "models/components/next"
+    ),
+    base: Base = Path("models/base"),
     max_characters: Annotated[int, typer.Option(help="Write at most so many; it stops where a text would end.")] = 200,
     temperature: Annotated[float, typer.Option(help="0: always the likeliest; 1: as predicted; more: wilder.")] = 0.8,
     top_k: Annotated[int | None, typer.Option(help="Draw among the so many likeliest; all, if left out.")] = None,
     top_p: Annotated[float, typer.Option(help="Draw among the likeliest that together have this share.")] = 1.0,
     seed: Annotated[int, typer.Option(help="The same seed writes the same text.")] = 1,
-    context: Annotated[int, typer.Option(min=1, help="Ids read back at most; as long as a training window.")] = 256,
+    times: Annotated[int, typer.Option(min=1, help="So many texts, each from the next seed, a line of - between.")] = 1,
+    context: Annotated[
+        int | None, typer.Option(min=2, help="Ids read back at most; as long as a training window, if left out.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a text.")] = False,
 ) -> None:
     """Continue a text by what a component of next_characters predicts.
 
     Such a component has a causal encoder, and so has its base, or it is independent: in params.yaml
     `task: {objective: next_characters}`, `encoder: {causal: true}`, `independent: true`.
     """
-    from cclm_core.generation import Sampling, Writer
+    from cclm_core.generating import show_generated
+    from cclm_core.generation import Sampling
 
     values = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "max_characters": max_characters}
     sampling = Sampling.parse(values | {"seed": seed}, "cclm generate")
-    text = sys.stdin.read() if prompt == "-" else prompt
-    writer = Writer.load(component, base, context)
-    print(text, end="", flush=True)
-    for character in writer.write(text, sampling):
-        print(character, end="", flush=True)
-    print()
+    show_generated(prompt, base, component, sampling, times, context, as_json)
 
 
 def main() -> None:

@@ -1,30 +1,20 @@
-"""Writing text: one character after the other, drawn from what a component of `next_characters` predicts.
+"""Writing text: one character after the other, drawn from what a language model predicts.
 
 >>> sharpened(np.log([0.5, 0.3, 0.2]), Sampling(temperature=1, top_k=2)).round(3).tolist()
 [0.625, 0.375, 0.0]
 """
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from pydantic import Field
-from safetensors.torch import load_file
-from torch import Tensor, nn
 
-from cclm_core.artifacts import verify
-from cclm_core.composition.component import Component
-from cclm_core.composition.composed import ComposedModel
-from cclm_core.composition.loading import load_base
 from cclm_core.config import Config
-from cclm_core.errors import ArtifactError, DataError
+from cclm_core.language import LanguageModel, Scores
 from cclm_core.random import derive
-from cclm_core.text.vocabulary import END, FIRST_BYTE, FIRST_CHARACTER, Preprocessor
+from cclm_core.text.vocabulary import END, FIRST_BYTE, FIRST_CHARACTER
 
-Scores = npt.NDArray[np.float64]
 _SECOND = {0xE0: (0xA0, 0xC0), 0xED: (0x80, 0xA0), 0xF0: (0x90, 0xC0), 0xF4: (0x80, 0x90)}
 """First bytes of UTF-8 whose second byte has a range of its own (the Unicode Standard, table 3-7)."""
 
@@ -39,81 +29,34 @@ class Sampling(Config):
     seed: int = Field(default=1, description="the same seed writes the same text")
 
 
-class Writer:
-    """Continues texts.
+def write(model: LanguageModel, prompt: str = "", sampling: Sampling | None = None) -> Iterator[str]:
+    """Continues `prompt`, one whole character at a time, until the text ends or is long enough.
 
-    Args:
-        encoder: turns ids (B, L) into causal features (B, L, W), L ≥ 1.
-        head: the scores (…, V) of the next id, from features (…, W).
-        preprocessor: the vocabulary of V ids.
-        context: ids that are read back at most, at least 1; training windows are a good measure.
+    Without a prompt it begins a text. A character that is spelt in bytes is given out when it is complete: only bytes
+    that go on with UTF-8 are drawn.
+
+    Raises:
+        DataError: the prompt holds a lone surrogate.
     """
-
-    def __init__(self, encoder: nn.Module, head: nn.Module, preprocessor: Preprocessor, context: int = 256) -> None:
-        assert context >= 1
-        self.encoder, self.head, self.preprocessor, self.context = encoder, head, preprocessor, context
-
-    @classmethod
-    def load(cls, component: Path, base: Path, context: int = 256) -> Self:
-        """Reads a published component of the objective `next_characters`, and the base on which it stands.
-
-        Raises:
-            ArtifactError: a folder is missing, damaged, or of a component that was trained on something else.
-            CompositionError: the component was trained on another base or vocabulary.
-        """
-        verify(component, "component")
-        verify(base, "embedder", "composition")
-        part = Component.load(component)
-        if part.card.objective != "next_characters":
-            raise ArtifactError(
-                f"{component} must hold a component of the objective next_characters to write text, but it was "
-                f"trained on {part.card.objective}. Train one: `task: {{objective: next_characters}}`, with a causal "
-                "encoder."
-            )
-        model = ComposedModel(load_base(base), [part]).eval()
-        weights = load_file(component / "head.safetensors")
-        num_ids = model.preprocessor.num_ids
-        head = nn.Linear(model.width, num_ids)
-        # The head may predict several characters; the first rows are for the next one.
-        head.load_state_dict({name: weights[f"head.{name}"][:num_ids] for name in ("weight", "bias")})
-        return cls(model, head, model.preprocessor, context)
-
-    def write(self, prompt: str, sampling: Sampling | None = None) -> Iterator[str]:
-        """Continues `prompt`, one whole character at a time, until the text ends or is long enough.
-
-        A character that is spelt in bytes is given out when it is complete: only bytes that go on with UTF-8 are drawn.
-
-        Raises:
-            DataError: the prompt is empty, or holds a lone surrogate.
-        """
-        sampling = sampling or Sampling()
-        if not prompt:
-            raise DataError("the prompt must have at least one character, got ''; give the beginning of a text.")
-        ids, generator = self.preprocessor.encode(prompt).tolist(), derive(sampling.seed, "generate")
-        written, begun = 0, b""
-        while written < sampling.max_characters:
-            scores = self.scores(ids)
-            scores[~allowed(begun, len(scores))] = -np.inf
-            drawn = draw(scores, sampling, generator)
-            if drawn == END:
-                return
-            ids.append(drawn)
-            if FIRST_BYTE <= drawn < FIRST_CHARACTER:
-                begun += bytes([drawn - FIRST_BYTE])
-                if len(begun) < size_of(begun[0]):
-                    continue
-                character, begun = begun.decode(), b""
-            else:
-                character = self.preprocessor.decode([drawn])
-            written += 1
-            yield character
-
-    def scores(self, ids: list[int]) -> Scores:
-        """The logarithms (V,) of the odds of each id to come next, of which only differences matter."""
-        with torch.inference_mode():
-            features: Tensor = self.encoder(torch.tensor([ids[-self.context :]]))
-            scores: Scores = self.head(features[0, -1]).double().numpy()
-        return scores
+    sampling = sampling or Sampling()
+    ids, generator = model.ids(prompt), derive(sampling.seed, "generate")
+    written, begun = 0, b""
+    while written < sampling.max_characters:
+        scores = model.scores(ids)
+        scores[~allowed(begun, len(scores))] = -np.inf
+        drawn = draw(scores, sampling, generator)
+        if drawn == END:
+            return
+        ids.append(drawn)
+        if FIRST_BYTE <= drawn < FIRST_CHARACTER:
+            begun += bytes([drawn - FIRST_BYTE])
+            if len(begun) < size_of(begun[0]):
+                continue
+            character, begun = begun.decode(), b""
+        else:
+            character = model.preprocessor.decode([drawn])
+        written += 1
+        yield character
 
 
 def size_of(first: int) -> int:

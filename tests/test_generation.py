@@ -1,6 +1,7 @@
 """Writing text: it says what was learnt, never half a character, and the same for the same seed."""
 
 import doctest
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ from cclm_core.composition.component import Component, ComponentCard, OverBase
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.embedder import Embedder
 from cclm_core.encoders.config import HourglassConfig
-from cclm_core.errors import ArtifactError, CclmError, ConfigError, DataError
-from cclm_core.generation import Sampling, Scores, Writer, allowed, sharpened, size_of
+from cclm_core.errors import ArtifactError, CclmError, ConfigError
+from cclm_core.generation import Sampling, allowed, sharpened, size_of, write
+from cclm_core.language import LanguageModel, Scores
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Surroundings
 from cclm_core.objectives.next_characters import NextCharacters, NextCharactersConfig
@@ -25,6 +27,7 @@ from cclm_core.random import derive, seeded_initialisation
 from cclm_core.text.encoded import EncodedCorpus
 from cclm_core.text.vocabulary import END, FIRST_BYTE, NUM_SPECIAL, Preprocessor
 from cclm_core.text.windows import Windows
+from cclm_core.training.published import write_results
 from tests.composition.nests import over
 from tests.corpora import NAMES, THINGS, VERBS, encode, records
 from tests.encoders.shapes import CAUSAL, SMALL, embedder
@@ -56,30 +59,39 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with publishing(folder / "next", "component") as beside:
         part.save(beside)
         objective.save(beside)
+        write_results(beside, [{"step": 150}], {"configuration": {"training": {"window": 64}}}, {})
     with publishing(folder / "other", "component") as beside:
         Component(ComponentCard.over(base, "other", "entities", SMALL)).save(beside)
     return folder
 
 
 @pytest.fixture(scope="module")
-def writer(published: Path) -> Writer:
-    return Writer.load(published / "next", published / "base")
+def model(published: Path) -> LanguageModel:
+    return LanguageModel.load(published / "next", published / "base")
 
 
-def test_it_writes_the_sentences_that_it_learnt_and_stops_at_their_end(writer: Writer) -> None:
+def test_it_writes_the_sentences_that_it_learnt_and_stops_at_their_end(model: LanguageModel) -> None:
     for prompt in ("Viola ", "Orsino loves", "Fe"):
-        text = prompt + "".join(writer.write(prompt, Sampling(temperature=0)))
+        text = prompt + "".join(write(model, prompt, Sampling(temperature=0)))
         assert text in SENTENCES
-    drawn = {"".join(writer.write("Olivia ", Sampling(temperature=1, seed=seed))) for seed in range(8)}
+    assert {"".join(write(model, "", Sampling(seed=seed, temperature=0.2))) for seed in range(5)} < SENTENCES
+    drawn = {"".join(write(model, "Olivia ", Sampling(temperature=1, seed=seed))) for seed in range(8)}
     assert len(drawn) > 1
 
 
-def test_the_seed_decides_and_the_length_is_kept(writer: Writer) -> None:
+def test_the_seed_decides_and_the_length_is_kept(model: LanguageModel) -> None:
     wild = Sampling(temperature=3, max_characters=30, seed=5)
-    one, again = ([*writer.write("A", wild)] for _ in range(2))
+    one, again = ([*write(model, "A", wild)] for _ in range(2))
     assert one == again and all(len(character) == 1 for character in one) and len(one) <= 30
-    assert one != [*writer.write("A", wild.model_copy(update={"seed": 6}))]
-    assert [*writer.write("A", Sampling(max_characters=0))] == []
+    assert one != [*write(model, "A", wild.model_copy(update={"seed": 6}))]
+    assert [*write(model, "A", Sampling(max_characters=0))] == []
+
+
+def test_what_it_learnt_is_cheap_and_a_wrong_letter_stands_out(model: LanguageModel) -> None:
+    assert model.context == 64
+    assert model.bits_per_character(sorted(SENTENCES)) < 0.6
+    bits = model.bits(["Viola loves the sxa."])[0]
+    assert bits.argmax() == 17 and bits[17] > 5
 
 
 class Uniform(nn.Module):
@@ -91,13 +103,13 @@ class Uniform(nn.Module):
 
 def test_what_is_drawn_at_random_is_always_whole_characters() -> None:
     preprocessor = Preprocessor(alphabet="ab")
-    writer = Writer(Uniform(), nn.Linear(1, preprocessor.num_ids), preprocessor, context=4)
+    model = LanguageModel(Uniform(), nn.Linear(1, preprocessor.num_ids), preprocessor, context=4)
     with torch.no_grad():
-        writer.head.get_parameter("bias").zero_()
-        writer.head.get_parameter("bias")[END] = -1e9
+        model.head.get_parameter("bias").zero_()
+        model.head.get_parameter("bias")[END] = -1e9
     sizes = set()
     for seed in range(5):
-        text = "".join(writer.write("a", Sampling(temperature=1, max_characters=100, seed=seed)))
+        text = "".join(write(model, "a", Sampling(temperature=1, max_characters=100, seed=seed)))
         assert len(text) == 100 and "\ufffd" not in text and text.encode().decode() == text
         sizes |= {len(character.encode()) for character in text}
     assert sizes == {1, 2, 3, 4}
@@ -147,12 +159,23 @@ def test_the_examples_in_the_docstrings_hold() -> None:
     assert doctest.testmod(generation) == (0, 2)
 
 
-def test_the_command_continues_the_prompt(published: Path, writer: Writer) -> None:
+def test_the_command_continues_the_prompt(published: Path, model: LanguageModel) -> None:
     options = ["--component", str(published / "next"), "--base", str(published / "base"), "--temperature", "0"]
-    for given, typed in (("Viola ", None), ("-", "Viola ")):
+    for given, typed in (("Viola ", None), ("-", "Viola "), ("-", "Viola \n")):
         shown = CliRunner().invoke(app, ["generate", given, *options], input=typed, catch_exceptions=False)
         assert shown.exit_code == 0
-        assert shown.stdout == "Viola " + "".join(writer.write("Viola ", Sampling(temperature=0))) + "\n"
+        assert shown.stdout == "Viola " + "".join(write(model, "Viola ", Sampling(temperature=0))) + "\n"
+
+
+def test_the_command_begins_texts_from_one_seed_after_the_other(published: Path, model: LanguageModel) -> None:
+    options = ["--component", str(published / "next"), "--base", str(published / "base"), "--times", "3", "--seed", "4"]
+    texts = ["".join(write(model, "", Sampling(seed=seed))) for seed in (4, 5, 6)]
+    shown = CliRunner().invoke(app, ["generate", *options], catch_exceptions=False)
+    assert shown.stdout == f"\n{'-' * 20}\n".join(texts) + "\n"
+    shown = CliRunner().invoke(app, ["generate", *options, "--json", "--max-characters", "9"], catch_exceptions=False)
+    said = [json.loads(line) for line in shown.stdout.splitlines()]
+    assert [(one["written"], one["seed"]) for one in said] == [(text[:9], 4 + n) for n, text in enumerate(texts)]
+    assert not any(one["ended"] for one in said)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +185,6 @@ def test_the_command_continues_the_prompt(published: Path, writer: Writer) -> No
         ({"--top-p": "0"}, ConfigError, "cclm generate: top_p"),
         ({"--component": "other"}, ArtifactError, "next_characters to write text, but it was trained on entities"),
         ({"--component": "none"}, ArtifactError, "none must hold a published component"),
-        ({"prompt": ""}, DataError, "the prompt must have at least one character"),
     ],
 )
 def test_what_cannot_be_written_is_refused(
@@ -189,8 +211,9 @@ def test_it_writes_the_same_over_a_composition_and_from_a_fork(tmp_path: Path) -
             model.save(beside)
             if kind == "component":
                 objective.save(beside)
+    sampling = Sampling(max_characters=9, temperature=1)
     written = [
-        "".join(Writer.load(tmp_path / one, tmp_path / below).write("ab", Sampling(max_characters=9, temperature=1)))
+        "".join(write(LanguageModel.load(tmp_path / one, tmp_path / below), "ab", sampling))
         for one, below in (("component", "composition"), ("fork", "embedder"), ("fork", "composition"))
     ]
     assert len(set(written)) == 1 and len(written[0]) > 0

@@ -29,11 +29,13 @@ class NextCharactersConfig(Config):
 class NextCharacters(Objective):
     """Cross-entropy of the next `num_ahead` characters, each from the same features by a softmax of its own.
 
-    The mark that ends a document is a target, and nothing behind it is, so that no text is predicted from another;
-    nor is anything behind the window. In training the input carries typing noise and the targets are clean: what
-    follows the furthest clean character read so far, so that characters that changed places give nothing away.
+    The mark that ends a document is a target; behind it, the first character of the next one is, at the mark alone:
+    that is how texts begin, and with it the bits of all targets are a code length of all documents. Nothing behind
+    the window is a target. In training the input carries typing noise and the targets are clean: what follows the
+    furthest clean character read so far, so that characters that changed places give nothing away.
 
-    The headline counts characters: a rare one that is read as several bytes costs the sum of their bits.
+    The headline counts characters and end marks: a rare character that is read as several bytes costs the sum of
+    their bits.
 
     Source: several characters ahead, Gloeckle et al. 2024 (arXiv 2404.19737), with linear heads.
     """
@@ -51,12 +53,12 @@ class NextCharacters(Objective):
         reached = np.maximum.accumulate(noised.source, axis=1)
         # A place more in front, for positions that have reached nothing yet, and places behind for what is not there.
         clean = np.pad(batch.ids, ((0, 0), (1, self.config.num_ahead)))
-        before, follows, wanted = np.take_along_axis(clean, reached + 1, axis=1), noised.ids > 0, []
+        follows, wanted = noised.ids > 0, []
         for ahead in range(1, self.config.num_ahead + 1):
             ids = np.take_along_axis(clean, reached + 1 + ahead, axis=1)
-            follows &= (before != END) & ((ids >= NUM_SPECIAL) | (ids == END))
+            follows &= (ids >= NUM_SPECIAL) | (ids == END)
             wanted.append(np.where(follows, ids, _NONE).reshape(-1))
-            before = ids
+            follows &= ids != END
         places = np.flatnonzero(wanted[0] != _NONE)
         targets = {"places": places, "ids": np.stack(wanted, axis=1)[places]}
         return Example(torch.from_numpy(noised.ids), {name: torch.from_numpy(part) for name, part in targets.items()})

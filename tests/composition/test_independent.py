@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from cclm_core.composition.component import Component, ComponentCard, OverBase
+from cclm_core.composition.component import Component, ComponentCard, OverBase, features_of
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.embedder import Embedder
 from cclm_core.encoders.catalogue import EncoderConfig
 from cclm_core.errors import CompositionError, ConfigError
 from cclm_core.random import seeded_initialisation
-from tests.encoders.shapes import ATTENTION, CAUSAL, CONFIGS, embedder, text
+from tests.encoders.shapes import ATTENTION, CAUSAL, CONFIGS, REACH, embedder, seen, text
 
 LOOKS_BACK, LOOKS_AROUND = CAUSAL["causal-hourglass-4"], CONFIGS["hourglass-4"]
 
@@ -52,6 +52,23 @@ def test_an_independent_causal_component_beside_a_base_that_looks_ahead_sees_not
     moved = {name: (before[name] - after[name]).abs().amax(-1)[0] for name in before}
     assert (moved["shared"][:12] > 0).any()
     assert (moved["next"][:12] == 0).all() and moved["next"][12] > 0
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+@pytest.mark.parametrize("independent", [False, True])
+def test_gradients_reach_a_causal_component_from_everything_before_and_from_nothing_behind(
+    name: str, independent: bool
+) -> None:
+    base = embedder(CAUSAL["causal-attention"] if not independent else LOOKS_AROUND)
+    part = component(base, "next", CAUSAL[name], independent)
+    for length, padding in ((17, 0), (22, 3)):
+        embedding = part.embedding or base.embedding
+        ids = torch.nn.functional.pad(text(length), (0, padding))
+        gradients = seen(lambda ids: features_of(base, {"next": part}, ids)["next"], embedding, ids)
+        assert (gradients.triu(1) == 0).all()
+        reach = REACH.get(name, length) if independent else length
+        within = torch.ones_like(gradients[:length, :length]).tril().triu(-reach) > 0
+        assert (gradients[:length, :length][within] > 0).all()
 
 
 def test_an_independent_component_does_not_depend_on_the_base_and_loads_with_its_embedding(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from cclm_core.embedder import Embedder
 from cclm_core.encoders.catalogue import EncoderConfig, build
-from tests.encoders.shapes import CAUSAL, CONFIGS, embedder, text
+from cclm_core.encoders.config import EmbeddingConfig
+from cclm_core.encoders.embedding import CharacterEmbedding
+from tests.encoders.shapes import CAUSAL, CONFIGS, REACH, embedder, seen, text
 
 TOLERANCE = 1e-5
 
@@ -85,14 +87,24 @@ def test_a_changed_character_changes_what_follows_it(config: EncoderConfig) -> N
             assert moved[place - 1] > 0
 
 
-def test_no_gradient_comes_from_what_stands_behind(causal: Embedder) -> None:
-    ids = text(33)
-    features = causal.embedding(ids).detach().requires_grad_()
-    encoded = causal.encoder(features, ids != 0, causal.word_starts(ids))
-    for place in range(33):
-        (gradient,) = torch.autograd.grad(encoded[0, place].square().sum(), features, retain_graph=True)
-        assert (gradient[0, place + 1 :] == 0).all(), f"the output at {place} sees what stands behind it"
-        assert gradient[0, place].abs().sum() > 0
+@pytest.mark.parametrize("name", CAUSAL)
+def test_gradients_come_from_everything_up_to_a_character_and_from_nothing_behind(name: str) -> None:
+    base = embedder(CAUSAL[name])
+    for length, padding in ((1, 0), (2, 3), (15, 0), (16, 7), (33, 0), (37, 5)):
+        gradients = seen(base, base.embedding, nn.functional.pad(text(length), (0, padding)))
+        assert (gradients[length:] == 0).all() and (gradients[:, length:] == 0).all()
+        gradients = gradients[:length, :length]
+        assert (gradients.triu(1) == 0).all(), f"of {length}, a character sees what stands behind it"
+        within = torch.ones_like(gradients).tril().triu(-REACH.get(name, length)) > 0
+        assert (gradients[within] > 0).all(), f"of {length}, a character does not see all that stands before it"
+
+
+def test_the_embedding_of_a_character_is_told_by_none_behind_it() -> None:
+    table = CharacterEmbedding(300, EmbeddingConfig(width=16, ngram_sizes=(2, 3, 4, 5)))
+    for place in (0, 5, 19):
+        embedded, other = table(text(20)), text(20)
+        other[0, place + 1 :] = 260
+        assert torch.equal(table(other)[:, : place + 1], embedded[:, : place + 1])
 
 
 def test_a_causal_encoder_says_of_a_beginning_what_it_says_of_the_whole(causal: Embedder) -> None:

@@ -1,10 +1,11 @@
-"""Next characters: the right targets, none across documents or behind the window, none that can be seen."""
+"""Next characters: the right targets, none behind the window, none that can be seen."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from cclm_core.embedder import Embedder
 from cclm_core.encoders.catalogue import EncoderConfig
@@ -18,7 +19,7 @@ from cclm_core.text.vocabulary import END, Preprocessor
 from cclm_core.text.windows import WindowBatch, Windows
 from cclm_core.training.loop import Trainee
 from tests.corpora import encode, records
-from tests.encoders.shapes import CAUSAL, CONFIGS, embedder
+from tests.encoders.shapes import CAUSAL, CONFIGS, REACH, embedder, text
 
 PREPROCESSOR = Preprocessor(alphabet="abcdefgh. ")
 
@@ -46,11 +47,11 @@ def wanted(example: Example) -> list[tuple[int, str]]:
     return list(zip(example.targets["places"].tolist(), shown, strict=True))
 
 
-def test_the_targets_are_the_next_characters_and_stop_at_the_end_of_a_document() -> None:
+def test_the_targets_are_the_next_characters_and_the_end_alone_tells_how_the_next_document_begins() -> None:
     example = objective().example(batch("abc|de", "fg"), derive(1), training=False)
-    assert wanted(example) == [(0, "b"), (1, "c"), (2, "|"), (4, "e"), (6, "g")]
+    assert wanted(example) == [(0, "b"), (1, "c"), (2, "|"), (3, "d"), (4, "e"), (6, "g")]
     example = objective(3).example(batch("abc|de", "fg"), derive(1), training=False)
-    assert wanted(example) == [(0, "bc|"), (1, "c|"), (2, "|"), (4, "e"), (6, "g")]
+    assert wanted(example) == [(0, "bc|"), (1, "c|"), (2, "|"), (3, "de"), (4, "e"), (6, "g")]
 
 
 def test_an_empty_batch_has_no_targets_and_no_loss() -> None:
@@ -111,6 +112,26 @@ def test_no_loss_at_a_place_depends_on_what_comes_after_its_targets(corpus: Enco
             example = Example(example.ids, {name: part[kept] for name, part in example.targets.items()})
             losses.append(head.loss(base(example.ids), example)[0])
         torch.testing.assert_close(losses[0], losses[1], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_the_loss_at_a_place_has_gradients_from_every_place_up_to_it_and_from_none_behind(name: str) -> None:
+    """Typing noise included: the texts are noised, and the last row is shorter than the others."""
+    base, head = embedder(CAUSAL[name]), objective(2, 0.1, embedder(CAUSAL[name]).preprocessor)
+    ids = torch.cat([text(30, 1), text(30, 2), nn.functional.pad(text(21, 3), (0, 9))]).numpy()
+    clean = WindowBatch(ids, np.zeros(ids.shape, np.uint8), np.array([30, 30, 21]))
+    whole = head.example(clean, derive(4), training=True)
+    embedded = base.embedding(whole.ids).detach().requires_grad_()
+    features = base.encoder(embedded, whole.ids != 0, base.word_starts(whole.ids))
+    length, reach = whole.ids.shape[1], REACH.get(name, 30)
+    for number, place in enumerate(whole.targets["places"].tolist()):
+        one = Example(whole.ids, {key: part[number : number + 1] for key, part in whole.targets.items()})
+        (gradient,) = torch.autograd.grad(head.loss(features, one)[0], embedded, retain_graph=True)
+        row, at = divmod(place, length)
+        strength = gradient.abs().amax(-1)
+        assert (strength[row, max(0, at - reach) : at + 1] > 0).all()
+        strength[row, : at + 1] = 0
+        assert (strength == 0).all()
 
 
 @pytest.mark.parametrize("name", CONFIGS)
