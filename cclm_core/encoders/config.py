@@ -14,13 +14,13 @@ class EmbeddingConfig(Config):
     """
 
     width: int = Field(default=128, ge=8, description="features per character")
-    ngram_sizes: tuple[int, ...] = Field(default=(2, 3, 4, 5), description="characters per hashed n-gram, 2 to 5")
+    ngram_sizes: tuple[int, ...] = Field(default=(2, 3, 4, 5), description="characters per hashed n-gram, 2 to 8")
     ngram_buckets: int = Field(default=16384, ge=16, description="rows of each n-gram table")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if any(not 2 <= size <= 5 for size in self.ngram_sizes):
-            raise ValueError(f"ngram_sizes must lie between 2 and 5, got {self.ngram_sizes}")
+        if any(not 2 <= size <= 8 for size in self.ngram_sizes):
+            raise ValueError(f"ngram_sizes must lie between 2 and 8, got {self.ngram_sizes}")
         return self
 
 
