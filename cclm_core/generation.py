@@ -19,6 +19,7 @@ from cclm_core.artifacts import verify
 from cclm_core.composition.component import Component
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.config import Config
+from cclm_core.device import chosen_device, device_of
 from cclm_core.embedder import Embedder
 from cclm_core.errors import ArtifactError, DataError
 from cclm_core.random import derive
@@ -76,7 +77,8 @@ class Writer:
         head = nn.Linear(model.width, num_ids)
         # The head may predict several characters; the first rows are for the next one.
         head.load_state_dict({name: weights[f"head.{name}"][:num_ids] for name in ("weight", "bias")})
-        return cls(model, head, model.preprocessor, context)
+        device = chosen_device()
+        return cls(model.to(device), head.to(device), model.preprocessor, context)
 
     def write(self, prompt: str, sampling: Sampling | None = None) -> Iterator[str]:
         """Continues `prompt`, one whole character at a time, until the text ends or is long enough.
@@ -111,8 +113,9 @@ class Writer:
     def scores(self, ids: list[int]) -> Scores:
         """The logarithms (V,) of the odds of each id to come next, of which only differences matter."""
         with torch.inference_mode():
-            features: Tensor = self.encoder(torch.tensor([ids[-self.context :]]))
-            scores: Scores = self.head(features[0, -1]).double().numpy()
+            read = torch.tensor([ids[-self.context :]]).to(device_of(self.head))
+            features: Tensor = self.encoder(read)
+            scores: Scores = self.head(features[0, -1]).double().cpu().numpy()
         return scores
 
 

@@ -16,6 +16,7 @@ from cclm_core.composition.component import Component, features_of
 from cclm_core.composition.fusion import FusionName, averaged, build_fusion
 from cclm_core.composition.windows import join_windows, split_windows
 from cclm_core.config import Config
+from cclm_core.device import device_of
 from cclm_core.embedder import Embedder
 from cclm_core.errors import CompositionError
 
@@ -102,7 +103,7 @@ class ComposedModel(nn.Module):
         pieces = split_windows([len(ids) for ids in encoded], window)
         order = sorted(range(len(pieces)), key=lambda number: pieces[number].size)
         rows: list[npt.NDArray[np.float32]] = [np.zeros((0, self.width), np.float32)] * len(pieces)
-        device = next(self.parameters()).device
+        device = device_of(self)
         start = 0
         while start < len(order):
             stop = start + 1

@@ -67,7 +67,9 @@ class Checkpoints:
             if other != self.folder and other.is_dir():
                 _remove(other)
         facts = json.dumps({"step": checkpoint.step, "facts": checkpoint.facts})
-        content = save({name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}, {"cclm": facts})
+        content = save(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}, {"cclm": facts}
+        )
         name = f"step-{checkpoint.step:08d}-{hashlib.sha256(content).hexdigest()[:32]}.safetensors"
         beside = self.folder / f".{name}.writing"
         with beside.open("wb") as stream:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cclm_core.device import autocast, chosen_device, device_of
 from cclm_core.errors import ConfigError, TrainingError
 from cclm_core.objectives.base import Example, Objective, Sums
 from cclm_core.random import derive, derive_seed
@@ -21,7 +22,7 @@ from cclm_core.training.data import Data
 from cclm_core.training.ending import ENDED, asked_to_end
 from cclm_core.training.optimizer import build_optimizer, learning_rate
 from cclm_core.training.progress import Point, Progress, from_checkpoint, to_checkpoint
-from cclm_core.training.update import precision, update
+from cclm_core.training.update import update
 
 
 class Trainee(nn.Module):
@@ -56,15 +57,16 @@ class Trainee(nn.Module):
         return made
 
     def forward(self, examples: list[Example]) -> tuple[Tensor, dict[str, Sums]]:
-        """The weighted loss () of one example for each objective."""
-        total = torch.zeros(())
+        """The weighted loss () of one example for each objective; they are moved to where the weights are."""
+        device, losses = device_of(self), []
         metrics: dict[str, Sums] = {}
-        for objective, factor, example in zip(self.objectives, self.factors, examples, strict=True):
+        for objective, factor, made in zip(self.objectives, self.factors, examples, strict=True):
             assert isinstance(objective, Objective)
+            example = made.to(device)
             loss, values = objective.loss(self.encoder(example.ids), example)
-            total = total + factor * loss
+            losses.append(factor * loss)
             metrics |= values
-        return total, metrics
+        return sum(losses[1:], losses[0]), metrics
 
     def judged(self, point: Point) -> float:
         """The held-out figure by which evaluations are compared, lower is better: headlines times their factors.
@@ -96,6 +98,9 @@ def train(
 ) -> list[Point]:
     """Trains in place, from the newest checkpoint if there is one; returns the learning curve.
 
+    It computes on the chosen device, see `cclm_core.device`, and leaves the trainee on the CPU; a checkpoint of one
+    device is resumed on any other.
+
     A SIGTERM ends it after the step that is under way, with a checkpoint, and exit code 143. The last step is saved
     too: a caller that fails to publish the result loses nothing. Where the best weights are kept, they are what the
     trainee has at the end; every checkpoint holds them beside the last ones, until the caller clears the checkpoints.
@@ -109,7 +114,9 @@ def train(
         TrainingError: a loss, a gradient or a held-out metric is not finite; the step and the batch are named.
     """
     with _threads(config.threads):
-        return _train(trainee, data, config, seed, checkpoints, report, workers)
+        curve = _train(trainee.to(chosen_device()), data, config, seed, checkpoints, report, workers)
+    trainee.to("cpu")
+    return curve
 
 
 def _train(
@@ -164,7 +171,10 @@ def _prepared(trainee: Trainee, windows: Windows, config: TrainingConfig, seed: 
     numbers = range(step * config.accumulate, (step + 1) * config.accumulate)
     order = derive_seed(seed, "windows")
     batches = ((number, windows.batch(number, config.batch_size, order)) for number in numbers)
-    return [trainee.examples(batch, True, seed, "training", number) for number, batch in batches]
+    made = [trainee.examples(batch, True, seed, "training", number) for number, batch in batches]
+    if device_of(trainee).type == "cuda":
+        return [[example.pinned() for example in some] for some in made]
+    return made
 
 
 def _is_stalled(progress: Progress, config: TrainingConfig) -> bool:
@@ -179,7 +189,7 @@ def evaluate(trainee: Trainee, batch: WindowBatch, config: TrainingConfig, seed:
     """
     sums: dict[str, list[Sums]] = {}
     trainee.eval()
-    with torch.no_grad(), precision(config):
+    with torch.no_grad(), autocast(device_of(trainee), config.precision):
         for start in range(0, len(batch.ids), config.batch_size):
             rows = slice(start, start + config.batch_size)
             part = WindowBatch(batch.ids[rows], batch.tags[rows], batch.lengths[rows])

@@ -6,15 +6,11 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from cclm_core.device import autocast, device_of
 from cclm_core.errors import TrainingError
 from cclm_core.objectives.base import Example
 from cclm_core.training.config import TrainingConfig
 from cclm_core.training.optimizer import learning_rate
-
-
-def precision(config: TrainingConfig) -> torch.autocast:
-    """Matrix products in the precision of the configuration; what must be exact, losses among it, stays fp32."""
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.precision == "bf16")
 
 
 def update(
@@ -33,7 +29,7 @@ def update(
     optimizer.zero_grad(set_to_none=True)
     total = 0.0
     for place, examples in enumerate(batches):
-        with precision(config):
+        with autocast(device_of(model), config.precision):
             loss, _ = model(examples)
         value = float(loss.detach())
         if not math.isfinite(value):

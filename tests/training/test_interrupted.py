@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 
@@ -12,16 +12,7 @@ from cclm_core.objectives.next_characters import NextCharactersConfig
 from cclm_core.random import derive
 from tests.corpora import encode, records
 from tests.training.interrupted import MOMENTS, Server, Trial, server
-from tests.training.trainings import store
-
-TASKS: dict[str, dict[str, Any]] = {
-    "masked_characters": {"rate": 0.2},
-    "entities": {},
-    "characters": {"num_bytes": 2},
-    "denoise": {},
-    "next_characters": {"num_ahead": 2},
-}
-"""What each objective of the catalogue is tested with: a new one gets a line here."""
+from tests.training.trainings import TASKS, store
 
 CATALOGUE = [config.model_fields["objective"].default for config in get_args(get_args(ObjectiveConfig)[0])]
 STEPS, EVALUATE_EVERY, CHECKPOINT_EVERY, ACCUMULATE = 14, 4, 3, 2
@@ -56,7 +47,7 @@ def whole(
 ) -> Trial:
     """A training of an objective that nobody interrupted."""
     name = request.param
-    assert name in TASKS, f"the objective {name} must be tested here too: give it a line in TASKS"
+    assert name in TASKS, f"the objective {name} must be tested here too: give it a line in TASKS of trainings.py"
     folder = tmp_path_factory.mktemp("whole")
     causal = name == NextCharactersConfig().objective
     trial = Trial({"objective": name, **TASKS[name]}, causal, CHANGES, str(encoded), str(folder))

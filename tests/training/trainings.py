@@ -1,6 +1,7 @@
 """A training that takes a second: a small base over a corpus of sixty sentences."""
 
 from pathlib import Path
+from typing import Any
 
 from cclm_core.embedder import Embedder, EmbedderConfig
 from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
@@ -26,6 +27,15 @@ CONFIG = TrainingConfig(
     steps=24, batch_size=4, window=48, warmup_steps=4, evaluate_every=5, evaluation_windows=4, checkpoint_every=4
 )
 SEED = 7
+
+TASKS: dict[str, dict[str, Any]] = {
+    "masked_characters": {"rate": 0.2},
+    "entities": {},
+    "characters": {"num_bytes": 2},
+    "denoise": {},
+    "next_characters": {"num_ahead": 2},
+}
+"""What each objective of the catalogue is tested with: a new one gets a line here."""
 
 
 def trainee(
