@@ -48,7 +48,7 @@ def publishing(target: Path, kind: str) -> Iterator[Path]:
             if target.exists():
                 target.rename(old)
             beside.rename(target)
-            _flush_folder(target.parent)
+            flush_folder(target.parent)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
@@ -143,10 +143,11 @@ def _flush(folder: Path) -> None:
         if path.is_file():
             with path.open("rb") as stream:
                 os.fsync(stream.fileno())
-    _flush_folder(folder)
+    flush_folder(folder)
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
+    """Makes sure that what was put into, renamed in or removed from a folder survives a loss of power."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

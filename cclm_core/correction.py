@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from cclm_core.composition.component import Component, OverBase
 from cclm_core.composition.loading import load_base
 from cclm_core.composition.windows import join_windows, split_windows
+from cclm_core.device import chosen_device, device_of
 from cclm_core.embedder import Base
 from cclm_core.errors import ArtifactError, CompositionError, ConfigError
 from cclm_core.objectives.denoise import NOTHING
@@ -97,7 +98,13 @@ class Corrector:
         heads = component / "head.safetensors"
         if not heads.is_file():
             raise ArtifactError(f"{component} must hold head.safetensors, the readout of its objective; train it anew.")
-        return cls(load_base(base), Component.load(component), load_file(heads))
+        return cls(load_base(base), Component.load(component), load_file(heads)).to(chosen_device())
+
+    def to(self, device: torch.device) -> Self:
+        """Moves the model to a device, in place."""
+        for module in (self._encoder, self._here, self._behind):
+            module.to(device)
+        return self
 
     def correct(
         self, text: str, num_alternatives: int = 0, min_confidence: float = 0.5, max_rounds: int = 3
@@ -158,14 +165,14 @@ class Corrector:
         """(2 + 2L, V) log-probabilities of what stands at the anchor and each id, and of what is missing behind."""
         ids = np.concatenate([[END], self.preprocessor.encode(text).astype(np.int64)])
         pieces = split_windows([len(ids)], _WINDOW)
-        rows = []
+        rows, device = [], device_of(self._here)
         with torch.inference_mode():
             for piece in pieces:
-                batch = torch.from_numpy(ids[piece.start : piece.start + piece.size])[None]
-                rows.append(self._encoder(batch)[0].float().numpy())
-            features = torch.from_numpy(join_windows(rows, pieces, [len(ids)])[0])
+                batch = torch.from_numpy(ids[piece.start : piece.start + piece.size])[None].to(device)
+                rows.append(self._encoder(batch)[0].float().cpu().numpy())
+            features = torch.from_numpy(join_windows(rows, pieces, [len(ids)])[0]).to(device)
             both = torch.stack([head(features).log_softmax(-1) for head in (self._here, self._behind)], dim=1)
-        scores: npt.NDArray[np.float64] = both.flatten(0, 1).double().numpy()
+        scores: npt.NDArray[np.float64] = both.flatten(0, 1).double().cpu().numpy()
         return scores
 
     def _written(self, text: str, chosen: npt.NDArray[np.int64]) -> str:

@@ -15,6 +15,7 @@ from cclm_core.artifacts import read_json, verify
 from cclm_core.composition.component import Component
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.loading import load_base
+from cclm_core.device import chosen_device, device_of
 from cclm_core.errors import ArtifactError, DataError
 from cclm_core.objectives.next_characters import NextCharacters
 from cclm_core.text.vocabulary import END, Preprocessor
@@ -66,7 +67,9 @@ class LanguageModel:
         model = ComposedModel(load_base(base), [part]).eval()
         weights = load_file(component / "head.safetensors")
         head = _next_head(weights["head.weight"], weights["head.bias"], model.preprocessor.num_ids)
-        return cls(model, head, model.preprocessor, _window(component) if context is None else context)
+        device = chosen_device()
+        context = _window(component) if context is None else context
+        return cls(model.to(device), head.to(device), model.preprocessor, context)
 
     @classmethod
     def of(cls, encoder: nn.Module, objective: NextCharacters, preprocessor: Preprocessor, context: int) -> Self:
@@ -85,8 +88,8 @@ class LanguageModel:
     def scores(self, ids: Sequence[int]) -> Scores:
         """The logarithms (V,) of the odds of each id to come after `ids`, of which only differences matter."""
         with torch.inference_mode():
-            features: Tensor = self.encoder(torch.tensor([ids[-self.context :]]))
-            scores: Scores = self.head(features[0, -1]).double().numpy()
+            features: Tensor = self.encoder(torch.tensor([ids[-self.context :]]).to(device_of(self.head)))
+            scores: Scores = self.head(features[0, -1]).double().cpu().numpy()
         return scores
 
     def bits(self, texts: Sequence[str], batch_characters: int = 8192) -> list[Scores]:
@@ -113,7 +116,8 @@ class LanguageModel:
                 wanted[row, span.first - span.start : span.end - span.start] = ids[span.first + 1 : span.end + 1]
             chosen = wanted != -100
             with torch.inference_mode():
-                scores = self.head(self.encoder(torch.from_numpy(rows))[torch.from_numpy(chosen)]).float()
+                features = self.encoder(torch.from_numpy(rows).to(device_of(self.head)))
+                scores = self.head(features[torch.from_numpy(chosen).to(features.device)]).float().cpu()
                 losses = nn.functional.cross_entropy(scores, torch.from_numpy(wanted[chosen]), reduction="none")
             values = np.split(losses.double().numpy() / math.log(2), np.cumsum(chosen.sum(1))[:-1])
             for span, value in zip(some, values, strict=True):

@@ -1,7 +1,7 @@
 """A component: an encoder over the features of a frozen base, or, if independent, over what it has to itself."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -173,6 +173,11 @@ class OverBase(nn.Module):
         component.card.check_causal(base)
         self.component = component
         self._base = (base,)  # a tuple hides it from the parameters and the checkpoints
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """What moves a module to another device moves the hidden base too."""
+        self._base[0]._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
 
     @property
     def causal(self) -> bool:

@@ -15,6 +15,7 @@ from cclm_core.composition.fusion import averaged, build_fusion
 from cclm_core.composition.part import Part
 from cclm_core.composition.windows import embed_texts
 from cclm_core.config import canonical_json
+from cclm_core.device import device_of
 from cclm_core.embedder import Base, Reading, load_weights, weights_digest
 from cclm_core.encoders.config import EmbeddingConfig
 from cclm_core.errors import CompositionError
@@ -68,7 +69,8 @@ class ComposedModel(Base, Part):
         self.components = nn.ModuleDict(dict(zip(names, parts, strict=True)))
         self._parts = dict(zip(names, parts, strict=True))  # the same, with their type
         self.preprocessor, self.train_base = base.preprocessor, train_base
-        self.fusion = build_fusion(fusion, parts)
+        joint = build_fusion(fusion, parts)
+        self.fusion = None if joint is None else joint.to(device_of(parts[0]))
         self.average = averaged(parts) if self.fusion is None else None
         self.width = parts[0].width if self.fusion is None else self.fusion.width
         nested = any(isinstance(one, ComposedModel) for one in (self.base, *parts))
@@ -160,7 +162,7 @@ class ComposedModel(Base, Part):
                 half, and what two windows say of a character is averaged.
             batch_characters: ids per forward pass, padding included.
         """
-        device = next(self.parameters()).device
+        device = device_of(self)
 
         def read(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
             with torch.inference_mode():

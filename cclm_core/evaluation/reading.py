@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from cclm_core.device import autocast, device_of
 from cclm_core.text.vocabulary import Preprocessor
 
 
@@ -46,13 +47,13 @@ class Reader:
         self.width = composed.width
         self.batch_characters, self.max_window = batch_characters, max_window
         self.characters, self.seconds = 0, 0.0
-        self._half = precision == "bf16"
-        self._device = next((parameter.device for parameter in composed.parameters()), torch.device("cpu"))
+        self._precision = precision
+        self._device = device_of(composed)
 
     def __call__(self, ids: npt.NDArray[np.int64]) -> Tensor:
         """Features (B, L, W), on the CPU, of `ids` (B, L), padded with 0."""
         began = time.perf_counter()
-        with torch.no_grad(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
+        with torch.no_grad(), autocast(self._device, self._precision):
             features = self.composed(torch.from_numpy(ids).to(self._device)).float().cpu()
         self.seconds += time.perf_counter() - began
         self.characters += int(np.count_nonzero(ids))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -21,6 +22,15 @@ class Example(NamedTuple):
 
     ids: Tensor
     targets: dict[str, Tensor]
+
+    def to(self, device: torch.device) -> "Example":
+        """The same on a device; from pinned memory without waiting for it."""
+        targets = {name: tensor.to(device, non_blocking=True) for name, tensor in self.targets.items()}
+        return Example(self.ids.to(device, non_blocking=True), targets)
+
+    def pinned(self) -> "Example":
+        """The same in memory that a GPU can read while the CPU goes on."""
+        return Example(self.ids.pin_memory(), {name: tensor.pin_memory() for name, tensor in self.targets.items()})
 
 
 class Sums(NamedTuple):

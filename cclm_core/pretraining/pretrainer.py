@@ -36,7 +36,7 @@ from cclm_core.text.encoded import EncodedCorpus
 from cclm_core.training.code import code_digest
 from cclm_core.training.config import ComponentConfig, TrainingConfig
 from cclm_core.training.data import Data, open_data
-from cclm_core.training.loop import Point
+from cclm_core.training.progress import Point
 from cclm_core.training.published import write_results
 
 _MOST_WARMUP_STEPS = 50

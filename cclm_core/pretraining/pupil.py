@@ -1,12 +1,12 @@
 """What one call of `fit` trains, and its training: interrupted and resumed, or whole."""
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from cclm_core.composition.component import Component, OverBase, features_of
+from cclm_core.device import device_of
 from cclm_core.embedder import Base
 from cclm_core.errors import DataError
 from cclm_core.objectives.base import Objective
@@ -14,7 +14,8 @@ from cclm_core.reporting import Report
 from cclm_core.training.checkpoint import Checkpoint, Checkpoints
 from cclm_core.training.config import TrainingConfig
 from cclm_core.training.data import Data
-from cclm_core.training.loop import Point, Trainee, evaluate, train
+from cclm_core.training.loop import Trainee, evaluate, train
+from cclm_core.training.progress import Point
 
 
 class WithBase(nn.Module):
@@ -58,9 +59,9 @@ class Pupil:
     train_base: bool
 
     def trainee(self) -> Trainee:
-        """What the training loop trains."""
+        """What the training loop trains, where the base is."""
         encoder = (WithBase if self.train_base else OverBase)(self.base, self.component)
-        return Trainee(encoder, [(self.objective, 1.0)]).train()
+        return Trainee(encoder, [(self.objective, 1.0)]).to(device_of(self.base)).train()
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,7 @@ class Run:
         """
         self._check_measurable(trainee, data, training)
         if self.folder is None:
-            never = training.model_copy(update={"checkpoint_every": max(1, training.steps)})
-            with tempfile.TemporaryDirectory(prefix="cclm-") as folder:
-                nowhere = Checkpoints(Path(folder) / self.name, self.identity)
-                return train(trainee, data, never, self.seed, nowhere, report)
+            return train(trainee, data, training, self.seed, None, report)
         unfinished = Checkpoints(self.folder / "unfinished" / self.name, self.identity)
         finished = Checkpoints(self.folder / "finished" / self.name, self.identity)
         with unfinished.exclusive():

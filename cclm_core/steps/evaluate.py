@@ -8,6 +8,7 @@ from typing import Any
 
 from cclm_core.artifacts import publishing, verify, write_json, write_text
 from cclm_core.composition.composed import ComposedModel
+from cclm_core.device import chosen_device
 from cclm_core.errors import CompositionError
 from cclm_core.evaluation.config import EvaluationConfig
 from cclm_core.evaluation.evaluator import evaluate_composition
@@ -43,7 +44,7 @@ def evaluate(params: Path, name: str, composition: Path, encoded: Path, noise: P
         kind: verify(folder, kind)
         for kind, folder in (("composition", composition), ("encoded", encoded), ("noise", noise))
     }
-    corpus, composed = EncodedCorpus.open(encoded), ComposedModel.load(composition)
+    corpus, composed = EncodedCorpus.open(encoded), ComposedModel.load(composition).to(chosen_device())
     if composed.preprocessor.digest != corpus.preprocessor.digest:
         raise CompositionError(
             f"{composition} must share the vocabulary of {encoded}: it was trained with "

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from cclm_core.artifacts import flush_folder
 from cclm_core.errors import TrainingError
 
 _KEPT = 2
@@ -57,13 +58,18 @@ class Checkpoints:
             ) from None
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Writes a checkpoint beside, flushes it, renames it, and removes all but the newest two."""
+        """Writes a checkpoint beside, flushes it, renames it; then removes all but the newest two.
+
+        What a killed process left half written goes too.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         for other in self.parent.iterdir():
             if other != self.folder and other.is_dir():
                 _remove(other)
         facts = json.dumps({"step": checkpoint.step, "facts": checkpoint.facts})
-        content = save({name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}, {"cclm": facts})
+        content = save(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}, {"cclm": facts}
+        )
         name = f"step-{checkpoint.step:08d}-{hashlib.sha256(content).hexdigest()[:32]}.safetensors"
         beside = self.folder / f".{name}.writing"
         with beside.open("wb") as stream:
@@ -71,7 +77,8 @@ class Checkpoints:
             stream.flush()
             os.fsync(stream.fileno())
         beside.replace(self.folder / name)
-        for path in self._newest_first()[_KEPT:]:
+        flush_folder(self.folder)
+        for path in [*self._newest_first()[_KEPT:], *self.folder.glob(".*.writing")]:
             path.unlink()
 
     def newest(self) -> Checkpoint | None:

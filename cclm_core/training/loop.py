@@ -1,30 +1,29 @@
 """The one training loop: any number of objectives over one encoder, resumed exactly from a checkpoint."""
 
-import signal
-import threading
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cclm_core.config import digest
+from cclm_core.device import autocast, chosen_device, device_of
 from cclm_core.errors import ConfigError, TrainingError
 from cclm_core.objectives.base import Example, Objective, Sums
 from cclm_core.random import derive, derive_seed
 from cclm_core.reporting import Report
 from cclm_core.text.batches import made_ahead
-from cclm_core.text.windows import WindowBatch
-from cclm_core.training.checkpoint import Checkpoint, Checkpoints
+from cclm_core.text.windows import WindowBatch, Windows
+from cclm_core.training.checkpoint import Checkpoints
+from cclm_core.training.compiling import compile_encoder
 from cclm_core.training.config import TrainingConfig
 from cclm_core.training.data import Data
-from cclm_core.training.optimizer import build_optimizer, learning_rate, load_optimizer_tensors, optimizer_tensors
-
-Point = dict[str, float]
-
-_SIGTERM_EXIT = 128 + signal.SIGTERM
+from cclm_core.training.ending import ENDED, asked_to_end
+from cclm_core.training.optimizer import build_optimizer, learning_rate
+from cclm_core.training.progress import Point, Progress, from_checkpoint, to_checkpoint
+from cclm_core.training.update import update
 
 
 class Trainee(nn.Module):
@@ -59,22 +58,34 @@ class Trainee(nn.Module):
         return made
 
     def forward(self, examples: list[Example]) -> tuple[Tensor, dict[str, Sums]]:
-        """The weighted loss () of one example for each objective."""
-        total = torch.zeros(())
+        """The weighted loss () of one example for each objective; they are moved to where the weights are."""
+        device, losses = device_of(self), []
         metrics: dict[str, Sums] = {}
-        for objective, factor, example in zip(self.objectives, self.factors, examples, strict=True):
+        for objective, factor, made in zip(self.objectives, self.factors, examples, strict=True):
             assert isinstance(objective, Objective)
+            example = made.to(device)
             loss, values = objective.loss(self.encoder(example.ids), example)
-            total = total + factor * loss
+            losses.append(factor * loss)
             metrics |= values
-        return total, metrics
+        return sum(losses[1:], losses[0]), metrics
 
     def judged(self, point: Point) -> float:
-        """The held-out figure by which evaluations are compared, lower is better: headlines times their factors."""
-        headlines = (
-            (objective.headline, factor) for objective, factor in zip(self.objectives, self.factors, strict=True)
-        )
-        return sum(factor * point[f"held_out_{name}"] for name, factor in headlines)
+        """The held-out figure by which evaluations are compared, lower is better: headlines times their factors.
+
+        Raises:
+            TrainingError: the held-out windows have nothing that an objective could be judged by.
+        """
+        total = 0.0
+        for objective, factor in zip(self.objectives, self.factors, strict=True):
+            name = f"held_out_{objective.headline}"
+            if name not in point:
+                raise TrainingError(
+                    f"the held-out windows must hold something for {type(objective).__name__} to predict, to tell "
+                    "which weights are the best, but they do not; raise training.evaluation_windows, give the "
+                    "validation split more text, or set keep: last and patience: null."
+                )
+            total += factor * point[name]
+        return total
 
 
 def train(
@@ -82,13 +93,18 @@ def train(
     data: Data,
     config: TrainingConfig,
     seed: int,
-    checkpoints: Checkpoints,
+    checkpoints: Checkpoints | None,
     report: Report,
     workers: int = 1,
 ) -> list[Point]:
     """Trains in place, from the newest checkpoint if there is one; returns the learning curve.
 
-    A SIGTERM ends it after the step that is under way, with a checkpoint, and exit code 143.
+    It computes on the chosen device, see `cclm_core.device`, and brings the trainee back to where it was. A checkpoint
+    of one device is resumed on any other. Without `checkpoints` nothing is saved.
+
+    A SIGTERM ends it after the step that is under way, with a checkpoint, and exit code 143. The last step is saved
+    too: a caller that fails to publish the result loses nothing. Where the best weights are kept, they are what the
+    trainee has at the end; every checkpoint holds them beside the last ones, until the caller clears the checkpoints.
 
     Each point of the curve holds `step`, `learning_rate`, the mean training `loss` since the last point, and every
     held-out metric as `held_out_NAME`. A resumed training gives the same bits as one that was never interrupted,
@@ -96,10 +112,17 @@ def train(
     the best weights are kept, the curve ends with a second copy of their point.
 
     Raises:
-        TrainingError: the loss is not finite; the step and the loss are named.
+        ConfigError: the device is not there, or no compiler where one is asked for.
+        TrainingError: a loss, a gradient or a held-out metric is not finite; the step and the batch are named.
     """
     with _threads(config.threads):
-        return _train(trainee, data, config, seed, checkpoints, report, workers)
+        before, device = device_of(trainee), chosen_device()
+        if config.compile:
+            compile_encoder(trainee.encoder, device)
+        try:
+            return _train(trainee.to(device), data, config, seed, checkpoints, report, workers)
+        finally:
+            trainee.to(before)
 
 
 def _train(
@@ -107,94 +130,72 @@ def _train(
     data: Data,
     config: TrainingConfig,
     seed: int,
-    checkpoints: Checkpoints,
+    checkpoints: Checkpoints | None,
     report: Report,
     workers: int,
 ) -> list[Point]:
     optimizer = build_optimizer(trainee, config)
-    progress, first = _resume(trainee, optimizer, checkpoints)
-    curve, losses = progress.curve, progress.losses
+    newest = checkpoints.newest() if checkpoints else None
+    progress = from_checkpoint(newest, trainee, optimizer) if newest else Progress()
+    first = newest.step if newest else 0
     held_out = data.held_out.fixed(config.evaluation_windows, seed)
-    if config.steps == 0 or (first == 0 and not curve):
-        curve.append({"step": 0, **evaluate(trainee, held_out, config, seed)})
-        report(0, curve[-1], config.steps)
-    order = derive_seed(seed, "windows")
-
-    def prepared(step: int) -> list[list[Example]]:
-        numbers = range(step * config.accumulate, (step + 1) * config.accumulate)
-        batches = ((number, data.training.batch(number, config.batch_size, order)) for number in numbers)
-        return [trainee.examples(batch, True, seed, "training", number) for number, batch in batches]
-
-    def save(done: int) -> None:
-        tensors = {f"model.{name}": value for name, value in trainee.state_dict().items()}
-        tensors |= {f"optimizer.{name}": value for name, value in optimizer_tensors(optimizer).items()}
-        tensors |= {f"best.{name}": value for name, value in progress.best.items()}
-        checkpoints.save(Checkpoint(done, tensors, progress.facts()))
-
+    if not progress.curve:
+        progress.add({"step": 0, **evaluate(trainee, held_out, config, seed)})
+        report(0, progress.curve[0], config.steps)
     remaining = range(first, first if _is_stalled(progress, config) else config.steps)
-    with made_ahead(prepared, remaining, workers) as batches, _asked_to_end() as is_asked:
-        for step, parts in enumerate(batches, start=first):
-            losses.append(_step(trainee, optimizer, parts, config, step))
+    prepared = partial(_prepared, trainee, data.training, config, seed)
+    with made_ahead(prepared, remaining, workers) as steps, asked_to_end() as is_asked:
+        for step, batches in enumerate(steps, start=first):
+            progress.losses.append(update(trainee, optimizer, batches, config, step))
             done = step + 1
-            if done % config.evaluate_every == 0 or done == config.steps:
-                mean = float(np.mean(losses))
-                rate = learning_rate(step, config)
-                metrics = evaluate(trainee, held_out, config, seed)
-                curve.append({"step": done, "learning_rate": rate, "loss": mean, **metrics})
-                losses.clear()
-                report(done, {name: value for name, value in curve[-1].items() if name != "step"}, config.steps)
-                progress.judge(trainee, keep=config.keep == "best")
-                if _is_stalled(progress, config):
-                    break
+            is_last = done == config.steps
+            if done % config.evaluate_every == 0 or is_last:
+                training = {"learning_rate": learning_rate(step, config), "loss": float(np.mean(progress.losses))}
+                values = training | evaluate(trainee, held_out, config, seed)
+                progress.add({"step": done, **values})
+                report(done, values, config.steps)
+                if config.keep == "best" or config.patience is not None:
+                    progress.judge(trainee.judged(values), trainee, keep=config.keep == "best")
+                is_last = is_last or _is_stalled(progress, config)
             elif done % 10 == 0:
-                report(done, {"loss": losses[-1]}, config.steps)
-            if done < config.steps and (done % config.checkpoint_every == 0 or is_asked()):
-                save(done)
-            if is_asked():
-                raise SystemExit(_SIGTERM_EXIT)
+                report(done, {"loss": progress.losses[-1]}, config.steps)
+            must_end = is_asked()
+            if checkpoints and (is_last or must_end or done % config.checkpoint_every == 0):
+                checkpoints.save(to_checkpoint(done, trainee, optimizer, progress))
+            if must_end:
+                raise SystemExit(ENDED)
+            if is_last:
+                break
     if progress.best:
         trainee.load_state_dict(progress.best)
-        curve.append(next(point for point in curve if point["step"] == progress.best_step))
-    return curve
+        progress.curve.append(next(point for point in progress.curve if point["step"] == progress.best_step))
+    return progress.curve
 
 
-class _Progress:
-    """What a training knows beside its weights: its curve, and the best evaluation so far."""
-
-    def __init__(self, facts: dict[str, Any] | None = None, best: dict[str, Tensor] | None = None) -> None:
-        facts = facts or {"curve": [], "losses": [], "best_step": 0, "best_value": None, "since_best": 0}
-        self.curve: list[Point] = facts["curve"]
-        self.losses: list[float] = facts["losses"]
-        self.best_step: int = facts["best_step"]
-        self.best_value: float | None = facts["best_value"]
-        self.since_best: int = facts["since_best"]
-        self.best = best or {}
-
-    def facts(self) -> dict[str, Any]:
-        """What a checkpoint holds of it, beside the best weights."""
-        names = ("curve", "losses", "best_step", "best_value", "since_best")
-        return {name: getattr(self, name) for name in names}
-
-    def judge(self, trainee: Trainee, keep: bool) -> None:
-        """Looks at the newest evaluation; keeps a copy of the weights if it is the best and `keep` is true."""
-        value = trainee.judged(self.curve[-1])
-        if self.best_value is not None and value >= self.best_value:
-            self.since_best += 1
-            return
-        self.best_step, self.best_value, self.since_best = int(self.curve[-1]["step"]), value, 0
-        if keep:
-            self.best = {name: tensor.detach().clone() for name, tensor in trainee.state_dict().items()}
+def _prepared(trainee: Trainee, windows: Windows, config: TrainingConfig, seed: int, step: int) -> list[list[Example]]:
+    """The examples of a step (from 0): for each batch that it accumulates one for each objective."""
+    numbers = range(step * config.accumulate, (step + 1) * config.accumulate)
+    order = derive_seed(seed, "windows")
+    batches = ((number, windows.batch(number, config.batch_size, order)) for number in numbers)
+    made = [trainee.examples(batch, True, seed, "training", number) for number, batch in batches]
+    if device_of(trainee).type == "cuda":
+        return [[example.pinned() for example in some] for some in made]
+    return made
 
 
-def _is_stalled(progress: _Progress, config: TrainingConfig) -> bool:
+def _is_stalled(progress: Progress, config: TrainingConfig) -> bool:
     return config.patience is not None and progress.since_best >= config.patience
 
 
 def evaluate(trainee: Trainee, batch: WindowBatch, config: TrainingConfig, seed: int) -> Point:
-    """Held-out metrics of fixed windows under a fixed corruption, by name `held_out_NAME`."""
+    """Held-out metrics of fixed windows under a fixed corruption, by name `held_out_NAME`.
+
+    Raises:
+        TrainingError: one is not finite.
+    """
     sums: dict[str, list[Sums]] = {}
     trainee.eval()
-    with torch.no_grad(), _precision(config):
+    with torch.no_grad(), autocast(device_of(trainee), config.precision):
         for start in range(0, len(batch.ids), config.batch_size):
             rows = slice(start, start + config.batch_size)
             part = WindowBatch(batch.ids[rows], batch.tags[rows], batch.lengths[rows])
@@ -203,67 +204,14 @@ def evaluate(trainee: Trainee, batch: WindowBatch, config: TrainingConfig, seed:
                 sums.setdefault(name, []).append(value)
     trainee.train()
     totals = {name: (sum(v.total for v in values), sum(v.number for v in values)) for name, values in sums.items()}
-    return {f"held_out_{name}": total / count for name, (total, count) in totals.items() if count}
-
-
-def identity(*parts: object) -> str:
-    """The digest that tells one training from another: configuration, data, base, code."""
-    return digest(list(parts))
-
-
-def _step(
-    trainee: Trainee, optimizer: torch.optim.Optimizer, parts: list[list[Example]], config: TrainingConfig, step: int
-) -> float:
-    """One step over the gradients of all parts; returns their mean loss."""
-    optimizer.zero_grad(set_to_none=True)
-    total = 0.0
-    for number, examples in enumerate(parts):
-        with _precision(config):
-            loss, _ = trainee(examples)
-        value = float(loss.detach())
-        if not np.isfinite(value):
+    means = {f"held_out_{name}": total / count for name, (total, count) in totals.items() if count}
+    for name, mean in means.items():
+        if not math.isfinite(mean):
             raise TrainingError(
-                f"the loss must be finite, but it is {value} at step {step + 1} (batch {step * len(parts) + number}); "
-                "lower training.learning_rate or use precision fp32. The newest checkpoint is kept."
+                f"{name} must be finite, but it is {mean}: the weights are of no use. Lower training.learning_rate or "
+                "use precision fp32. The newest checkpoint is kept."
             )
-        (loss if len(parts) == 1 else loss / len(parts)).backward()
-        total += value
-    torch.nn.utils.clip_grad_norm_((p for p in trainee.parameters() if p.requires_grad), config.gradient_clip)
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(step, config)
-    optimizer.step()
-    return total / len(parts)
-
-
-def _resume(trainee: Trainee, optimizer: torch.optim.Optimizer, checkpoints: Checkpoints) -> tuple[_Progress, int]:
-    checkpoint = checkpoints.newest()
-    if checkpoint is None:
-        return _Progress(), 0
-    groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "best": {}}
-    for name, tensor in checkpoint.tensors.items():
-        group, rest = name.split(".", 1)
-        groups[group][rest] = tensor
-    trainee.load_state_dict(groups["model"])
-    load_optimizer_tensors(optimizer, groups["optimizer"])
-    return _Progress(checkpoint.facts, groups["best"]), checkpoint.step
-
-
-@contextmanager
-def _asked_to_end() -> Iterator[Callable[[], bool]]:
-    """Notes a SIGTERM instead of dying of it, so that the step can be finished and saved; only in the main thread."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
-    try:
-        yield asked.is_set
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _precision(config: TrainingConfig) -> torch.autocast:
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.precision == "bf16")
+    return means
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cclm_core.artifacts import write_json, write_text
-from cclm_core.training.loop import Point
+from cclm_core.training.progress import Point
 
 SIGNIFICANT_DIGITS = 6
 

@@ -1,0 +1,119 @@
+"""A training that is killed, with SIGKILL, wherever, goes on as if nothing had happened: for every objective."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from cclm_core.objectives.catalogue import ObjectiveConfig
+from cclm_core.objectives.next_characters import NextCharactersConfig
+from cclm_core.random import derive
+from cclm_core.text.vocabulary import TargetsConfig
+from tests.corpora import encode, records
+from tests.training.interrupted import MOMENTS, Server, Trial, server
+from tests.training.trainings import TASKS, store
+
+CATALOGUE = [config.model_fields["objective"].default for config in get_args(get_args(ObjectiveConfig)[0])]
+STEPS, EVALUATE_EVERY, CHECKPOINT_EVERY, ACCUMULATE = 14, 4, 3, 2
+CHANGES = {
+    "steps": STEPS,
+    "batch_size": 2,
+    "accumulate": ACCUMULATE,
+    "evaluate_every": EVALUATE_EVERY,
+    "checkpoint_every": CHECKPOINT_EVERY,
+    "learning_rate": 0.02,
+    "keep": "best",
+}
+KILLED = -signal.SIGKILL
+
+
+@pytest.fixture(scope="module")
+def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus") / "encoded"
+    encode(folder, records(60), TargetsConfig(min_count=1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trainings() -> Iterator[Server]:
+    with server() as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=CATALOGUE)
+def whole(
+    request: pytest.FixtureRequest, trainings: Server, encoded: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Trial:
+    """A training of an objective that nobody interrupted."""
+    name = request.param
+    assert name in TASKS, f"the objective {name} must be tested here too: give it a line in TASKS of trainings.py"
+    folder = tmp_path_factory.mktemp("whole")
+    causal = name == NextCharactersConfig().objective
+    trial = Trial({"objective": name, **TASKS[name]}, causal, CHANGES, str(encoded), str(folder))
+    assert trainings.run(trial) == 0
+    return trial
+
+
+def moments_of(moment: str) -> list[int]:
+    """The numbers of updates that were made when a training can be at that moment."""
+    every = {"evaluation": EVALUATE_EVERY, "saving": CHECKPOINT_EVERY}.get(moment, 1)
+    return [step for step in range(1, STEPS) if step % every == 0]
+
+
+def losses(folder: Path) -> list[tuple[str, str]]:
+    """What was lost at each batch, in the order of the processes: (step and batch, loss)."""
+    lines = (folder / "losses.txt").read_text().splitlines()
+    return [(line.rsplit(" ", 1)[0], line.rsplit(" ", 1)[1]) for line in lines]
+
+
+def check(interrupted: Trial, whole: Trial, num_kills: int) -> None:
+    """Everything that a training leaves is the same, byte for byte, and what was done twice came out the same."""
+    folder, expected = Path(interrupted.folder), Path(whole.folder)
+    for name in ("weights.safetensors", "curve.json"):
+        assert (folder / name).read_bytes() == (expected / name).read_bytes(), name
+    # The last checkpoint: the last and the best weights, the state of the optimizer, losses, curve.
+    newest = max((expected / "checkpoints").rglob("step-*"))
+    same = folder / newest.relative_to(expected)
+    assert same.read_bytes() == newest.read_bytes()
+    assert newest.name.startswith(f"step-{STEPS:08d}-") and not list(folder.rglob("*.writing"))
+    done, series = losses(folder), losses(expected)
+    assert len(series) == STEPS * ACCUMULATE
+    assert dict(done) == dict(series) and set(done) == set(series)
+    assert len(done) <= len(series) + num_kills * CHECKPOINT_EVERY * ACCUMULATE, "lost more than an interval"
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_sigkill_at_a_random_step_changes_no_bit(
+    whole: Trial, trainings: Server, tmp_path: Path, moment: str
+) -> None:
+    step = int(derive(1, whole.task["objective"], moment).choice(moments_of(moment)))
+    again = whole._replace(folder=str(tmp_path))
+    assert trainings.run(again._replace(moment=moment, step=step)) == KILLED
+    assert not (tmp_path / "weights.safetensors").exists()
+    assert trainings.run(again) == 0
+    check(again, whole, num_kills=1)
+
+
+def test_three_sigkills_in_a_row_change_no_bit(whole: Trial, trainings: Server, tmp_path: Path) -> None:
+    generator = derive(1, whole.task["objective"], "three")
+    again = whole._replace(folder=str(tmp_path))
+    for step in sorted(generator.choice(moments_of("update"), 3, replace=False).tolist()):
+        moment = str(generator.choice(["forward", "backward", "update"]))
+        assert trainings.run(again._replace(moment=moment, step=step)) == KILLED
+    assert trainings.run(again) == 0
+    check(again, whole, num_kills=3)
+
+
+@pytest.mark.parametrize("whole", ["entities"], indirect=True)
+@pytest.mark.parametrize("moment", ["forward", "evaluation"])
+def test_a_sigterm_saves_the_step_and_ends(whole: Trial, trainings: Server, tmp_path: Path, moment: str) -> None:
+    again = whole._replace(folder=str(tmp_path))
+    step = EVALUATE_EVERY
+    assert trainings.run(again._replace(moment=moment, step=step, signal=signal.SIGTERM)) == 128 + signal.SIGTERM
+    newest = store(tmp_path / "checkpoints").newest()
+    assert newest is not None and newest.step == (step if moment == "evaluation" else step + 1)
+    assert trainings.run(again) == 0
+    check(again, whole, num_kills=1)
+    assert len(losses(tmp_path)) == STEPS * ACCUMULATE, "no step is done twice"
