@@ -15,7 +15,8 @@ from cclm_core.device import chosen_device, device_of
 from cclm_core.embedder import Embedder
 from cclm_core.errors import ConfigError
 from cclm_core.evaluation.reading import Reader
-from cclm_core.generation import Sampling, Writer
+from cclm_core.generation import Sampling, write
+from cclm_core.language import LanguageModel
 from cclm_core.random import seeded_initialisation
 from tests.elsewhere import elsewhere
 from tests.encoders.shapes import CAUSAL, CONFIGS, SMALL, embedder, text
@@ -112,11 +113,12 @@ def test_text_is_written_where_the_weights_are() -> None:
     encoder = OverBase(base, component(base, "next", "next_characters", independent=True))
     with seeded_initialisation(1):
         head = nn.Linear(encoder.component.width, base.preprocessor.num_ids)
-    writer = Writer(encoder, head, base.preprocessor)
-    expected = "".join(writer.write("abc", Sampling(max_characters=12)))
+    model = LanguageModel(encoder, head, base.preprocessor)
+    expected, bits = "".join(write(model, "abc", Sampling(max_characters=12))), model.bits_per_character(["abc", "bca"])
     with elsewhere() as device:
         encoder.to(device), head.to(device)
-        assert "".join(writer.write("abc", Sampling(max_characters=12))) == expected
+        assert "".join(write(model, "abc", Sampling(max_characters=12))) == expected
+        assert model.bits_per_character(["abc", "bca"]) == pytest.approx(bits)
 
 
 def test_text_is_corrected_where_the_weights_are() -> None:
