@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cclm_core.composition.component import Component, OverBase
-from cclm_core.composition.loading import load_base
+from cclm_core.composition.loading import WINDOW, load_base, trained_window
 from cclm_core.composition.windows import join_windows, split_windows
 from cclm_core.device import chosen_device, device_of
 from cclm_core.embedder import Base
@@ -21,7 +21,6 @@ from cclm_core.errors import ArtifactError, CompositionError, ConfigError
 from cclm_core.objectives.denoise import NOTHING
 from cclm_core.text.vocabulary import END, FIRST_CHARACTER
 
-_WINDOW = 512  # ids read at once; a longer text in windows that overlap by half
 _OPTIONS = 4  # ways to decide at a place that alternatives consider
 
 
@@ -71,19 +70,22 @@ class Corrector:
         base: the frozen embedder, or composition.
         component: the denoising component that was trained on it.
         heads: the weights that its objective saved, `here` and `behind`.
+        window: ids that are read at once, at least 2; a longer text is read in windows that overlap by half. Those of
+            its training are best: of longer ones a model has seen nothing.
 
     Raises:
         CompositionError: the component was trained by another objective, or on another base.
     """
 
-    def __init__(self, base: Base, component: Component, heads: dict[str, Tensor]) -> None:
+    def __init__(self, base: Base, component: Component, heads: dict[str, Tensor], window: int = WINDOW) -> None:
+        assert window >= 2
         if component.card.objective != "denoise":
             raise CompositionError(
                 f"a corrector needs a component trained by the objective denoise; {component.card.name!r} was trained "
                 f"by {component.card.objective}."
             )
         component.card.check(base)
-        self.preprocessor = base.preprocessor
+        self.preprocessor, self._window = base.preprocessor, window
         self._encoder = OverBase(base, component).eval()
         self._here, self._behind = (_linear(heads, name) for name in ("here", "behind"))
 
@@ -98,7 +100,8 @@ class Corrector:
         heads = component / "head.safetensors"
         if not heads.is_file():
             raise ArtifactError(f"{component} must hold head.safetensors, the readout of its objective; train it anew.")
-        return cls(load_base(base), Component.load(component), load_file(heads)).to(chosen_device())
+        model = cls(load_base(base), Component.load(component), load_file(heads), trained_window(component))
+        return model.to(chosen_device())
 
     def to(self, device: torch.device) -> Self:
         """Moves the model to a device, in place."""
@@ -164,7 +167,7 @@ class Corrector:
     def _scores(self, text: str) -> npt.NDArray[np.float64]:
         """(2 + 2L, V) log-probabilities of what stands at the anchor and each id, and of what is missing behind."""
         ids = np.concatenate([[END], self.preprocessor.encode(text).astype(np.int64)])
-        pieces = split_windows([len(ids)], _WINDOW)
+        pieces = split_windows([len(ids)], self._window)
         rows, device = [], device_of(self._here)
         with torch.inference_mode():
             for piece in pieces:

@@ -11,17 +11,16 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cclm_core.artifacts import read_json, verify
+from cclm_core.artifacts import verify
 from cclm_core.composition.component import Component
 from cclm_core.composition.composed import ComposedModel
-from cclm_core.composition.loading import load_base
+from cclm_core.composition.loading import WINDOW, load_base, trained_window
 from cclm_core.device import chosen_device, device_of
 from cclm_core.errors import ArtifactError, DataError
 from cclm_core.objectives.next_characters import NextCharacters
 from cclm_core.text.vocabulary import END, Preprocessor
 
 Scores = npt.NDArray[np.float64]
-_CONTEXT = 256  # ids, the window of a training by default
 
 
 class LanguageModel:
@@ -36,9 +35,7 @@ class LanguageModel:
         context: ids that are read back at most, at least 2; training windows are a good measure.
     """
 
-    def __init__(
-        self, encoder: nn.Module, head: nn.Module, preprocessor: Preprocessor, context: int = _CONTEXT
-    ) -> None:
+    def __init__(self, encoder: nn.Module, head: nn.Module, preprocessor: Preprocessor, context: int = WINDOW) -> None:
         assert context >= 2
         self.encoder, self.head, self.preprocessor, self.context = encoder.eval(), head.eval(), preprocessor, context
 
@@ -68,7 +65,7 @@ class LanguageModel:
         weights = load_file(component / "head.safetensors")
         head = _next_head(weights["head.weight"], weights["head.bias"], model.preprocessor.num_ids)
         device = chosen_device()
-        context = _window(component) if context is None else context
+        context = trained_window(component) if context is None else context
         return cls(model.to(device), head.to(device), model.preprocessor, context)
 
     @classmethod
@@ -141,12 +138,6 @@ class LanguageModel:
         summed = np.zeros(len(text))
         np.add.at(summed, offsets[offsets >= 0], bits[offsets >= 0])
         return summed
-
-
-def _window(component: Path) -> int:
-    """The window of the training that made a component; that of most trainings if its folder does not say."""
-    card = read_json(component / "card.json") if (component / "card.json").is_file() else {}
-    return int(card.get("configuration", {}).get("training", {}).get("window", _CONTEXT))
 
 
 def _next_head(weight: Tensor, bias: Tensor, num_ids: int) -> nn.Linear:

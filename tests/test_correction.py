@@ -23,6 +23,7 @@ from cclm_core.objectives.catalogue import build
 from cclm_core.objectives.denoise import DenoiseConfig
 from cclm_core.random import derive, seeded_initialisation
 from cclm_core.text.encoded import EncodedCorpus
+from cclm_core.text.vocabulary import END
 from cclm_core.text.windows import Windows
 from tests.corpora import encode, records
 
@@ -54,14 +55,18 @@ def corrector(tmp_path_factory: pytest.TempPathFactory) -> Corrector:
         objective = build(DenoiseConfig(noise=RECIPE), TrainingNoise(rate=0), surroundings)
     windows = Windows(corpus.split("train"), 96)
     optimizer = torch.optim.AdamW([*base.parameters(), *component.parameters(), *objective.parameters()], lr=4e-3)
+    space = int(corpus.preprocessor.encode(" ")[0])
     for step in range(250):
-        example = objective.example(windows.batch(step, 16, seed=1), derive(0, step), training=True)
+        batch = windows.batch(step, 16, seed=1)
+        if step % 2:  # sentences follow each other within a text, too
+            batch = batch._replace(ids=np.where(batch.ids == END, space, batch.ids))
+        example = objective.example(batch, derive(0, step), training=True)
         loss, _ = objective.loss(component(base(example.ids), example.ids != 0), example)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     component.card = card.model_copy(update={"base_digest": base.digest})
-    return Corrector(base, component.eval(), objective.state_dict())
+    return Corrector(base, component.eval(), objective.state_dict(), window=96)
 
 
 def errors(text: str, original: str) -> int:

@@ -10,6 +10,9 @@ from cclm_core.composition.part import Part
 from cclm_core.embedder import Base, Embedder
 from cclm_core.errors import ArtifactError
 
+WINDOW = 256
+"""Ids that most trainings read at once."""
+
 
 def load(folder: Path) -> Base | Part:
     """Reads whichever of an embedder, a component or a composition a folder holds, by its card.
@@ -92,3 +95,9 @@ class _Opened:
                 "of another is loaded with it: load the outermost folder."
             )
         return self._bases[digest]
+
+
+def trained_window(component: Path) -> int:
+    """The window of the training that made a component; that of most trainings if its folder does not say."""
+    card = read_json(component / "card.json") if (component / "card.json").is_file() else {}
+    return int(card.get("configuration", {}).get("training", {}).get("window", WINDOW))
