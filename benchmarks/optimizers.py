@@ -2,8 +2,8 @@
 
     python benchmarks/optimizers.py [--seconds 60] [--seeds 1,2,3] [--sides adamw,muon] [--encoded FOLDER] [--json]
 
-Needs an encoded corpus (`cclm run --target vocab` makes it). A side is an optimizer with a peak learning rate and, for
-AdamW, its second beta: `adamw:4e-3:0.95`. Muon steps the matrices of the transformer and the linear layers, at a rate
+Needs an encoded corpus (`cclm run --target vocab` makes it). A side is an optimizer with a peak learning rate and a
+factor of it for the tables of embeddings: `adamw:4e-3:8`. Muon steps the matrices of the transformer and the linear layers, at a rate
 scaled to the size of AdamW's steps; embeddings, convolutions, norms, biases and the head stay with AdamW.
 
 First all sides take turns at a few steps each, which says how many steps each makes in the seconds given, whatever else
@@ -42,8 +42,8 @@ WARM_UP, TURNS = 4, 12  # steps of each side that are not measured, and that are
 HELD_OUT = 512
 
 
-class Both:
-    """Two optimizers as one, as far as a training step needs it."""
+class Joint:
+    """Several optimizers as one, as far as a training step needs it; a group may have a factor of the learning rate."""
 
     def __init__(self, *optimizers: torch.optim.Optimizer) -> None:
         self.optimizers = optimizers
@@ -54,6 +54,8 @@ class Both:
             one.zero_grad(set_to_none=set_to_none)
 
     def step(self) -> None:
+        for group in self.param_groups:
+            group["lr"] *= group.get("factor", 1.0)
         for one in self.optimizers:
             one.step()
 
@@ -63,28 +65,31 @@ class Side(NamedTuple):
 
     kind: str
     rate: float
-    beta: float
+    factor: float
 
     @classmethod
     def parse(cls, text: str) -> "Side":
-        """Reads `muon`, `adamw:4e-3` or `adamw:4e-3:0.95`."""
-        kind, rate, beta = (*text.split(":"), "", "")[:3]
-        return cls(kind, float(rate or 2e-3), float(beta or 0.98))
+        """Reads `muon`, `adamw:4e-3` or `adamw:4e-3:8`."""
+        kind, rate, factor = (*text.split(":"), "", "")[:3]
+        return cls(kind, float(rate or 2e-3), float(factor or 1))
 
     def build(self, model: nn.Module, weight_decay: float) -> Any:
         """The optimizer over all parameters of a model."""
         matrices = [p for name, p in model.named_parameters() if self.kind == "muon" and is_inner_matrix(name, p)]
         inner = {id(matrix) for matrix in matrices}
-        rest = [p for p in model.parameters() if id(p) not in inner]
+        tables = [p for name, p in model.named_parameters() if "embedding" in name]
+        apart = inner | {id(table) for table in tables}
+        rest = [p for p in model.parameters() if id(p) not in apart]
         groups = [
+            {"params": tables, "weight_decay": weight_decay, "factor": self.factor},
             {"params": [p for p in rest if p.ndim >= 2], "weight_decay": weight_decay},
             {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
         ]
-        adamw = torch.optim.AdamW(groups, lr=self.rate, betas=(0.9, self.beta), fused=True)
+        adamw = torch.optim.AdamW(groups, lr=self.rate, betas=(0.9, 0.98), fused=True)
         if not matrices:
-            return adamw
+            return Joint(adamw)
         muon = torch.optim.Muon(matrices, lr=self.rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
-        return Both(muon, adamw)
+        return Joint(muon, adamw)
 
 
 def is_inner_matrix(name: str, parameter: nn.Parameter) -> bool:
@@ -151,7 +156,7 @@ def rows(encoded: Path, sides: list[Side], seconds: float, seeds: list[int]) -> 
     for side in sides:
         middle = statistics.median(bits[side])
         about = f"{each[side] * 1e3:.0f} ms a step; seeds {' '.join(f'{one:.3f}' for one in bits[side])}"
-        made.append(Row(f"{side.kind}/{side.rate:g}/{side.beta:g}", middle, "bits", about, middle / first))
+        made.append(Row(f"{side.kind}/{side.rate:g}/{side.factor:g}", middle, "bits", about, middle / first))
     return made
 
 

@@ -17,6 +17,7 @@ from cclm_core.reporting import Report
 from cclm_core.text.batches import made_ahead
 from cclm_core.text.windows import WindowBatch, Windows
 from cclm_core.training.checkpoint import Checkpoints
+from cclm_core.training.compiling import compile_encoder
 from cclm_core.training.config import TrainingConfig
 from cclm_core.training.data import Data
 from cclm_core.training.ending import ENDED, asked_to_end
@@ -111,10 +112,14 @@ def train(
     the best weights are kept, the curve ends with a second copy of their point.
 
     Raises:
+        ConfigError: the device is not there, or no compiler where one is asked for.
         TrainingError: a loss, a gradient or a held-out metric is not finite; the step and the batch are named.
     """
     with _threads(config.threads):
-        curve = _train(trainee.to(chosen_device()), data, config, seed, checkpoints, report, workers)
+        device = chosen_device()
+        if config.compile:
+            compile_encoder(trainee.encoder, device)
+        curve = _train(trainee.to(device), data, config, seed, checkpoints, report, workers)
     trainee.to("cpu")
     return curve
 

@@ -31,10 +31,10 @@ def update(
     for place, examples in enumerate(batches):
         with autocast(device_of(model), config.precision):
             loss, _ = model(examples)
-        value = float(loss.detach())
+        (loss if len(batches) == 1 else loss / len(batches)).backward()
+        value = float(loss.detach())  # a GPU is waited for here, when it has got all its work
         if not math.isfinite(value):
             raise _not_finite("loss", value, step, f"batch {step * len(batches) + place}")
-        (loss if len(batches) == 1 else loss / len(batches)).backward()
         total += value
     norm = float(nn.utils.clip_grad_norm_((p for p in model.parameters() if p.requires_grad), config.gradient_clip))
     if not math.isfinite(norm):

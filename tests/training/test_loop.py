@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cclm_core.errors import TrainingError
+from cclm_core.errors import ConfigError, TrainingError
 from cclm_core.objectives.characters import CharactersConfig
 from cclm_core.objectives.entities import EntitiesConfig
 from cclm_core.objectives.masked_characters import MaskedCharactersConfig
@@ -181,3 +181,25 @@ def test_two_trainers_of_one_stage_exclude_each_other(tmp_path: Path) -> None:
         pass
     with other.exclusive():
         pass
+
+
+def test_compiling_needs_a_compiler(encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    message = (
+        r"training.compile: true needs a C\+\+ compiler, and there is no no-such-compiler on the path .*compile: f"
+    )
+    with pytest.raises(ConfigError, match=message):
+        run(encoded, tmp_path / "compiled", compile=True)
+
+
+@pytest.mark.slow
+def test_compiled_code_learns_the_same_and_resumes_to_the_bit(encoded: Path, tmp_path: Path) -> None:
+    student, curve = run(encoded, tmp_path / "compiled", compile=True, precision="fp32")
+    _, plain = run(encoded, tmp_path / "plain", precision="fp32")
+    for compiled, usual in zip(curve, plain, strict=True):
+        assert compiled == pytest.approx(usual, rel=1e-3)
+    assert student.state_dict().keys() == run(encoded, tmp_path / "none", steps=0)[0].state_dict().keys()
+    max((tmp_path / "compiled").rglob("step-*")).unlink()  # what is left is the checkpoint of step 20 of 24
+    resumed, again = run(encoded, tmp_path / "compiled", compile=True, precision="fp32")
+    assert again == curve
+    assert same(resumed, student)
