@@ -2,9 +2,10 @@
 
     python benchmarks/optimizers.py [--seconds 60] [--seeds 1,2,3] [--sides adamw,muon] [--encoded FOLDER] [--json]
 
-Needs an encoded corpus (`cclm run --target vocab` makes it). A side is an optimizer with a peak learning rate and a
-factor of it for the tables of embeddings: `adamw:4e-3:8`. Muon steps the matrices of the transformer and the linear layers, at a rate
-scaled to the size of AdamW's steps; embeddings, convolutions, norms, biases and the head stay with AdamW.
+Needs an encoded corpus (`cclm run --target vocab` makes it). A side is an optimizer, its peak learning rate and a
+factor of that for the tables of embeddings: `adamw:4e-3:8`. Muon steps the matrices of the transformer and the linear
+layers, at a rate scaled to the size of AdamW's steps; embeddings, convolutions, norms, biases and the head stay with
+AdamW.
 
 First all sides take turns at a few steps each, which says how many steps each makes in the seconds given, whatever else
 the machine does; then each is trained so many, with the warm-up and the decay of the library. One thread, bf16.
