@@ -4,17 +4,34 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cclm_core.composition.composed import ComposedModel
+    from cclm_core.composition.loading import load
     from cclm_core.embedder import Embedder
+    from cclm_core.pretraining.causal_language import CausalLanguagePretrainer
+    from cclm_core.pretraining.character_mask import CharacterMaskPretrainer
+    from cclm_core.pretraining.masked_language import MaskedLanguagePretrainer
     from cclm_core.shelf.shelf import Shelf
     from cclm_core.text.vocabulary import Preprocessor
 
-__all__ = ["ComposedModel", "Embedder", "Preprocessor", "Shelf"]
+__all__ = [
+    "CausalLanguagePretrainer",
+    "CharacterMaskPretrainer",
+    "ComposedModel",
+    "Embedder",
+    "MaskedLanguagePretrainer",
+    "Preprocessor",
+    "Shelf",
+    "load",
+]
 
 _HOMES = {
+    "CausalLanguagePretrainer": "cclm_core.pretraining.causal_language",
+    "CharacterMaskPretrainer": "cclm_core.pretraining.character_mask",
     "ComposedModel": "cclm_core.composition.composed",
     "Embedder": "cclm_core.embedder",
+    "MaskedLanguagePretrainer": "cclm_core.pretraining.masked_language",
     "Preprocessor": "cclm_core.text.vocabulary",
     "Shelf": "cclm_core.shelf.shelf",
+    "load": "cclm_core.composition.loading",
 }
 
 

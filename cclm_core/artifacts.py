@@ -54,13 +54,18 @@ def publishing(target: Path, kind: str) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def verify(folder: Path, kind: str) -> str:
+def verify(folder: Path, *kinds: str) -> str:
     """Checks every file of a published folder against its manifest; returns the folder's digest.
+
+    Args:
+        folder: what a stage published.
+        kinds: what it may hold, e.g. `embedder`; at least one.
 
     Raises:
         ArtifactError: no such folder, no manifest, or another kind of artifact.
         IntegrityError: a file is missing, unexpected or altered.
     """
+    kind = " or ".join(kinds)
     if not folder.is_dir():
         raise ArtifactError(
             f"{folder} must hold a published {kind}; there is no such folder. Run the stage that makes it."
@@ -69,7 +74,7 @@ def verify(folder: Path, kind: str) -> str:
     if not manifest_path.is_file():
         raise ArtifactError(f"{folder} must hold {MANIFEST}; there is none: it was not published by CCLM.")
     manifest = read_json(manifest_path)
-    if manifest.get("kind") != kind:
+    if manifest.get("kind") not in kinds:
         raise ArtifactError(f"{folder} must hold a {kind}, but it holds a {manifest.get('kind')}.")
     promised, found = manifest["files"], _digests(folder)
     for name in sorted(promised.keys() | found.keys()):

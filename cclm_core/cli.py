@@ -25,7 +25,7 @@ Params = Annotated[Path, typer.Option(help="The parameters, a YAML file.")]
 Out = Annotated[Path, typer.Option(help="The folder to publish; an older one is replaced at the end.")]
 Corpus = Annotated[Path, typer.Option(help="The corpus that `ingest` made.")]
 Encoded = Annotated[Path, typer.Option(help="The encoded corpus that `vocab` made.")]
-Base = Annotated[Path, typer.Option(help="The frozen embedder that `base` made.")]
+Base = Annotated[Path, typer.Option(help="What `base` made, a frozen embedder; or a composition to build on.")]
 Checkpoints = Annotated[Path, typer.Option(help="Where checkpoints live; removed once the result is published.")]
 Name = Annotated[str, typer.Argument(help="Its name in the parameters.")]
 
@@ -90,7 +90,7 @@ def compose(
     name: Name,
     params: Params,
     base: Base,
-    part: Annotated[list[Path], typer.Option(help="A component, or an empty slot; once for each part.")],
+    part: Annotated[list[Path], typer.Option(help="A component, a composition, or an empty slot; once for each.")],
     out: Out,
 ) -> None:
     """Join components into one model."""
@@ -133,6 +133,22 @@ def correct(
     from cclm_core.correcting import show_corrections
 
     show_corrections(text, base, component, alternatives, min_confidence, as_json)
+
+
+@app.command()
+def fork(
+    component: Annotated[Path, typer.Argument(help="A component that stands on the base, e.g. models/components/x.")],
+    out: Annotated[Path, typer.Argument(help="The folder of the new component; an older one is replaced.")],
+    base: Base = Path("models/base"),
+) -> None:
+    """Make a shared component independent: it gets its own copy of the base, to be trained without touching others.
+
+    The new component says exactly what the old one says, keeps its name and the head of its objective, and can take its
+    place in any composition of the same vocabulary. Neither the old one nor the base is changed.
+    """
+    from cclm_core.steps.fork import fork as run
+
+    print(run(component, base, out))
 
 
 @app.command("noise")

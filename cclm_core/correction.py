@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cclm_core.composition.component import Component, OverBase
+from cclm_core.composition.loading import load_base
 from cclm_core.composition.windows import join_windows, split_windows
 from cclm_core.device import chosen_device, device_of
-from cclm_core.embedder import Embedder
+from cclm_core.embedder import Base
 from cclm_core.errors import ArtifactError, CompositionError, ConfigError
 from cclm_core.objectives.denoise import NOTHING
 from cclm_core.text.vocabulary import END, FIRST_CHARACTER
@@ -67,7 +68,7 @@ class Corrector:
     """Proposes corrections, character by character.
 
     Args:
-        base: the frozen embedder.
+        base: the frozen embedder, or composition.
         component: the denoising component that was trained on it.
         heads: the weights that its objective saved, `here` and `behind`.
 
@@ -75,22 +76,13 @@ class Corrector:
         CompositionError: the component was trained by another objective, or on another base.
     """
 
-    def __init__(self, base: Embedder, component: Component, heads: dict[str, Tensor]) -> None:
+    def __init__(self, base: Base, component: Component, heads: dict[str, Tensor]) -> None:
         if component.card.objective != "denoise":
             raise CompositionError(
                 f"a corrector needs a component trained by the objective denoise; {component.card.name!r} was trained "
                 f"by {component.card.objective}."
             )
-        if component.card.preprocessor_digest != base.preprocessor.digest:
-            raise CompositionError(
-                f"the component {component.card.name!r} must share the vocabulary of the base: it was trained with "
-                f"{component.card.preprocessor_digest[:12]}, the base has {base.preprocessor.digest[:12]}. Retrain it."
-            )
-        if component.card.base_digest not in (None, base.digest):
-            raise CompositionError(
-                f"the component {component.card.name!r} must have been trained on this base: it was trained on "
-                f"{str(component.card.base_digest)[:12]}, this one is {base.digest[:12]}. Retrain it."
-            )
+        component.card.check(base)
         self.preprocessor = base.preprocessor
         self._encoder = OverBase(base, component).eval()
         self._here, self._behind = (_linear(heads, name) for name in ("here", "behind"))
@@ -106,7 +98,7 @@ class Corrector:
         heads = component / "head.safetensors"
         if not heads.is_file():
             raise ArtifactError(f"{component} must hold head.safetensors, the readout of its objective; train it anew.")
-        return cls(Embedder.load(base), Component.load(component), load_file(heads)).to(chosen_device())
+        return cls(load_base(base), Component.load(component), load_file(heads)).to(chosen_device())
 
     def to(self, device: torch.device) -> Self:
         """Moves the model to a device, in place."""

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from cclm_core.artifacts import verify
 from cclm_core.composition.component import Component
 from cclm_core.composition.composed import ComposedModel
+from cclm_core.composition.loading import load_base
 from cclm_core.config import Config
 from cclm_core.device import chosen_device, device_of
-from cclm_core.embedder import Embedder
 from cclm_core.errors import ArtifactError, DataError
 from cclm_core.random import derive
 from cclm_core.text.vocabulary import END, FIRST_BYTE, FIRST_CHARACTER, Preprocessor
@@ -63,7 +63,7 @@ class Writer:
             CompositionError: the component was trained on another base or vocabulary.
         """
         verify(component, "component")
-        verify(base, "embedder")
+        verify(base, "embedder", "composition")
         part = Component.load(component)
         if part.card.objective != "next_characters":
             raise ArtifactError(
@@ -71,7 +71,7 @@ class Writer:
                 f"trained on {part.card.objective}. Train one: `task: {{objective: next_characters}}`, with a causal "
                 "encoder."
             )
-        model = ComposedModel(Embedder.load(base), [part]).eval()
+        model = ComposedModel(load_base(base), [part]).eval()
         weights = load_file(component / "head.safetensors")
         num_ids = model.preprocessor.num_ids
         head = nn.Linear(model.width, num_ids)

@@ -7,7 +7,9 @@ import numpy as np
 from cclm_core.artifacts import publishing
 from cclm_core.text.encoded import EncodedCorpus, EncodedWriter
 from cclm_core.text.records import Entity, Record
-from cclm_core.text.vocabulary import Preprocessor, VocabularyConfig
+from cclm_core.text.targets import FILE as TARGETS
+from cclm_core.text.targets import WordTargets
+from cclm_core.text.vocabulary import Preprocessor, TargetsConfig, VocabularyConfig
 
 NAMES = ("Viola", "Orsino", "Feste", "Olivia", "Antonio")
 VERBS = ("loves", "scorns", "follows", "greets", "remembers")
@@ -32,12 +34,14 @@ def records(size: int = 200) -> list[Record]:
     return [sentence(generator, number, split) for split, count in sizes.items() for number in range(count)]
 
 
-def encode(folder: Path, some: list[Record]) -> EncodedCorpus:
-    """Publishes an encoded corpus at `folder` and opens it."""
+def encode(folder: Path, some: list[Record], words: TargetsConfig | None = None) -> EncodedCorpus:
+    """Publishes an encoded corpus at `folder`, with targets if `words` is given, and opens it."""
     texts = [record.text for record in some if record.split == "train"]
-    preprocessor = Preprocessor(VocabularyConfig()).fit(texts)
+    preprocessor = Preprocessor(VocabularyConfig(words=words)).fit(texts)
     labels = {entity.label for record in some for entity in record.entities}
     with publishing(folder, "encoded") as beside, EncodedWriter(beside, preprocessor, labels) as writer:
         for _ in writer.write(some):
             pass
+        if words is not None:
+            WordTargets.fit(texts, words, preprocessor).counted(texts).save(beside / TARGETS)
     return EncodedCorpus.open(folder)

@@ -64,5 +64,6 @@ def _compute(function: Callable[..., Any], values: Any, options: dict[str, Any])
     made = function(*values, **(options | ({"device": _CPU} if options.get("device") else {})))
     if target != ELSEWHERE:
         return made
-    # What was changed in place comes out as the tensor that it was.
-    return tree_map(lambda one: moved.get(id(one), Moved(one)) if isinstance(one, Tensor) else one, made)
+    # What was changed in place comes out as the tensor that it was. A view of a weight must be like it in every mode.
+    with torch.inference_mode(False):
+        return tree_map(lambda one: moved.get(id(one), Moved(one)) if isinstance(one, Tensor) else one, made)

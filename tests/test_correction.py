@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from cclm_core.cli import app
 from cclm_core.composition.component import Component, ComponentCard
+from cclm_core.composition.composed import ComposedModel
 from cclm_core.correction import Change, Corrector, changes
 from cclm_core.embedder import Embedder, EmbedderConfig
 from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
@@ -142,3 +143,20 @@ def test_on_the_command_line(corrector: Corrector, tmp_path: Path) -> None:
     assert found["text"] == plain.stdout.strip() and len(found["alternatives"]) == 2
     lines = CliRunner().invoke(app, ["correct", "-", *arguments[2:]], input="Feste.\n\nOlivia.\n")
     assert lines.stdout.count("\n") == 3
+
+
+def test_a_fork_and_a_component_over_a_composition_correct_too(corrector: Corrector, tmp_path: Path) -> None:
+    base, component = corrector._encoder._base[0], corrector._encoder.component
+    heads = {"here": corrector._here, "behind": corrector._behind}
+    state = {f"{name}.{part}": tensor for name, head in heads.items() for part, tensor in head.state_dict().items()}
+    wrong = "Voila lovess teh sea. Orisno greets his rign."
+    stranger = Embedder(base.preprocessor, base.config)
+    fork = Corrector(stranger, component.fork(base), state)
+    assert fork.correct(wrong) == corrector.correct(wrong)
+    composition = ComposedModel(base, [component])
+    over = Component(component.card.model_copy(update={"base_digest": composition.digest}))
+    for name, model in (("composition", composition), ("over", over)):
+        (tmp_path / name).mkdir()
+        model.save(tmp_path / name)
+    save_file(state, tmp_path / "over" / "head.safetensors")
+    assert isinstance(Corrector.load(tmp_path / "composition", tmp_path / "over").correct(wrong, 1).text, str)

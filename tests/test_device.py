@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cclm_core.composition.component import Component, ComponentCard, OverBase
 from cclm_core.composition.composed import ComposedModel
@@ -53,6 +53,11 @@ def test_a_tensor_that_was_left_behind_is_found() -> None:
         assert (there + torch.ones(2, 3, device=device)).cpu().numpy().sum() == 12
 
 
+def close(one: Tensor, other: Tensor) -> None:
+    """The CPU has linear layers of its own, which round differently."""
+    torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", [*CONFIGS, *CAUSAL])
 def test_every_encoder_computes_where_its_weights_are(name: str) -> None:
     base = embedder((CONFIGS | CAUSAL)[name])
@@ -61,7 +66,7 @@ def test_every_encoder_computes_where_its_weights_are(name: str) -> None:
     with elsewhere() as device:
         found = base.to(device)(ids.to(device))
         assert found.device == device
-        assert torch.equal(found.cpu(), expected)
+        close(found.cpu(), expected)
 
 
 def component(base: Embedder, name: str, objective: str = "entities", independent: bool = False) -> Component:
@@ -73,7 +78,7 @@ def component(base: Embedder, name: str, objective: str = "entities", independen
 
 
 @pytest.mark.parametrize("fusion", ["concatenation", "weighted_sum", "attention", "average"])
-def test_a_composition_embeds_where_its_weights_are(fusion: FusionName) -> None:
+def test_a_composition_embeds_and_is_saved_where_its_weights_are(fusion: FusionName, tmp_path: Path) -> None:
     base = embedder(SMALL)
     model = ComposedModel(base, [component(base, "one"), component(base, "other")], fusion=fusion).eval()
     texts = ["abc de", "", "a" * 40]
@@ -81,8 +86,13 @@ def test_a_composition_embeds_where_its_weights_are(fusion: FusionName) -> None:
     reader = Reader(model, 1024, 1024)(ids)
     with elsewhere() as device:
         model.to(device)
-        assert all(np.array_equal(*both) for both in zip(model.embed(texts, window=16), expected, strict=True))
-        assert torch.equal(Reader(model, 1024, 1024)(ids), reader)
+        for found, wanted in zip(model.embed(texts, window=16), expected, strict=True):
+            close(torch.from_numpy(found), torch.from_numpy(wanted))
+        close(Reader(model, 1024, 1024)(ids), reader)
+        model.save(tmp_path)
+        again = ComposedModel(model.base, list(model.components.values()), fusion=fusion)
+        again.embed(texts)  # what is composed of parts that are elsewhere is there too
+    assert ComposedModel.load(tmp_path).digest == model.digest == again.digest
 
 
 def test_a_frozen_base_moves_with_the_component_over_it(tmp_path: Path) -> None:
@@ -92,7 +102,7 @@ def test_a_frozen_base_moves_with_the_component_over_it(tmp_path: Path) -> None:
     with elsewhere() as device:
         encoder.to(device)
         assert device_of(base) == device and base.digest == digest
-        assert torch.equal(encoder(text(9).to(device)).cpu(), expected)
+        close(encoder(text(9).to(device)).cpu(), expected)
         encoder.component.save(tmp_path)
     assert Component.load(tmp_path).digest == encoder.component.digest
 
@@ -118,7 +128,9 @@ def test_text_is_corrected_where_the_weights_are() -> None:
     corrector = Corrector(base, part, states)
     expected = corrector.correct("abc de", num_alternatives=2, min_confidence=0.0)
     with elsewhere() as device:
-        assert corrector.to(device).correct("abc de", num_alternatives=2, min_confidence=0.0) == expected
+        found = corrector.to(device).correct("abc de", num_alternatives=2, min_confidence=0.0)
+    assert (found.text, found.changes) == (expected.text, expected.changes)
+    assert dict(found.alternatives) == pytest.approx(dict(expected.alternatives), rel=1e-4)
 
 
 @pytest.mark.gpu

@@ -13,6 +13,7 @@ from cclm_core import generation
 from cclm_core.artifacts import publishing
 from cclm_core.cli import app
 from cclm_core.composition.component import Component, ComponentCard, OverBase
+from cclm_core.composition.composed import ComposedModel
 from cclm_core.embedder import Embedder
 from cclm_core.encoders.config import HourglassConfig
 from cclm_core.errors import ArtifactError, CclmError, ConfigError, DataError
@@ -24,8 +25,9 @@ from cclm_core.random import derive, seeded_initialisation
 from cclm_core.text.encoded import EncodedCorpus
 from cclm_core.text.vocabulary import END, FIRST_BYTE, NUM_SPECIAL, Preprocessor
 from cclm_core.text.windows import Windows
+from tests.composition.nests import over
 from tests.corpora import NAMES, THINGS, VERBS, encode, records
-from tests.encoders.shapes import SMALL, embedder
+from tests.encoders.shapes import CAUSAL, SMALL, embedder
 
 SENTENCES = {f"{name} {verb} {thing}." for name in NAMES for verb in VERBS for thing in THINGS}
 
@@ -172,3 +174,23 @@ def test_what_cannot_be_written_is_refused(
     words = [word for name, value in values.items() if name != "prompt" for word in (name, value)]
     with pytest.raises(error, match=message):
         CliRunner().invoke(app, ["generate", values["prompt"], *words], catch_exceptions=False)
+
+
+def test_it_writes_the_same_over_a_composition_and_from_a_fork(tmp_path: Path) -> None:
+    low = embedder(CAUSAL["causal-hourglass-4"])
+    base = ComposedModel(low, [over(low, "low", CAUSAL["causal-attention"])])
+    part = over(base, "next", CAUSAL["causal-convolution"])
+    part.card = part.card.model_copy(update={"objective": "next_characters"})
+    surroundings = Surroundings(part.width, base.preprocessor, ())
+    objective = NextCharacters(NextCharactersConfig(), TrainingNoise(rate=0), surroundings)
+    for kind, model in (("composition", base), ("embedder", low), ("component", part), ("component", part.fork(base))):
+        name = "fork" if isinstance(model, Component) and model.card.is_fork else kind
+        with publishing(tmp_path / name, kind) as beside:
+            model.save(beside)
+            if kind == "component":
+                objective.save(beside)
+    written = [
+        "".join(Writer.load(tmp_path / one, tmp_path / below).write("ab", Sampling(max_characters=9, temperature=1)))
+        for one, below in (("component", "composition"), ("fork", "embedder"), ("fork", "composition"))
+    ]
+    assert len(set(written)) == 1 and len(written[0]) > 0

@@ -1,139 +1,136 @@
-"""A component: an encoder over the features of a frozen base, or, if independent, over an embedding of its own."""
+"""A component: an encoder over the features of a frozen base, or, if independent, over what it has to itself."""
 
+import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
-from pydantic import Field, model_validator
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cclm_core.artifacts import read_json, write_json
-from cclm_core.config import Config
-from cclm_core.embedder import Embedder, weights_digest
-from cclm_core.encoders.catalogue import EncoderConfig, build, describe
-from cclm_core.encoders.config import EmbeddingConfig
+from cclm_core.composition.card import ComponentCard, ForkConfig, IndependentConfig
+from cclm_core.composition.part import Part
+from cclm_core.config import canonical_json
+from cclm_core.embedder import Base, Reading, load_weights, weights_digest
+from cclm_core.encoders.catalogue import build
 from cclm_core.encoders.embedding import CharacterEmbedding
 from cclm_core.errors import CompositionError
 from cclm_core.random import seeded_initialisation
 
-CARD, WEIGHTS = "component.json", "component.safetensors"
+__all__ = ["Component", "ComponentCard", "IndependentConfig", "OverBase", "features_of"]
+
+CARD, WEIGHTS, OWN_BASE = "component.json", "component.safetensors", "base"
+_OWN = "embedding."  # how the names of the weights begin that a component has below its encoder
 
 
-class IndependentConfig(Config):
-    """The embedding that a component has to itself."""
+class Component(Part):
+    """Turns features (B, L, D), of the base or of what it has to itself, into its own (B, L, width).
 
-    num_ids: int = Field(ge=1, description="size of the vocabulary")
-    embedding: EmbeddingConfig
+    Args:
+        card: what it is.
+        own_base: for a fork the copy of a base that it carries, and which becomes a part of it; None for the others.
 
+    Raises:
+        CompositionError: a fork without its copy, or with that of another width, vocabulary or causality.
+    """
 
-class ComponentCard(Config):
-    """What a component is, and on which base it was trained."""
-
-    format: Literal["cclm-component-1"] = "cclm-component-1"
-    name: str = Field(description="its name in a composition")
-    objective: str = Field(description="what it was trained on")
-    base_width: int = Field(ge=1, description="features per character that its encoder reads")
-    base_digest: str | None = Field(description="digest of the base that it was trained on; null if independent")
-    preprocessor_digest: str = Field(description="digest of the vocabulary")
-    encoder: EncoderConfig
-    independent: IndependentConfig | None = Field(default=None, description="its own embedding; null over the base")
-    trained: bool = Field(default=True, description="false for a control with new weights")
-    origin: str | None = Field(default=None, description="digest of the weights that training started from")
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if (self.independent is None) == (self.base_digest is None):
-            raise ValueError(
-                "a component must have either the digest of its base or, if independent, an embedding of its own, "
-                f"got base_digest {self.base_digest} and independent {self.independent}"
-            )
-        if self.independent is not None and self.independent.embedding.width != self.base_width:
-            raise ValueError(
-                "the encoder of an independent component must read the width of its embedding, "
-                f"got {self.base_width} and {self.independent.embedding.width}"
-            )
-        return self
-
-    @classmethod
-    def over(
-        cls, base: Embedder, name: str, objective: str, encoder: EncoderConfig, independent: bool = False
-    ) -> "ComponentCard":
-        """The card of a component that is to be trained beside or over `base`.
-
-        Args:
-            base: the frozen embedder.
-            name: what the component is called.
-            objective: what it is to be trained on.
-            encoder: its shape.
-            independent: whether it gets a new embedding of its own, of the shape of the base's, in place of the
-                features of the base.
-
-        Raises:
-            CompositionError: a causal component over a base that is not.
-        """
-        own = base.config.embedding
-        card = cls(
-            name=name,
-            objective=objective,
-            base_width=own.width if independent else base.width,
-            base_digest=None if independent else base.digest,
-            preprocessor_digest=base.preprocessor.digest,
-            encoder=encoder,
-            independent=IndependentConfig(num_ids=base.preprocessor.num_ids, embedding=own) if independent else None,
-        )
-        card.check_causal(base)
-        return card
-
-    def check_causal(self, base: Embedder) -> None:
-        """Refuses a causal component over a base that lets it see what comes later.
-
-        Raises:
-            CompositionError: both sides are named.
-        """
-        if self.encoder.causal and self.independent is None and not base.causal:
-            raise CompositionError(
-                f"a causal component needs a causal base: the component {self.name!r} ({describe(self.encoder)}) reads "
-                f"the base {base.digest[:12]} ({describe(base.config.encoder)}), whose features show what comes later. "
-                "Give the base a causal encoder, or the component `independent: true`, an embedding of its own."
-            )
-
-
-class Component(nn.Module):
-    """Turns features (B, L, D), of the base or of its own embedding, into its own (B, L, width)."""
-
-    def __init__(self, card: ComponentCard) -> None:
+    def __init__(self, card: ComponentCard, own_base: Base | None = None) -> None:
         super().__init__()
+        _check_own_base(card, own_base)
         self.card = card
         own = card.independent
-        self.embedding = CharacterEmbedding(own.num_ids, own.embedding) if own else None
+        new = CharacterEmbedding(own.num_ids, own.embedding) if isinstance(own, IndependentConfig) else None
+        self.embedding: nn.Module | None = own_base if new is None else new
         self.body = build(card.base_width, card.encoder)
         self.width = self.body.width
 
     @property
+    def name(self) -> str:
+        return self.card.name
+
+    @property
     def causal(self) -> bool:
-        """Whether its features of a character depend on it and those before it alone."""
         return self.body.causal
+
+    @property
+    def own_base(self) -> Base | None:
+        """The copy of a base that a fork carries."""
+        return self.embedding if isinstance(self.embedding, Base) else None
 
     def forward(self, features: Tensor, mask: Tensor, starts: Tensor | None = None) -> Tensor:
         """Encodes `features` (B, L, D) where `mask` (B, L) bool is true; `starts` as in `Encoder.forward`."""
         encoded: Tensor = self.body(features, mask, starts)
         return encoded
 
+    def encode(self, reading: Reading, base: Base) -> Tensor:
+        if self.embedding is None:
+            features = reading.of(base)
+        elif (own := self.own_base) is not None:
+            # Bases that it shares with others by their weights are nevertheless its own, to be trained with it.
+            features = own.read(Reading(reading.ids, gradients=True))
+        else:
+            features = self.embedding(reading.ids)
+        encoded: Tensor = self(features, reading.mask, reading.word_starts(base) if self.body.reads_words else None)
+        return encoded
+
+    def outputs(self, reading: Reading, base: Base) -> dict[str, Tensor]:
+        return {"": self.encode(reading, base)}
+
+    def placed(self, base: Base, digest: str, known: dict[str, Base]) -> Part:  # noqa: ARG002
+        self.card.check(base, digest)
+        return self
+
+    def adopt_base(self, renamed: dict[str, str]) -> None:
+        if self.card.base_digest in renamed:
+            self.card = self.card.model_copy(update={"base_digest": renamed[self.card.base_digest]})
+
     @property
     def digest(self) -> str:
         """SHA-256 over its weights, by name."""
         return weights_digest(self)
 
+    @property
+    def identity(self) -> str:
+        own = self.card.canonical()["independent"] if self.own_base is None else self.own_base.digest
+        return weights_digest(self, canonical_json([self.card.encoder.canonical(), own]))
+
     def untrained(self, seed: int) -> "Component":
-        """A control: the same shape with new weights that depend on `seed` alone."""
         with seeded_initialisation(seed):
-            return Component(self.card.model_copy(update={"trained": False}))
+            return Component(self.card.model_copy(update={"trained": False}), copy.deepcopy(self.own_base))
+
+    def fork(self, base: Base) -> "Component":
+        """A new component that says the same, and carries its own copy of all that this one reads from `base`.
+
+        It stands on no base any more: trained, it changes its copy and nothing else. Every weight of it, those of the
+        copy included, asks for a gradient. Neither this component nor `base` is changed.
+
+        Raises:
+            CompositionError: it is independent already, or belongs to another base; both sides are named.
+        """
+        if self.card.independent is not None:
+            raise CompositionError(
+                f"only a component that stands on a base can be forked; {self.card.described} is independent already."
+            )
+        digest = base.digest
+        self.card.check(base, digest)
+        own = {"format": "cclm-component-2", "base_digest": None, "independent": ForkConfig(of=digest)}
+        with seeded_initialisation(0):  # its first weights are not kept, and no random number is used up
+            forked = Component(self.card.model_copy(update=own), copy.deepcopy(base))
+        forked.body = copy.deepcopy(self.body)
+        return forked.requires_grad_(True).train(self.training)
 
     def save(self, folder: Path) -> None:
-        """Writes card and weights into `folder`."""
+        """Writes card and weights into `folder`, for a fork its copy of the base too, in a folder of its own."""
+        own = self.own_base
+        state = self.state_dict()
+        if own is not None:
+            own.adopt_base()
+            (folder / OWN_BASE).mkdir()
+            own.save(folder / OWN_BASE)
+            state = {name: tensor for name, tensor in state.items() if not name.startswith(_OWN)}
         write_json(folder / CARD, self.card.canonical())
-        save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / WEIGHTS)
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / WEIGHTS)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -141,40 +138,41 @@ class Component(nn.Module):
 
         Raises:
             ArtifactError: a file is missing or damaged.
+            CompositionError: the copy of a base that a fork carries is not the one that it needs.
         """
-        component = cls(ComponentCard.parse(read_json(folder / CARD), str(folder / CARD)))
-        component.load_state_dict(load_file(folder / WEIGHTS))
+        card = ComponentCard.parse(read_json(folder / CARD), str(folder / CARD))
+        own = None
+        if card.is_fork:
+            # What a fork carries may be a composition, which consists of components in turn.
+            from cclm_core.composition.loading import load_base
+
+            own = load_base(folder / OWN_BASE)
+        component = cls(card, own)
+        load_weights(component, folder / WEIGHTS, None if own is None else own.state_dict(prefix=_OWN))
         return component
 
 
-def features_of(base: Embedder, components: Mapping[str, Component], ids: Tensor) -> dict[str, Tensor]:
+def features_of(base: Base, components: Mapping[str, Part], ids: Tensor) -> dict[str, Tensor]:
     """What each component makes of `ids` (B, L) int64: (B, L, its width), by name, in order.
 
     The base runs once, and without gradients where it is frozen; not at all where every component is independent.
     """
-    mask, parts = ids != 0, components.values()
-    shared = base(ids) if any(part.embedding is None for part in parts) else None
-    starts = base.word_starts(ids) if any(part.body.reads_words for part in parts) else None
-    encoded = {}
-    for name, part in components.items():
-        features = shared if part.embedding is None else part.embedding(ids)
-        assert features is not None
-        encoded[name] = part(features, mask, starts)
-    return encoded
+    reading = Reading(ids, gradients=True)
+    return {name: part.encode(reading, base) for name, part in components.items()}
 
 
 class OverBase(nn.Module):
-    """A component on its frozen base, as an encoder of ids; the base is no parameter of it and gets no gradient.
+    """A component on its base, as an encoder of ids; the base is no parameter of it, gets no gradient and stays as is.
 
     Raises:
         CompositionError: a causal component over a base that is not.
     """
 
-    def __init__(self, base: Embedder, component: Component) -> None:
+    def __init__(self, base: Base, component: Component) -> None:
         super().__init__()
         component.card.check_causal(base)
         self.component = component
-        self._base = (base.freeze(),)  # a tuple hides it from the parameters and the checkpoints
+        self._base = (base,)  # a tuple hides it from the parameters and the checkpoints
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """What moves a module to another device moves the hidden base too."""
@@ -189,8 +187,28 @@ class OverBase(nn.Module):
     @property
     def described(self) -> str:
         """A few words for a message, e.g. `the component 'ner' (attention, causal: false)`."""
-        return f"the component {self.component.card.name!r} ({describe(self.component.card.encoder)})"
+        return self.component.card.described
 
     def forward(self, ids: Tensor) -> Tensor:
         """Embeds `ids` (B, L) int64 as (B, L, width)."""
-        return features_of(self._base[0], {"": self.component}, ids)[""]
+        return self.component.encode(Reading(ids), self._base[0])
+
+
+def _check_own_base(card: ComponentCard, own: Base | None) -> None:
+    if card.is_fork != (own is not None):
+        raise CompositionError(
+            f"a fork, and no other component, must be given the copy of a base that it carries: {card.described} has "
+            f"format {card.format} and was given {'none' if own is None else own.described}. Load it from its folder."
+        )
+    if own is None:
+        return
+    if (own.width, own.preprocessor.digest) != (card.base_width, card.preprocessor_digest):
+        raise CompositionError(
+            f"the base that {card.described} carries must have {card.base_width} features and the vocabulary "
+            f"{card.preprocessor_digest[:12]}; {own.described} has {own.width} and {own.preprocessor.digest[:12]}."
+        )
+    if card.encoder.causal and not own.causal:
+        raise CompositionError(
+            f"a causal component needs a causal base: {card.described} carries {own.described}, whose features show "
+            "what comes later."
+        )

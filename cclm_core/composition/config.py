@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from cclm_core.composition.fusion import FusionName
+from cclm_core.composition.card import FusionName
 from cclm_core.config import Config
 
 

@@ -4,24 +4,27 @@
 them, and start as the plain mean; `average` joins the weights of parts with one origin, not their features.
 """
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cclm_core.composition.card import ComponentCard, FusionName
 from cclm_core.composition.component import Component
+from cclm_core.composition.part import Part
 from cclm_core.errors import CompositionError
 
-FusionName = Literal["concatenation", "weighted_sum", "attention", "average"]
+__all__ = ["AttentionFusion", "Concatenation", "Fusion", "FusionName", "WeightedSum", "averaged", "build_fusion"]
 
 
 class Fusion(nn.Module, ABC):
     """Joins features (B, L, width of each part) into (B, L, `width`).
 
     Args:
-        parts: the components, in order; they are not changed.
+        parts: the components and compositions, in order; they are not changed.
     """
 
     width: int
@@ -34,7 +37,7 @@ class Fusion(nn.Module, ABC):
 class Concatenation(Fusion):
     """All features side by side."""
 
-    def __init__(self, parts: Sequence[Component]) -> None:
+    def __init__(self, parts: Sequence[Part]) -> None:
         super().__init__()
         self.width = sum(part.width for part in parts)
 
@@ -51,7 +54,7 @@ class WeightedSum(Fusion):
     Source: the scalar mix of ELMo (Peters et al. 2018, arXiv 1802.05365, equation 1).
     """
 
-    def __init__(self, parts: Sequence[Component]) -> None:
+    def __init__(self, parts: Sequence[Part]) -> None:
         super().__init__()
         self.width = _one_width(parts, "weighted_sum")
         self.weights = nn.Parameter(torch.zeros(len(parts)))
@@ -74,7 +77,7 @@ class AttentionFusion(Fusion):
     Source: AdapterFusion (Pfeiffer et al. 2021, arXiv 2005.00247, section 3.2), the identity at the start included.
     """
 
-    def __init__(self, parts: Sequence[Component]) -> None:
+    def __init__(self, parts: Sequence[Part]) -> None:
         super().__init__()
         self.width = _one_width(parts, "attention")
         self.query = nn.Linear(self.width, self.width, bias=False)
@@ -92,35 +95,42 @@ class AttentionFusion(Fusion):
         return mixed
 
 
-def averaged(parts: Sequence[Component]) -> Component:
+def averaged(parts: Sequence[Part]) -> Component:
     """A component whose weights are the mean of those of `parts`, which are not changed.
 
     Raises:
-        CompositionError: the parts have different shapes, or did not start from the same weights: then the mean of
-            their weights means nothing.
+        CompositionError: a part is a composition, the parts have different shapes, or did not start from the same
+            weights: then the mean of their weights means nothing.
 
     Source: model soups (Wortsman et al. 2022, arXiv 2203.05482).
     """
-    first = parts[0].card
-    for part in parts[1:]:
-        card = part.card
+    components = [part for part in parts if isinstance(part, Component)]
+    if len(components) < len(parts):
+        others = [part.name for part in parts if not isinstance(part, Component)]
+        raise CompositionError(
+            f"the fusion average needs components, whose weights it joins: {', '.join(map(repr, others))} is a "
+            "composition. Use concatenation, weighted_sum or attention."
+        )
+    first = components[0].card
+    for card in (part.card for part in components[1:]):
         if card.encoder != first.encoder or card.independent != first.independent:
             raise CompositionError(
-                f"the fusion average needs parts of one shape: {first.name!r} has {first.encoder.canonical()}, "
-                f"{card.name!r} has {card.encoder.canonical()}."
+                f"the fusion average needs parts of one shape: {first.name!r} has {_shape(first)}, "
+                f"{card.name!r} has {_shape(card)}."
             )
         if card.origin is None or card.origin != first.origin:
             raise CompositionError(
                 f"the fusion average needs parts that started from the same weights: {first.name!r} started from "
                 f"{_short(first.origin)}, {card.name!r} from {_short(card.origin)}. Train them with the same `origin`."
             )
-    states = [part.state_dict() for part in parts]
-    mean = Component(first.model_copy(update={"name": "average"}))
+    states = [part.state_dict() for part in components]
+    mean = copy.deepcopy(components[0])
+    mean.card = first.model_copy(update={"name": "average"})
     mean.load_state_dict({name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]})
     return mean
 
 
-def build_fusion(name: FusionName, parts: Sequence[Component]) -> Fusion | None:
+def build_fusion(name: FusionName, parts: Sequence[Part]) -> Fusion | None:
     """The fusion with that name, new; None for `average`, which joins weights instead of features."""
     match name:
         case "concatenation":
@@ -133,11 +143,15 @@ def build_fusion(name: FusionName, parts: Sequence[Component]) -> Fusion | None:
             return None
 
 
-def _one_width(parts: Sequence[Component], fusion: FusionName) -> int:
-    widths = {part.card.name: part.width for part in parts}
+def _one_width(parts: Sequence[Part], fusion: FusionName) -> int:
+    widths = {part.name: part.width for part in parts}
     if len(set(widths.values())) > 1:
         raise CompositionError(f"the fusion {fusion} needs parts of one width, got {widths}; use concatenation.")
     return next(iter(widths.values()))
+
+
+def _shape(card: ComponentCard) -> dict[str, Any]:
+    return {name: value for name, value in card.canonical().items() if name in ("encoder", "independent")}
 
 
 def _short(digest: str | None) -> str:

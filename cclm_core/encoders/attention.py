@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from cclm_core.config import Config
 from cclm_core.encoders.base import Encoder
+from cclm_core.encoders.linear import Linear
 from cclm_core.encoders.reach import FullReach, LocalReach
 from cclm_core.encoders.transformer import TransformerLayer, rotary_table
 
@@ -42,7 +43,7 @@ class Attention(Encoder):
     def __init__(self, input_width: int, config: AttentionConfig) -> None:
         super().__init__()
         self.config, self.width, self.causal = config, config.width, config.causal
-        self.enter = nn.Linear(input_width, config.width, bias=False)
+        self.enter = Linear(input_width, config.width, bias=False)
         self.layers = nn.ModuleList(
             TransformerLayer(config.width, config.num_heads, config.num_layers) for _ in range(config.num_layers)
         )

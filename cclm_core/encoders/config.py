@@ -10,13 +10,12 @@ from cclm_core.config import Config
 class EmbeddingConfig(Config):
     """Character embeddings with hashed n-grams.
 
-    The n-gram tables gave 0.28 bit per masked character at equal compute and no loss of speed, measured on
-    technical documentation (150 CPU-seconds, one seed).
+    The tables cost memory and no time: a character reads one row of each. What they gain: benchmarks/quality.py.
     """
 
     width: int = Field(default=128, ge=8, description="features per character")
-    ngram_sizes: tuple[int, ...] = Field(default=(2, 3), description="characters per hashed n-gram, 2 to 5")
-    ngram_buckets: int = Field(default=8192, ge=16, description="rows of each n-gram table")
+    ngram_sizes: tuple[int, ...] = Field(default=(2, 3, 4, 5), description="characters per hashed n-gram, 2 to 5")
+    ngram_buckets: int = Field(default=16384, ge=16, description="rows of each n-gram table")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

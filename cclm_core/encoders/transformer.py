@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from cclm_core.encoders.linear import Linear
 from cclm_core.encoders.reach import Reach
 
 
@@ -17,11 +18,11 @@ class TransformerLayer(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.attention_norm = nn.LayerNorm(width)
-        self.query_key_value = nn.Linear(width, 3 * width, bias=False)
-        self.attention_out = nn.Linear(width, width, bias=False)
+        self.query_key_value = Linear(width, 3 * width, bias=False)
+        self.attention_out = Linear(width, width, bias=False)
         self.feed_forward_norm = nn.LayerNorm(width)
-        self.feed_forward_in = nn.Linear(width, 4 * width, bias=False)
-        self.feed_forward_out = nn.Linear(4 * width, width, bias=False)
+        self.feed_forward_in = Linear(width, 4 * width, bias=False)
+        self.feed_forward_out = Linear(4 * width, width, bias=False)
         nn.init.normal_(self.query_key_value.weight, std=width**-0.5)
         nn.init.normal_(self.feed_forward_in.weight, std=width**-0.5)
         for out in (self.attention_out, self.feed_forward_out):

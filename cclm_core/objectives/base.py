@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cclm_core.noise.misspellings import Spellings
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.noising import NoisedBatch, Noiser, clean
+from cclm_core.text.targets import WordTargets
 from cclm_core.text.vocabulary import Preprocessor
 from cclm_core.text.windows import WindowBatch
 
@@ -47,12 +48,14 @@ class Surroundings(NamedTuple):
         preprocessor: the vocabulary.
         entity_labels: the labels of the corpus, in the order of their tags.
         misspellings: for the noise kind `misspelling`, for each word its misspellings with their counts.
+        words: the word targets of the vocabulary; None where it was configured without.
     """
 
     width: int
     preprocessor: Preprocessor
     entity_labels: tuple[str, ...]
     misspellings: Spellings | None = None
+    words: WordTargets | None = None
 
 
 class Objective(nn.Module, ABC):

@@ -10,10 +10,16 @@ from cclm_core.objectives.characters import Characters, CharactersConfig
 from cclm_core.objectives.denoise import Denoise, DenoiseConfig
 from cclm_core.objectives.entities import Entities, EntitiesConfig
 from cclm_core.objectives.masked_characters import MaskedCharacters, MaskedCharactersConfig
+from cclm_core.objectives.masked_words import MaskedWords, MaskedWordsConfig
 from cclm_core.objectives.next_characters import NextCharacters, NextCharactersConfig
 
 ObjectiveConfig = Annotated[
-    MaskedCharactersConfig | EntitiesConfig | CharactersConfig | DenoiseConfig | NextCharactersConfig,
+    MaskedCharactersConfig
+    | EntitiesConfig
+    | CharactersConfig
+    | DenoiseConfig
+    | NextCharactersConfig
+    | MaskedWordsConfig,
     Field(discriminator="objective"),
 ]
 
@@ -31,3 +37,5 @@ def build(config: ObjectiveConfig, noise: TrainingNoise, surroundings: Surroundi
             return Denoise(config, noise, surroundings)
         case NextCharactersConfig():
             return NextCharacters(config, noise, surroundings)
+        case MaskedWordsConfig():
+            return MaskedWords(config, noise, surroundings)

@@ -48,7 +48,7 @@ class Cache:
     """A folder of fetched items, shared by any number of processes."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder = folder = folder.absolute()  # DVC runs in another folder
         self._records, self._work = folder / ".shelf" / "records", folder / ".shelf" / "work"
 
     def place(self, identifier: str, item_type: str, digest: str) -> Path:

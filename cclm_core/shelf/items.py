@@ -1,13 +1,12 @@
 """What each type of item consists of, and what its own files say of it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from cclm_core.artifacts import MANIFEST, read_json, verify
+from cclm_core.composition.component import Component
+from cclm_core.composition.composed import ComposedModel
 from cclm_core.embedder import CONFIG, PREPROCESSOR, Embedder
 from cclm_core.errors import ArtifactError
 from cclm_core.shelf.contents import regular_files
@@ -54,10 +53,7 @@ def describe(folder: Path, item_type: str) -> Described:
     sources = dict(regular_files(folder))
     if MANIFEST in sources:
         verify(folder, item_type)
-    try:
-        configuration, digests = _READERS[item_type](folder)
-    except (SafetensorError, RuntimeError) as error:  # torch names missing tensors and wrong shapes in a RuntimeError
-        raise ArtifactError(f"{folder} must hold a whole {item_type}: {error}") from None
+    configuration, digests = _READERS[item_type](folder)
     scores = _mapping(folder / METRICS) if METRICS in sources else {}
     data = _mapping(folder / CARD).get("data") if CARD in sources else None
     return Described(sources, configuration, digests | ({"data": data} if isinstance(data, str) else {}), scores)
@@ -76,25 +72,16 @@ def _embedder(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _component(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    card = _mapping(folder / "component.json")
-    _require(folder / "component.safetensors")
-    vocabulary = {"vocabulary": _text(card, "preprocessor_digest", folder)}
-    if card.get("independent") is not None:  # it has an embedding of its own, and no base
-        return card, vocabulary
-    return card, {"base": _text(card, "base_digest", folder), **vocabulary}
+    card = Component.load(folder).card
+    # One that has an embedding, or a copy of a base, of its own stands on no base.
+    base = {} if card.base_digest is None else {"base": card.base_digest}
+    return _mapping(folder / "component.json"), {**base, "vocabulary": card.preprocessor_digest}
 
 
 def _composition(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    card = _mapping(folder / "composition.json")
-    base = Embedder.load(folder / "base")
-    if _text(card, "base_digest", folder) != base.digest:
-        raise ArtifactError(
-            f"{folder} must stand on the base that it names: it names {card['base_digest'][:12]}, its base is "
-            f"{base.digest[:12]}. Compose it anew."
-        )
-    for part in card.get("parts", []):
-        _component(folder / "parts" / str(part))
-    return card, {"base": base.digest, "vocabulary": base.preprocessor.digest}
+    composed = ComposedModel.load(folder)
+    digests = {"model": composed.digest, "base": composed.card.base_digest, "vocabulary": composed.preprocessor.digest}
+    return _mapping(folder / "composition.json"), digests
 
 
 _READERS = {"embedder": _embedder, "component": _component, "composition": _composition}
@@ -105,14 +92,3 @@ def _mapping(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ArtifactError(f"{path} must hold a JSON object, got {type(value).__name__}. Make it anew.")
     return value
-
-
-def _text(card: Mapping[str, Any], key: str, folder: Path) -> str:
-    if not isinstance(card.get(key), str):
-        raise ArtifactError(f"{folder} must name its {key}, but it does not; make it anew.")
-    return str(card[key])
-
-
-def _require(path: Path) -> None:
-    if not path.is_file():
-        raise ArtifactError(f"{path} must exist; there is no such file. Run the stage that makes it.")

@@ -13,6 +13,7 @@ from cclm_core.random import derive_seed, seeded_initialisation
 from cclm_core.reporting import Report
 from cclm_core.steps import parameters
 from cclm_core.text.encoded import EncodedCorpus
+from cclm_core.text.targets import read_targets
 from cclm_core.training.checkpoint import Checkpoints
 from cclm_core.training.code import code_digest
 from cclm_core.training.config import BaseConfig
@@ -41,7 +42,8 @@ def base(params: Path, encoded: Path, checkpoints: Path, out: Path, report: Repo
     corpus = EncodedCorpus.open(encoded)
     with seeded_initialisation(seed):
         embedder = Embedder(corpus.preprocessor, config.embedder)
-        surroundings = Surroundings(embedder.width, corpus.preprocessor, tuple(corpus.entity_labels), misspellings)
+        labels, words = tuple(corpus.entity_labels), read_targets(encoded)
+        surroundings = Surroundings(embedder.width, corpus.preprocessor, labels, misspellings, words)
         objectives = [(build(part.task, noise, surroundings), part.gradient_factor) for part in config.objectives]
     trainee = Trainee(embedder, objectives)
     data = open_data(corpus, config.training.window, config.training.variants)

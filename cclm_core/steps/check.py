@@ -4,8 +4,11 @@ from pathlib import Path
 
 from cclm_core.composition.config import CompositionConfig
 from cclm_core.config import Config
+from cclm_core.errors import ConfigError
 from cclm_core.evaluation.config import EvaluationConfig
 from cclm_core.noise.recipe import NoiseConfig
+from cclm_core.objectives.catalogue import ObjectiveConfig
+from cclm_core.objectives.masked_words import MaskedWordsConfig
 from cclm_core.steps import parameters
 from cclm_core.text.sources.config import IngestConfig
 from cclm_core.text.vocabulary import VocabularyConfig
@@ -16,7 +19,8 @@ def check(params: Path) -> None:
     """Checks every section that core knows, before anything runs.
 
     Raises:
-        ConfigError: what `parameters.section` and `parameters.seed` raise, for the first section that is wrong.
+        ConfigError: what `parameters.section` and `parameters.seed` raise, for the first section that is wrong; an
+            objective asks for words, and the vocabulary is to have none.
     """
 
     parameters.seed(params)
@@ -34,3 +38,21 @@ def check(params: Path) -> None:
     for key, config in named.items():
         for name in values.get(key) or {}:
             parameters.section(params, f"{key}.{name}", config)
+    _check_words(params, list(values.get("components") or {}))
+
+
+def _check_words(params: Path, components: list[str]) -> None:
+    if parameters.section(params, "vocabulary", VocabularyConfig).words is not None:
+        return
+    tasks: dict[str, ObjectiveConfig] = {
+        f"base.objectives.{number}": part.task
+        for number, part in enumerate(parameters.section(params, "base", BaseConfig).objectives)
+    }
+    for name in components:
+        tasks[f"components.{name}"] = parameters.section(params, f"components.{name}", ComponentConfig).task
+    for place, task in tasks.items():
+        if isinstance(task, MaskedWordsConfig):
+            raise ConfigError(
+                f"{params}: {place} trains on masked_words, which needs a vocabulary with word targets. Set "
+                "vocabulary.words, e.g. `words: {kind: words}`."
+            )

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cclm_core.artifacts import publishing, verify, write_json
-from cclm_core.composition.component import Component
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.config import CompositionConfig
-from cclm_core.embedder import Embedder
+from cclm_core.composition.loading import load_base, load_part
 from cclm_core.random import derive_seed, seeded_initialisation
 from cclm_core.reporting import Report
 from cclm_core.steps import parameters
@@ -19,7 +18,9 @@ def compose(params: Path, name: str, base: Path, parts: Sequence[Path], out: Pat
     """Composes the components at `parts`, in that order, over `base`, and publishes the model at `out`.
 
     Args:
-        parts: folders of components; a path whose name begins with `empty-` is an empty slot and is passed over.
+        base: the folder of an embedder, or of a composition on which the parts were trained.
+        parts: folders of components and compositions; a path whose name begins with `empty-` is an empty slot and is
+            passed over.
 
     Raises:
         CclmError: a part is missing or damaged, or the parts do not belong together; `out` is left as it was.
@@ -27,12 +28,15 @@ def compose(params: Path, name: str, base: Path, parts: Sequence[Path], out: Pat
     config = parameters.section(params, f"compositions.{name}", CompositionConfig)
     seed = parameters.seed(params)
     folders = [part for part in parts if not part.name.startswith(EMPTY_SLOT)]
-    digests = {"base": verify(base, "embedder"), "parts": [verify(folder, "component") for folder in folders]}
-    components = [Component.load(folder) for folder in folders]
+    digests = {
+        "base": verify(base, "embedder", "composition"),
+        "parts": [verify(folder, "component", "composition") for folder in folders],
+    }
+    components = [load_part(folder) for folder in folders]
     if config.untrained:
-        components = [part.untrained(derive_seed(seed, "untrained", part.card.name)) for part in components]
+        components = [part.untrained(derive_seed(seed, "untrained", part.name)) for part in components]
     with seeded_initialisation(derive_seed(seed, "fusion", name)):
-        model = ComposedModel(Embedder.load(base), components, name, config.fusion)
+        model = ComposedModel(load_base(base), components, name, config.fusion)
     with publishing(out, "composition") as folder:
         model.save(folder)
         numbers = {"parameters": sum(parameter.numel() for parameter in model.parameters()), "width": model.width}

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from cclm_core.artifacts import publishing, verify
 from cclm_core.composition.component import Component, ComponentCard, OverBase
+from cclm_core.composition.loading import load_base
 from cclm_core.config import digest
-from cclm_core.embedder import Embedder
 from cclm_core.errors import ArtifactError
 from cclm_core.noise.misspellings import read_misspellings
 from cclm_core.noise.recipe import TrainingNoise
@@ -15,6 +15,7 @@ from cclm_core.random import derive_seed, seeded_initialisation
 from cclm_core.reporting import Report
 from cclm_core.steps import parameters
 from cclm_core.text.encoded import EncodedCorpus
+from cclm_core.text.targets import read_targets
 from cclm_core.training.checkpoint import Checkpoints
 from cclm_core.training.code import code_digest
 from cclm_core.training.config import ComponentConfig
@@ -25,6 +26,8 @@ from cclm_core.training.published import write_results
 
 def pretrain(params: Path, name: str, encoded: Path, base: Path, checkpoints: Path, out: Path, report: Report) -> None:
     """Trains the component `name` of the parameters on the train split of `encoded` and publishes it at `out`.
+
+    `base` holds an embedder, or a composition to train over.
 
     Raises:
         CclmError: the parameters, the data, the base or the training are wrong; `out` is left as it was.
@@ -38,18 +41,19 @@ def pretrain(params: Path, name: str, encoded: Path, base: Path, checkpoints: Pa
         "name": name,
         "seed": parameters.seed(params),
         "data": verify(encoded, "encoded"),
-        "base": verify(base, "embedder"),
+        "base": verify(base, "embedder", "composition"),
         "configuration": config.canonical(),
         "noise": noise.canonical() | {"misspellings": misspellings},
     }
-    corpus, embedder = EncodedCorpus.open(encoded), Embedder.load(base)
+    corpus, embedder = EncodedCorpus.open(encoded), load_base(base)
     if embedder.preprocessor.digest != corpus.preprocessor.digest:
         raise ArtifactError(f"{base} must share the vocabulary of {encoded}, but it has another; run the stage base.")
     card = ComponentCard.over(embedder, name, config.task.objective, config.encoder, config.independent)
     with seeded_initialisation(derive_seed(parameters.seed(params), "pretrain", config.origin or name)):
         component = Component(card)
         component.card = card.model_copy(update={"origin": component.digest})
-        surroundings = Surroundings(component.width, corpus.preprocessor, tuple(corpus.entity_labels), misspellings)
+        labels, words = tuple(corpus.entity_labels), read_targets(encoded)
+        surroundings = Surroundings(component.width, corpus.preprocessor, labels, misspellings, words)
         objective = build(config.task, noise, surroundings)
     trainee = Trainee(OverBase(embedder, component), [(objective, 1.0)])
     data = open_data(corpus, config.training.window, config.training.variants)

@@ -17,8 +17,8 @@ from cclm_core.text.workers import in_order
 
 
 def vocab(params: Path, corpus: Path, out: Path, report: Report, workers: int | None = None) -> None:
-    """Reads a corpus twice, in a stream, and publishes it as ids and tags (see `text.encoded`); a third time for the
-    targets of masked language modelling (see `text.targets`), where `words` is configured.
+    """Reads a corpus twice, in a stream, and publishes it as ids and tags (see `text.encoded`); twice more for the
+    targets of masked language modelling and their counts (see `text.targets`), where `words` is configured.
 
     Args:
         params: the file with the section `vocabulary`.
@@ -49,7 +49,8 @@ def vocab(params: Path, corpus: Path, out: Path, report: Report, workers: int | 
         if not writer.counts["train"].documents:
             raise DataError(f"the train split of {corpus} must hold a document; it is empty. Look at its metrics.json.")
         if config.words is not None:
-            WordTargets.fit(read_texts(corpus, "train"), config.words, preprocessor).save(folder / TARGETS)
+            targets = WordTargets.fit(read_texts(corpus, "train"), config.words, preprocessor)
+            targets.counted(read_texts(corpus, "train")).save(folder / TARGETS)
         write_json(folder / "metrics.json", _metrics(writer))
 
 

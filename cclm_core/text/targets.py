@@ -17,6 +17,7 @@ A word is a run of letters, marks, digits and underscores, with apostrophes insi
 
 import json
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -29,12 +30,15 @@ from cclm_core.config import digest
 from cclm_core.errors import ArtifactError, ConfigError, IntegrityError
 from cclm_core.text.code_points import refuse_surrogates
 from cclm_core.text.normalisation import Form, aligned, normalise
-from cclm_core.text.texts import strings
+from cclm_core.text.texts import chunks, strings
 from cclm_core.text.vocabulary import Preprocessor, TargetsConfig
 
 FORMAT = "cclm-word-targets-1"
 FILE = "targets.json"
 OTHER = 0
+
+_ABOUT = ("normalisation", "tokenizer", "counts")  # what the digest of a file is of
+Counts = npt.NDArray[np.int64]
 
 _OTHER = "[OTHER]"  # brackets are no part of a word, so no word of a text is called that
 _WORD = "\\w+(?:['\u2019]\\w+)*"
@@ -56,16 +60,20 @@ class Targets(NamedTuple):
 class WordTargets:
     """Which words of a text are targets; see the module."""
 
-    def __init__(self, config: TargetsConfig, normalisation: Form | None, tokenizer: Any) -> None:
+    def __init__(
+        self, config: TargetsConfig, normalisation: Form | None, tokenizer: Any, counts: Counts | None = None
+    ) -> None:
         """Use `fit` or `load`.
 
         Args:
             config: kind and number of the targets.
             normalisation: the normal form of the preprocessor that the targets were fitted beside.
             tokenizer: a `tokenizers.Tokenizer` whose token 0 is `[OTHER]`.
+            counts: (`num_targets`,) how often each target occurs, see `counted`; None if nobody counted.
         """
         self.config = config
         self.normalisation = normalisation
+        self.counts = counts
         self._tokenizer = tokenizer
 
     @classmethod
@@ -110,8 +118,32 @@ class WordTargets:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all that decides which targets a text has."""
-        return digest({"format": FORMAT, "normalisation": self.normalisation, "tokenizer": self._content()})
+        """SHA-256 of all that decides which targets a text has, and of their counts."""
+        return digest({"format": FORMAT, **self._about()})
+
+    def counted(self, texts: Any, column: str | None = None) -> Self:
+        """The same targets, with how often each occurs in `texts`.
+
+        What trains on targets by drawing some of them needs to know which are frequent.
+
+        Args:
+            texts: as for `Preprocessor.fit`; read once, in a stream.
+            column: as for `Preprocessor.fit`.
+
+        Raises:
+            DataError: something else than strings was given, or a lone surrogate (named with its position).
+
+        >>> targets = WordTargets.fit(["a b a"], TargetsConfig(max_targets=2, min_count=1), Preprocessor().fit(["ab"]))
+        >>> dict(zip(targets.names, targets.counted(["a b a", "c a"]).counts.tolist()))
+        {'[OTHER]': 2, 'a': 3}
+        """
+        counts = np.zeros(self.num_targets, dtype=np.int64)
+        for chunk in chunks(strings(texts, column)):
+            normal = [_encodable(normalise(text, self.normalisation)) for text in chunk]
+            encodings = self._tokenizer.encode_batch(normal, add_special_tokens=False)
+            found = np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), dtype=np.int64)
+            counts += np.bincount(found, minlength=len(counts))
+        return type(self)(self.config, self.normalisation, self._tokenizer, counts)
 
     def encode(self, text: str) -> Targets:
         """The targets of a text.
@@ -141,8 +173,7 @@ class WordTargets:
 
     def save(self, path: Path) -> None:
         """Writes the targets as JSON, atomically."""
-        about = {"format": FORMAT, "config": self.config.canonical(), "normalisation": self.normalisation}
-        write_json(path, {**about, "tokenizer": self._content(), "digest": self.digest})
+        write_json(path, {"format": FORMAT, "config": self.config.canonical(), **self._about(), "digest": self.digest})
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -157,14 +188,26 @@ class WordTargets:
             raise ArtifactError(f"{path} must hold word targets ({FORMAT}), but it holds something else.")
         if {"config", "normalisation", "tokenizer", "digest"} - content.keys():
             raise ArtifactError(f"{path} must hold config, normalisation, tokenizer and digest; it is damaged.")
-        about = {name: content[name] for name in ("format", "normalisation", "tokenizer")}
+        about = {name: content[name] for name in ("format", *_ABOUT) if name in content}
         if digest(about) != content["digest"]:
             raise IntegrityError(f"{path} was altered: its content does not match its digest. Make it anew.")
         config = TargetsConfig.parse(content["config"], f"{path}: config")
-        return cls(config, content["normalisation"], Tokenizer.from_str(json.dumps(content["tokenizer"])))
+        tokenizer = Tokenizer.from_str(json.dumps(content["tokenizer"]))
+        counts = np.array(content["counts"], dtype=np.int64) if "counts" in content else None
+        return cls(config, content["normalisation"], tokenizer, counts)
 
-    def _content(self) -> Any:
-        return json.loads(self._tokenizer.to_str())
+    def _about(self) -> dict[str, Any]:
+        about = {"normalisation": self.normalisation, "tokenizer": json.loads(self._tokenizer.to_str())}
+        return about if self.counts is None else about | {"counts": self.counts.tolist()}
+
+
+def read_targets(encoded: Path) -> WordTargets | None:
+    """The word targets of an encoded corpus; None where its vocabulary was configured without.
+
+    Raises:
+        ArtifactError, IntegrityError: see `WordTargets.load`.
+    """
+    return WordTargets.load(encoded / FILE) if (encoded / FILE).exists() else None
 
 
 def id_spans(targets: Targets, offsets: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:

@@ -22,7 +22,7 @@ class TrainingConfig(Config):
     variants: tuple[str, ...] | None = Field(
         default=None, description="train on documents of these variants; null for all"
     )
-    learning_rate: float = Field(default=2e-3, gt=0, description="peak learning rate of AdamW")
+    learning_rate: float = Field(default=4e-3, gt=0, description="peak learning rate of AdamW")
     warmup_steps: int = Field(default=50, ge=0, description="steps of linear warm-up; cosine decay to 0 follows")
     weight_decay: float = Field(default=0.05, ge=0, description="decoupled weight decay of matrices")
     gradient_clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")

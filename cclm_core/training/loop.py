@@ -93,14 +93,14 @@ def train(
     data: Data,
     config: TrainingConfig,
     seed: int,
-    checkpoints: Checkpoints,
+    checkpoints: Checkpoints | None,
     report: Report,
     workers: int = 1,
 ) -> list[Point]:
     """Trains in place, from the newest checkpoint if there is one; returns the learning curve.
 
-    It computes on the chosen device, see `cclm_core.device`, and leaves the trainee on the CPU; a checkpoint of one
-    device is resumed on any other.
+    It computes on the chosen device, see `cclm_core.device`, and brings the trainee back to where it was. A checkpoint
+    of one device is resumed on any other. Without `checkpoints` nothing is saved.
 
     A SIGTERM ends it after the step that is under way, with a checkpoint, and exit code 143. The last step is saved
     too: a caller that fails to publish the result loses nothing. Where the best weights are kept, they are what the
@@ -116,12 +116,13 @@ def train(
         TrainingError: a loss, a gradient or a held-out metric is not finite; the step and the batch are named.
     """
     with _threads(config.threads):
-        device = chosen_device()
+        before, device = device_of(trainee), chosen_device()
         if config.compile:
             compile_encoder(trainee.encoder, device)
-        curve = _train(trainee.to(device), data, config, seed, checkpoints, report, workers)
-    trainee.to("cpu")
-    return curve
+        try:
+            return _train(trainee.to(device), data, config, seed, checkpoints, report, workers)
+        finally:
+            trainee.to(before)
 
 
 def _train(
@@ -129,12 +130,12 @@ def _train(
     data: Data,
     config: TrainingConfig,
     seed: int,
-    checkpoints: Checkpoints,
+    checkpoints: Checkpoints | None,
     report: Report,
     workers: int,
 ) -> list[Point]:
     optimizer = build_optimizer(trainee, config)
-    newest = checkpoints.newest()
+    newest = checkpoints.newest() if checkpoints else None
     progress = from_checkpoint(newest, trainee, optimizer) if newest else Progress()
     first = newest.step if newest else 0
     held_out = data.held_out.fixed(config.evaluation_windows, seed)
@@ -159,7 +160,7 @@ def _train(
             elif done % 10 == 0:
                 report(done, {"loss": progress.losses[-1]}, config.steps)
             must_end = is_asked()
-            if is_last or must_end or done % config.checkpoint_every == 0:
+            if checkpoints and (is_last or must_end or done % config.checkpoint_every == 0):
                 checkpoints.save(to_checkpoint(done, trainee, optimizer, progress))
             if must_end:
                 raise SystemExit(ENDED)

@@ -7,15 +7,19 @@ import torch
 from cclm_core.embedder import Embedder, EmbedderConfig
 from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
 from cclm_core.noise.recipe import TrainingNoise
-from cclm_core.objectives.base import Objective, Surroundings
+from cclm_core.objectives.base import Example, Objective, Sums, Surroundings
 from cclm_core.objectives.catalogue import ObjectiveConfig, build
 from cclm_core.objectives.characters import CharactersConfig
 from cclm_core.objectives.denoise import DenoiseConfig
 from cclm_core.objectives.entities import EntitiesConfig
 from cclm_core.objectives.masked_characters import MaskedCharactersConfig
+from cclm_core.objectives.masked_words import MaskedWordsConfig
 from cclm_core.objectives.next_characters import NextCharactersConfig
+from cclm_core.objectives.word_losses import NegativeSamplingConfig, SampledSoftmaxConfig
 from cclm_core.random import derive, seeded_initialisation
 from cclm_core.text.encoded import EncodedCorpus
+from cclm_core.text.targets import read_targets
+from cclm_core.text.vocabulary import TargetsConfig
 from cclm_core.text.windows import WindowBatch, Windows
 from tests.corpora import encode, records
 
@@ -25,6 +29,9 @@ CATALOGUE = (
     CharactersConfig(),
     DenoiseConfig(),
     NextCharactersConfig(),
+    MaskedWordsConfig(),
+    MaskedWordsConfig(loss=SampledSoftmaxConfig(kind="sampled_softmax", num_draws=12)),
+    MaskedWordsConfig(loss=NegativeSamplingConfig(kind="negative_sampling", num_negatives=200)),
 )
 SHAPE = EmbedderConfig(
     embedding=EmbeddingConfig(width=32, ngram_buckets=256),
@@ -35,10 +42,14 @@ CAUSAL = SHAPE.model_copy(update={"encoder": SHAPE.encoder.model_copy(update={"c
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> EncodedCorpus:
-    return encode(tmp_path_factory.mktemp("corpus") / "encoded", records(120))
+    return encode(tmp_path_factory.mktemp("corpus") / "encoded", records(120), TargetsConfig(min_count=1))
 
 
-@pytest.fixture(params=CATALOGUE, ids=lambda config: config.objective)
+def named(config: ObjectiveConfig) -> str:
+    return f"{config.objective}-{config.loss.kind}" if isinstance(config, MaskedWordsConfig) else config.objective
+
+
+@pytest.fixture(params=CATALOGUE, ids=named)
 def config(request: pytest.FixtureRequest) -> ObjectiveConfig:
     chosen: ObjectiveConfig = request.param
     return chosen
@@ -47,7 +58,8 @@ def config(request: pytest.FixtureRequest) -> ObjectiveConfig:
 def model(corpus: EncodedCorpus, config: ObjectiveConfig, rate: float = 0.0) -> tuple[Embedder, Objective]:
     with seeded_initialisation(4):
         embedder = Embedder(corpus.preprocessor, CAUSAL if isinstance(config, NextCharactersConfig) else SHAPE)
-        surroundings = Surroundings(embedder.width, corpus.preprocessor, tuple(corpus.entity_labels))
+        labels, words = tuple(corpus.entity_labels), read_targets(corpus.folder)
+        surroundings = Surroundings(embedder.width, corpus.preprocessor, labels, words=words)
         return embedder, build(config, TrainingNoise(rate=rate), surroundings)
 
 
@@ -59,6 +71,12 @@ def fit(embedder: Embedder, objective: Objective, batches: list[WindowBatch], fr
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+
+
+def judged(embedder: Embedder, objective: Objective, example: Example) -> Sums:
+    """The headline of an example, also of one that was made to train on targets that were drawn."""
+    whole = {name: part for name, part in example.targets.items() if name != "drawn"}
+    return objective.loss(embedder(example.ids), example._replace(targets=whole))[1][objective.headline]
 
 
 def held_out(embedder: Embedder, objective: Objective, batch: WindowBatch) -> float:
@@ -73,8 +91,7 @@ def test_a_tiny_batch_is_overfitted(corpus: EncodedCorpus, config: ObjectiveConf
     embedder, objective = model(corpus, config)
     batch = Windows(corpus.split("train"), 48).fixed(2, seed=1)
     fit(embedder, objective, [batch] * 120, fresh=False)
-    example = objective.example(batch, derive(0, 0), training=True)
-    sums = objective.loss(embedder(example.ids), example)[1][objective.headline]
+    sums = judged(embedder, objective, objective.example(batch, derive(0, 0), training=True))
     assert sums.total / sums.number < 0.1
 
 

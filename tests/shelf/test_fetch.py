@@ -72,6 +72,15 @@ def test_a_fresh_process_fetches_loads_and_gives_the_same_output(
     assert out.strip() == hashlib.sha256(composed.embed([TEXT])[0].tobytes()).hexdigest()
 
 
+def test_a_cache_is_found_by_a_path_from_here(
+    original: Place, old: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = original.shelf.fetch(NAME, "embedder", "v1", "here/cache")
+    assert folder.is_relative_to(tmp_path / "here" / "cache")
+    assert Embedder.load(folder).digest == old.digest
+
+
 def test_an_old_tag_gives_the_old_bytes_and_a_branch_the_new(
     original: Place, cache: Path, old: Embedder, new: Embedder
 ) -> None:

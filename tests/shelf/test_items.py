@@ -44,7 +44,7 @@ def test_an_embedder_a_composition_and_a_preprocessor_name_their_digests(
         assert described.digests == {"model": vocabulary, "vocabulary": vocabulary}
         assert list(described.sources) == ["preprocessor.json"]
     described = describe(saved(composed, tmp_path / "composed"), "composition")
-    assert described.digests == {"base": new.digest, "vocabulary": vocabulary}
+    assert described.digests == {"model": composed.digest, "base": new.digest, "vocabulary": vocabulary}
 
 
 def test_what_was_altered_after_its_stage_is_refused(stage: Path) -> None:
@@ -66,7 +66,7 @@ def test_another_type_is_refused(stage: Path, tmp_path: Path) -> None:
 def test_damaged_weights_and_a_strange_base_are_refused(old: Embedder, composed: ComposedModel, tmp_path: Path) -> None:
     folder = saved(old, tmp_path / "embedder")
     (folder / "embedder.safetensors").write_bytes(b"no weights")
-    with pytest.raises(ArtifactError, match="must hold a whole embedder"):
+    with pytest.raises(ArtifactError, match=r"embedder.safetensors must hold the weights of a whole Embedder"):
         describe(folder, "embedder")
     whole = saved(composed, tmp_path / "composed")
     old.save(whole / "base")

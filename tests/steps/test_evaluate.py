@@ -166,3 +166,15 @@ def test_a_misspelt_key_is_refused_with_the_nearest(project, tmp_path):
     params.write_text(yaml.safe_dump({"seed": 1, "evaluation": {"thread": 1}}))
     with pytest.raises(ConfigError, match="did you mean 'threads'"):
         project.run(tmp_path / "out", params=params)
+
+
+def test_a_nested_composition_is_evaluated_as_one_and_its_weights_counted_once(project, results, tmp_path):
+    inner = ComposedModel.load(project.composition)
+    other = ComposedModel.load(project.composition)
+    with publishing(tmp_path / "nested", "composition") as folder:
+        ComposedModel(inner.base, [inner, *other._parts.values()], "nested").save(folder)
+    metrics = json.loads((project.run(tmp_path / "out", composition=tmp_path / "nested") / "metrics.json").read_text())
+    plain = json.loads((results / "metrics.json").read_text())
+    part = sum(weight.numel() for weight in inner.components.parameters())
+    assert metrics.keys() == plain.keys() and metrics["width"] == 2 * plain["width"]
+    assert metrics["parameters"] == plain["parameters"] + part

@@ -13,7 +13,9 @@ from cclm_core.reporting import silent
 from cclm_core.steps.base import base
 from cclm_core.steps.compose import compose
 from cclm_core.steps.pretrain import pretrain
+from cclm_core.steps.vocab import vocab
 from tests.corpora import encode, records
+from tests.steps.test_vocab import corpus_of
 
 TRAINING = {"steps": 3, "batch_size": 2, "window": 32, "evaluation_windows": 2}
 ENCODER = {"core_width": 32, "num_layers": 1, "num_heads": 2, "width": 16}
@@ -91,7 +93,9 @@ def test_a_composition_loads_and_embeds_and_its_control_is_untrained(made: Proje
 
 
 def test_a_component_that_names_a_missing_base_is_refused(made: Project, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"nowhere must hold a published embedder; there is no such folder"):
+    with pytest.raises(
+        ArtifactError, match=r"nowhere must hold a published embedder or composition; there is no such folder"
+    ):
         made.run_pretrain("entities", base=tmp_path / "nowhere")
 
 
@@ -164,6 +168,65 @@ def test_a_component_that_would_see_what_it_is_to_predict_is_refused(
     with pytest.raises(CclmError, match=message):
         project.run_pretrain("next")
     assert not (tmp_path / "next").exists()
+
+
+def masked_words(**loss: object) -> dict[str, object]:
+    return {"objective": "masked_words", "rate": 0.4} | ({"loss": loss} if loss else {})
+
+
+WORDS = PARAMS | {
+    "base": {
+        "embedder": {"embedding": {"width": 16, "ngram_buckets": 64}, "encoder": ENCODER},
+        "objectives": [{"task": masked_words(kind="sampled_softmax", num_draws=8)}, {}],
+        "training": TRAINING,
+    },
+    "components": {
+        kind: {
+            "task": masked_words(kind=kind),
+            "encoder": ENCODER,
+            "training": TRAINING | {"evaluate_every": 1, "checkpoint_every": 1},
+        }
+        for kind in ("full_softmax", "sampled_softmax", "negative_sampling")
+    },
+}
+
+
+@pytest.mark.parametrize("kind", ["words", "bpe"])
+def test_masked_words_train_a_base_and_components(tmp_path: Path, kind: str) -> None:
+    project, corpus = Project(tmp_path), corpus_of(tmp_path / "corpus", records(40))
+    project.write(WORDS | {"vocabulary": {"words": {"kind": kind, "max_targets": 60, "min_count": 1}}})
+    vocab(project.params, corpus, project.encoded, silent)
+    project.run_base()
+    figures = json.loads((project.base / "metrics.json").read_text())
+    assert figures["held_out_bits_per_masked_word"] > 0 < figures["held_out_bits_per_masked_character"]
+    for loss in ("full_softmax", "sampled_softmax", "negative_sampling"):
+        part = project.run_pretrain(loss)
+        verify(part, "component")
+        assert json.loads((part / "card.json").read_text())["configuration"]["task"]["loss"]["kind"] == loss
+        figures = json.loads((part / "metrics.json").read_text())
+        assert figures.keys() >= {"loss", "held_out_bits_per_masked_word", "held_out_masked_word_accuracy"}
+    # Interrupted and resumed, a component is the same, although targets are drawn for every batch.
+    for loss in ("sampled_softmax", "negative_sampling"):
+        first = folder_digest(project.folder / loss)
+        checkpoints = project.folder / "checkpoints" / loss
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(project.params, loss, project.encoded, project.base, checkpoints, project.folder / loss, interrupt)
+        assert [path.name[:13] for path in checkpoints.rglob("step-*")] == ["step-00000001"]
+        assert folder_digest(project.run_pretrain(loss)) == first
+
+
+def interrupt(step: int, values: object, total: int | None = None) -> None:  # noqa: ARG001
+    if step == 2:
+        raise KeyboardInterrupt
+
+
+def test_words_are_refused_where_the_vocabulary_has_none(made: Project, tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.write(WORDS)
+    project.encoded, project.base = made.encoded, made.base
+    with pytest.raises(ConfigError, match=r"this one has none\. Set `vocabulary\.words` in params\.yaml"):
+        project.run_pretrain("full_softmax")
+    assert not (tmp_path / "full_softmax").exists()
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from cclm_core.artifacts import verify
 from cclm_core.errors import ArtifactError, CclmError, ConfigError, DataError, IntegrityError
 from cclm_core.reporting import silent
 from cclm_core.steps.vocab import vocab
-from cclm_core.text.targets import FILE, OTHER, Targets, WordTargets, id_spans
+from cclm_core.text.targets import FILE, OTHER, Targets, WordTargets, id_spans, read_targets
 from cclm_core.text.vocabulary import Preprocessor, TargetsConfig, VocabularyConfig
 from tests.steps.test_vocab import RECORDS, corpus_of
 
@@ -154,6 +154,20 @@ WordTargets.fit(texts, config, preprocessor).save(Path(sys.argv[1]))
     assert files[0] == files[1]
 
 
+@pytest.mark.parametrize("kind", ["words", "bpe"])
+def test_counted_targets_are_as_frequent_as_they_occur(kind: str) -> None:
+    targets, _ = fitted(kind, normalisation="NFC", min_count=2 if kind == "words" else 1)
+    assert targets.counts is None
+    texts = [*PLAY, "a cafe\u0301", "", "to be", *["or"] * 2000]
+    found = np.concatenate([each.ids for each in targets.encode_batch(texts)])
+    counted = targets.counted(iter(texts))
+    assert counted.counts is not None and counted.counts.dtype == np.int64
+    assert counted.counts.tolist() == np.bincount(found, minlength=targets.num_targets).tolist()
+    assert counted.names == targets.names and counted.digest != targets.digest and targets.counts is None
+    with pytest.raises(DataError, match="number 1 is int: 7"):
+        targets.counted(["a", 7])
+
+
 def test_what_is_no_text_is_refused() -> None:
     preprocessor = Preprocessor().fit(PLAY)
     with pytest.raises(DataError, match="number 1 is int: 7"):
@@ -173,6 +187,17 @@ def test_saved_targets_are_the_same_targets(tmp_path: Path, kind: str) -> None:
     assert (loaded.config, loaded.normalisation, loaded.digest) == (saved.config, "NFC", saved.digest)
     text = "to be, or not to bé [OTHER]"
     assert [part.tolist() for part in loaded.encode(text)] == [part.tolist() for part in saved.encode(text)]
+    assert loaded.counts is None
+    saved.counted(PLAY).save(path)
+    counts = WordTargets.load(path).counts
+    assert counts is not None and counts.tolist() == saved.counted(PLAY).counts.tolist()  # type: ignore[union-attr]
+
+
+def test_the_targets_of_an_encoded_folder(tmp_path: Path) -> None:
+    assert read_targets(tmp_path) is None
+    fitted()[0].save(tmp_path / FILE)
+    read = read_targets(tmp_path)
+    assert read is not None and read.digest == fitted()[0].digest
 
 
 @pytest.mark.parametrize(
@@ -180,13 +205,14 @@ def test_saved_targets_are_the_same_targets(tmp_path: Path, kind: str) -> None:
     [
         (lambda content: content["tokenizer"]["model"]["vocab"].update(be=7), IntegrityError, "was altered"),
         (lambda content: content.update(normalisation="NFC"), IntegrityError, "was altered"),
+        (lambda content: content["counts"].append(7), IntegrityError, "was altered"),
         (lambda content: content.pop("digest"), ArtifactError, "damaged"),
         (lambda content: content.update(format="other"), ArtifactError, "must hold word targets"),
     ],
 )
 def test_damaged_files_are_refused(tmp_path: Path, change: Any, error: type[CclmError], message: str) -> None:
     path = tmp_path / FILE
-    fitted()[0].save(path)
+    fitted()[0].counted(PLAY).save(path)
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
@@ -200,7 +226,9 @@ def test_the_stage_writes_targets_where_they_are_configured(tmp_path: Path) -> N
     params.write_text("vocabulary: {words: {kind: words, max_targets: 50, min_count: 1}}\n")
     vocab(params, corpus, out, silent)
     verify(out, "encoded")
-    names = WordTargets.load(out / FILE).names
+    targets = WordTargets.load(out / FILE)
+    names = targets.names
+    assert targets.counts is not None and targets.counts[names.index("lord")] == 1 and targets.counts[0] == 0
     assert {"lord", "Hamlet", "Elsinore"} < set(names)
     assert "Brutus" not in names  # a word of the test split
     params.write_text("vocabulary: {}\n")

@@ -10,6 +10,7 @@ from cclm_core.objectives.catalogue import ObjectiveConfig
 from cclm_core.objectives.entities import EntitiesConfig
 from cclm_core.objectives.masked_characters import MaskedCharactersConfig
 from cclm_core.text.encoded import EncodedCorpus
+from cclm_core.text.vocabulary import TargetsConfig
 from cclm_core.training.loop import Trainee, evaluate
 from cclm_core.training.progress import Progress, from_checkpoint, to_checkpoint
 from cclm_core.training.update import update
@@ -22,7 +23,7 @@ EXACT = CONFIG.model_copy(update={"precision": "fp32"})
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> EncodedCorpus:
-    return encode(tmp_path_factory.mktemp("corpus") / "encoded", records(60))
+    return encode(tmp_path_factory.mktemp("corpus") / "encoded", records(60), TargetsConfig(min_count=1))
 
 
 def steps(student: Trainee, optimizer: torch.optim.Optimizer, corpus: EncodedCorpus, first: int = 0) -> list[float]:
@@ -47,7 +48,9 @@ def test_every_objective_learns_and_measures_where_the_weights_are(name: str, co
     expected = steps(here, momentum(here), corpus), evaluate(here, held_out, EXACT, SEED)
     with elsewhere() as device:
         there.to(device)
-        assert (steps(there, momentum(there), corpus), evaluate(there, held_out, EXACT, SEED)) == expected
+        found = steps(there, momentum(there), corpus), evaluate(there, held_out, EXACT, SEED)
+    assert found[0] == pytest.approx(expected[0], rel=1e-5)
+    assert found[1] == pytest.approx(expected[1], rel=1e-5)
 
 
 def test_a_checkpoint_goes_from_one_device_to_another(corpus: EncodedCorpus, tmp_path: Path) -> None:
@@ -66,8 +69,9 @@ def test_a_checkpoint_goes_from_one_device_to_another(corpus: EncodedCorpus, tmp
     newest = store(tmp_path).newest()
     assert newest is not None
     assert from_checkpoint(newest, resumed, optimizer).facts() == progress.facts()
-    assert steps(resumed, optimizer, corpus, first=2) == expected
-    assert all(torch.equal(value, whole.state_dict()[name]) for name, value in resumed.state_dict().items())
+    assert steps(resumed, optimizer, corpus, first=2) == pytest.approx(expected, rel=1e-5)
+    for name, value in resumed.state_dict().items():
+        torch.testing.assert_close(value, whole.state_dict()[name], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.gpu

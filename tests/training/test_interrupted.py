@@ -10,6 +10,7 @@ import pytest
 from cclm_core.objectives.catalogue import ObjectiveConfig
 from cclm_core.objectives.next_characters import NextCharactersConfig
 from cclm_core.random import derive
+from cclm_core.text.vocabulary import TargetsConfig
 from tests.corpora import encode, records
 from tests.training.interrupted import MOMENTS, Server, Trial, server
 from tests.training.trainings import TASKS, store
@@ -31,7 +32,7 @@ KILLED = -signal.SIGKILL
 @pytest.fixture(scope="module")
 def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpus") / "encoded"
-    encode(folder, records(60))
+    encode(folder, records(60), TargetsConfig(min_count=1))
     return folder
 
 

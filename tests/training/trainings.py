@@ -13,6 +13,7 @@ from cclm_core.objectives.masked_characters import MaskedCharactersConfig
 from cclm_core.random import seeded_initialisation
 from cclm_core.reporting import Report, silent
 from cclm_core.text.encoded import EncodedCorpus
+from cclm_core.text.targets import read_targets
 from cclm_core.text.windows import Windows
 from cclm_core.training.checkpoint import Checkpoints
 from cclm_core.training.config import TrainingConfig
@@ -34,6 +35,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "characters": {"num_bytes": 2},
     "denoise": {},
     "next_characters": {"num_ahead": 2},
+    "masked_words": {"loss": {"kind": "sampled_softmax", "num_draws": 8}},
 }
 """What each objective of the catalogue is tested with: a new one gets a line here."""
 
@@ -45,7 +47,8 @@ def trainee(
     shape = SHAPE.model_copy(update={"encoder": SHAPE.encoder.model_copy(update={"causal": causal})})
     with seeded_initialisation(1):
         embedder = Embedder(corpus.preprocessor, shape)
-        surroundings = Surroundings(embedder.width, corpus.preprocessor, tuple(corpus.entity_labels))
+        labels, words = tuple(corpus.entity_labels), read_targets(corpus.folder)
+        surroundings = Surroundings(embedder.width, corpus.preprocessor, labels, words=words)
         noise = TrainingNoise(rate=noise_rate)
         return Trainee(embedder, [(build(config, noise, surroundings), 1.0) for config in configs])
 

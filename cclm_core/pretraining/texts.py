@@ -1,0 +1,109 @@
+"""The texts that a user of the library gives: some are held out, each of them whole, and all are encoded.
+
+Which texts are held out depends on the texts alone, not on their order, on a seed or on who asks. So all pretrainers
+hold out the same ones, also from a base that one of them trains, and no copy of a held-out text is trained on.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import filterfalse
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cclm_core.errors import ConfigError, DataError
+from cclm_core.random import seeds_of
+from cclm_core.reporting import Report
+from cclm_core.text.code_points import refuse_surrogates
+from cclm_core.text.encoded import EncodedCorpus, EncodedWriter
+from cclm_core.text.records import Record
+from cclm_core.text.texts import strings
+from cclm_core.text.vocabulary import Preprocessor
+
+_POINTS = 1 << 63
+_point = seeds_of(0, "held out")
+"""Where a text stands between 0 and `_POINTS`, as if drawn at random; equal texts stand at the same point."""
+
+
+class Division(NamedTuple):
+    """Texts in two parts, neither of them empty; each call reads a part anew, from the beginning and in its order."""
+
+    training: Callable[[], Iterator[str]]
+    held_out: Callable[[], Iterator[str]]
+
+
+def divide(texts: Any, column: str | None, validation: Any, share: float) -> Division:
+    """Divides texts into those to learn from and those to measure on. Empty texts are passed over.
+
+    Args:
+        texts: a list of strings, or a `datasets.Dataset` or `IterableDataset`. It is read three times in a stream.
+        column: which column of a dataset to read; the first that holds strings, if None.
+        validation: texts to measure on, of either kind; those of `texts` that stand there too are left out of
+            training. Its points are held in memory. None to hold out a share of `texts`.
+        share: of the different texts, above 0 and below 1, about: each is drawn on its own, but one at least is held
+            out and one trained on.
+
+    Raises:
+        ConfigError: `share` is out of range.
+        DataError: something else than strings, a lone surrogate (named with its text and position), an iterator, which
+            can be read once only, or too few texts for two parts.
+    """
+    read = partial(_texts, texts, column)
+    if validation is None:
+        is_held_out = _drawn(read(), share)
+        return Division(lambda: filterfalse(is_held_out, read()), lambda: filter(is_held_out, read()))
+    read_validation = partial(_texts, validation, column if hasattr(validation, "column_names") else None)
+    points = set(map(_point, read_validation()))
+    if not points:
+        raise DataError("`validation` must hold a text that is not empty; leave it out to hold out some of the others.")
+
+    def is_repeated(text: str) -> bool:
+        return _point(text) in points
+
+    if all(map(is_repeated, read())):
+        raise DataError("texts must hold one that is not empty and does not stand in `validation`; give other texts.")
+    return Division(lambda: filterfalse(is_repeated, read()), read_validation)
+
+
+def encode_texts(division: Division, preprocessor: Preprocessor, folder: Path, report: Report) -> EncodedCorpus:
+    """Writes both parts as ids into an empty folder, in a stream, as the splits `train` and `validation`."""
+    done = 0
+    with EncodedWriter(folder, preprocessor, ()) as writer:
+        for split, texts in (("train", division.training()), ("validation", division.held_out())):
+            records = (Record(f"{split}/{number}", text, split=split) for number, text in enumerate(texts))
+            for size in writer.write(records):
+                done += size
+                report(done, {})
+    return EncodedCorpus.open(folder)
+
+
+def _texts(given: Any, column: str | None) -> Iterator[str]:
+    if isinstance(given, Iterator):
+        raise DataError(f"texts must be what can be read twice, got one {type(given).__name__}; put it into a list.")
+    for number, text in enumerate(strings(given, column)):
+        try:
+            refuse_surrogates(text)
+        except DataError as error:
+            raise DataError(f"text {number}: {error}") from None
+        if text:
+            yield text
+
+
+def _drawn(texts: Iterator[str], share: float) -> Callable[[str], bool]:
+    """Which texts are held out: those below `share` of all points, and in any case the one that stands lowest."""
+    if not 0 < share < 1:
+        raise ConfigError(f"`held_out` must be above 0 and below 1, got {share}; to hold out none, give `validation`.")
+    lowest, highest = _POINTS, -1
+    for text in texts:
+        point = _point(text)
+        lowest, highest = min(lowest, point), max(highest, point)
+    if lowest >= highest:
+        raise DataError(
+            f"texts must hold at least two that differ and are not empty, got {'none' if highest < 0 else 'one'}: one "
+            "is held out to measure on. Give more texts, or texts to measure on as `validation`."
+        )
+
+    def is_held_out(text: str) -> bool:
+        point = _point(text)
+        return point == lowest or (point < share * _POINTS and point != highest)
+
+    return is_held_out

@@ -1,0 +1,49 @@
+"""Compositions of compositions, as small as can be."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+from cclm_core.composition.component import Component, ComponentCard
+from cclm_core.composition.composed import ComposedModel
+from cclm_core.embedder import Base
+from cclm_core.encoders.catalogue import EncoderConfig
+from cclm_core.random import derive_seed, seeded_initialisation
+from tests.encoders.shapes import ATTENTION
+
+
+def over(base: Base, name: str, encoder: EncoderConfig = ATTENTION, independent: bool = False) -> Component:
+    """A new component over `base`, its weights told by its name."""
+    with seeded_initialisation(derive_seed(1, name)):
+        return Component(ComponentCard.over(base, name, "entities", encoder, independent))
+
+
+def pair(base: Base, name: str = "pair") -> ComposedModel:
+    """Two components over `base`, `first` and `second`."""
+    return ComposedModel(base, [over(base, "first"), over(base, "second")], name)
+
+
+def tower(base: Base) -> ComposedModel:
+    """Components over a composition, over a composition, over a composition, over `base`."""
+    lowest = pair(base, "lowest")
+    middle = ComposedModel(lowest, [over(lowest, "third"), over(lowest, "fourth")], "middle")
+    return ComposedModel(middle, [over(middle, "fifth")], "highest")
+
+
+@contextmanager
+def counted(*modules: nn.Module) -> Iterator[list[int]]:
+    """How often each of the modules is called in the block."""
+    calls = [0] * len(modules)
+
+    def count(number: int) -> None:
+        calls[number] += 1
+
+    handles = [
+        module.register_forward_hook(lambda *_, number=number: count(number)) for number, module in enumerate(modules)
+    ]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,67 @@
+"""The linear layer of the encoders gives what torch's gives, and takes its own way where that pays."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cclm_core.encoders import linear
+from cclm_core.encoders.linear import Linear
+
+
+def both(bias: bool) -> tuple[Linear, nn.Linear]:
+    """Ours, and torch's in double precision with the same weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        ours = Linear(24, 40, bias=bias)
+    theirs = nn.Linear(24, 40, bias=bias).double()
+    theirs.load_state_dict({name: value.double() for name, value in ours.state_dict().items()})
+    return ours, theirs
+
+
+def gradients(layer: nn.Linear, rows: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """What comes out of `rows`, and the gradients of its cubes, of the rows first."""
+    rows = rows.clone().requires_grad_()
+    output = layer(rows)
+    found = torch.autograd.grad((output**3).sum(), [rows, *layer.parameters()])
+    return output, list(found)
+
+
+@pytest.mark.parametrize("shape", [(24,), (1, 24), (3, 5, 24), (0, 24), (2, 0, 24)])
+@pytest.mark.parametrize("bias", [False, True])
+def test_values_and_gradients_are_those_of_torch(shape: tuple[int, ...], bias: bool) -> None:
+    ours, theirs = both(bias)
+    rows = torch.randn(shape, generator=torch.Generator().manual_seed(2))
+    output, found = gradients(ours, rows)
+    expected, wanted = gradients(theirs, rows.double())
+    torch.testing.assert_close(output.double(), expected, rtol=1e-5, atol=1e-5)
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-4)
+
+
+def test_rows_that_are_not_contiguous_are_read_rightly() -> None:
+    ours, theirs = both(bias=False)
+    rows = torch.randn(24, 7, generator=torch.Generator().manual_seed(2)).T
+    torch.testing.assert_close(ours(rows).double(), theirs(rows.double()), rtol=1e-5, atol=1e-5)
+
+
+def test_a_frozen_weight_gets_no_gradient_and_the_rows_do() -> None:
+    ours, _ = both(bias=False)
+    ours.requires_grad_(False)
+    rows = torch.randn(4, 24, requires_grad=True)
+    ours(rows).sum().backward()
+    assert ours.weight.grad is None
+    torch.testing.assert_close(rows.grad, ours.weight.sum(0).expand(4, 24))
+
+
+def test_other_precisions_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Tensor) -> Tensor:
+        raise AssertionError
+
+    monkeypatch.setattr(linear, "_times", refuse)
+    ours, _ = both(bias=False)
+    rows = torch.randn(4, 24)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert ours(rows).dtype == torch.bfloat16
+    assert copy.deepcopy(ours).double()(rows.double()).dtype == torch.float64

@@ -1,0 +1,35 @@
+"""The MLflow model over a nested composition with a fork in it: what it answers is what the composition says."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from cclm_core.artifacts import publishing
+from cclm_core.composition.composed import ComposedModel
+from cclm_core.errors import IntegrityError
+from flows.serving import Embeddings
+from tests.composition.nests import over, tower
+from tests.encoders.shapes import SMALL, embedder
+
+TEXTS = ["a cab", "", "naïve"]
+
+
+def test_a_nested_composition_is_served(tmp_path: Path) -> None:
+    base = embedder(SMALL)
+    high = tower(base)
+    model = ComposedModel(base, [high, over(high, "forked").fork(high)]).eval()
+    with publishing(tmp_path / "model", "composition") as folder:
+        model.save(folder)
+    served, context = Embeddings(), SimpleNamespace(artifacts={"composition": str(tmp_path / "model")})
+    served.load_context(context)
+    means = served.predict(context, TEXTS)
+    np.testing.assert_array_equal(means[0], model.embed(TEXTS)[0].mean(axis=0).tolist())
+    assert [len(row) for row in means] == [model.width] * 3 and not any(means[1])
+    rows = served.predict(context, TEXTS, {"output": "characters"})
+    assert [len(row) for row in rows] == [5, 0, 5]
+    deep = tmp_path / "model" / "parts" / "forked" / "base" / "base" / "base" / "base" / "embedder.json"
+    deep.write_text(deep.read_text() + " ")
+    with pytest.raises(IntegrityError, match="is altered"):
+        served.load_context(context)

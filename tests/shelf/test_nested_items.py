@@ -1,0 +1,83 @@
+"""Nested compositions, what stands on them, and forks: published, fetched and loaded in a fresh process."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cclm_core import load
+from cclm_core.artifacts import publishing, write_json
+from cclm_core.composition.component import Component
+from cclm_core.composition.composed import ComposedModel
+from cclm_core.embedder import Embedder
+from cclm_core.errors import ArtifactError, IntegrityError
+from cclm_core.shelf.items import describe
+from cclm_core.shelf.shelf import Shelf
+from tests.composition.nests import over, tower
+from tests.composition.test_composed import component
+from tests.shelf.conftest import ABOUT, Place, saved
+
+ROOT = Path(__file__).parents[2]
+TEXT = "Give me excess of it"
+FETCHED = """
+import hashlib, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from cclm_core import ComposedModel, Shelf, load
+base, part = (load(Shelf(sys.argv[1]).fetch("nest", kind, "n", sys.argv[2])) for kind in ("composition", "component"))
+high = ComposedModel(base, [part])
+print(hashlib.sha256(high.embed([sys.argv[3]])[0].tobytes()).hexdigest())
+"""
+
+
+def test_a_nested_composition_and_a_component_over_it_come_back_from_the_shelf(
+    place: Place, new: Embedder, tmp_path: Path
+) -> None:
+    composition = tower(new)
+    top = over(composition, "top")
+    place.shelf.publish(saved(composition, tmp_path / "one"), "nest", "composition", about=ABOUT)
+    (tmp_path / "other").mkdir()
+    top.save(tmp_path / "other")
+    card = place.shelf.publish(tmp_path / "other", "nest", "component", about=ABOUT, tag="n").card
+    below = place.shelf.show("nest", "composition", "n")
+    assert card.digests.base == below.digests.model == composition.digest
+    assert below.digests.base == composition.base.digest
+    assert sum(file.path.endswith("embedder.safetensors") for file in below.files) == 1
+    command = [sys.executable, "-c", FETCHED, str(place.folder), str(tmp_path / "cache"), TEXT]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    wanted = ComposedModel(composition, [top]).eval().embed([TEXT])[0]
+    assert shown.strip() == hashlib.sha256(wanted.tobytes()).hexdigest()
+
+
+def test_an_altered_file_deep_inside_is_found_in_the_cache(place: Place, new: Embedder, tmp_path: Path) -> None:
+    shelf: Shelf = place.shelf
+    shelf.publish(saved(tower(new), tmp_path / "one"), "nest", "composition", about=ABOUT, tag="n")
+    folder = shelf.fetch("nest", "composition", "n", tmp_path / "cache")
+    deep = folder / "base" / "base" / "parts" / "first" / "component.safetensors"
+    deep.write_bytes(deep.read_bytes()[:-1] + b"\1")
+    with pytest.raises(IntegrityError, match=r"base/base/parts/first/component.safetensors is altered"):
+        shelf.fetch("nest", "composition", "n", tmp_path / "cache")
+
+
+def test_a_fork_comes_back_from_the_shelf_with_its_copy_and_names_no_base(
+    place: Place, new: Embedder, tmp_path: Path
+) -> None:
+    fork = component(new, "first").fork(new)
+    with publishing(tmp_path / "fork", "component") as folder:
+        fork.save(folder)
+        write_json(folder / "metrics.json", {"parameters": 7})
+    described = describe(tmp_path / "fork", "component")
+    assert described.digests == {"vocabulary": new.preprocessor.digest} and described.scores == {"parameters": 7}
+    place.shelf.publish(tmp_path / "fork", "fork", "component", about=ABOUT, tag="f")
+    fetched = load(place.shelf.fetch("fork", "component", "f", tmp_path / "cache"))
+    assert isinstance(fetched, Component) and fetched.identity == fork.identity and fetched.card == fork.card
+
+
+def test_a_fork_without_its_copy_is_not_published(new: Embedder, tmp_path: Path) -> None:
+    component(new, "first").fork(new).save(tmp_path)
+    (tmp_path / "base" / "embedder.safetensors").unlink()
+    with pytest.raises(ArtifactError, match=r"base/embedder.safetensors must exist"):
+        describe(tmp_path, "component")
