@@ -29,7 +29,7 @@ class TrainingConfig(Config):
     precision: Literal["bf16", "fp32"] = Field(default="bf16", description="of matrix products; weights stay fp32")
     compile: bool = Field(
         default=False,
-        description="whether torch.compile makes code for the encoder, which needs a C++ compiler; measure before: on a "
+        description="whether torch.compile makes code for the encoder, which needs a C++ compiler; measure first: on a "
         "CPU the default base gained 1 to 4 % a step for 80 s of compiling",
     )
     threads: int = Field(default=1, ge=1, le=256, description="CPU threads")
