@@ -1,11 +1,10 @@
 """AdamW against Muon for the inner matrices: the default base, equal processor seconds, real text.
 
-    python benchmarks/optimizers.py [--seconds 60] [--seeds 1,2,3] [--sides adamw,muon] [--encoded FOLDER] [--json]
+    python benchmarks/optimizers.py [--seconds 60] [--seeds 1,2,3] [--sides SIDE,SIDE] [--encoded FOLDER] [--json]
 
-Needs an encoded corpus (`cclm run --target vocab` makes it). A side is an optimizer, its peak learning rate and a
-factor of that for the tables of embeddings: `adamw:4e-3:8`. Muon steps the matrices of the transformer and the linear
-layers, at a rate scaled to the size of AdamW's steps; embeddings, convolutions, norms, biases and the head stay with
-AdamW.
+Needs an encoded corpus (`cclm run --target vocab` makes it). A side is an optimizer and its peak learning rate,
+`adamw:8e-3` or `muon:8e-3`. Muon steps the matrices of the transformer and the linear layers, at a rate scaled to the
+size of AdamW's steps; embeddings, convolutions, norms, biases and the head stay with AdamW.
 
 First all sides take turns at a few steps each, which says how many steps each makes in the seconds given, whatever else
 the machine does; then each is trained so many, with the warm-up and the decay of the library. One thread, bf16.
@@ -38,13 +37,13 @@ from cclm_core.training.data import Data, open_data
 from cclm_core.training.loop import Trainee, evaluate
 from cclm_core.training.update import update
 
-SIDES = "adamw:2e-3,adamw:4e-3,muon:4e-3"
+SIDES = "adamw:4e-3,adamw:8e-3,adamw:16e-3,muon:8e-3,muon:16e-3"
 WARM_UP, TURNS = 4, 12  # steps of each side that are not measured, and that are
 HELD_OUT = 512
 
 
 class Joint:
-    """Several optimizers as one, as far as a training step needs it; a group may have a factor of the learning rate."""
+    """Several optimizers as one, as far as a training step needs it."""
 
     def __init__(self, *optimizers: torch.optim.Optimizer) -> None:
         self.optimizers = optimizers
@@ -55,40 +54,36 @@ class Joint:
             one.zero_grad(set_to_none=set_to_none)
 
     def step(self) -> None:
-        for group in self.param_groups:
-            group["lr"] *= group.get("factor", 1.0)
         for one in self.optimizers:
             one.step()
 
 
 class Side(NamedTuple):
-    """An optimizer and its settings."""
+    """An optimizer and its peak learning rate."""
 
     kind: str
     rate: float
-    factor: float
 
     @classmethod
     def parse(cls, text: str) -> "Side":
-        """Reads `muon`, `adamw:4e-3` or `adamw:4e-3:8`."""
-        kind, rate, factor = (*text.split(":"), "", "")[:3]
-        return cls(kind, float(rate or 2e-3), float(factor or 1))
+        """Reads `adamw:4e-3` or `muon:8e-3`."""
+        kind, _, rate = text.partition(":")
+        if kind not in ("adamw", "muon") or not rate:
+            sys.exit(f"a side must be adamw:RATE or muon:RATE, got {text!r}.")
+        return cls(kind, float(rate))
 
     def build(self, model: nn.Module, weight_decay: float) -> Any:
         """The optimizer over all parameters of a model."""
         matrices = [p for name, p in model.named_parameters() if self.kind == "muon" and is_inner_matrix(name, p)]
         inner = {id(matrix) for matrix in matrices}
-        tables = [p for name, p in model.named_parameters() if "embedding" in name]
-        apart = inner | {id(table) for table in tables}
-        rest = [p for p in model.parameters() if id(p) not in apart]
+        rest = [p for p in model.parameters() if id(p) not in inner]
         groups = [
-            {"params": tables, "weight_decay": weight_decay, "factor": self.factor},
             {"params": [p for p in rest if p.ndim >= 2], "weight_decay": weight_decay},
             {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
         ]
         adamw = torch.optim.AdamW(groups, lr=self.rate, betas=(0.9, 0.98), fused=True)
         if not matrices:
-            return Joint(adamw)
+            return adamw
         muon = torch.optim.Muon(matrices, lr=self.rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
         return Joint(muon, adamw)
 
@@ -157,7 +152,7 @@ def rows(encoded: Path, sides: list[Side], seconds: float, seeds: list[int]) -> 
     for side in sides:
         middle = statistics.median(bits[side])
         about = f"{each[side] * 1e3:.0f} ms a step; seeds {' '.join(f'{one:.3f}' for one in bits[side])}"
-        made.append(Row(f"{side.kind}/{side.rate:g}/{side.factor:g}", middle, "bits", about, middle / first))
+        made.append(Row(f"{side.kind}/{side.rate:g}", middle, "bits", about, middle / first))
     return made
 
 

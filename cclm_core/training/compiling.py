@@ -1,4 +1,8 @@
-"""torch.compile for the encoder, where a training is long enough to earn back what compiling takes."""
+"""torch.compile for the encoder, where it earns back what compiling takes.
+
+Measured for the default base, 32 x 256 characters, bf16, one thread of an AMD EPYC, torch 2.13: compiling took 30 s
+here and 51 s in compilers that it started, and a step then 1 to 4 % less (median ratios over 8, 16 and 24 steps).
+"""
 
 import os
 import shutil
