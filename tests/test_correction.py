@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from cclm_core.cli import app
 from cclm_core.composition.component import Component, ComponentCard
 from cclm_core.composition.composed import ComposedModel
-from cclm_core.correction import Change, Corrector, changes
+from cclm_core.correction.corrector import Change, Corrector, changes
 from cclm_core.embedder import Embedder, EmbedderConfig
 from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
 from cclm_core.errors import ArtifactError, CompositionError, ConfigError, DataError
@@ -121,7 +121,7 @@ def test_what_cannot_correct_is_refused(corrector: Corrector) -> None:
         corrector.correct("a", max_rounds=1, min_confidence=2)
     component = corrector._encoder.component
     base = corrector._encoder._base[0]
-    heads = {"here.weight": torch.zeros(1), "here.bias": torch.zeros(1)}
+    heads = {"edits.here.weight": torch.zeros(1), "edits.here.bias": torch.zeros(1)}
     tagger = Component(component.card.model_copy(update={"objective": "entities", "name": "tags"}))
     with pytest.raises(CompositionError, match="'tags' was trained by entities"):
         Corrector(base, tagger, heads)
@@ -139,8 +139,7 @@ def test_on_the_command_line(corrector: Corrector, tmp_path: Path) -> None:
     arguments = ["correct", "Viola lovess the sea.", "--base", str(base), "--component", str(component)]
     missing = CliRunner().invoke(app, arguments)
     assert isinstance(missing.exception, ArtifactError) and "head.safetensors" in str(missing.exception)
-    heads = {"here": corrector._here, "behind": corrector._behind}
-    state = {f"{name}.{part}": tensor for name, head in heads.items() for part, tensor in head.state_dict().items()}
+    state = {f"edits.{name}": tensor for name, tensor in corrector._head.state_dict().items()}
     save_file(state, component / "head.safetensors")
     plain = CliRunner().invoke(app, arguments)
     assert plain.stdout == corrector.correct("Viola lovess the sea.").text + "\n"
@@ -152,8 +151,7 @@ def test_on_the_command_line(corrector: Corrector, tmp_path: Path) -> None:
 
 def test_a_fork_and_a_component_over_a_composition_correct_too(corrector: Corrector, tmp_path: Path) -> None:
     base, component = corrector._encoder._base[0], corrector._encoder.component
-    heads = {"here": corrector._here, "behind": corrector._behind}
-    state = {f"{name}.{part}": tensor for name, head in heads.items() for part, tensor in head.state_dict().items()}
+    state = {f"edits.{name}": tensor for name, tensor in corrector._head.state_dict().items()}
     wrong = "Voila lovess teh sea. Orisno greets his rign."
     stranger = Embedder(base.preprocessor, base.config)
     fork = Corrector(stranger, component.fork(base), state)

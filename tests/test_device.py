@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from cclm_core.composition.component import Component, ComponentCard, OverBase
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.fusion import FusionName
-from cclm_core.correction import Corrector
+from cclm_core.correction.corrector import Corrector
 from cclm_core.device import chosen_device, device_of
 from cclm_core.embedder import Embedder
 from cclm_core.errors import ConfigError
