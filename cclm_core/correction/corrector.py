@@ -160,8 +160,8 @@ class Corrector:
         return pieces
 
     def _decisions(self, text: str) -> Decisions:
-        """What the model says of an anchor and the ids of a text."""
-        ids = np.concatenate([[END], self.preprocessor.encode(text).astype(np.int64)])
+        """What the model says of an anchor and the ids of a text, which is read between two marks, as in training."""
+        ids = np.concatenate([[END], self.preprocessor.encode(text).astype(np.int64), [END]])
         pieces = split_windows([len(ids)], self._window)
         rows, device = [], device_of(self._head)
         with torch.inference_mode():
@@ -171,7 +171,7 @@ class Corrector:
             features = torch.from_numpy(join_windows(rows, pieces, [len(ids)])[0]).to(device)
             heads = self._head(features, torch.from_numpy(classes(ids)).to(device))
             scores = torch.stack([logits.log_softmax(-1) for logits in heads], dim=1).double().cpu().numpy()
-        return Decisions.of(ids, scores)
+        return Decisions.of(ids[:-1], scores[:-1])
 
 
 def changes(original: str, corrected: str) -> list[Change]:
