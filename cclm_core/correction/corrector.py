@@ -63,6 +63,7 @@ class Corrector:
             misspelling. With them numbers, abbreviations and names in code are left alone.
 
     Raises:
+        ArtifactError: the weights of the head are of another shape.
         CompositionError: the component was trained by another objective, or on another base.
 
     Source: the choice between readings follows the noisy channel (Kernighan, Church and Gale 1990): how likely the
@@ -87,7 +88,14 @@ class Corrector:
         self.preprocessor, self.words, self._window = base.preprocessor, words, window
         self._encoder = OverBase(base, component).eval()
         self._head = EditHead(component.width, base.preprocessor.num_ids).eval()
-        self._head.load_state_dict({name.removeprefix("edits."): tensor for name, tensor in heads.items()})
+        weights = {name.removeprefix("edits."): tensor for name, tensor in heads.items()}
+        expected = {name: tuple(tensor.shape) for name, tensor in self._head.state_dict().items()}
+        if expected != {name: tuple(tensor.shape) for name, tensor in weights.items()}:
+            raise ArtifactError(
+                f"the head of {component.card.name!r} must hold the edits of its vocabulary, {expected}, got other "
+                "weights; an older version made it? Train the component anew."
+            )
+        self._head.load_state_dict(weights)
 
     @classmethod
     def load(cls, base: Path, component: Path) -> Self:

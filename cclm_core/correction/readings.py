@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cclm_core.correction.options import Option, cheapest
-from cclm_core.correction.words import KnownWords, is_plain
+from cclm_core.correction.words import KnownWords, has_word, is_plain
 from cclm_core.objectives.denoise import NOTHING, UNKNOWN, classes
 from cclm_core.text.vocabulary import FIRST_CHARACTER, Preprocessor
 
@@ -102,7 +102,7 @@ def read(
     sure = decisions.sure(min_confidence)
     chosen = _written(decisions, sure, preprocessor)
     for text, score in ((chosen, decisions.likelihood(sure)), *_decided(decisions, preprocessor)):
-        if text != kept:
+        if text != kept and (words is None or has_word(text)):
             found.setdefault(text, score)
     if words is not None:
         found = {text: _weighed(text, score, words) for text, score in found.items()}

@@ -59,6 +59,11 @@ class KnownWords:
         return _WORD.findall(piece.lower())
 
 
+def has_word(text: str) -> bool:
+    """Whether there is a word in a text, known or not."""
+    return _WORD.search(text) is not None
+
+
 def is_plain(piece: str) -> bool:
     """Whether a piece of text is a word with its punctuation, rather than a number, an abbreviation or a name in code.
 
