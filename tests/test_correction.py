@@ -119,7 +119,7 @@ def test_known_words_keep_what_no_edit_makes_a_word_of(corrector: Corrector) -> 
     corrector.words = KnownWords(Counter(word.strip(".,") for line in lines for word in line.split()))
     try:
         assert corrector.correct("Viola lovess the sea.").text == "Viola loves the sea."
-        kept = "Zxqvia loves VIOLA_X and teH 42nd vIolaa."
+        kept = "Zxqvia loves VIOLA_X, teH 42nd vIolaa."
         assert corrector.correct(kept).text == kept
         readings = [text for text, _ in corrector.correct("Viola lovess the sea.", num_alternatives=3).alternatives]
         assert len(readings) == 3 and "Viola lovess the sea." in readings
