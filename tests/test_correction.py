@@ -122,7 +122,7 @@ def test_known_words_keep_what_no_edit_makes_a_word_of(corrector: Corrector) -> 
         kept = "Zxqvia loves VIOLA_X, teH 42nd vIolaa."
         assert corrector.correct(kept).text == kept
         readings = [text for text, _ in corrector.correct("Viola lovess the sea.", num_alternatives=3).alternatives]
-        assert len(readings) == 3 and "Viola lovess the sea." in readings
+        assert len({*readings, "Viola loves the sea."}) == 4
     finally:
         corrector.words = None
 
