@@ -106,13 +106,10 @@ class _Evaluator:
         return self.result
 
     def _leaving_one_out(self) -> list[View]:
-        if not self.config.contributions:
+        if not self.config.contributions or len(self.composed.columns) == 1:
             return []
-        if len(self.composed.columns) < 2:
-            self.result.skipped["contributions"] = (
-                "no component can be left out: it is the only one, or the fusion mixes the features of all"
-            )
-            return []
+        if not self.composed.columns:
+            self.result.skipped["contributions"] = "the fusion mixes the features of its parts: none can be left out"
         return leaving_one_out(self.composed.width, self.composed.columns)
 
     def _tell(self, left_out: str, name: str, figure: float) -> None:

@@ -26,7 +26,7 @@ class Shop:
     """A project with one measured composition, and what the tests do to it."""
 
     def __init__(self, project: Project, model: Path) -> None:
-        self.root, self.model = project.root, model
+        self.project, self.root, self.model = project, project.root, model
         project.params(lambda values: values.update(promotion={"metrics": {"f1": "higher"}, "margin": 0.01}))
         self.client = MlflowClient(f"sqlite:///{self.root / 'mlflow.db'}")
 
