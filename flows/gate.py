@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -57,10 +57,15 @@ class PromotionConfig(Config):
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a candidate may be champion, and why."""
+    """Whether a candidate may be champion, and why.
+
+    Attributes:
+        lasts: whether the answer stands until something that is compared changes; else it is asked for anew each time.
+    """
 
     passed: bool
     reason: str
+    lasts: bool = field(default=True, repr=False)
 
 
 def usable(value: Any) -> bool:

@@ -164,17 +164,18 @@ def _decide(candidate: Candidate, tried: Verdict | None, tracking_uri: str) -> D
     key = {GATE_KEY_TAG: candidate.key(version if verdict.passed or candidate.is_champion else None)}
     result = CHAMPION if candidate.is_champion else CANDIDATE if tried.passed else BROKEN
     reason = verdict.reason
-    if verdict.passed and _crown(candidate, version, verdict.reason, key):
+    if verdict.passed and _crown(candidate, version, reason, key):
         result = CHAMPION
-    elif verdict.passed:
-        reason = (
-            f"the champion changed while this one was compared ({verdict.reason}); the next run asks the gate again"
-        )
-        registry.set_tags(version.model, version.number, {GATE_RESULT_TAG: result, GATE_REASON_TAG: reason})
+    elif candidate.is_champion and not tried.passed:
+        # Its tags keep what made it champion: it may be the machine that fails.
+        reason = f"it is the champion, but {reason}; `cclm promote --rollback {name}` returns to the one before"
     else:
-        # The key is written last: a gate that was interrupted is asked again.
+        if verdict.passed:
+            reason = f"the champion changed while this one was compared ({reason}); the next run asks the gate again"
         said = {GATE_RESULT_TAG: result, GATE_REASON_TAG: reason}
-        registry.set_tags(version.model, version.number, said | key)
+        # The key is written last: a gate that was interrupted is asked again.
+        lasts = verdict.lasts and not verdict.passed
+        registry.set_tags(version.model, version.number, said | (key if lasts else {}))
     return Decision(name, version.model, version.number, candidate.created, result, reason, True)
 
 
@@ -203,6 +204,7 @@ def _compared(candidate: Candidate, tracking_uri: str) -> Verdict:
         False,
         f"the champion, version {champion.number}, cannot be read any more ({readable.reason}); restore its files, or "
         f"decide by hand: {command} ({verdict.reason})",
+        lasts=False,
     )
 
 

@@ -142,6 +142,19 @@ def test_trial_unreadable_champion(shop: Shop, monkeypatch: pytest.MonkeyPatch) 
     decision = shop.promote()
     assert "the champion, version 2, cannot be read any more (it does not load)" in decision.reason
     assert decision.result == "candidate" and standing(shop) == ("3", "2", "1")
+    trusting(monkeypatch)  # its files are restored: no more than that changes, and the gate is asked again
+    assert pending(shop.root, shop.measured()) == ["both"]
+    assert shop.promote().result == "champion" and standing(shop) == ("3", "3", "2")
+
+
+def test_a_champion_that_does_not_load_stays_champion_and_the_way_back_is_named(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusting(monkeypatch, unreadable="2")
+    shop.client.set_model_version_tag(MODEL, "2", "gate.key", "of another day")
+    decision = shop.promote()
+    assert "it is the champion, but it does not load; `cclm promote --rollback both`" in decision.reason
+    assert standing(shop) == ("2", "2", "1") and results(shop)["2"] == "champion"
 
 
 def test_trial_broken_candidate(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,11 +258,16 @@ ENDS: dict[str, tuple[Standing, dict[str, str]]] = {
 }
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("action", ENDS)
 def test_killed_between_any_two_writes_the_next_one_finishes_it(
     action: str, shop: Shop, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if action == "promote":
+        trusting(monkeypatch)
+        shop.make(3, {"f1": 0.6})
+        assert shop.promote().result == "candidate"  # registered once: what follows is the change of champion alone
         shop.make(3, {"f1": 0.9})
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, "mlflow.tracking", "flows.lineage"])
