@@ -14,6 +14,7 @@ from cclm_core.cli import app as core
 from cclm_core.errors import CclmError, ConfigError
 from flows import environment
 from flows.paths import project_root
+from flows.tracking import TrackingError
 
 app = typer.Typer(
     help="Composable character-level language models: pretrain components apart, compose them, retrain one alone.",
@@ -68,24 +69,51 @@ def promote(
     accept: Annotated[
         list[str] | None, typer.Option(help="Make this composition's candidate its champion by hand; repeatable.")
     ] = None,
+    rollback: Annotated[
+        list[str] | None,
+        typer.Option(help="Make this composition's previous champion its champion again; repeatable."),
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why, with --rollback; kept in the version's tags.")] = "by hand",
     as_json: AsJson = False,
 ) -> None:
-    """Register the evaluated compositions, and let the gate decide which become champion."""
-    from flows import promote as promotion
+    """Register the evaluated compositions, and let the gate decide which become champion; or decide by hand."""
+    from flows import by_hand
+    from flows.promote import promote_workspace
     from flows.tracking import enabled
 
     root = _project()
     if not enabled():
         raise ConfigError("CCLM_TRACKING must not be off to promote: registering needs MLflow. Unset it.")
+    if accept and rollback:
+        raise ConfigError("--accept and --rollback must not be given at once: they undo each other. Give one of them.")
     say = (lambda _: None) if as_json else print
-    if accept:
-        decisions = [promotion.accept(root, name) for name in accept]
+    if accept or rollback:
+        decisions = [by_hand.accept(root, name) for name in accept or []]
+        decisions += [by_hand.roll_back(root, name, reason) for name in rollback or []]
         for decision in decisions:
             say(str(decision))
     else:
-        decisions = promotion.promote_workspace(root, say)
+        decisions = promote_workspace(root, say)
     if as_json:
         print(json.dumps([decision.as_json() for decision in decisions], indent=2))
+
+
+@app.command()
+def lineage(
+    name: Annotated[str, typer.Argument(help="A composition, a component, or another result, e.g. full, encoded.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show what a result was made from: digests, parameters, code, and the runs that made it."""
+    from flows.graph import read_plan
+    from flows.lineage import Lineage, tree
+    from flows.tracking import connect, enabled
+
+    root = _project()
+    found = Lineage(root, read_plan(root, changes=False), connect(root) if enabled() else None).of(name)
+    if as_json:
+        print(json.dumps(found.as_json(), indent=2))
+    else:
+        Console().print(tree(found), highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -111,6 +139,9 @@ def main() -> None:
     except CclmError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except TrackingError as error:
+        print(f"error: MLflow did not take or give what it was asked for: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _project() -> Path:

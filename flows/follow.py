@@ -4,12 +4,14 @@ It works from the stage's record and report files alone, so it does not matter w
 DVC drives, the flow when Prefect drives (one import of MLflow for all stages), or a later one after an outage.
 """
 
+import csv
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from cclm_core.artifacts import MANIFEST, folder_digest, read_json
+from flows.gate import usable
 from flows.graph import Node, artifact_kind, flatten
 from flows.records import Reports, StageRecord, read_record, reports_path
 from flows.tracking import Tracking, TrackingError, headline, warn
@@ -86,7 +88,9 @@ class Follower:
             points = [(name, number, ended, self.last_step.get(name, 0)) for name, number in results.items()]
             self.tracking.log(self.run_id, points)
             self.tracking.log_files(self.run_id, _shown(folder))
-            tags |= {f"digest.out.{path}": value, "cclm.kind": kind}
+            tags |= {f"digest.out.{path}": value, "cclm.kind": kind} | _on_card(folder)
+            if kind == "evaluation":
+                self.tracking.log(self.run_id, noise_curve(folder, ended))
             if kind == "evaluation" and self.parent:
                 self.tracking.log(self.parent, headline(results, self.node.item))
         return tags
@@ -146,11 +150,7 @@ def result_metrics(folder: Path) -> dict[str, float]:
     if not path.is_file():
         return {}
     values: dict[str, Any] = flatten(read_json(path))
-    return {
-        name: float(value)
-        for name, value in values.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }
+    return {name: float(value) for name, value in values.items() if usable(value)}
 
 
 def _ended(root: Path, stage: str, record: StageRecord) -> StageRecord:
@@ -169,6 +169,28 @@ def _wait(root: Path, stage: str, record: StageRecord, over: Callable[[], bool])
         time.sleep(POLL_SECONDS)
         record = read_record(root, stage) or record
     return record
+
+
+def noise_curve(folder: Path, when: float) -> list[tuple[str, float, float, int]]:
+    """The figures of an evaluation by noise rate, `noise_curve/entity_f1`; the step is the edits per 1000 letters."""
+    path = folder / "noise_curve.csv"
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(stream)]
+    return [
+        (f"noise_curve/{name}", value, when, round(1000 * row["rate"]))
+        for row in rows
+        for name, value in row.items()
+        if name != "rate"
+    ]
+
+
+def _on_card(folder: Path) -> dict[str, str]:
+    """What the card of a training says of its identity beside the parameters: `cclm.data`, `cclm.code`, and so on."""
+    path = folder / "card.json"
+    card = read_json(path) if path.is_file() else {}
+    return {f"cclm.{name}": str(card[name]) for name in ("data", "vocabulary", "base", "code") if name in card}
 
 
 def _shown(folder: Path) -> Iterator[tuple[Path, str]]:

@@ -6,10 +6,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from cclm_core.config import Config
 
@@ -20,7 +20,9 @@ class MetricRule(Config):
     """How one metric is compared."""
 
     better: Literal["higher", "lower"] = Field(description="which direction is an improvement")
-    margin: float | None = Field(None, ge=0, description="in the metric's unit; None: the section's margin")
+    margin: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="in the metric's unit; None: the section's margin"
+    )
 
 
 class PromotionConfig(Config):
@@ -34,7 +36,7 @@ class PromotionConfig(Config):
     """
 
     metrics: dict[str, MetricRule] = Field({}, description="names in metrics.json of the evaluation; none: no champion")
-    margin: float = Field(0.0, ge=0, description="for the metrics that give none of their own")
+    margin: float = Field(0.0, ge=0, allow_inf_nan=False, description="for the metrics that give none of their own")
     improved: int | None = Field(None, ge=1, description="how many metrics must improve; None: all of them")
 
     @field_validator("metrics", mode="before")
@@ -44,13 +46,37 @@ class PromotionConfig(Config):
             return value
         return {name: {"better": rule} if isinstance(rule, str) else rule for name, rule in value.items()}
 
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.improved is not None and self.metrics and self.improved > len(self.metrics):
+            raise ValueError(
+                f"improved must be at most the number of metrics, {len(self.metrics)}; got {self.improved}"
+            )
+        return self
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a candidate may be champion, and why."""
+    """Whether a candidate may be champion, and why.
+
+    Attributes:
+        lasts: whether the answer stands until something that is compared changes; else it is asked for anew each time.
+    """
 
     passed: bool
     reason: str
+    lasts: bool = field(default=True, repr=False)
+
+
+def usable(value: Any) -> bool:
+    """Whether a value of a metric can be compared: a finite number, and no truth value.
+
+    >>> [usable(value) for value in (0.5, 3, float("nan"), float("inf"), 10**400, True, "0.5", None)]
+    [True, True, False, False, False, False, False, False]
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) if isinstance(value, float) else abs(value) < 2**1000
 
 
 def compare(candidate: Mapping[str, float], champion: Mapping[str, float] | None, config: PromotionConfig) -> Verdict:
@@ -70,15 +96,17 @@ def compare(candidate: Mapping[str, float], champion: Mapping[str, float] | None
     for name, rule in config.metrics.items():
         new, old = candidate.get(name), champion.get(name)
         for whose, value in (("candidate", new), ("champion", old)):
-            if value is None or not math.isfinite(value):
+            if not usable(value):
                 return Verdict(False, f"the {whose} has no usable metric {name} (got {value})")
         assert new is not None
         assert old is not None
         gain = new - old if rule.better == "higher" else old - new
         margin = config.margin if rule.margin is None else rule.margin
-        improved += gain > margin
-        worse |= gain < -margin
-        word = "better" if gain > margin else "worse" if gain < -margin else "no more different than the margin"
+        # 0.72 - 0.7 is a little more than 0.02 in floating point; that is no improvement.
+        differs = abs(gain) > margin and not math.isclose(abs(gain), margin, rel_tol=1e-9)
+        improved += differs and gain > 0
+        worse |= differs and gain < 0
+        word = "no more different than the margin" if not differs else "better" if gain > 0 else "worse"
         said.append(f"{name} {new:.4g} against {old:.4g}: {word}")
     wanted = len(config.metrics) if config.improved is None else config.improved
     return Verdict(not worse and improved >= wanted, "; ".join(said))

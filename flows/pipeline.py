@@ -13,6 +13,7 @@ from prefect.tasks import Task
 
 from cclm_core.artifacts import write_json
 from flows import environment
+from flows.artifacts import publish_artifacts
 from flows.graph import Node, Plan, evaluations, read_plan
 from flows.parents import create_parent
 from flows.paths import project_root, state
@@ -87,6 +88,7 @@ def pretrain(targets: list[str] | None = None, force: list[str] | None = None) -
         summary: dict[str, Any] = {"started": started, "parent_run": parent, "stages": results, "promotion": []}
         summary |= _promoted(root, plan, results, parent) if tracked else {"promotion_error": None}
         summary["ended"] = time.time()
+        publish_artifacts(root, plan, summary)
         failed = bool(summary["promotion_error"]) or any(row["outcome"] == "failed" for row in results)
         status = "FAILED" if failed else "FINISHED"
         write_json(state(root) / "last-run.json", summary)

@@ -14,32 +14,29 @@ from typing import Any
 
 from filelock import FileLock
 
-from cclm_core.artifacts import MANIFEST, folder_digest, verify
-from cclm_core.config import digest, load_yaml
+from cclm_core.config import load_yaml
 from cclm_core.errors import ConfigError
+from flows.candidates import Candidate, evaluation_digest, known, measured_another, registered
 from flows.follow import result_metrics
 from flows.gate import PromotionConfig, Verdict, compare, probe
 from flows.graph import Evaluation, evaluations, read_plan
+from flows.handover import HANDOVER_TAG, Handover, hand_over, settle
 from flows.parents import create_parent, newest_parent
-from flows.paths import git_revision, state
+from flows.paths import state
 from flows.registry import (
+    BROKEN,
     CANDIDATE,
     CHAMPION,
-    DIGEST_TAG,
     EVALUATION_TAG,
     GATE_KEY_TAG,
     GATE_REASON_TAG,
     GATE_RESULT_TAG,
-    METRICS_TAG,
     PREVIOUS,
     Registry,
     Version,
-    metrics_tag,
     model_name,
 )
-from flows.tracking import Tracking, connect, log_pipeline_files
-
-BROKEN = "broken"
+from flows.tracking import connect, log_pipeline_files
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,8 @@ class Decision:
 
     Attributes:
         created: whether a version was made for it now.
-        result: `champion`; `candidate` if that is what it stays; `broken` if it does not load and predict.
+        result: `champion`; `candidate` if that is what it stays; `broken` if it does not load and predict;
+            `rolled back` if a person took it down.
         decided: whether the gate was asked now; else this is what it said before.
     """
 
@@ -74,20 +72,26 @@ def promote_all(
 ) -> list[Decision]:
     """Registers what is not registered yet, and asks the gate where its answer may have changed.
 
+    What an earlier process left half done is finished first.
+
     Args:
         again: try those that did not load before once more, though nothing changed.
 
     Raises:
-        TrackingError: the registry cannot be reached.
+        IntegrityError: files of a composition or of its results are damaged.
+        TrackingError: the registry cannot be reached; then no champion changes, unless the change was under way: the
+            next call finishes it.
     """
-    tracking, config = connect(root), promotion_config(root)
-    with FileLock(state(root, "locks") / "promote.lock"):
-        gates = [_registered(root, tracking, evaluation, config, parent) for evaluation in measured]
-        asked = [gate for gate in gates if not gate.said_before or (again and gate.said == BROKEN)]
+    tracking, config, measured = connect(root), promotion_config(root), list(measured)
+    with FileLock(promotion_lock(root)):
+        for evaluation in measured:
+            settle(Registry(tracking), model_name(evaluation.name))
+        candidates = [registered(root, tracking, evaluation, config, parent) for evaluation in measured]
+        asked = [one for one in candidates if not one.said_before or (again and one.version.result == BROKEN)]
         with ThreadPoolExecutor() as pool:  # each try is a process of its own
-            tried = list(pool.map(lambda gate: probe(gate.version.uri, tracking.uri), asked))
-        answers = dict(zip((gate.version.uri for gate in asked), tried, strict=True))
-        decisions = [_decide(gate, answers.get(gate.version.uri)) for gate in gates]
+            tried = list(pool.map(lambda one: probe(one.version.uri, tracking.uri), asked))
+        answers = dict(zip((one.version.uri for one in asked), tried, strict=True))
+        decisions = [_decide(one, answers.get(one.version.uri), tracking.uri) for one in candidates]
     for decision in decisions:
         say(str(decision))
     return decisions
@@ -102,36 +106,11 @@ def pending(root: Path, measured: Iterable[Evaluation]) -> list[str]:
     config, registry = promotion_config(root), Registry(connect(root))
     waiting = []
     for evaluation in measured:
-        model = model_name(evaluation.name)
-        version = registry.find(model, folder_digest(evaluation.composition))
-        champion = registry.get(model, CHAMPION) if version else None
-        if version is None or version.tags.get(GATE_KEY_TAG) != _gate_key(evaluation, champion, version, config):
+        candidate = known(registry, evaluation, config)
+        unfinished = HANDOVER_TAG in registry.model(model_name(evaluation.name)).tags
+        if candidate is None or unfinished or not candidate.said_before:
             waiting.append(evaluation.name)
     return waiting
-
-
-def accept(root: Path, composition: str) -> Decision:
-    """Makes the candidate of a composition its champion by hand; it must still load and predict.
-
-    Raises:
-        ConfigError: there is no such candidate, it is untrained, or it does not load.
-        TrackingError: the registry cannot be reached.
-    """
-    tracking = connect(root)
-    registry, model = Registry(tracking), model_name(composition)
-    with FileLock(state(root, "locks") / "promote.lock"):
-        version = registry.get(model, CANDIDATE)
-        if version is None:
-            raise ConfigError(f"{composition} must have a candidate in the registry. Run `cclm promote` first.")
-        if version.tags.get("cclm.untrained") == "true":
-            raise ConfigError(f"{composition} is an untrained control; it can never be champion.")
-        tried = probe(version.uri, tracking.uri)
-        if not tried.passed:
-            raise ConfigError(f"{composition} version {version.number} cannot be champion: {tried.reason}.")
-        _crown(registry, version)
-        reason = "accepted by hand"
-        registry.set_tags(version, {GATE_RESULT_TAG: CHAMPION, GATE_REASON_TAG: reason})
-    return Decision(composition, model, version.number, False, CHAMPION, reason, True)
 
 
 def promote_workspace(root: Path, say: Callable[[str], None]) -> list[Decision]:
@@ -169,127 +148,70 @@ def promotion_config(root: Path) -> PromotionConfig:
     return PromotionConfig.parse(load_yaml(path).get("promotion"), f"{path.name}: promotion")
 
 
-@dataclass(frozen=True)
-class _Gate:
-    """A registered composition before the gate."""
-
-    registry: Registry
-    evaluation: Evaluation
-    config: PromotionConfig
-    version: Version
-    champion: Version | None
-    created: bool
-
-    @property
-    def said_before(self) -> bool:
-        """Whether the gate's last answer still stands: nothing that it depends on has changed."""
-        return self.version.tags.get(GATE_KEY_TAG) == self.key(self.champion)
-
-    @property
-    def said(self) -> str | None:
-        """The gate's last answer."""
-        return self.version.tags.get(GATE_RESULT_TAG)
-
-    def key(self, champion: Version | None) -> str:
-        """Identifies everything that the gate's answer depends on, with this champion."""
-        return _gate_key(self.evaluation, champion, self.version, self.config)
+def promotion_lock(root: Path) -> Path:
+    """What a process of this clone holds while it changes the registry."""
+    return state(root, "locks") / "promote.lock"
 
 
-def _registered(
-    root: Path, tracking: Tracking, evaluation: Evaluation, config: PromotionConfig, parent: str | None
-) -> _Gate:
-    registry, model = Registry(tracking), model_name(evaluation.name)
-    value = verify(evaluation.composition, "composition")
-    found = registry.find(model, value)
-    version = found or _register(root, tracking, registry, evaluation, parent, value)
-    current = registry.get(model, CANDIDATE)
-    if current is None or current.number != version.number:
-        registry.set_alias(version, CANDIDATE)
-    return _Gate(registry, evaluation, config, version, registry.get(model, CHAMPION), found is None)
-
-
-def _decide(gate: _Gate, tried: Verdict | None) -> Decision:
+def _decide(candidate: Candidate, tried: Verdict | None, tracking_uri: str) -> Decision:
     """Asks the gate, where the model was tried just now, and writes down what it says."""
-    version, registry, name = gate.version, gate.registry, gate.evaluation.name
+    registry, name, old = candidate.registry, candidate.evaluation.name, candidate.version
     if tried is None:
-        result, reason = version.tags[GATE_RESULT_TAG], version.tags[GATE_REASON_TAG]
-        return Decision(name, version.model, version.number, gate.created, result, reason, False)
-    registry.set_tags(version, _measured_tags(gate.evaluation))
-    verdict = _compared(gate) if tried.passed else tried
-    champion = gate.champion
-    if verdict.passed:
-        _crown(registry, version)
-        champion = version
-    crowned = champion is not None and champion.number == version.number
-    result = CHAMPION if crowned else CANDIDATE if tried.passed else BROKEN
-    registry.set_tags(version, {GATE_RESULT_TAG: result, GATE_REASON_TAG: verdict.reason})
-    # Written last: a gate that was interrupted is asked again.
-    registry.set_tags(version, {GATE_KEY_TAG: gate.key(champion)})
-    return Decision(name, version.model, version.number, gate.created, result, verdict.reason, True)
+        reason = old.tags.get(GATE_REASON_TAG, "")
+        return Decision(name, old.model, old.number, candidate.created, old.result, reason, False)
+    version = candidate.measured()
+    verdict = _compared(candidate, tracking_uri) if tried.passed else tried
+    key = {GATE_KEY_TAG: candidate.key(version if verdict.passed or candidate.is_champion else None)}
+    result = CHAMPION if candidate.is_champion else CANDIDATE if tried.passed else BROKEN
+    reason = verdict.reason
+    if verdict.passed and _crown(candidate, version, reason, key):
+        result = CHAMPION
+    elif candidate.is_champion and not tried.passed:
+        # Its tags keep what made it champion: it may be the machine that fails.
+        reason = f"it is the champion, but {reason}; `cclm promote --rollback {name}` returns to the one before"
+    else:
+        if verdict.passed:
+            reason = f"the champion changed while this one was compared ({reason}); the next run asks the gate again"
+        said = {GATE_RESULT_TAG: result, GATE_REASON_TAG: reason}
+        # The key is written last: a gate that was interrupted is asked again.
+        lasts = verdict.lasts and not verdict.passed
+        registry.set_tags(version.model, version.number, said | (key if lasts else {}))
+    return Decision(name, version.model, version.number, candidate.created, result, reason, True)
 
 
-def _compared(gate: _Gate) -> Verdict:
-    evaluation, champion = gate.evaluation, gate.champion
+def _compared(candidate: Candidate, tracking_uri: str) -> Verdict:
+    evaluation, champion = candidate.evaluation, candidate.champion
     if evaluation.untrained:
         return Verdict(False, "an untrained control is never champion")
+    if measured_another(evaluation):
+        return Verdict(False, "its results are those of another composition; run the pipeline, then `cclm promote`")
     if champion is None:
         command = f"cclm promote --accept {evaluation.name}"
         return Verdict(False, f"there is no champion to compare with; name the first one by hand: {command}")
-    if champion.number == gate.version.number:
+    if candidate.is_champion:
         return Verdict(False, champion.tags.get(GATE_REASON_TAG) or "it is the champion already")
-    if champion.tags.get(EVALUATION_TAG) != _evaluation_digest(evaluation):
+    if champion.tags.get(EVALUATION_TAG) != evaluation_digest(evaluation):
         return Verdict(False, "the champion was measured on other data or settings, so nothing can be compared")
-    return compare(result_metrics(evaluation.results), champion.metrics, gate.config)
-
-
-def _crown(registry: Registry, version: Version) -> None:
-    champion = registry.get(version.model, CHAMPION)
-    if champion is not None and champion.number == version.number:
-        return
-    if champion is not None:
-        registry.set_alias(champion, PREVIOUS)
-        registry.set_tags(champion, {GATE_RESULT_TAG: PREVIOUS})
-    registry.set_alias(version, CHAMPION)
-
-
-def _register(
-    root: Path, tracking: Tracking, registry: Registry, evaluation: Evaluation, parent: str | None, value: str
-) -> Version:
-    run_tags = {"cclm.kind": "promotion", "dvc.stage": evaluation.compose.name}
-    if parent:
-        run_tags["mlflow.parentRunId"] = parent
-    run_id = tracking.create_run(f"promote@{evaluation.name}", root, run_tags)
-    commit, dirty = git_revision(root)
-    tags = _measured_tags(evaluation) | {
-        DIGEST_TAG: value,
-        "cclm.untrained": str(evaluation.untrained).lower(),
-        "git.commit": commit,
-        "git.dirty": str(dirty).lower(),
-        "dvc.stage": evaluation.compose.name,
-    }
-    metrics = result_metrics(evaluation.results)
-    return registry.register(run_id, model_name(evaluation.name), evaluation.composition, metrics, tags)
-
-
-def _measured_tags(evaluation: Evaluation) -> dict[str, str]:
-    metrics = result_metrics(evaluation.results)
-    return {METRICS_TAG: metrics_tag(metrics), EVALUATION_TAG: _evaluation_digest(evaluation)}
-
-
-def _evaluation_digest(evaluation: Evaluation) -> str:
-    """Identifies what a composition was measured on: results compare only where this is equal."""
-    folders = [path for path in evaluation.data if (path / MANIFEST).is_file()]
-    return digest([sorted(folder_digest(path) for path in folders), evaluation.evaluate.params])
-
-
-def _gate_key(evaluation: Evaluation, champion: Version | None, version: Version, config: PromotionConfig) -> str:
-    """Identifies everything that the gate's answer depends on."""
-    return digest(
-        [
-            version.number,
-            champion.number if champion else None,
-            config.canonical(),
-            folder_digest(evaluation.results),
-            _evaluation_digest(evaluation),
-        ]
+    verdict = compare(result_metrics(evaluation.results), champion.metrics, candidate.config)
+    if not verdict.passed:
+        return verdict
+    # It would be what a rollback returns to, and figures of what nobody can read any more are no baseline.
+    readable = probe(champion.uri, tracking_uri)
+    if readable.passed:
+        return verdict
+    command = f"cclm promote --accept {evaluation.name}"
+    return Verdict(
+        False,
+        f"the champion, version {champion.number}, cannot be read any more ({readable.reason}); restore its files, or "
+        f"decide by hand: {command} ({verdict.reason})",
+        lasts=False,
     )
+
+
+def _crown(candidate: Candidate, version: Version, reason: str, key: dict[str, str]) -> bool:
+    champion = candidate.champion
+    assert champion is not None
+    tags = {version.number: {GATE_RESULT_TAG: CHAMPION, GATE_REASON_TAG: reason} | key}
+    tags[champion.number] = {GATE_RESULT_TAG: PREVIOUS, GATE_REASON_TAG: f"replaced by version {version.number}"}
+    handover = Handover(version.number, champion.number, champion.number, tags)
+    return hand_over(candidate.registry, version.model, handover)

@@ -1,7 +1,6 @@
 """MLflow's model registry as this project uses it: one registered model for each composition."""
 
 import json
-import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,11 +10,13 @@ from typing import Any
 
 import cclm_core
 from cclm_core.config import canonical_json
+from flows.gate import usable
 from flows.tracking import Tracking, guarded
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 DIGEST_TAG, METRICS_TAG, EVALUATION_TAG = "cclm.digest", "cclm.metrics", "cclm.evaluation"
 GATE_RESULT_TAG, GATE_REASON_TAG, GATE_KEY_TAG = "gate.result", "gate.reason", "gate.key"
+BROKEN, ROLLED_BACK = "broken", "rolled back"  # what `gate.result` says beside the names of the aliases
 # What a registered model needs where it is served.
 REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "safetensors", "pydantic", "pyyaml", "filelock", "rich")
 EXAMPLE = ["Shall I compare thee to a summer's day?", ""]
@@ -36,12 +37,26 @@ class Version:
 
     @property
     def metrics(self) -> dict[str, float] | None:
-        """What its evaluation measured; None when that cannot be read."""
+        """What its evaluation measured, numbers alone; None when that cannot be read."""
         try:
             values = json.loads(self.tags[METRICS_TAG])
-            return {str(name): float(value) for name, value in values.items()}
-        except (KeyError, ValueError, TypeError, AttributeError):
+        except (KeyError, ValueError):
             return None
+        return {name: value for name, value in values.items() if usable(value)} if isinstance(values, dict) else None
+
+    @property
+    def result(self) -> str:
+        """What the gate, or a person, last said of it: the name of an alias, or one of `BROKEN` and `ROLLED_BACK`."""
+        return self.tags.get(GATE_RESULT_TAG, "")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A registered model: which version has which alias, and the tags of the model itself."""
+
+    name: str
+    aliases: Mapping[str, str]
+    tags: Mapping[str, str]
 
 
 def model_name(composition: str) -> str:
@@ -56,37 +71,66 @@ class Registry:
         self.tracking = tracking
         self.client = tracking.client
 
-    def find(self, model: str, digest: str) -> Version | None:
-        """The version that holds the composition with this digest; the newest, should there be several."""
-        with guarded():
-            found = self.client.search_model_versions(
-                f"name = '{model}' and tag.`{DIGEST_TAG}` = '{digest}'", order_by=["version_number DESC"], max_results=1
-            )
-        return _version(found[0]) if found else None
-
-    def get(self, model: str, alias: str) -> Version | None:
-        """The version with an alias; None when no version has it."""
+    def model(self, name: str) -> Model:
+        """The aliases and tags of a model, read at once; none of either when there is no such model."""
         from mlflow.exceptions import MlflowException
 
         with guarded():
             try:
-                return _version(self.client.get_model_version_by_alias(model, alias))
+                found = self.client.get_registered_model(name)
             except MlflowException as error:
-                # An alias that is not there is INVALID_PARAMETER_VALUE, a model that is not is RESOURCE_DOES_NOT_EXIST.
-                if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                    return None
+                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                    return Model(name, {}, {})
                 raise
+        return Model(name, {alias: str(number) for alias, number in found.aliases.items()}, dict(found.tags))
 
-    def set_alias(self, version: Version, alias: str) -> None:
-        """Moves an alias to a version."""
+    def find(self, model: str, digest: str) -> Version | None:
+        """The version that holds the composition with this digest.
+
+        Should there be several, one that was rolled back, so that this is not forgotten; else the newest.
+        """
+        found = self.search(model, DIGEST_TAG, digest)
+        return next((one for one in found if one.result == ROLLED_BACK), found[0] if found else None)
+
+    def search(self, model: str, tag: str, value: str) -> list[Version]:
+        """The versions of a model with this value of a tag, the newest first."""
         with guarded():
-            self.client.set_registered_model_alias(version.model, alias, version.number)
+            found = self.client.search_model_versions(
+                f"name = '{model}' and tag.`{tag}` = '{value}'", order_by=["version_number DESC"]
+            )
+        return [_version(one) for one in found]
 
-    def set_tags(self, version: Version, tags: Mapping[str, str]) -> None:
-        """Writes tags to a version."""
+    def version(self, model: str, number: str) -> Version:
+        """The version with a number."""
+        with guarded():
+            return _version(self.client.get_model_version(model, number))
+
+    def get(self, model: str, alias: str) -> Version | None:
+        """The version with an alias; None when no version has it."""
+        number = self.model(model).aliases.get(alias)
+        return None if number is None else self.version(model, number)
+
+    def set_alias(self, model: str, alias: str, number: str | None) -> None:
+        """Moves an alias to a version, or takes it away."""
+        with guarded():
+            if number is None:
+                self.client.delete_registered_model_alias(model, alias)
+            else:
+                self.client.set_registered_model_alias(model, alias, number)
+
+    def set_tag(self, model: str, name: str, value: str | None) -> None:
+        """Writes a tag of the model itself, or takes it away."""
+        with guarded():
+            if value is None:
+                self.client.delete_registered_model_tag(model, name)
+            else:
+                self.client.set_registered_model_tag(model, name, value)
+
+    def set_tags(self, model: str, number: str, tags: Mapping[str, str]) -> None:
+        """Writes tags to a version, one after the other."""
         with guarded():
             for name, value in tags.items():
-                self.client.set_model_version_tag(version.model, version.number, name, value)
+                self.client.set_model_version_tag(model, number, name, value)
 
     def register(
         self, run_id: str, model: str, composition: Path, metrics: Mapping[str, float], tags: Mapping[str, str]
@@ -137,8 +181,7 @@ class Registry:
 
 def metrics_tag(metrics: Mapping[str, float]) -> str:
     """Metrics as a tag holds them."""
-    finite = {name: value for name, value in metrics.items() if value == value and abs(value) < sys.float_info.max}
-    return canonical_json(finite)
+    return canonical_json({name: value for name, value in metrics.items() if usable(value)})
 
 
 def _version(found: Any) -> Version:

@@ -44,12 +44,15 @@ def comparison_table(compared: Mapping[str, Mapping[str, float]]) -> Table:
     table.add_column("metric")
     for name in compared:
         table.add_column(name, justify="right")
-    metrics = dict.fromkeys(metric for values in compared.values() for metric in values)
-    # Results of other metrics than ours are shown whole.
-    shown = [metric for headline in HEADLINES for metric in metrics if metric.startswith(headline)] or list(metrics)
-    for metric in shown:
+    for metric in headline_metrics(compared):
         table.add_row(metric, *(_number(values.get(metric)) for values in compared.values()))
     return table
+
+
+def headline_metrics(compared: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """The metrics that are shown first; results of other metrics than ours are shown whole."""
+    metrics = dict.fromkeys(metric for values in compared.values() for metric in values)
+    return [metric for headline in HEADLINES for metric in metrics if metric.startswith(headline)] or list(metrics)
 
 
 def stages_table(stages: Sequence[Mapping[str, Any]], started: float) -> Table:

@@ -1,6 +1,7 @@
 """Several parts over one base, as one model, which may be a base or a part in turn."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,14 @@ class ComposedModel(Base, Part):
         joint = self.average if self.fusion is None else self.fusion
         assert joint is not None
         return joint
+
+    @property
+    def columns(self) -> dict[str, slice]:
+        """Where the features of each part stand among those of the composition; empty where the fusion mixes them."""
+        if self.card.fusion != "concatenation":
+            return {}
+        ends = list(accumulate(part.width for part in self._parts.values()))
+        return {name: slice(end - part.width, end) for end, (name, part) in zip(ends, self._parts.items(), strict=True)}
 
     def word_starts(self, ids: Tensor) -> Tensor:
         return self.base.word_starts(ids)

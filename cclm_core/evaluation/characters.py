@@ -44,17 +44,27 @@ def mask_windows(ids: npt.NDArray[np.int64], config: CharactersProbe, seed: int,
 
 
 def masked_bits(
-    reader: Reader, train: Masked, test: Masked, num_ids: int, config: CharactersProbe, seed: int
+    train: Masked,
+    test: Masked,
+    features: tuple[Tensor, Tensor],
+    num_ids: int,
+    config: CharactersProbe,
+    seed: int,
 ) -> npt.NDArray[np.float64]:
     """Bits (N,) that a readout fitted on `train` needs for each masked character of `test`.
 
-    The readout knows the ids that were masked in `train`; `config.smoothing` keeps the bits of others finite.
+    Args:
+        train, test: masked windows.
+        features: of their masked places, (M, W) and (N, W).
+        num_ids: of the vocabulary.
+        config: the readout knows the ids that were masked in `train`; its `smoothing` keeps the bits of others finite.
+        seed: decides the order in which the rows are fitted.
     """
     known = np.unique(train.ids)
     targets = torch.from_numpy(np.searchsorted(known, train.ids))
     generator = derive(seed, "evaluation", "readout", "characters")
-    readout = fit(_features(reader, train), targets, torch.ones(len(targets)), len(known), config.readout, generator)
-    log_probabilities = readout.log_probabilities(_features(reader, test)).double().numpy()
+    readout = fit(features[0], targets, torch.ones(len(targets)), len(known), config.readout, generator)
+    log_probabilities = readout.log_probabilities(features[1]).double().numpy()
     columns = np.searchsorted(known, test.ids).clip(max=len(known) - 1)
     found = np.exp(log_probabilities[np.arange(len(columns)), columns]) * (known[columns] == test.ids)
     bits: npt.NDArray[np.float64] = -np.log2((1 - config.smoothing) * found + config.smoothing / num_ids)
@@ -66,7 +76,7 @@ def mean_bits(bits: npt.NDArray[np.float64]) -> float:
     return math.fsum(bits.tolist()) / len(bits)
 
 
-def _features(reader: Reader, masked: Masked) -> Tensor:
+def masked_features(reader: Reader, masked: Masked) -> Tensor:
     """Features (N, W) at the masked places, batch by batch."""
     length = masked.shown.shape[1]
     rows = max(1, reader.batch_characters // length)

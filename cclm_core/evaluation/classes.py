@@ -77,7 +77,7 @@ class ClassReadout(NamedTuple):
 def fit_classes(
     pooled: Tensor, labels: Sequence[str], held_out: Tensor, held_out_labels: Sequence[str], config: ClassesProbe
 ) -> ClassReadout:
-    """Fits one readout per penalty on `pooled` (N, 3W); keeps the one with the least loss on `held_out` (M, 3W).
+    """Fits one readout per penalty on `pooled` (N, 2W); keeps the one with the least loss on `held_out` (M, 2W).
 
     Without held-out documents of known classes the penalty in the middle is taken.
     """

@@ -76,6 +76,7 @@ class EvaluationConfig(Config):
     baseline_symbols: int = Field(default=127, ge=1, le=255, description="characters that the trigram tells apart")
     dictionary_documents: int = Field(default=50_000, ge=0, description="documents that the name dictionary reads")
     num_examples: int = Field(default=20, ge=0, description="documents shown in predictions.jsonl, per noise rate")
+    contributions: bool = Field(default=True, description="also measure the composition without each component")
     characters: CharactersProbe = CharactersProbe()
     tags: TagsProbe = TagsProbe()
     classes: ClassesProbe = ClassesProbe()

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pandas as pd
 import torch
 
-from cclm_core.evaluation.characters import Masked, mask_windows, masked_bits, mean_bits
+from cclm_core.evaluation.characters import Masked, mask_windows, masked_bits, masked_features, mean_bits
 from cclm_core.evaluation.classes import (
     ClassReadout,
     ClassScore,
@@ -22,7 +22,7 @@ from cclm_core.evaluation.counts import CountModel, train_runs
 from cclm_core.evaluation.dictionary import NameDictionary
 from cclm_core.evaluation.reading import Composed, Reader
 from cclm_core.evaluation.readout import Scale
-from cclm_core.evaluation.result import Evaluation
+from cclm_core.evaluation.result import BITS, GENRE, Evaluation
 from cclm_core.evaluation.scoring import Scorer
 from cclm_core.evaluation.selection import (
     TextSet,
@@ -35,7 +35,8 @@ from cclm_core.evaluation.selection import (
     texts_of,
     up_to,
 )
-from cclm_core.evaluation.tags import TagReadout, choose_bonus, fit_tags, gold_spans
+from cclm_core.evaluation.tags import TagReadout, choose_bonuses, fit_tags, gold_spans, tag_rows
+from cclm_core.evaluation.views import View, leaving_one_out, whole
 from cclm_core.random import derive_seed
 from cclm_core.reporting import Report
 from cclm_core.text.encoded import EncodedCorpus
@@ -77,6 +78,7 @@ class _Evaluator:
         self.reader = Reader(composed, config.batch_characters, config.max_window, config.precision)
         self.judged = judged(test_sets[0], config.classes.min_characters)
         self.result = Evaluation()
+        self.views = [whole(composed.width), *self._leaving_one_out()]
         self._report, self._phase, self._num_phases = report, 0, 5 + len(test_sets)
 
     def run(self) -> Evaluation:
@@ -103,6 +105,17 @@ class _Evaluator:
         self._report(self._num_phases, times, self._num_phases)
         return self.result
 
+    def _leaving_one_out(self) -> list[View]:
+        if not self.config.contributions or len(self.composed.columns) == 1:
+            return []
+        if not self.composed.columns:
+            self.result.skipped["contributions"] = "the fusion mixes the features of its parts: none can be left out"
+        return leaving_one_out(self.composed.width, self.composed.columns)
+
+    def _tell(self, left_out: str, name: str, figure: float) -> None:
+        """Adds a figure of the composition, or of what is left of it without a component."""
+        (self.result.without.setdefault(left_out, {}) if left_out else self.result.metrics)[name] = figure
+
     def _documents(self, split: str) -> pd.DataFrame:
         return of_variants(self.corpus.split(split).documents, self.config.variants)
 
@@ -115,9 +128,12 @@ class _Evaluator:
         runs = train_runs(self._windows("train"))
         train, test = self._masked("train", config.train_windows), self._masked("test", config.test_windows)
         counts = CountModel(runs, num_ids, self.config.baseline_symbols).fit(train)
-        bits = masked_bits(self.reader, train, test, num_ids, config, self.seed)
+        features = [masked_features(self.reader, masked) for masked in (train, test)]
+        for view in self.views:
+            seen = view.of(features[0]), view.of(features[1])
+            bits = masked_bits(train, test, seen, num_ids, config, self.seed)
+            self._tell(view.left_out, BITS, mean_bits(bits))
         self.result.metrics.update(
-            bits_per_masked_character=mean_bits(bits),
             unigram_bits=mean_bits(counts.unigram_bits(test)),
             trigram_bits=mean_bits(counts.bits(test)),
         )
@@ -129,22 +145,24 @@ class _Evaluator:
         windows = self._windows(split).fixed(num_windows, derive_seed(self.seed, "evaluation", "windows", split))
         return mask_windows(windows.ids, self.config.characters, self.seed, split)
 
-    def _fit_tags(self) -> TagReadout | None:
+    def _fit_tags(self) -> dict[str, TagReadout]:
+        """The readouts of tags, by the component that each leaves out; none if there is nothing to fit or to score."""
         if not any(spans for test_set in self.test_sets for spans in test_set.entities):
             self.result.skipped["entities"] = "the test documents have no entities"
-            return None
+            return {}
         config, labels, preprocessor = self.config.tags, self.corpus.entity_labels, self.corpus.preprocessor
         documents = shuffled(self._documents("train"), self.seed, "documents", "tags")
         tagged = choose_tagged(self.corpus.split("train"), documents, config.train_characters, config.entity_share)
         if not any(text.any() for text in tagged.tags):
             self.result.skipped["entities"] = "the training documents have no entities"
-            return None
-        readout = fit_tags(self.reader, tagged, len(labels), config, self.seed)
+            return {}
+        rows = tag_rows(self.reader, tagged, config, self.seed)
+        readouts = [fit_tags(rows, len(labels), config, self.seed, view) for view in self.views]
         documents = shuffled(self._documents("validation"), self.seed, "documents", "tags", "validation")
         held_out = tagged_documents(self.corpus.split("validation"), up_to(documents, config.validation_characters))
-        tags = choose_bonus(self.reader, readout, held_out, preprocessor, labels, config)
-        self.result.chosen["tag_bonus"] = tags.bonus
-        return tags
+        tags = choose_bonuses(self.reader, readouts, held_out, preprocessor, labels, config)
+        self.result.chosen["tag_bonus"] = tags[0].bonus
+        return {view.left_out: one for view, one in zip(self.views, tags, strict=True)}
 
     def _labelled(self, split: str, most: int) -> pd.DataFrame:
         documents = self._documents(split)
@@ -169,17 +187,17 @@ class _Evaluator:
             split: pool(self.reader, scale, document_ids(self.corpus.split(split), documents), config.max_characters)
             for split, documents in (("train", train), ("validation", held_out), ("test", test))
         }
-        classes = fit_classes(
-            pooled["train"], train["label"].tolist(), pooled["validation"], held_out["label"].tolist(), config
-        )
+        labels, gold = train["label"].tolist(), test["label"].tolist()
+        fitted = []
+        for view in self.views:
+            seen = {split: view.of_sides(features) for split, features in pooled.items()}
+            classes = fit_classes(seen["train"], labels, seen["validation"], held_out["label"].tolist(), config)
+            score = ClassScore.of(gold, classes.predict(seen["test"]))
+            self._tell(view.left_out, GENRE, score.accuracy)
+            fitted.append((classes, score))
+        classes, self.result.genres = fitted[0]
         self.result.chosen["class_penalty"] = classes.penalty
-        gold = test["label"].tolist()
-        self.result.genres = score = ClassScore.of(gold, classes.predict(pooled["test"]))
-        self.result.metrics.update(
-            genre_accuracy=score.accuracy,
-            genre_macro_f1=score.macro_f1,
-            genre_majority=majority(train["label"].tolist(), gold),
-        )
+        self.result.metrics.update(genre_macro_f1=self.result.genres.macro_f1, genre_majority=majority(labels, gold))
         return classes, scale
 
     def _dictionary(self) -> NameDictionary:

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cclm_core.evaluation.classes import ClassScore
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _SERIES = {
     "entity_f1": "entity F1, exact spans",
@@ -45,14 +46,40 @@ def plot_confusion(path: Path, title: str, score: ClassScore) -> None:
         axes.set_yticks(places, score.labels)
 
 
+def plot_contributions(path: Path, title: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Draws, for each metric, a bar for each component: how much worse the figure is without it."""
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    with _figure(path, height=1.0 + 0.5 * len(rows) ** 0.5 + 0.22 * len(rows)) as figure:
+        for axes, metric in zip(figure.subplots(len(metrics), squeeze=False)[:, 0], metrics, strict=True):
+            chosen = [row for row in rows if row["metric"] == metric][::-1]  # bars are drawn from the bottom
+            values = [row["contribution"] for row in chosen]
+            axes.barh(
+                [row["component"] for row in chosen], values, color=["C0" if value > 0 else "C3" for value in values]
+            )
+            axes.axvline(0, color="black", linewidth=0.8)
+            axes.set_title(metric, fontsize="medium", loc="left")
+            axes.margins(x=0.25)
+            axes.bar_label(
+                axes.containers[0], labels=[f"{value:+.3f}" for value in values], padding=3, fontsize="small"
+            )
+        figure.suptitle(title)
+        figure.supxlabel("how much worse without the component (negative: better without)", fontsize="medium")
+
+
 @contextmanager
-def _axes(path: Path) -> Iterator["Axes"]:
+def _figure(path: Path, height: float = 4.4) -> Iterator["Figure"]:
     import matplotlib.style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     with matplotlib.style.context("default"):  # whatever the user's own matplotlibrc says
-        figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+        figure = Figure(figsize=(6.4, height), layout="constrained")
         FigureCanvasAgg(figure)
-        yield figure.add_subplot()
+        yield figure
         figure.savefig(path, format="png", dpi=100, metadata={"Software": None})
+
+
+@contextmanager
+def _axes(path: Path) -> Iterator["Axes"]:
+    with _figure(path) as figure:
+        yield figure.add_subplot()

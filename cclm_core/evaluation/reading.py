@@ -1,7 +1,7 @@
 """Reading texts through a frozen composition, in batches of bounded size."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -18,6 +18,10 @@ class Composed(Protocol):
 
     preprocessor: Preprocessor
     width: int
+
+    @property
+    def columns(self) -> Mapping[str, slice]:
+        """Where the features of each part stand; empty where they are mixed."""
 
     def __call__(self, ids: Tensor) -> Tensor: ...
 

@@ -43,6 +43,14 @@ class Readout(NamedTuple):
         scores = torch.addmm(self.bias, self.scale(features), self.weight)
         return torch.log_softmax(scores, dim=-1)
 
+    def spread(self, columns: Tensor, width: int) -> "Readout":
+        """The same readout, of features (N, `width`) of which it was fitted on `columns`; the others count nothing."""
+        wide = {"mean": self.scale.mean, "inverse": self.scale.inverse, "weight": self.weight}
+        spread = {name: values.new_zeros(width, *values.shape[1:]) for name, values in wide.items()}
+        for name, values in wide.items():
+            spread[name][columns] = values
+        return Readout(Scale(spread["mean"], spread["inverse"]), spread["weight"], self.bias)
+
 
 def fit(
     features: Tensor,

@@ -1,8 +1,8 @@
 """Scores of fitted readouts on test sets, one pass of the model over each."""
 
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from cclm_core.evaluation.classes import ClassReadout, ClassScore, Pool
@@ -13,7 +13,7 @@ from cclm_core.evaluation.readout import Scale
 from cclm_core.evaluation.result import Evaluation
 from cclm_core.evaluation.selection import CLEAN, TextSet
 from cclm_core.evaluation.spans import SpanScore
-from cclm_core.evaluation.tags import Scores, TagReadout, TextSpans, spans_of_texts
+from cclm_core.evaluation.tags import Scores, TagReadout, TextSpans, no_scores, spans_of_texts
 from cclm_core.text.encoded import EncodedCorpus
 
 _SPAN_FIGURES = ("entity_f1", "entity_precision", "entity_recall", "entity_dictionary_f1")
@@ -27,7 +27,8 @@ class Scorer:
         reader: reads texts through the composition.
         corpus: has the vocabulary and the entity labels.
         config: how spans are found and which documents are classified.
-        tags, classes: the readouts, None for one that was skipped.
+        tags: the readouts of tags by the component that each leaves out, "" for none; empty if they were skipped.
+        classes: the readout of labels; None if it was skipped.
         names: the dictionary beside the tag readout.
         judged: ids of the documents whose label counts.
     """
@@ -37,7 +38,7 @@ class Scorer:
         reader: Reader,
         corpus: EncodedCorpus,
         config: EvaluationConfig,
-        tags: TagReadout | None,
+        tags: dict[str, TagReadout],
         classes: tuple[ClassReadout, Scale] | None,
         names: NameDictionary,
         judged: set[str],
@@ -50,6 +51,10 @@ class Scorer:
         scores, predicted = self._read(test_set)
         row: dict[str, float] = {} if test_set.rate is None else {"rate": test_set.rate}
         found = self._spans(test_set, scores, row, result) if self.tags else None
+        for left_out in self.tags:
+            if left_out:
+                f1 = self._score(test_set, self._found(test_set, scores[left_out])).figures()["f1"]
+                result.without.setdefault(left_out, {})[f"entity_f1_{test_set.name}"] = f1
         if self.classes and self.judged:
             self._labels(test_set, predicted, row, result)
         if test_set.rate is not None:
@@ -57,34 +62,25 @@ class Scorer:
         if show:
             self._show(test_set, found, predicted, result)
 
-    def _read(self, test_set: TextSet) -> tuple[list[Scores], list[str]]:
-        """Scores (L, 1 + 2K) of the tags of each document's ids, and each document's label."""
+    def _read(self, test_set: TextSet) -> tuple[dict[str, list[Scores]], list[str]]:
+        """By what is left out the scores (L, 1 + 2K) of the tags of each document's ids; and each document's label."""
         encoded = [self.corpus.preprocessor.encode(text) for text in test_set.texts]
         scale = self.classes[1] if self.classes else Scale(torch.zeros(0), torch.zeros(0))
         pooling = Pool(scale, len(encoded), self.config.classes.max_characters)
-        num_tags = len(self.tags.readout.bias) if self.tags else 1
-        scores = [np.zeros((len(ids), num_tags), dtype=np.float32) for ids in encoded]
+        scores = dict(zip(self.tags, no_scores([*self.tags.values()], encoded), strict=True))
         for text, start, features in self.reader.pieces(encoded) if self.tags or self.classes else ():
-            if self.tags:
-                scores[text][start : start + len(features)] = self.tags.scores(features)
+            for left_out, tags in self.tags.items():
+                scores[left_out][text][start : start + len(features)] = tags.scores(features)
             if self.classes:
                 pooling.add(text, start, features)
         return scores, self.classes[0].predict(pooling.pooled()) if self.classes else []
 
     def _spans(
-        self, test_set: TextSet, scores: list[Scores], row: dict[str, float], result: Evaluation
+        self, test_set: TextSet, scores: dict[str, list[Scores]], row: dict[str, float], result: Evaluation
     ) -> list[TextSpans]:
-        found = spans_of_texts(
-            test_set.texts,
-            scores,
-            self.corpus.preprocessor,
-            self.corpus.entity_labels,
-            self.config.tags.word_boundaries,
-        )
-        total, lookup = SpanScore(), SpanScore()
-        for text, gold, predicted in zip(test_set.texts, test_set.entities, found, strict=True):
-            total.add(gold, predicted)
-            lookup.add(gold, self.names.find(text))
+        found = self._found(test_set, scores[""])
+        total = self._score(test_set, found)
+        lookup = self._score(test_set, [self.names.find(text) for text in test_set.texts])
         row.update({f"entity_{name}": value for name, value in total.figures().items()})
         row["entity_dictionary_f1"] = lookup.figures()["f1"]
         result.metrics.update({f"{name}_{test_set.name}": row[name] for name in _SPAN_FIGURES})
@@ -92,6 +88,16 @@ class Scorer:
             counts = {"gold": total.gold.get(label, 0), "predicted": total.predicted.get(label, 0)}
             result.entities.append({"set": test_set.name, "label": label, **counts, **total.figures(label)})
         return found
+
+    def _found(self, test_set: TextSet, scores: list[Scores]) -> list[TextSpans]:
+        words = self.config.tags.word_boundaries
+        return spans_of_texts(test_set.texts, scores, self.corpus.preprocessor, self.corpus.entity_labels, words)
+
+    def _score(self, test_set: TextSet, found: Sequence[TextSpans]) -> SpanScore:
+        score = SpanScore()
+        for gold, predicted in zip(test_set.entities, found, strict=True):
+            score.add(gold, predicted)
+        return score
 
     def _labels(self, test_set: TextSet, predicted: list[str], row: dict[str, float], result: Evaluation) -> None:
         places = [place for place, number in enumerate(test_set.ids) if number in self.judged]

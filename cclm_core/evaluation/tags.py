@@ -12,6 +12,7 @@ from cclm_core.evaluation.config import TagsProbe
 from cclm_core.evaluation.reading import Reader
 from cclm_core.evaluation.readout import Readout, fit
 from cclm_core.evaluation.spans import SpanScore, Tagging, best_tags, tags_to_spans, word_edges
+from cclm_core.evaluation.views import View, whole
 from cclm_core.random import derive
 from cclm_core.text.vocabulary import Preprocessor
 
@@ -80,8 +81,16 @@ def choose_rows(tags: Sequence[npt.NDArray[np.uint8]], config: TagsProbe, genera
     return Rows(near, chosen, near_share / far_share)
 
 
-def fit_tags(reader: Reader, tagged: Tagged, num_labels: int, config: TagsProbe, seed: int) -> Readout:
-    """Fits BIO tags of `num_labels` labels on texts whose tags are known."""
+class TagRows(NamedTuple):
+    """What tags are fitted on: `features` (N, W), `targets` (N,) int64, `weights` (N,) rows that each stands for."""
+
+    features: Tensor
+    targets: Tensor
+    weights: Tensor
+
+
+def tag_rows(reader: Reader, tagged: Tagged, config: TagsProbe, seed: int) -> TagRows:
+    """Reads texts whose tags are known, and keeps the characters that `choose_rows` chooses."""
     rows = choose_rows(tagged.tags, config, derive(seed, "evaluation", "rows", "tags"))
     counts = np.array([int(chosen.sum()) for chosen in rows.chosen])
     first = np.cumsum(counts) - counts
@@ -97,22 +106,39 @@ def fit_tags(reader: Reader, tagged: Tagged, num_labels: int, config: TagsProbe,
         targets[place] = torch.from_numpy(tagged.tags[text][part][chosen].astype(np.int64))
         stands_for = np.where(rows.near[text][part][chosen], 1.0, rows.far_weight) * tagged.weights[text]
         weights[place] = torch.from_numpy(stands_for).float()
+    return TagRows(features, targets, weights)
+
+
+def fit_tags(rows: TagRows, num_labels: int, config: TagsProbe, seed: int, view: View | None = None) -> Readout:
+    """Fits BIO tags of `num_labels` labels; features outside of the view, if one is given, count for nothing."""
+    width = rows.features.shape[1]
+    view = view or whole(width)
     generator = derive(seed, "evaluation", "readout", "tags")
-    return fit(features, targets, weights, 1 + 2 * num_labels, config.readout, generator)
+    features = view.of(rows.features)
+    readout = fit(features, rows.targets, rows.weights, 1 + 2 * num_labels, config.readout, generator)
+    return readout.spread(view.columns, width) if view.left_out else readout
 
 
-def choose_bonus(
+def choose_bonuses(
     reader: Reader,
-    readout: Readout,
+    readouts: Sequence[Readout],
     held_out: Tagged,
     preprocessor: Preprocessor,
     labels: Sequence[str],
     config: TagsProbe,
-) -> TagReadout:
-    """Gives `readout` the bonus of `config.bonuses` that scores the highest F1 on held-out texts; 0 without any."""
+) -> list[TagReadout]:
+    """Gives each readout the bonus of `config.bonuses` that scores the highest F1 on held-out texts; 0 without any."""
+    plain = [TagReadout(readout) for readout in readouts]
     if not any(text.any() for text in held_out.tags):
-        return TagReadout(readout)
-    scores = score_texts(reader, TagReadout(readout), held_out.texts)
+        return plain
+    scored = score_texts(reader, plain, held_out.texts)
+    chosen = [_best_bonus(scores, held_out, preprocessor, labels, config) for scores in scored]
+    return [one._replace(bonus=bonus) for one, bonus in zip(plain, chosen, strict=True)]
+
+
+def _best_bonus(
+    scores: Sequence[Scores], held_out: Tagged, preprocessor: Preprocessor, labels: Sequence[str], config: TagsProbe
+) -> float:
     texts = [preprocessor.decode(ids) for ids in held_out.texts]
     gold = [gold_spans(*pair, preprocessor, labels) for pair in zip(held_out.texts, held_out.tags, strict=True)]
 
@@ -124,14 +150,22 @@ def choose_bonus(
             total.add(wanted, spans)
         return total.figures()["f1"]
 
-    return TagReadout(readout, max(sorted(config.bonuses), key=f1))
+    return max(sorted(config.bonuses), key=f1)
 
 
-def score_texts(reader: Reader, readout: TagReadout, texts: Sequence[npt.NDArray[np.integer]]) -> list[Scores]:
-    """Scores (L, 1 + 2K) of the tags of each text of ids (L,)."""
-    scores = [np.zeros((len(ids), len(readout.readout.bias)), dtype=np.float32) for ids in texts]
+def no_scores(readouts: Sequence[TagReadout], texts: Sequence[npt.NDArray[np.integer]]) -> list[list[Scores]]:
+    """For each readout room for the scores (L, 1 + 2K) of the tags of each text of ids (L,)."""
+    return [[np.zeros((len(ids), len(one.readout.bias)), dtype=np.float32) for ids in texts] for one in readouts]
+
+
+def score_texts(
+    reader: Reader, readouts: Sequence[TagReadout], texts: Sequence[npt.NDArray[np.integer]]
+) -> list[list[Scores]]:
+    """For each readout the scores (L, 1 + 2K) of the tags of each text of ids (L,), all of one reading."""
+    scores = no_scores(readouts, texts)
     for text, start, features in reader.pieces(texts):
-        scores[text][start : start + len(features)] = readout.scores(features)
+        for readout, mine in zip(readouts, scores, strict=True):
+            mine[text][start : start + len(features)] = readout.scores(features)
     return scores
 
 

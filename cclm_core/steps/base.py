@@ -15,7 +15,7 @@ from cclm_core.steps import parameters
 from cclm_core.text.encoded import EncodedCorpus
 from cclm_core.text.targets import read_targets
 from cclm_core.training.checkpoint import Checkpoints
-from cclm_core.training.code import code_digest
+from cclm_core.training.code import code_digest, digest_of_used
 from cclm_core.training.config import BaseConfig
 from cclm_core.training.data import open_data
 from cclm_core.training.loop import Trainee, train
@@ -45,6 +45,7 @@ def base(params: Path, encoded: Path, checkpoints: Path, out: Path, report: Repo
         labels, words = tuple(corpus.entity_labels), read_targets(encoded)
         surroundings = Surroundings(embedder.width, corpus.preprocessor, labels, misspellings, words)
         objectives = [(build(part.task, noise, surroundings), part.gradient_factor) for part in config.objectives]
+    identity |= {"vocabulary": corpus.preprocessor.digest, "code": digest_of_used(__name__)}
     trainee = Trainee(embedder, objectives)
     data = open_data(corpus, config.training.window, config.training.variants)
     store = Checkpoints(checkpoints, digest([identity, code_digest()]))

@@ -12,7 +12,7 @@ from cclm_core.device import chosen_device
 from cclm_core.errors import CompositionError
 from cclm_core.evaluation.config import EvaluationConfig
 from cclm_core.evaluation.evaluator import evaluate_composition
-from cclm_core.evaluation.plots import plot_confusion, plot_noise_curve
+from cclm_core.evaluation.plots import plot_confusion, plot_contributions, plot_noise_curve
 from cclm_core.evaluation.result import Evaluation
 from cclm_core.evaluation.selection import read_text_sets
 from cclm_core.reporting import Report
@@ -29,6 +29,7 @@ def evaluate(params: Path, name: str, composition: Path, encoded: Path, noise: P
     noise_curve.csv      figures by noise rate        plots/noise_curve.png
     entities.csv         figures by noise rate and entity label
     confusion.csv        labels, true by predicted    plots/confusion.png
+    contribution.csv     figures without each component   plots/contribution.png
     predictions.jsonl    some test documents, clean and at the highest rate
     ```
 
@@ -58,13 +59,20 @@ def evaluate(params: Path, name: str, composition: Path, encoded: Path, noise: P
 
 def write_evaluation(folder: Path, name: str, evaluation: Evaluation, about: dict[str, Any]) -> None:
     """Writes the files of an evaluation into an empty folder; `about` goes into evaluation.json."""
-    write_json(folder / "metrics.json", {key: rounded(value) for key, value in evaluation.metrics.items()})
+    contributions = evaluation.contributions()
+    metrics = evaluation.metrics | {
+        f"contribution/{row['component']}/{row['metric']}": row["contribution"] for row in contributions
+    }
+    write_json(folder / "metrics.json", {key: rounded(value) for key, value in metrics.items()})
     write_json(folder / "evaluation.json", {**about, "chosen": evaluation.chosen, "skipped": evaluation.skipped})
     plots = folder / "plots"
     plots.mkdir()
     if any(len(row) > 1 for row in evaluation.curve):
         _write_rows(folder / "noise_curve.csv", evaluation.curve)
         plot_noise_curve(plots / "noise_curve.png", f"{name}: scores under typing noise", evaluation.curve)
+    if contributions:
+        _write_rows(folder / "contribution.csv", contributions)
+        plot_contributions(plots / "contribution.png", f"{name}: what each component adds", contributions)
     if evaluation.entities:
         _write_rows(folder / "entities.csv", evaluation.entities)
     if evaluation.genres:

@@ -17,7 +17,7 @@ from cclm_core.steps import parameters
 from cclm_core.text.encoded import EncodedCorpus
 from cclm_core.text.targets import read_targets
 from cclm_core.training.checkpoint import Checkpoints
-from cclm_core.training.code import code_digest
+from cclm_core.training.code import code_digest, digest_of_used
 from cclm_core.training.config import ComponentConfig
 from cclm_core.training.data import open_data
 from cclm_core.training.loop import Trainee, train
@@ -55,6 +55,7 @@ def pretrain(params: Path, name: str, encoded: Path, base: Path, checkpoints: Pa
         labels, words = tuple(corpus.entity_labels), read_targets(encoded)
         surroundings = Surroundings(component.width, corpus.preprocessor, labels, misspellings, words)
         objective = build(config.task, noise, surroundings)
+    identity |= {"vocabulary": corpus.preprocessor.digest, "code": digest_of_used(__name__)}
     trainee = Trainee(OverBase(embedder, component), [(objective, 1.0)])
     data = open_data(corpus, config.training.window, config.training.variants)
     store = Checkpoints(checkpoints, digest([identity, code_digest()]))

@@ -45,6 +45,9 @@ class Trainee(nn.Module):
         self.encoder = encoder
         self.objectives = nn.ModuleList(objective for objective, _ in objectives)
         self.factors = [factor for _, factor in objectives]
+        kinds = [type(objective) for objective, _ in objectives]
+        # Two objectives of one kind measure the same things: the number of the objective tells their metrics apart.
+        self.marks = [f"_{number}" if kinds.count(kind) > 1 else "" for number, kind in enumerate(kinds, start=1)]
 
     def examples(self, batch: WindowBatch, training: bool, seed: int, *names: str | int) -> list[Example]:
         """What each objective makes of a clean batch, by a generator that `seed` and `names` name.
@@ -61,12 +64,12 @@ class Trainee(nn.Module):
         """The weighted loss () of one example for each objective; they are moved to where the weights are."""
         device, losses = device_of(self), []
         metrics: dict[str, Sums] = {}
-        for objective, factor, made in zip(self.objectives, self.factors, examples, strict=True):
+        for mark, objective, factor, made in zip(self.marks, self.objectives, self.factors, examples, strict=True):
             assert isinstance(objective, Objective)
             example = made.to(device)
             loss, values = objective.loss(self.encoder(example.ids), example)
             losses.append(factor * loss)
-            metrics |= values
+            metrics |= {f"{name}{mark}": value for name, value in values.items()}
         return sum(losses[1:], losses[0]), metrics
 
     def judged(self, point: Point) -> float:
@@ -76,8 +79,8 @@ class Trainee(nn.Module):
             TrainingError: the held-out windows have nothing that an objective could be judged by.
         """
         total = 0.0
-        for objective, factor in zip(self.objectives, self.factors, strict=True):
-            name = f"held_out_{objective.headline}"
+        for mark, objective, factor in zip(self.marks, self.objectives, self.factors, strict=True):
+            name = f"held_out_{objective.headline}{mark}"
             if name not in point:
                 raise TrainingError(
                     f"the held-out windows must hold something for {type(objective).__name__} to predict, to tell "

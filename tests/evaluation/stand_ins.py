@@ -42,6 +42,12 @@ class Stand(nn.Module):
             torch.randn(width // 3, width, size, generator=generator) / (width * size) ** 0.5 for size in (1, 3, 7)
         )
 
+    @property
+    def columns(self) -> dict[str, slice]:
+        """Each kernel's features, as those of a component."""
+        third = self.width // 3
+        return {f"size-{size}": slice(place * third, (place + 1) * third) for place, size in enumerate((1, 3, 7))}
+
     def forward(self, ids: Tensor) -> Tensor:
         if self.blank or not ids.shape[1]:
             return torch.zeros(*ids.shape, self.width)

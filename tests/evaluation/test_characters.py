@@ -1,6 +1,6 @@
 import numpy as np
 
-from cclm_core.evaluation.characters import mask_windows, masked_bits, mean_bits
+from cclm_core.evaluation.characters import mask_windows, masked_bits, masked_features, mean_bits
 from cclm_core.evaluation.config import CharactersProbe
 from cclm_core.evaluation.reading import Reader
 from cclm_core.text.vocabulary import END, MASK, PAD, Preprocessor
@@ -19,7 +19,8 @@ def bits_of(train, test, **stand):
         mask_windows(ids, CONFIG, 1, name) for ids, name in ((windows_of(train, 180), "a"), (windows_of(test, 30), "b"))
     ]
     reader = Reader(Stand(PREPROCESSOR, **stand), 1024, 64)
-    return masked_bits(reader, *masked, PREPROCESSOR.num_ids, CONFIG, 1)
+    features = masked_features(reader, masked[0]), masked_features(reader, masked[1])
+    return masked_bits(*masked, features, PREPROCESSOR.num_ids, CONFIG, 1)
 
 
 def test_what_the_neighbours_tell_is_read_off_and_what_they_do_not_tell_is_not():

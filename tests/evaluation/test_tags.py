@@ -12,11 +12,12 @@ from cclm_core.evaluation.selection import choose_tagged, tagged_documents
 from cclm_core.evaluation.tags import (
     Tagged,
     TagReadout,
-    choose_bonus,
+    choose_bonuses,
     choose_rows,
     fit_tags,
     gold_spans,
     spans_of_texts,
+    tag_rows,
 )
 from cclm_core.text.vocabulary import Preprocessor, VocabularyConfig
 from tests.evaluation.stand_ins import SMALL, Stand, encode, records
@@ -89,7 +90,8 @@ def corpus(tmp_path_factory):
 def test_the_fit_does_not_depend_on_how_texts_are_batched(corpus):
     tagged = tagged_documents(corpus.split("train"), corpus.split("train").documents.iloc[:60])
     readouts = [
-        fit_tags(Reader(Stand(corpus.preprocessor), size, 1000), tagged, 1, SMALL.tags, 1) for size in (1, 10_000)
+        fit_tags(tag_rows(Reader(Stand(corpus.preprocessor), size, 1000), tagged, SMALL.tags, 1), 1, SMALL.tags, 1)
+        for size in (1, 10_000)
     ]
     np.testing.assert_allclose(readouts[0].weight, readouts[1].weight, atol=1e-3)
 
@@ -100,7 +102,7 @@ def test_a_text_that_stands_for_three_counts_as_much_as_three(corpus):
     weighted = Tagged(one.texts + other.texts, one.tags + other.tags, [3.0, 1.0])
     config = SMALL.tags.model_copy(update={"readout": ReadoutConfig(steps=60, batch_rows=10_000)})
     reader = Reader(Stand(corpus.preprocessor), 1000, 1000)
-    biases = [fit_tags(reader, tagged, 1, config, 1).bias for tagged in (three, weighted)]
+    biases = [fit_tags(tag_rows(reader, tagged, config, 1), 1, config, 1).bias for tagged in (three, weighted)]
     np.testing.assert_allclose(biases[0], biases[1], atol=0.02)
 
 
@@ -121,10 +123,10 @@ def test_held_out_texts_choose_the_bonus_that_finds_what_is_rare(corpus):
     held_out = tagged_documents(corpus.split("validation"), corpus.split("validation").documents)
     train = tagged_documents(corpus.split("train"), corpus.split("train").documents)
     reader, labels = Reader(Stand(corpus.preprocessor), 5000, 1000), ["PERSON"]
-    readout = fit_tags(reader, train, 1, SMALL.tags, 1)
+    readout = fit_tags(tag_rows(reader, train, SMALL.tags, 1), 1, SMALL.tags, 1)
     shy = readout._replace(bias=readout.bias + torch.tensor([6.0, 0.0, 0.0]))
     bold = readout._replace(bias=readout.bias - torch.tensor([6.0, 0.0, 0.0]))
-    chosen = [choose_bonus(reader, r, held_out, corpus.preprocessor, labels, SMALL.tags).bonus for r in (bold, shy)]
-    assert chosen[0] == 0 and chosen[1] >= 1
+    chosen = choose_bonuses(reader, [bold, shy], held_out, corpus.preprocessor, labels, SMALL.tags)
+    assert chosen[0].bonus == 0 and chosen[1].bonus >= 1
     nothing = Tagged([], [], [])
-    assert choose_bonus(reader, shy, nothing, corpus.preprocessor, labels, SMALL.tags) == TagReadout(shy)
+    assert choose_bonuses(reader, [shy], nothing, corpus.preprocessor, labels, SMALL.tags) == [TagReadout(shy)]

@@ -11,11 +11,12 @@ from mlflow.tracking import MlflowClient
 
 from cclm_core.artifacts import publishing, write_json
 from cclm_core.errors import ConfigError, IntegrityError
-from flows import environment
+from flows import by_hand, environment
 from flows import promote as promotion
+from flows.by_hand import accept
 from flows.gate import Verdict
 from flows.graph import Evaluation, evaluations, read_plan
-from flows.promote import Decision, accept, pending, promote_all
+from flows.promote import Decision, pending, promote_all
 from flows.registry import Registry, model_name
 from flows.tracking import connect
 from tests.flows.conftest import Project
@@ -25,7 +26,7 @@ class Shop:
     """A project with one measured composition, and what the tests do to it."""
 
     def __init__(self, project: Project, model: Path) -> None:
-        self.root, self.model = project.root, model
+        self.project, self.root, self.model = project, project.root, model
         project.params(lambda values: values.update(promotion={"metrics": {"f1": "higher"}, "margin": 0.01}))
         self.client = MlflowClient(f"sqlite:///{self.root / 'mlflow.db'}")
 
@@ -68,7 +69,8 @@ def shop(done: Project, model: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every model loads: that takes seconds each time, and is tried for real in the two last tests."""
-    monkeypatch.setattr(promotion, "probe", lambda _uri, _tracking: Verdict(True, ""))
+    for module in (promotion, by_hand):
+        monkeypatch.setattr(module, "probe", lambda _uri, _tracking: Verdict(True, ""))
 
 
 @pytest.mark.usefixtures("loads")
@@ -142,7 +144,7 @@ def test_a_candidate_that_does_not_load_never_gets_past_the_gate(shop: Shop, mon
     decision = shop.promote()
     assert decision.result == "broken" and "does not load and predict in a fresh process" in decision.reason
     assert (shop.alias("candidate"), shop.alias("champion")) == ("1", None)
-    monkeypatch.setattr(promotion, "probe", lambda _uri, _tracking: Verdict(False, decision.reason))
+    monkeypatch.setattr(by_hand, "probe", lambda _uri, _tracking: Verdict(False, decision.reason))
     with pytest.raises(ConfigError, match="both version 1 cannot be champion: it does not load"):
         accept(shop.root, "both")
 

@@ -173,8 +173,22 @@ def test_a_nested_composition_is_evaluated_as_one_and_its_weights_counted_once(p
     other = ComposedModel.load(project.composition)
     with publishing(tmp_path / "nested", "composition") as folder:
         ComposedModel(inner.base, [inner, *other._parts.values()], "nested").save(folder)
-    metrics = json.loads((project.run(tmp_path / "out", composition=tmp_path / "nested") / "metrics.json").read_text())
+    out = project.run(tmp_path / "out", composition=tmp_path / "nested")
+    metrics = json.loads((out / "metrics.json").read_text())
     plain = json.loads((results / "metrics.json").read_text())
     part = sum(weight.numel() for weight in inner.components.parameters())
-    assert metrics.keys() == plain.keys() and metrics["width"] == 2 * plain["width"]
+    added = {name for name in metrics if name.startswith("contribution/")}
+    assert metrics.keys() - added == plain.keys() and metrics["width"] == 2 * plain["width"]
     assert metrics["parameters"] == plain["parameters"] + part
+    rows = pd.read_csv(out / "contribution.csv")
+    assert {f"contribution/{row.component}/{row.metric}" for row in rows.itertuples()} == added
+    assert set(rows["component"]) == {"pair", "part"} and len(rows) == 2 * 4
+    told = metrics["contribution/pair/entity_f1_clean"]
+    assert told == pytest.approx(
+        metrics["entity_f1_clean"]
+        - rows.set_index(["component", "metric"]).loc[("pair", "entity_f1_clean"), "without"],
+        abs=1e-5,
+    )
+    assert (out / "plots/contribution.png").stat().st_size > 1000
+    again = project.run(tmp_path / "again", composition=tmp_path / "nested")
+    assert folder_digest(again) == folder_digest(out)

@@ -204,3 +204,13 @@ def test_compiled_code_learns_the_same_and_resumes_to_the_bit(encoded: Path, tmp
     resumed, again = run(encoded, tmp_path / "compiled", compile=True, precision="fp32")
     assert again == curve
     assert same(resumed, student)
+
+
+def test_two_objectives_of_one_kind_are_measured_and_judged_apart(encoded: Path) -> None:
+    corpus = EncodedCorpus.open(encoded)
+    student = trainee(corpus, MaskedCharactersConfig(rate=0.1), EntitiesConfig(), MaskedCharactersConfig(rate=0.6))
+    held_out = data(corpus, CONFIG).held_out.fixed(4, SEED)
+    point = evaluate(student, held_out, CONFIG, SEED)
+    masked = [f"held_out_bits_per_masked_character_{number}" for number in (1, 3)]
+    assert {name for name in point if "masked" in name} == set(masked) and point[masked[0]] != point[masked[1]]
+    assert student.judged(point) == point[masked[0]] + point["held_out_bits_per_tag"] + point[masked[1]]

@@ -1,0 +1,57 @@
+"""What Prefect's pages show of a run, and what MLflow is told of an evaluation beside its metrics.json."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cclm_core.artifacts import write_json
+from flows.artifacts import publish_artifacts, run_address
+from flows.follow import noise_curve, result_metrics
+from flows.graph import read_plan
+from flows.tracking import Tracking
+from tests.flows.conftest import Project
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_flow_has_a_table_of_the_compositions_and_what_the_gate_said(done: Project) -> None:
+    from prefect import flow
+    from prefect.artifacts import Artifact
+
+    decision = {"composition": "both", "model": "cclm-both", "version": "1", "result": "candidate", "reason": "why"}
+
+    @flow
+    def shown() -> None:
+        publish_artifacts(done.root, read_plan(done.root, changes=False), {"promotion": [decision], "parent_run": None})
+
+    shown()
+    compared, promoted = Artifact.get(key="compositions"), Artifact.get(key="promotion")
+    assert compared and promoted
+    assert {"metric": "f1", "both": 0.5} in json.loads(str(compared.data))
+    assert json.loads(str(promoted.data)) == [decision]
+
+
+def test_a_run_has_an_address_where_mlflow_is_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for uri, address in [
+        ("http://127.0.0.1:5055/", "http://127.0.0.1:5055/#/experiments/7/runs/abc"),
+        ("https://me:secret@models.example/mlflow", "https://models.example/mlflow/#/experiments/7/runs/abc"),
+        ("sqlite:///mlflow.db", None),
+    ]:
+        monkeypatch.setattr("flows.artifacts.connect", lambda _root, uri=uri: Tracking(None, "7", uri))
+        assert run_address(tmp_path, "abc") == address
+    assert run_address(tmp_path, None) is None
+
+
+def test_the_noise_curve_goes_to_mlflow_on_one_axis(tmp_path: Path) -> None:
+    (tmp_path / "noise_curve.csv").write_text("rate,entity_f1,genre_accuracy\n0.0,0.5,0.4\n0.05,0.25,\n")
+    points = [(name, value, step) for name, value, _, step in noise_curve(tmp_path, 1.0)]
+    clean = [("noise_curve/entity_f1", 0.5, 0), ("noise_curve/genre_accuracy", 0.4, 0)]
+    assert points == [*clean, ("noise_curve/entity_f1", 0.25, 50)]
+    assert noise_curve(tmp_path / "nowhere", 1.0) == []
+
+
+def test_only_numbers_are_metrics(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text('{"a": 1, "b": {"c": 0.5}, "d": true, "e": "0.5", "f": NaN, "g": Infinity}')
+    assert result_metrics(tmp_path) == {"a": 1.0, "b.c": 0.5}
+    write_json(tmp_path / "metrics.json", {"huge": 10**400})
+    assert result_metrics(tmp_path) == {}

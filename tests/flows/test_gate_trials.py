@@ -1,0 +1,293 @@
+"""The gate on a real registry: ten trials of which only the first promotes, and promotions killed at every write."""
+
+import multiprocessing
+import os
+import shutil
+import signal
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from cclm_core.artifacts import publishing, write_json
+from flows import by_hand, environment
+from flows import promote as promotion
+from flows.by_hand import accept, roll_back
+from flows.gate import Verdict, probe
+from flows.handover import HANDOVER_TAG
+from flows.promote import pending
+from flows.registry import EVALUATION_TAG, METRICS_TAG, Registry
+from flows.tracking import TrackingError, connect
+from tests.flows.conftest import Project
+from tests.flows.test_promote import Shop
+
+MODEL = "cclm-both"
+Standing = tuple[str | None, str | None, str | None]
+
+
+def trusting(monkeypatch: pytest.MonkeyPatch, unreadable: str | None = None) -> None:
+    """Every model loads but the version `unreadable`: a real try takes seconds, see the two trials with one."""
+
+    def quick(uri: str, _tracking: str) -> Verdict:
+        return Verdict(not uri.endswith(f"/{unreadable}"), "it does not load")
+
+    for module in (promotion, by_hand):
+        monkeypatch.setattr(module, "probe", quick)
+
+
+def opened(project: Project, model: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    monkeypatch.chdir(project.root)
+    for name, value in environment.DEFAULTS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(project.root / ".cclm/dvc"))
+    monkeypatch.setenv("PREFECT_HOME", str(project.root / ".cclm/prefect"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return Shop(project, model)
+
+
+@pytest.fixture(scope="module")
+def crowned(reproduced: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose version 2, f1 0.6, is champion and whose version 1, f1 0.5, is previous."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        project = Project(reproduced).copy(tmp_path_factory.mktemp("crowned") / "project")
+        shop = opened(project, model, monkeypatch)
+        trusting(monkeypatch)
+        shop.make(1, {"f1": 0.5})
+        shop.promote()
+        accept(shop.root, "both")
+        shop.make(2, {"f1": 0.6})
+        assert shop.promote().result == "champion"
+    return project.root
+
+
+@pytest.fixture
+def shop(crowned: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    return opened(Project(crowned).copy(tmp_path / "shop"), model, monkeypatch)
+
+
+def standing(shop: Shop) -> Standing:
+    """The versions that are candidate, champion and previous."""
+    aliases = Registry(connect(shop.root)).model(MODEL).aliases
+    return aliases.get("candidate"), aliases.get("champion"), aliases.get("previous")
+
+
+def results(shop: Shop) -> dict[str, str]:
+    """What the gate said of each version."""
+    return {number: shop.client.get_model_version(MODEL, number).tags["gate.result"] for number in shop.versions()}
+
+
+def without_metric(shop: Shop) -> None:
+    shop.make(3, {"other": 0.9})
+
+
+def champion_tag(name: str, value: str) -> Callable[[Shop], None]:
+    def act(shop: Shop) -> None:
+        shop.client.set_model_version_tag(MODEL, "2", name, value)
+        shop.make(3, {"f1": 0.9})
+
+    return act
+
+
+def not_a_number(shop: Shop) -> None:
+    shop.make(3, {"f1": 0.9})
+    path = shop.root / "results/both"
+    shutil.rmtree(path)
+    with publishing(path, "evaluation") as folder:
+        (folder / "metrics.json").write_text('{"f1": NaN}')
+
+
+def no_champion(shop: Shop) -> None:
+    shop.client.delete_registered_model_alias(MODEL, "champion")
+    shop.make(3, {"f1": 0.9})
+
+
+TRIALS: dict[str, tuple[Callable[[Shop], None], str]] = {
+    "better": (lambda shop: shop.make(3, {"f1": 0.7}), "f1 0.7 against 0.6: better"),
+    "worse": (lambda shop: shop.make(3, {"f1": 0.5}), "f1 0.5 against 0.6: worse"),
+    "equal": (lambda shop: shop.make(3, {"f1": 0.6}), "no more different than the margin"),
+    "better by the margin": (lambda shop: shop.make(3, {"f1": 0.61}), "no more different than the margin"),
+    "missing metric": (without_metric, "the candidate has no usable metric f1"),
+    "missing metric of the champion": (champion_tag(METRICS_TAG, '{"f2": 1}'), "champion has no usable metric f1"),
+    "metrics of the champion are no JSON": (champion_tag(METRICS_TAG, '{"f1": 0.'), "metrics cannot be read"),
+    "a truth value": (champion_tag(METRICS_TAG, '{"f1": false}'), "champion has no usable metric f1"),
+    "a text": (champion_tag(METRICS_TAG, '{"f1": "0.1"}'), "champion has no usable metric f1"),
+    "NaN": (not_a_number, "the candidate has no usable metric f1"),
+    "other evaluation sets": (champion_tag(EVALUATION_TAG, "other"), "measured on other data or settings"),
+    "no champion": (no_champion, "there is no champion to compare with"),
+}
+
+
+@pytest.mark.parametrize("name", TRIALS)
+def test_trial(name: str, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    trusting(monkeypatch)
+    act, reason = TRIALS[name]
+    act(shop)
+    decision = shop.promote()
+    assert reason in decision.reason
+    assert shop.client.get_model_version(MODEL, "3").tags["gate.reason"] == decision.reason
+    if name == "better":
+        assert decision.result == "champion" and standing(shop) == ("3", "3", "2")
+        assert results(shop) == {"1": "previous", "2": "previous", "3": "champion"}
+    else:
+        assert decision.result == "candidate"
+        assert standing(shop) == ("3", None if name == "no champion" else "2", "1")
+    assert not pending(shop.root, shop.measured())
+
+
+def test_trial_unreadable_champion(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    trusting(monkeypatch, unreadable="2")
+    shop.make(3, {"f1": 0.9})
+    decision = shop.promote()
+    assert "the champion, version 2, cannot be read any more (it does not load)" in decision.reason
+    assert decision.result == "candidate" and standing(shop) == ("3", "2", "1")
+    trusting(monkeypatch)  # its files are restored: no more than that changes, and the gate is asked again
+    assert pending(shop.root, shop.measured()) == ["both"]
+    assert shop.promote().result == "champion" and standing(shop) == ("3", "3", "2")
+
+
+def test_a_champion_that_does_not_load_stays_champion_and_the_way_back_is_named(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusting(monkeypatch, unreadable="2")
+    shop.client.set_model_version_tag(MODEL, "2", "gate.key", "of another day")
+    decision = shop.promote()
+    assert "it is the champion, but it does not load; `cclm promote --rollback both`" in decision.reason
+    assert standing(shop) == ("2", "2", "1") and results(shop)["2"] == "champion"
+
+
+def test_trial_broken_candidate(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    trusting(monkeypatch)
+    monkeypatch.setattr(promotion, "probe", probe)
+    shop.make(3, {"f1": 0.9}, broken=True)
+    decision = shop.promote()
+    assert decision.result == "broken" and "does not load and predict" in decision.reason
+    assert standing(shop) == ("3", "2", "1")
+
+
+def test_trial_registry_error(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    trusting(monkeypatch)
+    shop.make(3, {"f1": 0.9})
+    with sqlite3.connect(shop.root / "mlflow.db") as database:
+        database.execute("ALTER TABLE registered_model_aliases RENAME TO away")
+    with pytest.raises(TrackingError, match="registered_model_aliases"):
+        shop.promote()
+    with sqlite3.connect(shop.root / "mlflow.db") as database:
+        database.execute("ALTER TABLE away RENAME TO registered_model_aliases")
+    assert standing(shop)[1:] == ("2", "1")
+    assert shop.promote().result == "champion"
+
+
+def test_trial_results_of_another_composition(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    trusting(monkeypatch)
+    shop.make(3, {"f1": 0.9})
+    with publishing(shop.root / "results/both", "evaluation") as folder:
+        write_json(folder / "metrics.json", {"f1": 0.9})
+        write_json(folder / "evaluation.json", {"composition": "of yesterday"})
+    decision = shop.promote()
+    assert decision.result == "candidate" and "results are those of another composition" in decision.reason
+
+
+def test_a_champion_that_changes_while_the_candidate_is_compared_is_not_replaced(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusting(monkeypatch)
+
+    def somebody_rolls_back(uri: str, _tracking: str) -> Verdict:
+        if uri.endswith("/2"):  # it is looked at last, once the candidate has won
+            shop.client.set_registered_model_alias(MODEL, "champion", "1")
+        return Verdict(True, "")
+
+    monkeypatch.setattr(promotion, "probe", somebody_rolls_back)
+    shop.make(3, {"f1": 0.9})
+    decision = shop.promote()
+    assert decision.result == "candidate" and "the champion changed while this one was compared" in decision.reason
+    assert standing(shop) == ("3", "1", "1") and pending(shop.root, shop.measured()) == ["both"]
+
+
+def test_a_champion_whose_alias_was_moved_by_hand_is_not_promoted_again(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusting(monkeypatch)
+    shop.client.set_registered_model_alias(MODEL, "champion", "1")
+    decision = shop.promote()
+    assert decision.result == "rolled back" and "was moved to version 1 outside of the gate" in decision.reason
+    assert standing(shop)[1] == "1"
+
+
+# Killed in the middle: one process for each write to the registry, which it does not survive.
+
+
+def _until_write(action: str, root: Path, model: Path, number: int) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        shop = opened(Project(root), model, monkeypatch)
+        trusting(monkeypatch)
+        client = connect(root).client
+        writes = iter(range(100))
+        for name in ("set_registered_model_alias", "set_registered_model_tag", "set_model_version_tag"):
+            _count(client, name, number, writes)
+        for name in ("delete_registered_model_alias", "delete_registered_model_tag"):
+            _count(client, name, number, writes)
+        _act(action, shop)
+
+
+def _count(client: MlflowClient, name: str, number: int, writes: Iterator[int]) -> None:
+    write = getattr(client, name)
+
+    def counted(*arguments: str) -> None:
+        if next(writes) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        write(*arguments)
+
+    setattr(client, name, counted)
+
+
+def _act(action: str, shop: Shop) -> None:
+    if action == "promote":
+        shop.promote()
+    elif action == "accept":
+        accept(shop.root, "both")
+    else:
+        roll_back(shop.root, "both", "it was bad")
+
+
+ENDS: dict[str, tuple[Standing, dict[str, str]]] = {
+    "promote": (("3", "3", "2"), {"1": "previous", "2": "previous", "3": "champion"}),
+    "rollback": (("2", "1", None), {"1": "champion", "2": "rolled back"}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("action", ENDS)
+def test_killed_between_any_two_writes_the_next_one_finishes_it(
+    action: str, shop: Shop, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if action == "promote":
+        trusting(monkeypatch)
+        shop.make(3, {"f1": 0.6})
+        assert shop.promote().result == "candidate"  # registered once: what follows is the change of champion alone
+        shop.make(3, {"f1": 0.9})
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "mlflow.tracking", "flows.lineage"])
+    killed = 0
+    for number in range(100):
+        root = tmp_path / f"killed-{number}"
+        shutil.copytree(shop.root, root)
+        process = context.Process(target=_until_write, args=(action, root, model, number))
+        process.start()
+        process.join(120)
+        if process.exitcode == 0:  # it has no more writes
+            break
+        assert process.exitcode == -signal.SIGKILL
+        killed += 1
+        mended = opened(Project(root), model, monkeypatch)
+        trusting(monkeypatch)
+        assert standing(mended)[1] in ("1", "2", "3")
+        if action == "rollback":
+            _act(action, mended)
+        mended.promote()
+        assert (standing(mended), results(mended)) == ENDS[action], number
+        assert HANDOVER_TAG not in Registry(connect(root)).model(MODEL).tags
+    assert killed >= 8

@@ -1,0 +1,81 @@
+"""From a registered composition to every training: by the tags of its version, and by `cclm lineage`."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from cclm_core.artifacts import folder_digest, publishing, write_json
+from cclm_core.errors import ConfigError
+from cclm_core.steps import pretrain
+from cclm_core.training.code import digest_of_used
+from flows.graph import read_plan
+from flows.lineage import Lineage
+from tests.flows.conftest import Project
+
+
+def test_a_registered_version_names_the_runs_of_all_that_it_was_made_from(
+    done: Project, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done.environment |= {"CCLM_TRACKING": "on", "TOY_MODEL": str(model), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    done.params(lambda values: [one.update(width=9) for one in values["components"].values()])
+    done.dvc("repro")
+    monkeypatch.chdir(done.root)
+    done.run(sys.executable, "-m", "flows.cli", "promote")
+    client = MlflowClient(f"sqlite:///{done.root / 'mlflow.db'}")
+    tags = client.get_model_version("cclm-both", "1").tags
+    for name in ("a", "b"):
+        digest = folder_digest(done.root / "models" / name)
+        assert tags[f"cclm.component.{name}"] == digest
+        trained = client.get_run(tags[f"cclm.component.{name}.run"]).data
+        assert trained.tags["dvc.stage"] == f"train@{name}" and trained.tags[f"digest.out.models/{name}"] == digest
+        assert trained.params[f"components.{name}.width"] == "9"
+    assert client.get_run(tags["cclm.composition.run"]).data.tags["dvc.stage"] == "compose@both"
+    assert client.get_run(tags["cclm.evaluation.run"]).data.tags["dvc.stage"] == "evaluate@both"
+    assert tags["cclm.corpus"] == folder_digest(done.root / "data/corpus")
+
+    client.set_tag(tags["cclm.component.a.run"], "cclm.parent", "0123456789abcdef")
+    top = json.loads(done.run(sys.executable, "-m", "flows.cli", "lineage", "both", "--json").stdout)
+    assert (top["name"], top["kind"], top["run"]["id"]) == ("both", "composition", tags["cclm.composition.run"])
+    parts = {part["name"]: part for part in top["made_from"]}
+    assert parts["a"]["run"]["id"] == tags["cclm.component.a.run"] and parts["a"]["run"]["started"] > 1e9
+    assert parts["a"]["run"]["parent"] == "0123456789abcdef" and parts["b"]["run"]["parent"] is None
+    assert [below["kind"] for below in parts["a"]["made_from"]] == ["corpus"]
+    shown = done.run(sys.executable, "-m", "flows.cli", "lineage", "both").stdout
+    assert "in the place of 0123456789ab" in shown and tags["cclm.component.b.run"] in shown
+
+
+def test_the_card_counts_and_not_what_stands_in_the_folder_now(done: Project) -> None:
+    old = folder_digest(done.root / "models/a")
+    other = folder_digest(done.root / "models/b")
+    with publishing(done.root / "compositions/both", "composition") as folder:
+        write_json(folder / "card.json", {"parts": [old, other], "seed": 3})
+        write_json(folder / "composition.json", {"parts": ["a", "b"]})
+    with publishing(done.root / "models/a", "component") as folder:
+        write_json(folder / "card.json", {"code": "retrained since"})
+    lineage = Lineage(done.root, read_plan(done.root, changes=False), None)
+    top = lineage.of("both")
+    assert top.facts == {"seed": 3}
+    assert [(part.name, part.digest, part.here) for part in top.made_from] == [("a", old, False), ("b", other, True)]
+    assert lineage.of("a").facts == {"code": "retrained since"} and lineage.of("train@a").kind == "component"
+
+
+def test_what_is_not_there_is_named(project: Project) -> None:
+    lineage = Lineage(project.root, read_plan(project.root, changes=False), None)
+    with pytest.raises(ConfigError, match=r"bath must be a composition .* did you mean 'both'"):
+        lineage.of("bath")
+    with pytest.raises(ConfigError, match="compositions/both must be there"):
+        lineage.of("both")
+
+
+def test_the_code_of_a_card_is_what_dvc_depends_on() -> None:
+    from cclm_core.training.code import _used
+    from tests.test_stage_graph import used
+
+    for stage in ("base", "pretrain"):
+        files = used(stage)
+        found = {"/".join(module.split(".")) for module in _used(f"cclm_core.steps.{stage}")}
+        assert found == {file.removesuffix(".py").removesuffix("/__init__") for file in files}
+    assert digest_of_used(pretrain.__name__) != digest_of_used("cclm_core.steps.base")
