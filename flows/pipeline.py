@@ -13,6 +13,7 @@ from prefect.futures import PrefectFuture
 
 from cclm_core.artifacts import write_json
 from cclm_core.errors import ConfigError
+from flows import elsewhere
 from flows.graph import Node, Plan, evaluations
 from flows.parents import create_parent
 from flows.paths import project_root, state
@@ -87,6 +88,8 @@ def carry_out(root: Path, plan: Plan, work: Work) -> dict[str, Any]:
     stale = plan.stale()
     if work.forced or stale.keys() & work.nodes.keys():
         check_parameters(root)
+    if elsewhere.enabled():
+        elsewhere.check(root, work.forced, work.nodes)
     if said := ensure_limit():
         get_run_logger().warning(said)
     started = time.time()
@@ -118,6 +121,7 @@ def carry_out(root: Path, plan: Plan, work: Work) -> dict[str, Any]:
         write_json(state(root) / "last-run.json", summary)
     finally:
         stop_all()
+        elsewhere.cancel_all()
         _close_parent(root, parent, status)
     if failed:
         raise PipelineError(summary)

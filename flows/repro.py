@@ -18,7 +18,7 @@ from flows.lockfile import keep
 from flows.paths import stage_file
 from flows.records import StageRecord, read_record
 from flows.slots import lease
-from flows.stage import FLOW_PID
+from flows.stage import FLOW_PID, RESTORE_ONLY
 from flows.tracking import connect
 
 CONFIGURATION_EXIT_CODE = 2  # what the stage runner returns when the user must mend something
@@ -113,7 +113,9 @@ def reproduce(
             command,
             cwd=root,
             env=environment.for_children(
-                {"CCLM_FOLLOWED": "1", FLOW_PID: str(os.getpid())} | (slot.environment if slot else {})
+                {"CCLM_FOLLOWED": "1", FLOW_PID: str(os.getpid())}
+                | ({RESTORE_ONLY: "1"} if pull else {})
+                | (slot.environment if slot else {})
             ),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

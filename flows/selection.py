@@ -55,14 +55,13 @@ def refuse_stale_before(plan: Plan, nodes: dict[str, Node]) -> None:
     """A part of the pipeline runs on what is before it, which must be what it was made from.
 
     Raises:
-        ConfigError: a stage that these need is stale; all of those are named, with why.
+        ConfigError: a stage that these need is stale; those that changed are named, with why.
     """
     before: set[str] = set()
     for name in reversed(plan.nodes):
         if name in nodes or name in before:
             before.update(plan.nodes[name].needs)
-    stale = plan.stale()
-    reasons = [f"{name} ({', '.join(why[:3])})" for name, why in stale.items() if name in before - nodes.keys()]
+    reasons = [f"{name} ({', '.join(why[:3])})" for name, why in plan.changed.items() if name in before - nodes.keys()]
     if reasons:
         raise ConfigError(
             f"{next(iter(nodes))} must stand on stages that are up to date; stale: {'; '.join(reasons)}. "

@@ -22,7 +22,7 @@ from typing import IO
 
 import psutil  # type: ignore[import-untyped]
 
-from cclm_core.errors import CclmError
+from cclm_core.errors import CclmError, ConfigError
 from flows import environment
 from flows.parents import dvc_process
 from flows.paths import git_revision, project_root
@@ -32,6 +32,8 @@ from flows.records import StageRecord, reports_path
 STAGE_MODULE = "CCLM_STAGE_MODULE"
 # The process of the flow that drives DVC; unset under bare DVC.
 FLOW_PID = "CCLM_FLOW_PID"
+# Set where DVC must only restore what a worker made.
+RESTORE_ONLY = "CCLM_RESTORE_ONLY"
 MESSAGE_LINES = 20
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -41,6 +43,11 @@ def main(arguments: list[str]) -> int:
     root = project_root()
     environment.apply(root)
     stage = stage_name(arguments)
+    if os.environ.get(RESTORE_ONLY) == "1":
+        raise ConfigError(
+            f"{stage} was trained by a worker, but DVC does not find its result. The worker and this clone must have "
+            "the same DVC remote, and the same commands, parameters and data."
+        )
     reports = reports_path(root, stage)
     reports.write_bytes(b"")
     module = os.environ.get(STAGE_MODULE, "cclm_core.cli")

@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 
-from flows import environment
+from flows import elsewhere, environment
 from flows.graph import Node, Plan, evaluations
 from flows.records import read_record
 from flows.remotes import push_outputs
@@ -36,6 +36,8 @@ def run_stage(
     logger = get_run_logger()
     if not stale and not force:
         return unchanged(root, node).as_json()
+    if node.needs_device and elsewhere.enabled():
+        return elsewhere.train(root, node, parent, tracked, logger.info).as_json()
     result = reproduce(root, node, parent, tracked, force, logger.info)
     if tracked and tags and result.outcome == "ran":
         _tag(root, node, tags)
