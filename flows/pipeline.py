@@ -60,7 +60,7 @@ class Work:
 
 
 @flow(name="pretrain", task_runner=task_runner(), persist_result=False)
-def pretrain(targets: list[str] | None = None, force: list[str] | None = None) -> dict[str, Any]:
+def pretrain(targets: list[str] = [], force: list[str] = []) -> dict[str, Any]:  # noqa: B006 - the form's own types
     """Brings the pipeline up to date: every stage that changed, or those that `targets` names with what they need.
 
     Args:
@@ -74,8 +74,8 @@ def pretrain(targets: list[str] | None = None, force: list[str] | None = None) -
     root = project_root()
     with prepared(root):
         plan = checked_plan(root)
-        nodes = plan.select([*(targets or []), *((force or []) if targets else [])])
-        return carry_out(root, plan, Work(nodes, frozenset(plan.match(force or []))))
+        nodes = plan.select([*targets, *(force if targets else [])])
+        return carry_out(root, plan, Work(nodes, frozenset(plan.match(force))))
 
 
 def carry_out(root: Path, plan: Plan, work: Work) -> dict[str, Any]:

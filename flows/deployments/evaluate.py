@@ -12,7 +12,7 @@ from flows.selection import evaluation_stages, refuse_stale_before
 
 
 @flow(name="evaluate", task_runner=task_runner(), persist_result=False)
-def evaluate(compositions: list[str] | None = None) -> dict[str, Any]:
+def evaluate(compositions: list[str] = []) -> dict[str, Any]:  # noqa: B006 - the form's own type
     """Composes, evaluates and gates compositions of the components as they are; it trains nothing.
 
     Args:
@@ -26,6 +26,6 @@ def evaluate(compositions: list[str] | None = None) -> dict[str, Any]:
     root = project_root()
     with prepared(root):
         plan = checked_plan(root)
-        nodes = evaluation_stages(plan, compositions or [])
+        nodes = evaluation_stages(plan, compositions)
         refuse_stale_before(plan, nodes)
         return carry_out(root, plan, Work(nodes, gated=frozenset(nodes)))

@@ -14,7 +14,11 @@ PARENT_TAG, COMPONENT_TAG = "cclm.parent", "cclm.component"
 
 
 @flow(name="retrain-component", task_runner=task_runner(), persist_result=False)
-def retrain_component(component: str, settings: dict[str, Any] | None = None, force: bool = False) -> dict[str, Any]:
+def retrain_component(
+    component: str,
+    settings: dict[str, Any] = {},  # noqa: B006 - the form's own type
+    force: bool = False,
+) -> dict[str, Any]:
     """Retrains one component, then recomposes, evaluates and gates the compositions that contain it, and nothing else.
 
     Args:
@@ -30,7 +34,7 @@ def retrain_component(component: str, settings: dict[str, Any] | None = None, fo
     """
     root = project_root()
     with prepared(root):
-        planned = plan_retraining(root, component, settings or {})
+        planned = plan_retraining(root, component, settings)
         # What a component was before belongs to its run; its own bytes do not depend on it.
         lineage = {COMPONENT_TAG: component} | ({PARENT_TAG: planned.before} if planned.before else {})
         work = Work(

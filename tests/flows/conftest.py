@@ -202,7 +202,7 @@ def drive(prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> Drive:  # noq
             if not name.startswith("PREFECT_"):
                 monkeypatch.setenv(name, value)
         try:
-            return dict(pretrain(targets, force))
+            return dict(pretrain(targets or [], force or []))
         except PipelineError as error:
             return error.summary
 
