@@ -18,6 +18,7 @@ from flows.graph import Node
 from flows.paths import git_revision
 from flows.remotes import default_remote, run_dvc
 from flows.repro import StageError, StageResult, reproduce
+from flows.runners import on_ray
 
 SETTING = "CCLM_TRAINING"
 PLACES = ("here", "workers")
@@ -50,6 +51,8 @@ def check(root: Path, forced: frozenset[str], nodes: dict[str, Node]) -> None:
     from prefect.exceptions import ObjectNotFound
     from prefect.settings import PREFECT_API_URL
 
+    if on_ray():
+        raise ConfigError(f"{SETTING}=workers and CCLM_TASK_RUNNER=ray must not be set together. Choose one.")
     if not PREFECT_API_URL.value():
         raise ConfigError(
             f"{SETTING}=workers must find a Prefect server, which hands out the work. Set PREFECT_API_URL."
@@ -82,10 +85,10 @@ def committed_revision(root: Path) -> str:
     """
     commit, dirty = git_revision(root)
     if not commit or dirty:
-        what = "differ from it" if commit else "have none"
+        found = f"tracked files differ from {commit[:8]}" if commit else "there is no commit"
         raise ConfigError(
-            f"workers train a committed revision, but the tracked files of {root} {what}. Commit them, params.yaml "
-            "too, and push the commit to where the workers fetch from."
+            f"workers must train a committed revision, but in {root} {found}. Commit everything, params.yaml too, and "
+            "push the commit to where the workers fetch from."
         )
     return commit
 
@@ -127,6 +130,7 @@ def cancel_all() -> None:
 
 
 def _run_on_worker(node: Node, parameters: dict[str, Any], say: Callable[[str], None]) -> None:
+    import httpx
     from prefect.client.orchestration import get_client
     from prefect.deployments import run_deployment
 
@@ -138,7 +142,10 @@ def _run_on_worker(node: Node, parameters: dict[str, Any], say: Callable[[str], 
         with get_client(sync_client=True) as client:
             while not (run.state and run.state.is_final()):
                 time.sleep(POLL_SECONDS)
-                run = client.read_flow_run(run.id)
+                try:
+                    run = client.read_flow_run(run.id)
+                except httpx.TransportError as error:  # the server is away; the worker trains on
+                    say(f"{node.name}: Prefect's server cannot be asked ({error}); trying again")
     finally:
         _ordered.discard(run.id)
     if not run.state.is_completed():

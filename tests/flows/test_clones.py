@@ -69,5 +69,7 @@ def test_only_a_committed_revision_that_workers_can_fetch_is_trained(done: Proje
     with pytest.raises(CloneError, match=r"DVC's remote here: .*storage; it must be the asking clone's"):
         train_in_clone(worker.root, Order("train@a", head, "", None, False), lambda _: None)  # its data are nowhere
     done.params(lambda values: values["components"]["a"].update(width=8))
-    with pytest.raises(ConfigError, match=r"workers train a committed revision, but the tracked files of .* differ"):
+    with pytest.raises(
+        ConfigError, match=r"workers must train a committed revision, but in .* tracked files differ from"
+    ):
         committed_revision(done.root)
