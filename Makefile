@@ -50,4 +50,4 @@ ui: install
 # What the pipeline made here: the caches stay (.dvc/cache, .cclm/downloads), so that the next run restores it.
 clean:
 	rm -rf data models results
-	find .cclm -mindepth 1 -maxdepth 1 ! -name downloads ! -name prefect -exec rm -rf {} + 2>/dev/null || true
+	find .cclm -mindepth 1 -maxdepth 1 ! -name downloads ! -name prefect ! -name remote -exec rm -rf {} + 2>/dev/null || true

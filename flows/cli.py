@@ -132,6 +132,36 @@ def ui(port: Annotated[int, typer.Option(help="Where to listen, on this machine 
     os.execv(sys.executable, [sys.executable, *command])
 
 
+@app.command()
+def retrain(
+    component: Annotated[str, typer.Argument(help="Its name in params.yaml, under components.")],
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A key below the component and its new value in YAML, e.g. training.steps=500; checked, then written "
+            "into params.yaml; repeatable.",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Train it even if nothing changed.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Retrain one component; recompose, evaluate and gate the compositions that contain it; nothing else changes."""
+    from flows.run import run_retraining
+    from flows.settings import parse_settings
+
+    sys.exit(run_retraining(_project(), component, parse_settings(setting or []), force, as_json))
+
+
+@app.command()
+def push(as_json: AsJson = False) -> None:
+    """Copy the outputs that dvc.lock records to DVC's remote, from where other clones get them by `dvc pull`."""
+    from flows.run import push_now
+
+    sys.exit(push_now(_project(), as_json))
+
+
 def main() -> None:
     """Runs the command line. Exit codes: 0 done, 1 a stage or the registry failed, 2 something that you must mend."""
     try:

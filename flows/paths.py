@@ -3,11 +3,14 @@
 ```
 .cclm/
 ├── checkpoints/    training state, so that a retry resumes
+├── clones/         where a worker without the shared disk trains
 ├── downloads/      archives of the sources
 ├── dvc/            DVC's site cache (core.site_cache_dir)
 ├── locks/, slots/  locks that the operating system frees when a process dies
 ├── logs/           what each stage printed
 ├── prefect/        Prefect's database, when no server is configured
+├── pushed.json     what was last pushed to DVC's remote
+├── remote/         DVC's default remote, until an address takes its place
 ├── reports/        the learning curve of each stage, as it runs (JSONL)
 └── stages/         one record for each stage: when it ran, how it ended, where it is tracked
 ```

@@ -1,129 +1,136 @@
-"""The Prefect flow: one task for each stage of dvc.yaml, the independent ones side by side, promotion last."""
+"""What all flows do: one task for each stage, the independent ones side by side, then promotion, then the push to DVC's
+remote. `pretrain` is the flow for the whole pipeline; those for a part of it stand in `flows/deployments/`.
+"""
 
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
+from prefect import flow, get_run_logger
 from prefect.futures import PrefectFuture
-from prefect.task_runners import ThreadPoolTaskRunner
-from prefect.tasks import Task
 
 from cclm_core.artifacts import write_json
-from flows import environment
+from cclm_core.errors import ConfigError
+from flows import elsewhere
 from flows.artifacts import publish_artifacts
-from flows.graph import Node, Plan, evaluations, read_plan
+from flows.graph import Node, Plan, evaluations
 from flows.parents import create_parent
 from flows.paths import project_root, state
-from flows.repro import StageError, StageResult, reproduce, stop_all, unchanged
+from flows.preparation import check_parameters, checked_plan, prepared
+from flows.remotes import PushError, wants_push
+from flows.repro import stop_all
+from flows.runners import task_runner
+from flows.slots import ensure_limit
+from flows.tasks import outcome, promote, push, submit
 from flows.tracking import TrackingError, connect, enabled, log_pipeline_files, warn
-
-RETRIES_OF_TRAINING = 1  # a crashed training resumes from its checkpoint
 
 
 class PipelineError(Exception):
-    """Stages failed, or the compositions could not be registered; the summary says which and how."""
+    """Stages failed, the compositions could not be registered, or the outputs not pushed; the summary says which and
+    how.
+    """
 
     def __init__(self, summary: dict[str, Any]) -> None:
         self.summary = summary
-        super().__init__("\n".join(stage["message"] for stage in summary["stages"] if stage["outcome"] == "failed"))
+        messages = [stage["message"] for stage in summary["stages"] if stage["outcome"] == "failed"]
+        for what, error in (("registered", summary["promotion_error"]), ("pushed", summary["push_error"])):
+            if error:
+                messages.append(f"the stages are done, but not {what}: {error}")
+        super().__init__("\n".join(messages))
 
 
-@task(name="stage", task_run_name="{node.name}", cache_policy=NO_CACHE, persist_result=False)
-def run_stage(node: Node, parent: str | None, tracked: bool, stale: bool, force: bool) -> dict[str, Any]:
-    """Brings one stage up to date through DVC, the only cache; returns small JSON, see `StageResult`."""
-    root, logger = project_root(), get_run_logger()
-    if not stale and not force:
-        return unchanged(root, node).as_json()
-    return reproduce(root, node, parent, tracked, force, logger.info).as_json()
+@dataclass(frozen=True)
+class Work:
+    """What one run does.
+
+    Attributes:
+        nodes: the stages that it brings up to date, in order.
+        forced: the stages that run even if nothing changed.
+        gated: the stages whose compositions are registered and gated; None: all that are up to date.
+        tags: stage -> tags of its run in MLflow, when it runs.
+        pipeline_tags: tags of the pipeline's run in MLflow.
+    """
+
+    nodes: dict[str, Node]
+    forced: frozenset[str] = frozenset()
+    gated: frozenset[str] | None = None
+    tags: Mapping[str, dict[str, str]] = field(default_factory=dict)
+    pipeline_tags: Mapping[str, str] = field(default_factory=dict)
 
 
-@task(name="promote", task_run_name="promote", cache_policy=NO_CACHE, persist_result=False)
-def promote(plan: Plan, names: list[str], parent: str | None) -> list[dict[str, Any]]:
-    """Registers the compositions that are up to date and puts each new one through the gate."""
-    from flows.promote import promote_all
-
-    root, logger = project_root(), get_run_logger()
-    measured = [evaluation for evaluation in evaluations(plan, root) if evaluation.name in names]
-    return [decision.as_json() for decision in promote_all(root, measured, parent, logger.info)]
-
-
-@flow(name="pretrain", task_runner=ThreadPoolTaskRunner(), persist_result=False)  # type: ignore[arg-type]
-def pretrain(targets: list[str] | None = None, force: list[str] | None = None) -> dict[str, Any]:
+@flow(name="pretrain", task_runner=task_runner(), persist_result=False)
+def pretrain(targets: list[str] = [], force: list[str] = []) -> dict[str, Any]:  # noqa: B006 - the form's own types
     """Brings the pipeline up to date: every stage that changed, or those that `targets` names with what they need.
 
     Args:
-        targets: stages, e.g. `pretrain@entities`, or groups of them, e.g. `evaluate`; all when empty.
-        force: stages that run even if nothing changed.
+        targets: Stages, e.g. `pretrain@entities`, or groups of them, e.g. `evaluate`; all when empty.
+        force: Stages that run even if nothing changed.
 
     Raises:
         PipelineError: a stage failed; its dependents did not run, the others did.
+        ConfigError: params.yaml is wrong, or another run is at work on this clone.
     """
     root = project_root()
-    environment.apply(root)
-    plan = read_plan(root)
-    nodes = plan.select([*(targets or []), *((force or []) if targets else [])])
-    forced = set(plan.match(force or []))
+    with prepared(root):
+        plan = checked_plan(root)
+        nodes = plan.select([*targets, *(force if targets else [])])
+        return carry_out(root, plan, Work(nodes, frozenset(plan.match(force))))
+
+
+def carry_out(root: Path, plan: Plan, work: Work) -> dict[str, Any]:
+    """Does the work, inside a flow, and returns its summary: what became of each stage, promotion and push.
+
+    Raises:
+        PipelineError: something failed; what did not depend on it is done.
+        ConfigError: params.yaml is wrong.
+    """
     stale = plan.stale()
+    if work.forced or stale.keys() & work.nodes.keys():
+        check_parameters(root)
+    if elsewhere.enabled():
+        elsewhere.check(root, work.forced, work.nodes)
+    if said := ensure_limit():
+        get_run_logger().warning(said)
     started = time.time()
-    parent, tracked = _open_parent(root)
+    parent, tracked = _open_parent(root, work.pipeline_tags)
     status = "KILLED"
     try:
         futures: dict[str, PrefectFuture[dict[str, Any]]] = {}
         after_forced: set[str] = set()
-        for name, node in nodes.items():
-            if name in forced or after_forced.intersection(node.needs):
+        for name, node in work.nodes.items():
+            if name in work.forced or after_forced.intersection(node.needs):
                 after_forced.add(name)
-            futures[name] = _configured(node).submit(
+            futures[name] = submit(
+                root,
                 node,
-                parent,
-                tracked,
-                name in stale or name in after_forced,
-                name in forced,
-                wait_for=[futures[need] for need in node.needs if need in futures],
+                [futures[need] for need in node.needs if need in futures],
+                parent=parent,
+                tracked=tracked,
+                stale=name in stale or name in after_forced,
+                force=name in work.forced,
+                tags=work.tags.get(name, {}),
             )
-        results = [_outcome(name, future) for name, future in futures.items()]
+        results = [outcome(name, future) for name, future in futures.items()]
         summary: dict[str, Any] = {"started": started, "parent_run": parent, "stages": results, "promotion": []}
-        summary |= _promoted(root, plan, results, parent) if tracked else {"promotion_error": None}
+        summary |= _promoted(root, plan, work, results, parent) if tracked else {"promotion_error": None}
+        summary |= _pushed(root, results)
         summary["ended"] = time.time()
         publish_artifacts(root, plan, summary)
-        failed = bool(summary["promotion_error"]) or any(row["outcome"] == "failed" for row in results)
+        failed = bool(summary["promotion_error"] or summary["push_error"]) or _any_failed(results)
         status = "FAILED" if failed else "FINISHED"
         write_json(state(root) / "last-run.json", summary)
     finally:
         stop_all()
+        elsewhere.cancel_all()
         _close_parent(root, parent, status)
     if failed:
         raise PipelineError(summary)
     return summary
 
 
-def _configured(node: Node) -> Task[..., dict[str, Any]]:
-    if not node.needs_device:
-        return run_stage
-    return run_stage.with_options(retries=RETRIES_OF_TRAINING, retry_delay_seconds=1, retry_condition_fn=_crashed)
-
-
-def _crashed(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    error = state.result(raise_on_failure=False)
-    return isinstance(error, StageError) and error.may_retry
-
-
-def _outcome(name: str, future: PrefectFuture[dict[str, Any]]) -> dict[str, Any]:
-    future.wait()
-    if future.state.is_completed():
-        return future.result()
-    if future.state.is_pending():  # NotReady: what it waits for failed
-        return StageResult(name, "not run", message="a stage that it needs failed").as_json()
-    error = future.state.result(raise_on_failure=False)
-    if isinstance(error, StageError):
-        return StageResult(name, "failed", message=str(error)).as_json()
-    return StageResult(name, "failed", message=f"{name}: {future.state.message or error}").as_json()
-
-
-def _promoted(root: Path, plan: Plan, results: list[dict[str, Any]], parent: str | None) -> dict[str, Any]:
+def _promoted(root: Path, plan: Plan, work: Work, results: list[dict[str, Any]], parent: str | None) -> dict[str, Any]:
     done = {row["stage"] for row in results if row["outcome"] not in ("failed", "not run")}
     # A target may leave out a composition's evaluation: what it would register is not measured yet.
     fresh = done | (plan.nodes.keys() - plan.stale().keys() - {row["stage"] for row in results})
@@ -131,10 +138,11 @@ def _promoted(root: Path, plan: Plan, results: list[dict[str, Any]], parent: str
         evaluation.name
         for evaluation in evaluations(plan, root)
         if {evaluation.compose.name, evaluation.evaluate.name} <= fresh
+        and (work.gated is None or evaluation.evaluate.name in work.gated)
     ]
     if not names:
         return {"promotion": [], "promotion_error": None}
-    promoted = promote(plan, names, parent, return_state=True)
+    promoted = promote(root, plan, names, parent, return_state=True)
     if promoted.is_completed():
         return {"promotion": promoted.result(), "promotion_error": None}
     error = promoted.result(raise_on_failure=False)
@@ -143,11 +151,31 @@ def _promoted(root: Path, plan: Plan, results: list[dict[str, Any]], parent: str
     return {"promotion": [], "promotion_error": str(error)}
 
 
-def _open_parent(root: Path) -> tuple[str | None, bool]:
+def _pushed(root: Path, results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Pushes what the stages have recorded, once all of them have."""
+    if _any_failed(results) or not wants_push(root):
+        return {"pushed": None, "push_error": None}
+    pushed = push(root, return_state=True)
+    if pushed.is_completed():
+        return {"pushed": pushed.result(), "push_error": None}
+    error = pushed.result(raise_on_failure=False)
+    if not isinstance(error, PushError | ConfigError):
+        pushed.result()
+    return {"pushed": None, "push_error": str(error)}
+
+
+def _any_failed(results: list[dict[str, Any]]) -> bool:
+    return any(row["outcome"] == "failed" for row in results)
+
+
+def _open_parent(root: Path, tags: Mapping[str, str]) -> tuple[str | None, bool]:
     if not enabled():
         return None, False
     try:
-        return create_parent(connect(root), root, "prefect"), True
+        tracking = connect(root)
+        parent = create_parent(tracking, root, "prefect")
+        tracking.log(parent, tags=tags)
+        return parent, True
     except TrackingError as error:
         warn(f"this run is not tracked in MLflow, and no composition will be registered: {error}")
         return None, False

@@ -1,5 +1,6 @@
 """Runs one stage through DVC, as a subprocess: `dvc --wait-for-lock repro -s STAGE`."""
 
+import os
 import subprocess
 import threading
 import time
@@ -17,6 +18,7 @@ from flows.lockfile import keep
 from flows.paths import stage_file
 from flows.records import StageRecord, read_record
 from flows.slots import lease
+from flows.stage import FLOW_PID, RESTORE_ONLY
 from flows.tracking import connect
 
 CONFIGURATION_EXIT_CODE = 2  # what the stage runner returns when the user must mend something
@@ -81,7 +83,13 @@ def unchanged(root: Path, node: Node) -> StageResult:
 
 
 def reproduce(
-    root: Path, node: Node, parent: str | None, tracked: bool, force: bool, say: Callable[[str], None]
+    root: Path,
+    node: Node,
+    parent: str | None,
+    tracked: bool,
+    force: bool,
+    say: Callable[[str], None],
+    pull: bool = False,
 ) -> StageResult:
     """Brings a stage up to date and, if it runs, tracks its run.
 
@@ -90,19 +98,25 @@ def reproduce(
         tracked: whether to forward the run to MLflow.
         force: run it even if nothing changed.
         say: receives each line that DVC and the stage print.
+        pull: restore it from what another clone has pushed to DVC's remote; it needs no device for that.
 
     Raises:
         StageError: it failed.
     """
     log = stage_file(root, "logs", node.name, ".log")
-    with lease(root) if node.needs_device else nullcontext() as slot:
+    options = [*(["--force"] if force else []), *(["--pull"] if pull else [])]
+    with lease(root) if node.needs_device and not pull else nullcontext() as slot:
         since = time.time()
-        command = ["dvc", "--wait-for-lock", "repro", "-s", *(["-f"] if force else []), node.name]
+        command = ["dvc", "--wait-for-lock", "repro", "--single-item", *options, node.name]
         # The child stays in this process group, or it would survive a cancelled flow.
         process = subprocess.Popen(
             command,
             cwd=root,
-            env=environment.for_children({"CCLM_FOLLOWED": "1"} | (slot.environment if slot else {})),
+            env=environment.for_children(
+                {"CCLM_FOLLOWED": "1", FLOW_PID: str(os.getpid())}
+                | ({RESTORE_ONLY: "1"} if pull else {})
+                | (slot.environment if slot else {})
+            ),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

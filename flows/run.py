@@ -1,26 +1,27 @@
-"""`cclm run`: checks, plans, runs the flow in this process where there is something to do, and tells the result."""
+"""`cclm run`, `cclm retrain`, `cclm push`: checks, plans, runs the flow in this process where there is something to do,
+and tells the result.
+"""
 
 import json
 import os
 import signal
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 
 from cclm_core.errors import ConfigError
-from cclm_core.steps import parameters
 from flows.graph import Plan, evaluations, read_plan
-from flows.lockfile import mend
 from flows.paths import state
+from flows.preparation import check_parameters, checked_plan, prepared
 from flows.progress import Display
-from flows.stage import STAGE_MODULE
+from flows.remotes import PushError, push_outputs, wants_push
+from flows.retraining import plan_retraining
 from flows.tables import comparison, comparison_table, overlaps, stages_table, whereabouts
 from flows.tracking import TrackingError, enabled, tracking_uri, warn
 
@@ -31,20 +32,19 @@ def run_pipeline(root: Path, targets: Sequence[str], force: Sequence[str], as_js
     Raises:
         CclmError: the configuration is wrong, or another run is under way.
     """
-    from flows.promote import promotion_config
-
-    if STAGE_MODULE not in os.environ:  # stages of your own check their own parameters
-        parameters.load(_params(root))
-    promotion_config(root)
-    console = Console(stderr=True)
-    with _alone(root):
-        mend(root)
-        plan = _plan(root)
+    with prepared(root):
+        plan = checked_plan(root)
         nodes = plan.select([*targets, *(force if targets else ())])
         stale = [name for name in plan.stale() if name in nodes]
         if stale or plan.match(force):
-            _check(root)
-            summary, code = _run_flow(root, list(nodes), stale, list(targets), list(force), console)
+            check_parameters(root)
+
+            def start() -> dict[str, Any]:
+                from flows.pipeline import pretrain
+
+                return pretrain(list(targets), list(force))
+
+            summary, code = _run_flow(root, list(nodes), stale, start)
             plan = read_plan(root)
         else:
             summary, code = _nothing_stale(root, plan, list(nodes))
@@ -52,50 +52,67 @@ def run_pipeline(root: Path, targets: Sequence[str], force: Sequence[str], as_js
     return code
 
 
-def _plan(root: Path) -> Plan:
-    try:
-        return read_plan(root)
-    except ConfigError:
-        _check(root)  # what it says of params.yaml is clearer than DVC's word on its templates
-        raise
+def run_retraining(root: Path, component: str, settings: Mapping[str, Any], force: bool, as_json: bool) -> int:
+    """Retrains one component and what contains it; returns the exit code.
 
-
-def _check(root: Path) -> None:
-    """Checks all of params.yaml before anything runs.
-
-    Not when nothing is stale: then every stage has checked its part, and the check imports torch, which takes longer
-    than all else.
+    Raises:
+        CclmError: there is no such component, a setting is wrong, what is needed is stale, or another run is under way.
     """
-    if STAGE_MODULE not in os.environ:
-        from cclm_core.steps.check import check
+    with prepared(root):
+        planned = plan_retraining(root, component, settings)
+        plan = planned.plan
+        if planned.stale or force:
+            check_parameters(root)
 
-        check(_params(root))
+            def start() -> dict[str, Any]:
+                from flows.deployments.retrain import retrain_component
+
+                return retrain_component(component, {}, force)
+
+            summary, code = _run_flow(root, list(planned.nodes), list(planned.stale) or [planned.stage], start)
+            plan = read_plan(root)
+        else:
+            summary, code = _nothing_stale(root, plan, list(planned.nodes))
+            summary["retrained"] = planned.told(root, "unchanged")
+    _tell(root, plan, summary, as_json)
+    if "retrained" in summary and not as_json:
+        print(summary["retrained"]["message"] + ".")
+    return code
 
 
-def _params(root: Path) -> Path:
-    """params.yaml, named as briefly as the messages about it allow."""
-    return Path(os.path.relpath(root / "params.yaml"))
+def push_now(root: Path, as_json: bool) -> int:
+    """Pushes the outputs that dvc.lock records to DVC's remote; returns the exit code.
+
+    Raises:
+        ConfigError: there is no remote, or a run is under way.
+    """
+    with prepared(root):
+        try:
+            remote = push_outputs(root)
+        except PushError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+    if remote is None:
+        raise ConfigError("there must be a DVC remote to push to; there is none. Run `dvc remote add -d NAME ADDRESS`.")
+    print(json.dumps({"remote": remote}) if as_json else f"All that dvc.lock records is in DVC's remote {remote}.")
+    return 0
 
 
 def _run_flow(
-    root: Path,
-    nodes: list[str],
-    stale: list[str],
-    targets: list[str],
-    force: list[str],
-    console: Console,
+    root: Path, nodes: list[str], stale: list[str], start: Callable[[], dict[str, Any]]
 ) -> tuple[dict[str, Any], int]:
+    console = Console(stderr=True)
     console.print(f"{len(stale)} of {len(nodes)} stages are stale; starting Prefect ...", highlight=False)
     _quiet_prefect()
     # Prefect hands SIGTERM on once its flow has ended; leaving by an exception stops its temporary server as well.
     signal.signal(signal.SIGTERM, _leave)
     try:
         _start_prefect()
-        from flows.pipeline import PipelineError, pretrain
+        from flows.pipeline import PipelineError
 
         with Display(root, nodes, time.time(), console):
             try:
-                return pretrain(targets, force), 0
+                return start(), 0
             except PipelineError as error:
                 return error.summary, 1
     except KeyboardInterrupt:
@@ -104,11 +121,14 @@ def _run_flow(
 
 
 def _nothing_stale(root: Path, plan: Plan, nodes: list[str]) -> tuple[dict[str, Any], int]:
-    """Nothing to run; what is measured but not registered, e.g. after a bare `dvc repro`, is registered."""
+    """Nothing to run; what a bare `dvc repro` or a failure left to do is done: what is measured is registered, what is
+    recorded is pushed.
+    """
     from flows.promote import pending, promote_workspace
 
     stages = [{"stage": name, "outcome": "unchanged", "seconds": 0.0, "started": None, "ended": None} for name in nodes]
     summary: dict[str, Any] = {"started": time.time(), "stages": stages, "promotion": [], "promotion_error": None}
+    summary |= {"pushed": None, "push_error": None}
     if enabled() and (measured := evaluations(plan, root)):
         try:
             if pending(root, measured):
@@ -116,7 +136,12 @@ def _nothing_stale(root: Path, plan: Plan, nodes: list[str]) -> tuple[dict[str, 
                 summary["promotion"] = [decision.as_json() for decision in decisions]
         except TrackingError as error:
             summary["promotion_error"] = str(error)
-    return summary, 1 if summary["promotion_error"] else 0
+    try:
+        if wants_push(root):
+            summary["pushed"] = push_outputs(root)
+    except PushError as error:
+        summary["push_error"] = str(error)
+    return summary, 1 if summary["promotion_error"] or summary["push_error"] else 0
 
 
 def _tell(root: Path, plan: Plan, summary: dict[str, Any], as_json: bool) -> None:
@@ -143,6 +168,8 @@ def _tell(root: Path, plan: Plan, summary: dict[str, Any], as_json: bool) -> Non
             )
     if summary["promotion_error"]:
         warn(f"the compositions are not registered in MLflow: {summary['promotion_error']}. Try `cclm promote`.")
+    if summary["push_error"]:
+        warn(f"{summary['push_error']}\nThey are whole in this clone. The next run, or `cclm push`, tries again.")
 
 
 def _print_stages(console: Console, summary: dict[str, Any]) -> None:
@@ -152,18 +179,6 @@ def _print_stages(console: Console, summary: dict[str, Any]) -> None:
     console.print(stages_table(summary["stages"], summary["started"]))
     if together := overlaps(summary["stages"]):
         console.print(f"Ran side by side: {', '.join(together)}", highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Two pipelines at once on one clone would overwrite each other's outputs."""
-    lock = FileLock(state(root, "locks") / "run.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ConfigError(f"{root} must have one `cclm run` at a time; another one is at work. Wait for it.") from None
-    with lock:
-        yield
 
 
 def _quiet_prefect() -> None:

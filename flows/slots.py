@@ -1,7 +1,9 @@
 """Device slots: as many stages as there are devices train at once; the others wait their turn.
 
-A slot is a locked file under `.cclm/slots/`, so that all runs on this machine share the slots and the operating system
-frees those of a process that dies.
+A slot of this clone is a locked file under `.cclm/slots/`, named for its device: all runs share the slots, and the
+operating system frees those of a process that dies. With a Prefect server a training first leases one slot of the
+server's global concurrency limit `cclm-devices`, which counts the devices of all machines, and then takes a file, which
+says which device of this machine it is. Under Ray the cluster hands out devices instead of the server.
 """
 
 import os
@@ -16,7 +18,10 @@ from filelock import FileLock, Timeout
 
 from cclm_core.errors import ConfigError
 from flows.paths import state
+from flows.runners import on_ray
 
+LIMIT = "cclm-devices"
+LEASE_SECONDS = 60.0  # the shortest that Prefect grants: what a killed holder keeps its slot at most
 POLL_SECONDS = 0.2
 
 
@@ -53,17 +58,97 @@ def gpus() -> list[str]:
 
 @contextmanager
 def lease(root: Path) -> Iterator[Slot]:
-    """Waits for a free slot and holds it for the block."""
+    """Waits for a free slot, of the server first and then of this clone, and holds it for the block.
+
+    Raises:
+        ConfigError: the server's limit was deleted while a pipeline ran.
+    """
+    with _leased_by_server(), _device(root) as slot:
+        yield slot
+
+
+def server_limited() -> bool:
+    """Whether a Prefect server counts the devices: one is configured, and Ray does not do it."""
+    from prefect.settings import PREFECT_API_URL
+
+    return bool(PREFECT_API_URL.value()) and not on_ray()
+
+
+def ensure_limit() -> str | None:
+    """Makes the server's limit with this machine's number of slots when it is missing; returns what to tell of it.
+
+    A limit that is there is never changed: with several machines it is larger than any one of them knows.
+    """
+    if not server_limited():
+        return None
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+    from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_global_concurrency_limit_by_name(LIMIT)
+            return None
+        except ObjectNotFound:
+            slots = num_slots()
+        try:
+            client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=LIMIT, limit=slots))
+        except ObjectAlreadyExists:  # another run made it just now
+            return None
+    return (
+        f"Prefect's server had no concurrency limit {LIMIT}: made it with this machine's {slots} device slots. "
+        f"With more machines: `prefect gcl update {LIMIT} --limit N`."
+    )
+
+
+@contextmanager
+def _leased_by_server() -> Iterator[None]:
+    if not server_limited():
+        yield
+        return
+    from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
+    from prefect.concurrency.sync import concurrency
+
+    with ExitStack() as stack:
+        try:
+            # A server that is away for a minute must not end a training of hours: this machine's own lock still holds.
+            stack.enter_context(
+                concurrency(
+                    LIMIT, occupy=1, strict=True, lease_duration=LEASE_SECONDS, raise_on_lease_renewal_failure=False
+                )
+            )
+        except ConcurrencySlotAcquisitionError as error:
+            raise ConfigError(
+                f"Prefect's server must have the global concurrency limit {LIMIT} ({error}). Make it: "
+                f"`prefect gcl create {LIMIT} --limit N`, with N the number of devices."
+            ) from None
+        yield
+
+
+@contextmanager
+def _device(root: Path) -> Iterator[Slot]:
     folder, count, devices = state(root, "slots"), num_slots(), gpus()
     with ExitStack() as stack:
         number = None
         while number is None:
-            number = next((index for index in range(count) if _take(stack, folder / f"{index}.lock")), None)
+            number = next((index for index in range(count) if _take(stack, folder / _file(index, devices))), None)
             if number is None:
                 time.sleep(POLL_SECONDS)
         # More slots than GPUs share them in turn.
         environment = {"CUDA_VISIBLE_DEVICES": devices[number % len(devices)]} if devices else {}
         yield Slot(number, environment)
+
+
+def _file(number: int, devices: list[str]) -> str:
+    """The name of a slot's file: processes that see different GPUs, as under Ray, must not meet on one number.
+
+    >>> [_file(number, ["3", "7"]) for number in range(3)], _file(1, [])
+    (['gpu-3-0.lock', 'gpu-7-0.lock', 'gpu-3-1.lock'], 'cpu-1.lock')
+    """
+    if not devices:
+        return f"cpu-{number}.lock"
+    device = devices[number % len(devices)].strip().replace("/", "_")
+    return f"gpu-{device}-{number // len(devices)}.lock"
 
 
 def _take(stack: ExitStack, path: Path) -> bool:

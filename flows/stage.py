@@ -3,7 +3,8 @@
     python -m flows.stage ARGS...    runs    python -m cclm_core.cli ARGS...
 
 The exit code is the child's. Whatever happens to MLflow, the stage runs. The child gets SIGTERM when this process does,
-and when the `dvc` above dies, since DVC would never record its result: it would only hold the lock of its output.
+and when the `dvc` above dies, since DVC would never record its result: it would only hold the lock of its output. The
+same when the flow that started it dies: a run that takes its place would find its stages busy.
 """
 
 import ctypes
@@ -19,7 +20,9 @@ from collections import deque
 from types import FrameType
 from typing import IO
 
-from cclm_core.errors import CclmError
+import psutil  # type: ignore[import-untyped]
+
+from cclm_core.errors import CclmError, ConfigError
 from flows import environment
 from flows.parents import dvc_process
 from flows.paths import git_revision, project_root
@@ -27,6 +30,10 @@ from flows.records import StageRecord, reports_path
 
 # Names another module with the same commands that takes the library's place: a project's own stages.
 STAGE_MODULE = "CCLM_STAGE_MODULE"
+# The process of the flow that drives DVC; unset under bare DVC.
+FLOW_PID = "CCLM_FLOW_PID"
+# Set where DVC must only restore what a worker made.
+RESTORE_ONLY = "CCLM_RESTORE_ONLY"
 MESSAGE_LINES = 20
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -36,6 +43,11 @@ def main(arguments: list[str]) -> int:
     root = project_root()
     environment.apply(root)
     stage = stage_name(arguments)
+    if os.environ.get(RESTORE_ONLY) == "1":
+        raise ConfigError(
+            f"{stage} was trained by a worker, but DVC does not find its result. The worker and this clone must have "
+            "the same DVC remote, and the same commands, parameters and data."
+        )
     reports = reports_path(root, stage)
     reports.write_bytes(b"")
     module = os.environ.get(STAGE_MODULE, "cclm_core.cli")
@@ -89,6 +101,7 @@ class Child:
         # The terminal sends SIGINT to the whole group, the child included; this process outlives it to say so.
         signal.signal(signal.SIGINT, self._note)
         self.driver = dvc_process()
+        self.drivers = [driver for driver in (self.driver, _flow_process()) if driver]
 
     @property
     def exit_code(self) -> int:
@@ -103,7 +116,7 @@ class Child:
                 self.process.wait(timeout=1)
                 break
             except subprocess.TimeoutExpired:
-                if self.driver and not self.driver.is_running():
+                if not all(_alive(driver) for driver in self.drivers):
                     self.terminate()
         if self.reader:
             self.reader.join()
@@ -166,6 +179,20 @@ def track(record: StageRecord, child: Child) -> None:
             parent.end("KILLED" if child.killed else "FINISHED" if child.exit_code == 0 else "FAILED")
         except TrackingError as error:
             warn(f"the run of the pipeline could not be brought up to date in MLflow ({error}).")
+
+
+def _flow_process() -> psutil.Process | None:
+    """The process that CCLM_FLOW_PID names, if it is above this one; another may have its number by now."""
+    pid = os.environ.get(FLOW_PID, "")
+    return next((process for process in psutil.Process().parents() if str(process.pid) == pid), None)
+
+
+def _alive(process: psutil.Process) -> bool:
+    """Whether it runs; one that was killed and that nobody has waited for yet does not."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _die_with_parent() -> None:

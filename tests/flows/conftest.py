@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from flows import environment
+from flows.slots import LIMIT
 
 BIN = Path(sys.executable).parent
 
@@ -174,10 +175,14 @@ def prefect_server() -> Iterator[str]:
     os.environ.update(
         {name: environment.DEFAULTS[name] for name in ("DO_NOT_TRACK", "PREFECT_SERVER_ANALYTICS_ENABLED")}
     )
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
     from prefect.settings import PREFECT_API_URL
     from prefect.testing.utilities import prefect_test_harness
 
     with prefect_test_harness(server_startup_timeout=120):
+        with get_client(sync_client=True) as client:  # more than any test asks for: the clones' own locks count
+            client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=LIMIT, limit=16))
         yield str(PREFECT_API_URL.value())
 
 
@@ -197,7 +202,7 @@ def drive(prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> Drive:  # noq
             if not name.startswith("PREFECT_"):
                 monkeypatch.setenv(name, value)
         try:
-            return dict(pretrain(targets, force))
+            return dict(pretrain(targets or [], force or []))
         except PipelineError as error:
             return error.summary
 

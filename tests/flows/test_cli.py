@@ -83,7 +83,7 @@ def test_one_run_at_a_time(done: Project) -> None:
     (done.root / ".cclm/locks").mkdir(exist_ok=True)
     with FileLock(done.root / ".cclm/locks/run.lock"):
         told = cclm(done, "run", check=False)
-    assert told.returncode == 2 and "one `cclm run` at a time" in told.stderr
+    assert told.returncode == 2 and "one run of the pipeline at a time" in told.stderr
 
 
 def test_outside_of_a_project(tmp_path: Path, project: Project) -> None:

@@ -3,7 +3,12 @@
 import time
 from typing import Any
 
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
+
 from flows.records import read_record
+from flows.slots import LIMIT
 from flows.tables import overlaps
 from tests.flows.conftest import Drive, Project
 
@@ -99,3 +104,17 @@ def test_a_crashed_training_is_tried_once_more(done: Project, drive: Drive) -> N
     summary = drive(done, ["train@a"])
     assert outcomes(summary) == {"make": "unchanged", "train@a": "ran"}
     assert not (done.root / ".cclm/crash-a").exists()
+
+
+@pytest.mark.parametrize(("slots", "together"), [(2, ["train@a", "train@b"]), (1, [])])
+def test_the_servers_limit_counts_the_devices(done: Project, drive: Drive, slots: int, together: list[str]) -> None:
+    with get_client(sync_client=True) as client:
+        change = GlobalConcurrencyLimitUpdate(limit=slots)
+        client.update_global_concurrency_limit(LIMIT, change)
+        done.params(lambda values: [one.update(seconds=2) for one in values["components"].values()])
+        try:
+            summary = drive(done, ["train"], CCLM_DEVICE_SLOTS="2")
+        finally:
+            client.update_global_concurrency_limit(LIMIT, GlobalConcurrencyLimitUpdate(limit=16))
+    assert outcomes(summary) == {"make": "unchanged", "train@a": "ran", "train@b": "ran"}
+    assert overlaps(summary["stages"]) == together

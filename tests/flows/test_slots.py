@@ -1,5 +1,7 @@
 """Device slots: never more holders than slots, and a dead holder's slot is free."""
 
+import doctest
+import os
 import subprocess
 import sys
 import threading
@@ -9,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from cclm_core.errors import ConfigError
-from flows.slots import gpus, lease, num_slots
+from flows import slots
+from flows.slots import LIMIT, ensure_limit, gpus, lease, num_slots
 
 
 @pytest.fixture(autouse=True)
@@ -17,9 +20,9 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 
-@pytest.mark.parametrize("slots", [1, 2])
-def test_as_many_hold_a_slot_as_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slots: int) -> None:
-    monkeypatch.setenv("CCLM_DEVICE_SLOTS", str(slots))
+@pytest.mark.parametrize("count", [1, 2])
+def test_as_many_hold_a_slot_as_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setenv("CCLM_DEVICE_SLOTS", str(count))
     held: list[int] = []
     most = 0
 
@@ -36,7 +39,7 @@ def test_as_many_hold_a_slot_as_there_are(tmp_path: Path, monkeypatch: pytest.Mo
         thread.start()
     for thread in threads:
         thread.join()
-    assert most == slots
+    assert most == count
 
 
 def test_a_killed_process_frees_its_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,3 +85,56 @@ def test_a_wrong_number_of_slots_is_refused(monkeypatch: pytest.MonkeyPatch, val
     monkeypatch.setenv("CCLM_DEVICE_SLOTS", value)
     with pytest.raises(ConfigError, match="CCLM_DEVICE_SLOTS must be a positive integer"):
         num_slots()
+
+
+def test_a_slot_is_named_for_its_device() -> None:
+    result = doctest.testmod(slots)
+    assert result.attempted > 0 and result.failed == 0
+
+
+def test_a_missing_limit_is_made_once_and_one_that_is_deleted_later_is_an_error(
+    prefect_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.client.orchestration import get_client
+
+    assert prefect_server
+    monkeypatch.setattr(slots, "LIMIT", "cclm-devices-test")
+    monkeypatch.setenv("CCLM_DEVICE_SLOTS", "3")
+    assert LIMIT in (ensure_limit() or "").replace("cclm-devices-test", LIMIT)
+    assert ensure_limit() is None
+    with get_client(sync_client=True) as client:
+        assert client.read_global_concurrency_limit_by_name("cclm-devices-test").limit == 3
+        with lease(tmp_path) as slot:
+            assert slot.number == 0
+            assert client.read_global_concurrency_limit_by_name("cclm-devices-test").active_slots == 1
+        client.delete_global_concurrency_limit_by_name("cclm-devices-test")
+    with pytest.raises(ConfigError, match="must have the global concurrency limit cclm-devices-test"), lease(tmp_path):
+        raise AssertionError
+
+
+@pytest.mark.slow
+def test_the_servers_slot_of_a_killed_process_is_free_within_two_leases(
+    prefect_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.client.orchestration import get_client
+
+    monkeypatch.setattr(slots, "LIMIT", "cclm-devices-killed")
+    monkeypatch.setenv("CCLM_DEVICE_SLOTS", "1")
+    ensure_limit()
+    code = "import sys, time; from pathlib import Path; from flows import slots; slots.LIMIT = 'cclm-devices-killed'\n"
+    code += "with slots.lease(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        env=os.environ | {"PREFECT_API_URL": prefect_server},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout and holder.stdout.readline() == "held\n"
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    killed = time.monotonic()
+    with lease(tmp_path):
+        assert time.monotonic() - killed < 2 * slots.LEASE_SECONDS
+    with get_client(sync_client=True) as client:
+        client.delete_global_concurrency_limit_by_name("cclm-devices-killed")

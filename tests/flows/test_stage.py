@@ -123,6 +123,20 @@ def test_a_stage_ends_when_its_dvc_was_killed(slow: Project) -> None:
     assert wait_for(lambda: (found := record(slow)) and found.status == "KILLED")
 
 
+def test_a_stage_ends_when_the_flow_that_started_it_was_killed(slow: Project) -> None:
+    slow.dvc("repro", "make")
+    code = "import os, subprocess; os.environ['CCLM_FLOW_PID'] = str(os.getpid())\n"
+    code += "subprocess.run(['dvc', 'repro', '-s', 'train@a'])"
+    flow = subprocess.Popen([sys.executable, "-c", code], cwd=slow.root, env=slow.environment)
+    child = running_child(slow)
+    flow.kill()
+    flow.wait()
+    assert wait_for(lambda: not child.is_running())
+    assert wait_for(lambda: (found := record(slow)) and found.status == "KILLED")
+    slow.params(lambda values: values["components"]["a"].update(seconds=0.1))
+    slow.dvc("--wait-for-lock", "repro", "-s", "train@a")  # nothing holds it
+
+
 def test_an_unreachable_mlflow_is_told_and_fails_nothing(project: Project) -> None:
     done = project.run(
         sys.executable,

@@ -1,0 +1,29 @@
+"""What a worker without the shared disk does: one stage, in a clone of its own."""
+
+from prefect import flow, get_run_logger
+
+from flows import environment
+from flows.clones import Order, train_in_clone
+from flows.paths import project_root
+from flows.slots import ensure_limit
+
+
+@flow(name="train-stage", persist_result=False)
+def train_stage(stage: str, revision: str, lock: str, parent: str | None = None, tracked: bool = False) -> None:
+    """Brings one stage up to date in a clone at a revision, and pushes the result to DVC's remote.
+
+    Started by a pipeline that runs with CCLM_TRAINING=workers, not by hand.
+
+    Args:
+        stage: Its name in dvc.yaml.
+        revision: The full git commit.
+        lock: The content of the asking clone's dvc.lock.
+        parent: The pipeline's run in MLflow.
+        tracked: Whether to track the stage in MLflow.
+    """
+    root = project_root()
+    environment.apply(root)
+    logger = get_run_logger()
+    if said := ensure_limit():
+        logger.warning(said)
+    train_in_clone(root, Order(stage, revision, lock, parent, tracked), logger.info)

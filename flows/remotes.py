@@ -1,0 +1,106 @@
+"""DVC's remote, where others find the outputs: which one it is, and pushing to it.
+
+`dvc.lock` names the outputs, so nothing can be pushed that no stage has recorded. What was pushed last is remembered by
+the digest of dvc.lock: a push that failed, or that a bare `dvc repro` left to do, is done by the next run.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from cclm_core.artifacts import write_json
+from cclm_core.errors import ConfigError
+from flows import environment
+from flows.paths import state
+
+SETTING = "CCLM_PUSH"
+SHOWN_LINES = 15
+
+
+class PushError(Exception):
+    """Outputs could not be pushed to DVC's remote; they are whole in this clone's cache."""
+
+
+def default_remote(root: Path) -> tuple[str, str] | None:
+    """The name and the full address of the remote that `dvc push` writes to; None when there is none.
+
+    Raises:
+        ConfigError: DVC's configuration is wrong, e.g. the default remote is not there.
+    """
+    from dvc.config import Config as DvcConfig
+    from dvc.config import ConfigError as DvcConfigError
+
+    try:
+        config = DvcConfig(str(root / ".dvc"))
+        name = config["core"].get("remote")
+        if not name:
+            return None
+        return str(name), str(config["remote"][name]["url"])
+    except DvcConfigError as error:
+        raise ConfigError(f"DVC's configuration must be right: {error}") from None
+    except KeyError:
+        raise ConfigError(
+            f"DVC's default remote {name} must have an address; there is none. Give it one: "
+            f"`dvc remote add --local {name} ADDRESS`."
+        ) from None
+
+
+def wants_push(root: Path) -> bool:
+    """Whether outputs are recorded that were not pushed to the remote; never with `CCLM_PUSH=off`."""
+    if os.environ.get(SETTING, "on").lower() in ("off", "0", "false", "no"):
+        return False
+    remote = default_remote(root)
+    return remote is not None and (root / "dvc.lock").is_file() and _pushed(root) != _mark(root, remote[1])
+
+
+def push_outputs(root: Path) -> str | None:
+    """Pushes what dvc.lock records, remembers it, and returns the remote's name; None when there is no remote.
+
+    Raises:
+        PushError: DVC could not push everything.
+        ConfigError: DVC's configuration is wrong.
+    """
+    remote = default_remote(root)
+    if remote is None:
+        return None
+    if not (root / "dvc.lock").is_file():
+        raise PushError("dvc.lock must name the outputs to push; there is none. Run `cclm run` or `dvc repro` first.")
+    mark = _mark(root, remote[1])  # before: what is recorded meanwhile is not pushed
+    done = run_dvc(root, "--wait-for-lock", "push", "--remote", remote[0])
+    if done.returncode != 0:
+        told = "\n".join((done.stderr or done.stdout).strip().splitlines()[-SHOWN_LINES:])
+        raise PushError(f"the outputs are not all in DVC's remote {remote[0]} ({remote[1]}):\n{told}")
+    write_json(_file(root), mark)
+    return remote[0]
+
+
+def run_dvc(root: Path, *arguments: str, extra: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs `dvc` in a clone, with nothing asked of the terminal; its output is captured."""
+    command = ["dvc", *arguments]
+    return subprocess.run(
+        command,
+        cwd=root,
+        env=environment.for_children(extra),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _file(root: Path) -> Path:
+    return state(root) / "pushed.json"
+
+
+def _mark(root: Path, address: str) -> dict[str, str]:
+    """Identifies what a push puts where."""
+    return {"dvc.lock": hashlib.sha256((root / "dvc.lock").read_bytes()).hexdigest(), "remote": address}
+
+
+def _pushed(root: Path) -> object:
+    try:
+        return json.loads(_file(root).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None

@@ -1,0 +1,83 @@
+"""DVC's remote: what is recorded is pushed after success, a failure is told and repeated, a fresh clone has all."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cclm_core.artifacts import folder_digest
+from cclm_core.errors import ConfigError
+from flows.remotes import default_remote, wants_push
+from tests.flows.conftest import Project
+
+FOLDERS = ("data/corpus", "models/a", "models/b", "compositions/both", "results/both")
+
+
+def cclm(project: Project, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    return project.run(sys.executable, "-m", "flows.cli", *arguments, check=check, **environment)
+
+
+def commit(project: Project) -> None:
+    project.run("git", "add", "-A")
+    project.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "recorded")
+
+
+def test_a_failed_push_is_told_and_repeated_and_a_fresh_clone_pulls_all(
+    done: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CCLM_PUSH", raising=False)
+    assert default_remote(done.root) is None and not wants_push(done.root)
+    told = cclm(done, "push", check=False)
+    assert told.returncode == 2 and "there must be a DVC remote to push to" in told.stderr
+
+    storage = tmp_path / "storage"
+    storage.write_text("a file is in the way")
+    done.dvc("remote", "add", "-d", "storage", str(storage))
+    assert default_remote(done.root) == ("storage", str(storage)) and wants_push(done.root)
+    before = done.digests()
+    told = cclm(done, "run", check=False)  # nothing is stale, but all is unpushed
+    assert told.returncode == 1 and f"the outputs are not all in DVC's remote storage ({storage})" in told.stderr
+    assert "The next run, or `cclm push`, tries again." in told.stderr and done.digests() == before
+
+    storage.unlink()
+    assert json.loads(cclm(done, "run", "--json").stdout)["pushed"] == "storage"
+    assert not wants_push(done.root)
+    commit(done)
+    project = Project(tmp_path / "fresh")
+    subprocess.run(["git", "clone", "-q", done.root, project.root], check=True)
+    project.dvc("pull")
+    assert [folder_digest(project.root / path) for path in FOLDERS] == [folder_digest(done.root / p) for p in FOLDERS]
+    assert "up to date" in project.dvc("status").stdout
+
+
+def test_a_run_pushes_what_it_recorded_last_of_all(done: Project, tmp_path: Path, prefect_server: str) -> None:
+    storage = tmp_path / "storage"
+    done.dvc("remote", "add", "-d", "storage", str(storage))
+    done.params(lambda values: values["components"]["a"].update(fail=2, width=4))
+    assert cclm(done, "run", check=False, PREFECT_API_URL=prefect_server).returncode == 1
+    assert not storage.exists()  # not after a failure
+    done.params(lambda values: values["components"]["a"].pop("fail"))
+    summary = json.loads(cclm(done, "run", "--json", PREFECT_API_URL=prefect_server).stdout)
+    assert summary["pushed"] == "storage" and summary["push_error"] is None
+    assert "Everything is up to date" in done.dvc("push").stdout
+    assert not wants_push(done.root)
+    with pytest.MonkeyPatch.context() as patch:
+        (done.root / ".cclm/pushed.json").unlink()
+        assert wants_push(done.root)
+        patch.setenv("CCLM_PUSH", "off")
+        assert not wants_push(done.root)
+
+
+def test_a_default_remote_without_an_address_is_named(done: Project) -> None:
+    done.dvc("config", "core.remote", "nowhere")
+    with pytest.raises(ConfigError, match="nowhere"):
+        default_remote(done.root)
+
+
+def test_the_projects_own_remote_is_a_folder_of_each_clone(tmp_path: Path) -> None:
+    """Relative to .dvc, so that it is inside of the project wherever that lies."""
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text((Path(__file__).parents[2] / ".dvc/config").read_text())
+    assert default_remote(tmp_path) == ("storage", str(tmp_path / ".cclm/remote"))

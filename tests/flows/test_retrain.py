@@ -1,0 +1,145 @@
+"""Retraining one component: it and what contains it change, nothing else; what cannot be done changes nothing."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from cclm_core.artifacts import folder_digest
+from cclm_core.errors import ConfigError
+from flows.graph import read_plan
+from flows.selection import component_stage, evaluation_stages, refuse_stale_before, with_dependents
+from tests.flows.conftest import Project
+
+
+def cclm(project: Project, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    return project.run(sys.executable, "-m", "flows.cli", *arguments, check=check, **environment)
+
+
+def test_only_the_component_and_what_contains_it_change(done: Project, prefect_server: str) -> None:
+    before, parent = done.digests(), folder_digest(done.root / "models/b")
+    stamps = {path: path.stat().st_mtime_ns for path in (done.root / "models/a").iterdir()}
+    told = cclm(done, "retrain", "b", "--set", "width=7", "--json", CCLM_TRACKING="on", PREFECT_API_URL=prefect_server)
+    summary = json.loads(told.stdout)
+    assert [row["stage"] for row in summary["stages"]] == ["train@b", "compose@both", "evaluate@both"]
+    changed = {path for path, digest in done.digests().items() if digest != before[path]}
+    assert changed == {"models/b", "compositions/both"}
+    assert {path: path.stat().st_mtime_ns for path in (done.root / "models/a").iterdir()} == stamps
+    assert summary["retrained"] == {
+        "component": "b",
+        "parent": parent,
+        "digest": folder_digest(done.root / "models/b"),
+        "message": "b was retrained",
+    }
+    client = MlflowClient(f"sqlite:///{done.root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("cclm")
+    assert experiment
+    tags = {run.info.run_name: run.data.tags for run in client.search_runs([experiment.experiment_id])}
+    assert tags["train@b"]["cclm.parent"] == parent and tags["train@b"]["cclm.component"] == "b"
+    assert "cclm.parent" not in tags["compose@both"]
+
+
+def test_what_is_trained_to_the_same_bytes_says_so(done: Project, prefect_server: str) -> None:
+    before = done.digests()
+    told = cclm(done, "retrain", "a", "--force", PREFECT_API_URL=prefect_server)
+    assert "a was retrained to the same bytes, so nothing after it changed." in told.stdout
+    assert done.digests() == before
+    summary = json.loads((done.root / ".cclm/last-run.json").read_text())
+    assert {row["stage"]: row["outcome"] for row in summary["stages"]} == {
+        "train@a": "ran",
+        "compose@both": "unchanged",
+        "evaluate@both": "unchanged",
+    }
+
+
+def test_nothing_to_retrain_starts_no_prefect(done: Project) -> None:
+    told = cclm(done, "retrain", "a")
+    assert "a is up to date with its settings, so it was not trained again." in told.stdout
+    assert not (done.root / ".cclm/prefect").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "message"),
+    [
+        (
+            {"records": 9},
+            ["a"],
+            "stale: make (params.yaml: records modified). Run the whole pipeline first: `cclm run`.",
+        ),
+        ({"components": {"a": {"width": 9}}}, ["b"], "stale: train@a (params.yaml: components.a modified)"),
+        ({}, ["aa"], "aa must be a component of params.yaml; did you mean 'a'?"),
+        ({}, ["a", "--set", "width"], "a setting must look like KEY=VALUE, e.g. training.steps=500, got 'width'."),
+        ({}, ["a", "--set", "width.deep=1"], "components.a.width must be a mapping to hold width.deep"),
+    ],
+)
+def test_what_cannot_be_retrained_is_refused_and_changes_nothing(
+    done: Project, change: dict[str, Any], arguments: list[str], message: str
+) -> None:
+    def update(values: dict[str, Any]) -> None:
+        for key, value in change.items():
+            values[key] = values[key] | value if isinstance(value, dict) else value
+
+    done.params(update)
+    before = (done.root / "params.yaml").read_bytes(), (done.root / "dvc.lock").read_bytes()
+    told = cclm(done, "retrain", *arguments, check=False)
+    assert told.returncode == 2 and message in told.stderr
+    assert ((done.root / "params.yaml").read_bytes(), (done.root / "dvc.lock").read_bytes()) == before
+
+
+def test_a_part_of_the_pipeline_is_found_by_what_its_stages_read(done: Project) -> None:
+    plan = read_plan(done.root)
+    assert component_stage(plan, "b") == "train@b"
+    assert list(with_dependents(plan, "train@b")) == ["train@b", "compose@both", "evaluate@both"]
+    assert (
+        list(evaluation_stages(plan, []))
+        == list(evaluation_stages(plan, ["both"]))
+        == ["compose@both", "evaluate@both"]
+    )
+    with pytest.raises(ConfigError, match=r"bot must be a composition of params.yaml; did you mean 'both'\?"):
+        evaluation_stages(plan, ["bot"])
+    refuse_stale_before(plan, with_dependents(plan, "train@b"))
+
+
+def test_evaluating_trains_nothing(done: Project, prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+    from flows.deployments.evaluate import evaluate
+
+    monkeypatch.chdir(done.root)
+    for name, value in done.environment.items():
+        if not name.startswith("PREFECT_"):
+            monkeypatch.setenv(name, value)
+    done.params(lambda values: values.update(quality=0.75))
+    summary = evaluate(["both"])
+    assert {row["stage"]: row["outcome"] for row in summary["stages"]} == {
+        "compose@both": "unchanged",
+        "evaluate@both": "ran",
+    }
+    done.params(lambda values: values["components"]["a"].update(width=9))
+    with pytest.raises(ConfigError, match=r"stale: train@a \(params.yaml: components.a modified\)"):
+        evaluate([])
+
+
+def test_settings_of_the_real_params_are_checked_and_its_comments_kept(tmp_path: Path) -> None:
+    from flows.settings import write_settings
+
+    source = (Path(__file__).parents[2] / "params.yaml").read_text()
+    params = tmp_path / "params.yaml"
+    params.write_text(source)
+    for settings, message in [
+        ({"training.setps": 5}, r"params.yaml: components.entities: training.setps is not a known key; .*'steps'"),
+        ({"training.steps": -5}, r"params.yaml: components.entities: training.steps: .* got -5"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            write_settings(tmp_path, "entities", settings)
+        assert params.read_text() == source
+    with pytest.raises(ConfigError, match=r"components.entitys is not there; did you mean 'entities'\?"):
+        write_settings(tmp_path, "entitys", {})
+    assert not write_settings(tmp_path, "entities", {"training.steps": 300})
+    assert write_settings(tmp_path, "entities", {"training.steps": 5, "training.learning_rate": 0.001})
+    line = "    training: {steps: 300, batch_size: 32, window: 256, threads: 1, variants: [modern]}"
+    changed = line.replace("300", "5").replace("}", ", learning_rate: 0.001}")
+    assert source.count(line) == 1 and params.read_text() == source.replace(line, changed)
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
