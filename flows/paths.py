@@ -7,6 +7,7 @@
 ├── dvc/            DVC's site cache (core.site_cache_dir)
 ├── locks/, slots/  locks that the operating system frees when a process dies
 ├── logs/           what each stage printed
+├── open/           what has been opened in MLflow and Prefect, and by which process, until it is closed
 ├── prefect/        Prefect's database, when no server is configured
 ├── reports/        the learning curve of each stage, as it runs (JSONL)
 └── stages/         one record for each stage: when it ran, how it ended, where it is tracked

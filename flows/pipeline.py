@@ -13,7 +13,9 @@ from prefect.tasks import Task
 
 from cclm_core.artifacts import write_json
 from flows import environment
+from flows.doctor.flow_runs import noted
 from flows.graph import Node, Plan, evaluations, read_plan
+from flows.open_runs import driving
 from flows.parents import create_parent
 from flows.paths import project_root, state
 from flows.repro import StageError, StageResult, reproduce, stop_all, unchanged
@@ -62,9 +64,17 @@ def pretrain(targets: list[str] | None = None, force: list[str] | None = None) -
     """
     root = project_root()
     environment.apply(root)
+    with driving(root), noted(root):
+        summary, failed = _reproduced(root, targets or [], force or [])
+    if failed:
+        raise PipelineError(summary)
+    return summary
+
+
+def _reproduced(root: Path, targets: list[str], force: list[str]) -> tuple[dict[str, Any], bool]:
     plan = read_plan(root)
-    nodes = plan.select([*(targets or []), *((force or []) if targets else [])])
-    forced = set(plan.match(force or []))
+    nodes = plan.select([*targets, *(force if targets else [])])
+    forced = set(plan.match(force))
     stale = plan.stale()
     started = time.time()
     parent, tracked = _open_parent(root)
@@ -93,9 +103,7 @@ def pretrain(targets: list[str] | None = None, force: list[str] | None = None) -
     finally:
         stop_all()
         _close_parent(root, parent, status)
-    if failed:
-        raise PipelineError(summary)
-    return summary
+    return summary, failed
 
 
 def _configured(node: Node) -> Task[..., dict[str, Any]]:

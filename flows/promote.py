@@ -268,7 +268,9 @@ def _register(
         "dvc.stage": evaluation.compose.name,
     }
     metrics = result_metrics(evaluation.results)
-    return registry.register(run_id, model_name(evaluation.name), evaluation.composition, metrics, tags)
+    version = registry.register(run_id, model_name(evaluation.name), evaluation.composition, metrics, tags)
+    tracking.set_status(run_id, "FINISHED")
+    return version
 
 
 def _measured_tags(evaluation: Evaluation) -> dict[str, str]:

@@ -16,8 +16,10 @@ from rich.console import Console
 
 from cclm_core.errors import ConfigError
 from cclm_core.steps import parameters
+from flows.doctor.sweep import sweep, sweep_flow_runs
 from flows.graph import Plan, evaluations, read_plan
 from flows.lockfile import mend
+from flows.open_runs import driving
 from flows.paths import state
 from flows.progress import Display
 from flows.stage import STAGE_MODULE
@@ -38,6 +40,7 @@ def run_pipeline(root: Path, targets: Sequence[str], force: Sequence[str], as_js
     promotion_config(root)
     console = Console(stderr=True)
     with _alone(root):
+        sweep(root)
         mend(root)
         plan = _plan(root)
         nodes = plan.select([*targets, *(force if targets else ())])
@@ -90,17 +93,25 @@ def _run_flow(
     # Prefect hands SIGTERM on once its flow has ended; leaving by an exception stops its temporary server as well.
     signal.signal(signal.SIGTERM, _leave)
     try:
-        _start_prefect()
-        from flows.pipeline import PipelineError, pretrain
-
-        with Display(root, nodes, time.time(), console):
-            try:
-                return pretrain(targets, force), 0
-            except PipelineError as error:
-                return error.summary, 1
+        with driving(root):  # what it starts is known as its own, were it to be killed
+            return _drive(root, nodes, targets, force, console)
     except KeyboardInterrupt:
         console.print("Interrupted; the next run goes on from here.")
         raise SystemExit(130) from None
+
+
+def _drive(
+    root: Path, nodes: list[str], targets: list[str], force: list[str], console: Console
+) -> tuple[dict[str, Any], int]:
+    _start_prefect()
+    sweep_flow_runs(root)
+    from flows.pipeline import PipelineError, pretrain
+
+    with Display(root, nodes, time.time(), console):
+        try:
+            return pretrain(targets, force), 0
+        except PipelineError as error:
+            return error.summary, 1
 
 
 def _nothing_stale(root: Path, plan: Plan, nodes: list[str]) -> tuple[dict[str, Any], int]:
