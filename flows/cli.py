@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from cclm_core.cli import app as core
 from cclm_core.errors import CclmError, ConfigError
@@ -43,25 +41,10 @@ def run(
 
 @app.command()
 def status(as_json: AsJson = False) -> None:
-    """Say which stages are stale, and why."""
-    from flows.graph import read_plan
+    """Say what is stale and why, what a run would do, and what it cost last time."""
+    from flows.status import show
 
-    plan = read_plan(_project())
-    stale = plan.stale()
-    if as_json:
-        rows = [{"stage": name, "stale": name in stale, "why": list(stale.get(name, ()))} for name in plan.nodes]
-        print(json.dumps({"stages": rows}, indent=2))
-        return
-    if not stale:
-        print(f"All {len(plan.nodes)} stages are up to date.")
-        return
-    table = Table()
-    for column in ("stage", "state", "why"):
-        table.add_column(column)
-    for name in plan.nodes:
-        table.add_row(name, "stale" if name in stale else "up to date", "\n".join(_shortened(stale.get(name, ()))))
-    Console().print(table)
-    print(f"{len(stale)} of {len(plan.nodes)} stages would be looked at by `cclm run`.")
+    show(_project(), as_json)
 
 
 @app.command()
@@ -104,6 +87,8 @@ def lineage(
     as_json: AsJson = False,
 ) -> None:
     """Show what a result was made from: digests, parameters, code, and the runs that made it."""
+    from rich.console import Console
+
     from flows.graph import read_plan
     from flows.lineage import Lineage, tree
     from flows.tracking import connect, enabled
@@ -114,6 +99,18 @@ def lineage(
         print(json.dumps(found.as_json(), indent=2))
     else:
         Console().print(tree(found), highlight=False, soft_wrap=True)
+
+
+def doctor(
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend what can be mended; else only say what is wrong.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look for what a crash has left behind in DVC, MLflow and Prefect: stuck runs, orphans, lost or unsent files."""
+    from flows.doctor.command import doctor as examine
+
+    sys.exit(examine(_project(), repair, as_json))
 
 
 @app.command()
@@ -179,11 +176,6 @@ def _project() -> Path:
     os.chdir(root)
     environment.apply(root)
     return root
-
-
-def _shortened(reasons: tuple[str, ...]) -> list[str]:
-    """The first reasons, and how many more there are: a changed library touches dozens of files."""
-    return [*reasons[:4], *([f"and {len(reasons) - 4} more"] if len(reasons) > 4 else [])]
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ remote is the worker's, which must be the storage that the one who asks pushes t
 for each stage with a cache for all, so that a repeated stage resumes from its checkpoint and fetches nothing twice.
 """
 
-import os
 import re
 import subprocess
 from collections.abc import Callable, Mapping
@@ -15,11 +14,10 @@ from pathlib import Path
 from filelock import FileLock
 
 from cclm_core.errors import ConfigError
-from flows import environment
+from flows import environment, processes
 from flows.paths import state
 from flows.remotes import default_remote
 from flows.slots import lease
-from flows.stage import FLOW_PID
 
 SHOWN_LINES = 15
 _COMMIT = re.compile(r"[0-9a-f]{40,64}")
@@ -75,7 +73,7 @@ def train_in_clone(project: Path, order: Order, say: Callable[[str], None]) -> N
         if order.lock:
             (clone / "dvc.lock").write_text(order.lock, encoding="utf-8")
         with lease(project) as slot:
-            settings = slot.environment | {FLOW_PID: str(os.getpid())}
+            settings = slot.environment | {processes.DRIVER_VARIABLE: processes.own()}
             settings |= {"CCLM_PARENT_RUN": order.parent or "", **({} if order.tracked else {"CCLM_TRACKING": "off"})}
             try:
                 _dvc(clone, say, "repro", "--single-item", "--pull", "--allow-missing", order.stage, extra=settings)

@@ -55,10 +55,12 @@ class Plan:
     Attributes:
         nodes: by name, every stage after those that it needs.
         changed: stage name -> reasons, for the stages that DVC itself calls changed.
+        restorable: those of them whose present inputs DVC's cache has results for: they need not run.
     """
 
     nodes: dict[str, Node]
     changed: dict[str, tuple[str, ...]]
+    restorable: frozenset[str] = frozenset()
 
     def stale(self) -> dict[str, tuple[str, ...]]:
         """What a run would look at: the changed stages and all that comes after them, in order, with reasons."""
@@ -103,18 +105,19 @@ def read_plan(root: Path, changes: bool = True) -> Plan:
     Raises:
         ConfigError: dvc.yaml or params.yaml is wrong.
     """
-    with _repository(root) as repo:
+    from dvc.repo import lock_repo
+
+    # DVC forgets its index whenever it takes its lock: one lock for all that is asked reads dvc.yaml once.
+    with _repository(root) as repo, lock_repo(repo):
         import networkx  # type: ignore[import-untyped]
 
         graph = repo.index.graph
         order = list(networkx.lexicographical_topological_sort(graph.reverse(), key=lambda stage: stage.name))
         nodes = {stage.name: _node(stage, graph, root) for stage in order if getattr(stage, "name", None)}
-        status = repo.status() if changes else {}
-        never_run = {stage.name for stage in order if not any(dep.hash_info for dep in stage.deps)}
-    # DVC's addressing has the path of dvc.yaml in front when it is asked from another folder.
-    found = {key.rpartition(":")[2]: entries for key, entries in status.items()}
-    reasons = {name: ("never run",) if name in never_run else _reasons(found[name]) for name in found}
-    return Plan(nodes, reasons)
+        stages = [stage for stage in order if stage.name in nodes] if changes else []
+        changed = {stage.name: why for stage in stages if (why := _why(stage))}
+        restorable = {stage.name for stage in stages if stage.name in changed and _is_restorable(stage)}
+    return Plan(nodes, changed, frozenset(restorable))
 
 
 @dataclass(frozen=True)
@@ -213,6 +216,34 @@ def _node(stage: Any, graph: Any, root: Path) -> Node:
         outs=tuple(_relative(out, root) for out in stage.outs),
         meta=dict(stage.meta or {}),
     )
+
+
+def _why(stage: Any) -> tuple[str, ...]:
+    """Why DVC calls a stage changed; nothing when it does not."""
+    from dvc.lock import LockError
+
+    try:
+        entries = [entry for found in stage.status().values() for entry in found]
+    except LockError as error:  # another DVC works on it
+        return (str(error).partition("\n\n")[0].replace("\n", ""),)
+    if entries and not any(dep.hash_info for dep in stage.deps):
+        return ("never run",)
+    return _reasons(entries)
+
+
+def _is_restorable(stage: Any) -> bool:
+    """Whether DVC has kept what this stage made of the inputs as they are now: it asks as `dvc repro` does."""
+    from dvc.exceptions import DvcException
+
+    try:
+        if stage.changed_stage() or not stage.deps_cached():
+            stage.save_deps()
+            for out in stage.outs:  # of the inputs that dvc.lock knows, not of these
+                out.clear()
+        stage.repo.stage_cache.restore(stage, dry=True)
+    except DvcException:
+        return False
+    return True
 
 
 def _relative(output: Any, root: Path) -> str:

@@ -13,17 +13,20 @@ import psutil  # type: ignore[import-untyped]
 from filelock import FileLock
 
 from cclm_core.artifacts import write_json
+from flows import processes
+from flows.open_runs import opened
 from flows.paths import git_revision, state
-from flows.tracking import Tracking, guarded, log_pipeline_files
+from flows.tracking import PROCESS_TAG, Tracking, guarded, log_pipeline_files
 
 DRIVER_TAG = "cclm.driver"
 
 
-def create_parent(tracking: Tracking, root: Path, driver: str) -> str:
-    """Starts the run of a pipeline driven by `driver`; returns its id."""
+def create_parent(tracking: Tracking, root: Path, driver: str, process: str | None = None) -> str:
+    """Starts the run of a pipeline driven by `driver`; returns its id. `process`, else this one, must end it."""
     commit, _ = git_revision(root)
     name = f"pipeline-{commit[:8] or time.strftime('%Y%m%d-%H%M%S')}"
-    run_id = tracking.create_run(name, root, {DRIVER_TAG: driver, "cclm.kind": "pipeline"})
+    tags = {DRIVER_TAG: driver, "cclm.kind": "pipeline", PROCESS_TAG: process or processes.own()}
+    run_id = tracking.create_run(name, root, tags)
     log_pipeline_files(tracking, root, run_id)
     return run_id
 
@@ -43,6 +46,7 @@ class DvcParent:
     def __init__(self, tracking: Tracking, root: Path, process: psutil.Process | None) -> None:
         self.tracking = tracking
         self.root = root
+        self.process = processes.name_of(process.pid) if process else None
         key = f"{process.pid}-{process.create_time():.2f}" if process else f"alone-{time.time_ns()}"
         self.file = state(root, "parents") / f"{key}.json"
         self.lock = FileLock(state(root, "locks") / "parents.lock")
@@ -53,9 +57,10 @@ class DvcParent:
             if self.file.is_file():
                 run_id = str(json.loads(self.file.read_text())["run_id"])
                 self.tracking.set_status(run_id, "RUNNING")
+                opened(self.root, "mlflow", run_id, self.tracking.uri, self.process)
                 log_pipeline_files(self.tracking, self.root, run_id)
             else:
-                run_id = create_parent(self.tracking, self.root, "dvc")
+                run_id = create_parent(self.tracking, self.root, "dvc", self.process)
                 self._forget_old()
                 write_json(self.file, {"run_id": run_id, "worst": "FINISHED"})
         return run_id

@@ -8,6 +8,7 @@
 ├── dvc/            DVC's site cache (core.site_cache_dir)
 ├── locks/, slots/  locks that the operating system frees when a process dies
 ├── logs/           what each stage printed
+├── open/           what has been opened in MLflow and Prefect, and by which process, until it is closed
 ├── prefect/        Prefect's database, when no server is configured
 ├── pushed.json     what was last pushed to DVC's remote
 ├── remote/         DVC's default remote, until an address takes its place

@@ -15,6 +15,7 @@ from cclm_core.artifacts import write_json
 from cclm_core.errors import ConfigError
 from flows import elsewhere
 from flows.artifacts import publish_artifacts
+from flows.doctor.flow_runs import noted
 from flows.graph import Node, Plan, evaluations
 from flows.parents import create_parent
 from flows.paths import project_root, state
@@ -86,6 +87,11 @@ def carry_out(root: Path, plan: Plan, work: Work) -> dict[str, Any]:
         PipelineError: something failed; what did not depend on it is done.
         ConfigError: params.yaml is wrong.
     """
+    with noted(root):
+        return _carry_out(root, plan, work)
+
+
+def _carry_out(root: Path, plan: Plan, work: Work) -> dict[str, Any]:
     stale = plan.stale()
     if work.forced or stale.keys() & work.nodes.keys():
         check_parameters(root)

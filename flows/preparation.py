@@ -1,5 +1,5 @@
-"""What must hold before a pipeline runs, whoever starts it: it is alone on this clone, dvc.lock is whole, params.yaml
-is right.
+"""What must hold before a pipeline runs, whoever starts it: it is alone on this clone, what a killed run left open is
+closed, dvc.lock is whole, params.yaml is right.
 """
 
 import os
@@ -12,8 +12,10 @@ from filelock import FileLock, Timeout
 from cclm_core.errors import ConfigError
 from cclm_core.steps import parameters
 from flows import environment
+from flows.doctor.sweep import sweep
 from flows.graph import Plan, read_plan
 from flows.lockfile import mend
+from flows.open_runs import driving
 from flows.paths import state
 from flows.stage import STAGE_MODULE
 
@@ -33,8 +35,10 @@ def prepared(root: Path) -> Iterator[None]:
         parameters.load(_params(root))
     promotion_config(root)
     with _alone(root):
+        sweep(root)
         mend(root)
-        yield
+        with driving(root):  # what it starts is known as its own, were it to be killed
+            yield
 
 
 def checked_plan(root: Path) -> Plan:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cclm_core.artifacts import write_json
+from flows import processes
 from flows.paths import stage_file
 
 
@@ -26,6 +27,9 @@ class StageRecord:
         message: the last lines that it printed on standard error, when it failed.
         host: facts of the machine, and what the run used of it.
         run_id: where MLflow has it; None until it has.
+        process: the runner's, as `flows.processes` names it; "" in records of versions that did not say.
+        cost: seconds, processor seconds and megabytes at the peak of the last run that succeeded, this one or an
+            earlier one.
     """
 
     stage: str
@@ -39,6 +43,8 @@ class StageRecord:
     message: str = ""
     host: dict[str, float | str] = dataclasses.field(default_factory=dict)
     run_id: str | None = None
+    process: str = ""
+    cost: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def status(self) -> str:
@@ -46,6 +52,11 @@ class StageRecord:
         if self.ended is None:
             return "RUNNING"
         return "KILLED" if self.killed else "FINISHED" if self.exit_code == 0 else "FAILED"
+
+    @property
+    def running(self) -> bool:
+        """Whether its runner is still at work; a record of a killed one has no end either."""
+        return self.ended is None and bool(self.process) and not processes.is_gone(self.process)
 
     def with_(self, **changes: Any) -> "StageRecord":
         """The same record with other values."""

@@ -1,6 +1,5 @@
 """Runs one stage through DVC, as a subprocess: `dvc --wait-for-lock repro -s STAGE`."""
 
-import os
 import subprocess
 import threading
 import time
@@ -18,7 +17,7 @@ from flows.lockfile import keep
 from flows.paths import stage_file
 from flows.records import StageRecord, read_record
 from flows.slots import lease
-from flows.stage import FLOW_PID, RESTORE_ONLY
+from flows.stage import RESTORE_ONLY
 from flows.tracking import connect
 
 CONFIGURATION_EXIT_CODE = 2  # what the stage runner returns when the user must mend something
@@ -113,7 +112,7 @@ def reproduce(
             command,
             cwd=root,
             env=environment.for_children(
-                {"CCLM_FOLLOWED": "1", FLOW_PID: str(os.getpid())}
+                {"CCLM_FOLLOWED": "1"}
                 | ({RESTORE_ONLY: "1"} if pull else {})
                 | (slot.environment if slot else {})
             ),

@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from cclm_core.errors import ConfigError
+from flows.doctor.sweep import sweep_flow_runs
 from flows.graph import Plan, evaluations, read_plan
 from flows.paths import state
 from flows.preparation import check_parameters, checked_plan, prepared
@@ -108,6 +109,7 @@ def _run_flow(
     signal.signal(signal.SIGTERM, _leave)
     try:
         _start_prefect()
+        sweep_flow_runs(root)
         from flows.pipeline import PipelineError
 
         with Display(root, nodes, time.time(), console):
@@ -118,6 +120,20 @@ def _run_flow(
     except KeyboardInterrupt:
         console.print("Interrupted; the next run goes on from here.")
         raise SystemExit(130) from None
+
+
+def _drive(
+    root: Path, nodes: list[str], targets: list[str], force: list[str], console: Console
+) -> tuple[dict[str, Any], int]:
+    _start_prefect()
+    sweep_flow_runs(root)
+    from flows.pipeline import PipelineError, pretrain
+
+    with Display(root, nodes, time.time(), console):
+        try:
+            return pretrain(targets, force), 0
+        except PipelineError as error:
+            return error.summary, 1
 
 
 def _nothing_stale(root: Path, plan: Plan, nodes: list[str]) -> tuple[dict[str, Any], int]:

@@ -3,8 +3,8 @@
     python -m flows.stage ARGS...    runs    python -m cclm_core.cli ARGS...
 
 The exit code is the child's. Whatever happens to MLflow, the stage runs. The child gets SIGTERM when this process does,
-and when the `dvc` above dies, since DVC would never record its result: it would only hold the lock of its output. The
-same when the flow that started it dies: a run that takes its place would find its stages busy.
+and when the `dvc` above or the flow that started it dies: nobody would record or follow its result, and it would only
+hold the lock of its output. What it had trained until then is in its checkpoint.
 """
 
 import ctypes
@@ -20,18 +20,15 @@ from collections import deque
 from types import FrameType
 from typing import IO
 
-import psutil  # type: ignore[import-untyped]
-
 from cclm_core.errors import CclmError, ConfigError
-from flows import environment
+from flows import environment, processes
 from flows.parents import dvc_process
 from flows.paths import git_revision, project_root
-from flows.records import StageRecord, reports_path
+from flows.records import StageRecord, read_record, reports_path
 
 # Names another module with the same commands that takes the library's place: a project's own stages.
 STAGE_MODULE = "CCLM_STAGE_MODULE"
 # The process of the flow that drives DVC; unset under bare DVC.
-FLOW_PID = "CCLM_FLOW_PID"
 # Set where DVC must only restore what a worker made.
 RESTORE_ONLY = "CCLM_RESTORE_ONLY"
 MESSAGE_LINES = 20
@@ -52,7 +49,10 @@ def main(arguments: list[str]) -> int:
     reports.write_bytes(b"")
     module = os.environ.get(STAGE_MODULE, "cclm_core.cli")
     commit, dirty = git_revision(root)
-    record = StageRecord(stage, (module, *arguments), time.time(), commit, dirty)
+    last = read_record(root, stage)
+    record = StageRecord(
+        stage, (module, *arguments), time.time(), commit, dirty, process=processes.own(), cost=last.cost if last else {}
+    )
     record.write(root)
     child = Child([sys.executable, "-m", module, *arguments], {"CCLM_REPORT": str(reports)})
     waiter = threading.Thread(target=lambda: child.finish(record).write(root))
@@ -100,8 +100,8 @@ class Child:
         signal.signal(signal.SIGTERM, self._on_signal)
         # The terminal sends SIGINT to the whole group, the child included; this process outlives it to say so.
         signal.signal(signal.SIGINT, self._note)
-        self.driver = dvc_process()
-        self.drivers = [driver for driver in (self.driver, _flow_process()) if driver]
+        self.dvc = dvc_process()
+        self.driver = os.environ.get(processes.DRIVER_VARIABLE)
 
     @property
     def exit_code(self) -> int:
@@ -116,16 +116,18 @@ class Child:
                 self.process.wait(timeout=1)
                 break
             except subprocess.TimeoutExpired:
-                if not all(_alive(driver) for driver in self.drivers):
+                if self._alone():
                     self.terminate()
         if self.reader:
             self.reader.join()
+        ended, host = time.time(), _host()
         return record.with_(
-            ended=time.time(),
+            ended=ended,
             exit_code=self.exit_code,
             killed=self.killed,
             message="".join(self.lines).strip() if self.exit_code else "",
-            host=_host(),
+            host=host,
+            cost=record.cost if self.exit_code else _cost(ended - record.started, host),
         )
 
     def running(self) -> bool:
@@ -136,6 +138,11 @@ class Child:
         """Tells the child to stop."""
         self.killed = True
         self.process.terminate()
+
+    def _alone(self) -> bool:
+        """Whether those who wanted the result are gone: the `dvc` that records it, or the flow that started `dvc`."""
+        gone = self.driver is not None and processes.is_gone(self.driver)
+        return gone or (self.dvc is not None and not self.dvc.is_running())
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self.terminate()
@@ -152,6 +159,7 @@ class Child:
 
 def track(record: StageRecord, child: Child) -> None:
     """Forwards the run to MLflow from this process, below a parent of its own choice or DVC's."""
+    from flows.doctor.sweep import sweep_tracked
     from flows.follow import Follower, follow
     from flows.graph import Node, read_plan
     from flows.parents import DvcParent
@@ -170,7 +178,7 @@ def track(record: StageRecord, child: Child) -> None:
         tracking = connect(root)
         if given:
             return Follower(root, tracking, node, given)
-        parent = parent or DvcParent(tracking, root, child.driver)
+        parent = parent or DvcParent(tracking, root, child.dvc)
         return Follower(root, tracking, node, parent.start())
 
     follow(root, record.stage, record.started, lambda: False, open_follower)
@@ -179,20 +187,7 @@ def track(record: StageRecord, child: Child) -> None:
             parent.end("KILLED" if child.killed else "FINISHED" if child.exit_code == 0 else "FAILED")
         except TrackingError as error:
             warn(f"the run of the pipeline could not be brought up to date in MLflow ({error}).")
-
-
-def _flow_process() -> psutil.Process | None:
-    """The process that CCLM_FLOW_PID names, if it is above this one; another may have its number by now."""
-    pid = os.environ.get(FLOW_PID, "")
-    return next((process for process in psutil.Process().parents() if str(process.pid) == pid), None)
-
-
-def _alive(process: psutil.Process) -> bool:
-    """Whether it runs; one that was killed and that nobody has waited for yet does not."""
-    try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
+    sweep_tracked(root)
 
 
 def _die_with_parent() -> None:
@@ -210,6 +205,10 @@ def _host() -> dict[str, float | str]:
         "cpu_seconds": used.ru_utime + used.ru_stime,
         "peak_memory_megabytes": used.ru_maxrss / 1024,
     }
+
+
+def _cost(seconds: float, host: dict[str, float | str]) -> dict[str, float]:
+    return {"seconds": seconds} | {name: value for name, value in host.items() if isinstance(value, float)}
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from typing import Any
 from filelock import FileLock
 
 from cclm_core.config import digest
-from flows import environment
+from flows import environment, processes
+from flows.open_runs import closed, opened
 from flows.paths import git_revision, state
 
 MAX_PARAM_LENGTH = 6000  # MLflow's limit for the value of a parameter
@@ -22,6 +23,8 @@ MAX_BATCH = 1000  # and for the metrics in one call; 100 for parameters and tags
 
 # Without it MLflow 3 opens the experiment with pages for chats and prompts instead of training runs.
 KIND_TAG, TRAINING_KIND = "mlflow.experimentKind", "custom_model_development"
+
+PROCESS_TAG = "cclm.process"  # who must end the run, as `flows.processes` names it
 
 
 class TrackingError(Exception):
@@ -67,11 +70,16 @@ class Tracking:
     client: Any
     experiment_id: str
     uri: str
+    root: Path
 
     def create_run(self, name: str, root: Path, tags: Mapping[str, str], started: float | None = None) -> str:
-        """Starts a run with the tags that MLflow's own context would have set; returns its id."""
+        """Starts a run with the tags that MLflow's own context would have set; returns its id.
+
+        It is on record as open until `set_status` ends it, so that it is ended even if this process is killed.
+        """
         commit, dirty = git_revision(root)
         system = {
+            PROCESS_TAG: processes.own(),
             "mlflow.runName": name,
             "mlflow.user": _user(),
             "mlflow.source.type": "PROJECT",
@@ -86,7 +94,9 @@ class Tracking:
                 tags=system | dict(tags),
                 run_name=name,
             )
-        return str(run.info.run_id)
+        run_id = str(run.info.run_id)
+        opened(self.root, "mlflow", run_id, self.uri, tags.get(PROCESS_TAG))
+        return run_id
 
     def log(
         self,
@@ -134,8 +144,9 @@ class Tracking:
         with guarded():
             if status == "RUNNING":
                 self.client.update_run(run_id, status=status)
-            else:
-                self.client.set_terminated(run_id, status, int((ended or time.time()) * 1000))
+                return
+            self.client.set_terminated(run_id, status, int((ended or time.time()) * 1000))
+        closed(self.root, "mlflow", run_id)
 
 
 @cache
@@ -156,10 +167,10 @@ def connect(root: Path) -> Tracking:
             name = os.environ.get("CCLM_EXPERIMENT", "cclm")
             experiment = client.get_experiment_by_name(name)
             if experiment is not None:
-                return Tracking(client, str(experiment.experiment_id), uri)
+                return Tracking(client, str(experiment.experiment_id), uri, root)
             place = (root / "mlruns").as_uri() if uri.startswith("sqlite:") else None
             number = client.create_experiment(name, artifact_location=place, tags={KIND_TAG: TRAINING_KIND})
-            return Tracking(client, str(number), uri)
+            return Tracking(client, str(number), uri, root)
 
 
 def headline(results: Mapping[str, float], item: str) -> list[tuple[str, float, float, int]]:

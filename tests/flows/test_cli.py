@@ -25,7 +25,7 @@ def test_status_says_what_is_stale_and_why(done: Project) -> None:
     told = cclm(done, "status").stdout
     assert "components.a modified" in told and "3 of 5 stages would be looked at" in told
     rows = {row["stage"]: row for row in json.loads(cclm(done, "status", "--json").stdout)["stages"]}
-    assert rows["train@a"] == {"stage": "train@a", "stale": True, "why": ["params.yaml: components.a modified"]}
+    assert rows["train@a"]["stale"] and rows["train@a"]["why"] == ["params.yaml: components.a modified"]
     assert not rows["train@b"]["stale"]
 
 

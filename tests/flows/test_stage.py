@@ -125,8 +125,8 @@ def test_a_stage_ends_when_its_dvc_was_killed(slow: Project) -> None:
 
 def test_a_stage_ends_when_the_flow_that_started_it_was_killed(slow: Project) -> None:
     slow.dvc("repro", "make")
-    code = "import os, subprocess; os.environ['CCLM_FLOW_PID'] = str(os.getpid())\n"
-    code += "subprocess.run(['dvc', 'repro', '-s', 'train@a'])"
+    code = "import os, subprocess; from flows import processes\n"
+    code += "os.environ[processes.DRIVER_VARIABLE] = processes.own(); subprocess.run(['dvc', 'repro', '-s', 'train@a'])"
     flow = subprocess.Popen([sys.executable, "-c", code], cwd=slow.root, env=slow.environment)
     child = running_child(slow)
     flow.kill()

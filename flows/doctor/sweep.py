@@ -1,0 +1,65 @@
+"""What every run does first: it closes what a killed one has left open, so that nothing stays RUNNING for ever.
+
+It goes by local notes (`flows.open_runs`). Without any it looks into one folder and is done.
+"""
+
+import time
+from pathlib import Path
+
+from flows import processes
+from flows.doctor.finding import Project, UncheckedError
+from flows.open_runs import OpenRun, abandoned, closed
+from flows.tracking import TrackingError, warn
+
+ENDING_SECONDS = 20.0  # what a stage may take to notice that its run is gone, and to end
+
+
+def sweep(root: Path) -> None:
+    """Ends what killed runs have left at work, and their runs in MLflow; says so."""
+    for driver in abandoned(root, "driver"):
+        _end_what_it_started(root, driver)
+    sweep_tracked(root)
+
+
+def sweep_tracked(root: Path) -> None:
+    """Ends the runs in MLflow that dead processes have left open; an MLflow that does not answer is asked next time."""
+    if not abandoned(root, "mlflow"):
+        return
+    from flows.doctor.tracked_runs import close_abandoned
+
+    try:
+        for said in close_abandoned(root):
+            warn(f"a killed run had left it open: {said}.")
+    except TrackingError as error:
+        warn(f"what a killed run has left open in MLflow could not be ended, and will be next time ({error}).")
+
+
+def sweep_flow_runs(root: Path) -> None:
+    """Marks the flow runs that dead processes have left open as Crashed; Prefect must have been started."""
+    if not abandoned(root, "prefect"):
+        return
+    from flows.doctor.flow_runs import crash_abandoned
+
+    try:
+        for said in crash_abandoned(root):
+            warn(f"a killed run had left it open: {said}.")
+    except UncheckedError as error:
+        warn(f"what a killed run has left open in Prefect could not be ended, and will be next time ({error}).")
+
+
+def _end_what_it_started(root: Path, driver: OpenRun) -> None:
+    """Its temporary server at once; its stages once they have had time to end by themselves, which they do."""
+    from flows.doctor.orphans import orphans
+    from flows.doctor.prefect_servers import left_over
+
+    until = time.monotonic() + ENDING_SECONDS
+    servers = left_over(root)
+    processes.end(servers)
+    while stages := orphans(Project(root)):
+        if time.monotonic() >= until:
+            processes.end(stages)
+            break
+        time.sleep(0.2)
+    number = processes.split(driver.process)[1]
+    warn(f"process {number}, an earlier run, was killed; what it had left at work has ended, and this run goes on.")
+    closed(root, "driver", driver.id)

@@ -1,0 +1,100 @@
+"""`cclm status`: what a run would do and what it cost, without torch, MLflow or Prefect."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.records import read_record
+from flows.status import FOLLOWS, NOTHING, RESTORED, RUNNING, RUNS, StageStatus, wall_seconds
+from tests.flows.conftest import Project
+from tests.flows.test_stage import running_child
+
+
+def status(project: Project) -> dict[str, Any]:
+    """What it says, and that it imported nothing heavy."""
+    code = (
+        "import sys; from pathlib import Path; from flows.status import show; show(Path.cwd(), True); "
+        "print([name for name in ('torch', 'mlflow', 'prefect', 'pandas') if name in sys.modules], file=sys.stderr)"
+    )
+    done = project.run(sys.executable, "-c", code, CCLM_DEVICE_SLOTS="2")
+    assert done.stderr.strip() == "[]"
+    return dict(json.loads(done.stdout))
+
+
+def test_what_a_run_would_do_and_what_it_cost(done: Project) -> None:
+    before = status(done)
+    assert {row["run_would"] for row in before["stages"]} == {NOTHING} and before["wall_seconds"] == 0
+    assert before["unregistered"] == [] and before["unpushed"] is None  # not tracked, and no remote
+
+    (done.root / "models/b/content.json").unlink()
+    done.params(lambda values: values["components"]["a"].update(width=4))
+    now = status(done)
+    rows = {row["stage"]: row for row in now["stages"]}
+    assert {name: row["run_would"] for name, row in rows.items()} == {
+        "make": NOTHING,
+        "train@a": RUNS,
+        "train@b": RESTORED,
+        "compose@both": FOLLOWS,
+        "evaluate@both": FOLLOWS,
+    }
+    assert rows["train@b"]["why"] == ["models/b modified"]
+    record = read_record(done.root, "train@a")
+    assert record and record.ended
+    assert rows["train@a"]["cost"]["seconds"] == pytest.approx(record.ended - record.started)
+    assert set(rows["train@a"]["cost"]) == {"seconds", "cpu_seconds", "peak_memory_megabytes"}
+    would = [row["cost"]["seconds"] for row in rows.values() if row["run_would"] in (RUNS, FOLLOWS)]
+    assert now["total"]["seconds"] == pytest.approx(sum(would)) == pytest.approx(now["wall_seconds"])
+
+    # What was trained before need not be trained again.
+    done.params(lambda values: values["components"]["a"].update(width=1))
+    assert {row["stage"]: row["run_would"] for row in status(done)["stages"]}["train@a"] == NOTHING
+    done.dvc("repro", "-s", "train@b")
+    done.params(lambda values: values["components"]["b"].update(width=5))
+    done.dvc("repro", "-s", "train@b")
+    done.params(lambda values: values["components"]["b"].update(width=2))
+    assert {row["stage"]: row["run_would"] for row in status(done)["stages"]}["train@b"] == RESTORED
+
+
+def test_what_was_never_measured_has_no_estimate(project: Project) -> None:
+    found = status(project)
+    assert found["wall_seconds"] is None and found["total"] == {"seconds": None, "cpu_seconds": None}
+    assert {row["run_would"] for row in found["stages"]} == {RUNS, FOLLOWS}
+    told = project.run(sys.executable, "-m", "flows.cli", "status").stdout
+    assert "never measured here: make, train@a, train@b, compose@both, and 1 more" in told
+
+
+def test_what_runs_and_what_a_killed_run_cost_before(done: Project) -> None:
+    before = read_record(done.root, "train@a")
+    done.params(lambda values: values["components"]["a"].update(seconds=60))
+    (done.root / ".cclm/reports/train@a.jsonl").unlink()
+    dvc = subprocess.Popen(["dvc", "repro", "-q", "-s", "train@a"], cwd=done.root, env=done.environment)
+    running_child(done)
+    row = next(row for row in status(done)["stages"] if row["stage"] == "train@a")
+    assert row["run_would"] == RUNNING and row["stale"]
+    dvc.kill()
+    dvc.wait()
+    assert before and row["cost"] == before.cost and before.cost["seconds"] > 0
+
+
+def test_what_waits_to_be_registered_or_pushed(done: Project, tmp_path: Path) -> None:
+    done.environment["CCLM_TRACKING"] = "on"
+    assert status(done)["unregistered"] == ["both"]
+    done.dvc("remote", "add", "-q", "-d", "store", str(tmp_path / "store"))
+    assert len(status(done)["unpushed"]) == 5
+    done.dvc("push", "-q")
+    assert status(done)["unpushed"] == []
+
+
+def test_the_estimate_knows_slots_and_order() -> None:
+    def stage(name: str, seconds: float, *needs: str, device: bool = True) -> StageStatus:
+        return StageStatus(name, True, (), RUNS, device, needs, {"seconds": seconds})
+
+    stages = [stage("data", 5, device=False), *(stage(name, 10, "data") for name in "abc"), stage("end", 1, *"abc")]
+    assert wall_seconds(stages, 1) == 36
+    assert wall_seconds(stages, 2) == 26
+    assert wall_seconds(stages, 3) == 16
+    assert wall_seconds([], 1) == 0
