@@ -14,6 +14,7 @@ from cclm_core.cli import app as core
 from cclm_core.errors import CclmError, ConfigError
 from flows import environment
 from flows.paths import project_root
+from flows.stack.cli import app as stack
 
 app = typer.Typer(
     help="Composable character-level language models: pretrain components apart, compose them, retrain one alone.",
@@ -21,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(core)
+app.add_typer(stack, name="stack")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
