@@ -38,9 +38,7 @@ class ServiceConfig(Config):
     command: tuple[str, ...] = Field(min_length=1)
     environment: dict[str, str] = Field({}, description="beside the stack's own environment")
     user: str = Field("", description="runs it as this user, which needs root; empty: as the supervisor's")
-    port: str | None = Field(
-        None, description="the setting with its port on 127.0.0.1, which must be free at the start"
-    )
+    port: str | None = Field(None, description="the setting with its port on 127.0.0.1, free at the start")
     health: HealthConfig | None = None
     once: bool = Field(False, description="it does its work and ends")
     only: str | None = Field(None, description="a condition that flows/stack/control.py knows; else it is left out")
@@ -59,7 +57,7 @@ class ServiceConfig(Config):
 class StackConfig(Config):
     """The file: settings that the environment may override, and the services in their order."""
 
-    settings: dict[str, int | str] = {}
+    settings: dict[str, int | str] = Field({})
     services: dict[str, ServiceConfig]
 
     @classmethod

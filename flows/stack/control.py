@@ -21,7 +21,7 @@ from flows.stack.credentials import SECRETS, client_settings, read_settings, ser
 from flows.stack.database import Databases, choose, prepare, set_password
 from flows.stack.logs import tail
 from flows.stack.processes import end, members
-from flows.stack.state import PLAN, STATE, StackState, read_state, running, supervisor
+from flows.stack.state import PLAN, STATE, StackState, last_state, read_state, running, supervisor
 
 PROCESS_FILE = Path("infra/stack.yaml")
 POLL_SECONDS = 0.3
@@ -63,7 +63,7 @@ def make_plan(root: Path, say: Callable[[str], None]) -> Path:
     if chosen.kind == "own_database" and made_before and fresh:
         set_password(chosen, password)
     plan = {
-        "services": {name: service.canonical() for name, service in filled.services.items()},
+        "services": [(name, service.canonical()) for name, service in filled.services.items()],
         "environment": clients | {"PATH": environment.for_children()["PATH"]},
     }
     write_json(folder / PLAN, plan)
@@ -125,8 +125,9 @@ def service_environment(folder: Path, name: str) -> dict[str, str]:
     if not (folder / PLAN).is_file():
         raise ConfigError("The stack must have been started once; it was not. Run `cclm stack up`.")
     plan = read_json(folder / PLAN)
-    if name not in plan["services"]:
-        raise ConfigError(f"{name} must be a service of the stack: {', '.join(plan['services'])}.")
+    services = dict(plan["services"])
+    if name not in services:
+        raise ConfigError(f"{name} must be a service of the stack: {', '.join(services)}.")
     own = read_settings(folder / SECRETS)
     postgresql = {
         "PGHOST": "127.0.0.1",
@@ -134,7 +135,7 @@ def service_environment(folder: Path, name: str) -> dict[str, str]:
         "PGUSER": "cclm",
         "PGPASSWORD": own["CCLM_POSTGRESQL_PASSWORD"],
     }
-    return dict(os.environ) | postgresql | plan["environment"] | plan["services"][name]["environment"]
+    return {**os.environ, **postgresql, **plan["environment"], **services[name]["environment"]}
 
 
 def forget_passwords(folder: Path) -> None:
@@ -231,12 +232,12 @@ def _wait_until_up(folder: Path, process: subprocess.Popen[bytes] | None, say: C
 
 
 def _failure(folder: Path) -> str:
-    services = read_json(folder / STATE)["services"] if (folder / STATE).is_file() else {}
+    services = last_state(folder).services if (folder / STATE).is_file() else {}
     for name, service in services.items():
-        if service["state"] == "failed":
+        if service.state == "failed":
             log = folder / "logs" / f"{name}.log"
             shown = tail(log, SHOWN_LINES)
-            return f"{name} did not start: {service['message']}. Its last lines ({log}):\n{shown}"
+            return f"{name} did not start: {service.message}. Its last lines ({log}):\n{shown}"
     return f"the supervisor ended:\n{tail(folder / 'logs' / 'supervisor.log', SHOWN_LINES)}"
 
 

@@ -165,7 +165,7 @@ def create(urls: list[str], seconds: float = 60.0) -> None:
     Raises:
         ConfigError: the server is not reached, or refuses.
     """
-    import psycopg2
+    import psycopg2  # type: ignore[import-untyped]
 
     for url in urls:
         server, _, name = url.rpartition("/")

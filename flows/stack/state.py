@@ -26,6 +26,7 @@ from typing import Any
 from cclm_core.artifacts import read_json, write_json
 from cclm_core.errors import ConfigError
 
+LOCK_SECONDS = 2.0  # whoever asks whether a supervisor lives holds the lock for a moment
 LOCK, STATE, PLAN = "supervisor.lock", "state.json", "plan.json"
 # In the environment of every process of a stack, and of what they start: the stack's folder.
 MARKER = "CCLM_STACK"
@@ -64,8 +65,9 @@ class StackState:
     services: dict[str, ServiceState] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
+        """Plain JSON values; the services as a list, in their order."""
+        services = [{"name": name} | asdict(service) for name, service in self.services.items()]
+        return {"phase": self.phase, "supervisor": self.supervisor, "services": services}
 
 
 def folder_of(root: Path) -> Path:
@@ -108,12 +110,11 @@ def alone(folder: Path) -> Iterator[None]:
     """
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"{folder} must have one supervisor; another one runs. See `cclm stack status`."
-            ) from None
+        deadline = time.monotonic() + LOCK_SECONDS
+        while not _locked(descriptor):
+            if time.monotonic() > deadline:
+                raise ConfigError(f"{folder} must have one supervisor; another one runs: see `cclm stack status`.")
+            time.sleep(0.05)
         os.ftruncate(descriptor, 0)
         os.write(descriptor, str(os.getpid()).encode())
         yield
@@ -132,6 +133,19 @@ def read_state(folder: Path) -> StackState:
         return StackState()
     if not (folder / STATE).is_file():
         return StackState("starting")
+    return last_state(folder)
+
+
+def last_state(folder: Path) -> StackState:
+    """The state as a supervisor told it last, be it dead."""
     values = read_json(folder / STATE)
-    services = {name: ServiceState(**service) for name, service in values["services"].items()}
+    services = {service.pop("name"): ServiceState(**service) for service in values["services"]}
     return StackState(values["phase"], values["supervisor"], services)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -109,7 +109,7 @@ def _leader(pid: int) -> int:
 def main(folder: Path) -> int:
     """Runs the plan; returns the exit code."""
     plan = read_json(folder / PLAN)
-    services = {name: ServiceConfig.parse(values, name) for name, values in plan["services"].items()}
+    services = {name: ServiceConfig.parse(values, name) for name, values in plan["services"]}
     with alone(folder):
         return asyncio.run(_supervise(folder, services, plan["environment"]))
 
