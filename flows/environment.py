@@ -46,7 +46,7 @@ def apply(root: Path) -> None:
 
 
 def of_stack(root: Path) -> dict[str, str]:
-    """What a client of the project's stack needs while it is up, for those tools whose server the user does not name."""
+    """What a client of the project's stack needs while it is up, for those tools whose server the user left open."""
     folder = folder_of(root)
     if not running(folder):
         return {}

@@ -169,6 +169,8 @@ def _values(folder: Path, chosen: Databases, clients: dict[str, str], secret: di
         "mlflow_database": chosen.urls["mlflow"],
         "databases": " ".join(chosen.urls.values()),
         "prefect_credentials": clients["PREFECT_API_AUTH_STRING"],
+        "mlflow_user": clients["MLFLOW_TRACKING_USERNAME"],
+        "mlflow_password": clients["MLFLOW_TRACKING_PASSWORD"],
         "mlflow_auth_file": str(auth),
         "mlflow_secret_key": secret["MLFLOW_FLASK_SERVER_SECRET_KEY"],
         "artifacts": str(folder / "artifacts"),
