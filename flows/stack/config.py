@@ -42,7 +42,7 @@ class ServiceConfig(Config):
     health: HealthConfig | None = None
     once: bool = Field(False, description="it does its work and ends")
     only: str | None = Field(None, description="a condition that flows/stack/control.py knows; else it is left out")
-    start_seconds: float = Field(180.0, gt=0, description="it must be healthy by then")
+    start_seconds: float = Field(300.0, gt=0, description="it must be healthy by then")
     stop_seconds: float = Field(30.0, gt=0, description="then SIGKILL")
     stop_signal: str = "SIGTERM"
 

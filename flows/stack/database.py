@@ -21,6 +21,7 @@ from flows.stack.processes import identity
 
 NAMES = ("prefect", "mlflow", "mlflow_users")
 ROOT_USER = "postgres"  # PostgreSQL refuses to run as root; Debian's package makes this user
+DEBIAN = Path("/usr/lib/postgresql")  # its own folder for each version
 ROOT_FOLDER = Path("/var/lib/cclm")
 
 
@@ -122,7 +123,7 @@ def _run(command: list[str], user: str, given: str = "") -> None:
 def _binaries() -> Path:
     """The folder of PostgreSQL's programs: in the path, or where Debian puts the newest."""
     found = shutil.which("initdb")
-    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
+    debian = sorted(DEBIAN.glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
     for path in [*([Path(found)] if found else []), *reversed(debian)]:
         folder = path.resolve().parent
         if all((folder / name).is_file() for name in ("initdb", "postgres", "pg_isready")):

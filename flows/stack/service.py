@@ -14,7 +14,7 @@ from flows.stack.state import ServiceState
 
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 1.0, 60.0
 STEADY_SECONDS = 60.0  # a service that lasted so long is started again at once when it dies
-POLL_SECONDS = 0.3
+LOOK_SECONDS, POLL_SECONDS, KILL_SECONDS = 0.1, 0.3, 10.0
 LEFTOVER_SECONDS = 10.0
 
 
@@ -40,7 +40,6 @@ class Service:
         self.state = ServiceState(since=time.time())
         self.log = RotatingLog(folder / "logs" / f"{name}.log")
         self.process: asyncio.subprocess.Process | None = None
-        self.over: asyncio.Task[int] | None = None
         self.reader: asyncio.Task[None] | None = None
 
     async def start(self) -> bool:
@@ -61,13 +60,14 @@ class Service:
             return False
         self.state.pid = self.process.pid
         self._tell("starting")
-        self.over = asyncio.create_task(self.process.wait())
         self.reader = asyncio.create_task(self._copy(self.process))
         problem = await (self._until_done() if self.config.once else self._until_healthy())
         if problem:
             await self._end()
             self._tell("failed", problem)
             return False
+        if self.config.once:
+            self.state.pid = 0
         self._tell("done" if self.config.once else "healthy")
         return True
 
@@ -142,9 +142,11 @@ class Service:
                 return f"no answer {failures} times in a row: {problem}"
 
     async def _pause(self, seconds: float) -> None:
-        """Waits, at most until the process ends."""
-        assert self.over
-        await asyncio.wait([self.over], timeout=seconds)
+        """Waits, at most until the process ends; asyncio's own `wait` also waits for whoever else has its output."""
+        assert self.process
+        deadline = time.monotonic() + seconds
+        while self.process.returncode is None and (left := deadline - time.monotonic()) > 0:
+            await asyncio.sleep(min(LOOK_SECONDS, left))
 
     async def _end(self) -> None:
         process = self.process
@@ -156,7 +158,7 @@ class Service:
         if process.returncode is None:
             self.say(f"it did not stop within {self.config.stop_seconds:g} s and is killed")
             process.kill()
-            await process.wait()
+            await self._pause(KILL_SECONDS)
         left = in_session(members(self.folder), process.pid)
         await asyncio.to_thread(end, left, LEFTOVER_SECONDS)
         if self.reader:
