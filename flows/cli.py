@@ -106,6 +106,25 @@ def ui(port: Annotated[int, typer.Option(help="Where to listen, on this machine 
     os.execv(sys.executable, [sys.executable, *command])
 
 
+@app.command()
+def serve(
+    composition: Annotated[str, typer.Argument(help="Its name, e.g. full.")],
+    alias: Annotated[str, typer.Option(help="Which of its registered versions.")] = "champion",
+    port: Annotated[int, typer.Option(help="Where to listen, on this machine only.")] = 5001,
+) -> None:
+    """Answer over HTTP: POST {"inputs": ["a text", ...]} to /invocations gives an embedding for each."""
+    from flows.registry import Registry, model_name
+    from flows.tracking import connect
+
+    root = _project()
+    tracking, model = connect(root), model_name(composition)
+    if Registry(tracking).get(model, alias) is None:
+        raise ConfigError(f"{model} must have a version with the alias {alias}; it has none. See `cclm promote`.")
+    settings = environment.for_children({"MLFLOW_TRACKING_URI": tracking.uri})  # it finds its own server in the path
+    words = ["-m", f"models:/{model}@{alias}", "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
+    os.execve(sys.executable, [sys.executable, "-m", "mlflow", "models", "serve", *words], settings)
+
+
 def main() -> None:
     """Runs the command line. Exit codes: 0 done, 1 a stage or the registry failed, 2 something that you must mend."""
     try:
