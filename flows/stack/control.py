@@ -64,6 +64,7 @@ def make_plan(root: Path, say: Callable[[str], None]) -> Path:
         set_password(chosen, password)
     plan = {
         "services": [(name, service.canonical()) for name, service in filled.services.items()],
+        "postgresql": chosen.for_programs(),
         "environment": clients | {"PATH": environment.for_children()["PATH"]},
     }
     write_json(folder / PLAN, plan)
@@ -128,14 +129,7 @@ def service_environment(folder: Path, name: str) -> dict[str, str]:
     services = dict(plan["services"])
     if name not in services:
         raise ConfigError(f"{name} must be a service of the stack: {', '.join(services)}.")
-    own = read_settings(folder / SECRETS)
-    postgresql = {
-        "PGHOST": "127.0.0.1",
-        "PGPORT": str(StackConfig.read(folder.parent.parent / PROCESS_FILE).settings["CCLM_POSTGRESQL_PORT"]),
-        "PGUSER": "cclm",
-        "PGPASSWORD": own["CCLM_POSTGRESQL_PASSWORD"],
-    }
-    return {**os.environ, **postgresql, **plan["environment"], **services[name]["environment"]}
+    return {**os.environ, **plan["postgresql"], **plan["environment"], **services[name]["environment"]}
 
 
 def forget_passwords(folder: Path) -> None:

@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from cclm_core.errors import CclmError, ConfigError
 from flows.stack.credentials import USER
@@ -41,6 +42,19 @@ class Databases:
     binaries: str = ""
     data: str = ""
     user: str = ""
+
+    def for_programs(self) -> dict[str, str]:
+        """Where psql, pg_dump and the like find the server."""
+        if self.kind == "sqlite":
+            return {}
+        url = urlsplit(self.urls[NAMES[0]])
+        found = {
+            "PGHOST": url.hostname,
+            "PGPORT": str(url.port or 5432),
+            "PGUSER": url.username,
+            "PGPASSWORD": url.password,
+        }
+        return {name: unquote(value) for name, value in found.items() if value}
 
 
 def choose(folder: Path, url: str, password: str, port: int) -> Databases:

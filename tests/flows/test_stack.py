@@ -214,6 +214,8 @@ def test_credentials_are_made_once_kept_closed_and_rotated(tmp_path: Path) -> No
 def test_database_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = choose(tmp_path, "postgresql://me:secret@db:5432", "", 0)
     assert given.urls["mlflow"] == "postgresql://me:secret@db:5432/cclm_mlflow" and given.kind == "postgresql"
+    programs = {"PGHOST": "db", "PGPORT": "5432", "PGUSER": "me", "PGPASSWORD": "secret"}
+    assert given.for_programs() == programs
     with pytest.raises(ConfigError, match=r"must be postgresql://.*got mysql://\.\.\.@db\.") as caught:
         choose(tmp_path, "mysql://me:secret@db", "", 0)
     assert "secret" not in str(caught.value)
