@@ -37,12 +37,13 @@ NAMED_BY_USER = {"PREFECT_": ("PREFECT_API_URL", "PREFECT_PROFILE"), "MLFLOW_": 
 
 def apply(root: Path) -> None:
     """Puts the defaults into this process's environment; call it before Prefect or MLflow is imported."""
-    for name, value in of_stack(root).items():
+    for name, value in (of_stack(root) | defaults(root)).items():
         os.environ.setdefault(name, value)
-    for name, value in DEFAULTS.items():
-        os.environ.setdefault(name, value)
-    os.environ.setdefault("PREFECT_HOME", str(state(root) / "prefect"))
-    os.environ.setdefault("DVC_SITE_CACHE_DIR", str(state(root, "dvc")))
+
+
+def defaults(root: Path) -> dict[str, str]:
+    """The defaults of this project."""
+    return DEFAULTS | {"PREFECT_HOME": str(state(root) / "prefect"), "DVC_SITE_CACHE_DIR": str(state(root, "dvc"))}
 
 
 def of_stack(root: Path) -> dict[str, str]:

@@ -62,10 +62,12 @@ def make_plan(root: Path, say: Callable[[str], None]) -> Path:
         say(word)
     if chosen.kind == "own_database" and made_before and fresh:
         set_password(chosen, password)
+    settled = {name: os.environ.get(name, value) for name, value in environment.defaults(root).items()}
+    settled.pop("MLFLOW_CONFIGURE_LOGGING")  # what a server has to say is wanted in its log
     plan = {
         "services": [(name, service.canonical()) for name, service in filled.services.items()],
         "postgresql": chosen.for_programs(),
-        "environment": clients | {"PATH": environment.for_children()["PATH"]},
+        "environment": settled | clients | {"PATH": environment.for_children()["PATH"]},
     }
     write_json(folder / PLAN, plan)
     (folder / PLAN).chmod(0o600)

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -86,7 +87,7 @@ class Stack:
         """Waits."""
         deadline = time.monotonic() + seconds
         while not holds():
-            assert time.monotonic() < deadline, self.log()
+            assert time.monotonic() < deadline
             time.sleep(0.05)
 
 
@@ -177,10 +178,21 @@ def test_the_commands(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     table = cclm.invoke(app, ["status"]).output
     assert "healthy" in table and "the stack is up" in table and "Prefect http://127.0.0.1:4200" in table
     assert "export PREFECT_API_AUTH_STRING=cclm:" in cclm.invoke(app, ["environment"]).output
-    asked = [sys.executable, "-c", "import os; raise SystemExit(os.environ['MLFLOW_TRACKING_USERNAME'] != 'cclm')"]
-    assert cclm.invoke(app, ["exec", "web", *asked]).exit_code == 0
+    names = ("MLFLOW_TRACKING_USERNAME", "DO_NOT_TRACK", "PREFECT_SERVER_ANALYTICS_ENABLED")
+    asked = f"import os; raise SystemExit([os.environ[name] for name in {names}] != ['cclm', '1', 'false'])"
+    assert cclm.invoke(app, ["exec", "web", sys.executable, "-c", asked]).exit_code == 0
     assert isinstance(cclm.invoke(app, ["rotate"]).exception, ConfigError)
     assert "the stack is down" in cclm.invoke(app, ["down"]).output
+
+
+def test_in_the_foreground_it_ends_with_sigterm(stack: Stack) -> None:
+    command = [sys.executable, "-m", "flows.cli", "stack", "up", "--foreground"]
+    with subprocess.Popen(command, cwd=stack.root, stdout=subprocess.PIPE, text=True) as process:
+        stack.until(lambda: read_state(stack.folder).phase == "up")
+        assert read_state(stack.folder).supervisor == process.pid
+        process.terminate()
+        assert process.wait(30) == 0 and process.stdout and "web: healthy" in process.stdout.read()
+    assert members(stack.folder) == []
 
 
 def test_clients_find_the_stack_while_it_is_up(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
