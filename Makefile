@@ -1,6 +1,7 @@
 # make install   a virtual environment in .venv from requirements.lock, on a bare Python 3.11
 # make run       install, then the whole pipeline: what changed is run, the compositions are registered
 # make test      install, then the tests that take minutes at most; make test-slow the others
+# make up        install, then Prefect's and MLflow's servers and the workers; make down ends them, make ps shows them
 SHELL := /bin/bash
 PYTHON ?= python3.11
 VENV := .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed
 
-.PHONY: install run test test-slow lint format ui clean
+.PHONY: install run test test-slow lint format ui up down ps clean
 
 install: $(STAMP)
 
@@ -47,7 +48,16 @@ format: install
 ui: install
 	$(BIN)/cclm ui
 
+up: install
+	$(BIN)/cclm stack up
+
+down: install
+	$(BIN)/cclm stack down
+
+ps: install
+	$(BIN)/cclm stack status
+
 # What the pipeline made here: the caches stay (.dvc/cache, .cclm/downloads), so that the next run restores it.
 clean:
 	rm -rf data models results
-	find .cclm -mindepth 1 -maxdepth 1 ! -name downloads ! -name prefect ! -name remote -exec rm -rf {} + 2>/dev/null || true
+	find .cclm -mindepth 1 -maxdepth 1 ! -name downloads ! -name prefect ! -name remote ! -name stack -exec rm -rf {} + 2>/dev/null || true

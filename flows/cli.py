@@ -12,6 +12,7 @@ from cclm_core.cli import app as core
 from cclm_core.errors import CclmError, ConfigError
 from flows import environment
 from flows.paths import project_root
+from flows.stack.cli import app as stack
 from flows.tracking import TrackingError
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(core)
+app.add_typer(stack, name="stack")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
@@ -101,6 +103,7 @@ def lineage(
         Console().print(tree(found), highlight=False, soft_wrap=True)
 
 
+@app.command()
 def doctor(
     repair: Annotated[
         bool, typer.Option("--repair", help="Mend what can be mended; else only say what is wrong.")
@@ -157,6 +160,25 @@ def push(as_json: AsJson = False) -> None:
     from flows.run import push_now
 
     sys.exit(push_now(_project(), as_json))
+
+
+@app.command()
+def serve(
+    composition: Annotated[str, typer.Argument(help="Its name, e.g. full.")],
+    alias: Annotated[str, typer.Option(help="Which of its registered versions.")] = "champion",
+    port: Annotated[int, typer.Option(help="Where to listen, on this machine only.")] = 5001,
+) -> None:
+    """Answer over HTTP: POST {"inputs": ["a text", ...]} to /invocations gives an embedding for each."""
+    from flows.registry import Registry, model_name
+    from flows.tracking import connect
+
+    root = _project()
+    tracking, model = connect(root), model_name(composition)
+    if Registry(tracking).get(model, alias) is None:
+        raise ConfigError(f"{model} must have a version with the alias {alias}; it has none. See `cclm promote`.")
+    settings = environment.for_children({"MLFLOW_TRACKING_URI": tracking.uri})  # it finds its own server in the path
+    words = ["-m", f"models:/{model}@{alias}", "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
+    os.execve(sys.executable, [sys.executable, "-m", "mlflow", "models", "serve", *words], settings)
 
 
 def main() -> None:

@@ -1,4 +1,7 @@
-"""The settings under which Prefect, DVC and MLflow run here, each a default that the user's environment overrides."""
+"""The settings under which Prefect, DVC and MLflow run here, each a default that the user's environment overrides.
+
+While the project's stack is up (`cclm stack up`), its servers are the default; else each tool's embedded one.
+"""
 
 import os
 import sys
@@ -6,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from flows.paths import state
+from flows.stack.credentials import ENVIRONMENT, read_settings
+from flows.stack.state import folder_of, running
 
 DEFAULTS = {
     # Nothing is told to anyone.
@@ -26,12 +31,29 @@ DEFAULTS = {
 }
 
 
+# Whoever sets one of these has named a server; what the stack says of the same tool is left alone then.
+NAMED_BY_USER = {"PREFECT_": ("PREFECT_API_URL", "PREFECT_PROFILE"), "MLFLOW_": ("MLFLOW_TRACKING_URI",)}
+
+
 def apply(root: Path) -> None:
     """Puts the defaults into this process's environment; call it before Prefect or MLflow is imported."""
-    for name, value in DEFAULTS.items():
+    for name, value in (of_stack(root) | defaults(root)).items():
         os.environ.setdefault(name, value)
-    os.environ.setdefault("PREFECT_HOME", str(state(root) / "prefect"))
-    os.environ.setdefault("DVC_SITE_CACHE_DIR", str(state(root, "dvc")))
+
+
+def defaults(root: Path) -> dict[str, str]:
+    """The defaults of this project."""
+    return DEFAULTS | {"PREFECT_HOME": str(state(root) / "prefect"), "DVC_SITE_CACHE_DIR": str(state(root, "dvc"))}
+
+
+def of_stack(root: Path) -> dict[str, str]:
+    """What a client of the project's stack needs while it is up, for those tools whose server the user left open."""
+    folder = folder_of(root)
+    if not running(folder):
+        return {}
+    settings = read_settings(folder / ENVIRONMENT)
+    named = tuple(tool for tool, names in NAMED_BY_USER.items() if any(name in os.environ for name in names))
+    return {name: value for name, value in settings.items() if not name.startswith(named)}
 
 
 def for_children(extra: dict[str, str] | None = None, without: Iterable[str] = ()) -> dict[str, str]:

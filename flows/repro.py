@@ -112,9 +112,7 @@ def reproduce(
             command,
             cwd=root,
             env=environment.for_children(
-                {"CCLM_FOLLOWED": "1"}
-                | ({RESTORE_ONLY: "1"} if pull else {})
-                | (slot.environment if slot else {})
+                {"CCLM_FOLLOWED": "1"} | ({RESTORE_ONLY: "1"} if pull else {}) | (slot.environment if slot else {})
             ),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

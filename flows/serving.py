@@ -71,7 +71,11 @@ def _texts(given: Any) -> list[str]:
         if "text" not in given.columns and given.shape[1] != 1:
             raise ValueError(f"the input must have the column `text`, got {list(given.columns)}.")
         given = given["text"] if "text" in given.columns else given.iloc[:, 0]
-    return [given] if isinstance(given, str) else [str(text) for text in given]
+    texts = [given] if isinstance(given, str) else list(given)
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValueError(f"each text must be a string, got {text!r}.")
+    return texts
 
 
 set_model(Embeddings())

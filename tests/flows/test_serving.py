@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cclm_core.artifacts import publishing
@@ -29,6 +30,10 @@ def test_a_nested_composition_is_served(tmp_path: Path) -> None:
     assert [len(row) for row in means] == [model.width] * 3 and not any(means[1])
     rows = served.predict(context, TEXTS, {"output": "characters"})
     assert [len(row) for row in rows] == [5, 0, 5]
+    assert served.predict(context, pd.DataFrame({"text": TEXTS, "id": [1, 2, 3]})) == means
+    for wrong in ([3], [None], pd.Series(["a", float("nan")])):
+        with pytest.raises(ValueError, match="each text must be a string, got"):
+            served.predict(context, wrong)
     deep = tmp_path / "model" / "parts" / "forked" / "base" / "base" / "base" / "base" / "embedder.json"
     deep.write_text(deep.read_text() + " ")
     with pytest.raises(IntegrityError, match="is altered"):

@@ -1,0 +1,130 @@
+"""The real stack on a toy project: a schedule fires by itself, what it registers is served, and nothing is left."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from flows import environment
+from flows.stack.processes import members
+from flows.stack.state import folder_of, read_state
+from tests.flows.conftest import BIN, Project
+from tests.flows.test_stack import free_port
+
+REPOSITORY = Path(__file__).parents[2]
+SECONDS = 900  # for each wait: starting three servers takes half a minute, or minutes beside other work
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+
+def until(answer: Callable[[], object]) -> object:
+    """Asks until the answer is something; a server that is not there yet is asked again."""
+    deadline = time.monotonic() + SECONDS
+    while True:
+        try:
+            if found := answer():
+                return found
+        except OSError:
+            pass
+        assert time.monotonic() < deadline
+        time.sleep(1)
+
+
+@pytest.fixture
+def stack(project: Project, model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    (project.root / "infra").mkdir()
+    (project.root / "infra/stack.yaml").write_text((REPOSITORY / "infra/stack.yaml").read_text())
+    variables = {"CCLM_STAGE_MODULE": "toy_stages", "TOY_MODEL": str(model), "PYTHONPATH": str(REPOSITORY)}
+    deployment = {
+        "name": "nightly",
+        "entrypoint": f"{REPOSITORY}/flows/pipeline.py:pretrain",
+        "work_pool": {"name": "cclm-cpu", "job_variables": {"env": variables}},
+        "schedules": [{"interval": 60}],
+        "concurrency_limit": 1,
+    }
+    step = {"prefect.deployments.steps.set_working_directory": {"directory": str(project.root)}}
+    (project.root / "prefect.yaml").write_text(yaml.safe_dump({"pull": [step], "deployments": [deployment]}))
+    names = yaml.safe_load((REPOSITORY / "infra/stack.yaml").read_text())["settings"]
+    project.environment |= {name: str(free_port()) for name in names}
+    project.environment |= {"CCLM_DATABASE_URL": "sqlite", "PYTHONPATH": str(REPOSITORY)}
+    project.environment.pop("CCLM_TRACKING")
+    for name in list(os.environ):
+        if name.startswith(("PREFECT_", "MLFLOW_")):
+            monkeypatch.delenv(name)
+    yield project
+    cclm(project, "down")
+    assert members(folder_of(project.root)) == []
+
+
+def cclm(project: Project, *words: str) -> str:
+    return project.run(sys.executable, "-m", "flows.cli", "stack", *words).stdout
+
+
+def test_schedule_restart_registration_and_serving(stack: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    cclm(stack, "up")
+    for name, value in environment.of_stack(stack.root).items():
+        monkeypatch.setenv(name, value)
+    before = read_state(folder_of(stack.root)).services
+    from mlflow.tracking import MlflowClient
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        assert {pool.name for pool in client.read_work_pools()} == {"cclm-cpu", "cclm-gpu"}
+        assert client.read_global_concurrency_limit_by_name("cclm-devices").limit > 0
+        ran = until(lambda: [run for run in client.read_flow_runs() if run.state and run.state.is_completed()])
+        assert isinstance(ran, list) and ran[0].auto_scheduled
+        # The server dies: the supervisor brings it back, and the workers go on.
+        psutil.Process(before["prefect"].pid).kill()
+        until(lambda: read_state(folder_of(stack.root)).services["prefect"].restarts == 1)
+        known = {run.id for run in until(client.read_flow_runs)}  # type: ignore[attr-defined]
+        until(lambda: [r for r in client.read_flow_runs() if r.id not in known and r.state and r.state.is_completed()])
+    assert read_state(folder_of(stack.root)).services["worker-cpu"].pid == before["worker-cpu"].pid
+    versions = MlflowClient().search_model_versions("name = 'cclm-both'")
+    assert [version.version for version in versions] == ["1"]
+    experiment = MlflowClient().get_experiment_by_name("cclm")
+    assert experiment and experiment.artifact_location.startswith("mlflow-artifacts:")
+    answers_as_a_server(stack)
+
+
+def answers_as_a_server(stack: Project) -> None:
+    """`cclm serve`: texts in, embeddings out; rows of characters on demand; a wrong question is refused by name."""
+    port = free_port()
+    words = ["serve", "both", "--alias", "candidate", "--port", str(port)]
+    variables = stack.environment | {"PATH": f"{BIN}:{os.environ['PATH']}"}
+    served = subprocess.Popen([sys.executable, "-m", "flows.cli", *words], cwd=stack.root, env=variables)
+    try:
+        until(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=30).status == 200)
+
+        def ask(question: object) -> tuple[int, str]:
+            asked = urllib.request.Request(
+                f"http://127.0.0.1:{port}/invocations",
+                json.dumps(question).encode(),
+                {"Content-Type": "application/json"},
+            )
+            try:
+                with urllib.request.urlopen(asked, timeout=300) as answer:
+                    return answer.status, answer.read().decode()
+            except urllib.error.HTTPError as error:
+                return error.code, error.read().decode()
+
+        code, text = ask({"inputs": ["Give me excess", ""]})
+        first, empty = json.loads(text)["predictions"]
+        assert code == 200 and len(first) == len(empty) > 0 and any(first) and not any(empty)
+        by_table = ask({"dataframe_split": {"columns": ["text"], "data": [["Give me excess"], [""]]}})
+        assert json.loads(by_table[1])["predictions"] == [first, empty]
+        rows = json.loads(ask({"inputs": ["ab", ""], "params": {"output": "characters"}})[1])["predictions"]
+        assert [len(row) for row in rows] == [2, 0] and len(rows[0][0]) == len(first)
+        code, text = ask({"inputs": ["ab"], "params": {"output": "nonsense"}})
+        assert code == 400 and "output must be one of mean, characters" in text
+    finally:
+        served.terminate()
+        served.wait(60)
