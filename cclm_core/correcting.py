@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from cclm_core.correction import Corrected, Corrector
+from cclm_core.correction.corrector import Corrected, Corrector
 
 
 def show_corrections(

@@ -1,6 +1,7 @@
 """Correcting: a small denoiser mends more than it breaks, and leaves alone what it must."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from typer.testing import CliRunner
 from cclm_core.cli import app
 from cclm_core.composition.component import Component, ComponentCard
 from cclm_core.composition.composed import ComposedModel
-from cclm_core.correction import Change, Corrector, changes
+from cclm_core.correction.corrector import Change, Corrector, changes
+from cclm_core.correction.words import KnownWords
 from cclm_core.embedder import Embedder, EmbedderConfig
 from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
 from cclm_core.errors import ArtifactError, CompositionError, ConfigError, DataError
@@ -23,7 +25,8 @@ from cclm_core.objectives.catalogue import build
 from cclm_core.objectives.denoise import DenoiseConfig
 from cclm_core.random import derive, seeded_initialisation
 from cclm_core.text.encoded import EncodedCorpus
-from cclm_core.text.vocabulary import END
+from cclm_core.text.targets import WordTargets
+from cclm_core.text.vocabulary import END, TargetsConfig
 from cclm_core.text.windows import Windows
 from tests.corpora import encode, records
 
@@ -111,6 +114,32 @@ def test_texts_of_any_length_and_alphabet(corrector: Corrector) -> None:
         corrector.correct("\ud800")
 
 
+def test_known_words_keep_what_no_edit_makes_a_word_of(corrector: Corrector) -> None:
+    lines = [record.text for record in records(400)]
+    corrector.words = KnownWords(Counter(word.strip(".,") for line in lines for word in line.split()))
+    try:
+        assert corrector.correct("Viola lovess the sea.").text == "Viola loves the sea."
+        kept = "Zxqvia loves VIOLA_X, teH 42nd vIolaa."
+        assert corrector.correct(kept).text == kept
+        readings = [text for text, _ in corrector.correct("Viola lovess the sea.", num_alternatives=3).alternatives]
+        assert len({*readings, "Viola loves the sea."}) == 4
+    finally:
+        corrector.words = None
+
+
+def test_training_saves_the_words_of_the_vocabulary_for_the_corrector(corrector: Corrector, tmp_path: Path) -> None:
+    texts = ["the cat and the dog", "The end"]
+    words = WordTargets.fit(texts, TargetsConfig(min_count=1), corrector.preprocessor).counted(texts)
+    surroundings = Surroundings(8, corrector.preprocessor, (), words=words)
+    build(DenoiseConfig(noise=RECIPE), TrainingNoise(rate=0), surroundings).save(tmp_path)
+    known = KnownWords.beside(tmp_path)
+    assert known is not None and known.knows("the end.") and known.unknown("a cat") == 1
+    assert known.log_probability("the") > known.log_probability("dog") == known.log_probability("END")
+    assert KnownWords.beside(tmp_path / "none") is None
+    pieces = WordTargets.fit(texts, TargetsConfig(kind="bpe", max_targets=200, min_count=1), corrector.preprocessor)
+    assert KnownWords.of(pieces.counted(texts)) is None
+
+
 def test_changes_say_where() -> None:
     assert changes("teh cat", "the cats") == [Change(1, 1, "h"), Change(2, 3, ""), Change(7, 7, "s")]
     assert changes("same", "same") == []
@@ -121,7 +150,9 @@ def test_what_cannot_correct_is_refused(corrector: Corrector) -> None:
         corrector.correct("a", max_rounds=1, min_confidence=2)
     component = corrector._encoder.component
     base = corrector._encoder._base[0]
-    heads = {"here.weight": torch.zeros(1), "here.bias": torch.zeros(1)}
+    heads = {"edits.here.weight": torch.zeros(1), "edits.here.bias": torch.zeros(1)}
+    with pytest.raises(ArtifactError, match="the head of 'denoise' must hold the edits of its vocabulary"):
+        Corrector(base, component, heads)
     tagger = Component(component.card.model_copy(update={"objective": "entities", "name": "tags"}))
     with pytest.raises(CompositionError, match="'tags' was trained by entities"):
         Corrector(base, tagger, heads)
@@ -139,8 +170,7 @@ def test_on_the_command_line(corrector: Corrector, tmp_path: Path) -> None:
     arguments = ["correct", "Viola lovess the sea.", "--base", str(base), "--component", str(component)]
     missing = CliRunner().invoke(app, arguments)
     assert isinstance(missing.exception, ArtifactError) and "head.safetensors" in str(missing.exception)
-    heads = {"here": corrector._here, "behind": corrector._behind}
-    state = {f"{name}.{part}": tensor for name, head in heads.items() for part, tensor in head.state_dict().items()}
+    state = {f"edits.{name}": tensor for name, tensor in corrector._head.state_dict().items()}
     save_file(state, component / "head.safetensors")
     plain = CliRunner().invoke(app, arguments)
     assert plain.stdout == corrector.correct("Viola lovess the sea.").text + "\n"
@@ -152,8 +182,7 @@ def test_on_the_command_line(corrector: Corrector, tmp_path: Path) -> None:
 
 def test_a_fork_and_a_component_over_a_composition_correct_too(corrector: Corrector, tmp_path: Path) -> None:
     base, component = corrector._encoder._base[0], corrector._encoder.component
-    heads = {"here": corrector._here, "behind": corrector._behind}
-    state = {f"{name}.{part}": tensor for name, head in heads.items() for part, tensor in head.state_dict().items()}
+    state = {f"edits.{name}": tensor for name, tensor in corrector._head.state_dict().items()}
     wrong = "Voila lovess teh sea. Orisno greets his rign."
     stranger = Embedder(base.preprocessor, base.config)
     fork = Corrector(stranger, component.fork(base), state)

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from cclm_core.composition.component import Component, ComponentCard, OverBase
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.fusion import FusionName
-from cclm_core.correction import Corrector
+from cclm_core.correction.corrector import Corrector
 from cclm_core.device import chosen_device, device_of
 from cclm_core.embedder import Embedder
 from cclm_core.errors import ConfigError
 from cclm_core.evaluation.reading import Reader
 from cclm_core.generation import Sampling, write
 from cclm_core.language import LanguageModel
+from cclm_core.objectives.denoise import EditHead
 from cclm_core.random import seeded_initialisation
 from tests.elsewhere import elsewhere
 from tests.encoders.shapes import CAUSAL, CONFIGS, SMALL, embedder, text
@@ -125,9 +126,8 @@ def test_text_is_corrected_where_the_weights_are() -> None:
     base = embedder(SMALL)
     part = component(base, "denoise", "denoise")
     with seeded_initialisation(2):
-        heads = {name: nn.Linear(part.width, base.preprocessor.num_ids) for name in ("here", "behind")}
-    states = {f"{name}.{key}": value for name, head in heads.items() for key, value in head.state_dict().items()}
-    corrector = Corrector(base, part, states)
+        head = EditHead(part.width, base.preprocessor.num_ids)
+    corrector = Corrector(base, part, {f"edits.{name}": value for name, value in head.state_dict().items()})
     expected = corrector.correct("abc de", num_alternatives=2, min_confidence=0.0)
     with elsewhere() as device:
         found = corrector.to(device).correct("abc de", num_alternatives=2, min_confidence=0.0)
