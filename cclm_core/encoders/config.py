@@ -14,7 +14,7 @@ class EmbeddingConfig(Config):
     """
 
     width: int = Field(default=128, ge=8, description="features per character")
-    ngram_sizes: tuple[int, ...] = Field(default=(2, 3, 4, 5), description="characters per hashed n-gram, 2 to 8")
+    ngram_sizes: tuple[int, ...] = Field(default=(2, 3), description="characters per hashed n-gram, 2 to 8")
     ngram_buckets: int = Field(default=16384, ge=16, description="rows of each n-gram table")
 
     @model_validator(mode="after")
