@@ -100,7 +100,8 @@ def lineage(
     if as_json:
         print(json.dumps(found.as_json(), indent=2))
     else:
-        Console().print(tree(found), highlight=False, soft_wrap=True)
+        width = None if sys.stdout.isatty() else 240  # a file or a pipe has no lines to break
+        Console(width=width).print(tree(found), highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -4,13 +4,14 @@ from typing import Any
 
 from prefect import flow
 
+from flows.lineage import PARENT_TAG
 from flows.paths import project_root
 from flows.pipeline import Work, carry_out
 from flows.preparation import prepared
 from flows.retraining import plan_retraining
 from flows.runners import task_runner
 
-PARENT_TAG, COMPONENT_TAG = "cclm.parent", "cclm.component"
+COMPONENT_TAG = "cclm.component"
 
 
 @flow(name="retrain-component", task_runner=task_runner(), persist_result=False)

@@ -37,7 +37,7 @@ def test_a_run_has_an_address_where_mlflow_is_a_server(tmp_path: Path, monkeypat
         ("https://me:secret@models.example/mlflow", "https://models.example/mlflow/#/experiments/7/runs/abc"),
         ("sqlite:///mlflow.db", None),
     ]:
-        monkeypatch.setattr("flows.artifacts.connect", lambda _root, uri=uri: Tracking(None, "7", uri))
+        monkeypatch.setattr("flows.artifacts.connect", lambda root, uri=uri: Tracking(None, "7", uri, root))
         assert run_address(tmp_path, "abc") == address
     assert run_address(tmp_path, None) is None
 

@@ -34,6 +34,7 @@ def worker(done: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pr
     return project
 
 
+@pytest.mark.slow
 def test_what_a_worker_trained_is_restored(done: Project, worker: Project) -> None:
     done.dvc("push", "make")
     (done.root / ".cclm/reports/train@a.jsonl").unlink()

@@ -192,6 +192,7 @@ def test_a_full_disk_and_unknown_versions_are_told(patient: Project) -> None:
     assert is_broken("fastapi", "0.155.0") and not is_broken("fastapi", "0.150.2")
 
 
+@pytest.mark.slow
 def test_what_was_not_pushed(patient: Project, tmp_path: Path) -> None:
     patient.dvc("remote", "add", "-q", "-d", "store", str(tmp_path / "store"))
     (result,) = mended(patient, "unpushed")
@@ -223,6 +224,7 @@ def _environment() -> dict[str, str]:
 TRAIN = ["-m", "flows.stage", "stage", "train", "a", "--corpus", "data/corpus", "--out", "models/a"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["doctor", "next run"])
 def test_runs_in_mlflow_of_a_killed_stage_are_ended_with_all_that_was_reported(
     patient: Project, by: str, monkeypatch: pytest.MonkeyPatch
@@ -311,6 +313,7 @@ def test_flow_runs_and_slots_of_dead_processes(
         assert client.read_global_concurrency_limit_by_name(name).active_slots == 0
 
 
+@pytest.mark.slow
 def test_a_champion_whose_files_are_gone_falls_back_loudly(
     patient: Project, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

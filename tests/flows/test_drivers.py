@@ -106,6 +106,7 @@ def test_a_crashed_training_is_tried_once_more(done: Project, drive: Drive) -> N
     assert not (done.root / ".cclm/crash-a").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("slots", "together"), [(2, ["train@a", "train@b"]), (1, [])])
 def test_the_servers_limit_counts_the_devices(done: Project, drive: Drive, slots: int, together: list[str]) -> None:
     with get_client(sync_client=True) as client:

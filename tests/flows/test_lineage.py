@@ -16,6 +16,7 @@ from flows.lineage import Lineage
 from tests.flows.conftest import Project
 
 
+@pytest.mark.slow
 def test_a_registered_version_names_the_runs_of_all_that_it_was_made_from(
     done: Project, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ def test_what_cannot_be_rolled_back_is_refused_and_nothing_changes(shop: Shop, m
         roll_back(shop.root, "other", "by hand")
 
 
+@pytest.mark.slow
 def test_the_command(shop: Shop) -> None:
     command = [sys.executable, "-m", "flows.cli", "promote", "--rollback", "both", "--reason", "it swears", "--json"]
     done = shop.project.run(*command, CCLM_TRACKING="on")
