@@ -5,9 +5,9 @@
 Our default base; the same with strides 1, 2, 4 and 8, each with hashed n-grams of 2 to 5 characters and without; and
 the peers of peers.py, of about the size of those with n-grams: the original's architecture, CANINE, and full attention.
 All learn to tell masked characters of the same text by the same loop (`cclm_core.training`), in bf16, with one thread,
-32 windows of 256 characters a step. A short run first tells how many steps fit into the given processor seconds, so that each has its whole learning-rate schedule in
-them. The held-out text is one paragraph in twenty of the same novels. The peers choose between two learning rates,
-by the first seed; ours have the default.
+32 windows of 256 characters a step. A short run first tells how many steps fit into the given processor seconds, so
+that each has its whole learning-rate schedule in them. The held-out text is one paragraph in twenty of the same novels.
+The peers choose between two learning rates, by the first seed; ours have the default.
 
 A row has the median over the seeds and, in `peer`, the range and what was trained; its ratio is against the default,
 over 1 where that one is better.
