@@ -48,7 +48,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
         objective = NextCharacters(NextCharactersConfig(num_ahead=2), TrainingNoise(rate=0), surroundings)
     encoder, windows = OverBase(base, part), Windows(corpus.split("train"), 64)
     optimizer = torch.optim.AdamW([*encoder.parameters(), *objective.parameters()], lr=5e-3)
-    for step in range(150):
+    for step in range(250):
         example = objective.example(windows.batch(step, 8, seed=1), derive(step), training=True)
         loss, _ = objective.loss(encoder(example.ids), example)
         optimizer.zero_grad()
@@ -59,7 +59,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with publishing(folder / "next", "component") as beside:
         part.save(beside)
         objective.save(beside)
-        write_results(beside, [{"step": 150}], {"configuration": {"training": {"window": 64}}}, {})
+        write_results(beside, [{"step": 250}], {"configuration": {"training": {"window": 64}}}, {})
     with publishing(folder / "other", "component") as beside:
         Component(ComponentCard.over(base, "other", "entities", SMALL)).save(beside)
     return folder
