@@ -2,8 +2,8 @@
 
     python benchmarks/orchestration.py [--repeats 3] [--seconds 0.2] [--json]
 
-In a temporary folder stands a project with the stages of this repository's dvc.yaml: the same names of outputs, the same
-dependencies (the library's code among them), the same parameters, its own git history and DVC remote. Each stage sleeps
+In a temporary folder stands a project with the stages of this repository's dvc.yaml: the same outputs, the same
+dependencies (the library's code among them), the same parameters, its own git history and DVC remote. A stage sleeps
 for `--seconds` and publishes a small file. Trainings take turns, as the bare commands do. Measured are wall seconds,
 each the median of the repeats, the flow and the bare commands from nothing each time:
 
@@ -35,6 +35,7 @@ from flows.graph import Node, read_plan
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FLOW_BAR_SECONDS, NO_OP_BAR_SECONDS, STATUS_BAR_SECONDS = 30.0, 20.0, 2.0
+OURS = ("CCLM_", "DVC_", "MLFLOW_", "PREFECT_")  # settings that must not reach what is measured
 MODULE = "toy_stage"
 STAGE = """
 import sys, time
@@ -98,9 +99,6 @@ def run(folder: Path, *command: str) -> None:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
 
 
-OURS = ("CCLM_", "DVC_", "MLFLOW_", "PREFECT_")
-
-
 def cclm(folder: Path, word: str) -> None:
     """Runs `cclm`."""
     run(folder, sys.executable, "-m", "flows.cli", word)
@@ -120,28 +118,30 @@ def timed(work: Callable[[], None]) -> tuple[float, float]:
     return ended - started, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+def repetition(folder: Path, template: Path, nodes: dict[str, Node], seconds: float) -> dict[str, tuple[float, float]]:
+    """Everything once, the flow and the bare commands each in a new copy of the project."""
+    alone = folder.with_suffix(".bare")
+    shutil.copytree(template, folder)
+    shutil.copytree(template, alone)
+    return {
+        "bare commands": timed(lambda: bare(alone, nodes, seconds)),
+        "flow": timed(lambda: cclm(folder, "run")),
+        "no-op": timed(lambda: cclm(folder, "run")),
+        "status": timed(lambda: cclm(folder, "status")),
+    }
+
+
 def measure(repeats: int, seconds: float) -> list[Row]:
     """All rows."""
     nodes = read_plan(REPOSITORY, changes=False).nodes
-    found: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="cclm-orchestration-") as work:
         template = Path(work) / "template"
         make_project(template, nodes, seconds)
-        for repeat in range(repeats):
-            folder = Path(work) / f"{repeat}"
-            tasks: dict[str, Callable[[], None]] = {
-                "bare commands": lambda where=folder.with_suffix(".bare"): bare(where, nodes, seconds),  # type: ignore[misc]
-                "flow": lambda where=folder: cclm(where, "run"),  # type: ignore[misc]
-                "no-op": lambda where=folder: cclm(where, "run"),  # type: ignore[misc]
-                "status": lambda where=folder: cclm(where, "status"),  # type: ignore[misc]
-            }
-            shutil.copytree(template, folder)
-            shutil.copytree(template, folder.with_suffix(".bare"))
-            for name, task in tasks.items():
-                found.setdefault(name, []).append(timed(task))
-    wall = {name: statistics.median(pair[0] for pair in pairs) for name, pairs in found.items()}
-    processor = {name: statistics.median(pair[1] for pair in pairs) for name, pairs in found.items()}
-    extra = statistics.median(flow[0] - alone[0] for flow, alone in zip(found["flow"], found["bare commands"], strict=True))
+        found = [repetition(Path(work) / f"{number}", template, nodes, seconds) for number in range(repeats)]
+    wall, processor = (
+        {name: statistics.median(one[name][kind] for one in found) for name in found[0]} for kind in (0, 1)
+    )
+    extra = statistics.median(one["flow"][0] - one["bare commands"][0] for one in found)
     what = f"{len(nodes)} stages of {seconds:g} s"
     return [
         Row("bare commands", wall["bare commands"], "s", what),

@@ -21,7 +21,12 @@ def test_an_unknown_runner_and_a_missing_extra_are_refused(done: Project) -> Non
     assert told.returncode == 2 and "Run `pip install 'cclm[ray]'`." in told.stderr
 
 
-SETTINGS = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "CUDA_VISIBLE_DEVICES": ""}
+SETTINGS = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # else Ray's workers give way to all else that this machine does
+    "CUDA_VISIBLE_DEVICES": "",
+}
 NODES = {"cores": {"num_cpus": 1, "num_gpus": 0}, "GPUs": {"num_cpus": 2, "num_gpus": 1}}
 STORE_BYTES = 80_000_000  # the least that Ray takes is 75 MiB
 
