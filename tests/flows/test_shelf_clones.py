@@ -6,6 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.flows.conftest import Project
 from tests.flows.test_remotes import cclm, commit
 
@@ -14,6 +16,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_component_of_the_pipeline_is_fetched_by_tag_in_another_clone(
     done: Project, model: Path, tmp_path: Path
 ) -> None:
