@@ -122,20 +122,6 @@ def _run_flow(
         raise SystemExit(130) from None
 
 
-def _drive(
-    root: Path, nodes: list[str], targets: list[str], force: list[str], console: Console
-) -> tuple[dict[str, Any], int]:
-    _start_prefect()
-    sweep_flow_runs(root)
-    from flows.pipeline import PipelineError, pretrain
-
-    with Display(root, nodes, time.time(), console):
-        try:
-            return pretrain(targets, force), 0
-        except PipelineError as error:
-            return error.summary, 1
-
-
 def _nothing_stale(root: Path, plan: Plan, nodes: list[str]) -> tuple[dict[str, Any], int]:
     """Nothing to run; what a bare `dvc repro` or a failure left to do is done: what is measured is registered, what is
     recorded is pushed.

@@ -3,7 +3,7 @@
 A slot of this clone is a locked file under `.cclm/slots/`, named for its device: all runs share the slots, and the
 operating system frees those of a process that dies. With a Prefect server a training first leases one slot of the
 server's global concurrency limit `cclm-devices`, which counts the devices of all machines, and then takes a file, which
-says which device of this machine it is. Under Ray the cluster hands out devices instead of the server.
+says which device of this machine it is. Under Ray the cluster hands out the devices, and nothing is leased here.
 """
 
 import os
@@ -63,6 +63,9 @@ def lease(root: Path) -> Iterator[Slot]:
     Raises:
         ConfigError: the server's limit was deleted while a pipeline ran.
     """
+    if on_ray():  # it has chosen the node and shows this process its device; files of a shared disk tell no nodes apart
+        yield Slot(0, {})
+        return
     with _leased_by_server(), _device(root) as slot:
         yield slot
 

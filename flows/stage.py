@@ -28,7 +28,6 @@ from flows.records import StageRecord, read_record, reports_path
 
 # Names another module with the same commands that takes the library's place: a project's own stages.
 STAGE_MODULE = "CCLM_STAGE_MODULE"
-# The process of the flow that drives DVC; unset under bare DVC.
 # Set where DVC must only restore what a worker made.
 RESTORE_ONLY = "CCLM_RESTORE_ONLY"
 MESSAGE_LINES = 20

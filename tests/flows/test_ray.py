@@ -1,9 +1,12 @@
-"""The same flow on Ray: two nodes, one core each, train side by side."""
+"""The same flow on Ray: two nodes, each with room for one training, train side by side, and a third one waits."""
 
 import json
+import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
+import psutil
 import pytest
 
 from flows.tables import overlaps
@@ -18,17 +21,28 @@ def test_an_unknown_runner_and_a_missing_extra_are_refused(done: Project) -> Non
     assert told.returncode == 2 and "Run `pip install 'cclm[ray]'`." in told.stderr
 
 
-@pytest.fixture
-def cluster() -> Iterator[str]:
-    """The address of a cluster of two nodes on this machine."""
+SETTINGS = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # else Ray's workers give way to all else that this machine does
+    "CUDA_VISIBLE_DEVICES": "",
+}
+NODES = {"cores": {"num_cpus": 1, "num_gpus": 0}, "GPUs": {"num_cpus": 2, "num_gpus": 1}}
+STORE_BYTES = 80_000_000  # the least that Ray takes is 75 MiB
+
+
+@pytest.fixture(params=NODES)
+def cluster(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of a cluster of two nodes on this machine; their GPUs are numbers that Ray counts."""
     pytest.importorskip("prefect_ray", reason="needs the extra ray: pip install 'cclm[ray]'")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "disabled")
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        for name, value in SETTINGS.items():
+            patch.setenv(name, value)
         from ray.cluster_utils import Cluster
 
-        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 0})
-        nodes.add_node(num_cpus=1, num_gpus=0)
+        node = NODES[request.param] | {"object_store_memory": STORE_BYTES}
+        nodes = Cluster(initialize_head=True, head_node_args=node)
+        nodes.add_node(**node)
         nodes.wait_for_nodes()
         try:
             yield str(nodes.address)
@@ -37,21 +51,60 @@ def cluster() -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_two_nodes_train_side_by_side_and_make_the_same_bytes(
+def test_two_nodes_train_side_by_side_and_a_third_training_waits(
     project: Project, done: Project, cluster: str, prefect_server: str
 ) -> None:
-    project.params(lambda values: [one.update(seconds=5) for one in values["components"].values()])
+    third = {"width": 3, "seconds": 4}
+    project.params(lambda values: [one.update(seconds=4) for one in values["components"].values()])
+    project.params(lambda values: values["components"].update(c=third))
     told = project.run(
         *(sys.executable, "-m", "flows.cli", "run", "--json"),
+        **SETTINGS,
         CCLM_TASK_RUNNER="ray",
+        CCLM_DEVICE_SLOTS="1",  # Ray hands out the devices instead
         RAY_ADDRESS=cluster,
-        RAY_AUTH_MODE="disabled",
-        RAY_USAGE_STATS_ENABLED="0",
         PREFECT_API_URL=prefect_server,
-        CUDA_VISIBLE_DEVICES="",
-        CCLM_DEVICE_SLOTS="2",
     )
-    stages = json.loads(told.stdout[told.stdout.index("{\n") :])["stages"]
-    assert {row["outcome"] for row in stages} == {"ran"}
-    assert overlaps(stages) == ["train@a", "train@b"]
-    assert project.digests() == done.digests()
+    stages = {row["stage"]: row for row in json.loads(told.stdout[told.stdout.index("{\n") :])["stages"]}
+    assert {row["outcome"] for row in stages.values()} == {"ran"}
+    first, second, last = sorted((stages[f"train@{name}"] for name in "abc"), key=lambda row: float(row["started"]))
+    assert overlaps([first, second]) and last["started"] >= min(first["ended"], second["ended"])
+    made = project.digests()
+    assert made.pop("models/c") and made == done.digests()  # whoever drives them, and with however many
+
+
+@pytest.mark.slow
+def test_without_a_server_a_local_cluster_does_it_and_a_killed_run_leaves_no_training(project: Project) -> None:
+    pytest.importorskip("prefect_ray", reason="needs the extra ray: pip install 'cclm[ray]'")
+    project.environment |= SETTINGS | {"CCLM_TASK_RUNNER": "ray"}
+    project.params(lambda values: values["components"]["a"].update(seconds=120))
+    command = [sys.executable, "-m", "flows.cli", "run"]
+    run = subprocess.Popen(command, cwd=project.root, env=project.environment)
+    try:
+        until(lambda: trainings(project, "a"))
+        run.kill()
+        run.wait()
+        until(lambda: not trainings(project, "a"))
+    finally:
+        run.kill()
+        run.wait()
+    project.params(lambda values: values["components"]["a"].update(seconds=0.5))
+    assert json.loads(project.run(*command, "--json").stdout)["stages"][-1]["outcome"] == "ran"
+    assert "up to date" in project.dvc("status").stdout
+
+
+def trainings(project: Project, name: str) -> list[psutil.Process]:
+    """The processes that train a component of the project."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        words = process.info["cmdline"] or []
+        if process.info["cwd"] == str(project.root) and "toy_stages" in words and f"models/{name}" in words:
+            found.append(process)
+    return found
+
+
+def until(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 240
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.5)

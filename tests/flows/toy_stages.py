@@ -62,11 +62,14 @@ def report(step: int, total: int, values: dict[str, float]) -> None:
 
 
 def publish(out: Path, kind: str, content: object, metrics: object) -> None:
-    """A folder with a little of everything; a composition also holds a real model, when the test gives one."""
-    model = os.environ.get("TOY_MODEL")
+    """A folder with a little of everything; when the test gives a real model, a composition also holds it, and the
+    component that is a part of it that part.
+    """
+    model = Path(os.environ.get("TOY_MODEL", "none"))
+    real = {"composition": model, "component": model / "parts" / out.name}.get(kind)
     with publishing(out, kind) as folder:
-        if kind == "composition" and model:
-            shutil.copytree(model, folder, dirs_exist_ok=True)
+        if real and real.is_dir():
+            shutil.copytree(real, folder, dirs_exist_ok=True)
         write_json(folder / "content.json", content)
         write_json(folder / "metrics.json", metrics)
         (folder / "curve.csv").write_text("x,y\n1,2\n")

@@ -1,0 +1,120 @@
+"""The deployments of prefect.yaml through a server and workers: what one run at a time on a clone means for each."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
+
+from tests.flows.conftest import BIN, Project
+
+REPOSITORY = Path(__file__).parents[2]
+SECONDS = 300  # for each wait; a worker looks for work every ten seconds
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture
+def deployed(done: Project, prefect_server: str) -> Project:
+    """A toy project, with the deployments as the repository has them."""
+    text = (REPOSITORY / "prefect.yaml").read_text().replace("entrypoint: ", f"entrypoint: {REPOSITORY}/")
+    (done.root / "prefect.yaml").write_text(text)
+    done.environment |= {"PREFECT_API_URL": prefect_server, "DO_NOT_TRACK": "1"}
+    for pool in ("cclm-cpu", "cclm-gpu"):
+        prefect(done, "--no-prompt", "work-pool", "create", "--type", "process", "--overwrite", pool)
+    prefect(done, "--no-prompt", "deploy", "--all")
+    return done
+
+
+@contextmanager
+def worker(project: Project, *words: str) -> Iterator[None]:
+    """A worker in the project's clone."""
+    command = [str(BIN / "prefect"), "worker", "start", *words]
+    process = subprocess.Popen(command, cwd=project.root, env=project.environment)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def prefect(project: Project, *words: str) -> str:
+    return project.run(sys.executable, "-m", "prefect", *words).stdout
+
+
+def until(answer: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + SECONDS
+    while not (found := answer()):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    return found
+
+
+def start(name: str, **parameters: Any) -> UUID:
+    from prefect.deployments import run_deployment
+
+    return run_deployment(name, parameters=parameters, timeout=0, as_subflow=False).id  # type: ignore[union-attr]
+
+
+def outcomes(project: Project) -> dict[str, str]:
+    summary = json.loads((project.root / ".cclm/last-run.json").read_text())
+    return {row["stage"]: row["outcome"] for row in summary["stages"]}
+
+
+@pytest.fixture
+def client() -> Iterator[SyncPrefectClient]:
+    with get_client(sync_client=True) as found:
+        yield found
+
+
+def state(client: SyncPrefectClient, run: UUID) -> str:
+    found = client.read_flow_run(run).state
+    return found.name or "" if found else ""
+
+
+def end(client: SyncPrefectClient, run: UUID) -> str:
+    until(lambda: (found := client.read_flow_run(run).state) and found.is_final())
+    return state(client, run)
+
+
+def test_evaluating_on_demand_trains_nothing(deployed: Project) -> None:
+    deployed.params(lambda values: values.update(quality=0.75))
+    with worker(deployed, "--pool", "cclm-cpu"):
+        prefect(deployed, "deployment", "run", "evaluate/on-demand", "-p", 'compositions=["both"]', "--watch")
+    assert outcomes(deployed) == {"compose@both": "unchanged", "evaluate@both": "ran"}
+
+
+def test_a_second_night_is_left_out_and_a_second_retraining_waits(deployed: Project, client: SyncPrefectClient) -> None:
+    with worker(deployed, "--pool", "cclm-gpu"):
+        deployed.params(lambda values: values["components"]["b"].update(seconds=20, width=5))
+        first = start("pretrain/nightly")
+        until(lambda: state(client, first) == "Running")
+        assert end(client, start("pretrain/nightly")) == "Cancelled"
+        assert end(client, first) == "Completed"
+        assert outcomes(deployed)["train@b"] == "ran" and outcomes(deployed)["train@a"] == "unchanged"
+
+        first = start("retrain-component/on-demand", component="a", settings={"width": 6, "seconds": 10})
+        until(lambda: state(client, first) == "Running")
+        second = start("retrain-component/on-demand", component="a", settings={"width": 7, "seconds": 0.5})
+        until(lambda: state(client, second) == "AwaitingConcurrencySlot")
+        assert (end(client, first), end(client, second)) == ("Completed", "Completed")
+        assert json.loads((deployed.root / "models/a/content.json").read_text())["width"] == 7
+
+
+def test_runs_of_different_deployments_wait_at_a_worker_that_takes_one(
+    deployed: Project, client: SyncPrefectClient
+) -> None:
+    with worker(deployed, "--pool", "cclm-gpu", "--limit", "1"):
+        deployed.params(lambda values: values["components"]["b"].update(seconds=15, width=5))
+        first = start("pretrain/nightly")
+        until(lambda: state(client, first) == "Running")
+        second = start("retrain-component/on-demand", component="a", force=True)
+        assert (end(client, first), end(client, second)) == ("Completed", "Completed")
+        assert outcomes(deployed)["train@a"] == "ran"

@@ -1,0 +1,144 @@
+"""DVC's remote on S3: a server of moto, or one that runs; see docs/production.md for how to run it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from cclm_core.artifacts import folder_digest
+from tests.flows.conftest import Project
+from tests.flows.test_remotes import FOLDERS, cclm, commit
+from tests.flows.test_stack import free_port
+
+SETTING = "CCLM_TEST_S3"
+REGION = "us-east-1"
+
+pytestmark = pytest.mark.slow
+
+
+class Bucket(NamedTuple):
+    """A new bucket, and the environment with which a program reaches it."""
+
+    name: str
+    endpoint: str
+    environment: dict[str, str]
+
+    def keys(self) -> list[str]:
+        import boto3
+
+        objects = boto3.resource("s3", endpoint_url=self.endpoint, region_name=REGION).Bucket(self.name).objects.all()
+        return [item.key for item in objects]
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    given = os.environ.get(SETTING)
+    if not given:
+        pytest.skip(f"{SETTING} names neither an S3 server's address nor the program moto_server")
+    pytest.importorskip("dvc_s3", reason="needs the extra s3: pip install 'cclm[s3]'")
+    if given.startswith("http"):
+        yield given
+        return
+    address, log = f"http://127.0.0.1:{(port := free_port())}", tmp_path_factory.mktemp("moto") / "log"
+    with log.open("w") as stream:
+        server = subprocess.Popen([given, "-p", str(port)], stdout=stream, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + 120
+        while "Running on" not in log.read_text():
+            assert server.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@pytest.fixture
+def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """Empty before and gone after; credentials are the environment's, else what moto takes: any."""
+    import boto3
+
+    credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    settings = {name: os.environ.get(name, value) for name, value in credentials.items()}
+    settings["AWS_DEFAULT_REGION"] = REGION
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    made = boto3.resource("s3", endpoint_url=endpoint, region_name=REGION).Bucket(f"cclm-test-{time.time_ns()}")
+    made.create()
+    try:
+        yield Bucket(made.name, endpoint, settings)
+    finally:
+        made.objects.all().delete()
+        made.delete()
+
+
+def remote(project: Project, bucket: Bucket, endpoint: str) -> None:
+    """The commands of docs/production.md."""
+    project.dvc("remote", "modify", "--local", "storage", "url", f"s3://{bucket.name}/outputs")
+    project.dvc("remote", "modify", "--local", "storage", "endpointurl", endpoint)
+
+
+def test_outputs_go_to_s3_once_and_a_fresh_clone_has_them(done: Project, bucket: Bucket, tmp_path: Path) -> None:
+    done.dvc("remote", "add", "-d", "storage", str(tmp_path / "none"))
+    remote(done, bucket, f"http://127.0.0.1:{free_port()}")
+    done.environment |= bucket.environment
+    told = cclm(done, "push", check=False, AWS_MAX_ATTEMPTS="1")
+    assert told.returncode == 1 and f"not all in DVC's remote storage (s3://{bucket.name}/outputs)" in told.stderr
+
+    remote(done, bucket, bucket.endpoint)
+    assert json.loads(cclm(done, "push", "--json").stdout) == {"remote": "storage"}
+    keys = bucket.keys()
+    # For each output its list of files; each content once, however many outputs hold it.
+    assert len([key for key in keys if key.endswith(".dir")]) == len(FOLDERS)
+    assert all(key.startswith("outputs/files/md5/") for key in keys)
+    assert json.loads(cclm(done, "run", "--json").stdout)["pushed"] is None  # nothing is left to push
+
+    commit(done)
+    fresh = Project(tmp_path / "fresh")
+    fresh.environment |= bucket.environment
+    subprocess.run(["git", "clone", "-q", done.root, fresh.root], check=True)
+    remote(fresh, bucket, bucket.endpoint)
+    fresh.dvc("pull")
+    assert [folder_digest(fresh.root / path) for path in FOLDERS] == [folder_digest(done.root / p) for p in FOLDERS]
+    assert "up to date" in fresh.dvc("status").stdout
+
+
+def test_what_one_clone_trained_is_restored_in_another_over_s3(done: Project, bucket: Bucket, tmp_path: Path) -> None:
+    """As a worker without the shared disk and the pipeline that asks it do (docs/production.md)."""
+    done.dvc("remote", "add", "-d", "storage", f"s3://{bucket.name}/outputs")
+    commit(done)
+    other = Project(tmp_path / "other")
+    subprocess.run(["git", "clone", "-q", done.root, other.root], check=True)
+    for project in (done, other):
+        project.environment |= bucket.environment
+        remote(project, bucket, bucket.endpoint)
+        project.params(lambda values: values["components"]["a"].update(width=9))
+    done.dvc("push", "make")
+    told = other.dvc("repro", "--single-item", "--pull", "--allow-missing", "train@a").stdout
+    assert "Running stage 'train@a'" in told
+    other.dvc("push", "--run-cache", "train@a")
+    told = done.dvc("repro", "--single-item", "--pull", "train@a", CCLM_RESTORE_ONLY="1").stdout
+    assert "is cached - skipping run" in told
+    assert folder_digest(done.root / "models/a") == folder_digest(other.root / "models/a")
+
+
+def test_a_shelf_on_s3(model: Path, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", bucket.endpoint)
+    for kind in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{kind}_NAME", "test")
+        monkeypatch.setenv(f"GIT_{kind}_EMAIL", "test@example.invalid")
+    shelf, words = str(tmp_path / "shelf"), [sys.executable, "-m", "flows.cli", "shelf"]
+    subprocess.run([*words, "create", shelf, "--remote", f"s3://{bucket.name}/shelf"], check=True)
+    about = ["--licence", "Apache-2.0", "--tag", "v1", "--repo", shelf]
+    subprocess.run([*words, "publish", model, "both", "composition", *about], check=True)
+    cache = ["--cache-dir", str(tmp_path / "cache"), "--repo", shelf, "--json"]
+    told = subprocess.run([*words, "fetch", "both", "composition", "v1", *cache], check=True, capture_output=True)
+    folder = Path(json.loads(told.stdout)["folder"])
+    assert {path.relative_to(folder) for path in folder.rglob("*")} == {p.relative_to(model) for p in model.rglob("*")}
+    assert (folder / "composition.json").read_bytes() == (model / "composition.json").read_bytes()
