@@ -1,13 +1,14 @@
 """The toy pipeline of `tests/flows`, run and registered once for all trials."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from flows import environment
 from tests.faults.pipeline import Pipeline, copied, settle, undisturbed
-from tests.flows.conftest import Project, model, template  # noqa: F401 - fixtures
+from tests.flows.conftest import Project, model, prefect_server, template  # noqa: F401 - fixtures
 
 
 @pytest.fixture(scope="session")
@@ -27,5 +28,8 @@ def expected(settled: Path, model: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture
-def pipeline(settled: Path, model: Path, expected: dict[str, str], tmp_path: Path) -> Pipeline:  # noqa: F811
-    return copied(settled, tmp_path, model, expected)
+def pipeline(settled: Path, model: Path, expected: dict[str, str], tmp_path: Path) -> Iterator[Pipeline]:  # noqa: F811
+    made = copied(settled, tmp_path, model, expected)
+    yield made
+    for process in made.at_work():  # of a trial that failed
+        process.kill()

@@ -107,8 +107,7 @@ def silent_bit_flip(pipeline: Pipeline) -> None:
     assert damage(pipeline.root / "models/b") == path
     done = pipeline.run(*CCLM, "run", check=False)
     assert done.returncode == 1 and "models/b/content.json is altered" in done.stderr
-    advice = "`rm -r models/b && cclm run`"
-    assert advice in done.stderr
+    assert "remove models/b and restore it with `dvc checkout`" in done.stderr
     shutil.rmtree(pipeline.root / "models/b")
     pipeline.again("run")
     pipeline.check(whole_pipeline=True)

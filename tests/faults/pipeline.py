@@ -86,7 +86,7 @@ class Pipeline(Project):
 
     def is_tracked(self) -> bool:
         """Whether the runs of the pipeline and of the training are open in MLflow."""
-        return [one.kind for one in open_runs(self.root)].count("mlflow") == 2
+        return [one.kind for one in open_runs(self.root)].count("mlflow") >= 2
 
     def steps(self) -> list[int]:
         """The steps that all processes together have done."""

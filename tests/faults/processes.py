@@ -8,6 +8,7 @@ from tests.faults.pipeline import TRAIN, Pipeline
 from tests.flows.test_stage import wait_for
 
 Trial = Callable[[Pipeline], None]
+SECONDS_TO_END = 180
 
 
 def kill(whom: str, number: int = signal.SIGKILL) -> Trial:
@@ -74,16 +75,19 @@ def stop(number: signal.Signals, code: int, whole_group: bool = False, times: in
     return trial
 
 
-SECONDS_TO_END = 180
-TRIALS: dict[str, Trial] = {
+# Under Prefect's temporary server, which dies, or must end, with the run.
+ALONE: dict[str, Trial] = {
     "SIGKILL of the flow": kill_flow,
+    "SIGKILL of Prefect's temporary server": kill("server"),
+    "SIGSTOP of the flow, then SIGKILL": hang,
+    "SIGTERM of cclm run": stop(signal.SIGTERM, 143),
+    "SIGTERM of cclm run, twice": stop(signal.SIGTERM, 143, times=2),
+    "SIGINT of cclm run": stop(signal.SIGINT, 130, whole_group=True),
+}
+# Under a server that goes on.
+SERVED: dict[str, Trial] = {
     "SIGKILL of the stage runner": kill("stage"),
     "SIGKILL of the trainer": kill("trainer"),
     "SIGKILL of dvc": kill("dvc"),
-    "SIGKILL of Prefect's temporary server": kill("server"),
     "SIGTERM of the trainer": kill("trainer", signal.SIGTERM),
-    "SIGTERM of cclm run": stop(signal.SIGTERM, 143),
-    "SIGINT of cclm run": stop(signal.SIGINT, 130, whole_group=True),
-    "SIGTERM of cclm run, twice": stop(signal.SIGTERM, 143, times=2),
-    "SIGSTOP of the flow, then SIGKILL": hang,
 }

@@ -12,16 +12,14 @@ import pytest
 from tests.faults import disks, files, processes, servers
 from tests.faults.pipeline import Pipeline
 
-TRIALS: dict[str, Callable[[Pipeline], None]] = {
-    **processes.TRIALS,
-    **files.TRIALS,
-    **disks.TRIALS,
-    **servers.TRIALS,
-}
+SERVED = {**processes.SERVED, **files.TRIALS, **disks.TRIALS}
+TRIALS: dict[str, Callable[[Pipeline], None]] = {**SERVED, **processes.ALONE, **servers.TRIALS}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", TRIALS)
-def test_trial(name: str, pipeline: Pipeline) -> None:
+def test_trial(name: str, pipeline: Pipeline, request: pytest.FixtureRequest) -> None:
+    if name in SERVED:  # one server for all of these: each temporary one takes as long as the rest of a trial
+        pipeline.environment["PREFECT_API_URL"] = request.getfixturevalue("prefect_server")
     TRIALS[name](pipeline)

@@ -98,7 +98,8 @@ def publish(out: Path, kind: str, content: object, metrics: object, num_bytes: i
         write_json(folder / "content.json", content)
         write_json(folder / "metrics.json", metrics)
         (folder / "curve.csv").write_text("x,y\n1,2\n")
-        (folder / "weights").write_bytes(bytes(num_bytes))
+        if num_bytes:
+            (folder / "weights").write_bytes(bytes(num_bytes))
 
 
 if __name__ == "__main__":
