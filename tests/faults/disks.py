@@ -14,15 +14,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from cclm_core.artifacts import verify
-from cclm_core.text.vocabulary import TargetsConfig
-from tests.corpora import encode, records
 from tests.faults.pipeline import TRAIN, TRAINING, Pipeline
-from tests.training.interrupted import Trial as Training
-from tests.training.test_interrupted import CHANGES, CHECKPOINT_EVERY, check
+
+if TYPE_CHECKING:  # they import torch, which takes longer than most of these trials
+    from tests.training.interrupted import Trial as Training
 
 REPOSITORY = Path(__file__).parents[2]
 TRAIN_HERE = "import json, sys; from tests.training.interrupted import Trial, run_trial; "
@@ -121,6 +121,8 @@ def tracking(pipeline: Pipeline) -> None:
 
 def checkpoint(pipeline: Pipeline) -> None:
     """The disk is full when the third checkpoint of a real training is written."""
+    from tests.training.test_interrupted import CHECKPOINT_EVERY, check
+
     whole, trial = trained(pipeline.folder)
     (newest, *_) = (pipeline.folder / "whole/checkpoints").rglob("step-*")
     size = newest.stat().st_size
@@ -137,6 +139,8 @@ def checkpoint(pipeline: Pipeline) -> None:
 
 def truncated(pipeline: Pipeline) -> None:
     """The newest checkpoint of a real training that was killed is cut off: it goes on from the one before."""
+    from tests.training.test_interrupted import CHECKPOINT_EVERY, check
+
     whole, trial = trained(pipeline.folder)
     killed = trial._replace(moment="forward", step=3 * CHECKPOINT_EVERY)
     assert train(killed) == -signal.SIGKILL
@@ -149,8 +153,13 @@ def truncated(pipeline: Pipeline) -> None:
     check(trial, whole, num_kills=1)
 
 
-def trained(folder: Path) -> tuple[Training, Training]:
+def trained(folder: Path) -> "tuple[Training, Training]":
     """A training that nobody disturbed, and the same in a folder of its own, not yet begun."""
+    from cclm_core.text.vocabulary import TargetsConfig
+    from tests.corpora import encode, records
+    from tests.training.interrupted import Trial as Training
+    from tests.training.test_interrupted import CHANGES
+
     encode(folder / "encoded", records(60), TargetsConfig(min_count=1))
     whole = Training({"objective": "entities"}, False, CHANGES, str(folder / "encoded"), str(folder / "whole"))
     disturbed = whole._replace(folder=str(folder / "disturbed"))
@@ -160,7 +169,7 @@ def trained(folder: Path) -> tuple[Training, Training]:
     return whole, disturbed
 
 
-def train(trial: Training) -> int:
+def train(trial: "Training") -> int:
     """Trains in a process of its own; its exit status."""
     return subprocess.run([sys.executable, "-c", TRAIN_HERE, json.dumps(trial)], cwd=REPOSITORY, check=False).returncode
 

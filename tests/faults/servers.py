@@ -17,6 +17,7 @@ from mlflow.tracking import MlflowClient
 
 from flows import environment, processes
 from flows.open_runs import open_runs
+from flows.slots import LEASE_SECONDS, LIMIT
 from tests.faults.pipeline import TRAIN, Pipeline
 from tests.flows.conftest import BIN
 from tests.flows.test_stack import free_port
@@ -152,6 +153,7 @@ def restarted(pipeline: Pipeline) -> None:
         assert run.wait(240) in (0, 1), pipeline.told()
         pipeline.is_whole()
         pipeline.again()
+        pipeline.until(lambda: slots_taken(pipeline) == 0, 3 * LEASE_SECONDS)
         pipeline.check()
 
 
@@ -249,6 +251,12 @@ def flow_run(pipeline: Pipeline) -> str:
     return one.id
 
 
+def slots_taken(pipeline: Pipeline) -> int:
+    """The device slots that Prefect's server takes for leased."""
+    answer = httpx.get(f"{pipeline.environment['PREFECT_API_URL']}/v2/concurrency_limits/{LIMIT}", timeout=30)
+    return int(answer.json()["active_slots"])
+
+
 def kill_worker(pipeline: Pipeline) -> None:
     """The worker is killed: what it has started goes on, and ends."""
     with working(pipeline) as worker:
@@ -274,6 +282,7 @@ def kill_flow_run(pipeline: Pipeline) -> None:
         assert worker.poll() is None
         pipeline.is_whole()
         pipeline.again()
+        pipeline.until(lambda: slots_taken(pipeline) == 0, 3 * LEASE_SECONDS)  # the dead one's is given back
         pipeline.check()
 
 
