@@ -8,7 +8,8 @@ import pytest
 
 from flows import environment
 from tests.faults.pipeline import Pipeline, copied, settle, undisturbed
-from tests.flows.conftest import Project, model, prefect_server, template  # noqa: F401 - fixtures
+from tests.faults.servers import prefect_server
+from tests.flows.conftest import Project, model, template  # noqa: F401 - fixtures
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +26,13 @@ def expected(settled: Path, model: Path, tmp_path_factory: pytest.TempPathFactor
     project = Project(settled).copy(tmp_path_factory.mktemp("undisturbed") / "project")
     project.environment["TOY_MODEL"] = str(model)
     return undisturbed(project)
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Prefect server."""
+    with prefect_server(tmp_path_factory.mktemp("served") / "prefect") as server:
+        yield f"http://127.0.0.1:{server.port}/api"
 
 
 @pytest.fixture

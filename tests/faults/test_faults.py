@@ -21,5 +21,5 @@ TRIALS: dict[str, Callable[[Pipeline], None]] = {**SERVED, **processes.ALONE, **
 @pytest.mark.parametrize("name", TRIALS)
 def test_trial(name: str, pipeline: Pipeline, request: pytest.FixtureRequest) -> None:
     if name in SERVED:  # one server for all of these: each temporary one takes as long as the rest of a trial
-        pipeline.environment["PREFECT_API_URL"] = request.getfixturevalue("prefect_server")
+        pipeline.environment["PREFECT_API_URL"] = request.getfixturevalue("served")
     TRIALS[name](pipeline)
