@@ -180,8 +180,11 @@ def steps(checkpoints: Path) -> list[int]:
 
 
 TRIALS: dict[str, Callable[[Pipeline], None]] = {
-    "disk full while a checkpoint is written": checkpoint,
     "disk full while a component is published": publishing,
     "disk full while MLflow's store is written": tracking,
+}
+# Trainings alone.
+CHECKPOINTS: dict[str, Callable[[Pipeline], None]] = {
+    "disk full while a checkpoint is written": checkpoint,
     "newest checkpoint cut off": truncated,
 }

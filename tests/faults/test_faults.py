@@ -13,11 +13,16 @@ from tests.faults import disks, files, processes, servers
 from tests.faults.pipeline import Pipeline
 
 SERVED = {**processes.SERVED, **files.TRIALS, **disks.TRIALS}
-TRIALS: dict[str, Callable[[Pipeline], None]] = {**SERVED, **processes.ALONE, **servers.TRIALS}
+TRIALS: dict[str, Callable[[Pipeline], None]] = {
+    **disks.CHECKPOINTS,
+    **SERVED,
+    **processes.ALONE,
+    **servers.TRIALS,
+}
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", TRIALS)
 def test_trial(name: str, pipeline: Pipeline, request: pytest.FixtureRequest) -> None:
     if name in SERVED:  # one server for all of these: each temporary one takes as long as the rest of a trial
