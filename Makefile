@@ -1,6 +1,7 @@
 # make install   a virtual environment in .venv from requirements.lock, on a bare Python 3.11
 # make run       install, then the whole pipeline: what changed is run, the compositions are registered
-# make test      install, then the tests that take minutes at most; make test-slow the others
+# make test      install, then the tests that take minutes at most; make test-slow the others, make test-faults of those
+#                the ones in which a run is killed, a disk is full, a server is away
 # make up        install, then Prefect's and MLflow's servers and the workers; make down ends them, make ps shows them
 SHELL := /bin/bash
 PYTHON ?= python3.11
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed
 
-.PHONY: install run test test-slow lint format ui up down ps clean
+.PHONY: install run test test-slow test-faults lint format ui up down ps clean
 
 install: $(STAMP)
 
@@ -34,6 +35,9 @@ test: install
 
 test-slow: install
 	$(BIN)/pytest -m slow
+
+test-faults: install
+	$(BIN)/pytest -v tests/faults
 
 lint: install
 	$(BIN)/ruff check .

@@ -80,7 +80,9 @@ def verify(folder: Path, *kinds: str) -> str:
     for name in sorted(promised.keys() | found.keys()):
         if promised.get(name) != found.get(name):
             what = "missing" if name not in found else "unexpected" if name not in promised else "altered"
-            raise IntegrityError(f"{folder / name} is {what}; restore the folder with `dvc checkout` or make it anew.")
+            # DVC overlooks a change that left the file's time as it was, until the folder is away.
+            remedy = f"remove {folder} and restore it with `dvc checkout`, or make it anew"
+            raise IntegrityError(f"{folder / name} is {what}; {remedy}.")
     return folder_digest(folder)
 
 

@@ -9,6 +9,7 @@ from flows.follow import result_metrics
 from flows.gate import PromotionConfig
 from flows.graph import Evaluation
 from flows.lineage import registration_tags
+from flows.open_runs import closed
 from flows.paths import git_revision
 from flows.registry import (
     CANDIDATE,
@@ -138,4 +139,6 @@ def _register(
         **registration_tags(root, tracking, evaluation),
     }
     metrics = result_metrics(evaluation.results)
-    return registry.register(run_id, model_name(evaluation.name), evaluation.composition, metrics, tags)
+    version = registry.register(run_id, model_name(evaluation.name), evaluation.composition, metrics, tags)
+    closed(root, "mlflow", run_id)  # MLflow has ended the run as it was left
+    return version

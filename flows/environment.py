@@ -28,6 +28,8 @@ DEFAULTS = {
     # Prefect's temporary server needs more than its 20 s on a loaded machine.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+    # A server that keeps leases in memory forgets them when it restarts, and their device slots stay taken for ever.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
 }
 
 

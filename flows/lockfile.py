@@ -39,9 +39,13 @@ def mend(root: Path) -> bool:
 
 
 def is_whole(content: bytes) -> bool:
-    """Whether these bytes are a dvc.lock: a mapping with a schema."""
+    """Whether DVC takes these bytes for a dvc.lock; much of what is cut off is still a mapping to YAML."""
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from voluptuous import Invalid
+
     try:
         values = yaml.safe_load(content)
-    except yaml.YAMLError:
+        COMPILED_LOCKFILE_SCHEMA(values)
+    except (yaml.YAMLError, Invalid):
         return False
     return isinstance(values, dict) and "schema" in values

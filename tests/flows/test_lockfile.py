@@ -9,7 +9,7 @@ from flows.lockfile import keep, mend
 WHOLE = "schema: '2.0'\nstages:\n  ingest:\n    cmd: python\n"
 
 
-@pytest.mark.parametrize("damage", ["", "schema: '2", "- 1\n", "stages: {}\n"])
+@pytest.mark.parametrize("damage", ["", "schema: '2", "schema: '2.0'\nstages:\n", WHOLE[:-8], "- 1\n", "stages: {}\n"])
 def test_a_damaged_lock_file_is_put_back(tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "dvc.lock").write_text(WHOLE)
     keep(tmp_path)

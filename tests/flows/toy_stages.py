@@ -7,6 +7,7 @@ python -m toy_stages stage evaluate NAME --composition DIR --corpus DIR --out DI
 """
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from cclm_core.artifacts import folder_digest, publishing, write_json
+from cclm_core.artifacts import publishing, read_json, verify, write_json
 
 
 def main() -> None:
@@ -34,7 +35,7 @@ def main() -> None:
     elif kind == "train":
         train(name, params["components"][name], given)
     elif kind == "compose":
-        parts = {part.name: folder_digest(part) for part in given.part}
+        parts = {part.name: verify(part, "component") for part in given.part}
         publish(given.out, "composition", {"name": name, "parts": parts}, {"parts": len(parts)})
     else:
         quality = params["quality"]
@@ -49,10 +50,37 @@ def train(name: str, config: dict[str, float], given: argparse.Namespace) -> Non
     if crash.exists():
         crash.unlink()
         os.abort()
-    for step in range(1, 6):
-        report(step, 5, {"loss": 1 / step})
-        time.sleep(config["seconds"] / 5)
-    publish(given.out, "component", {"name": name, "width": config["width"]}, {"width": config["width"]})
+    content: dict[str, object] = {"name": name, "width": config["width"]}
+    if "steps" in config:
+        content["learned"] = train_with_checkpoints(name, config)
+    else:
+        for step in range(1, 6):
+            report(step, 5, {"loss": 1 / step})
+            time.sleep(config["seconds"] / 5)
+    publish(given.out, "component", content, {"width": config["width"]}, int(config.get("bytes", 0)))
+    Path(f".cclm/toy-{name}.json").unlink(missing_ok=True)
+
+
+def train_with_checkpoints(name: str, config: dict[str, float]) -> str:
+    """A digest of all steps, each on top of those before it; it goes on from the last checkpoint.
+
+    Every step is noted in `.cclm/steps-NAME`; one that `.cclm/hold-NAME` names is not left while that file is there.
+    """
+    checkpoint, hold, total = Path(f".cclm/toy-{name}.json"), Path(f".cclm/hold-{name}"), int(config["steps"])
+    learned, done = "", 0
+    if checkpoint.is_file() and (saved := read_json(checkpoint))["width"] == config["width"]:
+        learned, done = saved["learned"], saved["step"]
+    for step in range(done + 1, total + 1):
+        learned = hashlib.sha256(f"{learned} {config['width']} {step}".encode()).hexdigest()
+        with Path(f".cclm/steps-{name}").open("a") as journal:
+            journal.write(f"{step}\n")
+        report(step, total, {"loss": 1 / step})
+        while hold.is_file() and hold.read_text() == str(step):
+            time.sleep(0.05)
+        time.sleep(config["seconds"] / total)
+        if step % config["checkpoint_every"] == 0:
+            write_json(checkpoint, {"width": config["width"], "step": step, "learned": learned})
+    return learned
 
 
 def report(step: int, total: int, values: dict[str, float]) -> None:
@@ -61,7 +89,7 @@ def report(step: int, total: int, values: dict[str, float]) -> None:
         stream.write(json.dumps(line) + "\n")
 
 
-def publish(out: Path, kind: str, content: object, metrics: object) -> None:
+def publish(out: Path, kind: str, content: object, metrics: object, num_bytes: int = 0) -> None:
     """A folder with a little of everything; when the test gives a real model, a composition also holds it, and the
     component that is a part of it that part.
     """
@@ -73,6 +101,8 @@ def publish(out: Path, kind: str, content: object, metrics: object) -> None:
         write_json(folder / "content.json", content)
         write_json(folder / "metrics.json", metrics)
         (folder / "curve.csv").write_text("x,y\n1,2\n")
+        if num_bytes:
+            (folder / "weights").write_bytes(bytes(num_bytes))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,190 @@
+"""Disks that are full, and checkpoints that are damaged.
+
+A small disk is a tmpfs in a mount namespace of its own, so that no rights are needed: `unshare` makes it, processes
+that shall see it enter it, and the test looks at it through /proc.
+"""
+
+import dataclasses
+import errno
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cclm_core.artifacts import verify
+from tests.faults.pipeline import TRAIN, TRAINING, Pipeline
+
+if TYPE_CHECKING:  # they import torch, which takes longer than most of these trials
+    from tests.training.interrupted import Trial as Training
+
+REPOSITORY = Path(__file__).parents[2]
+TRAIN_HERE = "import json, sys; from tests.training.interrupted import Trial, run_trial; "
+TRAIN_HERE += "run_trial(Trial(*json.loads(sys.argv[1])))"
+KILOBYTE = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Disk:
+    """A small disk on the folder `place`, which the process `keeper` keeps."""
+
+    place: Path
+    keeper: int
+
+    @property
+    def seen(self) -> Path:
+        """The folder as those see it who are within."""
+        return Path(f"/proc/{self.keeper}/root{self.place}")
+
+    def within(self, cwd: Path) -> list[str]:
+        """What stands before a command that shall see the disk."""
+        entered = ["nsenter", f"--target={self.keeper}", "--user", "--mount", "--preserve-credentials"]
+        return [*entered, "sh", "-c", 'cd "$0" && exec "$@"', str(cwd)]
+
+    def fill(self, num_left: int = 0) -> None:
+        """Fills it, but for so many bytes; that it is full is tried."""
+        filler = self.seen / "filler"
+        with filler.open("wb", buffering=0) as stream, pytest.raises(OSError, match="No space left") as failed:
+            while True:
+                stream.write(bytes(4 * KILOBYTE))
+        assert failed.value.errno == errno.ENOSPC
+        with filler.open("r+b") as stream:
+            stream.truncate(filler.stat().st_size - num_left)
+
+    def free(self) -> None:
+        """Frees what `fill` took."""
+        (self.seen / "filler").unlink()
+
+
+@contextmanager
+def small_disk(place: Path, num_bytes: int) -> Iterator[Disk]:
+    """Puts a small disk on a folder, with what the folder holds; afterwards the folder holds what the disk does."""
+    place.mkdir(exist_ok=True)
+    copy = place.with_name(f"{place.name}-before")
+    shutil.copytree(place, copy)
+    mount = f'mount -t tmpfs -o size={num_bytes} none "$0" && cp -a "$1/." "$0" && echo mounted && exec sleep 3600'
+    words = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, str(place), str(copy)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as keeper:
+        assert keeper.stdout and keeper.stderr
+        if keeper.stdout.readline() != "mounted\n":
+            pytest.skip(f"a small disk cannot be mounted here: {keeper.stderr.read()}")
+        try:
+            disk = Disk(place, keeper.pid)
+            yield disk
+            shutil.rmtree(place)
+            shutil.copytree(disk.seen, place)
+        finally:
+            keeper.kill()
+
+
+def publishing(pipeline: Pipeline) -> None:
+    """The disk is full when the component is published."""
+    with small_disk(pipeline.root / "models", 1024 * KILOBYTE) as disk:
+        before = verify(disk.seen / "b", "component")
+        disk.fill(num_left=int(TRAINING["bytes"]) // 2)
+        pipeline.within = disk.within(pipeline.root)
+        assert pipeline.start(*TRAIN, held=False).wait(240) == 1
+        assert "No space left on device" in pipeline.told()
+        assert not (disk.seen / "a").exists() and verify(disk.seen / "b", "component") == before
+        assert not list(disk.seen.glob(".a.writing"))
+        disk.free()
+        pipeline.again()
+    pipeline.within = []
+    pipeline.check()
+
+
+def tracking(pipeline: Pipeline) -> None:
+    """The disk with MLflow's store is full while a component trains: it is trained, and that is told."""
+    place = pipeline.folder / "store"
+    place.mkdir()
+    shutil.move(pipeline.root / "mlflow.db", place)
+    pipeline.environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{place / 'mlflow.db'}"
+    with small_disk(place, (place / "mlflow.db").stat().st_size + 1024 * KILOBYTE) as disk:
+        pipeline.within = disk.within(pipeline.root)
+        run = pipeline.start(*TRAIN)
+        disk.fill()
+        pipeline.release()
+        assert run.wait(240) == 0, pipeline.told()
+        assert "disk is full" in pipeline.told() and "train@a is not tracked in MLflow" in pipeline.told()
+        pipeline.is_whole()
+        disk.free()
+        pipeline.again()
+    pipeline.within = []
+    pipeline.check()
+
+
+def checkpoint(pipeline: Pipeline) -> None:
+    """The disk is full when the third checkpoint of a real training is written."""
+    from tests.training.test_interrupted import CHECKPOINT_EVERY, check
+
+    whole, trial = trained(pipeline.folder)
+    (newest, *_) = (pipeline.folder / "whole/checkpoints").rglob("step-*")
+    size = newest.stat().st_size
+    with small_disk(Path(trial.folder) / "checkpoints", 5 * size // 2) as disk:
+        words = [*disk.within(REPOSITORY), sys.executable, "-c", TRAIN_HERE, json.dumps(trial)]
+        failed = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        assert failed.returncode == 1 and "No space left on device" in failed.stderr
+        assert steps(disk.seen) == [CHECKPOINT_EVERY, 2 * CHECKPOINT_EVERY]
+        grow = ["mount", "-o", f"remount,size={10 * size}", str(disk.place)]
+        subprocess.run([*disk.within(REPOSITORY), *grow], check=True)
+        subprocess.run(words, cwd=REPOSITORY, check=True)
+    check(trial, whole, num_kills=1)
+
+
+def truncated(pipeline: Pipeline) -> None:
+    """The newest checkpoint of a real training that was killed is cut off: it goes on from the one before."""
+    from tests.training.test_interrupted import CHECKPOINT_EVERY, check
+
+    whole, trial = trained(pipeline.folder)
+    killed = trial._replace(moment="forward", step=3 * CHECKPOINT_EVERY)
+    assert train(killed) == -signal.SIGKILL
+    folder = Path(trial.folder) / "checkpoints"
+    assert steps(folder) == [2 * CHECKPOINT_EVERY, 3 * CHECKPOINT_EVERY]
+    newest = max(folder.rglob("step-*"))
+    content = newest.read_bytes()
+    newest.write_bytes(content[: len(content) // 2])
+    assert train(trial) == 0
+    check(trial, whole, num_kills=1)
+
+
+def trained(folder: Path) -> "tuple[Training, Training]":
+    """A training that nobody disturbed, and the same in a folder of its own, not yet begun."""
+    from cclm_core.text.vocabulary import TargetsConfig
+    from tests.corpora import encode, records
+    from tests.training.interrupted import Trial as Training
+    from tests.training.test_interrupted import CHANGES
+
+    encode(folder / "encoded", records(60), TargetsConfig(min_count=1))
+    whole = Training({"objective": "entities"}, False, CHANGES, str(folder / "encoded"), str(folder / "whole"))
+    disturbed = whole._replace(folder=str(folder / "disturbed"))
+    for one in (whole, disturbed):
+        Path(one.folder).mkdir()
+    assert train(whole) == 0
+    return whole, disturbed
+
+
+def train(trial: "Training") -> int:
+    """Trains in a process of its own; its exit status."""
+    return subprocess.run([sys.executable, "-c", TRAIN_HERE, json.dumps(trial)], cwd=REPOSITORY, check=False).returncode
+
+
+def steps(checkpoints: Path) -> list[int]:
+    """The steps whose checkpoints are kept."""
+    return sorted(int(path.name.split("-")[1]) for path in checkpoints.rglob("step-*"))
+
+
+TRIALS: dict[str, Callable[[Pipeline], None]] = {
+    "disk full while a component is published": publishing,
+    "disk full while MLflow's store is written": tracking,
+}
+# Trainings alone.
+CHECKPOINTS: dict[str, Callable[[Pipeline], None]] = {
+    "disk full while a checkpoint is written": checkpoint,
+    "newest checkpoint cut off": truncated,
+}

@@ -1,0 +1,182 @@
+"""Files that are cut off, altered, left by the dead, or half written when their process dies."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from cclm_core.artifacts import verify
+from flows.lockfile import is_whole
+from tests.faults.pipeline import CCLM, KINDS, TRAIN, Pipeline
+from tests.flows.conftest import Project
+from tests.flows.test_stage import wait_for
+
+Trial = Callable[[Pipeline], None]
+
+
+def die(program: str, event: str, ending: str, **more: int) -> Trial:
+    """A process of a run dies of SIGKILL at a system call of its own."""
+
+    def trial(pipeline: Pipeline) -> None:
+        run = pipeline.start(*TRAIN, held=False, **pipeline.die_at(program, event, ending, **more))
+        run.wait(240)
+        assert pipeline.fired, pipeline.told()
+        pipeline.is_whole()
+        pipeline.again()
+        pipeline.check()
+
+    return trial
+
+
+def between_renames(pipeline: Pipeline) -> None:
+    """Without DVC, which removes the old output first: the old folder has been moved away, the new one not yet in."""
+    words = [sys.executable, "-m", "toy_stages", "stage", "train", "a", "--corpus", "data/corpus", "--out", "models/a"]
+    old = verify(pipeline.root / "models/a", "component")
+    fault = pipeline.die_at("toy_stages", "os.rename", "models/a", number=1)
+    report = {"CCLM_REPORT": str(pipeline.folder / "report")}
+    assert pipeline.run(*words, check=False, **fault, **report).returncode == -9
+    assert pipeline.fired and not (pipeline.root / "models/a").exists()
+    assert verify(pipeline.root / "models/.a.old", "component") == old
+    verify(pipeline.root / "models/.a.writing", "component")
+    pipeline.again()
+    assert not list((pipeline.root / "models").glob(".a.[ow]*"))
+    pipeline.check()
+
+
+def lock_file_killed(pipeline: Pipeline) -> None:
+    """DVC dies while it writes dvc.lock; what the stage made is restored, not made again."""
+    fault = pipeline.die_at("dvc", "open", "dvc.lock", written=True)
+    pipeline.start(*TRAIN, held=False, **fault).wait(240)
+    assert pipeline.fired and not is_whole((pipeline.root / "dvc.lock").read_bytes())
+    pipeline.is_whole()
+    outcomes = {row["stage"]: row["outcome"] for row in pipeline.again()["stages"]}
+    assert outcomes["train@a"] in ("restored", "ran")
+    pipeline.check()
+
+
+def lock_file_cut(pipeline: Pipeline) -> None:
+    """dvc.lock is cut off; only what changed runs."""
+    path = pipeline.root / "dvc.lock"
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"outs:")])  # YAML reads it, DVC does not
+    assert pipeline.dvc("status", check=False).returncode != 0 and yaml.safe_load(path.read_bytes())["stages"]
+    summary = pipeline.again()
+    assert {row["stage"]: row["outcome"] for row in summary["stages"]} == {"make": "unchanged", "train@a": "ran"}
+    pipeline.check()
+
+
+def stale_locks(pipeline: Pipeline) -> None:
+    """DVC's list of writers names a dead process, and the files of its locks are there."""
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    folder = pipeline.root / ".dvc/tmp"
+    info = {"pid": dead.pid, "cmd": "dvc repro"}
+    out = str(pipeline.root / "models/a")
+    (folder / "rwlock").write_text(
+        json.dumps({"write": {out: info}, "read": {str(pipeline.root / "data/corpus"): [info]}})
+    )
+    for name in ("lock", "rwlock.lock"):
+        (folder / name).write_text(f"{dead.pid:>10}\n")
+    (pipeline.root / ".cclm/locks/run.lock").touch()
+    (pipeline.root / "models/.a.lock").touch()
+    assert not Path(f"/proc/{dead.pid}").exists()
+    pipeline.again()
+    assert str(dead.pid) not in (folder / "rwlock").read_text()
+    pipeline.check()
+
+
+def bit_flip(pipeline: Pipeline) -> None:
+    """A published component is altered: it is restored before anything uses it."""
+    path = pipeline.root / "models/b/content.json"
+    flip(path)
+    assert damage(pipeline.root / "models/b") == path
+    outcomes = {row["stage"]: row["outcome"] for row in pipeline.again("run")["stages"]}
+    assert outcomes["train@b"] == "restored" and outcomes["compose@both"] == "ran"
+    pipeline.check(whole_pipeline=True)
+
+
+def silent_bit_flip(pipeline: Pipeline) -> None:
+    """The disk alters a published component, so that no time of change tells: whoever reads it refuses it by name."""
+    path = pipeline.root / "models/b/content.json"
+    times = path.stat()
+    flip(path)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert damage(pipeline.root / "models/b") == path
+    done = pipeline.run(*CCLM, "run", check=False)
+    assert done.returncode == 1 and "models/b/content.json is altered" in done.stderr
+    assert "remove models/b and restore it with `dvc checkout`" in done.stderr
+    shutil.rmtree(pipeline.root / "models/b")
+    pipeline.again("run")
+    pipeline.check(whole_pipeline=True)
+
+
+def flip(path: Path) -> None:
+    """Alters one bit."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def damage(folder: Path) -> Path | None:
+    """The file that its manifest refuses."""
+    from cclm_core.errors import IntegrityError
+
+    try:
+        verify(folder, KINDS[f"{folder.parent.name}/{folder.name}"])
+    except IntegrityError as error:
+        return Path(str(error).partition(" is altered")[0])
+    return None
+
+
+def push(pipeline: Pipeline) -> None:
+    """`dvc push` dies when half of the objects are in the remote."""
+    storage = pipeline.folder / "storage"
+    pipeline.dvc("remote", "add", "-d", "storage", str(storage))
+    fault = pipeline.die_at("push", "os.rename", "", number=4)
+    run = pipeline.start("run", held=False, **fault)
+    assert run.wait(300) == 1 and pipeline.fired, pipeline.told()
+    assert "not all in DVC's remote storage" in pipeline.told()
+    assert pipeline.again("run")["pushed"] == "storage"
+    pipeline.check(whole_pipeline=True)
+    fresh = Project(pipeline.folder / "fresh")
+    pipeline.run("git", "add", "-A")
+    pipeline.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "recorded")
+    pipeline.run("git", "clone", "-q", str(pipeline.root), str(fresh.root))
+    fresh.dvc("pull")
+    for path, kind in KINDS.items():
+        assert verify(fresh.root / path, kind) == verify(pipeline.root / path, kind)
+
+
+def two_at_once(pipeline: Pipeline) -> None:
+    """The second of two pipelines on one clone is refused while the first works, and harms nothing."""
+    first = pipeline.start(*TRAIN)
+    second = pipeline.run(*CCLM, *TRAIN, check=False)
+    assert second.returncode == 2 and "one run of the pipeline at a time; another one is at work" in second.stderr
+    bare = pipeline.dvc("repro", "-s", "train@a", check=False)
+    assert bare.returncode != 0 and "busy" in bare.stderr + bare.stdout
+    assert first.poll() is None and pipeline.is_held()
+    pipeline.release()
+    assert first.wait(240) == 0, pipeline.told()
+    assert wait_for(lambda: pipeline.at_work() == [])
+    pipeline.again()
+    pipeline.check()
+
+
+TRIALS: dict[str, Trial] = {
+    "SIGKILL while the manifest is written": die("toy_stages", "os.rename", "manifest.json"),
+    "SIGKILL before what is published gets its name": die("toy_stages", "os.rename", "models/a"),
+    "SIGKILL between the two renames of publishing": between_renames,
+    "SIGKILL after what is published got its name": die("toy_stages", "shutil.rmtree", ".a.old", number=1),
+    "SIGKILL while dvc.lock is written": lock_file_killed,
+    "dvc.lock cut off": lock_file_cut,
+    "locks of a dead DVC": stale_locks,
+    "a bit of a component flipped": bit_flip,
+    "a bit of a component flipped, no time changed": silent_bit_flip,
+    "SIGKILL during the push": push,
+    "two pipelines at once": two_at_once,
+}

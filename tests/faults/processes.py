@@ -1,0 +1,93 @@
+"""Processes of a run that are killed, told to stop, or hang."""
+
+import os
+import signal
+from collections.abc import Callable
+
+from tests.faults.pipeline import TRAIN, Pipeline
+from tests.flows.test_stage import wait_for
+
+Trial = Callable[[Pipeline], None]
+SECONDS_TO_END = 180
+
+
+def kill(whom: str, number: int = signal.SIGKILL) -> Trial:
+    """One process of a run gets a signal while it trains."""
+
+    def trial(pipeline: Pipeline) -> None:
+        run = pipeline.start(*TRAIN)
+        victim = pipeline.the(whom)
+        assert victim.is_running()
+        os.kill(victim.pid, number)
+        assert wait_for(lambda: not victim.is_running() or victim.status() == "zombie")
+        pipeline.release()
+        run.wait(SECONDS_TO_END)
+        pipeline.is_whole()
+        pipeline.again()
+        pipeline.check()
+
+    return trial
+
+
+def kill_flow(pipeline: Pipeline) -> None:
+    """`cclm run` itself is killed; its stage ends by itself, and the next run says so."""
+    run = pipeline.start(*TRAIN)
+    run.kill()
+    assert run.wait() == -signal.SIGKILL
+    pipeline.release()
+    pipeline.is_whole()
+    pipeline.again()
+    pipeline.check()
+
+
+def hang(pipeline: Pipeline) -> None:
+    """`cclm run` hangs, stopped; then somebody kills it."""
+    run = pipeline.start(*TRAIN)
+    os.kill(run.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, run.pid, os.WSTOPPED)
+    pipeline.release()
+    trainer = pipeline.the("trainer")
+    pipeline.until(lambda: not trainer.is_running())  # nothing stops what it has started
+    run.kill()
+    assert run.wait() == -signal.SIGKILL
+    pipeline.is_whole()
+    pipeline.again()
+    pipeline.check()
+
+
+def stop(number: signal.Signals, code: int, whole_group: bool = False, times: int = 1) -> Trial:
+    """`cclm run` is told to stop: it ends everything, and says so by its exit code."""
+
+    def trial(pipeline: Pipeline) -> None:
+        run = pipeline.start(*TRAIN)
+        trainer = pipeline.the("trainer")
+        for _ in range(times):
+            (os.killpg if whole_group else os.kill)(run.pid, number)
+            wait_for(lambda: run.poll() is not None, 0.3)
+        assert run.wait(SECONDS_TO_END) == code, pipeline.told()
+        assert not trainer.is_running() and "Traceback" not in pipeline.told()
+        pipeline.is_closed()
+        pipeline.release()
+        pipeline.is_whole()
+        pipeline.again()
+        pipeline.check()
+
+    return trial
+
+
+# Under Prefect's temporary server, which dies, or must end, with the run.
+ALONE: dict[str, Trial] = {
+    "SIGKILL of the flow": kill_flow,
+    "SIGKILL of Prefect's temporary server": kill("server"),
+    "SIGSTOP of the flow, then SIGKILL": hang,
+    "SIGTERM of cclm run": stop(signal.SIGTERM, 143),
+    "SIGTERM of cclm run, twice": stop(signal.SIGTERM, 143, times=2),
+    "SIGINT of cclm run": stop(signal.SIGINT, 130, whole_group=True),
+}
+# Under a server that goes on.
+SERVED: dict[str, Trial] = {
+    "SIGKILL of the stage runner": kill("stage"),
+    "SIGKILL of the trainer": kill("trainer"),
+    "SIGKILL of dvc": kill("dvc"),
+    "SIGTERM of the trainer": kill("trainer", signal.SIGTERM),
+}
