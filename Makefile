@@ -16,11 +16,12 @@ install: $(STAMP)
 
 # uv installs in a fraction of pip's time; where it cannot be had, or does not manage, pip does it. uv does not read
 # pip's settings, so the index and the folder of wheels that pip is told to use are passed on.
+# The bytecode is made once: where Python may not write it, every command would take seconds longer.
 $(STAMP): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	setting() { $(PIP) config list | sed -n "s/^[^=]*\.$$1='\(.*\)'$$/\1/p" | tail -n 1; }; \
 	index="$$(setting index-url)"; links="$$(setting find-links)"; \
-	{ $(PIP) install --quiet uv && $(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock \
+	{ $(PIP) install --quiet uv && $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock \
 	    $${index:+--index-url "$$index"} $${links:+--find-links "$$links"}; } \
 	  || $(PIP) install --quiet -r requirements.lock
 	$(PIP) install --quiet --no-deps -e .
