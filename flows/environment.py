@@ -65,3 +65,8 @@ def for_children(extra: dict[str, str] | None = None, without: Iterable[str] = (
     environment = {name: value for name, value in os.environ.items() if name not in set(without)}
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
     return environment | (extra or {})
+
+
+def is_off(name: str) -> bool:
+    """Whether a setting that is on by default was switched off: off, 0, false or no."""
+    return os.environ.get(name, "on").lower() in ("off", "0", "false", "no")

@@ -6,7 +6,6 @@ the digest of dvc.lock: a push that failed, or that a bare `dvc repro` left to d
 
 import hashlib
 import json
-import os
 import subprocess
 from pathlib import Path
 
@@ -49,7 +48,7 @@ def default_remote(root: Path) -> tuple[str, str] | None:
 
 def wants_push(root: Path) -> bool:
     """Whether outputs are recorded that were not pushed to the remote; never with `CCLM_PUSH=off`."""
-    if os.environ.get(SETTING, "on").lower() in ("off", "0", "false", "no"):
+    if environment.is_off(SETTING):
         return False
     remote = default_remote(root)
     return remote is not None and (root / "dvc.lock").is_file() and _pushed(root) != _mark(root, remote[1])

@@ -33,7 +33,7 @@ class TrackingError(Exception):
 
 def enabled() -> bool:
     """Whether runs are tracked at all: `CCLM_TRACKING=off` says no."""
-    return os.environ.get("CCLM_TRACKING", "on").lower() not in ("off", "0", "false", "no")
+    return not environment.is_off("CCLM_TRACKING")
 
 
 def tracking_uri(root: Path) -> str:

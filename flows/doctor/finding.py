@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
+
 from flows import processes
 from flows.graph import Plan, read_plan
 from flows.open_runs import open_runs
@@ -34,6 +36,17 @@ class Finding:
     remedy: str
     since: float | None = None
     repair: Callable[[], str] | None = field(default=None, repr=False)
+
+
+def left_process(process: psutil.Process, what: str, problem: str, remedy: str) -> Finding:
+    """The finding of a process that works for nobody; repairing ends it."""
+
+    def end() -> str:
+        processes.end([process])
+        return "ended it"
+
+    subject = f"process {process.pid}, {what}"
+    return Finding(subject=subject, problem=problem, since=process.create_time(), remedy=remedy, repair=end)
 
 
 class Project:

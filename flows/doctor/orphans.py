@@ -5,20 +5,15 @@ from collections.abc import Iterator
 import psutil  # type: ignore[import-untyped]
 
 from flows import processes
-from flows.doctor.finding import Finding, Project
+from flows.doctor.finding import Finding, Project, left_process
 
 
 def check(project: Project) -> Iterator[Finding]:
     """Yields a finding for each process."""
     for process in orphans(project):
-        number = process.pid
-        yield Finding(
-            subject=f"process {number}, {_words(process)}",
-            problem="it runs a stage, and the process that started it is gone",
-            since=process.create_time(),
-            remedy="ends it; what it trained is in its checkpoint, from which the next run goes on",
-            repair=lambda process=process: _end(process),  # type: ignore[misc]
-        )
+        problem = "it runs a stage, and the process that started it is gone"
+        remedy = "ends it; what it trained is in its checkpoint, from which the next run goes on"
+        yield left_process(process, _words(process), problem, remedy)
 
 
 def orphans(project: Project) -> list[psutil.Process]:
@@ -53,8 +48,3 @@ def _is_dvc(words: list[str]) -> bool:
 def _words(process: psutil.Process) -> str:
     words = process.cmdline()
     return " ".join(words[words.index("stage") :][:3]) if "stage" in words else " ".join(words[:3])
-
-
-def _end(process: psutil.Process) -> str:
-    processes.end([process])
-    return "ended it"

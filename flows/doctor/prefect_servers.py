@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 
 from flows import processes
-from flows.doctor.finding import Finding, Project
+from flows.doctor.finding import Finding, Project, left_process
 
 APPLICATION = "prefect.server.api.server:create_app"
 
@@ -14,13 +14,7 @@ APPLICATION = "prefect.server.api.server:create_app"
 def check(project: Project) -> Iterator[Finding]:
     """Yields a finding for each server of this project that serves nobody."""
     for server in left_over(project.root):
-        yield Finding(
-            subject=f"process {server.pid}, Prefect's temporary server",
-            problem="the run that started it is gone",
-            since=server.create_time(),
-            remedy="ends it",
-            repair=lambda server=server: _end(server),  # type: ignore[misc]
-        )
+        yield left_process(server, "Prefect's temporary server", "the run that started it is gone", "ends it")
 
 
 def left_over(root: Path) -> list[psutil.Process]:
@@ -38,8 +32,3 @@ def left_over(root: Path) -> list[psutil.Process]:
         if gone and home == root / ".cclm" / "prefect":
             found.append(process)
     return found
-
-
-def _end(server: psutil.Process) -> str:
-    processes.end([server])
-    return "ended it"

@@ -4,6 +4,7 @@ It goes by local notes (`flows.open_runs`). Without any it looks into one folder
 """
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from flows import processes
@@ -23,28 +24,26 @@ def sweep(root: Path) -> None:
 
 def sweep_tracked(root: Path) -> None:
     """Ends the runs in MLflow that dead processes have left open; an MLflow that does not answer is asked next time."""
-    if not abandoned(root, "mlflow"):
-        return
-    from flows.doctor.tracked_runs import close_abandoned
+    if abandoned(root, "mlflow"):
+        from flows.doctor.tracked_runs import close_abandoned
 
-    try:
-        for said in close_abandoned(root):
-            warn(f"a killed run had left it open: {said}.")
-    except TrackingError as error:
-        warn(f"what a killed run has left open in MLflow could not be ended, and will be next time ({error}).")
+        _close(root, "MLflow", close_abandoned)
 
 
 def sweep_flow_runs(root: Path) -> None:
     """Marks the flow runs that dead processes have left open as Crashed; Prefect must have been started."""
-    if not abandoned(root, "prefect"):
-        return
-    from flows.doctor.flow_runs import crash_abandoned
+    if abandoned(root, "prefect"):
+        from flows.doctor.flow_runs import crash_abandoned
 
+        _close(root, "Prefect", crash_abandoned)
+
+
+def _close(root: Path, server: str, close: Callable[[Path], list[str]]) -> None:
     try:
-        for said in crash_abandoned(root):
+        for said in close(root):
             warn(f"a killed run had left it open: {said}.")
-    except UncheckedError as error:
-        warn(f"what a killed run has left open in Prefect could not be ended, and will be next time ({error}).")
+    except (TrackingError, UncheckedError) as error:
+        warn(f"what a killed run has left open in {server} could not be ended, and will be next time ({error}).")
 
 
 def _end_what_it_started(root: Path, driver: OpenRun) -> None:

@@ -79,6 +79,10 @@ class Stack:
         """Stops it, as `cclm stack down` does."""
         control.down(self.root, lambda _: None)
 
+    def pids(self) -> set[int]:
+        """The processes of the services, and of what they started."""
+        return {process.pid for process in members(self.folder)}
+
     def log(self) -> str:
         """What the supervisor printed."""
         return (self.folder / "logs/supervisor.log").read_text()
@@ -106,7 +110,8 @@ def test_up_restart_hang_down(stack: Stack) -> None:
     told = stack.up()
     assert told.index("first: done") < told.index("web: healthy")
     web = read_state(stack.folder).services["web"]
-    assert len(members(stack.folder)) == 2 and web.restarts == 0
+    stack.until(lambda: len(stack.pids()) == 2)  # a child's environment can be read a moment after its start
+    assert web.restarts == 0
     assert tail(stack.folder / "logs/first.log", 1) == "made"
 
     stack.up()
@@ -115,7 +120,8 @@ def test_up_restart_hang_down(stack: Stack) -> None:
     os.kill(web.pid, signal.SIGKILL)  # it dies: it is started again, and the child that it left is ended
     stack.until(lambda: (now := read_state(stack.folder).services["web"]).restarts == 1 and now.state == "healthy")
     second = read_state(stack.folder).services["web"].pid
-    assert second != web.pid and len(members(stack.folder)) == 2
+    stack.until(lambda: len(stack.pids()) == 2)
+    assert second != web.pid
     assert "it was ended by SIGKILL; it is started again in 1 s" in stack.log()
 
     os.kill(second, signal.SIGSTOP)  # it lives and no longer answers
@@ -130,9 +136,11 @@ def test_a_killed_supervisor_leaves_nothing(stack: Stack) -> None:
     stack.up()
     state = read_state(stack.folder)
     psutil.Process(state.supervisor).kill()
-    stack.until(lambda: state.services["web"].pid not in [process.pid for process in members(stack.folder)])
+    stack.until(lambda: state.services["web"].pid not in stack.pids())
+    left = stack.pids()
     stack.up()  # ends the grandchild that is left, and starts anew
-    assert len(members(stack.folder)) == 2
+    stack.until(lambda: len(stack.pids()) == 2)
+    assert left and left.isdisjoint(stack.pids())
 
 
 def test_a_service_that_does_not_start_stops_the_others_and_says_why(stack: Stack) -> None:
