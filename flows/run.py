@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,7 +25,7 @@ from flows.progress import Display
 from flows.remotes import PushError, push_outputs, wants_push
 from flows.retraining import plan_retraining
 from flows.tables import comparison, comparison_table, overlaps, stages_table, whereabouts
-from flows.tracking import TrackingError, enabled, tracking_uri, warn
+from flows.tracking import TrackingError, connect, enabled, tracking_uri, warn
 
 
 def run_pipeline(root: Path, targets: Sequence[str], force: Sequence[str], as_json: bool) -> int:
@@ -108,7 +109,7 @@ def _run_flow(
     # Prefect hands SIGTERM on once its flow has ended; leaving by an exception stops its temporary server as well.
     signal.signal(signal.SIGTERM, _leave)
     try:
-        _start_prefect()
+        _start_servers(root)
         sweep_flow_runs(root)
         from flows.pipeline import PipelineError
 
@@ -194,20 +195,29 @@ def _leave(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def _start_prefect() -> None:
-    """Starts Prefect's temporary server, or reaches the one that is configured.
+def _start_servers(root: Path) -> None:
+    """Starts Prefect's temporary server, or reaches the one that is configured; beside that MLflow is opened, for on a
+    new clone each takes seconds to make its database.
 
     Ctrl-C goes to the whole process group. The server must outlive it, or the flow could not say that it was
     interrupted and would wait for an answer; so it is started from a thread that blocks the signal, which a child
     inherits.
     """
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL
+
+    if not PREFECT_API_URL.value():
+        # The client does this at its first call; two threads that import at once may see half of a module.
+        import prefect.server.api.server  # noqa: F401
 
     def start() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        from prefect.client.orchestration import get_client
-
         with get_client(sync_client=True) as client:
             client.hello()
 
     with ThreadPoolExecutor(max_workers=1) as pool:
-        pool.submit(start).result()
+        started = pool.submit(start)
+        if enabled():
+            with suppress(TrackingError):  # the flow connects again, and says what is wrong
+                connect(root)
+        started.result()
