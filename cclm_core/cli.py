@@ -26,7 +26,7 @@ Out = Annotated[Path, typer.Option(help="The folder to publish; an older one is 
 Corpus = Annotated[Path, typer.Option(help="The corpus that `ingest` made.")]
 Encoded = Annotated[Path, typer.Option(help="The encoded corpus that `vocab` made.")]
 Base = Annotated[Path, typer.Option(help="What `base` made, a frozen embedder; or a composition to build on.")]
-Checkpoints = Annotated[Path, typer.Option(help="Where checkpoints live; removed once the result is published.")]
+Checkpoints = Annotated[Path, typer.Option(help="Where checkpoints live; what calls this removes them afterwards.")]
 Name = Annotated[str, typer.Argument(help="Its name in the parameters.")]
 
 

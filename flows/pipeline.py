@@ -19,7 +19,7 @@ from flows.doctor.flow_runs import noted
 from flows.graph import Node, Plan, evaluations
 from flows.parents import create_parent
 from flows.paths import project_root, state
-from flows.preparation import check_parameters, checked_plan, prepared
+from flows.preparation import check_parameters, checked_plan, forget_recorded, prepared
 from flows.remotes import PushError, wants_push
 from flows.repro import stop_all
 from flows.runners import task_runner
@@ -93,6 +93,7 @@ def carry_out(root: Path, plan: Plan, work: Work) -> dict[str, Any]:
 
 def _carry_out(root: Path, plan: Plan, work: Work) -> dict[str, Any]:
     stale = plan.stale()
+    forget_recorded(root, plan)
     if work.forced or stale.keys() & work.nodes.keys():
         check_parameters(root)
     if elsewhere.enabled():

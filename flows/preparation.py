@@ -17,6 +17,7 @@ from flows.graph import Plan, read_plan
 from flows.lockfile import mend
 from flows.open_runs import driving
 from flows.paths import state
+from flows.records import forget_checkpoints
 from flows.stage import STAGE_MODULE
 
 
@@ -67,6 +68,12 @@ def check_parameters(root: Path) -> None:
         from cclm_core.steps.check import check
 
         check(_params(root))
+
+
+def forget_recorded(root: Path, plan: Plan) -> None:
+    """Removes the checkpoints of trainings whose results DVC has on record: a bare `dvc repro` leaves them."""
+    for name in plan.nodes.keys() - plan.stale().keys():
+        forget_checkpoints(root, name)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,12 @@ class StageRecord:
         """Whether its runner is still at work; a record of a killed one has no end either."""
         return self.ended is None and bool(self.process) and not processes.is_gone(self.process)
 
+    @property
+    def checkpoints(self) -> str | None:
+        """The folder that its command was told to keep checkpoints in; None when it was told of none."""
+        words = list(self.command)
+        return words[words.index("--checkpoints") + 1] if "--checkpoints" in words[:-1] else None
+
     def with_(self, **changes: Any) -> "StageRecord":
         """The same record with other values."""
         return dataclasses.replace(self, **changes)
@@ -74,6 +81,13 @@ def read_record(root: Path, stage: str) -> StageRecord | None:
         return StageRecord(**values | {"command": tuple(values["command"])})
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
+
+
+def forget_checkpoints(root: Path, stage: str) -> None:
+    """Removes the checkpoints of a stage's last run, once its result is on record or not wanted any more."""
+    record = read_record(root, stage)
+    if record is not None and record.checkpoints is not None and (root / record.checkpoints).is_dir():
+        shutil.rmtree(root / record.checkpoints)
 
 
 def reports_path(root: Path, stage: str) -> Path:

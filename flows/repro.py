@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from contextvars import copy_context
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from flows.follow import Follower, follow
 from flows.graph import Node, artifact_kind
 from flows.lockfile import keep
 from flows.paths import stage_file
-from flows.records import StageRecord, read_record
+from flows.records import StageRecord, forget_checkpoints, read_record
 from flows.slots import lease
 from flows.stage import RESTORE_ONLY
 from flows.tracking import connect
@@ -124,6 +125,7 @@ def reproduce(
             process.wait()
     if process.returncode == 0:
         keep(root)
+        forget_checkpoints(root, node.name)  # not before: whoever dies between publishing and recording resumes there
     return _result(root, node, since, process.returncode, lines)
 
 
@@ -203,7 +205,9 @@ def _followed(
     def open_follower() -> Follower:
         return Follower(root, connect(root), node, parent)
 
-    thread = threading.Thread(target=follow, args=(root, node.name, since, over, open_follower))
+    # In a copy of the context: what it has to say goes to the log of the task.
+    within = copy_context().run
+    thread = threading.Thread(target=within, args=(follow, root, node.name, since, over, open_follower))
     thread.start()
     try:
         yield

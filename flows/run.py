@@ -20,7 +20,7 @@ from cclm_core.errors import ConfigError
 from flows.doctor.sweep import sweep_flow_runs
 from flows.graph import Plan, evaluations, read_plan
 from flows.paths import state
-from flows.preparation import check_parameters, checked_plan, prepared
+from flows.preparation import check_parameters, checked_plan, forget_recorded, prepared
 from flows.progress import Display
 from flows.remotes import PushError, push_outputs, wants_push
 from flows.retraining import plan_retraining
@@ -132,6 +132,7 @@ def _nothing_stale(root: Path, plan: Plan, nodes: list[str]) -> tuple[dict[str, 
     stages = [{"stage": name, "outcome": "unchanged", "seconds": 0.0, "started": None, "ended": None} for name in nodes]
     summary: dict[str, Any] = {"started": time.time(), "stages": stages, "promotion": [], "promotion_error": None}
     summary |= {"pushed": None, "push_error": None}
+    forget_recorded(root, plan)
     if enabled() and (measured := evaluations(plan, root)):
         try:
             if pending(root, measured):
@@ -166,9 +167,8 @@ def _tell(root: Path, plan: Plan, summary: dict[str, Any], as_json: bool) -> Non
         if stage["outcome"] == "failed":
             name = str(stage["stage"])
             log = (state(root, "logs") / f"{name}.log").relative_to(root)
-            Console(stderr=True).print(
-                f"\nerror: {stage['message']}\n({name}'s whole log: {log})", highlight=False, markup=False
-            )
+            told = f"\nerror: {stage['message']}\n({name}'s whole log: {log})"
+            Console(stderr=True).print(told, highlight=False, markup=False, soft_wrap=True)
     if summary["promotion_error"]:
         warn(f"the compositions are not registered in MLflow: {summary['promotion_error']}. Try `cclm promote`.")
     if summary["push_error"]:
@@ -189,6 +189,8 @@ def _quiet_prefect() -> None:
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     if not os.environ.get("PREFECT_API_URL"):
         os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
+        # A temporary server that died does not come back: a quarter of a minute for each call, not a whole one.
+        os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "3")
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:

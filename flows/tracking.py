@@ -42,8 +42,14 @@ def tracking_uri(root: Path) -> str:
 
 
 def warn(message: str) -> None:
-    """Says on standard error what the user must know though the work goes on."""
+    """Says on standard error what the user must know though the work goes on; in a flow, to Prefect's log too."""
     print(f"warning: {message}", file=sys.stderr, flush=True)
+    if "prefect.context" in sys.modules:  # else there is no flow, and importing it takes a second
+        from prefect.context import FlowRunContext, TaskRunContext
+        from prefect.logging import get_run_logger
+
+        if FlowRunContext.get() or TaskRunContext.get():
+            get_run_logger().warning(message)
 
 
 class guarded:  # noqa: N801 - used as a statement
@@ -60,7 +66,13 @@ class guarded:  # noqa: N801 - used as a statement
 
         # ImportError: a database URI whose driver is not installed. OSError: connections, disks.
         if isinstance(error, MlflowException | SQLAlchemyError | OSError | ImportError):
-            raise TrackingError(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}") from error
+            raise TrackingError(f"{type(error).__name__}: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    """What happened, without SQLAlchemy's word on when it noticed."""
+    lines = [line for line in str(error).splitlines() if line and not line.startswith("(raised as a result of")]
+    return lines[0] if lines else ""
 
 
 @dataclass(frozen=True)

@@ -56,4 +56,3 @@ def base(params: Path, encoded: Path, checkpoints: Path, out: Path, report: Repo
             identity["digest"] = embedder.digest
             numbers = {"parameters": sum(parameter.numel() for parameter in embedder.parameters())}
             write_results(folder, curve, identity, numbers)
-        store.clear()

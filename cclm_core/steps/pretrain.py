@@ -66,4 +66,3 @@ def pretrain(params: Path, name: str, encoded: Path, base: Path, checkpoints: Pa
             objective.save(folder)
             numbers = {"parameters": sum(parameter.numel() for parameter in component.parameters())}
             write_results(folder, curve, identity, numbers)
-        store.clear()

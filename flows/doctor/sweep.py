@@ -1,6 +1,6 @@
 """What every run does first: it closes what a killed one has left open, so that nothing stays RUNNING for ever.
 
-It goes by local notes (`flows.open_runs`). Without any it looks into one folder and is done.
+It goes by local notes (`flows.open_runs`) and DVC's list. Without any it looks into one folder and is done.
 """
 
 import time
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flows import processes
+from flows.doctor import dvc_locks
 from flows.doctor.finding import Project, UncheckedError
 from flows.open_runs import OpenRun, abandoned, closed
 from flows.tracking import TrackingError, warn
@@ -16,9 +17,14 @@ ENDING_SECONDS = 20.0  # what a stage may take to notice that its run is gone, a
 
 
 def sweep(root: Path) -> None:
-    """Ends what killed runs have left at work, and their runs in MLflow; says so."""
+    """Ends what killed runs have left at work, takes them off DVC's list of readers and writers, and ends their runs in
+    MLflow; says so.
+    """
     for driver in abandoned(root, "driver"):
         _end_what_it_started(root, driver)
+    for left in dvc_locks.check(Project(root)):
+        if left.repair:
+            warn(f"a killed run had left its mark, {left.subject} ({left.problem}): {left.repair()}.")
     sweep_tracked(root)
 
 

@@ -5,8 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -35,7 +36,8 @@ def die(program: str, event: str, ending: str, **more: int) -> Trial:
 
 def between_renames(pipeline: Pipeline) -> None:
     """Without DVC, which removes the old output first: the old folder has been moved away, the new one not yet in."""
-    words = [sys.executable, "-m", "toy_stages", "stage", "train", "a", "--corpus", "data/corpus", "--out", "models/a"]
+    given = ["--corpus", "data/corpus", "--checkpoints", ".cclm/checkpoints/a", "--out", "models/a"]
+    words = [sys.executable, "-m", "toy_stages", "stage", "train", "a", *given]
     old = verify(pipeline.root / "models/a", "component")
     fault = pipeline.die_at("toy_stages", "os.rename", "models/a", number=1)
     report = {"CCLM_REPORT": str(pipeline.folder / "report")}
@@ -63,11 +65,26 @@ def lock_file_cut(pipeline: Pipeline) -> None:
     """dvc.lock is cut off; only what changed runs."""
     path = pipeline.root / "dvc.lock"
     content = path.read_bytes()
-    path.write_bytes(content[: content.index(b"outs:")])  # YAML reads it, DVC does not
-    assert pipeline.dvc("status", check=False).returncode != 0 and yaml.safe_load(path.read_bytes())["stages"]
+    path.write_bytes(next(part for part in cuts(content) if "train@b" in stages(part) and not is_whole(part)))
+    assert pipeline.dvc("status", check=False).returncode != 0  # YAML reads it, DVC does not
     summary = pipeline.again()
     assert {row["stage"]: row["outcome"] for row in summary["stages"]} == {"make": "unchanged", "train@a": "ran"}
     pipeline.check()
+
+
+def cuts(content: bytes) -> Iterator[bytes]:
+    """What is left when the end is cut off: less and less."""
+    return (content[:length] for length in range(len(content) - 1, 0, -1))
+
+
+def stages(content: bytes) -> dict[str, Any]:
+    """The stages of a dvc.lock; none if YAML does not read it."""
+    try:
+        values = yaml.safe_load(content)
+    except yaml.YAMLError:
+        return {}
+    found = values.get("stages") if isinstance(values, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def stale_locks(pipeline: Pipeline) -> None:
@@ -102,6 +119,7 @@ def bit_flip(pipeline: Pipeline) -> None:
 
 def silent_bit_flip(pipeline: Pipeline) -> None:
     """The disk alters a published component, so that no time of change tells: whoever reads it refuses it by name."""
+    pipeline.dvc("status")  # what it has read once it knows by the times of change
     path = pipeline.root / "models/b/content.json"
     times = path.stat()
     flip(path)
@@ -172,6 +190,7 @@ TRIALS: dict[str, Trial] = {
     "SIGKILL before what is published gets its name": die("toy_stages", "os.rename", "models/a"),
     "SIGKILL between the two renames of publishing": between_renames,
     "SIGKILL after what is published got its name": die("toy_stages", "shutil.rmtree", ".a.old", number=1),
+    "SIGKILL of dvc when it has a component to record": die("repro", "open", "models/a/weights"),
     "SIGKILL while dvc.lock is written": lock_file_killed,
     "dvc.lock cut off": lock_file_cut,
     "locks of a dead DVC": stale_locks,

@@ -226,7 +226,7 @@ def deploy(pipeline: Pipeline) -> None:
         "name": "trial",
         "entrypoint": f"{REPOSITORY}/flows/pipeline.py:pretrain",
         "parameters": {"targets": ["train@a"]},
-        "work_pool": {"name": "trials", "job_variables": {"env": variables}},
+        "work_pool": {"name": "trials", "job_variables": {"env": variables, "stream_output": False}},
     }
     step = {"prefect.deployments.steps.set_working_directory": {"directory": str(pipeline.root)}}
     file = pipeline.folder / "prefect.yaml"

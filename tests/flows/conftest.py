@@ -25,7 +25,8 @@ stages:
   train:
     foreach: ${components}
     do:
-      cmd: python -m flows.stage stage train ${key} --corpus data/corpus --out models/${key}
+      cmd: python -m flows.stage stage train ${key} --corpus data/corpus
+        --checkpoints .cclm/checkpoints/${key} --out models/${key}
       params: ["components.${key}"]
       deps: [data/corpus]
       outs: ["models/${key}"]

@@ -36,7 +36,8 @@ def deployed(done: Project, prefect_server: str) -> Project:
 @contextmanager
 def worker(project: Project, *words: str) -> Iterator[None]:
     """A worker in the project's clone."""
-    command = [str(BIN / "prefect"), "worker", "start", *words]
+    # It stops itself by SIGINT, which whatever runs in the background ignores.
+    command = ["env", "--default-signal=INT", str(BIN / "prefect"), "worker", "start", *words]
     process = subprocess.Popen(command, cwd=project.root, env=project.environment)
     try:
         yield

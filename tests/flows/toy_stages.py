@@ -1,7 +1,7 @@
 """Stages of a toy pipeline: they publish real artifacts in milliseconds, so that the drivers can be tested for real.
 
 python -m toy_stages stage make --out DIR
-python -m toy_stages stage train NAME --corpus DIR --out DIR
+python -m toy_stages stage train NAME --corpus DIR [--checkpoints DIR] --out DIR
 python -m toy_stages stage compose NAME --part DIR [--part DIR] --out DIR
 python -m toy_stages stage evaluate NAME --composition DIR --corpus DIR --out DIR
 """
@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("--part", action="append", default=[], type=Path)
     parser.add_argument("--corpus", type=Path)
     parser.add_argument("--composition", type=Path)
+    parser.add_argument("--checkpoints", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     kind, name = given.words[1], given.words[-1]
@@ -52,21 +53,21 @@ def train(name: str, config: dict[str, float], given: argparse.Namespace) -> Non
         os.abort()
     content: dict[str, object] = {"name": name, "width": config["width"]}
     if "steps" in config:
-        content["learned"] = train_with_checkpoints(name, config)
+        content["learned"] = train_with_checkpoints(name, config, given.checkpoints / "toy.json")
     else:
         for step in range(1, 6):
             report(step, 5, {"loss": 1 / step})
             time.sleep(config["seconds"] / 5)
     publish(given.out, "component", content, {"width": config["width"]}, int(config.get("bytes", 0)))
-    Path(f".cclm/toy-{name}.json").unlink(missing_ok=True)
 
 
-def train_with_checkpoints(name: str, config: dict[str, float]) -> str:
+def train_with_checkpoints(name: str, config: dict[str, float], checkpoint: Path) -> str:
     """A digest of all steps, each on top of those before it; it goes on from the last checkpoint.
 
     Every step is noted in `.cclm/steps-NAME`; one that `.cclm/hold-NAME` names is not left while that file is there.
     """
-    checkpoint, hold, total = Path(f".cclm/toy-{name}.json"), Path(f".cclm/hold-{name}"), int(config["steps"])
+    hold, total = Path(f".cclm/hold-{name}"), int(config["steps"])
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
     learned, done = "", 0
     if checkpoint.is_file() and (saved := read_json(checkpoint))["width"] == config["width"]:
         learned, done = saved["learned"], saved["step"]

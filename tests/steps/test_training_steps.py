@@ -1,6 +1,7 @@
 """The stages base, pretrain and compose over files: what they publish, and what they refuse."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -71,9 +72,15 @@ def test_a_component_publishes_weights_head_curve_figures_and_what_it_is(made: P
     assert card["configuration"]["training"]["learning_rate"] == 0.004, "defaults are written out"
     assert json.loads((folder / "metrics.json").read_text()).keys() >= {"held_out_bits_per_tag", "parameters", "loss"}
     assert (folder / "curve.csv").read_text().startswith("step,")
-    assert not (made.folder / "checkpoints" / "entities").exists() or not any(
-        (made.folder / "checkpoints" / "entities").iterdir()
-    )
+
+
+def test_a_training_whose_result_was_lost_goes_on_from_its_end(made: Project) -> None:
+    out, steps = made.folder / "entities", list[int]()
+    before = folder_digest(out)
+    shutil.rmtree(out)
+    checkpoints = made.folder / "checkpoints" / "entities"
+    pretrain(made.params, "entities", made.encoded, made.base, checkpoints, out, lambda step, *_: steps.append(step))
+    assert folder_digest(out) == before and steps == []
 
 
 def test_the_same_stage_gives_the_same_bytes_beside_another_or_alone(made: Project, tmp_path: Path) -> None:
@@ -209,6 +216,7 @@ def test_masked_words_train_a_base_and_components(tmp_path: Path, kind: str) -> 
     for loss in ("sampled_softmax", "negative_sampling"):
         first = folder_digest(project.folder / loss)
         checkpoints = project.folder / "checkpoints" / loss
+        shutil.rmtree(checkpoints)
         with pytest.raises(KeyboardInterrupt):
             pretrain(project.params, loss, project.encoded, project.base, checkpoints, project.folder / loss, interrupt)
         assert [path.name[:13] for path in checkpoints.rglob("step-*")] == ["step-00000001"]
