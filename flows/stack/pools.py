@@ -9,9 +9,7 @@ import sys
 from pathlib import Path
 
 from flows.paths import project_root
-from flows.slots import num_slots
-
-DEVICES = "cclm-devices"
+from flows.slots import LIMIT, ensure_limit
 
 
 def main(pools: list[str]) -> None:
@@ -21,8 +19,8 @@ def main(pools: list[str]) -> None:
         CalledProcessError: prefect.yaml could not be deployed; Prefect has said why.
     """
     from prefect.client.orchestration import get_client
-    from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
-    from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectAlreadyExists
 
     with get_client(sync_client=True) as client:
         for pool in pools:
@@ -31,12 +29,7 @@ def main(pools: list[str]) -> None:
                 print(f"work pool {pool} made")
             except ObjectAlreadyExists:
                 print(f"work pool {pool} is there")
-        try:
-            found = client.read_global_concurrency_limit_by_name(DEVICES)
-            print(f"limit {DEVICES} is there, with {found.limit} slots")
-        except ObjectNotFound:
-            client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=DEVICES, limit=num_slots()))
-            print(f"limit {DEVICES} made, with {num_slots()} slots")
+    print(ensure_limit() or f"limit {LIMIT} is there")
     deploy(project_root())
 
 

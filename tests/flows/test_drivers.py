@@ -72,6 +72,20 @@ def test_forcing_a_stage_runs_it_alone(done: Project, drive: Drive) -> None:
     assert outcomes(summary) == {name: "ran" if name == "compose@both" else "unchanged" for name in outcomes(summary)}
 
 
+def test_checkpoints_go_once_the_result_is_on_record_and_a_forced_training_starts_anew(
+    done: Project, drive: Drive
+) -> None:
+    training = {"width": 6, "seconds": 0.1, "steps": 4, "checkpoint_every": 2}
+    done.params(lambda values: values["components"].update(a=training))
+    checkpoints, journal = done.root / ".cclm/checkpoints/a", done.root / ".cclm/steps-a"
+    done.dvc("repro", "train@a")
+    assert any(checkpoints.iterdir()), "a stage does not know yet whether DVC will record it"
+    assert outcomes(drive(done, ["train@a"])) == {"make": "unchanged", "train@a": "unchanged"}
+    assert not checkpoints.exists()
+    drive(done, ["train@a"], force=["train@a"])
+    assert journal.read_text().split() == ["1", "2", "3", "4"] * 2 and not checkpoints.exists()
+
+
 def test_a_failed_stage_stops_its_dependents_alone_and_the_next_run_goes_on(done: Project, drive: Drive) -> None:
     done.params(lambda values: values["components"]["a"].update(width=8, fail=2))
     done.params(lambda values: values["components"]["b"].update(width=8))
