@@ -1,7 +1,6 @@
-"""Device slots: never more holders than slots, and a dead holder's slot is free."""
+"""Device slots: never more holders than slots, and a dead holder's is free (the server's: `tests/faults/servers.py`)."""
 
 import doctest
-import os
 import subprocess
 import sys
 import threading
@@ -110,31 +109,3 @@ def test_a_missing_limit_is_made_once_and_one_that_is_deleted_later_is_an_error(
         client.delete_global_concurrency_limit_by_name("cclm-devices-test")
     with pytest.raises(ConfigError, match="must have the global concurrency limit cclm-devices-test"), lease(tmp_path):
         raise AssertionError
-
-
-@pytest.mark.slow
-def test_the_servers_slot_of_a_killed_process_is_free_within_two_leases(
-    prefect_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from prefect.client.orchestration import get_client
-
-    monkeypatch.setattr(slots, "LIMIT", "cclm-devices-killed")
-    monkeypatch.setenv("CCLM_DEVICE_SLOTS", "1")
-    ensure_limit()
-    code = "import sys, time; from pathlib import Path; from flows import slots; slots.LIMIT = 'cclm-devices-killed'\n"
-    code += "with slots.lease(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
-    holder = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)],
-        env=os.environ | {"PREFECT_API_URL": prefect_server},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert holder.stdout and holder.stdout.readline() == "held\n"
-    holder.kill()
-    holder.wait()
-    holder.stdout.close()
-    killed = time.monotonic()
-    with lease(tmp_path):
-        assert time.monotonic() - killed < 2 * slots.LEASE_SECONDS
-    with get_client(sync_client=True) as client:
-        client.delete_global_concurrency_limit_by_name("cclm-devices-killed")
