@@ -6,7 +6,7 @@ from typing import Any
 from flows.gate import usable
 from flows.graph import Plan, evaluations
 from flows.tables import comparison, headline_metrics
-from flows.tracking import TrackingError, connect, warn
+from flows.tracking import TrackingError, connect, page, warn
 
 
 def publish_artifacts(root: Path, plan: Plan, summary: dict[str, Any]) -> None:
@@ -51,7 +51,7 @@ def run_address(root: Path, run_id: str | None) -> str | None:
         return None
     scheme, rest = tracking.uri.rstrip("/").split("://", 1)
     host = rest.rpartition("@")[2]  # a name and a password in the address are nobody else's business
-    return f"{scheme}://{host}/#/experiments/{tracking.experiment_id}/runs/{run_id}"
+    return page(f"{scheme}://{host}", tracking.experiment_id, run_id)
 
 
 def _cell(value: float | None) -> float | str:

@@ -120,15 +120,15 @@ def doctor(
 @app.command()
 def ui(port: Annotated[int, typer.Option(help="Where to listen, on this machine only.")] = 5000) -> None:
     """Open MLflow's pages on the runs, learning curves and registered models."""
-    from flows.tracking import connect, tracking_uri
+    from flows.tracking import connect, page, tracking_uri
 
     root = _project()
     uri = tracking_uri(root)
     if uri.startswith("http"):
         print(f"MLflow is at {uri}")
         return
-    connect(root)
-    print(f"MLflow: http://127.0.0.1:{port}  (Ctrl-C ends it)", flush=True)
+    experiment = connect(root).experiment_id
+    print(f"MLflow: {page(f'http://127.0.0.1:{port}', experiment)}  (Ctrl-C ends it)", flush=True)
     command = ["-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
     os.execv(sys.executable, [sys.executable, *command])
 

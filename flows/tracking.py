@@ -41,6 +41,11 @@ def tracking_uri(root: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
 
 
+def page(server: str, experiment_id: str, run_id: str = "") -> str:
+    """The address of an experiment's runs, or of one, among MLflow's pages for training: it has others, for chats."""
+    return f"{server}/#/experiments/{experiment_id}/runs/{run_id}".rstrip("/") + "?workflowType=machine_learning"
+
+
 def warn(message: str) -> None:
     """Says on standard error what the user must know though the work goes on; in a flow, to Prefect's log too."""
     print(f"warning: {message}", file=sys.stderr, flush=True)

@@ -12,6 +12,8 @@ from flows.graph import read_plan
 from flows.tracking import Tracking
 from tests.flows.conftest import Project
 
+PAGES = "?workflowType=machine_learning"
+
 
 @pytest.mark.usefixtures("prefect_server")
 def test_the_flow_has_a_table_of_the_compositions_and_what_the_gate_said(done: Project) -> None:
@@ -33,8 +35,8 @@ def test_the_flow_has_a_table_of_the_compositions_and_what_the_gate_said(done: P
 
 def test_a_run_has_an_address_where_mlflow_is_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for uri, address in [
-        ("http://127.0.0.1:5055/", "http://127.0.0.1:5055/#/experiments/7/runs/abc"),
-        ("https://me:secret@models.example/mlflow", "https://models.example/mlflow/#/experiments/7/runs/abc"),
+        ("http://127.0.0.1:5055/", f"http://127.0.0.1:5055/#/experiments/7/runs/abc{PAGES}"),
+        ("https://me:secret@models.example/mlflow", f"https://models.example/mlflow/#/experiments/7/runs/abc{PAGES}"),
         ("sqlite:///mlflow.db", None),
     ]:
         monkeypatch.setattr("flows.artifacts.connect", lambda root, uri=uri: Tracking(None, "7", uri, root))

@@ -1,4 +1,4 @@
-"""Device slots: never more holders than slots, and a dead holder's is free (the server's: `tests/faults/servers.py`)."""
+"""Device slots: never more holders than slots, and a dead holder's is free (of a server: `tests/faults`)."""
 
 import doctest
 import subprocess
