@@ -20,6 +20,7 @@ from flows.graph import Node, Plan, evaluations
 from flows.parents import create_parent
 from flows.paths import project_root, state
 from flows.preparation import check_parameters, checked_plan, forget_recorded, prepared
+from flows.promote import pending
 from flows.remotes import PushError, wants_push
 from flows.repro import stop_all
 from flows.runners import task_runner
@@ -94,14 +95,15 @@ def carry_out(root: Path, plan: Plan, work: Work) -> dict[str, Any]:
 def _carry_out(root: Path, plan: Plan, work: Work) -> dict[str, Any]:
     stale = plan.stale()
     forget_recorded(root, plan)
-    if work.forced or stale.keys() & work.nodes.keys():
+    busy = bool(work.forced or stale.keys() & work.nodes.keys())
+    if busy:
         check_parameters(root)
     if elsewhere.enabled():
         elsewhere.check(root, work.forced, work.nodes)
     if said := ensure_limit():
         get_run_logger().warning(said)
     started = time.time()
-    parent, tracked = _open_parent(root, work.pipeline_tags)
+    parent, tracked = _open_parent(root, plan, work.pipeline_tags, busy)
     status = "KILLED"
     try:
         futures: dict[str, PrefectFuture[dict[str, Any]]] = {}
@@ -175,11 +177,14 @@ def _any_failed(results: list[dict[str, Any]]) -> bool:
     return any(row["outcome"] == "failed" for row in results)
 
 
-def _open_parent(root: Path, tags: Mapping[str, str]) -> tuple[str | None, bool]:
+def _open_parent(root: Path, plan: Plan, tags: Mapping[str, str], busy: bool) -> tuple[str | None, bool]:
+    """The run in MLflow, and whether MLflow is there; a night on which nothing changed leaves no run."""
     if not enabled():
         return None, False
     try:
         tracking = connect(root)
+        if not busy and not pending(root, evaluations(plan, root)):
+            return None, True
         parent = create_parent(tracking, root, "prefect")
         tracking.log(parent, tags=tags)
         return parent, True

@@ -89,6 +89,9 @@ def test_under_the_flow(tracked: Project, drive: Drive, model: Path) -> None:
     lock = client.download_artifacts(parent.info.run_id, "dvc.lock", str(tracked.root / ".cclm"))
     assert Path(lock).read_bytes() == (tracked.root / "dvc.lock").read_bytes()
 
+    assert {row["outcome"] for row in drive(tracked)["stages"]} == {"unchanged"}
+    assert len(runs(tracked)[1]) == 1, "a run that had nothing to do leaves nothing"
+
 
 def test_a_failed_stage_fails_its_run_and_the_pipelines(tracked: Project, drive: Drive) -> None:
     tracked.params(lambda values: values["components"]["a"].update(fail=2))
