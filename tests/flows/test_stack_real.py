@@ -9,12 +9,16 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import UUID
 
 import psutil
 import pytest
 import yaml
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun
 
 from flows import environment
+from flows.records import read_record
 from flows.stack.processes import members
 from flows.stack.state import folder_of, read_state
 from tests.flows.conftest import BIN, Project
@@ -80,19 +84,34 @@ def test_schedule_restart_registration_and_serving(stack: Project, monkeypatch: 
     with get_client(sync_client=True) as client:
         assert {pool.name for pool in client.read_work_pools()} == {"cclm-cpu", "cclm-gpu"}
         assert client.read_global_concurrency_limit_by_name("cclm-devices").limit > 0
-        ran = until(lambda: [run for run in client.read_flow_runs() if run.state and run.state.is_completed()])
-        assert isinstance(ran, list) and ran[0].auto_scheduled
+        ran = until(lambda: completed(client))
+        assert isinstance(ran, dict) and all(run.auto_scheduled for run in ran.values())
         # The server dies: the supervisor brings it back, and the workers go on.
         psutil.Process(before["prefect"].pid).kill()
         until(lambda: read_state(folder_of(stack.root)).services["prefect"].restarts == 1)
-        known = {run.id for run in until(client.read_flow_runs)}  # type: ignore[attr-defined]
-        until(lambda: [r for r in client.read_flow_runs() if r.id not in known and r.state and r.state.is_completed()])
+        until(lambda: completed(client).keys() - ran.keys())
     assert read_state(folder_of(stack.root)).services["worker-cpu"].pid == before["worker-cpu"].pid
     versions = MlflowClient().search_model_versions("name = 'cclm-both'")
     assert [version.version for version in versions] == ["1"]
+    # The worker dies while a flow trains: it is started again, and the flow goes on.
+    stack.params(lambda values: values["components"]["a"].update(width=9, seconds=20))
+    with get_client(sync_client=True) as client:
+        at_work = until(lambda: (found := read_record(stack.root, "train@a")) and found.running and running(client))
+        psutil.Process(before["worker-cpu"].pid).kill()
+        until(lambda: read_state(folder_of(stack.root)).services["worker-cpu"].restarts == 1)
+        until(lambda: at_work in completed(client))
+    assert json.loads((stack.root / "models/a/content.json").read_text())["width"] == 9
     experiment = MlflowClient().get_experiment_by_name("cclm")
     assert experiment and experiment.artifact_location.startswith("mlflow-artifacts:")
     answers_as_a_server(stack)
+
+
+def completed(client: SyncPrefectClient) -> dict[UUID, FlowRun]:
+    return {run.id: run for run in client.read_flow_runs() if run.state and run.state.is_completed()}
+
+
+def running(client: SyncPrefectClient) -> UUID | None:
+    return next((run.id for run in client.read_flow_runs() if run.state and run.state.is_running()), None)
 
 
 def answers_as_a_server(stack: Project) -> None:
