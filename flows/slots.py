@@ -3,11 +3,12 @@
 A slot of this clone is a locked file under `.cclm/slots/`, named for its device: all runs share the slots, and the
 operating system frees those of a process that dies. With a Prefect server a training first leases one slot of the
 server's global concurrency limit `cclm-devices`, which counts the devices of all machines, and then takes a file, which
-says which device of this machine it is. Under Ray the cluster hands out the devices, and nothing is leased here.
+says which device of this machine it is. Under Ray the cluster hands out the devices; cores alone are counted here too.
 """
 
 import os
 import re
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -63,8 +64,9 @@ def lease(root: Path) -> Iterator[Slot]:
     Raises:
         ConfigError: the server's limit was deleted while a pipeline ran.
     """
-    if on_ray():  # it has chosen the node and shows this process its device; files of a shared disk tell no nodes apart
-        yield Slot(0, {})
+    if on_ray():  # it has chosen the node, and shows this process its GPU
+        with _core_of_node():
+            yield Slot(0, {})
         return
     with _leased_by_server(), _device(root) as slot:
         yield slot
@@ -129,14 +131,29 @@ def _leased_by_server() -> Iterator[None]:
 
 
 @contextmanager
+def _core_of_node() -> Iterator[None]:
+    """Holds a core of this Ray node. Ray counts GPUs to the end of a task, but gives a core away while the task fetches
+    what it was passed, and one training more may have come in then.
+    """
+    import ray
+
+    if ray.get_gpu_ids():
+        yield
+        return
+    node = ray.get_runtime_context().get_node_id()
+    cores = next(int(one["Resources"].get("CPU", 1)) for one in ray.nodes() if one["NodeID"] == node)
+    folder = Path(tempfile.gettempdir()) / f"cclm-{os.getuid()}-{node}"  # of this machine: the clone's disk is shared
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with ExitStack() as stack:
+        _wait(stack, [folder / f"core-{index}.lock" for index in range(cores)])
+        yield
+
+
+@contextmanager
 def _device(root: Path) -> Iterator[Slot]:
     folder, count, devices = state(root, "slots"), num_slots(), gpus()
     with ExitStack() as stack:
-        number = None
-        while number is None:
-            number = next((index for index in range(count) if _take(stack, folder / _file(index, devices))), None)
-            if number is None:
-                time.sleep(POLL_SECONDS)
+        number = _wait(stack, [folder / _file(index, devices) for index in range(count)])
         # More slots than GPUs share them in turn.
         environment = {"CUDA_VISIBLE_DEVICES": devices[number % len(devices)]} if devices else {}
         yield Slot(number, environment)
@@ -152,6 +169,15 @@ def _file(number: int, devices: list[str]) -> str:
         return f"cpu-{number}.lock"
     device = devices[number % len(devices)].strip().replace("/", "_")
     return f"gpu-{device}-{number // len(devices)}.lock"
+
+
+def _wait(stack: ExitStack, files: list[Path]) -> int:
+    """Holds the first of the files that gets free; returns its index."""
+    while True:
+        for index, path in enumerate(files):
+            if _take(stack, path):
+                return index
+        time.sleep(POLL_SECONDS)
 
 
 def _take(stack: ExitStack, path: Path) -> bool:

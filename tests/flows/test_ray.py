@@ -28,6 +28,7 @@ SETTINGS = {
     "CUDA_VISIBLE_DEVICES": "",
 }
 NODES = {"cores": {"num_cpus": 1, "num_gpus": 0}, "GPUs": {"num_cpus": 2, "num_gpus": 1}}
+TRAINING_SECONDS = 20  # Ray's workers start one after the other, which takes seconds each
 STORE_BYTES = 80_000_000  # the least that Ray takes is 75 MiB
 
 
@@ -38,6 +39,8 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SETTINGS.items():
             patch.setenv(name, value)
+        if "GPUs" in request.node.name:
+            patch.delenv("CUDA_VISIBLE_DEVICES")  # else Ray holds the nodes to it
         from ray.cluster_utils import Cluster
 
         node = NODES[request.param] | {"object_store_memory": STORE_BYTES}
@@ -54,8 +57,8 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[str]:
 def test_two_nodes_train_side_by_side_and_a_third_training_waits(
     project: Project, done: Project, cluster: str, prefect_server: str
 ) -> None:
-    third = {"width": 3, "seconds": 4}
-    project.params(lambda values: [one.update(seconds=4) for one in values["components"].values()])
+    third = {"width": 3, "seconds": TRAINING_SECONDS}
+    project.params(lambda values: [one.update(seconds=TRAINING_SECONDS) for one in values["components"].values()])
     project.params(lambda values: values["components"].update(c=third))
     told = project.run(
         *(sys.executable, "-m", "flows.cli", "run", "--json"),

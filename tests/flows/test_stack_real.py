@@ -9,13 +9,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import psutil
 import pytest
 import yaml
-from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.objects import FlowRun
 
 from flows import environment
 from flows.records import read_record
@@ -23,6 +22,10 @@ from flows.stack.processes import members
 from flows.stack.state import folder_of, read_state
 from tests.flows.conftest import BIN, Project
 from tests.flows.test_stack import free_port
+
+if TYPE_CHECKING:  # Prefect reads the environment, which the stack completes, when it is imported
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
 
 REPOSITORY = Path(__file__).parents[2]
 SECONDS = 900  # for each wait: starting three servers takes half a minute, or minutes beside other work
@@ -51,7 +54,7 @@ def stack(project: Project, model: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     deployment = {
         "name": "nightly",
         "entrypoint": f"{REPOSITORY}/flows/pipeline.py:pretrain",
-        "work_pool": {"name": "cclm-cpu", "job_variables": {"env": variables}},
+        "work_pool": {"name": "cclm-cpu", "job_variables": {"env": variables, "stream_output": False}},
         "schedules": [{"interval": 60}],
         "concurrency_limit": 1,
     }
@@ -106,11 +109,11 @@ def test_schedule_restart_registration_and_serving(stack: Project, monkeypatch: 
     answers_as_a_server(stack)
 
 
-def completed(client: SyncPrefectClient) -> dict[UUID, FlowRun]:
+def completed(client: "SyncPrefectClient") -> "dict[UUID, FlowRun]":
     return {run.id: run for run in client.read_flow_runs() if run.state and run.state.is_completed()}
 
 
-def running(client: SyncPrefectClient) -> UUID | None:
+def running(client: "SyncPrefectClient") -> UUID | None:
     return next((run.id for run in client.read_flow_runs() if run.state and run.state.is_running()), None)
 
 
