@@ -142,10 +142,10 @@ def _core_of_node() -> Iterator[None]:
         return
     node = ray.get_runtime_context().get_node_id()
     cores = next(int(one["Resources"].get("CPU", 1)) for one in ray.nodes() if one["NodeID"] == node)
-    folder = Path(tempfile.gettempdir()) / f"cclm-{os.getuid()}-{node}"  # of this machine: the clone's disk is shared
+    folder = Path(tempfile.gettempdir()) / f"cclm-ray-{os.getuid()}"  # of this machine: the clone's disk is shared
     folder.mkdir(mode=0o700, exist_ok=True)
     with ExitStack() as stack:
-        _wait(stack, [folder / f"core-{index}.lock" for index in range(cores)])
+        _wait(stack, [folder / f"{node}-{index}.lock" for index in range(cores)])
         yield
 
 
