@@ -13,7 +13,7 @@ from flows.paths import state
 from flows.tracking import warn
 
 NAME = "dvc.lock"
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the fast one where PyYAML was built with it
 
 
 def keep(root: Path) -> None:
