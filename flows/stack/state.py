@@ -23,6 +23,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
+
 from cclm_core.artifacts import read_json, write_json
 from cclm_core.errors import ConfigError
 
@@ -76,18 +78,10 @@ def folder_of(root: Path) -> Path:
 
 
 def running(folder: Path) -> bool:
-    """Whether a supervisor lives: it holds the lock, which the operating system frees when it dies."""
-    try:
-        descriptor = os.open(folder / LOCK, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    """Whether a supervisor lives. It holds a lock, which is freed when the last of its threads ends; a killed one is a
+    zombie a moment before.
+    """
+    return _is_held(folder) and not _is_dying(folder) and _is_held(folder)
 
 
 def supervisor(folder: Path) -> int:
@@ -141,6 +135,28 @@ def last_state(folder: Path) -> StackState:
     values = read_json(folder / STATE)
     services = {service.pop("name"): ServiceState(**service) for service in values["services"]}
     return StackState(values["phase"], values["supervisor"], services)
+
+
+def _is_held(folder: Path) -> bool:
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _is_dying(folder: Path) -> bool:
+    text = (folder / LOCK).read_text()
+    try:
+        return text.isdigit() and psutil.Process(int(text)).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it has gone just now, or another one has not written its number yet
+        return False
 
 
 def _locked(descriptor: int) -> bool:

@@ -25,7 +25,7 @@ from flows.stack.credentials import client_settings, read_settings, server_secre
 from flows.stack.database import choose
 from flows.stack.logs import RotatingLog, tail
 from flows.stack.processes import members
-from flows.stack.state import folder_of, read_state, running
+from flows.stack.state import alone, folder_of, read_state, running
 
 CHILD = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
 SERVER = (
@@ -141,6 +141,25 @@ def test_a_killed_supervisor_leaves_nothing(stack: Stack) -> None:
     stack.up()  # ends the grandchild that is left, and starts anew
     stack.until(lambda: len(stack.pids()) == 2)
     assert left and left.isdisjoint(stack.pids())
+
+
+def test_one_that_dies_is_not_taken_for_one_that_lives(tmp_path: Path) -> None:
+    # Its main thread has ended, and its services with it, while another thread still holds the lock.
+    code = "import ctypes, pathlib, threading, time; from flows.stack.state import alone\n"
+    code += f"with alone(pathlib.Path({str(tmp_path)!r})):\n"
+    code += "    threading.Thread(target=time.sleep, args=[600]).start(); print(flush=True)\n"
+    code += "    ctypes.CDLL(None).pthread_exit(None)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as dying:
+        try:
+            assert dying.stdout and dying.stdout.readline() == b"\n"
+            deadline = time.monotonic() + 30
+            while psutil.Process(dying.pid).status() != psutil.STATUS_ZOMBIE:
+                assert time.monotonic() < deadline
+            assert not running(tmp_path)
+            with pytest.raises(ConfigError, match="must have one supervisor"), alone(tmp_path):
+                raise AssertionError
+        finally:
+            dying.kill()
 
 
 def test_a_service_that_does_not_start_stops_the_others_and_says_why(stack: Stack) -> None:
