@@ -84,7 +84,7 @@ def read_record(root: Path, stage: str) -> StageRecord | None:
 
 
 def forget_checkpoints(root: Path, stage: str) -> None:
-    """Removes the checkpoints of a stage's last run, once its result is on record or not wanted any more."""
+    """Removes the checkpoints of a stage's last run, once DVC has its result on record."""
     record = read_record(root, stage)
     if record is not None and not record.running and record.checkpoints and (root / record.checkpoints).is_dir():
         shutil.rmtree(root / record.checkpoints)
