@@ -51,6 +51,7 @@ class Pipeline(Project):
         self.folder = root.parent
         self.kills = 1
         self.within: list[str] = []
+        self.warned = ""
 
     def start(self, *words: str, held: bool = True, **environment: str) -> "subprocess.Popen[bytes]":
         """`cclm` with these words, in a process group of its own; once its training is held and both of its runs are
@@ -141,8 +142,9 @@ class Pipeline(Project):
                 verify(self.root / path, kind)
 
     def again(self, *words: str, **environment: str) -> dict[str, Any]:
-        """The next run, which needs no repair by hand; its summary."""
+        """The next run, which needs no repair by hand; its summary. What it warns of is in `warned`."""
         done = self.run(*self.within, *CCLM, *(words or TRAIN), "--json", **environment)
+        self.warned = done.stderr
         summary: dict[str, Any] = json.loads(done.stdout)
         return summary
 

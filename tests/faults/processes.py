@@ -24,6 +24,7 @@ def kill(whom: str, number: int = signal.SIGKILL) -> Trial:
         run.wait(SECONDS_TO_END)
         pipeline.is_whole()
         pipeline.again()
+        assert "was killed" not in pipeline.warned  # the flow has seen it end
         pipeline.check()
 
     return trial
@@ -37,6 +38,7 @@ def kill_flow(pipeline: Pipeline) -> None:
     pipeline.release()
     pipeline.is_whole()
     pipeline.again()
+    assert "an earlier run, was killed" in pipeline.warned
     pipeline.check()
 
 
