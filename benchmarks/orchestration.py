@@ -31,6 +31,7 @@ from typing import Any
 import yaml
 from rows import Row, show
 
+from flows import environment
 from flows.graph import Node, read_plan
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -91,10 +92,9 @@ def plain(name: str) -> str:
 
 def run(folder: Path, *command: str) -> None:
     """Runs a command in the project; its output is shown if it fails."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    ours = {"PATH": path, "PYTHONPATH": str(REPOSITORY), "CCLM_STAGE_MODULE": MODULE, "CCLM_DEVICE_SLOTS": "1"}
-    done = subprocess.run(command, cwd=folder, env=kept | ours, capture_output=True, text=True, check=False)
+    ours = {"PYTHONPATH": str(REPOSITORY), "CCLM_STAGE_MODULE": MODULE, "CCLM_DEVICE_SLOTS": "1"}
+    env = environment.for_children(ours, without=[name for name in os.environ if name.startswith(OURS)])
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
 

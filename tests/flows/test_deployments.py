@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 
 from tests.flows.conftest import BIN, Project
+from tests.flows.test_stage import wait_for
 
 REPOSITORY = Path(__file__).parents[2]
 SECONDS = 300  # for each wait; a worker looks for work every ten seconds
@@ -50,12 +50,8 @@ def prefect(project: Project, *words: str) -> str:
     return project.run(sys.executable, "-m", "prefect", *words).stdout
 
 
-def until(answer: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + SECONDS
-    while not (found := answer()):
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
-    return found
+def until(holds: Callable[[], object]) -> None:
+    assert wait_for(holds, SECONDS, every=0.5)
 
 
 def start(name: str, **parameters: Any) -> UUID:

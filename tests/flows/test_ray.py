@@ -3,14 +3,14 @@
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import psutil
 import pytest
 
 from flows.tables import overlaps
 from tests.flows.conftest import Project
+from tests.flows.test_stage import wait_for
 
 
 def test_an_unknown_runner_and_a_missing_extra_are_refused(done: Project) -> None:
@@ -84,10 +84,10 @@ def test_without_a_server_a_local_cluster_does_it_and_a_killed_run_leaves_no_tra
     command = [sys.executable, "-m", "flows.cli", "run"]
     run = subprocess.Popen(command, cwd=project.root, env=project.environment)
     try:
-        until(lambda: trainings(project, "a"))
+        assert wait_for(lambda: trainings(project, "a"), 240, every=0.5)
         run.kill()
         run.wait()
-        until(lambda: not trainings(project, "a"))
+        assert wait_for(lambda: not trainings(project, "a"), 240, every=0.5)
     finally:
         run.kill()
         run.wait()
@@ -104,10 +104,3 @@ def trainings(project: Project, name: str) -> list[psutil.Process]:
         if process.info["cwd"] == str(project.root) and "toy_stages" in words and f"models/{name}" in words:
             found.append(process)
     return found
-
-
-def until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 240
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.5)

@@ -15,6 +15,7 @@ from cclm_core.artifacts import folder_digest
 from tests.flows.conftest import Project
 from tests.flows.test_remotes import FOLDERS, cclm, commit
 from tests.flows.test_stack import free_port
+from tests.flows.test_stage import wait_for
 
 SETTING = "CCLM_TEST_S3"
 REGION = "us-east-1"
@@ -49,10 +50,8 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with log.open("w") as stream:
         server = subprocess.Popen([given, "-p", str(port)], stdout=stream, stderr=subprocess.STDOUT)
     try:
-        deadline = time.monotonic() + 120
-        while "Running on" not in log.read_text():
-            assert server.poll() is None and time.monotonic() < deadline, log.read_text()
-            time.sleep(0.2)
+        assert wait_for(lambda: server.poll() is not None or "Running on" in log.read_text(), 120), log.read_text()
+        assert server.poll() is None, log.read_text()
         yield address
     finally:
         server.terminate()
