@@ -20,16 +20,16 @@ import numpy as np
 import torch
 from rows import Row, show
 
-from cclm_core.embedder import Embedder
+from cclm_core.corpus.batches import made_ahead
+from cclm_core.corpus.encoded import EncodedCorpus, EncodedWriter
+from cclm_core.corpus.masking import choose_places
+from cclm_core.corpus.records import Record, read_records
+from cclm_core.corpus.windows import Windows
+from cclm_core.encoders.embedder import Embedder
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Surroundings
 from cclm_core.objectives.catalogue import build
-from cclm_core.objectives.masking import choose_places
-from cclm_core.text.batches import made_ahead
-from cclm_core.text.encoded import EncodedCorpus, EncodedWriter
-from cclm_core.text.records import Record, read_records
 from cclm_core.text.vocabulary import MASK, NUM_SPECIAL, Preprocessor
-from cclm_core.text.windows import Windows
 from cclm_core.training.config import BaseConfig
 from cclm_core.training.loop import Trainee
 from cclm_core.training.optimizer import build_optimizer

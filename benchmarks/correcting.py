@@ -36,22 +36,22 @@ from correcting_texts import Mended, listed, mended, misspellings, prose
 from rapidfuzz.distance import OSA
 from rows import Row, show
 
+from cclm_core.applications.correction.corrector import Corrector
+from cclm_core.applications.correction.words import KnownWords
 from cclm_core.composition.component import Component, ComponentCard, OverBase
-from cclm_core.correction.corrector import Corrector
-from cclm_core.correction.words import KnownWords
-from cclm_core.embedder import Embedder, EmbedderConfig
+from cclm_core.corpus.encoded import EncodedCorpus, EncodedWriter
+from cclm_core.corpus.records import Record
 from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
+from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.noise.misspellings import Spellings
 from cclm_core.noise.recipe import NoiseRecipe, TrainingNoise
 from cclm_core.objectives.base import Surroundings
 from cclm_core.objectives.catalogue import build
 from cclm_core.objectives.denoise import DenoiseConfig
-from cclm_core.random import seeded_initialisation
-from cclm_core.reporting import silent
-from cclm_core.text.encoded import EncodedCorpus, EncodedWriter
-from cclm_core.text.records import Record
-from cclm_core.text.targets import WordTargets
+from cclm_core.runtime.random import seeded_initialisation
+from cclm_core.runtime.reporting import silent
 from cclm_core.text.vocabulary import Preprocessor, TargetsConfig, VocabularyConfig
+from cclm_core.text.word_targets import WordTargets
 from cclm_core.training.checkpoint import Checkpoints
 from cclm_core.training.config import TrainingConfig
 from cclm_core.training.data import open_data

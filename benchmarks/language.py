@@ -29,16 +29,16 @@ import numpy as np
 import numpy.typing as npt
 from rows import Row, show
 
-from cclm_core.embedder import Embedder, EmbedderConfig
+from cclm_core.applications.language_model import LanguageModel
+from cclm_core.corpus.encoded import EncodedCorpus, EncodedWriter
+from cclm_core.corpus.records import Record
 from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
-from cclm_core.language import LanguageModel
+from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Surroundings
 from cclm_core.objectives.next_characters import NextCharacters, NextCharactersConfig
-from cclm_core.random import seeded_initialisation
-from cclm_core.reporting import silent
-from cclm_core.text.encoded import EncodedCorpus, EncodedWriter
-from cclm_core.text.records import Record
+from cclm_core.runtime.random import seeded_initialisation
+from cclm_core.runtime.reporting import silent
 from cclm_core.text.vocabulary import Preprocessor
 from cclm_core.training.checkpoint import Checkpoints
 from cclm_core.training.config import TrainingConfig

@@ -22,7 +22,7 @@ COMPOSITIONS = ("full", "language", "control")
 
 def stage(*arguments: str | Path) -> None:
     """Runs one stage of the library in a process of its own."""
-    command = [sys.executable, "-m", "cclm_core.cli", "stage", *map(str, arguments)]
+    command = [sys.executable, "-m", "cclm_core.cli.app", "stage", *map(str, arguments)]
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
 
 

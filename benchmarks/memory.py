@@ -21,7 +21,7 @@ import psutil
 import pyarrow as pa
 from rows import Row, show
 
-from cclm_core.text.workers import num_workers
+from cclm_core.corpus.parallel import num_workers
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -66,7 +66,7 @@ def write_source(path: Path, megabytes: int) -> int:
 
 def measure(stage: str, folder: Path) -> tuple[float, float, float]:
     """Runs a stage; returns its peak PSS in MiB, its seconds, and its processor seconds."""
-    command = [sys.executable, "-m", "cclm_core.cli", "stage", stage, *COMMANDS[stage]]
+    command = [sys.executable, "-m", "cclm_core.cli.app", "stage", stage, *COMMANDS[stage]]
     begin = time.perf_counter()
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = psutil.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL)

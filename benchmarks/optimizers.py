@@ -26,12 +26,12 @@ import torch
 from rows import Row, show
 from torch import nn
 
-from cclm_core.embedder import Embedder
+from cclm_core.corpus.encoded import EncodedCorpus
+from cclm_core.encoders.embedder import Embedder
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Surroundings
 from cclm_core.objectives.catalogue import build
-from cclm_core.random import derive_seed, seeded_initialisation
-from cclm_core.text.encoded import EncodedCorpus
+from cclm_core.runtime.random import derive_seed, seeded_initialisation
 from cclm_core.training.config import BaseConfig, TrainingConfig
 from cclm_core.training.data import Data, open_data
 from cclm_core.training.loop import Trainee, evaluate

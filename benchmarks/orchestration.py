@@ -41,7 +41,7 @@ MODULE = "toy_stage"
 STAGE = """
 import sys, time
 from pathlib import Path
-from cclm_core.artifacts import publishing, write_json
+from cclm_core.runtime.artifacts import publishing, write_json
 name, seconds, out = sys.argv[2:]
 time.sleep(float(seconds))
 with publishing(Path(out), "toy") as folder:

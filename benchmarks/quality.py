@@ -32,14 +32,14 @@ from peers import ATTENTION, LENGTH, Canine, Original
 from rows import Row, show
 from torch import nn
 
-from cclm_core.embedder import Embedder, EmbedderConfig
+from cclm_core.corpus.windows import Windows
 from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
+from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Surroundings
 from cclm_core.objectives.masked_characters import MaskedCharacters, MaskedCharactersConfig
-from cclm_core.random import derive, seeded_initialisation
+from cclm_core.runtime.random import derive, seeded_initialisation
 from cclm_core.text.vocabulary import Preprocessor, VocabularyConfig
-from cclm_core.text.windows import Windows
 from cclm_core.training.checkpoint import Checkpoints
 from cclm_core.training.config import TrainingConfig
 from cclm_core.training.data import Data

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cclm_core.composition.composed import ComposedModel
-    from cclm_core.composition.loading import load
-    from cclm_core.embedder import Embedder
+    from cclm_core.composition.store import load
+    from cclm_core.encoders.embedder import Embedder
     from cclm_core.pretraining.causal_language import CausalLanguagePretrainer
     from cclm_core.pretraining.character_mask import CharacterMaskPretrainer
     from cclm_core.pretraining.masked_language import MaskedLanguagePretrainer
@@ -27,11 +27,11 @@ _HOMES = {
     "CausalLanguagePretrainer": "cclm_core.pretraining.causal_language",
     "CharacterMaskPretrainer": "cclm_core.pretraining.character_mask",
     "ComposedModel": "cclm_core.composition.composed",
-    "Embedder": "cclm_core.embedder",
+    "Embedder": "cclm_core.encoders.embedder",
     "MaskedLanguagePretrainer": "cclm_core.pretraining.masked_language",
     "Preprocessor": "cclm_core.text.vocabulary",
     "Shelf": "cclm_core.shelf.shelf",
-    "load": "cclm_core.composition.loading",
+    "load": "cclm_core.composition.store",
 }
 
 

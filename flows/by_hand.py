@@ -4,7 +4,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.errors import ConfigError
 from flows.gate import probe
 from flows.handover import Handover, hand_over, settle
 from flows.promote import Decision, promotion_lock

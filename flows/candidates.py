@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cclm_core.artifacts import MANIFEST, folder_digest, read_json, verify
-from cclm_core.config import digest
+from cclm_core.runtime.artifacts import MANIFEST, folder_digest, read_json, verify
+from cclm_core.runtime.config import digest
 from flows.follow import result_metrics
 from flows.gate import PromotionConfig
 from flows.graph import Evaluation

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from cclm_core.cli import app as core
-from cclm_core.errors import CclmError, ConfigError
+from cclm_core.cli.app import app as core
+from cclm_core.runtime.errors import CclmError, ConfigError
 from flows import environment
 from flows.paths import project_root
 from flows.stack.cli import app as stack

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.errors import ConfigError
 from flows import environment, processes
 from flows.paths import state
 from flows.remotes import default_remote

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from cclm_core.config import nearest
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.config import nearest
+from cclm_core.runtime.errors import ConfigError
 from flows.graph import Node
 from flows.paths import git_revision
 from flows.remotes import default_remote, run_dvc

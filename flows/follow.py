@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from cclm_core.artifacts import MANIFEST, folder_digest, read_json
+from cclm_core.runtime.artifacts import MANIFEST, folder_digest, read_json
 from flows.gate import usable
 from flows.graph import Node, artifact_kind, flatten
 from flows.records import Reports, StageRecord, read_record, reports_path

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from cclm_core.config import Config
+from cclm_core.runtime.config import Config
 
 PROBE_SECONDS = 600
 

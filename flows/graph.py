@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cclm_core.artifacts import MANIFEST, read_json
-from cclm_core.config import canonical_json, nearest
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.artifacts import MANIFEST, read_json
+from cclm_core.runtime.config import canonical_json, nearest
+from cclm_core.runtime.errors import ConfigError
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from cclm_core.config import canonical_json
+from cclm_core.runtime.config import canonical_json
 from flows.registry import CHAMPION, GATE_REASON_TAG, GATE_RESULT_TAG, PREVIOUS, ROLLED_BACK, Registry
 from flows.tracking import TrackingError
 

@@ -12,9 +12,9 @@ from typing import Any
 from rich.markup import escape
 from rich.tree import Tree
 
-from cclm_core.artifacts import folder_digest, read_json
-from cclm_core.config import nearest
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.artifacts import folder_digest, read_json
+from cclm_core.runtime.config import nearest
+from cclm_core.runtime.errors import ConfigError
 from flows.graph import Evaluation, Node, Plan, artifact_kind, flatten, read_plan
 from flows.tracking import Tracking, guarded
 

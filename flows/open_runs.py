@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cclm_core.artifacts import write_json
+from cclm_core.runtime.artifacts import write_json
 from flows import processes
 from flows.paths import state
 

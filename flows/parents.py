@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 from filelock import FileLock
 
-from cclm_core.artifacts import write_json
+from cclm_core.runtime.artifacts import write_json
 from flows import processes
 from flows.open_runs import opened
 from flows.paths import git_revision, state

@@ -21,7 +21,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.errors import ConfigError
 
 
 def project_root(start: Path | None = None) -> Path:

@@ -11,8 +11,8 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.futures import PrefectFuture
 
-from cclm_core.artifacts import write_json
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.artifacts import write_json
+from cclm_core.runtime.errors import ConfigError
 from flows import elsewhere
 from flows.artifacts import publish_artifacts
 from flows.doctor.flow_runs import noted

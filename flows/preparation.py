@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.errors import ConfigError
 from cclm_core.steps import parameters
 from flows import environment
 from flows.doctor.sweep import sweep

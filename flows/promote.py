@@ -14,8 +14,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from cclm_core.config import load_yaml
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.config import load_yaml
+from cclm_core.runtime.errors import ConfigError
 from flows.candidates import Candidate, evaluation_digest, known, measured_another, registered
 from flows.follow import result_metrics
 from flows.gate import PromotionConfig, Verdict, compare, probe

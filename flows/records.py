@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cclm_core.artifacts import write_json
+from cclm_core.runtime.artifacts import write_json
 from flows import processes
 from flows.paths import stage_file
 

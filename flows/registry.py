@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cclm_core
-from cclm_core.config import canonical_json
+from cclm_core.runtime.config import canonical_json
 from flows.gate import usable
 from flows.tracking import Tracking, guarded
 

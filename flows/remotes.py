@@ -9,8 +9,8 @@ import json
 import subprocess
 from pathlib import Path
 
-from cclm_core.artifacts import write_json
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.artifacts import write_json
+from cclm_core.runtime.errors import ConfigError
 from flows import environment
 from flows.paths import state
 

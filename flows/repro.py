@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cclm_core.artifacts import folder_digest
+from cclm_core.runtime.artifacts import folder_digest
 from flows import environment
 from flows.follow import Follower, follow
 from flows.graph import Node, artifact_kind

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cclm_core.artifacts import folder_digest
+from cclm_core.runtime.artifacts import folder_digest
 from flows.graph import Node, Plan, artifact_kind
 from flows.preparation import checked_plan
 from flows.selection import component_stage, refuse_stale_before, with_dependents

@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.errors import ConfigError
 from flows.doctor.sweep import sweep_flow_runs
 from flows.graph import Plan, evaluations, read_plan
 from flows.paths import state

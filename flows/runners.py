@@ -8,8 +8,8 @@ import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from cclm_core.config import nearest
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.config import nearest
+from cclm_core.runtime.errors import ConfigError
 
 SETTING = "CCLM_TASK_RUNNER"
 RUNNERS = ("threads", "ray")

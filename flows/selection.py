@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from cclm_core.config import nearest
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.config import nearest
+from cclm_core.runtime.errors import ConfigError
 from flows.graph import Node, Plan
 
 

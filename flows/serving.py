@@ -28,8 +28,8 @@ class Embeddings(PythonModel):  # type: ignore[misc]
 
     def load_context(self, context: PythonModelContext) -> None:
         """Verifies the composition's files and loads it."""
-        from cclm_core.artifacts import verify
         from cclm_core.composition.composed import ComposedModel
+        from cclm_core.runtime.artifacts import verify
 
         folder = Path(context.artifacts["composition"])
         verify(folder, "composition")

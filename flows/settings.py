@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from cclm_core.config import load_yaml, nearest
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.config import load_yaml, nearest
+from cclm_core.runtime.errors import ConfigError
 from flows.stage import STAGE_MODULE
 
 NAME = "params.yaml"

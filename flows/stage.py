@@ -1,6 +1,6 @@
 """Runs one stage of the pipeline as a child process and follows it: what dvc.yaml calls.
 
-    python -m flows.stage ARGS...    runs    python -m cclm_core.cli ARGS...
+    python -m flows.stage ARGS...    runs    python -m cclm_core.cli.app ARGS...
 
 The exit code is the child's. Whatever happens to MLflow, the stage runs. The child gets SIGTERM when this process does,
 and when the `dvc` above or the flow that started it dies: nobody would record or follow its result, and it would only
@@ -20,7 +20,7 @@ from collections import deque
 from types import FrameType
 from typing import IO
 
-from cclm_core.errors import CclmError, ConfigError
+from cclm_core.runtime.errors import CclmError, ConfigError
 from flows import environment, processes
 from flows.parents import dvc_process
 from flows.paths import git_revision, project_root
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
         )
     reports = reports_path(root, stage)
     reports.write_bytes(b"")
-    module = os.environ.get(STAGE_MODULE, "cclm_core.cli")
+    module = os.environ.get(STAGE_MODULE, "cclm_core.cli.app")
     commit, dirty = git_revision(root)
     last = read_record(root, stage)
     record = StageRecord(

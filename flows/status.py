@@ -17,7 +17,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from cclm_core.artifacts import folder_digest
+from cclm_core.runtime.artifacts import folder_digest
 from flows.graph import Evaluation, Plan, evaluations, read_plan
 from flows.records import StageRecord, read_record
 from flows.registry import DIGEST_TAG

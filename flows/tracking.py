@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from cclm_core.config import digest
+from cclm_core.runtime.config import digest
 from flows import environment, processes
 from flows.open_runs import closed, opened
 from flows.paths import git_revision, state

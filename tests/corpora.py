@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cclm_core.artifacts import publishing
-from cclm_core.text.encoded import EncodedCorpus, EncodedWriter
-from cclm_core.text.records import Entity, Record
-from cclm_core.text.targets import FILE as TARGETS
-from cclm_core.text.targets import WordTargets
+from cclm_core.corpus.encoded import EncodedCorpus, EncodedWriter
+from cclm_core.corpus.records import Entity, Record
+from cclm_core.runtime.artifacts import publishing
 from cclm_core.text.vocabulary import Preprocessor, TargetsConfig, VocabularyConfig
+from cclm_core.text.word_targets import FILE as TARGETS
+from cclm_core.text.word_targets import WordTargets
 
 NAMES = ("Viola", "Orsino", "Feste", "Olivia", "Antonio")
 VERBS = ("loves", "scorns", "follows", "greets", "remembers")

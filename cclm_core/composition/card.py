@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from torch import nn
 
-from cclm_core.config import Config
-from cclm_core.embedder import Base
 from cclm_core.encoders.catalogue import EncoderConfig, describe
 from cclm_core.encoders.config import EmbeddingConfig
-from cclm_core.errors import ArtifactError, CompositionError
+from cclm_core.encoders.embedder import Base
+from cclm_core.runtime.config import Config
+from cclm_core.runtime.errors import ArtifactError, CompositionError
 
 FusionName = Literal["concatenation", "weighted_sum", "attention", "average"]
 

@@ -8,15 +8,15 @@ from typing import Self
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cclm_core.artifacts import read_json, write_json
 from cclm_core.composition.card import ComponentCard, ForkConfig, IndependentConfig
 from cclm_core.composition.part import Part
-from cclm_core.config import canonical_json
-from cclm_core.embedder import Base, Reading, load_weights, weights_digest
 from cclm_core.encoders.catalogue import build
+from cclm_core.encoders.embedder import Base, Reading, load_weights, weights_digest
 from cclm_core.encoders.embedding import CharacterEmbedding
-from cclm_core.errors import CompositionError
-from cclm_core.random import seeded_initialisation
+from cclm_core.runtime.artifacts import read_json, write_json
+from cclm_core.runtime.config import canonical_json
+from cclm_core.runtime.errors import CompositionError
+from cclm_core.runtime.random import seeded_initialisation
 
 __all__ = ["Component", "ComponentCard", "IndependentConfig", "OverBase", "features_of"]
 
@@ -144,7 +144,7 @@ class Component(Part):
         own = None
         if card.is_fork:
             # What a fork carries may be a composition, which consists of components in turn.
-            from cclm_core.composition.loading import load_base
+            from cclm_core.composition.store import load_base
 
             own = load_base(folder / OWN_BASE)
         component = cls(card, own)

@@ -10,17 +10,17 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cclm_core.artifacts import write_json
 from cclm_core.composition.card import CompositionCard, FusionName, check_names
 from cclm_core.composition.fusion import averaged, build_fusion
+from cclm_core.composition.long_texts import embed_texts
 from cclm_core.composition.part import Part
-from cclm_core.composition.windows import embed_texts
-from cclm_core.config import canonical_json
-from cclm_core.device import device_of
-from cclm_core.embedder import Base, Reading, load_weights, weights_digest
 from cclm_core.encoders.config import EmbeddingConfig
-from cclm_core.errors import CompositionError
-from cclm_core.random import derive_seed, seeded_initialisation
+from cclm_core.encoders.embedder import Base, Reading, load_weights, weights_digest
+from cclm_core.runtime.artifacts import write_json
+from cclm_core.runtime.config import canonical_json
+from cclm_core.runtime.device import device_of
+from cclm_core.runtime.errors import CompositionError
+from cclm_core.runtime.random import derive_seed, seeded_initialisation
 from cclm_core.text.vocabulary import Preprocessor
 
 CARD, BASE, PARTS, FUSION = "composition.json", "base", "parts", "fusion.safetensors"
@@ -295,7 +295,7 @@ class ComposedModel(Base, Part):
             CompositionError: the parts do not belong together.
         """
         # What a composition consists of may be compositions, so what reads all kinds stands above them.
-        from cclm_core.composition.loading import load_composition
+        from cclm_core.composition.store import load_composition
 
         return load_composition(folder)
 

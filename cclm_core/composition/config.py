@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from cclm_core.composition.card import FusionName
-from cclm_core.config import Config
+from cclm_core.runtime.config import Config
 
 
 class CompositionConfig(Config):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cclm_core.composition.card import ComponentCard, FusionName
 from cclm_core.composition.component import Component
 from cclm_core.composition.part import Part
-from cclm_core.errors import CompositionError
+from cclm_core.runtime.errors import CompositionError
 
 __all__ = ["AttentionFusion", "Concatenation", "Fusion", "FusionName", "WeightedSum", "averaged", "build_fusion"]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from cclm_core.embedder import Base, Reading
+from cclm_core.encoders.embedder import Base, Reading
 
 
 class Part(nn.Module, ABC):

@@ -5,11 +5,11 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from cclm_core.config import Config
 from cclm_core.encoders.base import Encoder
 from cclm_core.encoders.linear import Linear
 from cclm_core.encoders.reach import FullReach, LocalReach
 from cclm_core.encoders.transformer import TransformerLayer, rotary_table
+from cclm_core.runtime.config import Config
 
 
 class AttentionConfig(Config):

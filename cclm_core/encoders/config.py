@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cclm_core.config import Config
+from cclm_core.runtime.config import Config
 
 
 class EmbeddingConfig(Config):

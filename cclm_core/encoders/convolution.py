@@ -6,8 +6,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from cclm_core.config import Config
 from cclm_core.encoders.base import Encoder
+from cclm_core.runtime.config import Config
 
 _SLOPE = 0.1  # of the leaky rectifiers, as in the original
 

@@ -8,11 +8,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from cclm_core.corpus.masking import mask_spans
 from cclm_core.evaluation.config import CharactersProbe
 from cclm_core.evaluation.reading import Reader
 from cclm_core.evaluation.readout import fit
-from cclm_core.objectives.masking import mask_spans
-from cclm_core.random import derive
+from cclm_core.runtime.random import derive
 from cclm_core.text.vocabulary import MASK
 
 

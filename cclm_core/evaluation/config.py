@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cclm_core.config import Config
+from cclm_core.runtime.config import Config
 
 
 class ReadoutConfig(Config):

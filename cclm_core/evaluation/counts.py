@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cclm_core.corpus.windows import Windows
 from cclm_core.evaluation.characters import Masked
 from cclm_core.text.vocabulary import MASK, NUM_SPECIAL, PAD
-from cclm_core.text.windows import Windows
 
 _CHUNK = 1 << 20
 _ROUNDS = 30  # of expectation maximisation over six weights: it settles within ten

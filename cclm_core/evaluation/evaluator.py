@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import pandas as pd
 import torch
 
+from cclm_core.corpus.encoded import EncodedCorpus
+from cclm_core.corpus.windows import Windows
 from cclm_core.evaluation.characters import Masked, mask_windows, masked_bits, masked_features, mean_bits
 from cclm_core.evaluation.classes import (
     ClassReadout,
@@ -37,10 +39,8 @@ from cclm_core.evaluation.selection import (
 )
 from cclm_core.evaluation.tags import TagReadout, choose_bonuses, fit_tags, gold_spans, tag_rows
 from cclm_core.evaluation.views import View, leaving_one_out, whole
-from cclm_core.random import derive_seed
-from cclm_core.reporting import Report
-from cclm_core.text.encoded import EncodedCorpus
-from cclm_core.text.windows import Windows
+from cclm_core.runtime.random import derive_seed
+from cclm_core.runtime.reporting import Report
 
 
 def evaluate_composition(

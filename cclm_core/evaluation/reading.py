@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cclm_core.device import autocast, device_of
+from cclm_core.runtime.device import autocast, device_of
 from cclm_core.text.vocabulary import Preprocessor
 
 

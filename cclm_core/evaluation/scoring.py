@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.evaluation.classes import ClassReadout, ClassScore, Pool
 from cclm_core.evaluation.config import EvaluationConfig
 from cclm_core.evaluation.dictionary import NameDictionary
@@ -14,7 +15,6 @@ from cclm_core.evaluation.result import Evaluation
 from cclm_core.evaluation.selection import CLEAN, TextSet
 from cclm_core.evaluation.spans import SpanScore
 from cclm_core.evaluation.tags import Scores, TagReadout, TextSpans, no_scores, spans_of_texts
-from cclm_core.text.encoded import EncodedCorpus
 
 _SPAN_FIGURES = ("entity_f1", "entity_precision", "entity_recall", "entity_dictionary_f1")
 _CLASS_FIGURES = ("genre_accuracy", "genre_macro_f1")

@@ -8,10 +8,10 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow.parquet as pq
 
-from cclm_core.errors import ArtifactError
+from cclm_core.corpus.encoded import EncodedSplit
 from cclm_core.evaluation.tags import Tagged
-from cclm_core.random import derive
-from cclm_core.text.encoded import EncodedSplit
+from cclm_core.runtime.errors import ArtifactError
+from cclm_core.runtime.random import derive
 from cclm_core.text.vocabulary import Preprocessor
 
 CLEAN = "clean"

@@ -13,7 +13,7 @@ from cclm_core.evaluation.reading import Reader
 from cclm_core.evaluation.readout import Readout, fit
 from cclm_core.evaluation.spans import SpanScore, Tagging, best_tags, tags_to_spans, word_edges
 from cclm_core.evaluation.views import View, whole
-from cclm_core.random import derive
+from cclm_core.runtime.random import derive
 from cclm_core.text.vocabulary import Preprocessor
 
 TextSpans = list[tuple[int, int, str]]

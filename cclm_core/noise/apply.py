@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cclm_core.errors import ConfigError
 from cclm_core.noise.catalogue import CATALOGUE
 from cclm_core.noise.draws import AGAIN, bits, chances, hits, uniform
 from cclm_core.noise.edits import Edits, Noised, write_edits
@@ -16,6 +15,7 @@ from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.scope import RecipeScope
 from cclm_core.noise.tables import SymbolTables
 from cclm_core.noise.template import Template
+from cclm_core.runtime.errors import ConfigError
 
 _NAMES = list(CATALOGUE)
 # Tell draws for different purposes at the same place apart.

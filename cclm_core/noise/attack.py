@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cclm_core.errors import ConfigError, DataError
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.text import TextNoiser
+from cclm_core.runtime.errors import ConfigError, DataError
 
 Scorer = Callable[[Sequence[str]], Sequence[float]]
 """Scores of texts, e.g. the probability of the right label: the attack looks for the lowest."""

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from cclm_core.config import nearest
-from cclm_core.errors import ConfigError, DataError
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.text import TextNoiser
+from cclm_core.runtime.config import nearest
+from cclm_core.runtime.errors import ConfigError, DataError
 
 Transform = Callable[[str, np.random.Generator], str]
 

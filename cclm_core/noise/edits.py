@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cclm_core.corpus.records import Entity
 from cclm_core.noise.kind import INSERTED, Emission, Indices, Mask
-from cclm_core.text.records import Entity
 
 Source = npt.NDArray[np.int32]
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from cclm_core.errors import DataError
+from cclm_core.runtime.errors import DataError
 
 WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
 _COUNT = re.compile(r"\*(\d+)$")

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from cclm_core.config import Config, nearest
 from cclm_core.noise.catalogue import CATALOGUE, TYPING
 from cclm_core.noise.layouts import LAYOUTS
+from cclm_core.runtime.config import Config, nearest
 
 
 def _weights(kinds: Any) -> Any:

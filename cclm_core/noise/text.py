@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cclm_core.corpus.records import Entity
 from cclm_core.noise.apply import apply, eligible, every_edit
 from cclm_core.noise.edits import Edits, Source, move_spans
 from cclm_core.noise.kind import Indices, Mask
 from cclm_core.noise.misspellings import Spellings
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.tables import SymbolTables
-from cclm_core.text.records import Entity
 from cclm_core.text.vocabulary import Preprocessor
 
 # ASCII, Latin-1, Latin Extended-A, Greek, Cyrillic, curly quotes: the tables of these are made once.

@@ -9,12 +9,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from cclm_core.corpus.windows import WindowBatch
 from cclm_core.noise.misspellings import Spellings
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.noising import NoisedBatch, Noiser, clean
-from cclm_core.text.targets import WordTargets
 from cclm_core.text.vocabulary import Preprocessor
-from cclm_core.text.windows import WindowBatch
+from cclm_core.text.word_targets import WordTargets
 
 
 class Example(NamedTuple):

@@ -9,12 +9,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from cclm_core.config import Config
+from cclm_core.corpus.windows import WindowBatch
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Example, Objective, Sums, Surroundings
-from cclm_core.text.letters import letters
+from cclm_core.runtime.config import Config
 from cclm_core.text.vocabulary import FIRST_BYTE, FIRST_CHARACTER, MASK, Preprocessor
-from cclm_core.text.windows import WindowBatch
+from cclm_core.text.words import letters
 
 _ABSENT = 256
 

@@ -10,14 +10,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from cclm_core.config import Config
+from cclm_core.corpus.windows import WindowBatch
 from cclm_core.noise.catalogue import TYPING
 from cclm_core.noise.recipe import NoiseRecipe, TrainingNoise
 from cclm_core.objectives.base import Example, Objective, Sums, Surroundings
 from cclm_core.objectives.noising import NoisedBatch, Noiser
-from cclm_core.text.targets import FILE
+from cclm_core.runtime.config import Config
 from cclm_core.text.vocabulary import FIRST_CHARACTER, NUM_SPECIAL, PAD
-from cclm_core.text.windows import WindowBatch
+from cclm_core.text.word_targets import FILE
 
 NOTHING = PAD
 """What should stand where a character is too many, and what is missing where nothing is."""

@@ -8,12 +8,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from cclm_core.config import Config
+from cclm_core.corpus.masking import choose_places
+from cclm_core.corpus.windows import WindowBatch
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Example, Objective, Sums, Surroundings
-from cclm_core.objectives.masking import choose_places
+from cclm_core.runtime.config import Config
 from cclm_core.text.vocabulary import MASK
-from cclm_core.text.windows import WindowBatch
 
 
 class MaskedCharactersConfig(Config):

@@ -9,16 +9,16 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from cclm_core.config import Config
-from cclm_core.errors import ConfigError
+from cclm_core.corpus.windows import WindowBatch
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Example, Objective, Sums, Surroundings
 from cclm_core.objectives.characters import carry_forward
 from cclm_core.objectives.window_words import Places, WindowWords, window_words
 from cclm_core.objectives.word_losses import FullSoftmaxConfig, WordLossConfig, build_loss
-from cclm_core.text.targets import WordTargets
+from cclm_core.runtime.config import Config
+from cclm_core.runtime.errors import ConfigError
 from cclm_core.text.vocabulary import MASK
-from cclm_core.text.windows import WindowBatch
+from cclm_core.text.word_targets import WordTargets
 
 
 class MaskedWordsConfig(Config):

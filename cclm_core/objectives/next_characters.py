@@ -8,11 +8,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from cclm_core.config import Config
+from cclm_core.corpus.windows import WindowBatch
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Example, Objective, Sums, Surroundings
+from cclm_core.runtime.config import Config
 from cclm_core.text.vocabulary import END, FIRST_BYTE, NUM_SPECIAL
-from cclm_core.text.windows import WindowBatch
 
 _NONE = -100  # what cross-entropy passes over
 _CONTINUATION = (FIRST_BYTE + 0x80, FIRST_BYTE + 0xC0)

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cclm_core.text.targets import WordTargets
+from cclm_core.corpus.windows import WindowBatch
 from cclm_core.text.vocabulary import FIRST_BYTE, FIRST_CHARACTER, NUM_SPECIAL, Preprocessor
-from cclm_core.text.windows import WindowBatch
+from cclm_core.text.word_targets import WordTargets
 
 Places = npt.NDArray[np.int64]
 _Ids = npt.NDArray[np.integer[Any]]

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from cclm_core.config import Config
+from cclm_core.runtime.config import Config
 
 Shares = npt.NDArray[np.float64]
 

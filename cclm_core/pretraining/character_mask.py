@@ -2,7 +2,7 @@
 
 from typing import Unpack
 
-from cclm_core.embedder import Base
+from cclm_core.encoders.embedder import Base
 from cclm_core.objectives.masked_characters import MaskedCharactersConfig
 from cclm_core.pretraining.pretrainer import Pretrainer, Settings
 

@@ -2,14 +2,14 @@
 
 from typing import Any, Unpack
 
-from cclm_core.embedder import Base
+from cclm_core.corpus.encoded import EncodedCorpus
+from cclm_core.encoders.embedder import Base
 from cclm_core.objectives.base import Surroundings
 from cclm_core.objectives.masked_words import MaskedWordsConfig
 from cclm_core.pretraining.pretrainer import Pretrainer, Settings
 from cclm_core.pretraining.texts import Division
-from cclm_core.text.encoded import EncodedCorpus
-from cclm_core.text.targets import WordTargets
 from cclm_core.text.vocabulary import TargetsConfig
+from cclm_core.text.word_targets import WordTargets
 from cclm_core.training.config import TrainingConfig
 
 

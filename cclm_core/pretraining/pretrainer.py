@@ -18,21 +18,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
-from cclm_core.artifacts import file_digest, publishing
 from cclm_core.composition.component import Component, ComponentCard
-from cclm_core.config import digest
-from cclm_core.embedder import Base
+from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.encoders.catalogue import EncoderConfig
-from cclm_core.errors import ConfigError, TrainingError
+from cclm_core.encoders.embedder import Base
 from cclm_core.noise.misspellings import read_misspellings
 from cclm_core.noise.recipe import NoiseRecipe, TrainingNoise
 from cclm_core.objectives.base import Objective, Surroundings
 from cclm_core.objectives.catalogue import ObjectiveConfig, build
 from cclm_core.pretraining.pupil import Pupil, Run
 from cclm_core.pretraining.texts import Division, divide, encode_texts
-from cclm_core.random import derive_seed, seeded_initialisation
-from cclm_core.reporting import Report, reporting, silent
-from cclm_core.text.encoded import EncodedCorpus
+from cclm_core.runtime.artifacts import file_digest, publishing
+from cclm_core.runtime.config import digest
+from cclm_core.runtime.errors import ConfigError, TrainingError
+from cclm_core.runtime.random import derive_seed, seeded_initialisation
+from cclm_core.runtime.reporting import Report, reporting, silent
 from cclm_core.training.code import code_digest
 from cclm_core.training.config import ComponentConfig, TrainingConfig
 from cclm_core.training.data import Data, open_data

@@ -6,11 +6,11 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from cclm_core.composition.component import Component, OverBase, features_of
-from cclm_core.device import device_of
-from cclm_core.embedder import Base
-from cclm_core.errors import DataError
+from cclm_core.encoders.embedder import Base
 from cclm_core.objectives.base import Objective
-from cclm_core.reporting import Report
+from cclm_core.runtime.device import device_of
+from cclm_core.runtime.errors import DataError
+from cclm_core.runtime.reporting import Report
 from cclm_core.training.checkpoint import Checkpoint, Checkpoints
 from cclm_core.training.config import TrainingConfig
 from cclm_core.training.data import Data

@@ -10,12 +10,12 @@ from itertools import filterfalse
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cclm_core.errors import ConfigError, DataError
-from cclm_core.random import seeds_of
-from cclm_core.reporting import Report
+from cclm_core.corpus.encoded import EncodedCorpus, EncodedWriter
+from cclm_core.corpus.records import Record
+from cclm_core.runtime.errors import ConfigError, DataError
+from cclm_core.runtime.random import seeds_of
+from cclm_core.runtime.reporting import Report
 from cclm_core.text.code_points import refuse_surrogates
-from cclm_core.text.encoded import EncodedCorpus, EncodedWriter
-from cclm_core.text.records import Record
 from cclm_core.text.texts import strings
 from cclm_core.text.vocabulary import Preprocessor
 

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from cclm_core.config import canonical_json, digest
-from cclm_core.errors import IntegrityError
+from cclm_core.runtime.config import canonical_json, digest
+from cclm_core.runtime.errors import IntegrityError
 from cclm_core.shelf.contents import check
 from cclm_core.shelf.history import CARD, FILES, SIGNATURE, Entry, read_card
 

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, JsonValue
 
-from cclm_core.config import Config, canonical_json, digest
-from cclm_core.errors import ConfigError, IntegrityError
+from cclm_core.runtime.config import Config, canonical_json, digest
+from cclm_core.runtime.errors import ConfigError, IntegrityError
 from cclm_core.shelf.contents import ItemFile
 from cclm_core.shelf.names import check_file_names, check_identifier, check_item_type
 

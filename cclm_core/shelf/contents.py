@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from cclm_core.config import Config
-from cclm_core.errors import ArtifactError, IntegrityError
+from cclm_core.runtime.config import Config
+from cclm_core.runtime.errors import ArtifactError, IntegrityError
 from cclm_core.shelf.names import check_file_names
 
 BLOCK = 1 << 20

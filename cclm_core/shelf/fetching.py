@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cclm_core.errors import IntegrityError, ShelfError
+from cclm_core.runtime.errors import IntegrityError, ShelfError
 from cclm_core.shelf.cache import Cache, Record
 from cclm_core.shelf.card import Card
 from cclm_core.shelf.git import Revision

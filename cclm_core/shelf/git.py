@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cclm_core.errors import IntegrityError, ShelfError
+from cclm_core.runtime.errors import IntegrityError, ShelfError
 from cclm_core.shelf.names import SCHEMES, check_revision
 
 # A shelf is somebody's repository: nothing that stands in it may run a command here.

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cclm_core.errors import IntegrityError, ShelfError
+from cclm_core.runtime.errors import IntegrityError, ShelfError
 from cclm_core.shelf import git, signing
 from cclm_core.shelf.card import MAX_BYTES, Card
 from cclm_core.shelf.storage import SETTINGS, Remote

@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cclm_core.artifacts import MANIFEST, read_json, verify
 from cclm_core.composition.component import Component
 from cclm_core.composition.composed import ComposedModel
-from cclm_core.embedder import CONFIG, PREPROCESSOR, Embedder
-from cclm_core.errors import ArtifactError
+from cclm_core.encoders.embedder import CONFIG, PREPROCESSOR, Embedder
+from cclm_core.runtime.artifacts import MANIFEST, read_json, verify
+from cclm_core.runtime.errors import ArtifactError
 from cclm_core.shelf.contents import regular_files
 from cclm_core.shelf.names import check_item_type
 from cclm_core.text.vocabulary import Preprocessor

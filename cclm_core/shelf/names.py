@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cclm_core.config import nearest
-from cclm_core.errors import ConfigError, IntegrityError
+from cclm_core.runtime.config import nearest
+from cclm_core.runtime.errors import ConfigError, IntegrityError
 
 ITEM_TYPES = ("preprocessor", "embedder", "component", "composition")
 SUFFIXES = (".json", ".safetensors", ".csv", ".md", ".txt")  # data alone: nothing that runs when it is opened

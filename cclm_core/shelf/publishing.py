@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cclm_core.errors import ConfigError, ShelfError
+from cclm_core.runtime.errors import ConfigError, ShelfError
 from cclm_core.shelf.cache import README
 from cclm_core.shelf.card import Card, Digests, files_digest
 from cclm_core.shelf.contents import copy

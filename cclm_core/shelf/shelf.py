@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.errors import ConfigError
 from cclm_core.shelf import fetching, publishing
 from cclm_core.shelf.cache import Cache
 from cclm_core.shelf.card import Card

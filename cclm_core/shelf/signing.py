@@ -10,7 +10,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from cclm_core.errors import ConfigError, IntegrityError
+from cclm_core.runtime.errors import ConfigError, IntegrityError
 
 MAX_BYTES = 1 << 20
 CARD = "card.json"

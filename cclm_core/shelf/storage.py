@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cclm_core.errors import ShelfError
+from cclm_core.runtime.errors import ShelfError
 from cclm_core.shelf.contents import ItemFile, copy_checked
 from cclm_core.shelf.git import environment
 

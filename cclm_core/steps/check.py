@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from cclm_core.composition.config import CompositionConfig
-from cclm_core.config import Config
-from cclm_core.errors import ConfigError
 from cclm_core.evaluation.config import EvaluationConfig
+from cclm_core.ingest.config import IngestConfig
 from cclm_core.noise.recipe import NoiseConfig
 from cclm_core.objectives.catalogue import ObjectiveConfig
 from cclm_core.objectives.masked_words import MaskedWordsConfig
+from cclm_core.runtime.config import Config
+from cclm_core.runtime.errors import ConfigError
 from cclm_core.steps import parameters
-from cclm_core.text.sources.config import IngestConfig
 from cclm_core.text.vocabulary import VocabularyConfig
 from cclm_core.training.config import BaseConfig, ComponentConfig
 

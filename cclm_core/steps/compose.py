@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cclm_core.artifacts import publishing, verify, write_json
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.config import CompositionConfig
-from cclm_core.composition.loading import load_base, load_part
-from cclm_core.random import derive_seed, seeded_initialisation
-from cclm_core.reporting import Report
+from cclm_core.composition.store import load_base, load_part
+from cclm_core.runtime.artifacts import publishing, verify, write_json
+from cclm_core.runtime.random import derive_seed, seeded_initialisation
+from cclm_core.runtime.reporting import Report
 from cclm_core.steps import parameters
 
 EMPTY_SLOT = "empty-"

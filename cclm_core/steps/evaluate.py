@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cclm_core.artifacts import publishing, verify, write_json, write_text
 from cclm_core.composition.composed import ComposedModel
-from cclm_core.device import chosen_device
-from cclm_core.errors import CompositionError
+from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.evaluation.config import EvaluationConfig
 from cclm_core.evaluation.evaluator import evaluate_composition
 from cclm_core.evaluation.plots import plot_confusion, plot_contributions, plot_noise_curve
 from cclm_core.evaluation.result import Evaluation
 from cclm_core.evaluation.selection import read_text_sets
-from cclm_core.reporting import Report
+from cclm_core.runtime.artifacts import publishing, verify, write_json, write_text
+from cclm_core.runtime.device import chosen_device
+from cclm_core.runtime.errors import CompositionError
+from cclm_core.runtime.reporting import Report
 from cclm_core.steps import parameters
-from cclm_core.text.encoded import EncodedCorpus
 
 
 def evaluate(params: Path, name: str, composition: Path, encoded: Path, noise: Path, out: Path, report: Report) -> None:

@@ -3,9 +3,9 @@
 import shutil
 from pathlib import Path
 
-from cclm_core.artifacts import publishing, read_json, verify, write_json
 from cclm_core.composition.component import Component
-from cclm_core.composition.loading import load_base
+from cclm_core.composition.store import load_base
+from cclm_core.runtime.artifacts import publishing, read_json, verify, write_json
 
 KEPT = ("head.safetensors", "curve.csv")
 """What stands beside the weights of a component and is as true of its fork."""

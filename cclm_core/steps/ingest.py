@@ -10,16 +10,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cclm_core.artifacts import publishing, write_json
-from cclm_core.reporting import Report
+from cclm_core.corpus.parallel import in_order
+from cclm_core.corpus.quarantine import Quarantine, Rejected
+from cclm_core.corpus.records import SPLITS, ShardWriter
+from cclm_core.ingest.config import IngestConfig, describe_source, reads_in_parts, source_parts
+from cclm_core.ingest.duplicates import Duplicates
+from cclm_core.ingest.prepare import Block, Preparation, keys
+from cclm_core.ingest.splits import Splitter
+from cclm_core.runtime.artifacts import publishing, write_json
+from cclm_core.runtime.reporting import Report
 from cclm_core.steps.parameters import section, seed
-from cclm_core.text.blocks import Block, Preparation, keys
-from cclm_core.text.duplicates import Duplicates
-from cclm_core.text.quarantine import Quarantine, Rejected
-from cclm_core.text.records import SPLITS, ShardWriter
-from cclm_core.text.sources.config import IngestConfig, describe_source, reads_in_parts, source_parts
-from cclm_core.text.splits import Splitter
-from cclm_core.text.workers import in_order
 
 _COUNTS = ("records", "characters", "entities")
 

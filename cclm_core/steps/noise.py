@@ -11,18 +11,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cclm_core.artifacts import publishing, verify, write_json
-from cclm_core.errors import DataError
+from cclm_core.corpus.records import SCHEMA, Record, read_records
 from cclm_core.noise.apply import num_chances
 from cclm_core.noise.catalogue import CATALOGUE
 from cclm_core.noise.misspellings import write_misspellings
 from cclm_core.noise.recipe import NoiseConfig, NoiseRecipe
 from cclm_core.noise.text import NoisedText, TextNoiser, noise_text
-from cclm_core.random import derive, derive_seed
-from cclm_core.reporting import Report
+from cclm_core.runtime.artifacts import publishing, verify, write_json
+from cclm_core.runtime.errors import DataError
+from cclm_core.runtime.random import derive, derive_seed
+from cclm_core.runtime.reporting import Report
 from cclm_core.steps.parameters import section, seed
 from cclm_core.steps.spellings import misspellings
-from cclm_core.text.records import SCHEMA, Record, read_records
 
 _SCHEMA = pa.schema(
     [SCHEMA.field(name) for name in ("id", "text", "label", "group", "entities")]

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cclm_core.config import Config, load_yaml, nearest
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.config import Config, load_yaml, nearest
+from cclm_core.runtime.errors import ConfigError
 
 SECTIONS = (
     "seed",

@@ -2,20 +2,20 @@
 
 from pathlib import Path
 
-from cclm_core.artifacts import publishing, verify
 from cclm_core.composition.component import Component, ComponentCard, OverBase
-from cclm_core.composition.loading import load_base
-from cclm_core.config import digest
-from cclm_core.errors import ArtifactError
+from cclm_core.composition.store import load_base
+from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.noise.misspellings import read_misspellings
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Surroundings
 from cclm_core.objectives.catalogue import build
-from cclm_core.random import derive_seed, seeded_initialisation
-from cclm_core.reporting import Report
+from cclm_core.runtime.artifacts import publishing, verify
+from cclm_core.runtime.config import digest
+from cclm_core.runtime.errors import ArtifactError
+from cclm_core.runtime.random import derive_seed, seeded_initialisation
+from cclm_core.runtime.reporting import Report
 from cclm_core.steps import parameters
-from cclm_core.text.encoded import EncodedCorpus
-from cclm_core.text.targets import read_targets
+from cclm_core.text.word_targets import read_targets
 from cclm_core.training.checkpoint import Checkpoints
 from cclm_core.training.code import code_digest, digest_of_used
 from cclm_core.training.config import ComponentConfig

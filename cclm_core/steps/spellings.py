@@ -4,12 +4,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from cclm_core.errors import ConfigError, DataError
+from cclm_core.corpus.records import Record, read_records
+from cclm_core.datasets.plays.alignment import spelling_key
 from cclm_core.noise.misspellings import WORD, Spellings, learn_spellings, read_misspellings
 from cclm_core.noise.pairs import corresponding
 from cclm_core.noise.recipe import NoiseConfig, SpellingSources
-from cclm_core.text.plays.alignment import spelling_key
-from cclm_core.text.records import Record, read_records
+from cclm_core.runtime.errors import ConfigError, DataError
 
 
 def misspellings(config: NoiseConfig, corpus: Path) -> Spellings:

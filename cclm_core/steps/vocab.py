@@ -4,16 +4,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cclm_core.artifacts import publishing, verify, write_json
-from cclm_core.errors import DataError
-from cclm_core.reporting import Report
+from cclm_core.corpus.encoded import EncodedWriter
+from cclm_core.corpus.parallel import in_order
+from cclm_core.corpus.records import entity_labels, read_texts, row_groups
+from cclm_core.runtime.artifacts import publishing, verify, write_json
+from cclm_core.runtime.errors import DataError
+from cclm_core.runtime.reporting import Report
 from cclm_core.steps.parameters import section
-from cclm_core.text.encoded import EncodedWriter
-from cclm_core.text.records import entity_labels, read_texts, row_groups
-from cclm_core.text.targets import FILE as TARGETS
-from cclm_core.text.targets import WordTargets
 from cclm_core.text.vocabulary import Preprocessor, VocabularyConfig
-from cclm_core.text.workers import in_order
+from cclm_core.text.word_targets import FILE as TARGETS
+from cclm_core.text.word_targets import WordTargets
 
 
 def vocab(params: Path, corpus: Path, out: Path, report: Report, workers: int | None = None) -> None:

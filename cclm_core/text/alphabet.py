@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cclm_core.errors import DataError
+from cclm_core.runtime.errors import DataError
 from cclm_core.text.code_points import Points, code_points, text_of, utf8_widths
 
 PAD, MASK, CLS, END = 0, 1, 2, 3

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from cclm_core.errors import DataError
+from cclm_core.runtime.errors import DataError
 
 Points = npt.NDArray[np.uint32]
 

@@ -7,7 +7,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from cclm_core.errors import DataError
+from cclm_core.runtime.errors import DataError
 
 _CHUNK = 1 << 20  # characters held at once: large enough for NumPy, small beside the table of counts
 _ROWS = 1000  # rows of a dataset read at once

@@ -18,7 +18,7 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, processors
 
-from cclm_core.text.normalisation import normaliser
+from cclm_core.text.normalization import normaliser
 from cclm_core.text.vocabulary import CLS, END, FIRST_BYTE, FIRST_CHARACTER, MASK, PAD, Preprocessor
 
 SPECIAL_TOKENS = {"[PAD]": PAD, "[MASK]": MASK, "[CLS]": CLS, "[END]": END}

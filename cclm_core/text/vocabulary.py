@@ -25,9 +25,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from cclm_core.artifacts import read_json, write_json
-from cclm_core.config import Config, digest
-from cclm_core.errors import ArtifactError, DataError, IntegrityError
+from cclm_core.runtime.artifacts import read_json, write_json
+from cclm_core.runtime.config import Config, digest
+from cclm_core.runtime.errors import ArtifactError, DataError, IntegrityError
 from cclm_core.text.alphabet import (
     CLS,
     END,
@@ -41,7 +41,7 @@ from cclm_core.text.alphabet import (
     Ids,
 )
 from cclm_core.text.code_points import code_points, refuse_surrogates, refuse_surrogates_in, text_of
-from cclm_core.text.normalisation import Form, aligned, normalise
+from cclm_core.text.normalization import Form, aligned, normalise
 from cclm_core.text.texts import chunks, strings
 
 __all__ = [

@@ -5,19 +5,17 @@ A checkpoint belongs to one identity (configuration, data, base, code): another 
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from cclm_core.artifacts import flush_folder
-from cclm_core.errors import TrainingError
+from cclm_core.runtime.errors import TrainingError
+from cclm_core.runtime.files import atomic_write, try_lock
 
 _KEPT = 2
 
@@ -48,14 +46,11 @@ class Checkpoints:
         Raises:
             TrainingError: another process holds the training.
         """
-        self.parent.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(self.parent.with_name(f".{self.parent.name}.lock"), timeout=0):
-                yield
-        except Timeout:
-            raise TrainingError(
-                f"{self.parent.name} is being trained by another process; wait until it ends, or end it."
-            ) from None
+        busy = TrainingError(
+            f"{self.parent.name} is being trained by another process; wait until it finishes, or end it."
+        )
+        with try_lock(self.parent.with_name(f".{self.parent.name}.lock"), busy):
+            yield
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Writes a checkpoint beside, flushes it, renames it; then removes all but the newest two.
@@ -71,13 +66,7 @@ class Checkpoints:
             {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}, {"cclm": facts}
         )
         name = f"step-{checkpoint.step:08d}-{hashlib.sha256(content).hexdigest()[:32]}.safetensors"
-        beside = self.folder / f".{name}.writing"
-        with beside.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.replace(self.folder / name)
-        flush_folder(self.folder)
+        atomic_write(self.folder / name, content)
         for path in [*self._newest_first()[_KEPT:], *self.folder.glob(".*.writing")]:
             path.unlink()
 

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 import torch
 from torch import nn
 
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.errors import ConfigError
 
 
 def compile_encoder(encoder: nn.Module, device: torch.device) -> None:

@@ -4,12 +4,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from cclm_core.config import Config
-from cclm_core.embedder import EmbedderConfig
 from cclm_core.encoders.catalogue import EncoderConfig
 from cclm_core.encoders.config import HourglassConfig
+from cclm_core.encoders.embedder import EmbedderConfig
 from cclm_core.objectives.catalogue import ObjectiveConfig
 from cclm_core.objectives.masked_characters import MaskedCharactersConfig
+from cclm_core.runtime.config import Config
 
 
 class TrainingConfig(Config):

@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from cclm_core.text.encoded import EncodedCorpus
-from cclm_core.text.windows import Windows
+from cclm_core.corpus.encoded import EncodedCorpus
+from cclm_core.corpus.windows import Windows
 
 
 class Data(NamedTuple):

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cclm_core.device import autocast, chosen_device, device_of
-from cclm_core.errors import ConfigError, TrainingError
+from cclm_core.corpus.batches import made_ahead
+from cclm_core.corpus.windows import WindowBatch, Windows
 from cclm_core.objectives.base import Example, Objective, Sums
-from cclm_core.random import derive, derive_seed
-from cclm_core.reporting import Report
-from cclm_core.text.batches import made_ahead
-from cclm_core.text.windows import WindowBatch, Windows
+from cclm_core.runtime.device import autocast, chosen_device, device_of
+from cclm_core.runtime.errors import ConfigError, TrainingError
+from cclm_core.runtime.random import derive, derive_seed
+from cclm_core.runtime.reporting import Report
 from cclm_core.training.checkpoint import Checkpoints
 from cclm_core.training.compiling import compile_encoder
 from cclm_core.training.config import TrainingConfig
@@ -102,8 +102,8 @@ def train(
 ) -> list[Point]:
     """Trains in place, from the newest checkpoint if there is one; returns the learning curve.
 
-    It computes on the chosen device, see `cclm_core.device`, and brings the trainee back to where it was. A checkpoint
-    of one device is resumed on any other. Without `checkpoints` nothing is saved.
+    It computes on the chosen device (`cclm_core.runtime.device`) and moves the trainee back afterwards. A checkpoint of
+    one device resumes on any other. Without `checkpoints` nothing is saved.
 
     A SIGTERM ends it after the step that is under way, with a checkpoint, and exit code 143. The last step is saved
     too: a caller that fails to publish the result loses nothing. Where the best weights are kept, they are what the

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cclm_core.artifacts import write_json, write_text
+from cclm_core.runtime.artifacts import write_json, write_text
 from cclm_core.training.progress import Point
 
 SIGNIFICANT_DIGITS = 6

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from cclm_core.device import autocast, device_of
-from cclm_core.errors import TrainingError
 from cclm_core.objectives.base import Example
+from cclm_core.runtime.device import autocast, device_of
+from cclm_core.runtime.errors import TrainingError
 from cclm_core.training.config import TrainingConfig
 from cclm_core.training.optimizer import learning_rate
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from cclm_core.artifacts import file_digest
+from cclm_core.runtime.artifacts import file_digest
 from flows import processes
 from flows.doctor.finding import Finding, Project
 

@@ -11,7 +11,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 from filelock import FileLock, Timeout
 
-from cclm_core.errors import CclmError
+from cclm_core.runtime.errors import CclmError
 from flows.doctor.catalogue import CHECKS
 from flows.doctor.finding import Finding, Project, UncheckedError
 from flows.doctor.orphans import orphans

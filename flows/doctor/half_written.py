@@ -6,7 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from cclm_core.artifacts import flush_folder
+from cclm_core.runtime.files import flush_folder
 from flows import processes
 from flows.doctor.finding import Finding, Project
 

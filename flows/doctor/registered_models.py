@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cclm_core.artifacts import MANIFEST, file_digest, verify
-from cclm_core.errors import CclmError
+from cclm_core.runtime.artifacts import MANIFEST, file_digest, verify
+from cclm_core.runtime.errors import CclmError
 from flows.doctor.finding import Finding, Project
 from flows.registry import BROKEN, CANDIDATE, CHAMPION, DIGEST_TAG, GATE_REASON_TAG, GATE_RESULT_TAG, PREVIOUS
 from flows.tracking import Tracking, guarded

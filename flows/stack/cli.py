@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.errors import ConfigError
 from flows.paths import project_root
 from flows.stack import control
 from flows.stack.credentials import ENVIRONMENT, read_settings

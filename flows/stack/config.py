@@ -9,8 +9,8 @@ from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from cclm_core.config import Config, load_yaml, nearest
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.config import Config, load_yaml, nearest
+from cclm_core.runtime.errors import ConfigError
 
 
 class HealthConfig(Config):

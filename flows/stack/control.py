@@ -11,8 +11,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from cclm_core.artifacts import read_json, write_json
-from cclm_core.errors import CclmError, ConfigError
+from cclm_core.runtime.artifacts import read_json, write_json
+from cclm_core.runtime.errors import CclmError, ConfigError
 from flows import environment
 from flows.paths import state as state_folder
 from flows.stack.config import StackConfig

@@ -4,8 +4,8 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-from cclm_core.artifacts import write_text
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.artifacts import write_text
+from cclm_core.runtime.errors import ConfigError
 
 ENVIRONMENT, SECRETS = "environment", "secrets"
 USER = "cclm"

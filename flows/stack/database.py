@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from cclm_core.errors import CclmError, ConfigError
+from cclm_core.runtime.errors import CclmError, ConfigError
 from flows.stack.credentials import USER
 from flows.stack.processes import identity
 

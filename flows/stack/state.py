@@ -25,8 +25,8 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
-from cclm_core.artifacts import read_json, write_json
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.artifacts import read_json, write_json
+from cclm_core.runtime.errors import ConfigError
 
 LOCK_SECONDS = 2.0  # whoever asks whether a supervisor lives holds the lock for a moment
 LOCK, STATE, PLAN = "supervisor.lock", "state.json", "plan.json"

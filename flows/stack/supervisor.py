@@ -9,8 +9,8 @@ import signal
 import sys
 from pathlib import Path
 
-from cclm_core.artifacts import read_json
-from cclm_core.errors import CclmError
+from cclm_core.runtime.artifacts import read_json
+from cclm_core.runtime.errors import CclmError
 from flows.stack.config import ServiceConfig
 from flows.stack.processes import end, members
 from flows.stack.service import Service

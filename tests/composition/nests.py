@@ -7,9 +7,9 @@ from torch import nn
 
 from cclm_core.composition.component import Component, ComponentCard
 from cclm_core.composition.composed import ComposedModel
-from cclm_core.embedder import Base
 from cclm_core.encoders.catalogue import EncoderConfig
-from cclm_core.random import derive_seed, seeded_initialisation
+from cclm_core.encoders.embedder import Base
+from cclm_core.runtime.random import derive_seed, seeded_initialisation
 from tests.encoders.shapes import ATTENTION
 
 

@@ -8,11 +8,11 @@ import torch
 
 from cclm_core.composition.component import Component, ComponentCard
 from cclm_core.composition.composed import ComposedModel
-from cclm_core.composition.windows import join_windows, split_windows
-from cclm_core.embedder import Embedder, EmbedderConfig
+from cclm_core.composition.long_texts import join_windows, split_windows
 from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
-from cclm_core.errors import ArtifactError, CompositionError
-from cclm_core.random import seeded_initialisation
+from cclm_core.encoders.embedder import Embedder, EmbedderConfig
+from cclm_core.runtime.errors import ArtifactError, CompositionError
+from cclm_core.runtime.random import seeded_initialisation
 from cclm_core.text.vocabulary import Preprocessor
 
 ENCODER = HourglassConfig(core_width=32, num_layers=1, num_heads=2, width=16)

@@ -6,12 +6,12 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from cclm_core.artifacts import read_json
 from cclm_core.composition.card import ComponentCard
 from cclm_core.composition.component import Component, OverBase
 from cclm_core.composition.composed import ComposedModel
-from cclm_core.embedder import Base
-from cclm_core.errors import CompositionError, ConfigError
+from cclm_core.encoders.embedder import Base
+from cclm_core.runtime.artifacts import read_json
+from cclm_core.runtime.errors import CompositionError, ConfigError
 from tests.composition.nests import counted, over, pair, tower
 from tests.encoders.shapes import ATTENTION, CAUSAL, CONFIGS, SMALL, embedder, text
 

@@ -8,9 +8,9 @@ import torch
 from cclm_core.composition.component import Component
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.fusion import FusionName, averaged
-from cclm_core.embedder import Embedder
-from cclm_core.errors import CompositionError
-from cclm_core.random import seeded_initialisation
+from cclm_core.encoders.embedder import Embedder
+from cclm_core.runtime.errors import CompositionError
+from cclm_core.runtime.random import seeded_initialisation
 from tests.composition.test_composed import component, embedder
 
 IDS = torch.tensor([[260, 261, 262, 0], [263, 260, 0, 0]])

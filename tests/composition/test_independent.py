@@ -7,10 +7,10 @@ import torch
 
 from cclm_core.composition.component import Component, ComponentCard, OverBase, features_of
 from cclm_core.composition.composed import ComposedModel
-from cclm_core.embedder import Embedder
 from cclm_core.encoders.catalogue import EncoderConfig
-from cclm_core.errors import CompositionError, ConfigError
-from cclm_core.random import seeded_initialisation
+from cclm_core.encoders.embedder import Embedder
+from cclm_core.runtime.errors import CompositionError, ConfigError
+from cclm_core.runtime.random import seeded_initialisation
 from tests.encoders.shapes import ATTENTION, CAUSAL, CONFIGS, REACH, embedder, seen, text
 
 LOOKS_BACK, LOOKS_AROUND = CAUSAL["causal-hourglass-4"], CONFIGS["hourglass-4"]

@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 from cclm_core import load
-from cclm_core.artifacts import read_json
 from cclm_core.composition.component import Component, ComponentCard, OverBase
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.fusion import FusionName
-from cclm_core.composition.loading import load_base, load_part
-from cclm_core.embedder import Base, Embedder
-from cclm_core.errors import ArtifactError, CompositionError, ConfigError
-from cclm_core.random import seeded_initialisation
+from cclm_core.composition.store import load_base, load_part
+from cclm_core.encoders.embedder import Base, Embedder
+from cclm_core.runtime.artifacts import read_json
+from cclm_core.runtime.errors import ArtifactError, CompositionError, ConfigError
+from cclm_core.runtime.random import seeded_initialisation
 from cclm_core.text.vocabulary import Preprocessor, VocabularyConfig
 from tests.composition.nests import counted, over, pair, tower
 from tests.encoders.shapes import ATTENTION, CAUSAL, CONFIGS, LETTERS, SMALL, embedder, text

@@ -5,13 +5,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from cclm_core.embedder import Embedder, EmbedderConfig
 from cclm_core.encoders.attention import AttentionConfig
 from cclm_core.encoders.catalogue import EncoderConfig
 from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
 from cclm_core.encoders.convolution import ConvolutionConfig
+from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.encoders.embedding import CharacterEmbedding
-from cclm_core.random import seeded_initialisation
+from cclm_core.runtime.random import seeded_initialisation
 from cclm_core.text.vocabulary import Preprocessor
 
 LETTERS = "abcdefghij klmnopqrst.'"

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cclm_core.embedder import Embedder
 from cclm_core.encoders.catalogue import EncoderConfig, build
 from cclm_core.encoders.config import EmbeddingConfig
+from cclm_core.encoders.embedder import Embedder
 from cclm_core.encoders.embedding import CharacterEmbedding
 from tests.encoders.shapes import CAUSAL, CONFIGS, REACH, embedder, seen, text
 

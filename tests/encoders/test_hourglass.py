@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from cclm_core.config import Config
 from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
 from cclm_core.encoders.embedding import CharacterEmbedding
 from cclm_core.encoders.hourglass import Hourglass
-from cclm_core.errors import ConfigError
-from cclm_core.random import seeded_initialisation
+from cclm_core.runtime.config import Config
+from cclm_core.runtime.errors import ConfigError
+from cclm_core.runtime.random import seeded_initialisation
 
 
 class Encoder(torch.nn.Module):

@@ -7,13 +7,13 @@ import torch
 import yaml
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cclm_core.config import Config
-from cclm_core.embedder import EmbedderConfig
 from cclm_core.encoders.attention import Attention, AttentionConfig
 from cclm_core.encoders.config import HourglassConfig
 from cclm_core.encoders.convolution import Convolution, ConvolutionConfig
+from cclm_core.encoders.embedder import EmbedderConfig
 from cclm_core.encoders.segments import Segments
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.config import Config
+from cclm_core.runtime.errors import ConfigError
 from cclm_core.training.config import ComponentConfig
 from tests.encoders.shapes import ATTENTION, CONFIGS, LETTERS, embedder, text
 

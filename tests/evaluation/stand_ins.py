@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cclm_core.corpus.encoded import EncodedCorpus
+from cclm_core.corpus.records import Entity, Record
 from cclm_core.evaluation.config import EvaluationConfig
 from cclm_core.evaluation.selection import TextSet
-from cclm_core.text.encoded import EncodedCorpus
-from cclm_core.text.records import Entity, Record
 from cclm_core.text.vocabulary import Preprocessor
 from tests import corpora
 

@@ -4,7 +4,7 @@ import pytest
 
 from cclm_core.evaluation.evaluator import evaluate_composition
 from cclm_core.evaluation.selection import shuffled, up_to
-from cclm_core.reporting import silent
+from cclm_core.runtime.reporting import silent
 from tests.evaluation.stand_ins import SMALL, Stand, clean_set, encode, records
 
 

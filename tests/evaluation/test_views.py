@@ -6,7 +6,7 @@ from torch import Tensor
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.evaluation.evaluator import evaluate_composition
 from cclm_core.evaluation.views import leaving_one_out
-from cclm_core.reporting import silent
+from cclm_core.runtime.reporting import silent
 from tests.composition.nests import over
 from tests.encoders.shapes import SMALL as SHAPE
 from tests.encoders.shapes import embedder

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cclm_core.artifacts import verify
+from cclm_core.runtime.artifacts import verify
 from tests.faults.pipeline import TRAIN, TRAINING, Pipeline
 
 if TYPE_CHECKING:  # they import torch, which takes longer than most of these trials

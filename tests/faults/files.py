@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from cclm_core.artifacts import verify
+from cclm_core.runtime.artifacts import verify
 from flows.lockfile import is_whole
 from tests.faults.pipeline import CCLM, KINDS, TRAIN, Pipeline
 from tests.flows.conftest import Project
@@ -142,7 +142,7 @@ def flip(path: Path) -> None:
 
 def damage(folder: Path) -> Path | None:
     """The file that its manifest refuses."""
-    from cclm_core.errors import IntegrityError
+    from cclm_core.runtime.errors import IntegrityError
 
     try:
         verify(folder, KINDS[f"{folder.parent.name}/{folder.name}"])

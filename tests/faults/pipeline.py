@@ -14,7 +14,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from cclm_core.artifacts import verify
+from cclm_core.runtime.artifacts import verify
 from flows.doctor.diagnosis import diagnose
 from flows.graph import read_plan
 from flows.open_runs import open_runs

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cclm_core.artifacts import write_json
+from cclm_core.runtime.artifacts import write_json
 from flows.artifacts import publish_artifacts, run_address
 from flows.follow import noise_curve, result_metrics
 from flows.graph import read_plan

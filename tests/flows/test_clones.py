@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.errors import ConfigError
 from flows.clones import CloneError, Order, train_in_clone
 from flows.elsewhere import committed_revision
 from flows.graph import read_plan

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import yaml
 
-from cclm_core.artifacts import MANIFEST
+from cclm_core.runtime.artifacts import MANIFEST
 from flows import by_hand, environment, processes
 from flows.doctor.catalogue import CHECKS
 from flows.doctor.diagnosis import Result, diagnose
@@ -152,7 +152,7 @@ def test_what_a_killed_writer_left_beside_an_output(patient: Project) -> None:
 
 
 def test_an_output_that_is_being_written_is_left_alone(patient: Project) -> None:
-    from cclm_core.artifacts import publishing
+    from cclm_core.runtime.artifacts import publishing
 
     with publishing(patient.root / "models/a", "component") as folder:
         assert examine(patient, "half-written", repair=True) == []

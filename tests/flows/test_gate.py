@@ -2,7 +2,7 @@
 
 import pytest
 
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.errors import ConfigError
 from flows.gate import PromotionConfig, compare
 
 RULES = PromotionConfig.parse({"metrics": {"f1": "higher", "bits": {"better": "lower", "margin": 0.2}}}, "here")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from cclm_core.artifacts import publishing, write_json
+from cclm_core.runtime.artifacts import publishing, write_json
 from flows import by_hand, environment
 from flows import promote as promotion
 from flows.by_hand import accept, roll_back

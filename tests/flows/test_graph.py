@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cclm_core.config import load_yaml
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.config import load_yaml
+from cclm_core.runtime.errors import ConfigError
 from flows import gate, graph, stage, tables
 from flows.graph import evaluations, read_plan
 from tests.flows.conftest import Project

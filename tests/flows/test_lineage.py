@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from cclm_core.artifacts import folder_digest, publishing, write_json
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.artifacts import folder_digest, publishing, write_json
+from cclm_core.runtime.errors import ConfigError
 from cclm_core.steps import pretrain
 from cclm_core.training.code import digest_of_used
 from flows.graph import read_plan

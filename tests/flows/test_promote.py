@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from cclm_core.artifacts import publishing, write_json
-from cclm_core.errors import ConfigError, IntegrityError
+from cclm_core.runtime.artifacts import publishing, write_json
+from cclm_core.runtime.errors import ConfigError, IntegrityError
 from flows import by_hand, environment
 from flows import promote as promotion
 from flows.by_hand import accept

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cclm_core.artifacts import folder_digest
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.artifacts import folder_digest
+from cclm_core.runtime.errors import ConfigError
 from flows.remotes import default_remote, wants_push
 from tests.flows.conftest import Project
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from mlflow.tracking import MlflowClient
 
-from cclm_core.artifacts import folder_digest
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.artifacts import folder_digest
+from cclm_core.runtime.errors import ConfigError
 from flows.graph import read_plan
 from flows.selection import component_stage, evaluation_stages, refuse_stale_before, with_dependents
 from tests.flows.conftest import Project

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.errors import ConfigError
 from flows.by_hand import accept, roll_back
 from flows.promote import pending
 from flows.registry import Registry

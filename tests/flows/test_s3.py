@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from cclm_core.artifacts import folder_digest
+from cclm_core.runtime.artifacts import folder_digest
 from tests.flows.conftest import Project
 from tests.flows.test_remotes import FOLDERS, cclm, commit
 from tests.flows.test_stack import free_port

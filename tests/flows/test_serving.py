@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cclm_core.artifacts import publishing
 from cclm_core.composition.composed import ComposedModel
-from cclm_core.errors import IntegrityError
+from cclm_core.runtime.artifacts import publishing
+from cclm_core.runtime.errors import IntegrityError
 from flows.serving import Embeddings
 from tests.composition.nests import over, tower
 from tests.encoders.shapes import SMALL, embedder

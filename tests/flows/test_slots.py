@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.errors import ConfigError
 from flows import slots
 from flows.slots import LIMIT, ensure_limit, gpus, lease, num_slots
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.errors import ConfigError
 from flows import environment
 from flows.stack import control
 from flows.stack.cli import app

@@ -9,7 +9,7 @@ import psutil
 import pytest
 from mlflow.tracking import MlflowClient
 
-from cclm_core.artifacts import folder_digest
+from cclm_core.runtime.artifacts import folder_digest
 from flows.parents import DvcParent
 from flows.tracking import connect
 from tests.flows.conftest import Drive, Project

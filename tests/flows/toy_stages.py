@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from cclm_core.artifacts import publishing, read_json, verify, write_json
+from cclm_core.runtime.artifacts import publishing, read_json, verify, write_json
 
 
 def main() -> None:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from cclm_core.errors import ConfigError, DataError
 from cclm_core.noise.augmentor import TRANSFORMS, Augmentor
 from cclm_core.noise.recipe import NoiseRecipe
+from cclm_core.runtime.errors import ConfigError, DataError
 
 
 @pytest.mark.parametrize("name", sorted(TRANSFORMS))

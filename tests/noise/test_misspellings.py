@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cclm_core.errors import DataError
 from cclm_core.noise.misspellings import learn_spellings, read_misspellings, write_misspellings
+from cclm_core.runtime.errors import DataError
 
 LISTS = Path(__file__).parents[3] / "shared" / "data" / "typos_lists"
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from cclm_core.cli import app
-from cclm_core.errors import ConfigError
+from cclm_core.cli.app import app
+from cclm_core.cli.noise import read_recipe
 from cclm_core.noise.catalogue import CATALOGUE
-from cclm_core.noise.command import read_recipe
 from cclm_core.noise.preview import coloured, every_kind, markdown_table
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.text import TextNoiser
+from cclm_core.runtime.errors import ConfigError
 
 DOCS = Path(__file__).parents[2] / "docs" / "noise.md"
 

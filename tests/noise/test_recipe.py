@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cclm_core.config import canonical_json
-from cclm_core.errors import ConfigError
 from cclm_core.noise.apply import apply, eligible
 from cclm_core.noise.catalogue import CATALOGUE, TYPING
 from cclm_core.noise.edits import move_starts
 from cclm_core.noise.recipe import NoiseConfig, NoiseRecipe, TrainingNoise
 from cclm_core.noise.tables import SymbolTables
+from cclm_core.runtime.config import canonical_json
+from cclm_core.runtime.errors import ConfigError
 from cclm_core.text.vocabulary import END, MASK, Preprocessor
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"

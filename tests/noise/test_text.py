@@ -8,12 +8,12 @@ import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cclm_core.errors import ConfigError, DataError
+from cclm_core.corpus.records import Entity
 from cclm_core.noise.catalogue import CATALOGUE
 from cclm_core.noise.kind import INSERTED
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.text import TextNoiser, noise_text
-from cclm_core.text.records import Entity
+from cclm_core.runtime.errors import ConfigError, DataError
 
 LIST = {"the": {"teh": 3}, "don't": {"dont": 1}, "received": {"recieved": 5, "receved": 1}}
 NOISERS = {kind: TextNoiser(NoiseRecipe(rate=0.5, kinds=[kind]), LIST) for kind in CATALOGUE}

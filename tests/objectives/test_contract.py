@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from cclm_core.embedder import Embedder, EmbedderConfig
+from cclm_core.corpus.encoded import EncodedCorpus
+from cclm_core.corpus.windows import WindowBatch, Windows
 from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
+from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Example, Objective, Sums, Surroundings
 from cclm_core.objectives.catalogue import ObjectiveConfig, build
@@ -16,11 +18,9 @@ from cclm_core.objectives.masked_characters import MaskedCharactersConfig
 from cclm_core.objectives.masked_words import MaskedWordsConfig
 from cclm_core.objectives.next_characters import NextCharactersConfig
 from cclm_core.objectives.word_losses import NegativeSamplingConfig, SampledSoftmaxConfig
-from cclm_core.random import derive, seeded_initialisation
-from cclm_core.text.encoded import EncodedCorpus
-from cclm_core.text.targets import read_targets
+from cclm_core.runtime.random import derive, seeded_initialisation
 from cclm_core.text.vocabulary import TargetsConfig
-from cclm_core.text.windows import WindowBatch, Windows
+from cclm_core.text.word_targets import read_targets
 from tests.corpora import encode, records
 
 CATALOGUE = (

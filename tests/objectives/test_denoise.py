@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from cclm_core.corpus.windows import WindowBatch
 from cclm_core.noise.catalogue import CATALOGUE
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.objectives.denoise import NOTHING, UNKNOWN, wanted_edits
 from cclm_core.objectives.noising import NoisedBatch, Noiser
 from cclm_core.text.vocabulary import Preprocessor
-from cclm_core.text.windows import WindowBatch
 
 TEXTS = ["the quick brown fox jumps over", "a lazy dog, and the cat sleeps", "", "x", "modern house"]
 PREPROCESSOR = Preprocessor().fit(TEXTS)

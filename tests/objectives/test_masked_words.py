@@ -8,17 +8,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cclm_core.embedder import Embedder
-from cclm_core.errors import ConfigError
+from cclm_core.corpus.records import Record
+from cclm_core.corpus.windows import WindowBatch, Windows
+from cclm_core.encoders.embedder import Embedder
 from cclm_core.noise.catalogue import CATALOGUE
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Example, Surroundings
 from cclm_core.objectives.masked_words import MaskedWords, MaskedWordsConfig, choose_words
-from cclm_core.random import derive, seeded_initialisation
-from cclm_core.text.records import Record
-from cclm_core.text.targets import WordTargets, read_targets
+from cclm_core.runtime.errors import ConfigError
+from cclm_core.runtime.random import derive, seeded_initialisation
 from cclm_core.text.vocabulary import END, MASK, Preprocessor, TargetsConfig
-from cclm_core.text.windows import WindowBatch, Windows
+from cclm_core.text.word_targets import WordTargets, read_targets
 from tests.corpora import encode
 from tests.objectives.test_contract import SHAPE, fit, held_out
 

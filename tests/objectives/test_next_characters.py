@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from cclm_core.embedder import Embedder
+from cclm_core.corpus.encoded import EncodedCorpus
+from cclm_core.corpus.windows import WindowBatch, Windows
 from cclm_core.encoders.catalogue import EncoderConfig
-from cclm_core.errors import ConfigError
+from cclm_core.encoders.embedder import Embedder
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Example, Surroundings
 from cclm_core.objectives.next_characters import NextCharacters, NextCharactersConfig
-from cclm_core.random import derive, seeded_initialisation
-from cclm_core.text.encoded import EncodedCorpus
+from cclm_core.runtime.errors import ConfigError
+from cclm_core.runtime.random import derive, seeded_initialisation
 from cclm_core.text.vocabulary import END, Preprocessor
-from cclm_core.text.windows import WindowBatch, Windows
 from cclm_core.training.loop import Trainee
 from tests.corpora import encode, records
 from tests.encoders.shapes import CAUSAL, CONFIGS, REACH, embedder, text

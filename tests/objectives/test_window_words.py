@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cclm_core.corpus.windows import WindowBatch
 from cclm_core.objectives.window_words import window_words
-from cclm_core.text.normalisation import normalise
-from cclm_core.text.targets import WordTargets, id_spans
+from cclm_core.text.normalization import normalise
 from cclm_core.text.vocabulary import CLS, END, Preprocessor, TargetsConfig, VocabularyConfig
-from cclm_core.text.windows import WindowBatch
+from cclm_core.text.word_targets import WordTargets, id_spans
 
 TEXTS = ["the cat and the dog don't", "a naïve cat, the end"]
 LETTERS = st.sampled_from("aeo '\u2019-_.é\u0301ﬁ½漢한😀\n")

@@ -15,7 +15,7 @@ from cclm_core.objectives.word_losses import (
     WordLossConfig,
     build_loss,
 )
-from cclm_core.random import derive, seeded_initialisation
+from cclm_core.runtime.random import derive, seeded_initialisation
 
 NUM_TARGETS, WIDTH = 40, 8
 SHARES = np.random.default_rng(1).permutation(1 / np.arange(1, NUM_TARGETS + 1))

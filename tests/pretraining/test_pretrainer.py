@@ -16,12 +16,10 @@ import pytest
 import torch
 from datasets import Dataset
 
-from cclm_core.artifacts import verify
 from cclm_core.composition.component import Component
 from cclm_core.composition.composed import ComposedModel
-from cclm_core.embedder import Embedder, EmbedderConfig, weights_digest
 from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
-from cclm_core.errors import CompositionError, ConfigError, DataError, TrainingError
+from cclm_core.encoders.embedder import Embedder, EmbedderConfig, weights_digest
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.objectives.characters import CharactersConfig
 from cclm_core.objectives.masked_words import MaskedWords
@@ -30,7 +28,9 @@ from cclm_core.pretraining.character_mask import CharacterMaskPretrainer
 from cclm_core.pretraining.masked_language import MaskedLanguagePretrainer
 from cclm_core.pretraining.pretrainer import Pretrainer
 from cclm_core.pretraining.texts import divide
-from cclm_core.random import seeded_initialisation
+from cclm_core.runtime.artifacts import verify
+from cclm_core.runtime.errors import CompositionError, ConfigError, DataError, TrainingError
+from cclm_core.runtime.random import seeded_initialisation
 from cclm_core.text.vocabulary import Preprocessor, TargetsConfig, VocabularyConfig
 from tests.corpora import sentence
 

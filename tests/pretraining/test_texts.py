@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from datasets import Dataset, IterableDataset
 
-from cclm_core.errors import ConfigError, DataError
 from cclm_core.pretraining.texts import Division, divide, encode_texts
-from cclm_core.reporting import silent
+from cclm_core.runtime.errors import ConfigError, DataError
+from cclm_core.runtime.reporting import silent
 from cclm_core.text.vocabulary import END, Preprocessor
 
 MANY = [f"text number {number}" for number in range(2000)]

@@ -10,7 +10,7 @@ from datasets import Dataset
 from typer.testing import CliRunner
 
 import cclm_core
-from cclm_core.cli import app
+from cclm_core.cli.app import app
 from tests.shelf.conftest import identity
 
 __all__ = ["identity"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cclm_core.composition.composed import ComposedModel
-from cclm_core.embedder import Embedder
+from cclm_core.encoders.embedder import Embedder
 from cclm_core.shelf.publishing import About
 from cclm_core.shelf.shelf import Shelf
 from tests.composition.test_composed import component, embedder

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cclm_core.config import canonical_json, digest
-from cclm_core.errors import CclmError, ConfigError, IntegrityError
+from cclm_core.runtime.config import canonical_json, digest
+from cclm_core.runtime.errors import CclmError, ConfigError, IntegrityError
 from cclm_core.shelf.card import Card, Digests, files_digest
 from cclm_core.shelf.contents import ItemFile
 

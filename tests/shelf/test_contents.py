@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cclm_core.errors import ArtifactError, IntegrityError
+from cclm_core.runtime.errors import ArtifactError, IntegrityError
 from cclm_core.shelf.contents import check, copy, copy_checked, regular_files
 
 

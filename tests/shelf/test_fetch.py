@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from cclm_core.composition.composed import ComposedModel
-from cclm_core.embedder import Embedder
-from cclm_core.errors import IntegrityError, ShelfError
+from cclm_core.encoders.embedder import Embedder
+from cclm_core.runtime.errors import IntegrityError, ShelfError
 from cclm_core.shelf.cache import Cache
 from cclm_core.shelf.history import read_card
 from cclm_core.shelf.shelf import Shelf

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from cclm_core.artifacts import publishing, write_json
 from cclm_core.composition.composed import ComposedModel
-from cclm_core.embedder import Embedder
-from cclm_core.errors import ArtifactError, CclmError, IntegrityError
+from cclm_core.encoders.embedder import Embedder
+from cclm_core.runtime.artifacts import publishing, write_json
+from cclm_core.runtime.errors import ArtifactError, CclmError, IntegrityError
 from cclm_core.shelf.items import describe
 from tests.composition.test_composed import component
 from tests.shelf.conftest import saved

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cclm_core.errors import ConfigError, IntegrityError
+from cclm_core.runtime.errors import ConfigError, IntegrityError
 from cclm_core.shelf import names
 from cclm_core.shelf.shelf import Shelf
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from cclm_core import load
-from cclm_core.artifacts import publishing, write_json
 from cclm_core.composition.component import Component
 from cclm_core.composition.composed import ComposedModel
-from cclm_core.embedder import Embedder
-from cclm_core.errors import ArtifactError, IntegrityError
+from cclm_core.encoders.embedder import Embedder
+from cclm_core.runtime.artifacts import publishing, write_json
+from cclm_core.runtime.errors import ArtifactError, IntegrityError
 from cclm_core.shelf.items import describe
 from cclm_core.shelf.shelf import Shelf
 from tests.composition.nests import over, tower

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cclm_core import cli
-from cclm_core.embedder import Embedder
-from cclm_core.errors import ArtifactError, CclmError, ConfigError, IntegrityError, ShelfError
+from cclm_core.cli.app import app as cli
+from cclm_core.encoders.embedder import Embedder
+from cclm_core.runtime.errors import ArtifactError, CclmError, ConfigError, IntegrityError, ShelfError
 from cclm_core.shelf.publishing import About
 from cclm_core.shelf.shelf import Shelf
 from tests.shelf.conftest import ABOUT, NAME, Place, git, saved

@@ -8,8 +8,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization as pem
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from cclm_core.embedder import Embedder
-from cclm_core.errors import ConfigError, IntegrityError
+from cclm_core.encoders.embedder import Embedder
+from cclm_core.runtime.errors import ConfigError, IntegrityError
 from cclm_core.shelf.fetching import Fetched
 from cclm_core.shelf.history import read_card
 from cclm_core.shelf.publishing import About

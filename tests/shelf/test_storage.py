@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cclm_core.errors import ShelfError
+from cclm_core.runtime.errors import ShelfError
 from cclm_core.shelf.storage import Remote
 
 

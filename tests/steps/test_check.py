@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cclm_core.errors import ConfigError
+from cclm_core.runtime.errors import ConfigError
 from cclm_core.steps.check import check
 
 DEFAULTS: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())

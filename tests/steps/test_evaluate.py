@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 import yaml
 
-from cclm_core.artifacts import folder_digest, publishing, verify
 from cclm_core.composition.component import Component, ComponentCard
 from cclm_core.composition.composed import ComposedModel
-from cclm_core.embedder import Embedder, EmbedderConfig
 from cclm_core.encoders.config import HourglassConfig
-from cclm_core.errors import ArtifactError, CompositionError, ConfigError, IntegrityError
-from cclm_core.random import seeded_initialisation
-from cclm_core.reporting import silent
+from cclm_core.encoders.embedder import Embedder, EmbedderConfig
+from cclm_core.runtime.artifacts import folder_digest, publishing, verify
+from cclm_core.runtime.errors import ArtifactError, CompositionError, ConfigError, IntegrityError
+from cclm_core.runtime.random import seeded_initialisation
+from cclm_core.runtime.reporting import silent
 from cclm_core.steps.evaluate import evaluate, rounded
 from cclm_core.text.vocabulary import Preprocessor
 from tests.evaluation.stand_ins import SMALL, clean_set, encode, records

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from cclm_core.artifacts import read_json, verify
-from cclm_core.errors import CclmError, ConfigError, DataError
-from cclm_core.reporting import silent
+from cclm_core.corpus.records import Entity, read_records
+from cclm_core.runtime.artifacts import read_json, verify
+from cclm_core.runtime.errors import CclmError, ConfigError, DataError
+from cclm_core.runtime.reporting import silent
 from cclm_core.steps.ingest import ingest
-from cclm_core.text.records import Entity, read_records
-from tests.text.test_archive import NAME, _archive
-from tests.text.test_plays import FOLIO, MODERN
+from tests.datasets.test_plays import FOLIO, MODERN
+from tests.ingest.test_archive import NAME, _archive
 
 OUT = Path("data/corpus")
 SHARES = {"validation_share": 0.2, "test_share": 0.2}
@@ -147,7 +147,7 @@ MEASURE = """
 import resource
 from pathlib import Path
 from cclm_core.steps.ingest import ingest
-from cclm_core.reporting import silent
+from cclm_core.runtime.reporting import silent
 for name in ("small", "large"):
     ingest(Path(f"{name}.yaml"), Path("downloads"), Path(name), silent)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -9,13 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cclm_core.artifacts import read_json
-from cclm_core.reporting import silent
+from cclm_core.corpus.encoded import EncodedCorpus
+from cclm_core.corpus.records import read_records
+from cclm_core.ingest.sources import pieces
+from cclm_core.runtime.artifacts import read_json
+from cclm_core.runtime.reporting import silent
 from cclm_core.steps.ingest import ingest
 from cclm_core.steps.vocab import vocab
-from cclm_core.text.encoded import EncodedCorpus
-from cclm_core.text.records import read_records
-from cclm_core.text.sources import pieces
 
 SHARES = {"validation_share": 0.2, "test_share": 0.2}
 

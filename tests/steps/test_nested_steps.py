@@ -8,13 +8,13 @@ import torch
 from typer.testing import CliRunner
 
 from cclm_core import ComposedModel, load
-from cclm_core.artifacts import folder_digest, verify
-from cclm_core.cli import app
+from cclm_core.cli.app import app
 from cclm_core.composition.component import Component, OverBase
-from cclm_core.composition.loading import load_base
-from cclm_core.embedder import Embedder
-from cclm_core.errors import CclmError, CompositionError
-from cclm_core.reporting import silent
+from cclm_core.composition.store import load_base
+from cclm_core.encoders.embedder import Embedder
+from cclm_core.runtime.artifacts import folder_digest, verify
+from cclm_core.runtime.errors import CclmError, CompositionError
+from cclm_core.runtime.reporting import silent
 from cclm_core.steps.compose import compose
 from tests.corpora import encode, records
 from tests.encoders.shapes import text

@@ -7,13 +7,13 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from cclm_core.artifacts import publishing, read_json, verify, write_json
-from cclm_core.errors import ConfigError, DataError
+from cclm_core.corpus.records import Entity, Record, write_shards
 from cclm_core.noise.catalogue import TYPING
 from cclm_core.noise.recipe import NoiseConfig
-from cclm_core.reporting import silent
+from cclm_core.runtime.artifacts import publishing, read_json, verify, write_json
+from cclm_core.runtime.errors import ConfigError, DataError
+from cclm_core.runtime.reporting import silent
 from cclm_core.steps.noise import chosen, noise
-from cclm_core.text.records import Entity, Record, write_shards
 
 LINE = "Cassius came with Brutus to the Capitol before noon."
 ENTITIES = (Entity(0, 7, "PERSON"), Entity(18, 24, "PERSON"), Entity(32, 39, "PLACE"))

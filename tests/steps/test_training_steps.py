@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cclm_core.artifacts import folder_digest, verify
 from cclm_core.composition.composed import ComposedModel
-from cclm_core.errors import ArtifactError, CclmError, CompositionError, ConfigError, IntegrityError
-from cclm_core.reporting import silent
+from cclm_core.runtime.artifacts import folder_digest, verify
+from cclm_core.runtime.errors import ArtifactError, CclmError, CompositionError, ConfigError, IntegrityError
+from cclm_core.runtime.reporting import silent
 from cclm_core.steps.base import base
 from cclm_core.steps.compose import compose
 from cclm_core.steps.pretrain import pretrain

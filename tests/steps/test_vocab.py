@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from cclm_core.artifacts import publishing, read_json, verify, write_json
-from cclm_core.errors import ArtifactError, ConfigError, DataError, IntegrityError
-from cclm_core.reporting import silent
+from cclm_core.corpus import encoded
+from cclm_core.corpus.encoded import SPLITS, EncodedCorpus
+from cclm_core.corpus.records import Entity, Record, write_shards
+from cclm_core.runtime.artifacts import publishing, read_json, verify, write_json
+from cclm_core.runtime.errors import ArtifactError, ConfigError, DataError, IntegrityError
+from cclm_core.runtime.reporting import silent
 from cclm_core.steps.vocab import vocab
-from cclm_core.text import encoded
-from cclm_core.text.encoded import SPLITS, EncodedCorpus
-from cclm_core.text.records import Entity, Record, write_shards
 
 RECORDS = [
     Record("1", "My lord Hamlet!", "Horatio", "hamlet", "modern", "tragedy", (Entity(8, 14, "PERSON"),)),

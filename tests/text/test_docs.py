@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-MODULES = ("alphabet", "code_points", "normalisation", "targets", "texts", "tokenizer", "vocabulary")
+MODULES = ("alphabet", "code_points", "normalization", "texts", "tokenizer", "vocabulary", "word_targets")
 DOCS = Path(__file__).parents[2] / "docs" / "text.md"
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cclm_core.errors import DataError
+from cclm_core.runtime.errors import DataError
 from cclm_core.text.vocabulary import CLS, NUM_SPECIAL, PAD, Preprocessor, TargetsConfig, VocabularyConfig
 
 LENGTHS = [0, 1, 2, 3, 5, 4095, 4096, 32767, 32768, 32769, 70001]

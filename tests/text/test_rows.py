@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cclm_core.errors import ConfigError, DataError
+from cclm_core.runtime.errors import ConfigError, DataError
 from cclm_core.text.vocabulary import CLS, PAD, Preprocessor, VocabularyConfig
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("abé漢🚀e\u0301ﬁ"), max_size=30)

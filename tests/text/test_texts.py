@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from cclm_core.errors import ArtifactError, DataError, IntegrityError
-from cclm_core.reporting import silent
+from cclm_core.corpus.encoded import EncodedCorpus
+from cclm_core.corpus.published import corpus_texts
+from cclm_core.runtime.errors import ArtifactError, DataError, IntegrityError
+from cclm_core.runtime.reporting import silent
 from cclm_core.steps.vocab import vocab
-from cclm_core.text.corpus import corpus_texts
-from cclm_core.text.encoded import EncodedCorpus
 from cclm_core.text.texts import chunks, strings
 from cclm_core.text.vocabulary import Preprocessor
 from tests.steps.test_vocab import RECORDS, corpus_of

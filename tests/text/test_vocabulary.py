@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cclm_core.errors import ArtifactError, CclmError, ConfigError, DataError, IntegrityError
+from cclm_core.runtime.errors import ArtifactError, CclmError, ConfigError, DataError, IntegrityError
 from cclm_core.text import texts
 from cclm_core.text.vocabulary import (
     CLS,

@@ -21,8 +21,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.objectives.catalogue import ObjectiveConfig
-from cclm_core.text.encoded import EncodedCorpus
 from cclm_core.training.loop import train
 from tests.training.trainings import CONFIG, SEED, data, store, trainee
 

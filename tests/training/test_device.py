@@ -6,10 +6,10 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
+from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.objectives.catalogue import ObjectiveConfig
 from cclm_core.objectives.entities import EntitiesConfig
 from cclm_core.objectives.masked_characters import MaskedCharactersConfig
-from cclm_core.text.encoded import EncodedCorpus
 from cclm_core.text.vocabulary import TargetsConfig
 from cclm_core.training.loop import Trainee, evaluate
 from cclm_core.training.progress import Progress, from_checkpoint, to_checkpoint

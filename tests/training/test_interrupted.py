@@ -9,7 +9,7 @@ import pytest
 
 from cclm_core.objectives.catalogue import ObjectiveConfig
 from cclm_core.objectives.next_characters import NextCharactersConfig
-from cclm_core.random import derive
+from cclm_core.runtime.random import derive
 from cclm_core.text.vocabulary import TargetsConfig
 from tests.corpora import encode, records
 from tests.training.interrupted import MOMENTS, Server, Trial, server

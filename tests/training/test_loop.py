@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from cclm_core.errors import ConfigError, TrainingError
+from cclm_core.corpus.encoded import EncodedCorpus
+from cclm_core.corpus.records import Record
+from cclm_core.corpus.windows import Windows
 from cclm_core.objectives.characters import CharactersConfig
 from cclm_core.objectives.entities import EntitiesConfig
 from cclm_core.objectives.masked_characters import MaskedCharactersConfig
-from cclm_core.reporting import silent
-from cclm_core.text.encoded import EncodedCorpus
-from cclm_core.text.records import Record
-from cclm_core.text.windows import Windows
+from cclm_core.runtime.errors import ConfigError, TrainingError
+from cclm_core.runtime.reporting import silent
 from cclm_core.training.checkpoint import Checkpoint, Checkpoints
 from cclm_core.training.loop import Point, Trainee, evaluate, train
 from tests.corpora import encode, records

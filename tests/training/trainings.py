@@ -3,18 +3,18 @@
 from pathlib import Path
 from typing import Any
 
-from cclm_core.embedder import Embedder, EmbedderConfig
+from cclm_core.corpus.encoded import EncodedCorpus
+from cclm_core.corpus.windows import Windows
 from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
+from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Surroundings
 from cclm_core.objectives.catalogue import ObjectiveConfig, build
 from cclm_core.objectives.entities import EntitiesConfig
 from cclm_core.objectives.masked_characters import MaskedCharactersConfig
-from cclm_core.random import seeded_initialisation
-from cclm_core.reporting import Report, silent
-from cclm_core.text.encoded import EncodedCorpus
-from cclm_core.text.targets import read_targets
-from cclm_core.text.windows import Windows
+from cclm_core.runtime.random import seeded_initialisation
+from cclm_core.runtime.reporting import Report, silent
+from cclm_core.text.word_targets import read_targets
 from cclm_core.training.checkpoint import Checkpoints
 from cclm_core.training.config import TrainingConfig
 from cclm_core.training.data import Data

@@ -1,0 +1,229 @@
+"""The command line of the library: every stage of the pipeline, each runnable alone over files."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cclm_core.cli.shelf import app as shelf
+from cclm_core.runtime.errors import CclmError
+from cclm_core.runtime.reporting import reporting
+
+app = typer.Typer(
+    help="Composable character-level language models.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+stage = typer.Typer(
+    help="One stage of the pipeline, over files. dvc.yaml calls these with its paths; so can you.",
+    no_args_is_help=True,
+)
+app.add_typer(stage, name="stage")
+app.add_typer(shelf, name="shelf")
+
+Params = Annotated[Path, typer.Option(help="The parameters, a YAML file.")]
+Out = Annotated[Path, typer.Option(help="The folder to publish; an older one is replaced at the end.")]
+Corpus = Annotated[Path, typer.Option(help="The corpus that `ingest` made.")]
+Encoded = Annotated[Path, typer.Option(help="The encoded corpus that `vocab` made.")]
+Base = Annotated[Path, typer.Option(help="What `base` made, a frozen embedder; or a composition to build on.")]
+Checkpoints = Annotated[Path, typer.Option(help="Where checkpoints live; what calls this removes them afterwards.")]
+Name = Annotated[str, typer.Argument(help="Its name in the parameters.")]
+
+
+def report_path() -> Path | None:
+    """The JSONL file that follows a stage, named by the environment variable CCLM_REPORT."""
+    value = os.environ.get("CCLM_REPORT")
+    return Path(value) if value else None
+
+
+@stage.command()
+def ingest(
+    params: Params,
+    out: Out,
+    downloads: Annotated[Path, typer.Option(help="Where downloaded archives are kept.")],
+) -> None:
+    """Read the sources into a corpus: records with text, author, group, label, entities, split."""
+    from cclm_core.steps.ingest import ingest as run
+
+    with reporting("ingest", report_path()) as report:
+        run(params, downloads, out, report)
+
+
+@stage.command()
+def vocab(params: Params, corpus: Corpus, out: Out) -> None:
+    """Fit the character vocabulary and encode the corpus."""
+    from cclm_core.steps.vocab import vocab as run
+
+    with reporting("vocab", report_path()) as report:
+        run(params, corpus, out, report)
+
+
+@stage.command()
+def noise(params: Params, corpus: Corpus, out: Out) -> None:
+    """Make the noisy evaluation sets."""
+    from cclm_core.steps.noise import noise as run
+
+    with reporting("noise", report_path()) as report:
+        run(params, corpus, out, report)
+
+
+@stage.command()
+def base(params: Params, encoded: Encoded, checkpoints: Checkpoints, out: Out) -> None:
+    """Pretrain the shared embedder."""
+    from cclm_core.steps.base import base as run
+
+    with reporting("base", report_path()) as report:
+        run(params, encoded, checkpoints, out, report)
+
+
+@stage.command()
+def pretrain(name: Name, params: Params, encoded: Encoded, base: Base, checkpoints: Checkpoints, out: Out) -> None:
+    """Train one component over the frozen embedder."""
+    from cclm_core.steps.pretrain import pretrain as run
+
+    with reporting(f"pretrain@{name}", report_path()) as report:
+        run(params, name, encoded, base, checkpoints, out, report)
+
+
+@stage.command()
+def compose(
+    name: Name,
+    params: Params,
+    base: Base,
+    part: Annotated[list[Path], typer.Option(help="A component, a composition, or an empty slot; once for each.")],
+    out: Out,
+) -> None:
+    """Join components into one model."""
+    from cclm_core.steps.compose import compose as run
+
+    with reporting(f"compose@{name}", report_path()) as report:
+        run(params, name, base, part, out, report)
+
+
+@stage.command()
+def evaluate(
+    name: Name,
+    params: Params,
+    composition: Annotated[Path, typer.Option(help="The composition that `compose` made.")],
+    encoded: Encoded,
+    noise: Annotated[Path, typer.Option(help="The evaluation sets that `noise` made.")],
+    out: Out,
+) -> None:
+    """Measure a composition on unseen groups."""
+    from cclm_core.steps.evaluate import evaluate as run
+
+    with reporting(f"evaluate@{name}", report_path()) as report:
+        run(params, name, composition, encoded, noise, out, report)
+
+
+@app.command()
+def correct(
+    text: Annotated[str, typer.Argument(help="What may be misspelt; - reads standard input, line by line.")],
+    component: Annotated[Path, typer.Option(help="A component trained by the objective denoise.")] = Path(
+        "models/components/denoise"
+    ),
+    base: Base = Path("models/base"),
+    alternatives: Annotated[int, typer.Option(min=0, help="So many other readings, the likelier first.")] = 0,
+    min_confidence: Annotated[
+        float, typer.Option(min=0, max=1, help="Change only what is at least so probable.")
+    ] = 0.5,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a text.")] = False,
+) -> None:
+    """Correct typing errors: what is taken out in red, what is put in green."""
+    from cclm_core.cli.correct import show_corrections
+
+    show_corrections(text, base, component, alternatives, min_confidence, as_json)
+
+
+@app.command()
+def fork(
+    component: Annotated[Path, typer.Argument(help="A component that stands on the base, e.g. models/components/x.")],
+    out: Annotated[Path, typer.Argument(help="The folder of the new component; an older one is replaced.")],
+    base: Base = Path("models/base"),
+) -> None:
+    """Make a shared component independent: it gets its own copy of the base, to be trained without touching others.
+
+    The new component says exactly what the old one says, keeps its name and the head of its objective, and can take its
+    place in any composition of the same vocabulary. Neither the old one nor the base is changed.
+    """
+    from cclm_core.steps.fork import fork as run
+
+    print(run(component, base, out))
+
+
+@app.command("noise")
+def noise_command(
+    text: Annotated[
+        str | None, typer.Argument(help="The text to noise; - reads it from standard input; a sample, if left out.")
+    ] = None,
+    recipe: Annotated[
+        str,
+        typer.Option(help="A YAML file, or YAML on the line: '{rate: 0.1, kinds: {swap: 2, ocr: 1}, unit: word}'."),
+    ] = "{}",
+    misspellings: Annotated[
+        Path | None, typer.Option(help="A list for the kind misspelling: .csv, or .txt with lines teh->the.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same noise.")] = 1,
+    times: Annotated[int, typer.Option(min=1, help="So many versions, each from the next seed.")] = 1,
+    every_kind: Annotated[bool, typer.Option("--every-kind", help="One line for each kind there is.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="The table of kinds as docs/noise.md has it.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a version, with the edit map.")] = False,
+) -> None:
+    """Show what noise does to a text: what is taken out in red, what is put in green."""
+    from cclm_core.cli import noise as command
+
+    if markdown:
+        command.show_markdown()
+    elif every_kind:
+        command.show_kinds(text, seed, misspellings)
+    else:
+        command.show_noise(text, recipe, misspellings, seed, times, as_json)
+
+
+@app.command()
+def generate(
+    prompt: Annotated[
+        str, typer.Argument(help="The beginning of the text; - reads it from standard input; none begins a text.")
+    ] = "",
+    component: Annotated[Path, typer.Option(help="A component trained on next_characters.")] = Path(
+        "models/components/next"
+    ),
+    base: Base = Path("models/base"),
+    max_characters: Annotated[int, typer.Option(help="Write at most so many; it stops where a text would end.")] = 200,
+    temperature: Annotated[float, typer.Option(help="0: always the likeliest; 1: as predicted; more: wilder.")] = 0.8,
+    top_k: Annotated[int | None, typer.Option(help="Draw among the so many likeliest; all, if left out.")] = None,
+    top_p: Annotated[float, typer.Option(help="Draw among the likeliest that together have this share.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="The same seed writes the same text.")] = 1,
+    times: Annotated[int, typer.Option(min=1, help="So many texts, each from the next seed, a line of - between.")] = 1,
+    context: Annotated[
+        int | None, typer.Option(min=2, help="Ids read back at most; as long as a training window, if left out.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a text.")] = False,
+) -> None:
+    """Continue a text by what a component of next_characters predicts.
+
+    Such a component has a causal encoder, and so has its base, or it is independent: in params.yaml
+    `task: {objective: next_characters}`, `encoder: {causal: true}`, `independent: true`.
+    """
+    from cclm_core.applications.generation import Sampling
+    from cclm_core.cli.generate import show_generated
+
+    values = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "max_characters": max_characters}
+    sampling = Sampling.parse(values | {"seed": seed}, "cclm generate")
+    show_generated(prompt, base, component, sampling, times, context, as_json)
+
+
+def main() -> None:
+    """Runs the command line; an error that a user can mend is told in one message, with exit code 2."""
+    # Threads that wait for each other by spinning take the cores from whoever shares them: training on two threads
+    # beside another job took 71 s with spinning and 28 s without. It must be set before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        app()
+    except CclmError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

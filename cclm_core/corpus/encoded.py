@@ -1,0 +1,333 @@
+"""The encoded corpus: ids and tags of every split in flat, memory-mapped files.
+
+```
+preprocessor.json            the vocabulary
+encoded.json                 {"splits": {"train": num_ids, …}, "entity_labels": […], "preprocessor": digest}
+<split>.ids.bin              uint16, little endian: the ids of the documents, one END after each
+<split>.tags.bin             uint8: a BIO tag for each id
+<split>.documents.parquet    id, start, length (ids, without the END), author, group, variant, label
+```
+
+Tags: 0 is O; 1 + 2k is B of entity label k, 2 + 2k is I. Neither reading nor writing holds a split in memory.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cclm_core.corpus.records import Entity, Record, RowGroup, read_group, to_table
+from cclm_core.runtime.artifacts import read_json, write_json
+from cclm_core.runtime.errors import ArtifactError, DataError, IntegrityError
+from cclm_core.text.vocabulary import END, Ids, Preprocessor
+
+if TYPE_CHECKING:  # workers need no pandas
+    import pandas as pd
+
+SPLITS = ("train", "validation", "test")
+OUTSIDE = 0
+MAX_LABELS = 127  # tags are stored as uint8
+
+_DOCUMENTS = pa.schema(
+    [("id", pa.string()), ("start", pa.int64()), ("length", pa.int32())]
+    + [(name, pa.string()) for name in ("author", "group", "variant", "label")]
+)
+# Encoded at once, and a row group of the documents: what stands in memory.
+_RECORDS = 4096
+_CHARACTERS = 1 << 22
+
+Tags = npt.NDArray[np.uint8]
+
+
+def begin_tag(label: int) -> int:
+    """The B tag of the entity label with that index; the I tag is one more."""
+    return 1 + 2 * label
+
+
+@dataclass(frozen=True)
+class EncodedSplit:
+    """One split of an encoded corpus.
+
+    Attributes:
+        ids: (N,) uint16, memory-mapped, read-only.
+        tags: (N,) uint8, memory-mapped, read-only.
+        path: the Parquet file of its documents.
+    """
+
+    ids: Ids
+    tags: Tags
+    path: Path
+
+    @cached_property
+    def documents(self) -> "pd.DataFrame":
+        """One row for each document, in the order of the ids: see the module."""
+        documents: pd.DataFrame = pq.read_table(self.path).to_pandas()
+        return documents
+
+
+class EncodedCorpus:
+    """A folder that holds an encoded corpus, opened for reading."""
+
+    def __init__(self, folder: Path, preprocessor: Preprocessor, labels: list[str], lengths: dict[str, int]) -> None:
+        self.folder = folder
+        self.preprocessor = preprocessor
+        self.entity_labels = labels
+        self.num_ids = lengths
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Opens a folder; reads no ids yet.
+
+        Raises:
+            ArtifactError: a file is missing or damaged.
+            IntegrityError: the vocabulary is not the one that the ids were made with.
+        """
+        about = read_json(folder / "encoded.json")
+        if not isinstance(about, dict) or {"splits", "entity_labels", "preprocessor"} - about.keys():
+            raise ArtifactError(f"{folder}/encoded.json must name splits, entity_labels and preprocessor. Run `vocab`.")
+        preprocessor = Preprocessor.load(folder / "preprocessor.json")
+        if preprocessor.digest != about["preprocessor"]:
+            raise IntegrityError(f"{folder}: the ids were made with another vocabulary; run the stage `vocab` again.")
+        return cls(folder, preprocessor, about["entity_labels"], about["splits"])
+
+    def split(self, name: str) -> EncodedSplit:
+        """The split with that name.
+
+        Raises:
+            ArtifactError: no such split, or a file of it has not the length that was promised.
+        """
+        if name not in self.num_ids:
+            raise ArtifactError(f"{self.folder} must hold a split {name!r}; it holds {sorted(self.num_ids)}.")
+        ids: Ids = _mapped(self.folder / f"{name}.ids.bin", "<u2", self.num_ids[name])
+        tags: Tags = _mapped(self.folder / f"{name}.tags.bin", "u1", self.num_ids[name])
+        return EncodedSplit(ids, tags, self.folder / f"{name}.documents.parquet")
+
+
+class Encoding(NamedTuple):
+    """Records as ids and tags, one END after each.
+
+    Attributes:
+        ids, tags: (N,) uint16 and uint8.
+        lengths: (R,) ids of each record, without the END.
+        num_fallbacks: how many characters became bytes.
+    """
+
+    ids: Ids
+    tags: Tags
+    lengths: npt.NDArray[np.int64]
+    num_fallbacks: int
+
+
+def encode_records(records: Sequence[Record], preprocessor: Preprocessor, entity_labels: Sequence[str]) -> Encoding:
+    """Encodes records and projects their entity spans onto ids; all bytes of a character belong to its span.
+
+    Raises:
+        DataError: a lone surrogate, a span outside its text, or a label that is not among `entity_labels`.
+    """
+    spans = {row: record.entities for row, record in enumerate(records) if record.entities}
+    names = [record.id for record in records]
+    return _encode([record.text for record in records], names, spans, preprocessor, entity_labels)
+
+
+def _encode(
+    texts: Sequence[str],
+    names: Sequence[str],
+    spans: Mapping[int, Sequence[Entity]],
+    preprocessor: Preprocessor,
+    entity_labels: Sequence[str],
+) -> Encoding:
+    """Encodes texts with these names; `spans` holds the entities of those texts that have some."""
+    ragged = preprocessor.encode_ragged(texts)
+    starts = np.cumsum(ragged.lengths + 1) - (ragged.lengths + 1)
+    ids = np.full(len(ragged.ids) + len(texts), END, dtype=np.uint16)
+    is_text = np.ones(len(ids), dtype=bool)
+    is_text[starts + ragged.lengths] = False
+    ids[is_text] = ragged.ids
+    tags = np.zeros(len(ids), dtype=np.uint8)
+    for row, entities in spans.items():
+        document = Record(names[row], texts[row], entities=tuple(entities))
+        _tag(tags[starts[row] :], document, preprocessor, entity_labels, exact=ragged.fallbacks[row] == 0)
+    return Encoding(ids, tags, ragged.lengths, int(ragged.fallbacks.sum()))
+
+
+class EncodedGroup(NamedTuple):
+    """A row group of a corpus: its split, its ids and tags, its documents as far as they are known without them."""
+
+    split: str
+    encoding: Encoding
+    documents: pa.Table
+    characters: int
+
+
+@dataclass(frozen=True)
+class GroupEncoder:
+    """Encodes row groups of a corpus, in any process."""
+
+    preprocessor: Preprocessor
+    entity_labels: tuple[str, ...]
+
+    def __call__(self, group: RowGroup) -> EncodedGroup:
+        """The encoded row group.
+
+        Raises:
+            DataError: see `encode_records`.
+        """
+        return self.encode(read_group(group), group.split)
+
+    def encode(self, table: pa.Table, split: str) -> EncodedGroup:
+        """The records of a table, all of one split, encoded."""
+        texts, names = table.column("text").to_pylist(), table.column("id").to_pylist()
+        entities = table.column("entities")
+        rows = np.flatnonzero(pc.list_value_length(entities).to_numpy())
+        found = entities.take(pa.array(rows)).to_pylist()
+        spans = {row: [Entity(**one) for one in some] for row, some in zip(rows.tolist(), found, strict=True)}
+        encoding = _encode(texts, names, spans, self.preprocessor, self.entity_labels)
+        documents = table.select(["id", "author", "group", "variant", "label"])
+        return EncodedGroup(split, encoding, documents, sum(map(len, texts)))
+
+
+@dataclass
+class SplitCounts:
+    """What was written of one split."""
+
+    documents: int = 0
+    characters: int = 0
+    fallback_characters: int = 0
+    ids: int = 0
+
+
+class EncodedWriter:
+    """Writes an encoded corpus into an empty folder, as a context manager; see the module for its files.
+
+    Attributes:
+        counts: by split, what was written so far.
+        tags: by entity label, how many ids carry its B or I tag, in all splits.
+    """
+
+    def __init__(self, folder: Path, preprocessor: Preprocessor, entity_labels: Iterable[str]) -> None:
+        """Opens the files of all splits.
+
+        Raises:
+            DataError: more entity labels than tags can tell apart.
+        """
+        self.folder = folder
+        self.preprocessor = preprocessor
+        self.entity_labels = sorted(set(entity_labels))
+        if len(self.entity_labels) > MAX_LABELS:
+            raise DataError(f"there must be at most {MAX_LABELS} entity labels, got {len(self.entity_labels)}.")
+        self.counts = {name: SplitCounts() for name in SPLITS}
+        self.tags = dict.fromkeys(self.entity_labels, 0)
+        self._files = {name: _SplitFiles(folder, name) for name in SPLITS}
+
+    @property
+    def encoder(self) -> GroupEncoder:
+        """What encodes row groups for this writer, here or in another process."""
+        return GroupEncoder(self.preprocessor, tuple(self.entity_labels))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for files in self._files.values():
+            files.close()
+        if kind is None:
+            self.preprocessor.save(self.folder / "preprocessor.json")
+            splits = {name: counts.ids for name, counts in self.counts.items()}
+            about = {"splits": splits, "entity_labels": self.entity_labels, "preprocessor": self.preprocessor.digest}
+            write_json(self.folder / "encoded.json", about)
+
+    def write(self, records: Iterable[Record]) -> Iterator[int]:
+        """Appends records to their splits; yields how many were written, a chunk at a time.
+
+        Raises:
+            DataError: see `encode_records`; an unknown split.
+        """
+        for chunk in _chunks(records):
+            for split, some in groupby(chunk, key=lambda record: record.split):
+                if split not in self._files:
+                    raise DataError(f"a split must be one of {', '.join(SPLITS)}, got {split!r}.")
+                self.append(self.encoder.encode(to_table(list(some)), split))
+            yield len(chunk)
+
+    def append(self, group: EncodedGroup) -> None:
+        """Appends a row group that a `GroupEncoder` of the same vocabulary and labels encoded."""
+        encoding, counts = group.encoding, self.counts[group.split]
+        self._files[group.split].append(encoding, group.documents, counts.ids)
+        counts.documents += group.documents.num_rows
+        counts.characters += group.characters
+        counts.fallback_characters += encoding.num_fallbacks
+        counts.ids += len(encoding.ids)
+        found = np.bincount((encoding.tags + np.uint8(1)) >> 1, minlength=len(self.entity_labels) + 1)
+        for label, number in zip(self.entity_labels, found[1:].tolist(), strict=True):
+            self.tags[label] += number
+
+
+class _SplitFiles:
+    def __init__(self, folder: Path, name: str) -> None:
+        self._ids: BinaryIO = (folder / f"{name}.ids.bin").open("wb")
+        self._tags: BinaryIO = (folder / f"{name}.tags.bin").open("wb")
+        self._documents = pq.ParquetWriter(folder / f"{name}.documents.parquet", _DOCUMENTS, compression="zstd")
+
+    def append(self, encoding: Encoding, documents: pa.Table, start: int) -> None:
+        self._ids.write(np.ascontiguousarray(encoding.ids, dtype="<u2").data)
+        self._tags.write(np.ascontiguousarray(encoding.tags).data)
+        steps = encoding.lengths + 1
+        columns = {name: documents.column(name) for name in documents.column_names}
+        columns["start"] = pa.array(start + np.cumsum(steps) - steps)
+        columns["length"] = pa.array(encoding.lengths.astype(np.int32))
+        self._documents.write_table(pa.table({name: columns[name] for name in _DOCUMENTS.names}, schema=_DOCUMENTS))
+
+    def close(self) -> None:
+        self._ids.close()
+        self._tags.close()
+        self._documents.close()
+
+
+def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
+    chunk: list[Record] = []
+    size = 0
+    for record in records:
+        chunk.append(record)
+        size += len(record.text)
+        if len(chunk) == _RECORDS or size >= _CHARACTERS:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _tag(tags: Tags, record: Record, preprocessor: Preprocessor, labels: Sequence[str], exact: bool) -> None:
+    """Writes the tags of one record; `tags` begins at its first id, `exact` says that each character is one id."""
+    first = int(preprocessor.config.cls)
+    offsets = None if exact else preprocessor.offsets(record.text)
+    for entity in record.entities:
+        if not 0 <= entity.start < entity.end <= len(record.text):
+            raise DataError(
+                f"document {record.id}: the span {tuple(entity)} must lie in its {len(record.text)} characters."
+            )
+        if entity.label not in labels:
+            raise DataError(f"document {record.id}: the label {entity.label!r} must be one of {list(labels)}.")
+        if offsets is None:
+            start, end = entity.start + first, entity.end + first
+        else:
+            start, end = np.searchsorted(offsets, [entity.start, entity.end]).tolist()
+        begin = begin_tag(labels.index(entity.label))
+        tags[start] = begin
+        tags[start + 1 : end] = begin + 1
+
+
+def _mapped(path: Path, kind: str, length: int) -> npt.NDArray[Any]:
+    expected = length * np.dtype(kind).itemsize
+    if not path.is_file() or path.stat().st_size != expected:
+        found = f"{path.stat().st_size} bytes" if path.is_file() else "no such file"
+        raise ArtifactError(f"{path} must have {expected} bytes, found {found}. Run the stage `vocab` again.")
+    return np.memmap(path, dtype=kind, mode="r") if length else np.empty(0, dtype=kind)

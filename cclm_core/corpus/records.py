@@ -1,0 +1,295 @@
+"""A corpus on disk: records in Parquet shards, a series of shards for each split.
+
+`train-00000.parquet`, `train-00001.parquet`, …, then `validation-…` and `test-…`: sorted by split, then in the
+order of the source. The bytes are a function of the records alone. Reading and writing stream by row group.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cclm_core.runtime.errors import ArtifactError
+
+SPLITS = ("train", "validation", "test")
+"""The splits, in the order in which they are stored and read."""
+
+# A row group is what is held in memory: at most so many records and, however long those are, about so much text.
+_GROUP_RECORDS = 4096
+_GROUP_CHARACTERS = 4 << 20
+# What repeats is stored as numbers into a dictionary; ids and texts hardly ever repeat.
+_DICTIONARIES = ["author", "group", "variant", "label", "split"]
+
+_ENTITY = pa.struct([("start", pa.int32()), ("end", pa.int32()), ("label", pa.string())])
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("author", pa.string()),
+        pa.field("group", pa.string()),
+        pa.field("variant", pa.string()),
+        pa.field("label", pa.string()),
+        pa.field("entities", pa.list_(_ENTITY), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+    ]
+)
+
+
+class Entity(NamedTuple):
+    """A labelled span of a record's text: characters `start` to `end`, half open."""
+
+    start: int
+    end: int
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One text of a corpus and what is known of it.
+
+    Args:
+        id: unique in the corpus.
+        text: never empty.
+        author: who wrote or speaks it.
+        group: what must not be torn apart by a split, e.g. the play; None where a record stands alone.
+        variant: the edition or version, e.g. `modern` or `folio`.
+        label: the class, for classification.
+        entities: sorted, not overlapping, inside the text.
+        split: `train`, `validation` or `test`.
+    """
+
+    id: str
+    text: str
+    author: str | None = None
+    group: str | None = None
+    variant: str | None = None
+    label: str | None = None
+    entities: tuple[Entity, ...] = ()
+    split: str = "train"
+
+
+def fault(record: Record) -> str | None:
+    """Why `record` cannot stand in a corpus, or None when it can.
+
+    >>> fault(Record(id="1", text="To be"))
+    >>> fault(Record(id="1", text="To be", entities=(Entity(3, 9, "X"),)))
+    'entity span out of range'
+    """
+    if not record.text or record.text.isspace():
+        return "empty text"
+    if "\0" in record.text:
+        return "NUL character"
+    for value in (record.id, record.text, record.author, record.group, record.variant, record.label):
+        if value is not None and not _encodable(value):
+            return "lone surrogate"
+    previous = 0
+    for entity in record.entities:
+        if not 0 <= entity.start < entity.end <= len(record.text):
+            return "entity span out of range"
+        if not entity.label or not _encodable(entity.label):
+            return "entity without a label"
+        if entity.start < previous:
+            return "entity spans overlap or are not sorted"
+        previous = entity.end
+    return None
+
+
+def to_table(records: Sequence[Record]) -> pa.Table:
+    """Records as a table with the columns of `SCHEMA`, in their order."""
+    return pa.Table.from_pydict({name: [_cell(row, name) for row in records] for name in SCHEMA.names}, SCHEMA)
+
+
+def write_shards(folder: Path, records: Iterable[Record], records_per_shard: int = 65536) -> dict[str, int]:
+    """Writes `records`, which may come in any order of splits, into shards below `folder`.
+
+    Returns:
+        The number of records in each split, in the order of `SPLITS`; a split without records has no shard.
+    """
+    waiting: dict[str, list[Record]] = {split: [] for split in SPLITS}
+    characters = dict.fromkeys(SPLITS, 0)
+    with ShardWriter(folder, records_per_shard) as writer:
+        for record in records:
+            assert record.split in waiting, f"split must be one of {SPLITS}, got {record.split!r}"
+            some = waiting[record.split]
+            some.append(record)
+            characters[record.split] += len(record.text)
+            if len(some) == _GROUP_RECORDS or characters[record.split] >= _GROUP_CHARACTERS:
+                writer.add(record.split, to_table(some))
+                waiting[record.split], characters[record.split] = [], 0
+        for split, some in waiting.items():
+            writer.add(split, to_table(some))
+    return writer.num_records
+
+
+class ShardWriter:
+    """Writes tables of records into shards, as a context manager; what is held is one row group of each split.
+
+    Attributes:
+        num_records: split → how many were written, in the order of `SPLITS`.
+    """
+
+    def __init__(self, folder: Path, records_per_shard: int) -> None:
+        if records_per_shard < 1:
+            raise ValueError(f"`records_per_shard` must be at least 1, got {records_per_shard}")
+        self._shards = {split: _Shards(folder, split, records_per_shard) for split in SPLITS}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for shards in self._shards.values():
+            shards.close(complete=kind is None)
+
+    @property
+    def num_records(self) -> dict[str, int]:
+        return {split: shards.num_records for split, shards in self._shards.items()}
+
+    def add(self, split: str, table: pa.Table) -> None:
+        """Appends the records of `table`, all of them of that split."""
+        self._shards[split].add(table)
+
+
+def read_records(folder: Path, split: str | None = None, variants: Collection[str] | None = None) -> Iterator[Record]:
+    """Reads the records of a corpus, a row group at a time.
+
+    Args:
+        folder: a published corpus; call `artifacts.verify` first where it may have been altered.
+        split: only this split; None for all, in the order of `SPLITS`.
+        variants: only these variants; None for all.
+
+    Raises:
+        ArtifactError: `folder` holds no shard at all.
+    """
+    for group in row_groups(folder, split):
+        yield from _rows(read_group(group), variants)
+
+
+def read_texts(folder: Path, split: str) -> Iterator[str]:
+    """The texts of one split, in order; nothing else is read.
+
+    Raises:
+        ArtifactError: `folder` holds no shard at all.
+    """
+    for group in row_groups(folder, split):
+        yield from read_group(group, ["text"]).column("text").to_pylist()
+
+
+def entity_labels(folder: Path) -> set[str]:
+    """The labels of all entities of a corpus.
+
+    Raises:
+        ArtifactError: `folder` holds no shard at all.
+    """
+    labels: set[str] = set()
+    for group in row_groups(folder):
+        entities = read_group(group, ["entities"]).column("entities")
+        labels.update(pc.unique(pc.struct_field(pc.list_flatten(entities), "label")).to_pylist())
+    return labels
+
+
+class RowGroup(NamedTuple):
+    """A part of a corpus that is read at once: row group `number` of the shard `path`, which belongs to `split`."""
+
+    path: Path
+    number: int
+    split: str
+
+
+def row_groups(folder: Path, split: str | None = None) -> Iterator[RowGroup]:
+    """The row groups of a corpus in the order of its records; `split` None for all splits.
+
+    Raises:
+        ArtifactError: `folder` holds no shard at all.
+    """
+    assert split is None or split in SPLITS, f"split must be one of {SPLITS}, got {split!r}"
+    if not any(folder.glob("*.parquet")):
+        raise ArtifactError(f"{folder} must hold a corpus, but there is no shard in it. Run the stage `ingest`.")
+    for name in SPLITS if split is None else (split,):
+        for path in sorted(folder.glob(f"{name}-*.parquet")):
+            with pq.ParquetFile(path) as shard:
+                count = shard.num_row_groups
+            yield from (RowGroup(path, number, name) for number in range(count))
+
+
+def read_group(group: RowGroup, columns: list[str] | None = None) -> pa.Table:
+    """The records of a row group; `columns` None for all of `SCHEMA`."""
+    with pq.ParquetFile(group.path) as shard:
+        return shard.read_row_group(group.number, columns=columns, use_threads=False)
+
+
+class _Shards:
+    """The shards of one split: a buffer of one row group, a file that is closed when it is full."""
+
+    def __init__(self, folder: Path, split: str, records_per_shard: int) -> None:
+        self.num_records = 0
+        self._folder, self._split, self._records_per_shard = folder, split, records_per_shard
+        self._tables: list[pa.Table] = []
+        self._held_records = self._held_characters = 0
+        self._num_shards = self._in_shard = 0
+        self._writer: Any = None
+
+    def add(self, table: pa.Table) -> None:
+        while table.num_rows:
+            part = table.slice(0, self._records_per_shard - self._in_shard)
+            table = table.slice(part.num_rows)
+            self._tables.append(part)
+            self._held_records += part.num_rows
+            self._held_characters += pc.sum(pc.utf8_length(part.column("text"))).as_py()
+            self.num_records += part.num_rows
+            self._in_shard += part.num_rows
+            full = self._in_shard == self._records_per_shard
+            if full or self._held_records >= _GROUP_RECORDS or self._held_characters >= _GROUP_CHARACTERS:
+                self._write_group()
+            if full:
+                self._end_shard()
+
+    def close(self, complete: bool) -> None:
+        if complete:
+            self._write_group()
+        self._end_shard()
+
+    def _write_group(self) -> None:
+        if not self._tables:
+            return
+        if self._writer is None:
+            path = self._folder / f"{self._split}-{self._num_shards:05d}.parquet"
+            self._writer = pq.ParquetWriter(
+                path, SCHEMA, compression="zstd", compression_level=1, version="2.6", use_dictionary=_DICTIONARIES
+            )
+            self._num_shards += 1
+        # One chunk, so that the bytes do not tell in which portions the records came.
+        self._writer.write_table(pa.concat_tables(self._tables).combine_chunks(), row_group_size=self._held_records)
+        self._tables, self._held_records, self._held_characters = [], 0, 0
+
+    def _end_shard(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._writer, self._in_shard = None, 0
+
+
+def _cell(record: Record, name: str) -> Any:
+    if name == "entities":
+        return [entity._asdict() for entity in record.entities]
+    return getattr(record, name)
+
+
+def _rows(table: Any, variants: Collection[str] | None) -> Iterator[Record]:
+    for row in table.to_pylist():
+        if variants is None or row["variant"] in variants:
+            entities = tuple(Entity(**entity) for entity in row.pop("entities"))
+            yield Record(**row, entities=entities)
+
+
+def _encodable(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,159 @@
+"""Who is who in a play: full names of speakers, and the names that count as PERSON entities.
+
+The labels are distant: a word is a name if the play's own list of persons or its speakers show it as one. Words for
+ranks, kinship and trades (King, First Gentleman, Nurse) are not names, nor are places. A title before a name stays
+outside the span (`Sir [Toby Belch]`), names side by side make one span (`[Julius Caesar]`), and a possessive ends
+before the apostrophe (`[Romeo]'s`). A name that is also a common word of the play (Page, Speed) counts only where the
+capital letter is not due to the beginning of a line or sentence.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from cclm_core.corpus.records import Entity
+from cclm_core.datasets.plays.speeches import Speech
+from cclm_core.datasets.plays.words import PLACES, ROLES
+
+# Ranks whose holder is called by the place: `YORK` may be the Duke of York, never the Mayor or the Duchess of York.
+_RANKS = {"archbishop", "archduke", "bishop", "count", "duke", "earl", "lord", "marquess", "marquis", "prince"}
+_CAPITALS = re.compile(r"\b[A-Z][A-Z'.-]+(?:\s+(?:OF|THE|DE|LE|LA|[A-Z][A-Z'-]+)\b)*")
+_WORD = re.compile(r"[A-Za-zæÆ]+(?:-[A-Za-zæ]+)*")
+_STARTS = re.compile(r"(?:^|[.?!:;\"(\n]|--)[\s'\"(]*$")
+
+
+class Cast:
+    """The persons of a play, from its list of persons and from the names that stand before its speeches.
+
+    Args:
+        persons: the lines of the list of persons.
+        speeches: the speeches of the edition in modern spelling.
+        aliases: further names by which characters go.
+    """
+
+    def __init__(self, persons: Sequence[str], speeches: Iterable[Speech], aliases: Iterable[str]) -> None:
+        self._entries = [entry for line in persons for entry in _entries(line)]
+        words = {word.casefold() for line in persons for word in _WORD.findall(line) if word[0].isupper()}
+        headings = Counter(speech.speaker for speech in speeches)
+        self.authors: Mapping[str, str] = {heading: self._author(heading, words) for heading in headings}
+        names = {word for entry in self._entries for word in _named(entry)}
+        for heading in headings:
+            for token in _named(heading):
+                completed = _completed(token, words)
+                if token in words or len(completed) == 1 or (not completed and len(token) > 3):
+                    names.update(completed if len(completed) == 1 and token not in words else {token})
+        names |= {alias.casefold() for alias in aliases}
+        self.names = frozenset(name for name in names if len(name) > 2 and _is_name(name))
+
+    def _author(self, heading: str, words: set[str]) -> str:
+        """The full name behind a heading, where one entry alone fits; else the heading, tidied.
+
+        `SIR TOBY` is `Sir Toby Belch`, `Ham` is `Hamlet`; `KING` stays `King`, since no name in it says which one.
+        """
+        tokens = _tokens(heading)
+        if not any(_is_name(token) for token in tokens) or (len(tokens) == 1 and _shortens_a_role(tokens[0], words)):
+            return _tidy(heading)
+        fitting = {entry for entry in self._entries if _fits(tokens, entry)}
+        exact = {entry for entry in fitting if set(tokens) <= set(_tokens(entry))}
+        for candidates in (exact, fitting):
+            if len(candidates) == 1:
+                return _tidy(candidates.pop())
+        completed = _completed(tokens[0], words) if len(tokens) == 1 else set()
+        return _tidy(completed.pop() if len(completed) == 1 and tokens[0] not in words else heading)
+
+
+def find_entities(text: str, names: frozenset[str], common: frozenset[str]) -> tuple[Entity, ...]:
+    """The PERSON spans of `text`: capitalised whole words in `names`, in lower case; neighbours are joined.
+
+    >>> find_entities("O Romeo, Romeo's sword!\\nJulius Caesar", frozenset({"romeo", "julius", "caesar"}), frozenset())
+    (Entity(start=2, end=7, label='PERSON'), Entity(start=9, end=14, label='PERSON'), \
+Entity(start=24, end=37, label='PERSON'))
+    """
+    spans: list[Entity] = []
+    for match in _WORD.finditer(text):
+        word, start, end = match[0], match.start(), match.end()
+        if not word[0].isupper() or word.casefold() not in names or text[max(0, start - 1) : start] == "'":
+            continue
+        if word.casefold() in common and _STARTS.search(text[max(0, start - 8) : start]):
+            continue
+        if spans and text[spans[-1].end : start] == " ":
+            spans[-1] = Entity(spans[-1].start, end, "PERSON")
+        else:
+            spans.append(Entity(start, end, "PERSON"))
+    return tuple(spans)
+
+
+def common_words(speeches: Iterable[Speech]) -> frozenset[str]:
+    """The words that the speeches use in lower case."""
+    return frozenset(word for speech in speeches for word in _WORD.findall(speech.text) if word.islower())
+
+
+def _entries(line: str) -> list[str]:
+    """The names in one line of a list of persons.
+
+    >>> _entries("SHALLOW and SILENCE, country justices.")
+    ['SHALLOW', 'SILENCE']
+    >>> _entries("Claudius, King of Denmark.")
+    ['Claudius']
+    """
+    capitals = [entry for entry in _CAPITALS.findall(line) if len(entry) > 2]
+    if capitals:
+        return [entry.rstrip(".") for entry in capitals]
+    head = re.split(r"[,;.(}]| - ", re.sub(r"\b(Mrs|Mr)\.", r"\1", line))[0].strip()
+    words = head.split()
+    if not words or not all(word[0].isupper() or word in ("of", "the", "de", "to") for word in words):
+        return []
+    return [head]
+
+
+def _tokens(name: str) -> list[str]:
+    return [word.casefold() for word in _WORD.findall(name)]
+
+
+def _named(name: str) -> list[str]:
+    """The words of `name` that name a person: no rank or trade, nothing after `of` but what stands alone."""
+    words = re.sub(r"'[sS]?\b", "", name)
+    before = re.split(r"\b(?:of|OF|to|TO)\b", words)[0]
+    return [token for token in _tokens(before) if _is_name(token)]
+
+
+def _is_name(token: str) -> bool:
+    return token not in ROLES and token not in PLACES
+
+
+def _fits(tokens: list[str], entry: str) -> bool:
+    """Whether each token begins a word of the entry, a different one each, in order; see `_RANKS`."""
+    entry_words = _tokens(entry)
+    words = iter(entry_words)
+    if not all(any(word.startswith(token) for word in words) for token in tokens):
+        return False
+    named = any(word.startswith(token) for token in tokens for word in _named(entry))
+    return named or bool(_RANKS & set(entry_words)) or bool(ROLES & set(tokens))
+
+
+def _completed(token: str, words: set[str]) -> set[str]:
+    return {word for word in words if word.startswith(token) and _is_name(word)}
+
+
+def _shortens_a_role(token: str, words: set[str]) -> bool:
+    """Whether `token` may stand for a rank in the list as well as for a name, e.g. `Arch` beside an archbishop."""
+    return token not in words and any(word.startswith(token) and word in ROLES for word in words)
+
+
+def _tidy(name: str) -> str:
+    """Capital first letters, small particles, no article before, no initials; numerals stay.
+
+    >>> _tidy("KING HENRY THE SIXTH"), _tidy("A Captain"), _tidy("LEWIS XI")
+    ('King Henry the Sixth', 'Captain', 'Lewis XI')
+    """
+    name = re.sub(r"^(?:(?:[A-Z]\. ?)+(?=[A-Z]{2})|(?:[Aa]n?|The|THE|M\. AEMIL\.) )", "", re.sub(r"\s+", " ", name))
+    words = name.strip(" .'-").split(" ")
+    small = {"of", "the", "and", "to", "de"}
+    return " ".join(
+        word
+        if re.fullmatch(r"[IVX]+", word)
+        else word.lower()
+        if index and word.lower() in small
+        else "-".join(part[:1].upper() + part[1:].lower() for part in word.split("-"))
+        for index, word in enumerate(words)
+    )

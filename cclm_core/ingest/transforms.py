@@ -1,0 +1,175 @@
+"""Transforms: what is done to every text on its way into the corpus, entity spans moved along or the record refused.
+
+>>> chain = (CollapseWhiteSpace(transform="collapse_white_space"), Strip(transform="strip"))
+>>> transformed(Record(id="1", text="  In   York ", entities=(Entity(7, 11, "PLACE"),)), chain)
+Record(id='1', text='In York', author=None, group=None, variant=None, label=None, \
+entities=(Entity(start=3, end=7, label='PLACE'),), split='train')
+"""
+
+import re
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, field_validator
+
+from cclm_core.corpus.records import Entity, Record
+from cclm_core.ingest.named import named_function
+from cclm_core.runtime.config import Config
+from cclm_core.runtime.errors import DataError
+from cclm_core.text.normalization import Form, aligned, normalise
+
+Starts = npt.NDArray[np.integer[Any]]
+
+
+class Transform(Config):
+    """One step from a text to another."""
+
+    @abstractmethod
+    def apply(self, text: str) -> str:
+        """The new text."""
+
+    @abstractmethod
+    def origins(self, text: str) -> Starts | None:
+        """(N + 1,) rising: for each character of the new text the index in `text` of the character that it came from,
+        last the length of `text`; None where that is not known."""
+
+
+class Strip(Transform):
+    """Takes white space off both ends."""
+
+    transform: Literal["strip"]
+
+    def apply(self, text: str) -> str:
+        return text.strip()
+
+    def origins(self, text: str) -> Starts:
+        begin = len(text) - len(text.lstrip())
+        return np.append(np.arange(begin, begin + len(text.strip())), len(text))
+
+
+class CollapseWhiteSpace(Transform):
+    """Makes one space of every run of white space, line ends included."""
+
+    transform: Literal["collapse_white_space"]
+
+    def apply(self, text: str) -> str:
+        return _RUN.sub(" ", text)
+
+    def origins(self, text: str) -> Starts:
+        kept = np.ones(len(text) + 1, dtype=bool)
+        for run in _RUN.finditer(text):
+            kept[run.start() + 1 : run.end()] = False
+        return np.flatnonzero(kept)
+
+
+class Normalise(Transform):
+    """Brings a text into a Unicode normal form."""
+
+    transform: Literal["normalise"]
+    form: Form = Field(description="NFC, NFD, NFKC or NFKD")
+
+    def apply(self, text: str) -> str:
+        return normalise(text, self.form)
+
+    def origins(self, text: str) -> Starts:
+        return aligned(text, self.form).starts
+
+
+class Replace(Transform):
+    """Replaces what a regular expression finds."""
+
+    transform: Literal["replace"]
+    pattern: str = Field(description="regular expression, as of Python's `re`")
+    by: str = Field(default="", description="what stands there instead; \\1 is what the first group found")
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str) -> str:
+        return checked_pattern(pattern)
+
+    def apply(self, text: str) -> str:
+        return re.sub(self.pattern, self.by, text)
+
+    def origins(self, text: str) -> Starts:
+        origins: list[int] = []
+        position = 0
+        for found in re.finditer(self.pattern, text):
+            origins.extend(range(position, found.start()))
+            origins.extend([found.start()] * len(found.expand(self.by)))
+            position = found.end()
+        return np.array([*origins, *range(position, len(text) + 1)])
+
+
+class OwnTransform(Transform):
+    """A function of the user's, from text to text; a record with entities whose text it changes is refused."""
+
+    transform: Literal["function"]
+    name: str = Field(description="module:function; naming it runs that code")
+
+    def apply(self, text: str) -> str:
+        changed = named_function(self.name)(text)
+        if not isinstance(changed, str):
+            raise DataError(f"the function {self.name} must return a text, but it returned {type(changed).__name__}.")
+        return changed
+
+    def origins(self, text: str) -> None:  # noqa: ARG002
+        return None
+
+
+TRANSFORMS: Mapping[str, type[Transform]] = {
+    "strip": Strip,
+    "collapse_white_space": CollapseWhiteSpace,
+    "normalise": Normalise,
+    "replace": Replace,
+    "function": OwnTransform,
+}
+
+_RUN = re.compile(r"\s+")
+
+
+def transformed(record: Record, transforms: Sequence[Transform]) -> Record | None:
+    """The record after all transforms, in their order; None where an entity span cannot be moved along.
+
+    A span covers afterwards what came from its characters. One that lost them all, and one whose edge lies inside what
+    became one character, cannot be moved.
+    """
+    text, entities = record.text, record.entities
+    for transform in transforms:
+        changed = transform.apply(text)
+        if changed == text:
+            continue
+        if entities:
+            origins = transform.origins(text)
+            moved = None if origins is None else _moved(entities, origins)
+            if moved is None:
+                return None
+            entities = moved
+        text = changed
+    return record if text is record.text else replace(record, text=text, entities=entities)
+
+
+def _moved(entities: Sequence[Entity], origins: Starts) -> tuple[Entity, ...] | None:
+    moved = []
+    for start, end, label in entities:
+        first, last = np.searchsorted(origins, [start, end]).tolist()
+        if first == last:
+            return None
+        moved.append(Entity(first, last, label))
+    return tuple(moved)
+
+
+def checked_pattern(pattern: str) -> str:
+    """The pattern itself, where it is a regular expression.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{pattern!r} must be a regular expression: {error}") from None
+    return pattern

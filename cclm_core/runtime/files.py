@@ -1,0 +1,61 @@
+"""Writing files atomically, and locks that the operating system frees when a process dies.
+
+```
+atomic_write(path, content)   the reader sees the old file or the new one, also after a power cut
+flush_folder(folder)          makes renames and removals in a folder durable
+try_lock(path, error)         takes a lock now, or raises `error`
+```
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+def atomic_write(path: Path, content: bytes | str) -> None:
+    """Replaces `path` with `content`: temporary sibling, fsync, rename, fsync of the folder. Text is UTF-8.
+
+    The sibling is named `.NAME.writing`. A process that is killed may leave it; the next write replaces it.
+    """
+    temporary = path.with_name(f".{path.name}.writing")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    flush_folder(path.parent)
+
+
+def flush_folder(folder: Path) -> None:
+    """Makes files that were created, renamed or removed in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def try_lock(path: Path, error: Exception) -> Iterator[None]:
+    """Holds the lock file `path` for the block.
+
+    Raises:
+        Exception: `error`, if another process holds the lock. The call does not wait.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise error from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,196 @@
+"""Correcting: a small denoiser mends more than it breaks, and leaves alone what it must."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from cclm_core.applications.correction.corrector import Change, Corrector, changes
+from cclm_core.applications.correction.words import KnownWords
+from cclm_core.cli.app import app
+from cclm_core.composition.component import Component, ComponentCard
+from cclm_core.composition.composed import ComposedModel
+from cclm_core.corpus.encoded import EncodedCorpus
+from cclm_core.corpus.windows import Windows
+from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
+from cclm_core.encoders.embedder import Embedder, EmbedderConfig
+from cclm_core.noise.recipe import NoiseRecipe, TrainingNoise
+from cclm_core.noise.text import noise_text
+from cclm_core.objectives.base import Surroundings
+from cclm_core.objectives.catalogue import build
+from cclm_core.objectives.denoise import DenoiseConfig
+from cclm_core.runtime.errors import ArtifactError, CompositionError, ConfigError, DataError
+from cclm_core.runtime.random import derive, seeded_initialisation
+from cclm_core.text.vocabulary import END, TargetsConfig
+from cclm_core.text.word_targets import WordTargets
+from tests.corpora import encode, records
+
+RECIPE = NoiseRecipe(rate=0.06)
+
+
+@pytest.fixture(scope="module")
+def corrector(tmp_path_factory: pytest.TempPathFactory) -> Corrector:
+    """A base and a denoising component that learnt together for a few seconds."""
+    corpus: EncodedCorpus = encode(tmp_path_factory.mktemp("corpus") / "encoded", records(400))
+    with seeded_initialisation(4):
+        base = Embedder(
+            corpus.preprocessor,
+            EmbedderConfig(
+                embedding=EmbeddingConfig(width=32, ngram_buckets=512),
+                encoder=HourglassConfig(core_width=64, num_layers=1, num_heads=2, width=64),
+            ),
+        )
+        card = ComponentCard(
+            name="denoise",
+            objective="denoise",
+            base_width=base.width,
+            base_digest="",
+            preprocessor_digest=corpus.preprocessor.digest,
+            encoder=HourglassConfig(core_width=64, num_layers=1, num_heads=2, width=64),
+        )
+        component = Component(card)
+        surroundings = Surroundings(component.width, corpus.preprocessor, ())
+        objective = build(DenoiseConfig(noise=RECIPE), TrainingNoise(rate=0), surroundings)
+    windows = Windows(corpus.split("train"), 96)
+    optimizer = torch.optim.AdamW([*base.parameters(), *component.parameters(), *objective.parameters()], lr=4e-3)
+    space = int(corpus.preprocessor.encode(" ")[0])
+    for step in range(250):
+        batch = windows.batch(step, 16, seed=1)
+        if step % 2:  # sentences follow each other within a text, too
+            batch = batch._replace(ids=np.where(batch.ids == END, space, batch.ids))
+        example = objective.example(batch, derive(0, step), training=True)
+        loss, _ = objective.loss(component(base(example.ids), example.ids != 0), example)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    component.card = card.model_copy(update={"base_digest": base.digest})
+    return Corrector(base, component.eval(), objective.state_dict(), window=96)
+
+
+def errors(text: str, original: str) -> int:
+    return sum(max(change.end - change.start, len(change.replacement)) for change in changes(text, original))
+
+
+def test_more_is_mended_than_broken(corrector: Corrector) -> None:
+    sentences = [record.text for record in records(400) if record.split == "test"]
+    noised = [noise_text(text, RECIPE, np.random.default_rng(number)).text for number, text in enumerate(sentences)]
+    before = sum(errors(wrong, right) for wrong, right in zip(noised, sentences, strict=True))
+    after = sum(errors(corrector.correct(wrong).text, right) for wrong, right in zip(noised, sentences, strict=True))
+    assert before > 50
+    assert after < 0.5 * before
+    untouched = sum(corrector.correct(text).text == text for text in sentences)
+    assert untouched >= 0.9 * len(sentences)
+
+
+def test_a_higher_confidence_changes_less(corrector: Corrector) -> None:
+    wrong = "Voila lovess teh sea. Orisno greets his rign. Fese follwos the captain."
+    counts = [len(corrector.correct(wrong, min_confidence=level).changes) for level in (0.3, 0.6, 0.9, 1.0)]
+    assert counts[0] >= counts[1] >= counts[2] >= counts[3] == 0
+    assert counts[0] > 0
+
+
+def test_alternatives_come_by_falling_probability(corrector: Corrector) -> None:
+    found = corrector.correct("Viola lovs the sea.", num_alternatives=5)
+    assert len(found.alternatives) == 5
+    readings = [text for text, _ in found.alternatives]
+    assert len({*readings, found.text}) == 6
+    chances = [chance for _, chance in found.alternatives]
+    assert chances == sorted(chances, reverse=True) and all(chance > 0 for chance in chances)
+
+
+def test_texts_of_any_length_and_alphabet(corrector: Corrector) -> None:
+    assert corrector.correct("").text == ""
+    assert corrector.correct("漢字😀").text.replace(" ", "") == "漢字😀"
+    kept = corrector.correct("Viola 漢 loves the sea 😀.").text
+    assert "漢" in kept and "😀" in kept
+    long = "Olivia remembers his ring. " * 60
+    assert errors(corrector.correct(long).text, long) <= 0.02 * len(long)
+    with pytest.raises(DataError, match=r"U\+D800"):
+        corrector.correct("\ud800")
+
+
+def test_known_words_keep_what_no_edit_makes_a_word_of(corrector: Corrector) -> None:
+    lines = [record.text for record in records(400)]
+    corrector.words = KnownWords(Counter(word.strip(".,") for line in lines for word in line.split()))
+    try:
+        assert corrector.correct("Viola lovess the sea.").text == "Viola loves the sea."
+        kept = "Zxqvia loves VIOLA_X, teH 42nd vIolaa."
+        assert corrector.correct(kept).text == kept
+        readings = [text for text, _ in corrector.correct("Viola lovess the sea.", num_alternatives=3).alternatives]
+        assert len({*readings, "Viola loves the sea."}) == 4
+    finally:
+        corrector.words = None
+
+
+def test_training_saves_the_words_of_the_vocabulary_for_the_corrector(corrector: Corrector, tmp_path: Path) -> None:
+    texts = ["the cat and the dog", "The end"]
+    words = WordTargets.fit(texts, TargetsConfig(min_count=1), corrector.preprocessor).counted(texts)
+    surroundings = Surroundings(8, corrector.preprocessor, (), words=words)
+    build(DenoiseConfig(noise=RECIPE), TrainingNoise(rate=0), surroundings).save(tmp_path)
+    known = KnownWords.beside(tmp_path)
+    assert known is not None and known.knows("the end.") and known.unknown("a cat") == 1
+    assert known.log_probability("the") > known.log_probability("dog") == known.log_probability("END")
+    assert KnownWords.beside(tmp_path / "none") is None
+    pieces = WordTargets.fit(texts, TargetsConfig(kind="bpe", max_targets=200, min_count=1), corrector.preprocessor)
+    assert KnownWords.of(pieces.counted(texts)) is None
+
+
+def test_changes_say_where() -> None:
+    assert changes("teh cat", "the cats") == [Change(1, 1, "h"), Change(2, 3, ""), Change(7, 7, "s")]
+    assert changes("same", "same") == []
+
+
+def test_what_cannot_correct_is_refused(corrector: Corrector) -> None:
+    with pytest.raises(ConfigError, match="min_confidence between 0 and 1, got 0, 1 and 2"):
+        corrector.correct("a", max_rounds=1, min_confidence=2)
+    component = corrector._encoder.component
+    base = corrector._encoder._base[0]
+    heads = {"edits.here.weight": torch.zeros(1), "edits.here.bias": torch.zeros(1)}
+    with pytest.raises(ArtifactError, match="the head of 'denoise' must hold the edits of its vocabulary"):
+        Corrector(base, component, heads)
+    tagger = Component(component.card.model_copy(update={"objective": "entities", "name": "tags"}))
+    with pytest.raises(CompositionError, match="'tags' was trained by entities"):
+        Corrector(base, tagger, heads)
+    stranger = Component(component.card.model_copy(update={"base_digest": "0" * 64}))
+    with pytest.raises(CompositionError, match="it was trained on 000000000000, this one is"):
+        Corrector(base, stranger, heads)
+
+
+def test_on_the_command_line(corrector: Corrector, tmp_path: Path) -> None:
+    base, component = tmp_path / "base", tmp_path / "denoise"
+    for folder in (base, component):
+        folder.mkdir()
+    corrector._encoder._base[0].save(base)
+    corrector._encoder.component.save(component)
+    arguments = ["correct", "Viola lovess the sea.", "--base", str(base), "--component", str(component)]
+    missing = CliRunner().invoke(app, arguments)
+    assert isinstance(missing.exception, ArtifactError) and "head.safetensors" in str(missing.exception)
+    state = {f"edits.{name}": tensor for name, tensor in corrector._head.state_dict().items()}
+    save_file(state, component / "head.safetensors")
+    plain = CliRunner().invoke(app, arguments)
+    assert plain.stdout == corrector.correct("Viola lovess the sea.").text + "\n"
+    found = json.loads(CliRunner().invoke(app, [*arguments, "--json", "--alternatives", "2"]).stdout)
+    assert found["text"] == plain.stdout.strip() and len(found["alternatives"]) == 2
+    lines = CliRunner().invoke(app, ["correct", "-", *arguments[2:]], input="Feste.\n\nOlivia.\n")
+    assert lines.stdout.count("\n") == 3
+
+
+def test_a_fork_and_a_component_over_a_composition_correct_too(corrector: Corrector, tmp_path: Path) -> None:
+    base, component = corrector._encoder._base[0], corrector._encoder.component
+    state = {f"edits.{name}": tensor for name, tensor in corrector._head.state_dict().items()}
+    wrong = "Voila lovess teh sea. Orisno greets his rign."
+    stranger = Embedder(base.preprocessor, base.config)
+    fork = Corrector(stranger, component.fork(base), state)
+    assert fork.correct(wrong) == corrector.correct(wrong)
+    composition = ComposedModel(base, [component])
+    over = Component(component.card.model_copy(update={"base_digest": composition.digest}))
+    for name, model in (("composition", composition), ("over", over)):
+        (tmp_path / name).mkdir()
+        model.save(tmp_path / name)
+    save_file(state, tmp_path / "over" / "head.safetensors")
+    assert isinstance(Corrector.load(tmp_path / "composition", tmp_path / "over").correct(wrong, 1).text, str)

@@ -1,0 +1,219 @@
+"""Writing text: it says what was learnt, never half a character, and the same for the same seed."""
+
+import doctest
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from cclm_core.applications import generation
+from cclm_core.applications.generation import Sampling, allowed, sharpened, size_of, write
+from cclm_core.applications.language_model import LanguageModel, Scores
+from cclm_core.cli.app import app
+from cclm_core.composition.component import Component, ComponentCard, OverBase
+from cclm_core.composition.composed import ComposedModel
+from cclm_core.corpus.encoded import EncodedCorpus
+from cclm_core.corpus.windows import Windows
+from cclm_core.encoders.config import HourglassConfig
+from cclm_core.encoders.embedder import Embedder
+from cclm_core.noise.recipe import TrainingNoise
+from cclm_core.objectives.base import Surroundings
+from cclm_core.objectives.next_characters import NextCharacters, NextCharactersConfig
+from cclm_core.runtime.artifacts import publishing
+from cclm_core.runtime.errors import ArtifactError, CclmError, ConfigError
+from cclm_core.runtime.random import derive, seeded_initialisation
+from cclm_core.text.vocabulary import END, FIRST_BYTE, NUM_SPECIAL, Preprocessor
+from cclm_core.training.published import write_results
+from tests.composition.nests import over
+from tests.corpora import NAMES, THINGS, VERBS, encode, records
+from tests.encoders.shapes import CAUSAL, SMALL, embedder
+
+SENTENCES = {f"{name} {verb} {thing}." for name in NAMES for verb in VERBS for thing in THINGS}
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base that looks ahead, and beside it an independent component that learnt to continue the sentences."""
+    folder = tmp_path_factory.mktemp("published")
+    corpus: EncodedCorpus = encode(folder / "encoded", records(200))
+    causal = HourglassConfig(core_width=64, num_layers=1, num_heads=2, width=48, causal=True)
+    with seeded_initialisation(3):
+        base = Embedder(corpus.preprocessor, embedder(SMALL).config)
+        part = Component(ComponentCard.over(base, "next", "next_characters", causal, independent=True))
+        surroundings = Surroundings(part.width, corpus.preprocessor, ())
+        objective = NextCharacters(NextCharactersConfig(num_ahead=2), TrainingNoise(rate=0), surroundings)
+    encoder, windows = OverBase(base, part), Windows(corpus.split("train"), 64)
+    optimizer = torch.optim.AdamW([*encoder.parameters(), *objective.parameters()], lr=5e-3)
+    for step in range(250):
+        example = objective.example(windows.batch(step, 8, seed=1), derive(step), training=True)
+        loss, _ = objective.loss(encoder(example.ids), example)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with publishing(folder / "base", "embedder") as beside:
+        base.save(beside)
+    with publishing(folder / "next", "component") as beside:
+        part.save(beside)
+        objective.save(beside)
+        write_results(beside, [{"step": 250}], {"configuration": {"training": {"window": 64}}}, {})
+    with publishing(folder / "other", "component") as beside:
+        Component(ComponentCard.over(base, "other", "entities", SMALL)).save(beside)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(published: Path) -> LanguageModel:
+    return LanguageModel.load(published / "next", published / "base")
+
+
+def test_it_writes_the_sentences_that_it_learnt_and_stops_at_their_end(model: LanguageModel) -> None:
+    for prompt in ("Viola ", "Orsino loves", "Fe"):
+        text = prompt + "".join(write(model, prompt, Sampling(temperature=0)))
+        assert text in SENTENCES
+    assert {"".join(write(model, "", Sampling(seed=seed, temperature=0.2))) for seed in range(5)} < SENTENCES
+    drawn = {"".join(write(model, "Olivia ", Sampling(temperature=1, seed=seed))) for seed in range(8)}
+    assert len(drawn) > 1
+
+
+def test_the_seed_decides_and_the_length_is_kept(model: LanguageModel) -> None:
+    wild = Sampling(temperature=3, max_characters=30, seed=5)
+    one, again = ([*write(model, "A", wild)] for _ in range(2))
+    assert one == again and all(len(character) == 1 for character in one) and len(one) <= 30
+    assert one != [*write(model, "A", wild.model_copy(update={"seed": 6}))]
+    assert [*write(model, "A", Sampling(max_characters=0))] == []
+
+
+def test_what_it_learnt_is_cheap_and_a_wrong_letter_stands_out(model: LanguageModel) -> None:
+    assert model.context == 64
+    assert model.bits_per_character(sorted(SENTENCES)) < 0.6
+    bits = model.bits(["Viola loves the sxa."])[0]
+    assert bits.argmax() == 17 and bits[17] > 5
+
+
+class Uniform(nn.Module):
+    """Likes every id as much as every other."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return torch.zeros(*ids.shape, 1)
+
+
+def test_what_is_drawn_at_random_is_always_whole_characters() -> None:
+    preprocessor = Preprocessor(alphabet="ab")
+    model = LanguageModel(Uniform(), nn.Linear(1, preprocessor.num_ids), preprocessor, context=4)
+    with torch.no_grad():
+        model.head.get_parameter("bias").zero_()
+        model.head.get_parameter("bias")[END] = -1e9
+    sizes = set()
+    for seed in range(5):
+        text = "".join(write(model, "a", Sampling(temperature=1, max_characters=100, seed=seed)))
+        assert len(text) == 100 and "\ufffd" not in text and text.encode().decode() == text
+        sizes |= {len(character.encode()) for character in text}
+    assert sizes == {1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("character", ["a", "é", "—", "\ud7ff", "\ue000", "\uffff", "\U00010000", "😀", "\U0010ffff"])
+def test_every_character_can_be_spelt_in_bytes(character: str) -> None:
+    spelt = character.encode()
+    assert size_of(spelt[0]) == len(spelt)
+    for place, byte in enumerate(spelt):
+        assert allowed(spelt[:place], 300)[FIRST_BYTE + byte]
+
+
+def test_what_is_no_utf8_cannot_be_begun() -> None:
+    """Against Python's own decoder: two bytes are allowed one after the other where some character begins with them."""
+    characters = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
+    beginnings = {character.encode()[:2] for character in characters}
+    firsts = {beginning[:1] for beginning in beginnings}
+    for first in range(256):
+        assert allowed(b"", 300)[FIRST_BYTE + first] == (bytes([first]) in firsts)
+    for first in range(0xC2, 0xF5):
+        seconds = allowed(bytes([first]), 300)
+        assert all(seconds[FIRST_BYTE + byte] == (bytes([first, byte]) in beginnings) for byte in range(256))
+        assert not seconds[260:].any() and not seconds[:NUM_SPECIAL].any()
+
+
+@pytest.mark.parametrize(
+    ("sampling", "chances"),
+    [
+        (Sampling(temperature=1), [0.1, 0.4, 0.2, 0.3]),
+        (Sampling(temperature=0), [0, 1, 0, 0]),
+        (Sampling(temperature=0.5), [1 / 30, 16 / 30, 4 / 30, 9 / 30]),
+        (Sampling(temperature=1, top_k=2), [0, 4 / 7, 0, 3 / 7]),
+        (Sampling(temperature=1, top_k=9), [0.1, 0.4, 0.2, 0.3]),
+        (Sampling(temperature=1, top_p=0.69), [0, 4 / 7, 0, 3 / 7]),
+        (Sampling(temperature=1, top_p=0.71), [0, 4 / 9, 2 / 9, 3 / 9]),
+        (Sampling(temperature=1, top_p=0.01), [0, 1, 0, 0]),
+        (Sampling(temperature=1, top_k=3, top_p=0.5), [0, 4 / 7, 0, 3 / 7]),
+    ],
+)
+def test_chances_are_sharpened_as_asked(sampling: Sampling, chances: list[float]) -> None:
+    scores: Scores = np.log([0.1, 0.4, 0.2, 0.3]) + 7
+    np.testing.assert_allclose(sharpened(scores, sampling), chances, atol=1e-12)
+
+
+def test_the_examples_in_the_docstrings_hold() -> None:
+    assert doctest.testmod(generation) == (0, 2)
+
+
+def test_the_command_continues_the_prompt(published: Path, model: LanguageModel) -> None:
+    options = ["--component", str(published / "next"), "--base", str(published / "base"), "--temperature", "0"]
+    for given, typed in (("Viola ", None), ("-", "Viola "), ("-", "Viola \n")):
+        shown = CliRunner().invoke(app, ["generate", given, *options], input=typed, catch_exceptions=False)
+        assert shown.exit_code == 0
+        assert shown.stdout == "Viola " + "".join(write(model, "Viola ", Sampling(temperature=0))) + "\n"
+
+
+def test_the_command_begins_texts_from_one_seed_after_the_other(published: Path, model: LanguageModel) -> None:
+    options = ["--component", str(published / "next"), "--base", str(published / "base"), "--times", "3", "--seed", "4"]
+    texts = ["".join(write(model, "", Sampling(seed=seed))) for seed in (4, 5, 6)]
+    shown = CliRunner().invoke(app, ["generate", *options], catch_exceptions=False)
+    assert shown.stdout == f"\n{'-' * 20}\n".join(texts) + "\n"
+    shown = CliRunner().invoke(app, ["generate", *options, "--json", "--max-characters", "9"], catch_exceptions=False)
+    said = [json.loads(line) for line in shown.stdout.splitlines()]
+    assert [(one["written"], one["seed"]) for one in said] == [(text[:9], 4 + n) for n, text in enumerate(texts)]
+    assert not any(one["ended"] for one in said)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"--temperature": "-1"}, ConfigError, "cclm generate: temperature: .*greater than or equal to 0, got -1"),
+        ({"--top-p": "0"}, ConfigError, "cclm generate: top_p"),
+        ({"--component": "other"}, ArtifactError, "next_characters to write text, but it was trained on entities"),
+        ({"--component": "none"}, ArtifactError, "none must hold a published component"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(
+    published: Path, options: dict[str, str], error: type[CclmError], message: str
+) -> None:
+    values = {"--component": "next", "--base": "base", "prompt": "Viola"} | options
+    for name in ("--component", "--base"):
+        values[name] = str(published / values[name])
+    words = [word for name, value in values.items() if name != "prompt" for word in (name, value)]
+    with pytest.raises(error, match=message):
+        CliRunner().invoke(app, ["generate", values["prompt"], *words], catch_exceptions=False)
+
+
+def test_it_writes_the_same_over_a_composition_and_from_a_fork(tmp_path: Path) -> None:
+    low = embedder(CAUSAL["causal-hourglass-4"])
+    base = ComposedModel(low, [over(low, "low", CAUSAL["causal-attention"])])
+    part = over(base, "next", CAUSAL["causal-convolution"])
+    part.card = part.card.model_copy(update={"objective": "next_characters"})
+    surroundings = Surroundings(part.width, base.preprocessor, ())
+    objective = NextCharacters(NextCharactersConfig(), TrainingNoise(rate=0), surroundings)
+    for kind, model in (("composition", base), ("embedder", low), ("component", part), ("component", part.fork(base))):
+        name = "fork" if isinstance(model, Component) and model.card.is_fork else kind
+        with publishing(tmp_path / name, kind) as beside:
+            model.save(beside)
+            if kind == "component":
+                objective.save(beside)
+    sampling = Sampling(max_characters=9, temperature=1)
+    written = [
+        "".join(write(LanguageModel.load(tmp_path / one, tmp_path / below), "ab", sampling))
+        for one, below in (("component", "composition"), ("fork", "embedder"), ("fork", "composition"))
+    ]
+    assert len(set(written)) == 1 and len(written[0]) > 0

@@ -1,0 +1,106 @@
+"""Duplicates: the first is kept wherever portions end, the table agrees with a dictionary, near is near enough."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cclm_core.ingest.duplicates import Duplicates, DuplicatesConfig, FirstSeen
+from cclm_core.ingest.minhash import NUM_HASHES, band_keys, num_rows, signatures
+from cclm_core.ingest.prepare import keys
+
+WORDS = ["the", "sea", "a", "song", "love", "letter", "ring", "captain", "duke", "fool", "night", "music", "ship"]
+
+
+def jaccard(one: str, other: str, ngram: int) -> float:
+    sets = [{text[k : k + ngram] for k in range(max(1, len(text) - ngram + 1))} for text in (one, other)]
+    return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
+
+
+def sentences(generator: np.random.Generator, count: int) -> list[str]:
+    return [" ".join(generator.choice(WORDS, 30)) + f" {number}" for number in range(count)]
+
+
+def test_the_table_agrees_with_a_dictionary_while_it_grows(tmp_path: Path) -> None:
+    generator = np.random.default_rng(1)
+    seen, known, number = FirstSeen(tmp_path / "table"), dict[int, int](), 0
+    for _ in range(30):
+        drawn = generator.integers(0, 60_000, 5000).astype(np.uint64)
+        # Many keys share one half, and so a slot: both halves must count.
+        halves = np.stack([drawn // np.uint64(7), drawn % np.uint64(7)], axis=1)
+        numbers = np.arange(number, number + len(drawn))
+        number += len(drawn)
+        expected = [known.setdefault(key, one) for key, one in zip(drawn.tolist(), numbers.tolist(), strict=True)]
+        assert seen.add(halves * np.uint64(2), numbers).tolist() == expected
+
+
+def test_nothing_to_add_is_nothing(tmp_path: Path) -> None:
+    empty = np.empty(0, dtype=np.int64)
+    assert len(FirstSeen(tmp_path / "table").add(np.empty((0, 2), dtype=np.uint64), empty)) == 0
+
+
+def test_signatures_estimate_the_share_of_common_ngrams() -> None:
+    generator = np.random.default_rng(2)
+    texts = sentences(generator, 200)
+    edited = [text[: (cut := int(generator.integers(10, 100)))] + "…" + text[cut + 8 :] for text in texts]
+    estimates = (signatures(texts, 5) == signatures(edited, 5)).mean(axis=1)
+    true = np.array([jaccard(*pair, 5) for pair in zip(texts, edited, strict=True)])
+    errors = estimates - true
+    assert np.sqrt((errors**2).mean()) < 1.5 * np.sqrt((true * (1 - true) / NUM_HASHES).mean())
+    assert abs(errors.mean()) < 0.015
+
+
+def test_a_signature_depends_on_its_text_alone() -> None:
+    texts = ["", "a", "ab", "abcd", "abcde", "ein längerer Text 🙂", "x" * 70_000, "abc"]
+    together = signatures(texts, 5)
+    for text, signature in zip(texts, together, strict=True):
+        assert np.array_equal(signatures([text], 5)[0], signature)
+    assert len(np.unique(together, axis=0)) == len(texts)
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.7, 0.8, 0.9])
+def test_texts_at_the_threshold_share_a_band_nine_times_of_ten(threshold: float) -> None:
+    generator = np.random.default_rng(3)
+    one = generator.integers(0, 2**32, (4000, NUM_HASHES), dtype=np.uint32)
+    other = np.where(generator.random(one.shape) < threshold, one, one + np.uint32(1))
+    shared = (band_keys(one, threshold) == band_keys(other, threshold)).all(axis=2).any(axis=1).mean()
+    assert shared > 0.9 - 4 * np.sqrt(0.09 / 4000)
+    assert num_rows(threshold) * band_keys(one[:1], threshold).shape[1] <= NUM_HASHES
+
+
+def near(folder: Path, texts: list[str], portion: int, threshold: float = 0.8) -> list[int]:
+    folder.mkdir()
+    duplicates = Duplicates(folder, DuplicatesConfig(kind="near", threshold=threshold))
+    found = []
+    for begin in range(0, len(texts), portion):
+        some = texts[begin : begin + portion]
+        numbers = duplicates.number(["a"] * len(some), np.arange(begin, begin + len(some)))
+        found += duplicates.near_text(signatures(some, 5), numbers, np.ones(len(some), dtype=bool)).tolist()
+    duplicates.close()
+    return found
+
+
+def test_near_texts_are_found_and_others_left_wherever_portions_end(tmp_path: Path) -> None:
+    generator = np.random.default_rng(4)
+    texts = [" ".join(chr(0x4E00 + int(k)) for k in generator.integers(0, 20_000, 100)) for _ in range(200)]
+    near_ones = [text[:180] + "…" + text[184:] for text in texts[:50]]
+    far_ones = [text[:100] + other[100:] for text, other in zip(texts[:50], texts[50:100], strict=True)]
+    found = near(tmp_path / "a", [*texts, *near_ones, *far_ones], 400)
+    assert found[:200] == list(range(200))
+    assert found[200:250] == list(range(50))
+    assert found[250:] == list(range(250, 300))
+    assert near(tmp_path / "b", [*texts, *near_ones, *far_ones], 7) == found
+
+
+def test_a_place_is_named_by_file_and_line(tmp_path: Path) -> None:
+    duplicates = Duplicates(tmp_path, None)
+    duplicates.number(["a", "b"], np.array([3, 4]))
+    numbers = duplicates.number(["b", "a"], np.array([5, 6]))
+    assert numbers.tolist() == [2, 3]
+    assert [duplicates.place(number) for number in range(4)] == ["a:3", "b:4", "b:5", "a:6"]
+    duplicates.close()
+
+
+def test_keys_tell_texts_apart() -> None:
+    assert len(np.unique(keys([str(number) for number in range(1000)]), axis=0)) == 1000
+    assert np.array_equal(keys(["é"]), keys(["é"]))

@@ -1,0 +1,160 @@
+"""Filters and transforms: each does what it says, spans stay on their characters or the record is refused."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cclm_core.corpus.records import Entity, Record, fault
+from cclm_core.ingest.config import IngestConfig
+from cclm_core.ingest.filters import FILTERS, why_left_out
+from cclm_core.ingest.named import named_function
+from cclm_core.ingest.transforms import TRANSFORMS, transformed
+from cclm_core.runtime.errors import CclmError, ConfigError, DataError
+
+SOURCE = {"kind": "files", "paths": ["a.txt"]}
+
+
+def config(**section: object) -> IngestConfig:
+    return IngestConfig.parse({"source": SOURCE, "validation_share": 0.1, "test_share": 0.1, **section}, "ingest")
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    code = "def shout(text): return text.upper()\ndef short(text): return len(text) < 4\ndef wrong(text): return 3\n"
+    (tmp_path / "own_cleaning.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    sys.modules.pop("own_cleaning", None)
+    named_function.cache_clear()
+
+
+REASONS = [
+    ({"filter": "length", "min_characters": 4}, "abc", "shorter than 4 characters"),
+    ({"filter": "length", "min_characters": 4}, "abcd", None),
+    ({"filter": "length", "max_characters": 4}, "abcde", "longer than 4 characters"),
+    ({"filter": "pattern", "keep": r"\d"}, "abc", r"does not match \d"),
+    ({"filter": "pattern", "keep": r"\d"}, "ab7", None),
+    ({"filter": "pattern", "drop": "(?i)lorem"}, "Lorem ipsum", "matches (?i)lorem"),
+    ({"filter": "pattern", "drop": "(?i)lorem"}, "ipsum", None),
+    ({"filter": "letters", "min_share": 0.5}, "1 2 3 ab", "less than 0.5 letters"),
+    ({"filter": "letters", "min_share": 0.5}, "1 2 é ж", None),
+    ({"filter": "function", "name": "own_cleaning:short"}, "abcd", "not kept by own_cleaning:short"),
+    ({"filter": "function", "name": "own_cleaning:short"}, "abc", None),
+]
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(("section", "text", "reason"), REASONS)
+def test_a_filter_keeps_a_text_or_names_its_reason(section: dict[str, object], text: str, reason: str | None) -> None:
+    filters = config(filters=[section]).filters
+    assert why_left_out(Record("1", text), filters) == reason
+    assert {str(section["filter"]) for section, _, _ in REASONS} == set(FILTERS)
+
+
+CHANGES = [
+    ("strip", "  In York\n", "In York", (5, 9)),
+    ("collapse_white_space", "In \n\t York  now", "In York now", (6, 10)),
+    ({"transform": "normalise", "form": "NFC"}, "e\u0301 York", "é York", (3, 7)),
+    ({"transform": "normalise", "form": "NFKC"}, "ﬁn York", "fin York", (3, 7)),
+    ({"transform": "replace", "pattern": r"\[\d+\]", "by": ""}, "In[12] York", "In York", (7, 11)),
+    ({"transform": "replace", "pattern": r"(\w)\.", "by": r"\1dot "}, "I. York", "Idot  York", (3, 7)),
+]
+
+
+@pytest.mark.parametrize(("section", "text", "wanted", "span"), CHANGES)
+def test_a_transform_moves_spans_with_their_characters(
+    section: object, text: str, wanted: str, span: tuple[int, int]
+) -> None:
+    transforms = config(transforms=[section]).transforms
+    assert text[slice(*span)].strip() == "York"[: span[1] - span[0]].strip()
+    changed = transformed(Record("1", text, entities=(Entity(*span, "PLACE"),)), transforms)
+    assert changed is not None and changed.text == wanted
+    (entity,) = changed.entities
+    assert wanted[entity.start : entity.end] == "York"
+
+
+@pytest.mark.usefixtures("own")
+def test_a_span_that_cannot_be_moved_refuses_the_record() -> None:
+    gone = config(transforms=[{"transform": "replace", "pattern": "York"}]).transforms
+    assert transformed(Record("1", "In York", entities=(Entity(3, 7, "P"),)), gone) is None
+    shout = config(transforms=[{"transform": "function", "name": "own_cleaning:shout"}]).transforms
+    changed = transformed(Record("1", "In York"), shout)
+    assert changed is not None and changed.text == "IN YORK"
+    assert transformed(Record("1", "In York", entities=(Entity(3, 7, "P"),)), shout) is None
+    same = Record("1", "IN YORK", entities=(Entity(3, 7, "P"),))
+    assert transformed(same, shout) == same
+    assert {"strip", "collapse_white_space", "normalise", "replace", "function"} == set(TRANSFORMS)
+
+
+EVERY = config(
+    transforms=[
+        "collapse_white_space",
+        {"transform": "normalise", "form": "NFKC"},
+        {"transform": "replace", "pattern": "b+", "by": "BB"},
+        "strip",
+    ]
+).transforms
+
+
+@given(st.text(alphabet="ab \n\u00a0ﬁe\u0301🙂", min_size=1, max_size=30), st.data())
+def test_spans_stay_in_the_text_and_on_what_their_characters_became(text: str, data: st.DataObject) -> None:
+    edges = sorted(data.draw(st.sets(st.integers(0, len(text)), min_size=2, max_size=4)))
+    spans = tuple(Entity(start, end, "X") for start, end in zip(edges[::2], edges[1::2], strict=False))
+    changed = transformed(Record("1", text, entities=spans), EVERY)
+    if changed is not None and changed.text.strip():
+        assert fault(changed) is None
+        assert len(changed.entities) == len(spans)
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("section", "kind", "message"),
+    [
+        ({"filters": [{"filter": "lenght"}]}, ConfigError, "filter must be one of .*; did you mean 'length'"),
+        ({"filters": [{"filter": "pattern", "keep": "("}]}, ConfigError, "must be a regular expression"),
+        ({"filters": [{"filter": "pattern"}]}, ConfigError, "exactly one of `keep` and `drop`"),
+        ({"filters": [{"filter": "length", "min_characters": 9, "max_characters": 3}]}, ConfigError, "at least `min_"),
+        ({"filters": [{"filter": "length", "min": 9}]}, ConfigError, r"ingest.filters\[0\].*min"),
+        ({"transforms": ["stripp"]}, ConfigError, "transform must be one of .*did you mean 'strip'"),
+        ({"duplicates": "nearly"}, ConfigError, "'exact' or 'near'"),
+    ],
+)
+def test_a_wrong_section_is_refused(section: dict[str, object], kind: type[CclmError], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        config(**section)
+
+
+@pytest.mark.usefixtures("own")
+def test_an_own_function_that_is_missing_or_returns_something_else_is_named() -> None:
+    for name, message in (
+        ("own_cleaning", "must be named as module:function"),
+        ("no_such_module_here:f", "cannot be imported"),
+        ("own_cleaning:nothing", "must have a function 'nothing'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            named_function(name)
+    wrong = {"name": "own_cleaning:wrong"}
+    with pytest.raises(DataError, match="own_cleaning:wrong must return a text, but it returned int"):
+        transformed(Record("1", "x"), config(transforms=[{"transform": "function", **wrong}]).transforms)
+    with pytest.raises(DataError, match="own_cleaning:wrong must return a bool, but it returned int"):
+        why_left_out(Record("1", "x"), config(filters=[{"filter": "function", **wrong}]).filters)
+
+
+def test_the_whole_configuration_can_be_printed() -> None:
+    section = config(transforms=["strip"], filters=[{"filter": "letters", "min_share": 0.5}], duplicates="near")
+    assert section.canonical()["filters"] == [{"filter": "letters", "min_share": 0.5}]
+    assert section.canonical()["transforms"] == [{"transform": "strip"}]
+    assert section.canonical()["duplicates"] == {"kind": "near", "threshold": 0.8, "ngram": 5, "min_characters": 1}
+
+
+def test_the_example_in_the_docs_is_a_configuration() -> None:
+    text = (Path(__file__).parents[2] / "docs/corpus.md").read_text()
+    section = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])["ingest"]
+    parsed = IngestConfig.parse(section, "ingest")
+    assert [one.__class__ for one in parsed.filters] == list(FILTERS.values())
+    assert len(parsed.transforms) == 5 and parsed.duplicates is not None

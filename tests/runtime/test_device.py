@@ -1,0 +1,146 @@
+"""Whatever computes does so on the device that its weights are on, and leaves no tensor behind."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cclm_core.applications.correction.corrector import Corrector
+from cclm_core.applications.generation import Sampling, write
+from cclm_core.applications.language_model import LanguageModel
+from cclm_core.composition.component import Component, ComponentCard, OverBase
+from cclm_core.composition.composed import ComposedModel
+from cclm_core.composition.fusion import FusionName
+from cclm_core.encoders.embedder import Embedder
+from cclm_core.evaluation.reading import Reader
+from cclm_core.objectives.denoise import EditHead
+from cclm_core.runtime.device import chosen_device, device_of
+from cclm_core.runtime.errors import ConfigError
+from cclm_core.runtime.random import seeded_initialisation
+from tests.elsewhere import elsewhere
+from tests.encoders.shapes import CAUSAL, CONFIGS, SMALL, embedder, text
+
+
+def test_unset_it_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CCLM_DEVICE")
+    assert chosen_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+    monkeypatch.setenv("CCLM_DEVICE", "")
+    assert chosen_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize("name", ["gpu", "CPU", "cpu:0", "cuda:", "cuda:x", "meta", " cpu"])
+def test_a_misspelt_device_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("CCLM_DEVICE", name)
+    with pytest.raises(ConfigError, match=f"CCLM_DEVICE must be cpu, cuda or cuda:NUMBER, got {name!r}"):
+        chosen_device()
+
+
+@pytest.mark.parametrize("name", ["cuda:99", *(() if torch.cuda.is_available() else ("cuda", "cuda:0"))])
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("CCLM_DEVICE", name)
+    with pytest.raises(ConfigError, match=f"must name a device that torch .* sees, got {name!r}, but it sees .* GPUs"):
+        chosen_device()
+
+
+def test_a_tensor_that_was_left_behind_is_found() -> None:
+    with elsewhere() as device:
+        there = torch.ones(2, 3).to(device)
+        assert there.device == device and float(there.sum()) == 6
+        with pytest.raises(RuntimeError, match="tensors must be on one device"):
+            there + torch.ones(2, 3)
+        with pytest.raises(RuntimeError, match="numpy"):
+            there.numpy()
+        assert (there + torch.ones(2, 3, device=device)).cpu().numpy().sum() == 12
+
+
+def close(one: Tensor, other: Tensor) -> None:
+    """The CPU has linear layers of its own, which round differently."""
+    torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", [*CONFIGS, *CAUSAL])
+def test_every_encoder_computes_where_its_weights_are(name: str) -> None:
+    base = embedder((CONFIGS | CAUSAL)[name])
+    ids = torch.cat([nn.functional.pad(text(size, size), (0, 19 - size)) for size in (19, 12, 1, 0)])
+    expected = base(ids)
+    with elsewhere() as device:
+        found = base.to(device)(ids.to(device))
+        assert found.device == device
+        close(found.cpu(), expected)
+
+
+def component(base: Embedder, name: str, objective: str = "entities", independent: bool = False) -> Component:
+    encoder = SMALL.model_copy(update={"causal": objective == "next_characters"})
+    with seeded_initialisation(len(name)):
+        part = Component(ComponentCard.over(base, name, objective, encoder, independent))
+    part.card = part.card.model_copy(update={"origin": "0" * 64})
+    return part
+
+
+@pytest.mark.parametrize("fusion", ["concatenation", "weighted_sum", "attention", "average"])
+def test_a_composition_embeds_and_is_saved_where_its_weights_are(fusion: FusionName, tmp_path: Path) -> None:
+    base = embedder(SMALL)
+    model = ComposedModel(base, [component(base, "one"), component(base, "other")], fusion=fusion).eval()
+    texts = ["abc de", "", "a" * 40]
+    expected, ids = model.embed(texts, window=16), np.array([[260, 261, 262]])
+    reader = Reader(model, 1024, 1024)(ids)
+    with elsewhere() as device:
+        model.to(device)
+        for found, wanted in zip(model.embed(texts, window=16), expected, strict=True):
+            close(torch.from_numpy(found), torch.from_numpy(wanted))
+        close(Reader(model, 1024, 1024)(ids), reader)
+        model.save(tmp_path)
+        again = ComposedModel(model.base, list(model.components.values()), fusion=fusion)
+        again.embed(texts)  # what is composed of parts that are elsewhere is there too
+    assert ComposedModel.load(tmp_path).digest == model.digest == again.digest
+
+
+def test_a_frozen_base_moves_with_the_component_over_it(tmp_path: Path) -> None:
+    base = embedder(SMALL)
+    encoder, digest = OverBase(base, component(base, "one")), base.digest
+    expected = encoder(text(9))
+    with elsewhere() as device:
+        encoder.to(device)
+        assert device_of(base) == device and base.digest == digest
+        close(encoder(text(9).to(device)).cpu(), expected)
+        encoder.component.save(tmp_path)
+    assert Component.load(tmp_path).digest == encoder.component.digest
+
+
+def test_text_is_written_where_the_weights_are() -> None:
+    base = embedder(SMALL)
+    encoder = OverBase(base, component(base, "next", "next_characters", independent=True))
+    with seeded_initialisation(1):
+        head = nn.Linear(encoder.component.width, base.preprocessor.num_ids)
+    model = LanguageModel(encoder, head, base.preprocessor)
+    expected, bits = "".join(write(model, "abc", Sampling(max_characters=12))), model.bits_per_character(["abc", "bca"])
+    with elsewhere() as device:
+        encoder.to(device), head.to(device)
+        assert "".join(write(model, "abc", Sampling(max_characters=12))) == expected
+        assert model.bits_per_character(["abc", "bca"]) == pytest.approx(bits)
+
+
+def test_text_is_corrected_where_the_weights_are() -> None:
+    base = embedder(SMALL)
+    part = component(base, "denoise", "denoise")
+    with seeded_initialisation(2):
+        head = EditHead(part.width, base.preprocessor.num_ids)
+    corrector = Corrector(base, part, {f"edits.{name}": value for name, value in head.state_dict().items()})
+    expected = corrector.correct("abc de", num_alternatives=2, min_confidence=0.0)
+    with elsewhere() as device:
+        found = corrector.to(device).correct("abc de", num_alternatives=2, min_confidence=0.0)
+    assert (found.text, found.changes) == (expected.text, expected.changes)
+    assert dict(found.alternatives) == pytest.approx(dict(expected.alternatives), rel=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", [*CONFIGS, *CAUSAL])
+def test_every_encoder_says_on_a_gpu_what_it_says_on_the_cpu(name: str) -> None:
+    """Sums in another order, and another kernel of attention: hence the tolerance, on features of about 1."""
+    base = embedder((CONFIGS | CAUSAL)[name])
+    ids = torch.cat([nn.functional.pad(text(size, size), (0, 19 - size)) for size in (19, 12, 1)])
+    expected = base(ids)
+    torch.testing.assert_close(base.to("cuda")(ids.to("cuda")).cpu(), expected, atol=1e-4, rtol=1e-4)
