@@ -1,31 +1,43 @@
-# make install   a virtual environment in .venv from requirements.lock, on a bare Python 3.11
-# make run       install, then the whole pipeline: what changed is run, the compositions are registered
-# make test      install, then the tests that take minutes at most; make test-slow the others, make test-faults of those
-#                the ones in which a run is killed, a disk is full, a server is away
-# make up        install, then Prefect's and MLflow's servers and the workers; make down ends them, make ps shows them
+# make install    a virtual environment in .venv with the versions of requirements.lock; needs Python 3.11
+# make run        install, then run the whole pipeline: stages that are stale, registration of the compositions
+# make test       install, then the tests; make test-slow the slow ones, make test-faults those that kill processes and
+#                 fill disks, make test-core the library's tests without Prefect, MLflow and DVC
+# make up         install, then start the servers and workers; make down stops them, make ps lists them
 SHELL := /bin/bash
 PYTHON ?= python3.11
 VENV := .venv
+CORE := .venv-core
+comma := ,
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAMP := $(VENV)/.installed
 
-.PHONY: install run test test-slow test-faults lint format ui up down ps clean
+.PHONY: install run test test-slow test-faults test-core lint format ui up down ps clean
 
 install: $(STAMP)
 
-# uv installs in a fraction of pip's time; where it cannot be had, or does not manage, pip does it. uv does not read
-# pip's settings, so the index and the folder of wheels that pip is told to use are passed on.
-# The bytecode is made once: where Python may not write it, every command would take seconds longer.
-$(STAMP): requirements.lock pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	setting() { $(PIP) config list | sed -n "s/^[^=]*\.$$1='\(.*\)'$$/\1/p" | tail -n 1; }; \
+# $(call pip_install,VENV,ARGUMENTS) installs with uv, which takes seconds, and with pip where uv fails. uv does not read
+# pip's settings, so the index and the folder of wheels that pip uses are passed on. Bytecode is compiled once here:
+# where Python cannot write it, every command takes seconds longer.
+define pip_install
+	test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+	pip="$(1)/bin/python -m pip --disable-pip-version-check"; \
+	setting() { $$pip config list | sed -n "s/^[^=]*\.$$1='\(.*\)'$$/\1/p" | tail -n 1; }; \
 	index="$$(setting index-url)"; links="$$(setting find-links)"; \
-	{ $(PIP) install --quiet uv && $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock \
+	{ $$pip install --quiet uv && $(1)/bin/uv pip install --quiet --compile-bytecode --python $(1)/bin/python $(2) \
 	    $${index:+--index-url "$$index"} $${links:+--find-links "$$links"}; } \
-	  || $(PIP) install --quiet -r requirements.lock
-	$(PIP) install --quiet --no-deps -e .
+	  || $$pip install --quiet $(2)
+endef
+
+$(STAMP): requirements.lock pyproject.toml
+	$(call pip_install,$(VENV),-r requirements.lock)
+	$(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps -e .
 	install -d -m 700 .cclm
+	touch $@
+
+# What `pip install cclm[evaluation]` gives, with the pinned versions, and the test tools.
+$(CORE)/.installed: requirements.lock pyproject.toml
+	rm -rf $(CORE)
+	$(call pip_install,$(CORE),-c requirements.lock -e ".[evaluation$(comma)huggingface$(comma)test]")
 	touch $@
 
 run: install
@@ -39,6 +51,10 @@ test-slow: install
 
 test-faults: install
 	$(BIN)/pytest -v tests/faults
+
+test-core: $(CORE)/.installed
+	$(CORE)/bin/python tests/no_pipeline.py
+	$(CORE)/bin/pytest -m "not slow" --ignore tests/flows --ignore tests/faults --ignore tests/infra
 
 lint: install
 	$(BIN)/ruff check .

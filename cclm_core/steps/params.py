@@ -1,0 +1,172 @@
+"""`params.yaml`: the one table of its sections. Each section is validated by the configuration class that owns it.
+
+A stage asks for its own sections, so it imports only the code it uses, and DVC reruns it only when that code changes.
+`Params.check` validates all of them before anything runs.
+"""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from cclm_core.runtime.config import Config, load_yaml, nearest
+from cclm_core.runtime.errors import ConfigError
+
+SECTIONS = {
+    "ingest": "cclm_core.ingest.config:IngestConfig",
+    "vocabulary": "cclm_core.text.vocabulary:VocabularyConfig",
+    "noise": "cclm_core.noise.recipe:NoiseConfig",
+    "training_noise": "cclm_core.noise.recipe:TrainingNoise",
+    "base": "cclm_core.training.config:BaseConfig",
+    "components": "cclm_core.training.config:ComponentConfig",
+    "compositions": "cclm_core.composition.config:CompositionConfig",
+    "evaluation": "cclm_core.evaluation.config:EvaluationConfig",
+    "promotion": "cclm_core.evaluation.promotion:PromotionConfig",
+}
+"""Section -> the class that validates it, as `module:class`."""
+
+NAMED = ("components", "compositions")
+"""Sections that map names, chosen by the user, to one configuration each."""
+
+MISSPELLINGS = "misspellings"
+"""The folder for lists of misspellings. DVC watches it, so that a changed list reruns what reads it."""
+
+LISTS = {"noise": "misspellings.path", "training_noise": "misspellings"}
+"""Section -> the key in it that names a list of misspellings."""
+
+C = TypeVar("C", bound=Config)
+
+
+class Params:
+    """The parameters of the whole pipeline.
+
+    >>> Params({"seed": 1, "components": {"names": {"task": {"objective": "entities"}}}}).seed
+    1
+
+    Args:
+        values: the mapping in `params.yaml`.
+        source: its name in error messages.
+
+    Raises:
+        ConfigError: a section that no stage reads (with the nearest known one), a section that is not a mapping, or a
+            seed that is not an integer.
+    """
+
+    def __init__(self, values: dict[str, Any], source: str = "params.yaml") -> None:
+        self.source = source
+        for key, value in values.items():
+            if key not in ("seed", *SECTIONS):
+                raise ConfigError(f"{source}: {key} is not a known section; {nearest(str(key), ['seed', *SECTIONS])}")
+            if key != "seed" and value is not None and not isinstance(value, dict):
+                raise ConfigError(f"{source}: {key} must be a mapping, got {value!r}.")
+        seed = values.get("seed")
+        if not isinstance(seed, int) or isinstance(seed, bool):
+            raise ConfigError(f"{source}: seed must be an integer, got {seed!r}.")
+        self.seed: int = seed
+        self._values = {key: value or {} for key, value in values.items() if key != "seed"}
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Reads a YAML file.
+
+        Raises:
+            ConfigError: the file is missing or is not a YAML mapping; or see the class.
+        """
+        return cls(load_yaml(path), str(path))
+
+    def section(self, config: type[C]) -> C:
+        """The section that `config` validates. A section that is left out has its defaults.
+
+        Raises:
+            ConfigError: an unknown key (with the nearest known one), a missing key or an invalid value; a list of
+                misspellings outside the folder that DVC watches.
+        """
+        key = _section_of(config)
+        self._refuse_untracked(key)
+        return config.parse(self._values.get(key), f"{self.source}: {key}")
+
+    def named(self, config: type[C], name: str) -> C:
+        """The entry `name` of the section whose entries `config` validates, e.g. one of `components`.
+
+        Raises:
+            ConfigError: there is no such entry (with the nearest one), or it is invalid; see `section`.
+        """
+        key = _section_of(config)
+        entries = self._values.get(key, {})
+        if name not in entries:
+            raise ConfigError(f"{self.source}: {key}.{name} not found; {nearest(name, list(entries))}")
+        if entries[name] is not None and not isinstance(entries[name], dict):
+            raise ConfigError(f"{self.source}: {key}.{name} must be a mapping, got {entries[name]!r}.")
+        return config.parse(entries[name], f"{self.source}: {key}.{name}")
+
+    def names(self, config: type[Config]) -> list[str]:
+        """The names in the section whose entries `config` validates, in their order."""
+        return list(self._values.get(_section_of(config), {}))
+
+    def check(self) -> None:
+        """Validates every section, and what has to agree between sections.
+
+        Raises:
+            ConfigError: for the first problem: an invalid section; a composition with a part that is not a component;
+                an objective that needs word targets while the vocabulary has none.
+        """
+        for key in SECTIONS:
+            config = _class_of(key)
+            if key in NAMED:
+                for name in self.names(config):
+                    self.named(config, name)
+            else:
+                self.section(config)
+        self._check_parts()
+        self._check_words()
+
+    def _check_parts(self) -> None:
+        from cclm_core.composition.config import CompositionConfig
+
+        components = list(self._values.get("components", {}))
+        for name in self.names(CompositionConfig):
+            for part in self.named(CompositionConfig, name).parts:
+                if part not in components:
+                    raise ConfigError(
+                        f"{self.source}: compositions.{name}.parts names {part!r}, which is not in components; "
+                        f"{nearest(part, components)}"
+                    )
+
+    def _check_words(self) -> None:
+        from cclm_core.objectives.masked_words import MaskedWordsConfig
+        from cclm_core.text.vocabulary import VocabularyConfig
+        from cclm_core.training.config import BaseConfig, ComponentConfig
+
+        if self.section(VocabularyConfig).words is not None:
+            return
+        tasks = {f"base.objectives.{n}": part.task for n, part in enumerate(self.section(BaseConfig).objectives)}
+        for name in self.names(ComponentConfig):
+            tasks[f"components.{name}"] = self.named(ComponentConfig, name).task
+        for key, task in tasks.items():
+            if isinstance(task, MaskedWordsConfig):
+                raise ConfigError(
+                    f"{self.source}: {key} trains on masked_words, which needs a vocabulary with word targets. Set "
+                    "vocabulary.words, e.g. `words: {kind: words}`."
+                )
+
+    def _refuse_untracked(self, key: str) -> None:
+        """Refuses a list of misspellings outside the folder that DVC watches."""
+        value: Any = self._values.get(key)
+        for name in LISTS.get(key, "").split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        if value is not None and Path(str(value)).parts[:1] != (MISSPELLINGS,):
+            raise ConfigError(
+                f"{self.source}: {key}.{LISTS[key]} must be a file in {MISSPELLINGS}/, got {value!r}. DVC watches that "
+                "folder: a list elsewhere could change without a rerun of the stages that read it."
+            )
+
+
+def _class_of(key: str) -> type[Config]:
+    module, _, name = SECTIONS[key].partition(":")
+    config: type[Config] = getattr(import_module(module), name)
+    return config
+
+
+def _section_of(config: type[Config]) -> str:
+    name = f"{config.__module__}:{config.__qualname__}"
+    assert name in SECTIONS.values(), f"{name} is not a section of params.yaml"
+    return next(key for key, value in SECTIONS.items() if value == name)

@@ -1,0 +1,7 @@
+"""Checks that the environment has no Prefect, MLflow or DVC: `make test-core` tests the library as it installs alone."""
+
+import sys
+from importlib.util import find_spec
+
+present = [name for name in ("prefect", "mlflow", "dvc") if find_spec(name)]
+sys.exit(f"the core environment must not contain {', '.join(present)}" if present else 0)

@@ -1,0 +1,85 @@
+"""`params.yaml` as a whole: every section is known, validated by its owner, and consistent with the others."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cclm_core.composition.config import CompositionConfig
+from cclm_core.ingest.config import IngestConfig
+from cclm_core.noise.recipe import NoiseConfig, TrainingNoise
+from cclm_core.runtime.errors import ConfigError
+from cclm_core.steps.params import SECTIONS, Params
+from cclm_core.text.vocabulary import VocabularyConfig
+from cclm_core.training.config import ComponentConfig
+
+DEFAULTS: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
+WORDS = {"task": {"objective": "masked_words"}}
+
+
+def test_the_default_parameters_are_valid_and_use_every_section() -> None:
+    Params(DEFAULTS).check()
+    assert set(DEFAULTS) == {"seed", *SECTIONS}
+
+
+def test_optional_sections_and_keys_may_be_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump({"seed": 3, "ingest": DEFAULTS["ingest"], "noise": {"rates": [0.1]}}))
+    params = Params.load(path)
+    params.check()
+    assert params.seed == 3
+    assert params.section(VocabularyConfig) == VocabularyConfig()
+    assert params.section(TrainingNoise).misspellings is None
+    assert params.section(NoiseConfig).rates == (0.1,)
+    assert params.names(ComponentConfig) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"vocabulray": {}}, "vocabulray is not a known section; did you mean 'vocabulary'"),
+        ({"noise": [1]}, "noise must be a mapping, got \\[1\\]"),
+        ({"seed": True}, "seed must be an integer, got True"),
+        ({"seed": None}, "seed must be an integer, got None"),
+    ],
+)
+def test_unknown_sections_and_wrong_types_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Params({"seed": 1, **values})
+
+
+def test_a_misspelled_key_or_name_is_answered_with_the_nearest_one() -> None:
+    with pytest.raises(ConfigError, match=r"ingest\.test_group is not a known key; did you mean 'test_groups'"):
+        Params({"seed": 1, "ingest": {**DEFAULTS["ingest"], "test_group": []}}).section(IngestConfig)
+    with pytest.raises(ConfigError, match=r"components\.entity not found; did you mean 'entities'"):
+        Params(DEFAULTS).named(ComponentConfig, "entity")
+    with pytest.raises(ConfigError, match=r"components\.entities must be a mapping, got 3"):
+        Params(DEFAULTS | {"components": {"entities": 3}}).named(ComponentConfig, "entities")
+
+
+@pytest.mark.parametrize("sections", [{"base": {"objectives": [{}, WORDS]}}, {"components": {"words": WORDS}}])
+def test_masked_words_need_a_vocabulary_with_word_targets(sections: dict[str, Any]) -> None:
+    key = r"base\.objectives\.1" if "base" in sections else r"components\.words"
+    values = DEFAULTS | {"compositions": {}} | sections
+    with pytest.raises(ConfigError, match=rf"{key} trains on masked_words, .* Set vocabulary\.words"):
+        Params(values).check()
+    Params(values | {"vocabulary": {"words": {}}}).check()
+
+
+def test_a_part_that_is_not_a_component_is_refused() -> None:
+    values = DEFAULTS | {"compositions": {"full": {"parts": ["entities", "charakters"]}}}
+    with pytest.raises(ConfigError, match=r"compositions\.full\.parts names 'charakters'.*did you mean 'characters'"):
+        Params(values).check()
+    assert Params(values).named(CompositionConfig, "full").parts == ("entities", "charakters")
+
+
+@pytest.mark.parametrize("key", ["noise", "training_noise"])
+def test_a_list_of_misspellings_must_be_where_dvc_sees_it_change(key: str) -> None:
+    def values(path: str) -> dict[str, Any]:
+        return {"seed": 1, key: {"misspellings": {"path": path} if key == "noise" else path}}
+
+    config = NoiseConfig if key == "noise" else TrainingNoise
+    with pytest.raises(ConfigError, match=rf"{key}\.misspellings.* must be a file in misspellings/, got 'lists/a.csv'"):
+        Params(values("lists/a.csv")).section(config)
+    Params(values("misspellings/a.csv")).section(config)
