@@ -1,19 +1,22 @@
-"""dvc.yaml is the only stage graph, and every stage in it depends on the code that it really uses."""
+"""dvc.yaml is the only stage graph: each stage depends on the packages and parameters that it uses, and on no others."""
 
+import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import grimp
 import pytest
 import yaml
 
+from cclm_core.steps.params import SECTIONS
+
 ROOT = Path(__file__).parents[1]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-WITHOUT_EFFECT = {"errors", "reporting", "__init__"}
-"""Modules whose changes cannot change the bytes of an artifact: messages and progress."""
+MAX_LINES = 140
 
 
 def body(name: str) -> dict[str, list[str]]:
-    """What a stage, or a group of stages, is made of."""
+    """The definition of a stage, or of a group of stages."""
     stage: dict[str, list[str]] = STAGES[name].get("do", STAGES[name])
     return stage
 
@@ -23,21 +26,19 @@ def used(stage: str) -> set[str]:
     graph = grimp.build_graph("cclm_core")
     modules = {f"cclm_core.steps.{stage}", *graph.find_upstream_modules(f"cclm_core.steps.{stage}")}
     files = set()
-    for module in modules:
+    for module in modules - {"cclm_core", "cclm_core.steps"}:
         path = Path(*module.split("."))
-        file = path / "__init__.py" if (ROOT / path).is_dir() else path.with_suffix(".py")
-        if file.stem not in WITHOUT_EFFECT:
-            files.add(file.as_posix())
+        files.add((path / "__init__.py" if (ROOT / path).is_dir() else path.with_suffix(".py")).as_posix())
     return files
 
 
 def covers(dependency: str, file: str) -> bool:
-    """Whether a dependency, a file or a folder, holds a file."""
+    """Whether a dependency, a file or a folder, contains a file."""
     return file == dependency or file.startswith(f"{dependency}/")
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_the_code_that_it_uses_and_on_no_other(stage: str) -> None:
+def test_a_stage_depends_on_the_packages_that_it_imports_and_on_no_others(stage: str) -> None:
     files = used(stage)
     declared = [dependency for dependency in body(stage)["deps"] if dependency.startswith("cclm_core")]
     missing = {file for file in files if not any(covers(dependency, file) for dependency in declared)}
@@ -46,12 +47,44 @@ def test_a_stage_depends_on_the_code_that_it_uses_and_on_no_other(stage: str) ->
     assert not needless, f"remove from the dependencies of {stage} in dvc.yaml: {sorted(needless)}"
 
 
-def test_every_output_is_cached_and_named_once() -> None:
-    outputs = [output for stage in STAGES for output in body(stage)["outs"]]
-    assert all(isinstance(output, str) for output in outputs), "an output with options may escape the cache"
-    assert len(set(outputs)) == len(outputs)
+def parameters_read(stage: str) -> Iterator[str]:
+    """The keys of params.yaml that the module of a stage reads: calls of `section`, `named` and `names`, and `.seed`."""
+    keys = {value.partition(":")[2]: key for key, value in SECTIONS.items()}
+    for node in ast.walk(ast.parse((ROOT / f"cclm_core/steps/{stage}.py").read_text())):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in ("section", "named")
+        ):
+            config = node.args[0]
+            assert isinstance(config, ast.Name), f"{stage}: name the configuration class in the call"
+            yield keys[config.id] + (".${key}" if node.func.attr == "named" else "")
+        elif isinstance(node, ast.Attribute) and node.attr == "seed" and isinstance(node.value, ast.Name):
+            if node.value.id == "params":
+                yield "seed"
 
 
-def test_every_stage_of_the_graph_is_tracked_and_runs_the_command_of_its_name() -> None:
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_parameters_of_a_stage_are_those_that_it_reads(stage: str) -> None:
+    """A key that a stage reads and dvc.yaml does not name could change without a rerun."""
+    assert set(body(stage)["params"]) == set(parameters_read(stage))
+
+
+def outputs(stage: str) -> list[str]:
+    """All outputs of a stage, metrics and plots included."""
+    entries = [*body(stage)["outs"], *body(stage).get("metrics", []), *body(stage).get("plots", [])]
+    return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
+
+
+def test_every_output_has_one_stage() -> None:
+    every = [output for stage in STAGES for output in outputs(stage)]
+    assert len(set(every)) == len(every)
+
+
+def test_every_stage_is_tracked_and_runs_the_command_of_its_name() -> None:
     for stage in STAGES:
         assert str(body(stage)["cmd"]).startswith(f"python -m flows.stage stage {stage} ")
+
+
+def test_the_graph_stays_short_enough_to_be_read() -> None:
+    assert len((ROOT / "dvc.yaml").read_text().splitlines()) <= MAX_LINES

@@ -119,32 +119,33 @@ class Params:
         self._check_parts()
         self._check_words()
 
-    def _check_parts(self) -> None:
-        from cclm_core.composition.config import CompositionConfig
+    # The classes come from the table: an import here would make every stage depend on all of them.
 
-        components = list(self._values.get("components", {}))
-        for name in self.names(CompositionConfig):
-            for part in self.named(CompositionConfig, name).parts:
+    def _check_parts(self) -> None:
+        config, components = _class_of("compositions"), self._values.get("components", {})
+        for name in self.names(config):
+            composition: Any = self.named(config, name)
+            for part in composition.parts:
                 if part not in components:
                     raise ConfigError(
                         f"{self.source}: compositions.{name}.parts names {part!r}, which is not in components; "
-                        f"{nearest(part, components)}"
+                        f"{nearest(part, list(components))}"
                     )
 
     def _check_words(self) -> None:
-        from cclm_core.objectives.masked_words import MaskedWordsConfig
-        from cclm_core.text.vocabulary import VocabularyConfig
-        from cclm_core.training.config import BaseConfig, ComponentConfig
-
-        if self.section(VocabularyConfig).words is not None:
+        vocabulary: Any = self.section(_class_of("vocabulary"))
+        if vocabulary.words is not None:
             return
-        tasks = {f"base.objectives.{n}": part.task for n, part in enumerate(self.section(BaseConfig).objectives)}
-        for name in self.names(ComponentConfig):
-            tasks[f"components.{name}"] = self.named(ComponentConfig, name).task
+        base: Any = self.section(_class_of("base"))
+        tasks = {f"base.objectives.{number}": part.task for number, part in enumerate(base.objectives)}
+        component = _class_of("components")
+        for name in self.names(component):
+            trained: Any = self.named(component, name)
+            tasks[f"components.{name}"] = trained.task
         for key, task in tasks.items():
-            if isinstance(task, MaskedWordsConfig):
+            if task.needs_words:
                 raise ConfigError(
-                    f"{self.source}: {key} trains on masked_words, which needs a vocabulary with word targets. Set "
+                    f"{self.source}: {key} trains on {task.objective}, which needs a vocabulary with word targets. Set "
                     "vocabulary.words, e.g. `words: {kind: words}`."
                 )
 
