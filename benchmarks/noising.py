@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cclm_core.noise.apply import apply
 from rows import Row, show
 
 from cclm_core.corpus.records import read_records
 from cclm_core.noise import apply as module
-from cclm_core.noise.apply import apply
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.tables import SymbolTables
 from cclm_core.text.vocabulary import Preprocessor

@@ -4,18 +4,18 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from cclm_core.noise.apply import apply
+from cclm_core.noise.catalogue import CATALOGUE
+from cclm_core.noise.kernel import WORTH_IT
+from cclm_core.noise.template import Template
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cclm_core.noise import apply as module
-from cclm_core.noise.apply import apply
-from cclm_core.noise.catalogue import CATALOGUE
 from cclm_core.noise.draws import chances, hits
 from cclm_core.noise.edits import Noised
-from cclm_core.noise.kernel import WORTH_IT
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.tables import SymbolTables
-from cclm_core.noise.template import Template
 from cclm_core.text.vocabulary import END, Preprocessor
 
 TEMPLATES = [name for name, kind in CATALOGUE.items() if isinstance(kind, Template)]

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import pytest
-
 from cclm_core.noise.attack import attack
 from cclm_core.noise.catalogue import CATALOGUE
+
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.text import TextNoiser
 from cclm_core.runtime.errors import ConfigError, DataError

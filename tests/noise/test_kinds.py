@@ -4,14 +4,14 @@ import math
 
 import numpy as np
 import pytest
+from cclm_core.noise.apply import apply, eligible, num_chances
+from cclm_core.noise.catalogue import CATALOGUE
+from cclm_core.noise.kind import INSERTED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cclm_core.noise.apply import apply, eligible, num_chances
-from cclm_core.noise.catalogue import CATALOGUE
 from cclm_core.noise.confusions import TABLES as CONFUSIONS
 from cclm_core.noise.edits import Noised
-from cclm_core.noise.kind import INSERTED
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.tables import SymbolTables
 from cclm_core.text.vocabulary import Preprocessor

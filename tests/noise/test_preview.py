@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cclm_core.noise.catalogue import CATALOGUE
+from cclm_core.noise.preview import coloured, every_kind, markdown_table
 from typer.testing import CliRunner
 
 from cclm_core.cli.app import app
 from cclm_core.cli.noise import read_recipe
-from cclm_core.noise.catalogue import CATALOGUE
-from cclm_core.noise.preview import coloured, every_kind, markdown_table
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.text import TextNoiser
 from cclm_core.runtime.errors import ConfigError

@@ -6,11 +6,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from cclm_core.noise.apply import apply, eligible
+from cclm_core.noise.catalogue import CATALOGUE, TYPING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cclm_core.noise.apply import apply, eligible
-from cclm_core.noise.catalogue import CATALOGUE, TYPING
 from cclm_core.noise.edits import move_starts
 from cclm_core.noise.recipe import NoiseConfig, NoiseRecipe, TrainingNoise
 from cclm_core.noise.tables import SymbolTables

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cclm_core.corpus.records import Entity, Record, write_shards
-from cclm_core.noise.catalogue import TYPING
+from cclm_core.noise.kinds import TYPING
 from cclm_core.noise.recipe import NoiseConfig
 from cclm_core.runtime.artifacts import publishing, read_json, verify, write_json
 from cclm_core.runtime.errors import ConfigError, DataError

@@ -1,10 +1,10 @@
 """Words that correspond in two spellings of a text."""
 
+from cclm_core.noise.pairs import corresponding
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cclm_core.datasets.plays.alignment import spelling_key
-from cclm_core.noise.pairs import corresponding
 
 MODERN = "I do love thee so that I will shortly send thy soul to heaven if heaven will take the present at our hands"
 FOLIO = "I doe loue thee so that I will shortly send thy Soule to Heauen If Heauen will take the present at our hands"
