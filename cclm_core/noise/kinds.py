@@ -1,7 +1,7 @@
 """The kinds of noise: what a kind is, and the catalogue of all of them.
 
-A kind says at how many ways it can edit a text at each site, and carries one of the ways out. Kinds that are decided by
-a letter and its neighbors are data (`TypingKind`), as are those that replace by a table (`Confusion`).
+A kind counts the ways in which it can edit a text at each site, and carries out one of them. Kinds that depend only on
+a letter and its neighbors are data (`TypingKind`), and so are kinds that look up replacements (`Confusion`).
 """
 
 from abc import ABC, abstractmethod
@@ -43,7 +43,7 @@ class Kind(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class TypingKind(Kind):
-    """A kind that is decided by a symbol and its neighbors.
+    """A kind that depends only on a symbol and its neighbors.
 
     Attributes:
         puts: the symbols that it puts in place: the one at the site, the next one, a space, or one of the `choices`;
@@ -59,12 +59,14 @@ class TypingKind(Kind):
     condition: Callable[[Sites], Mask] | None = None
 
     def count(self, sites: Sites) -> Indices:
+        """See `Kind.count`."""
         counts = np.ones(len(sites.here), dtype=np.int64)
         if self.choices is not None:
             counts = self._table(sites).count(sites.here)
         return counts if self.condition is None else counts * self.condition(sites)
 
     def emit(self, sites: Sites, which: Indices) -> Emission:
+        """See `Kind.emit`."""
         symbols = tuple(self._symbols(name, sites, which) for name, _ in self.puts)
         return Emission(self.consumes, len(self.puts), symbols, tuple(offset for _, offset in self.puts))
 
@@ -98,9 +100,11 @@ class Confusion(Kind):
     reach: int = MAX_PATTERN
 
     def count(self, sites: Sites) -> Indices:
+        """See `Kind.count`."""
         return self._match(sites).counts
 
     def emit(self, sites: Sites, which: Indices) -> Emission:
+        """See `Kind.emit`."""
         return sites.tables.confusions[self.table].emission(self._match(sites), which)
 
     def _match(self, sites: Sites) -> Match:
@@ -112,12 +116,14 @@ class Misspelling(Kind):
     """Replaces a whole word by one of its listed misspellings."""
 
     def count(self, sites: Sites) -> Indices:
+        """See `Kind.count`."""
         counts = np.zeros(len(sites.positions), dtype=np.int64)
         begins = np.flatnonzero(_begins_word(sites))
         counts[begins] = _listed_words(sites, sites.positions[begins]).counts
         return counts
 
     def emit(self, sites: Sites, which: Indices) -> Emission:
+        """See `Kind.emit`."""
         return sites.tables.words.emission(_listed_words(sites, sites.positions), which)
 
 

@@ -73,13 +73,7 @@ def noise(params: Path, corpus: Path, out: Path, report: Report) -> None:
         _write(folder / "clean.parquet", (_row(record, _clean(record)) for record in records))
         measured: dict[str, Any] = {}
         for number, (name, recipe) in enumerate(sets.items()):
-            noiser, tally = TextNoiser(recipe, spellings), Tally()
-            seed_name = f"{recipe.rate:g}" if name.startswith("rate-") else name
-            rows = (
-                _row(record, tally.count(record, noiser, _noised(record, noiser, run_seed, seed_name)))
-                for record in records
-            )
-            _write(folder / f"{name}.parquet", rows)
+            tally = _write_set(folder / f"{name}.parquet", records, TextNoiser(recipe, spellings), run_seed)
             key = name.removeprefix("rate-").removeprefix("set-")
             measured[key] = tally.measured()
             report(number + 1, {"rate": recipe.rate, "rate_measured": measured[key]["rate"]}, len(sets))
@@ -139,6 +133,17 @@ class Tally:
             "entities_kept": self.entities_kept,
             "entities_lost": self.entities_lost,
         }
+
+
+def _write_set(path: Path, records: list[Record], noiser: TextNoiser, run_seed: int) -> Tally:
+    """Writes the noised records as `path`, whose name is part of the seed, and counts their edits."""
+    name, tally = path.stem, Tally()
+    seed_name = f"{noiser.recipe.rate:g}" if name.startswith("rate-") else name
+    _write(
+        path,
+        (_row(record, tally.count(record, noiser, _noised(record, noiser, run_seed, seed_name))) for record in records),
+    )
+    return tally
 
 
 def _noised(record: Record, noiser: TextNoiser, run_seed: int, set_name: str) -> NoisedText:

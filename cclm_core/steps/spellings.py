@@ -28,8 +28,8 @@ def misspellings(config: NoiseConfig, corpus: Path) -> Spellings:
     needing = [name for name, recipe in recipes.items() if "misspelling" in recipe.kinds]
     if needing and not counts:
         raise ConfigError(
-            f"{needing[0]} has the kind misspelling, but noise.misspellings names no source of misspellings, or an empty "
-            "list; set its path to a list, or words and spellings to two variants of the corpus"
+            f"{needing[0]} has the kind misspelling, but noise.misspellings names no source, or an empty list; "
+            "set its path to a list, or words and spellings to two variants of the corpus"
         )
     return {word: dict(spellings) for word, spellings in counts.items()}
 

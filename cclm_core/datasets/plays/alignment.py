@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from cclm_core.datasets.plays.speeches import Speech
 from cclm_core.text.alignment import grams, similar, spelling_key, unambiguous
 
-# Unlike `text.words.WORD`: the Folio hyphenates at will, so what a hyphen joins is one word, like its unhyphenated form.
+# Unlike in `text.words.WORD`, hyphens join words: the editions hyphenate differently, and keys omit hyphens.
 _WORD = re.compile(r"[A-Za-zæÆ'-]+")
 _MIN_SHARE = 0.6
 
@@ -29,7 +29,7 @@ class Alignment:
         return sum(gram in known for gram in own) / max(1, len(own))
 
     def speakers(self) -> dict[str, str]:
-        """For each prefix in the Folio, the modern edition's speaker of the same lines, if there is a clear majority."""
+        """For each prefix in the Folio, the modern edition's speaker of the same lines, if most lines agree."""
         said_by = unambiguous((gram, speaker) for speaker, _, keys in self._modern for gram in grams(keys))
         votes: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for prefix, _, keys in self._folio:
