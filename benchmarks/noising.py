@@ -1,9 +1,8 @@
-"""How fast noise is, beside the libraries that people use for it: `python benchmarks/noising.py`.
+"""The speed of noise, compared with the libraries that people use for it: `python benchmarks/noising.py`.
 
 Rows `noise/textnoisr` and `noise/nlpaug`: characters per second of `noise.apply` at 5 %, with edit maps, on ids in
-memory, one thread. The peers noise the first of the same texts, one by one, at the same rate, and give no edit map.
-`noise/arrays`: the same without the compiled loop. Medians of interleaved repeats. The peers come from the extra
-`bench`.
+memory, one thread. The peers noise the first of the same texts, one by one, at the same rate, without an edit map.
+Medians of interleaved repeats. The peers come from the extra `bench`.
 """
 
 import statistics
@@ -17,20 +16,17 @@ import numpy as np
 from rows import Row, show
 
 from cclm_core.corpus.records import read_records
-from cclm_core.noise import apply as module
-from cclm_core.noise.apply import apply
-from cclm_core.noise.recipe import NoiseRecipe
-from cclm_core.noise.tables import SymbolTables
+from cclm_core.noise import NoiseRecipe, SymbolTables, apply
 from cclm_core.text.vocabulary import Preprocessor
 
 RATE = 0.05
-LONG, SHORT = 2_000_000, 100_000  # characters: peers are slow enough to be timed on fewer
-BLOCK = 1 << 18  # ids noised at once, as a stream would
+LONG, SHORT = 2_000_000, 100_000  # characters; the peers are slow, so that fewer are enough to time them
+BLOCK = 1 << 18  # ids noised at once, as in a stream
 REPEATS = 7
 
 
 def rows() -> list[Row]:
-    """The figures; each peer is measured between repeats of ours."""
+    """The measured rows."""
     texts = _texts()
     preprocessor = Preprocessor().fit(texts)
     tables, ids = SymbolTables.for_preprocessor(preprocessor), preprocessor.encode_ragged(texts).ids
@@ -40,34 +36,24 @@ def rows() -> list[Row]:
         for first in range(0, len(ids), BLOCK):
             apply(recipe, ids[first : first + BLOCK], tables, np.random.default_rng(number), first=first)
 
-    def arrays(number: int) -> None:
-        compiled, module.available = module.available, lambda: False
-        try:
-            ours(number)
-        finally:
-            module.available = compiled
-
-    ours(0)  # the first call compiles, or loads what was compiled
+    ours(0)  # warms caches
     peers = {"textnoisr": _textnoisr(), "nlpaug": _nlpaug()}
     few, num_characters = _first(texts, SHORT), sum(map(len, _first(texts, SHORT)))
-    times: dict[str, list[float]] = {name: [] for name in ("ours", "arrays", *peers)}
+    times: dict[str, list[float]] = {name: [] for name in ("ours", *peers)}
     for number in range(REPEATS):
         times["ours"].append(_timed(ours, number) / len(ids))
-        times["arrays"].append(_timed(arrays, number) / len(ids))
         for name, peer in peers.items():
             times[name].append(_timed(peer, few) / num_characters)
-    speed = {name: 1 / statistics.median(found) for name, found in times.items()}
+    speed = {name: 1 / statistics.median(seconds) for name, seconds in times.items()}
     unit = "characters/s"
-    found = [
+    return [
         Row(f"noise/{name}", speed["ours"], unit, f"{speed[name]:.3g} {unit}", speed["ours"] / speed[name])
         for name in peers
     ]
-    compiled = f"compiled {speed['ours']:.3g} {unit}"
-    return [*found, Row("noise/arrays", speed["arrays"], unit, compiled, speed["arrays"] / speed["ours"])]
 
 
 def _texts() -> list[str]:
-    """Real texts: the first of the corpus that the pipeline ingested."""
+    """The first texts of the ingested corpus."""
     corpus = Path("data/corpus")
     if not corpus.is_dir():
         sys.exit("this benchmark reads data/corpus; run `cclm run --target ingest` first.")
@@ -75,13 +61,13 @@ def _texts() -> list[str]:
 
 
 def _first(texts: Iterable[str], num_characters: int) -> list[str]:
-    found, size = [], 0
+    selected, size = [], 0
     for text in texts:
-        found.append(text)
+        selected.append(text)
         size += len(text)
         if size >= num_characters:
             break
-    return found
+    return selected
 
 
 def _timed(call: Callable[[Any], object], argument: object) -> float:

@@ -154,7 +154,7 @@ def fork(
 @app.command("noise")
 def noise_command(
     text: Annotated[
-        str | None, typer.Argument(help="The text to noise; - reads it from standard input; a sample, if left out.")
+        str | None, typer.Argument(help="The text to noise; - reads standard input (default: a sample).")
     ] = None,
     recipe: Annotated[
         str,
@@ -164,17 +164,16 @@ def noise_command(
         Path | None, typer.Option(help="A list for the kind misspelling: .csv, or .txt with lines teh->the.")
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same noise.")] = 1,
-    times: Annotated[int, typer.Option(min=1, help="So many versions, each from the next seed.")] = 1,
-    every_kind: Annotated[bool, typer.Option("--every-kind", help="One line for each kind there is.")] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="The table of kinds as docs/noise.md has it.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a version, with the edit map.")] = False,
+    times: Annotated[int, typer.Option(min=1, help="Number of versions, each with the next seed.")] = 1,
+    every_kind: Annotated[bool, typer.Option("--every-kind", help="List all kinds, each with an example.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per version, with the edit map.")
+    ] = False,
 ) -> None:
-    """Show what noise does to a text: what is taken out in red, what is put in green."""
+    """Show what noise does to a text: removed text in red, inserted text in green."""
     from cclm_core.cli import noise as command
 
-    if markdown:
-        command.show_markdown()
-    elif every_kind:
+    if every_kind:
         command.show_kinds(text, seed, misspellings)
     else:
         command.show_noise(text, recipe, misspellings, seed, times, as_json)

@@ -1,7 +1,8 @@
-"""`cclm noise`: what it prints."""
+"""What `cclm noise` prints: noised texts with each edit in color, and a table of all kinds."""
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +10,30 @@ import numpy as np
 import yaml
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from cclm_core.noise.catalogue import CATALOGUE
-from cclm_core.noise.misspellings import Spellings, read_misspellings
-from cclm_core.noise.preview import SENTENCE, coloured, every_kind, markdown_table
-from cclm_core.noise.recipe import NoiseRecipe
-from cclm_core.noise.text import NoisedText, TextNoiser
+from cclm_core.noise import CATALOGUE, NoisedText, NoiseRecipe, Spellings, TextNoiser, read_misspellings
 from cclm_core.runtime.config import load_yaml
 from cclm_core.runtime.errors import ConfigError
 
+SENTENCE = "Their 10 friends believe that the modern kitchen was received quickly."
+_SPELLINGS = {"their": {"thier": 3}, "friends": {"freinds": 2}, "believe": {"beleive": 2}, "received": {"recieved": 4}}
+
 
 def show_noise(text: str | None, recipe: str, misspellings: Path | None, seed: int, times: int, as_json: bool) -> None:
-    """Prints `times` versions of a text: in colour on a terminal, or as JSON with their edit maps.
+    """Prints noised versions of a text: in color on a terminal, or as JSON with their edit maps.
+
+    Args:
+        text: the text; `-` reads standard input; None: `SENTENCE`.
+        recipe: see `read_recipe`.
+        misspellings: a list for the kind `misspelling`.
+        seed: of the first version; each further version has the next seed.
+        times: the number of versions.
+        as_json: print JSON.
 
     Raises:
-        ConfigError: the recipe is no YAML, or says something that no recipe can.
-        DataError: the list of misspellings, or the text, cannot be read.
+        ConfigError: the recipe is not YAML, or not a valid recipe.
+        DataError: the list of misspellings or the text cannot be read.
     """
     noiser = TextNoiser(read_recipe(recipe), _spellings(misspellings))
     text = _text(text)
@@ -34,31 +43,53 @@ def show_noise(text: str | None, recipe: str, misspellings: Path | None, seed: i
         if as_json:
             print(json.dumps(_described(noised), ensure_ascii=False))
         elif console.is_terminal:
-            console.print(coloured(text, noised))
+            console.print(colored(text, noised))
         else:
             print(noised.text)
 
 
 def show_kinds(text: str | None, seed: int, misspellings: Path | None) -> None:
-    """Prints what each kind makes of a text, in a table."""
+    """Prints a table of all kinds with the version of a text that each makes; arguments as for `show_noise`."""
     table = Table(box=None, pad_edge=False)
     for column in ("kind", "what it makes of the text", "what it does"):
         table.add_column(column, overflow="fold")
-    for name, about, noised in every_kind(_text(text), seed=seed, misspellings=_spellings(misspellings)):
-        table.add_row(name, noised, " ".join(about.split()))
+    spellings = _SPELLINGS if misspellings is None else _spellings(misspellings)
+    for name, noised in every_kind(_text(text), seed, spellings):
+        table.add_row(name, noised, CATALOGUE[name].description)
     Console().print(table)
 
 
-def show_markdown() -> None:
-    """Prints the table of docs/noise.md."""
-    print(markdown_table(), end="")
+def every_kind(text: str, seed: int, misspellings: Spellings | None) -> Iterator[tuple[str, str]]:
+    """For each kind its name and the version of a text that it makes: at a quarter of the places, or every word."""
+    for name in CATALOGUE:
+        recipe = NoiseRecipe(rate=1 if name == "misspelling" else 0.25, kinds={name: 1.0})
+        yield name, TextNoiser(recipe, misspellings)(text, np.random.default_rng(seed)).text
+
+
+def colored(text: str, noised: NoisedText) -> Text:
+    """A noised text with what was removed struck through in red, and what was inserted in green."""
+    shown = Text()
+    read = written = 0
+    edits = noised.edits
+    for position, consumes, start, emits in zip(
+        edits.positions.tolist(), edits.consumes.tolist(), edits.starts.tolist(), edits.emits.tolist(), strict=True
+    ):
+        shown.append(noised.text[written:start])
+        old, new = text[position : position + consumes], noised.text[start : start + emits]
+        kept = old if new.startswith(old) else ""  # an insertion after a letter that stays
+        shown.append(kept)
+        shown.append(old[len(kept) :], style="strike red")
+        shown.append(new[len(kept) :], style="bold green")
+        read, written = position + consumes, start + emits
+    shown.append(text[read:])
+    return shown
 
 
 def read_recipe(given: str) -> NoiseRecipe:
-    """A recipe from a YAML file, or from YAML itself.
+    """A recipe from the path of a YAML file, or from YAML itself.
 
     Raises:
-        ConfigError: no YAML, no mapping, or keys and values that no recipe has.
+        ConfigError: not YAML, not a mapping, or not a valid recipe.
     """
     path = Path(given)
     if not given.lstrip().startswith("{") and path.suffix in (".yaml", ".yml"):

@@ -10,7 +10,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-_WORD = re.compile(r"\w+")
+from cclm_core.text.words import RUN
+
+_WORD = re.compile(RUN)  # apostrophes separate, unlike in `words.WORD`: the name in "Ann's" is Ann
 
 
 class NameDictionary:

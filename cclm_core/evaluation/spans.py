@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cclm_core.text.words import alphanumeric
+
 Span = tuple[int, int, int]
 
 _NEVER = -1e9  # the score of what is forbidden: finite, so that sums of it stay ordered
@@ -48,7 +50,7 @@ def word_edges(text: str) -> npt.NDArray[np.bool_]:
     >>> word_edges("I'm ok").astype(int).tolist()
     [1, 1, 1, 1, 1, 0, 1]
     """
-    inside = np.fromiter((character.isalnum() for character in text), dtype=bool, count=len(text))
+    inside = alphanumeric(text)
     edges = np.ones(len(text) + 1, dtype=bool)
     edges[1:-1] = ~(inside[:-1] & inside[1:])
     return edges

@@ -1,4 +1,4 @@
-"""Named transformations of strings with probabilities: recipes of noise, changes of case, and users' own functions.
+"""Named transformations of strings with probabilities: noise recipes, changes of case, and functions of users.
 
 >>> augmentor = Augmentor({"upper": 0.5, "typos": (0.5, NoiseRecipe(rate=1, kinds=["duplicate"]))})
 >>> [augmentor("abc", np.random.default_rng(seed)) for seed in (1, 2, 3)]
@@ -18,33 +18,33 @@ Transform = Callable[[str, np.random.Generator], str]
 
 
 def lower(text: str, generator: np.random.Generator) -> str:  # noqa: ARG001
-    """All letters small."""
+    """Converts all letters to lower case."""
     return text.lower()
 
 
 def upper(text: str, generator: np.random.Generator) -> str:  # noqa: ARG001
-    """All letters capital."""
+    """Converts all letters to upper case."""
     return text.upper()
 
 
 def title_first(text: str, generator: np.random.Generator) -> str:  # noqa: ARG001
-    """The first character capital; an empty text stays empty."""
+    """Converts the first character to title case."""
     return text[:1].title() + text[1:]
 
 
 TRANSFORMS: dict[str, Transform] = {"lower": lower, "upper": upper, "title_first": title_first}
-"""Transformations that are known by name: those of the original CCLM's Augmentor."""
+"""The built-in transformations: those of the `Augmentor` of CCLM 0.1.2."""
 
 
 class Augmentor:
-    """Applies transformations one after the other, each with its own probability.
+    """Applies transformations in order, each with its own probability.
 
     Args:
-        transforms: by name. A name of `TRANSFORMS` needs a probability alone; any other one a pair of a probability
-            and a `NoiseRecipe`, or a function that takes a string and a generator and returns a string.
+        transforms: for each name, a probability from 0 to 1 if it is a name in `TRANSFORMS`; otherwise a pair of a
+            probability and a `NoiseRecipe` or a function that takes a string and a generator and returns a string.
 
     Raises:
-        ConfigError: an unknown name without a function, or a probability outside 0 to 1.
+        ConfigError: a name without a function is not in `TRANSFORMS`, or a probability is outside 0 to 1.
 
     Source: the `Augmentor` of CCLM 0.1.2, whose defaults were lower 0.02, upper 0.005, title_first 0.01.
     """
@@ -60,10 +60,10 @@ class Augmentor:
             self._transforms[name] = _noise(transform) if isinstance(transform, NoiseRecipe) else transform
 
     def __call__(self, text: str, generator: np.random.Generator) -> str:
-        """A text after the transformations that chance chose.
+        """A text after the transformations that were drawn.
 
         Raises:
-            DataError: a user's function returned no string.
+            DataError: a function did not return a string.
         """
         for name, transform in self._transforms.items():
             if generator.random() < self.probabilities[name]:
@@ -78,7 +78,7 @@ def _known(name: str) -> Transform:
     if name not in TRANSFORMS:
         raise ConfigError(
             f"no transformation is called {name!r}; {nearest(name, list(TRANSFORMS))} "
-            "Or give a pair of a probability and a function."
+            "Or pass a pair of a probability and a function."
         )
     return TRANSFORMS[name]
 

@@ -1,9 +1,26 @@
-"""What looks, scans or sounds alike: the tables behind the kinds `homoglyph`, `ocr`, `lookalike` and `phonetic`."""
+"""What looks, scans or sounds alike: the data of the kinds that replace by a table."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+MAX_PATTERN = 4
+"""The most characters of a pattern."""
+
+
+class ConfusionTable(NamedTuple):
+    """The data of one kind.
+
+    Attributes:
+        description: what the kind does, in one sentence.
+        pairs: returns the patterns, of one to four characters, with what may replace each.
+    """
+
+    description: str
+    pairs: Callable[[], Iterator[tuple[str, str]]]
+
 
 # Letters of other scripts that fonts draw the same. A selection of the pairs in Unicode Technical Standard 39,
-# "Unicode security mechanisms", confusables.txt: those that stand in for letters of the Latin alphabet.
+# "Unicode security mechanisms", confusables.txt: those that replace letters of the Latin alphabet.
 _HOMOGLYPHS = {
     "a": "\u0430", "c": "\u0441\u03f2", "d": "\u0501", "e": "\u0435", "h": "\u04bb", "i": "\u0456", "j": "\u0458\u03f3",
     "o": "\u043e\u03bf", "p": "\u0440\u03c1", "q": "\u051b", "s": "\u0455", "v": "\u03bd", "w": "\u051d",
@@ -14,7 +31,7 @@ _HOMOGLYPHS = {
     "Y": "\u04ae\u03a5", "Z": "\u0396",
 }  # fmt: skip
 
-# What optical character recognition takes for each other: strokes that touch or break, in both directions.
+# What optical character recognition confuses: strokes that touch or break, in both directions.
 _OCR = """
     rn m   cl d   vv w   nn m   ii u   li h   lc k   ri n   tl d   fi h   ol d   rr n   IJ U   VV W   I< K   |) D
     e c    c e   o c    a o    h b    u v    n u    i l    i j    f t    g q    y v    s a    r n    t l
@@ -25,7 +42,7 @@ _OCR = """
 # Digits and signs that are typed on purpose or by mistake for letters, and the letters typed for digits.
 _LOOKALIKES = "a 4   a @   b 8   e 3   g 9   i 1   i !   l 1   o 0   s 5   s $   t 7   z 2   A 4   B 8   E 3   G 6   I 1   O 0   S 5   S $   T 7   Z 2"  # noqa: E501
 
-# Spellings of the same sound in English: what people write who spell by ear. Both directions unless marked with >.
+# Spellings of the same sound in English, as people write who spell by ear. Both directions unless marked with >.
 _PHONETIC = """
     ph f    ck k    c k    ee ea    ei ie    ai ay    ou ow    oo ue    au aw    er ar    er or    ant ent   ance ence
     able ible    sion tion    cks x    s z    y i    x ks    dge ge    gh> g    kn> n    wr> r    wh> w    qu> kw
@@ -43,7 +60,7 @@ def homoglyphs() -> Iterator[tuple[str, str]]:
 
 
 def ocr() -> Iterator[tuple[str, str]]:
-    """Pairs of one or two characters that scanners take for each other, both ways."""
+    """Pairs of one or two characters that scanners confuse, both ways."""
     return _both_ways(_OCR)
 
 
@@ -53,7 +70,7 @@ def lookalikes() -> Iterator[tuple[str, str]]:
 
 
 def phonetic() -> Iterator[tuple[str, str]]:
-    """Pairs of one to four letters that may sound the same, in small letters, as a word's start, and in capitals."""
+    """Pairs of one to four letters that may sound the same, in lower case, capitalized, and in upper case."""
     for spelling, other in _both_ways(_PHONETIC):
         variants = [
             (spelling, other),
@@ -71,4 +88,9 @@ def _both_ways(table: str) -> Iterator[tuple[str, str]]:
             yield right, left
 
 
-TABLES = {"homoglyph": homoglyphs, "ocr": ocr, "lookalike": lookalikes, "phonetic": phonetic}
+CONFUSIONS = {
+    "homoglyph": ConfusionTable("Replaces a letter by one of another script that looks the same.", homoglyphs),
+    "ocr": ConfusionTable("Replaces characters by others that a scanner confuses with them.", ocr),
+    "lookalike": ConfusionTable("Replaces a letter by a digit or sign that looks like it, or the reverse.", lookalikes),
+    "phonetic": ConfusionTable("Spells a sound in another way.", phonetic),
+}

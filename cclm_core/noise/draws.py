@@ -1,4 +1,4 @@
-"""Random numbers that belong to places of a text: the same whatever part of the text is looked at, and in any order.
+"""Random numbers that belong to positions of a text: the same whichever part of the text is read, in any order.
 
 >>> chances(7, np.array([3, 4])).tolist() == [*chances(7, np.array([3])), *chances(7, np.array([4]))]
 True
@@ -9,29 +9,20 @@ True
 import numpy as np
 import numpy.typing as npt
 
+from cclm_core.runtime.random import mix64
+
 _Indices = npt.NDArray[np.int64]
 
 BLOCK = 1 << 18
-"""Positions whose hits come from one generator, of which a part costs up to the whole."""
-
-# The finaliser of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators").
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-AGAIN = np.uint64(0x632BE59BD9B4E019)
-"""Put into a key for a second draw at the same place."""
-FIRST, SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+"""Positions whose hits come from one generator: reading a few positions costs at most as much as reading a block."""
+REDRAW = np.uint64(0x632BE59BD9B4E019)
+"""XORed into a key for a second draw at the same position."""
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 divided by the golden ratio: the increment of SplitMix64
 
 
 def bits(key: int, positions: _Indices) -> npt.NDArray[np.uint64]:
     """(E,) 64 random bits for each position, under a key of 64 bits."""
-    mixed = positions.astype(np.uint64)
-    mixed *= GOLDEN
-    mixed += np.uint64(key)
-    mixed ^= mixed >> np.uint64(30)
-    mixed *= FIRST
-    mixed ^= mixed >> np.uint64(27)
-    mixed *= SECOND
-    mixed ^= mixed >> np.uint64(31)
-    return mixed
+    return mix64(positions.astype(np.uint64) * _GOLDEN + np.uint64(key))
 
 
 def uniform(random: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
@@ -45,9 +36,9 @@ def chances(key: int, positions: _Indices) -> npt.NDArray[np.float64]:
 
 
 def hits(key: int, rate: float, first: int, length: int) -> _Indices:
-    """Those of the positions `first` to `first + length` that are hit, each with probability `rate`; rising.
+    """The positions from `first` to `first + length` that are hit, each with probability `rate`, in rising order.
 
-    By the gaps between hits, which are geometric, so that the cost is that of the hits, block by block.
+    Draws the geometric gaps between hits, block by block, so that the cost is proportional to the number of hits.
     """
     if rate == 0 or length == 0:
         return np.empty(0, dtype=np.int64)
@@ -55,28 +46,28 @@ def hits(key: int, rate: float, first: int, length: int) -> _Indices:
         return np.arange(first, first + length)
     last = first + length
     parts = [_block_hits(key, rate, block, last) for block in range(first // BLOCK, (last - 1) // BLOCK + 1)]
-    found = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    low, high = np.searchsorted(found, [first, last])
-    return found[low:high]
+    positions = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    low, high = np.searchsorted(positions, [first, last])
+    return positions[low:high]
 
 
 def _block_hits(key: int, rate: float, block: int, last: int) -> _Indices:
     """The hits of one block, at least those before `last`."""
     generator = np.random.Generator(np.random.PCG64([key, block]))
     scale = -1 / np.log1p(-rate)
-    wanted = min(BLOCK, last - block * BLOCK)
+    needed = min(BLOCK, last - block * BLOCK)
     parts: list[_Indices] = []
     reached = -1
-    while reached < wanted:
-        expected = (wanted - reached) * rate
+    while reached < needed:
+        expected = (needed - reached) * rate
         gaps = generator.standard_exponential(int(expected + 4 * np.sqrt(expected)) + 8)
         gaps *= scale
         np.minimum(gaps, BLOCK, out=gaps)
-        places = gaps.astype(np.int64)
-        places[0] += reached
-        places += 1
-        np.cumsum(places, out=places)
-        parts.append(places)
-        reached = int(places[-1])
-    found = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    return found[: np.searchsorted(found, BLOCK)] + block * BLOCK
+        positions = gaps.astype(np.int64)
+        positions[0] += reached
+        positions += 1
+        np.cumsum(positions, out=positions)
+        parts.append(positions)
+        reached = int(positions[-1])
+    positions = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return positions[: np.searchsorted(positions, BLOCK)] + block * BLOCK

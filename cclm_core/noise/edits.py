@@ -1,7 +1,7 @@
-"""The edit map: where every symbol of a noised text came from, and what moves along with it.
+"""The edit map: where each symbol of a noised text came from, and how labels and windows move with the symbols.
 
 `source[p]` is the index of the input symbol for which output symbol p stands, or -1 where it was inserted; after
-a swap the two sources are exchanged. An inserted symbol always stands behind the symbol that it was typed with.
+a swap the two sources are exchanged. An inserted symbol always follows the symbol with which it was typed.
 """
 
 from collections.abc import Sequence
@@ -11,19 +11,53 @@ import numpy as np
 import numpy.typing as npt
 
 from cclm_core.corpus.records import Entity
-from cclm_core.noise.kind import INSERTED, Emission, Indices, Mask
 
+Symbols = npt.NDArray[np.integer[Any]]
+Mask = npt.NDArray[np.bool_]
+Indices = npt.NDArray[np.int64]
 Source = npt.NDArray[np.int32]
+
+INSERTED = -1
+
+
+class Emission(NamedTuple):
+    """What E edits replace and what they put in place.
+
+    Attributes:
+        consumes: how many input symbols each replaces: one number for all, or (E,).
+        lengths: how many symbols each puts in place: one number, or (E,), at most W.
+        symbols: W arrays (E,): the first symbol of each edit, the second, …; meaningless beyond its length.
+        offsets: W numbers or arrays (E,): the input symbol for which each stands, counted from the position of the
+            edit, or INSERTED if it stands for none.
+    """
+
+    consumes: int | Indices
+    lengths: int | Indices
+    symbols: tuple[Symbols, ...]
+    offsets: tuple[int | Indices, ...]
+
+    def take(self, selection: Indices) -> "Emission":
+        """Some of the edits, by index."""
+        return Emission(
+            _taken(self.consumes, selection),
+            _taken(self.lengths, selection),
+            tuple(values.take(selection) for values in self.symbols),
+            tuple(_taken(offsets, selection) for offsets in self.offsets),
+        )
+
+
+def _taken(values: int | Indices, selection: Indices) -> int | Indices:
+    return values if isinstance(values, int) else values.take(selection)
 
 
 class Edits(NamedTuple):
-    """The edits that were made: (E,) each, by rising positions.
+    """The edits that were made: (E,) each, in rising order of positions.
 
     Attributes:
-        positions: at which input symbol each starts.
-        kinds: of which kind it is, by its index in the catalogue.
+        positions: the input symbol at which each starts.
+        kinds: the index of its kind in the catalogue.
         consumes: how many input symbols it replaced.
-        emits: by how many output symbols.
+        emits: how many output symbols it put in place.
     """
 
     positions: Indices
@@ -33,7 +67,7 @@ class Edits(NamedTuple):
 
     @property
     def starts(self) -> Indices:
-        """(E,) where in the output the symbols of each edit begin."""
+        """(E,) where the symbols of each edit begin in the output."""
         shifts = np.cumsum(self.emits - self.consumes)
         starts: Indices = self.positions + self.consumes + shifts - self.emits
         return starts
@@ -48,18 +82,18 @@ class Noised(NamedTuple):
 
 
 def write_edits(symbols: npt.NDArray[Any], edits: Edits, emissions: Sequence[tuple[Indices, Emission]]) -> Noised:
-    """Carries edits out.
+    """Applies edits.
 
     Args:
-        symbols: (N,) the input; it is not changed.
-        edits: what to do where; no edit starts inside another.
-        emissions: which of the edits put what there, each in one of them.
+        symbols: (N,) the input, which is not changed.
+        edits: where to edit; no edit starts inside another.
+        emissions: indices of edits with what they put in place; each edit is in one of them.
     """
     shifts = np.cumsum(edits.emits - edits.consumes)
     starts = edits.starts
     length = len(symbols) + (int(shifts[-1]) if len(shifts) else 0)
-    # Up to the end of each edit the output lies as far from its input as after the edit before; what the edits
-    # themselves put there is written over it.
+    # Up to the end of each edit, the output is shifted against the input as after the previous edit; what the edits
+    # put in place is then written over it.
     distances = np.zeros(len(shifts) + 1, dtype=np.int64)
     np.negative(shifts, out=distances[1:])
     source = np.repeat(distances, np.diff(starts + edits.emits, prepend=0, append=length))
@@ -72,12 +106,12 @@ def write_edits(symbols: npt.NDArray[Any], edits: Edits, emissions: Sequence[tup
 
 
 def _write(noised: npt.NDArray[Any], source: Source, positions: Indices, starts: Indices, emission: Emission) -> None:
-    """Writes what some edits put at `starts` of the output, and for which symbols that stands."""
-    for place, (values, offsets) in enumerate(zip(emission.symbols, emission.offsets, strict=True)):
-        at, come_from = starts + place, positions + offsets
+    """Writes what some edits put at `starts` of the output, and its sources."""
+    for column, (values, offsets) in enumerate(zip(emission.symbols, emission.offsets, strict=True)):
+        at, come_from = starts + column, positions + offsets
         come_from = np.where(offsets == np.int64(INSERTED), INSERTED, come_from)
         if not isinstance(emission.lengths, int):
-            written = emission.lengths > place
+            written = emission.lengths > column
             at, values, come_from = at[written], values[written], come_from[written]
         noised[at] = values
         source[at] = come_from
@@ -86,15 +120,15 @@ def _write(noised: npt.NDArray[Any], source: Source, positions: Indices, starts:
 def move_starts(starts: Indices, source: Source) -> Indices:
     """Where windows start after noise: (B,) indices into the output for (B,) into the input.
 
-    A window keeps what was inserted behind its symbols, and may have become empty.
+    A window keeps what was inserted after its symbols, and may have become empty.
     """
     return np.searchsorted(_anchors(source), starts).astype(np.int64)
 
 
 def move_spans(spans: Sequence[Entity], source: Source, length: int) -> list[Entity]:
-    """Spans after noise: each covers what is left of its characters, and what was typed among or right behind them.
+    """Spans after noise: each covers what is left of its characters, and what was inserted among or right after them.
 
-    A span that lost all its characters is left out.
+    A span that lost all its characters is omitted.
 
     Args:
         spans: spans of the input, half open.
@@ -119,10 +153,10 @@ def move_spans(spans: Sequence[Entity], source: Source, length: int) -> list[Ent
 
 
 def move_tags(tags: npt.NDArray[np.uint8], source: Source) -> npt.NDArray[np.uint8]:
-    """BIO tags (N,) after noise, (M,): 0 is O, odd ones begin an entity, even ones go on with it.
+    """BIO tags (N,) after noise, (M,): 0 is O, odd tags begin an entity, even tags continue it.
 
-    What was inserted belongs to the entity of the symbol before it, and an entity whose first symbol was dropped
-    begins at its next one. Exact where no swap crosses the edge of an entity (see `entity_edges`).
+    What was inserted belongs to the entity of the preceding symbol, and an entity whose first symbol was dropped
+    begins at its next one. Exact if no swap crosses the edge of an entity (see `entity_edges`).
     """
     entities = np.cumsum(_begins(tags))
     anchors = _anchors(source)
@@ -135,14 +169,14 @@ def move_tags(tags: npt.NDArray[np.uint8], source: Source) -> npt.NDArray[np.uin
 
 
 def entity_edges(tags: npt.NDArray[np.uint8]) -> Indices:
-    """Indices at which an entity begins, or the text goes on behind one."""
+    """Indices at which an entity begins, or the text continues after one."""
     edges = _begins(tags)
     edges[1:] |= (tags[1:] == 0) & (tags[:-1] != 0)
     return np.flatnonzero(edges)
 
 
 def _begins(tags: npt.NDArray[np.uint8]) -> Mask:
-    """Where a run of one entity's tags begins: at a B, or at an I that follows none of its own."""
+    """Where the tags of an entity begin: at a B, or at an I that continues nothing of its label."""
     begins: Mask = tags % 2 == 1
     if len(tags):
         inside = (tags > 0) & ~begins
@@ -153,5 +187,5 @@ def _begins(tags: npt.NDArray[np.uint8]) -> Mask:
 
 
 def _anchors(source: Source) -> Source:
-    """For each output symbol the last input symbol at or before it: never falls, inserted ones take part."""
+    """For each output symbol, inserted or not, the last input symbol at or before it; never decreases."""
     return np.maximum.accumulate(source) if len(source) else source

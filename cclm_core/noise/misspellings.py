@@ -1,9 +1,9 @@
-"""Misspellings that people made: words with how often each wrong spelling of them was seen.
+"""Lists of misspellings that people made: words with the count of each wrong spelling.
 
-A list is a text file in UTF-8, in one of the forms in which such lists are shared:
+A list is a text file in UTF-8, in one of the formats in which such lists are published:
 
 ```
-.csv, .tsv    a header that names the columns word, misspelling and, if there are counts, count
+.csv, .tsv    a header with the columns word, misspelling and, optionally, count
 .txt, .dat    misspelling->word, misspelling->word1, word2,    (codespell, Wikipedia)
               word misspelling misspelling …                   (Belinkov and Bisk's natural noise)
               word: misspelling, misspelling*3, …              (Norvig; *3 is a count)
@@ -18,33 +18,32 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cclm_core.runtime.errors import DataError
+from cclm_core.text.words import WORD
 
-WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
 _COUNT = re.compile(r"\*(\d+)$")
-_LONGEST = 40  # letters of a word or a misspelling: what is longer is no word
+_MAX_LETTERS = 40  # of a word or a misspelling: longer ones are errors in the list
 
 Spellings = Mapping[str, Mapping[str, int]]
 
 
 class MisspellingList(NamedTuple):
-    """What a file held: for each word its misspellings with their counts, and the lines that could not be used."""
+    """For each word its misspellings with their counts; and number and reason of each line that was rejected."""
 
     spellings: dict[str, dict[str, int]]
     rejected: list[tuple[int, str]]
 
 
 def read_misspellings(path: Path) -> MisspellingList:
-    """Reads a list; see the module for its forms. Words are read in small letters. A table without rows is empty.
+    """Reads a list; see the module for its formats. Words are converted to lower case. A table may have no rows.
 
     Returns:
-        The spellings; and number and reason of every line that says no misspelling of one word: phrases, spellings
-        with digits, a word that is its own misspelling.
+        The spellings, and the rejected lines: phrases, spellings with digits, a word as its own misspelling.
 
     Raises:
-        DataError: the file is missing, no UTF-8, or not a list, since it says no misspelling at all.
+        DataError: the file is missing or not UTF-8, or no line of it is a misspelling.
     """
     if not path.is_file():
-        raise DataError(f"a list of misspellings must be a file, but there is none at {path}; check the path.")
+        raise DataError(f"list of misspellings not found at {path}; check the path.")
     counts: dict[str, Counter[str]] = {}
     rejected: list[tuple[int, str]] = []
     try:
@@ -55,10 +54,10 @@ def read_misspellings(path: Path) -> MisspellingList:
             else:
                 counts.setdefault(word, Counter())[misspelling] += count
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} must be UTF-8, but byte {error.start} is not; convert it.") from None
+        raise DataError(f"{path} must be UTF-8, but byte {error.start} is not; convert the file.") from None
     if not counts and (rejected or path.suffix.lower() not in (".csv", ".tsv")):
         why = f"; line {rejected[0][0]}: {rejected[0][1]}" if rejected else ""
-        raise DataError(f"{path} must say a misspelling of at least one word, found none{why}.")
+        raise DataError(f"{path} must contain a misspelling of at least one word, found none{why}.")
     return MisspellingList(_sorted(counts), rejected)
 
 
@@ -67,35 +66,38 @@ def write_misspellings(path: Path, spellings: Spellings) -> None:
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["word", "misspelling", "count"])
-        for word, found in sorted(spellings.items()):
-            writer.writerows([word, misspelling, count] for misspelling, count in sorted(found.items()))
+        for word, counts in sorted(spellings.items()):
+            writer.writerows([word, misspelling, count] for misspelling, count in sorted(counts.items()))
 
 
 def learn_spellings(pairs: Iterable[tuple[str, str]], min_count: int = 2) -> dict[str, dict[str, int]]:
-    """The list that pairs of a word and its spelling elsewhere make; pairs of equal words say nothing.
+    """The list that pairs of a word and its other spelling define; pairs of equal words are ignored.
 
     Args:
-        pairs: words that correspond in two versions of a text.
-        min_count: how often a spelling must have been seen.
+        pairs: corresponding words in two versions of a text.
+        min_count: the fewest times that a pair must occur.
     """
     counts: dict[str, Counter[str]] = {}
     for word, spelling in pairs:
         if not _fault(word.lower(), spelling.lower()):
             counts.setdefault(word.lower(), Counter())[spelling.lower()] += 1
-    kept = {word: Counter({one: n for one, n in found.items() if n >= min_count}) for word, found in counts.items()}
-    return _sorted({word: found for word, found in kept.items() if found})
+    frequent = {
+        word: Counter({spelling: count for spelling, count in spellings.items() if count >= min_count})
+        for word, spellings in counts.items()
+    }
+    return _sorted({word: spellings for word, spellings in frequent.items() if spellings})
 
 
 def _sorted(counts: Mapping[str, Counter[str]]) -> dict[str, dict[str, int]]:
-    return {word: dict(sorted(found.items())) for word, found in sorted(counts.items())}
+    return {word: dict(sorted(spellings.items())) for word, spellings in sorted(counts.items())}
 
 
 def _fault(word: str, misspelling: str) -> str | None:
-    for one in (word, misspelling):
-        if not WORD.fullmatch(one):
-            return f"{one!r} is not one word of letters"
-        if len(one) > _LONGEST:
-            return f"{one[:_LONGEST]!r}… is longer than {_LONGEST} letters"
+    for spelling in (word, misspelling):
+        if not WORD.fullmatch(spelling):
+            return f"{spelling!r} is not one word of letters"
+        if len(spelling) > _MAX_LETTERS:
+            return f"{spelling[:_MAX_LETTERS]!r}… is longer than {_MAX_LETTERS} letters"
     return f"{word!r} is its own misspelling" if word == misspelling else None
 
 
@@ -115,11 +117,11 @@ def _table_pairs(path: Path, stream: Iterable[str]) -> Iterator[tuple[int, str, 
     reader = csv.DictReader(stream, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
     columns = reader.fieldnames or []
     if {"word", "misspelling"} - set(columns):
-        raise DataError(f"{path} must name the columns word and misspelling in its first line, got {list(columns)}.")
+        raise DataError(f"the first line of {path} must contain the columns word and misspelling, got {list(columns)}.")
     for row in reader:
         count = row.get("count") or "1"
         if not count.isdecimal() or int(count) < 1:
-            raise DataError(f"{path}, line {reader.line_num}: a count must be a number from 1, got {count!r}.")
+            raise DataError(f"{path}, line {reader.line_num}: count must be an integer from 1, got {count!r}.")
         word, misspelling = row["word"] or "", row["misspelling"] or ""
         yield reader.line_num, word.strip().lower(), misspelling.strip().lower(), int(count)
 
@@ -132,7 +134,7 @@ def _line_pairs(line: str) -> Iterator[tuple[str, str]]:
         yield from ((word.strip(), misspelling.strip()) for word in words.split(",") if word.strip())
     elif ":" in line:
         word, _, misspellings = line.partition(":")
-        yield from ((word.strip(), one.strip()) for one in misspellings.split(",") if one.strip())
+        yield from ((word.strip(), spelling.strip()) for spelling in misspellings.split(",") if spelling.strip())
     else:
-        word, *others = line.split()
-        yield from ((word, one) for one in others or [""])
+        word, *spellings = line.split()
+        yield from ((word, spelling) for spelling in spellings or [""])

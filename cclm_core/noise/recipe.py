@@ -1,4 +1,4 @@
-"""Recipes: which kinds of noise, how often, and what is spared. `noise.apply` carries them out.
+"""Recipes: which kinds of noise, how often, and what is protected. `engine.apply` applies them.
 
 >>> recipe = NoiseRecipe(rate=0.1, kinds=["swap", "drop"])
 >>> recipe.kinds
@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from cclm_core.noise.catalogue import CATALOGUE, TYPING
-from cclm_core.noise.layouts import LAYOUTS
+from cclm_core.noise.keyboards import LAYOUTS
+from cclm_core.noise.kinds import CATALOGUE, TYPING
 from cclm_core.runtime.config import Config, nearest
 
 
@@ -23,15 +23,15 @@ def _known(kinds: dict[str, float]) -> dict[str, float]:
         if name not in CATALOGUE:
             raise ValueError(f"no kind of noise is called {name!r}; {nearest(name, list(CATALOGUE))}")
         if not 0 < weight < float("inf"):
-            raise ValueError(f"the weight of {name} must be above 0; leave the kind out instead")
+            raise ValueError(f"the weight of {name} must be above 0, got {weight}; to disable the kind, remove it")
     if not kinds:
-        raise ValueError(f"at least one kind of noise must be named, of {', '.join(CATALOGUE)}")
+        raise ValueError(f"kinds must contain at least one of {', '.join(CATALOGUE)}")
     return {name: kinds[name] for name in CATALOGUE if name in kinds}
 
 
 def _distinct(rates: tuple[float, ...]) -> tuple[float, ...]:
     if len({f"{rate:g}" for rate in rates}) < len(rates):
-        raise ValueError("each rate must stand there once (six digits count)")
+        raise ValueError(f"rates must differ in their first six digits, got {list(rates)}")
     return rates
 
 
@@ -53,7 +53,7 @@ _TYPING = dict.fromkeys(TYPING, 1.0)
 
 
 class _Shape(Config):
-    """What recipes of different rates share; see `NoiseRecipe`."""
+    """The keys that recipes of different rates share; see `NoiseRecipe`."""
 
     unit: Literal["character", "word"] = "character"
     kinds: Kinds = Field(default=_TYPING)
@@ -64,11 +64,11 @@ class _Shape(Config):
     layouts: Layouts = ("qwerty",)
 
     @model_validator(mode="after")
-    def _spelt_otherwise(self) -> Self:
+    def _replaces_whole_words(self) -> Self:
         if "misspelling" in self.kinds and (self.protect_first or self.protect_last):
             raise ValueError(
-                "protect_first and protect_last cannot hold with the kind misspelling, which replaces whole words; "
-                "leave one of them out"
+                "protect_first and protect_last cannot be combined with the kind misspelling, which replaces whole "
+                "words; remove one of them"
             )
         return self
 
@@ -77,15 +77,15 @@ class NoiseRecipe(_Shape):
     """Noise of several kinds at one rate.
 
     Attributes:
-        rate: 0 to 1: the probability that a place at which one of the kinds can act starts an edit, or that a word
-            in which one can act gets one; see `unit`.
-        unit: `character`, or `word`: then a word (a run of letters, and what stands behind it) gets one edit at
-            most, of a kind that can act in it, at a place where that kind can act.
-        kinds: names with weights, or names alone, which weigh the same. A kind is chosen among those that can
-            act, so the rate holds whatever the kinds.
-        min_word_length: letters that a word must have for its letters to be touched.
-        protect_first, protect_last: leave the first or the last letter of every word in its place.
-        protected_characters: characters that stay as they are, e.g. `"0123456789"`.
+        rate: 0 to 1: the probability that an edit starts at a place where one of the kinds can act, or that a word
+            in which one of them can act is edited; see `unit`.
+        unit: `character`, or `word`: then a word (a run of letters and the symbol after it) gets at most one edit, of
+            a kind that can act in it, at a place where this kind can act.
+        kinds: names with weights, or a list of names with equal weights. A kind is drawn among those that can act, so
+            that the rate does not depend on the kinds.
+        min_word_length: the fewest letters of a word whose letters are edited.
+        protect_first, protect_last: do not edit the first or the last letter of a word.
+        protected_characters: characters that are not edited, e.g. `"0123456789"`.
         layouts: keyboards for the kind `keyboard`, one for each script, e.g. `[qwertz]` or `[qwerty, jcuken]`.
     """
 
@@ -93,10 +93,11 @@ class NoiseRecipe(_Shape):
 
 
 class TrainingNoise(NoiseRecipe):
-    """The section `noise.training`: the noise that training draws afresh for every batch; rate 0 is none.
+    """The noise in training, drawn again for every batch; rate 0 turns it off.
 
     Attributes:
-        misspellings: the path of a list for the kind `misspelling` (see `noise.misspellings`).
+        misspellings: the path of a list for the kind `misspelling` (see the module `misspellings`); only this kind
+            needs it.
     """
 
     rate: Rate = 0.02
@@ -104,12 +105,14 @@ class TrainingNoise(NoiseRecipe):
 
 
 class SpellingSources(Config):
-    """Where the misspellings of evaluation sets come from: a list, a corpus that holds the same texts twice, or both.
+    """Where the misspellings of evaluation sets come from: a list, a corpus with two spellings of its texts, or both.
+
+    Every key may be omitted; without a list and variants there are no misspellings.
 
     Attributes:
-        path: a list; see `noise.misspellings` for its forms.
-        words, spellings: the variants of the corpus that give words and their other spellings.
-        min_count: how often a spelling must stand for a word in the corpus.
+        path: a list; see the module `misspellings` for its formats.
+        words, spellings: the variants of the corpus with the words and with their other spellings.
+        min_count: the fewest times that a spelling must occur for a word in the corpus.
     """
 
     path: str | None = None
@@ -120,20 +123,23 @@ class SpellingSources(Config):
     @model_validator(mode="after")
     def _both_or_none(self) -> Self:
         if (self.words is None) != (self.spellings is None):
-            raise ValueError("words and spellings name two variants of the corpus: give both or none")
+            raise ValueError(
+                "words and spellings must both name a variant of the corpus, or neither, "
+                f"got {self.words} and {self.spellings}"
+            )
         return self
 
 
 class NoiseConfig(_Shape):
-    """The section `noise`: the sets for evaluation, and the noise in training.
+    """The section `noise`: the evaluation sets, and the noise in training.
 
     Attributes:
-        rates: one set of documents for each, by the recipe that the other keys make.
-        sets: further sets, each by a recipe of its own, e.g. `natural: {unit: word, kinds: [misspelling]}`.
-        misspellings: what the kind `misspelling` draws from in these sets.
-        max_documents: how many documents of the test split at most.
-        variants: only documents of these variants, and those that have none; all, if None.
-        training: what training stages read, and nothing else does.
+        rates: one set of documents for each rate, by the recipe that the other keys define.
+        sets: more sets, each with its own recipe, e.g. `natural: {unit: word, kinds: [misspelling]}`.
+        misspellings: the source of the kind `misspelling` in these sets; only this kind needs it.
+        max_documents: the most documents of the test split in a set.
+        variants: only documents of these variants or without a variant; None: all documents.
+        training: read only by the training stages.
     """
 
     rates: Rates = (0.05, 0.1, 0.2)
@@ -147,9 +153,9 @@ class NoiseConfig(_Shape):
     @classmethod
     def _not_clean(cls, sets: dict[str, NoiseRecipe]) -> dict[str, NoiseRecipe]:
         if "clean" in sets:
-            raise ValueError("a set cannot be called clean: that is the set without noise; choose another name")
+            raise ValueError("the name clean is reserved for the set without noise; choose another name")
         return sets
 
     def recipe(self, rate: float) -> NoiseRecipe:
-        """The recipe of the set with that rate."""
+        """The recipe of the set with this rate."""
         return NoiseRecipe(rate=rate, **{name: getattr(self, name) for name in _Shape.model_fields})

@@ -1,6 +1,6 @@
-"""Symbol tables: what noise may do with each symbol, looked up by id at array speed.
+"""Symbol tables: what noise may do with each symbol, as arrays that are indexed by id.
 
-The same kernels serve encoded corpora in training and strings, since both are arrays of symbols with a table.
+The same code noises encoded corpora in training and strings, since both are arrays of symbols with a table.
 Special ids, and the bytes of characters outside the alphabet, are never touched.
 """
 
@@ -12,39 +12,39 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cclm_core.noise.confusions import TABLES
-from cclm_core.noise.layouts import neighbours_on, plain_letters
+from cclm_core.noise.confusions import CONFUSIONS, MAX_PATTERN
+from cclm_core.noise.edits import Indices
+from cclm_core.noise.keyboards import neighbours_on, plain_letters
+from cclm_core.noise.lookup import Lookup
 from cclm_core.noise.misspellings import Spellings
-from cclm_core.noise.patterns import Patterns
-from cclm_core.noise.words import Words
 from cclm_core.text.vocabulary import FIRST_BYTE, FIRST_CHARACTER, Preprocessor
+from cclm_core.text.words import APOSTROPHES
 
-# Flags of a symbol. A letter is left alone where a cluster would be cut in half.
-LETTER = 1
-EXTENDS = 2  # belongs to what stands before it: a combining mark, a conjoining vowel
-LINKS = 4  # joins what stands before it to what stands behind: ZWJ, virama
+# Flags of a symbol. A letter is not edited where this would cut a cluster in half.
+LETTER = 1  # unlike in `text.words`, no number such as ²: it has no case, keys or misspelling
+EXTENDS = 2  # belongs to the preceding symbol: a combining mark, a conjoining vowel
+LINKS = 4  # joins the preceding symbol to the next one: ZWJ, virama
 DIGIT = 8
 SPACE = 16
 PUNCTUATION = 32
-APOSTROPHE = 64  # inside a word where letters stand on both sides
+APOSTROPHE = 64  # part of a word between two letters
 
 NONE = -1
 
-_MOST_WAYS = 8  # how much likelier than another one misspelling of a word can be
-_Indices = npt.NDArray[np.int64]
+_MAX_WEIGHT = 8  # how much more likely than another one misspelling of a word can be
 
 
 @dataclass(frozen=True)
 class Choices:
     """Alternatives of each symbol: those of symbol s are `values[starts[s] : starts[s] + counts[s]]`."""
 
-    starts: _Indices
-    counts: _Indices
-    values: _Indices
+    starts: Indices
+    counts: Indices
+    values: Indices
 
     @classmethod
     def of(cls, alternatives: Mapping[int, Sequence[int]], num_symbols: int) -> "Choices":
-        """Symbols that have the same list share it."""
+        """The table of symbols with their alternatives; symbols with the same list object share its storage."""
         starts, counts = np.zeros(num_symbols, dtype=np.int64), np.zeros(num_symbols, dtype=np.int64)
         values: list[int] = []
         places: dict[int, int] = {}
@@ -62,18 +62,18 @@ class Choices:
         starts[: len(self.starts)], counts[: len(self.starts)] = self.starts, self.counts
         return Choices(starts, counts, np.concatenate([self.values, new.values]))
 
-    def count(self, symbols: npt.NDArray[Any]) -> _Indices:
+    def count(self, symbols: npt.NDArray[Any]) -> Indices:
         """(E,) how many alternatives each of `symbols` has."""
         return self.counts.take(symbols)
 
-    def pick(self, symbols: npt.NDArray[Any], which: _Indices) -> _Indices:
-        """(E,) of each of `symbols` the alternative number `which`."""
+    def pick(self, symbols: npt.NDArray[Any], which: Indices) -> Indices:
+        """(E,) the alternative number `which` of each of `symbols`."""
         return self.values.take(self.starts.take(symbols) + which)
 
     def ways(self, symbol: int) -> list[int]:
         """The alternatives of one symbol."""
-        found: list[int] = self.values[self.starts[symbol] :][: self.counts[symbol]].tolist()
-        return found
+        alternatives: list[int] = self.values[self.starts[symbol] :][: self.counts[symbol]].tolist()
+        return alternatives
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,13 @@ class SymbolTables:
     """What noise may do with each of V symbols.
 
     Attributes:
-        flags: (V,) uint8, of LETTER and so on.
+        flags: (V,) uint8, LETTER and so on, combined.
         space: the symbol of the space, or NONE.
         case: the same letter in the other case.
-        keys: letters on the keys beside it, in its own case.
-        letters: letters of its own script and case that keyboards have keys for.
-        confusions: by kind, patterns and what they can be taken for.
-        words: words and how people misspell them.
+        keys: letters of adjacent keys, in the same case.
+        letters: letters of the same script and case that keyboards have keys for.
+        confusions: for each name in `CONFUSIONS`, patterns with their replacements.
+        words: words with their misspellings.
         alphabet: the symbol of each character that has one.
     """
 
@@ -96,8 +96,8 @@ class SymbolTables:
     case: Choices
     keys: Choices
     letters: Choices
-    confusions: Mapping[str, Patterns]
-    words: Words
+    confusions: Mapping[str, Lookup]
+    words: Lookup
     alphabet: Mapping[str, int]
 
     @classmethod
@@ -106,18 +106,18 @@ class SymbolTables:
     ) -> "SymbolTables":
         """The tables for the ids of a vocabulary.
 
-        What is typed instead of a letter stays inside the alphabet; homoglyphs and other confusions, and letters of
-        listed misspellings, may be bytes.
+        What is typed instead of a letter is in the alphabet; confusions and listed misspellings may contain bytes of
+        other characters.
 
         Args:
-            preprocessor: whose ids the symbols are.
-            layouts: names of keyboards, see `noise.layouts`.
+            preprocessor: the vocabulary.
+            layouts: names of keyboards, see `noise.keyboards`.
             misspellings: for each word its misspellings with their counts, see `noise.misspellings`.
         """
         ids = {character: FIRST_CHARACTER + rank for rank, character in enumerate(preprocessor.alphabet)}
         num_symbols = preprocessor.num_ids
         flags = np.zeros(num_symbols, dtype=np.uint8)
-        # A combining mark outside the alphabet arrives as bytes; which one it is, is not looked at.
+        # Any byte of a character outside the alphabet may belong to a combining mark.
         flags[FIRST_BYTE + 0x80 : FIRST_CHARACTER] = EXTENDS
         for character, id_ in ids.items():
             flags[id_] = _flags(character)
@@ -125,7 +125,7 @@ class SymbolTables:
         keys = neighbours_on(layouts)
 
         def spelt(text: str) -> tuple[int, ...]:
-            return tuple(one for character in text for one in _symbols(character, ids))
+            return tuple(symbol for character in text for symbol in _symbols(character, ids))
 
         return cls(
             flags=flags,
@@ -133,15 +133,15 @@ class SymbolTables:
             case=Choices.of(_cases(letters, ids), num_symbols),
             keys=Choices.of({id_: _known(_near(letter, keys), ids) for letter, id_ in letters.items()}, num_symbols),
             letters=Choices.of(_scripts(letters), num_symbols),
-            confusions={kind: _patterns(pairs(), ids, spelt, num_symbols) for kind, pairs in TABLES.items()},
+            confusions={name: _patterns(table.pairs(), ids, spelt) for name, table in CONFUSIONS.items()},
             words=_words(misspellings or {}, ids, spelt),
             alphabet=ids,
         )
 
     def extended(self, characters: str) -> "SymbolTables":
-        """The tables with more symbols behind those that there are: one for each of `characters`.
+        """The tables with more symbols after the existing ones: one for each of `characters`.
 
-        They have what can be said of them among themselves: flags, the other case, letters of the same script.
+        The new symbols have flags, the other case, and letters of the same script among themselves.
         """
         more = {character: len(self.flags) + rank for rank, character in enumerate(characters)}
         alphabet = {**self.alphabet, **more}
@@ -152,12 +152,11 @@ class SymbolTables:
             case=self.case.extended(_cases(letters, alphabet), len(more)),
             keys=self.keys.extended({}, len(more)),
             letters=self.letters.extended(_scripts(letters), len(more)),
-            confusions={kind: patterns.extended(len(more)) for kind, patterns in self.confusions.items()},
             alphabet=alphabet,
         )
 
     def spared(self, characters: str) -> npt.NDArray[np.bool_] | None:
-        """(V,) which symbols are among `characters`; None if there are no characters."""
+        """(V,) bool: which symbols are among `characters`; None if there are no characters."""
         if not characters:
             return None
         spared = np.zeros(len(self.flags), dtype=bool)
@@ -175,7 +174,7 @@ def _flags(character: str) -> int:
         return EXTENDS
     if character.isalpha():
         return LETTER
-    if character in "'\u2019":
+    if character in APOSTROPHES:
         return APOSTROPHE | PUNCTUATION
     if character == " ":
         return SPACE
@@ -192,12 +191,12 @@ def _cases(letters: Mapping[str, int], ids: Mapping[str, int]) -> dict[int, list
 
 
 def _near(letter: str, keys: Mapping[str, str]) -> list[str]:
-    near = keys.get(letter.lower(), "")
-    return [key.upper() if letter.isupper() else key for key in near]
+    neighbors = keys.get(letter.lower(), "")
+    return [key.upper() if letter.isupper() else key for key in neighbors]
 
 
 def _scripts(letters: Mapping[str, int]) -> dict[int, list[int]]:
-    """Of each letter those of its script and case: what keyboards have keys for; in other scripts, all there are."""
+    """For each letter those of its script and case: those with a key on a keyboard; in scripts without one, all."""
     groups: dict[tuple[str, bool], list[int]] = {}
     typed = plain_letters()
     scripts = {_script(letter)[0] for letter in typed}
@@ -220,27 +219,25 @@ def _symbols(character: str, ids: Mapping[str, int]) -> tuple[int, ...]:
 
 
 def _patterns(
-    pairs: Iterable[tuple[str, str]],
-    ids: Mapping[str, int],
-    spelt: Callable[[str], tuple[int, ...]],
-    num_symbols: int,
-) -> Patterns:
-    table: dict[tuple[int, ...], dict[tuple[int, ...], None]] = {}
+    pairs: Iterable[tuple[str, str]], ids: Mapping[str, int], spelt: Callable[[str], tuple[int, ...]]
+) -> Lookup:
+    table: dict[tuple[int, ...], dict[tuple[int, ...], int]] = {}
     for pattern, other in pairs:
+        assert len(pattern) <= MAX_PATTERN
         if all(character in ids for character in pattern):
-            table.setdefault(spelt(pattern), {})[spelt(other)] = None
-    return Patterns({pattern: list(others) for pattern, others in table.items()}, num_symbols)
+            table.setdefault(spelt(pattern), {})[spelt(other)] = 1
+    return Lookup(table)
 
 
-def _words(misspellings: Spellings, ids: Mapping[str, int], spelt: Callable[[str], tuple[int, ...]]) -> Words:
-    """Each word in small letters, with a capital, and in capitals; its misspellings likewise."""
+def _words(misspellings: Spellings, ids: Mapping[str, int], spelt: Callable[[str], tuple[int, ...]]) -> Lookup:
+    """Each word in lower case, capitalized, and in upper case; its misspellings likewise."""
     table: dict[tuple[int, ...], dict[tuple[int, ...], int]] = {}
     for word, spellings in misspellings.items():
-        most = max(spellings.values())
+        highest = max(spellings.values())
         for change in (str.lower, str.capitalize, str.upper):
             form = change(word)
             if all(character in ids for character in form):
                 ways = table.setdefault(spelt(form), {})
                 for spelling, count in spellings.items():
-                    ways.setdefault(spelt(change(spelling)), max(1, round(_MOST_WAYS * count / most)))
-    return Words({word: list(ways.items()) for word, ways in table.items()})
+                    ways.setdefault(spelt(change(spelling)), max(1, round(_MAX_WEIGHT * count / highest)))
+    return Lookup(table)

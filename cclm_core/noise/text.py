@@ -1,4 +1,4 @@
-"""Noise on strings: a string's characters are the symbols, its entities move along."""
+"""Noise on strings: the symbols are the characters of the string, and its entities move with them."""
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -7,19 +7,18 @@ from typing import NamedTuple
 import numpy as np
 
 from cclm_core.corpus.records import Entity
-from cclm_core.noise.apply import apply, eligible, every_edit
-from cclm_core.noise.edits import Edits, Source, move_spans
-from cclm_core.noise.kind import Indices, Mask
+from cclm_core.noise.edits import Edits, Indices, Mask, Source, move_spans
+from cclm_core.noise.engine import apply, eligible, possible_edits
 from cclm_core.noise.misspellings import Spellings
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.tables import SymbolTables
 from cclm_core.text.vocabulary import Preprocessor
 
-# ASCII, Latin-1, Latin Extended-A, Greek, Cyrillic, curly quotes: the tables of these are made once.
+# ASCII, Latin-1, Latin Extended-A, Greek, Cyrillic, curly quotes: their tables are built once.
 _RANGES = ((0, 0x180), (0x370, 0x530), (0x2018, 0x2020))
 _COMMON = "".join(chr(point) for first, last in _RANGES for point in range(first, last))
 _KNOWN = frozenset(_COMMON)
-_SURROGATES = frozenset(map(chr, range(0xD800, 0xE000)))  # to be refused where a text is encoded
+_SURROGATES = frozenset(map(chr, range(0xD800, 0xE000)))  # rejected where a text is encoded
 
 
 class NoisedText(NamedTuple):
@@ -27,9 +26,9 @@ class NoisedText(NamedTuple):
 
     Attributes:
         text: M characters.
-        entities: where the entities are now; one that lost all its characters is left out.
-        source: (M,) int32, the character of the input for which each one stands; -1 where it was inserted.
-        edits: what was done where.
+        entities: where the entities are now, without those that lost all their characters.
+        source: (M,) int32, the index of the input character for which each one stands; -1 where it was inserted.
+        edits: the edits that were made.
     """
 
     text: str
@@ -39,7 +38,7 @@ class NoisedText(NamedTuple):
 
 
 class SingleEdit(NamedTuple):
-    """One edit of a string: its characters from `start` to `end` become `replacement`; `kind` says which it is."""
+    """One edit of a string by a kind of noise: the characters from `start` to `end` become `replacement`."""
 
     start: int
     end: int
@@ -48,10 +47,10 @@ class SingleEdit(NamedTuple):
 
 
 class TextNoiser:
-    """Noises strings by one recipe. The result depends on the arguments alone, not on the strings before.
+    """Noises strings by one recipe. The result depends only on the arguments, not on previous strings.
 
-    Letters to insert are of the same script and case: in Latin, Greek and Cyrillic those of a keyboard, in other
-    scripts those of the string itself.
+    Inserted letters have the script and case of their neighbor: in Latin, Greek and Cyrillic, those of a keyboard; in
+    other scripts, those of the string.
 
     >>> noiser = TextNoiser(NoiseRecipe(rate=1, kinds=["misspelling"]), {"their": {"thier": 3}})
     >>> noiser("Their house", np.random.default_rng(1)).text
@@ -59,7 +58,7 @@ class TextNoiser:
 
     Args:
         recipe: what to do.
-        misspellings: for the kind `misspelling`, for each word its misspellings with their counts.
+        misspellings: for the kind `misspelling`: for each word its misspellings with their counts.
     """
 
     def __init__(self, recipe: NoiseRecipe, misspellings: Spellings | None = None) -> None:
@@ -77,16 +76,16 @@ class TextNoiser:
         entities: Sequence[Entity] = (),
         protected: Sequence[tuple[int, int]] = (),
     ) -> NoisedText:
-        """Noises a string; one with nothing to edit comes back as it is.
+        """Noises a string; a string with nothing to edit is returned unchanged.
 
         Args:
             text: N characters.
-            generator: where randomness comes from.
-            entities: labelled spans; no edit reaches across the edge of one.
+            generator: the source of all randomness.
+            entities: labeled spans; no edit reaches across the edge of one.
             protected: spans of characters that stay as they are, half open.
 
         Raises:
-            DataError: a lone surrogate, named with its position.
+            DataError: a lone surrogate; the message contains its position.
             ConfigError: the kind `misspelling` without a list.
         """
         characters, tables = self._alphabet(text)
@@ -96,24 +95,24 @@ class TextNoiser:
         return NoisedText(characters.decode(noised.symbols), moved, noised.source, noised.edits)
 
     def eligible(self, text: str, entities: Sequence[Entity] = (), protected: Sequence[tuple[int, int]] = ()) -> Mask:
-        """(N,) what the rate of the recipe is a share of; see `noise.apply.eligible`."""
+        """(N,) the places of which the recipe edits the share `rate`; see `engine.eligible`."""
         characters, tables = self._alphabet(text)
         protected_mask = _mask(protected, len(text))
         return eligible(self.recipe, characters.encode(text), tables, protected_mask, _edges(entities))
 
     def single_edits(self, text: str, protected: Sequence[tuple[int, int]] = ()) -> Iterator[SingleEdit]:
-        """Every edit that the recipe's kinds could make in a string, each on its own, kind by kind."""
+        """Every edit that the kinds of the recipe could make in a string, each on its own, kind by kind."""
         characters, tables = self._alphabet(text)
         symbols = characters.encode(text)
-        for edit in every_edit(self.recipe, symbols, tables, _mask(protected, len(text))):
+        for edit in possible_edits(self.recipe, symbols, tables, _mask(protected, len(text))):
             yield SingleEdit(edit.start, edit.end, characters.decode(edit.symbols), edit.kind)
 
     def _alphabet(self, text: str) -> tuple[Preprocessor, SymbolTables]:
-        """An alphabet in which each character of a text is one symbol: the common ones, others, their other case."""
+        """An alphabet in which each character is one symbol: common ones, others of the text, and their other case."""
         others = [] if text.isascii() else sorted(set(text) - _KNOWN - _SURROGATES)
         if not others:
             return _common(), self._tables
-        flipped = sorted({one.swapcase() for one in others if len(one.swapcase()) == 1} - set(others) - _KNOWN)
+        flipped = sorted({other.swapcase() for other in others if len(other.swapcase()) == 1} - set(others) - _KNOWN)
         more = "".join([*others, *flipped])
         return Preprocessor(alphabet=_COMMON + more), self._tables.extended(more)
 
@@ -125,7 +124,7 @@ def noise_text(
     entities: Sequence[Entity] = (),
     protected: Sequence[tuple[int, int]] = (),
 ) -> NoisedText:
-    """Noises one string: see `TextNoiser`, which also takes a list of misspellings.
+    """Noises one string; see `TextNoiser`, which also takes a list of misspellings.
 
     >>> noise_text("their house", NoiseRecipe(rate=0.3, kinds=["swap"]), np.random.default_rng(1)).text
     'hteri house'

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from cclm_core.corpus.windows import WindowBatch
-from cclm_core.noise.catalogue import TYPING
+from cclm_core.noise.kinds import TYPING
 from cclm_core.noise.recipe import NoiseRecipe, TrainingNoise
 from cclm_core.objectives.base import Example, Objective, Sums, Surroundings
 from cclm_core.objectives.noising import NoisedBatch, Noiser

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cclm_core.corpus.windows import WindowBatch
-from cclm_core.noise.apply import apply, check
 from cclm_core.noise.edits import entity_edges, move_starts, move_tags
+from cclm_core.noise.engine import apply, check
 from cclm_core.noise.misspellings import Spellings
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.tables import SymbolTables

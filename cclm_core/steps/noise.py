@@ -1,4 +1,4 @@
-"""The stage `noise`: evaluation sets of the test split under several recipes of noise, beside the clean one."""
+"""The stage `noise`: evaluation sets of the test split under several noise recipes, and a clean one."""
 
 import heapq
 from collections import Counter
@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cclm_core.corpus.records import SCHEMA, Record, read_records
-from cclm_core.noise.apply import num_chances
-from cclm_core.noise.catalogue import CATALOGUE
+from cclm_core.noise.engine import num_chances
+from cclm_core.noise.kinds import CATALOGUE
 from cclm_core.noise.misspellings import write_misspellings
 from cclm_core.noise.recipe import NoiseConfig, NoiseRecipe
 from cclm_core.noise.text import NoisedText, TextNoiser, noise_text
@@ -31,37 +31,40 @@ _SCHEMA = pa.schema(
 
 
 def noise(params: Path, corpus: Path, out: Path, report: Report) -> None:
-    """Publishes sets over the same documents, and the misspellings that they and training draw from.
+    """Publishes sets of the same documents, and the misspellings that the sets and training use.
 
     ```
-    clean.parquet        the documents as they are
-    rate-0.05.parquet    and so on, for each of `rates`
-    set-NAME.parquet     for each of `sets`
-    misspellings.csv     word, misspelling, count; only its header if there is no source
-    metrics.json         what was done to each set, and the rates that were measured
+    clean.parquet        the documents without noise
+    rate-0.05.parquet    a set for each of `rates`
+    set-NAME.parquet     a set for each of `sets`
+    misspellings.csv     word, misspelling, count; only the header if there is no source
+    metrics.json         sizes, and the measured rates of each set
     ```
 
-    Columns: id, text, label, group, entities (moved), source (the edit map: see `noise.edits`). A document's noise
-    is seeded by its set and id, so that it does not depend on which other documents there are, nor on their order.
+    Columns: id, text, label, group, entities (moved), source (the edit map: see `noise.edits`). The noise of a document
+    is seeded by its set and id, so that it does not depend on the other documents or on their order.
 
     Args:
-        params: the file with the seed and the section `noise`.
+        params: the file with the seed and, optionally, the section `noise`.
         corpus: the folder that `ingest` published.
         out: the folder to publish.
-        report: hears how many rates are done.
+        report: is called after each set.
 
     Raises:
-        ConfigError: the section or the seed is wrong.
-        ArtifactError: `corpus` is no corpus.
+        ConfigError: the section or the seed is wrong, or a set needs misspellings and there are none.
+        ArtifactError: `corpus` is not a corpus.
         IntegrityError: `corpus` was altered.
-        DataError: the test split has no document to choose, or there are no misspellings where some are asked for.
+        DataError: the test split has no document of these variants, or no misspellings can be read or learned.
     """
     config, run_seed = section(params, "noise", NoiseConfig), seed(params)
     verify(corpus, "corpus")
-    records = chosen(read_records(corpus, "test"), config, run_seed)
+    records = sample(read_records(corpus, "test"), config, run_seed)
     if not records:
-        wanted = f" of the variants {', '.join(config.variants)}" if config.variants is not None else ""
-        raise DataError(f"the test split of {corpus} must hold a document{wanted}, found none.")
+        variants = f" of the variants {', '.join(config.variants)}" if config.variants is not None else ""
+        raise DataError(
+            f"the test split of {corpus} must contain a document{variants}, found none; check noise.variants and the "
+            "groups of the test split."
+        )
     spellings = misspellings(config, corpus)
     sets = {f"rate-{rate:g}": config.recipe(rate) for rate in config.rates}
     sets |= {f"set-{name}": recipe for name, recipe in config.sets.items()}
@@ -70,13 +73,7 @@ def noise(params: Path, corpus: Path, out: Path, report: Report) -> None:
         _write(folder / "clean.parquet", (_row(record, _clean(record)) for record in records))
         measured: dict[str, Any] = {}
         for number, (name, recipe) in enumerate(sets.items()):
-            noiser, tally = TextNoiser(recipe, spellings), Tally()
-            seed_name = f"{recipe.rate:g}" if name.startswith("rate-") else name
-            rows = (
-                _row(record, tally.count(record, noiser, _noised(record, noiser, run_seed, seed_name)))
-                for record in records
-            )
-            _write(folder / f"{name}.parquet", rows)
+            tally = _write_set(folder / f"{name}.parquet", records, TextNoiser(recipe, spellings), run_seed)
             key = name.removeprefix("rate-").removeprefix("set-")
             measured[key] = tally.measured()
             report(number + 1, {"rate": recipe.rate, "rate_measured": measured[key]["rate"]}, len(sets))
@@ -89,19 +86,19 @@ def noise(params: Path, corpus: Path, out: Path, report: Report) -> None:
         write_json(folder / "metrics.json", {**sizes, **words, "rates": measured})
 
 
-def chosen(records: Iterable[Record], config: NoiseConfig, run_seed: int) -> list[Record]:
-    """At most `max_documents` of the records, whichever order they come in; sorted by id.
+def sample(records: Iterable[Record], config: NoiseConfig, run_seed: int) -> list[Record]:
+    """At most `max_documents` of the records, sorted by id; does not depend on the order of the records.
 
-    Chosen are those whose ids have the lowest hashes: a sample that one more record changes by one at most.
+    Takes the ids with the lowest hashes, so that adding a record changes at most one document.
     """
-    wanted = (
+    candidates = (
         record
         for record in records
         if config.variants is None or record.variant is None or record.variant in config.variants
     )
     lowest = heapq.nsmallest(
         config.max_documents,
-        wanted,
+        candidates,
         key=lambda record: (derive_seed(run_seed, "noise", "document", record.id), record.id),
     )
     return sorted(lowest, key=lambda record: record.id)
@@ -109,7 +106,7 @@ def chosen(records: Iterable[Record], config: NoiseConfig, run_seed: int) -> lis
 
 @dataclass
 class Tally:
-    """What noise did to a set of documents."""
+    """Counts the edits in a set of documents."""
 
     chances: int = 0
     edits: Counter[str] = field(default_factory=Counter)
@@ -117,7 +114,7 @@ class Tally:
     entities_lost: int = 0
 
     def count(self, record: Record, noiser: TextNoiser, noised: NoisedText) -> NoisedText:
-        """Adds one document; hands its noised text on."""
+        """Adds one document, and returns its noised text."""
         self.chances += num_chances(noiser.eligible(record.text, record.entities), noised.edits)
         names = list(CATALOGUE)
         self.edits.update(names[kind] for kind in noised.edits.kinds.tolist())
@@ -126,7 +123,7 @@ class Tally:
         return noised
 
     def measured(self) -> dict[str, Any]:
-        """Edits per place (or word) that could get one, in all and by kind; what an edit consumed could not."""
+        """Edits per place (or word) that could be edited, in total and by kind; consumed places do not count."""
         chances = max(1, self.chances)
         return {
             "chances": self.chances,
@@ -136,6 +133,17 @@ class Tally:
             "entities_kept": self.entities_kept,
             "entities_lost": self.entities_lost,
         }
+
+
+def _write_set(path: Path, records: list[Record], noiser: TextNoiser, run_seed: int) -> Tally:
+    """Writes the noised records as `path`, whose name is part of the seed, and counts their edits."""
+    name, tally = path.stem, Tally()
+    seed_name = f"{noiser.recipe.rate:g}" if name.startswith("rate-") else name
+    _write(
+        path,
+        (_row(record, tally.count(record, noiser, _noised(record, noiser, run_seed, seed_name))) for record in records),
+    )
+    return tally
 
 
 def _noised(record: Record, noiser: TextNoiser, run_seed: int, set_name: str) -> NoisedText:

@@ -32,6 +32,7 @@ from cclm_core.text.code_points import refuse_surrogates
 from cclm_core.text.normalization import Form, aligned, normalise
 from cclm_core.text.texts import chunks, strings
 from cclm_core.text.vocabulary import Preprocessor, TargetsConfig
+from cclm_core.text.words import RUN, with_apostrophes
 
 FORMAT = "cclm-word-targets-1"
 FILE = "targets.json"
@@ -41,7 +42,7 @@ _ABOUT = ("normalisation", "tokenizer", "counts")  # what the digest of a file i
 Counts = npt.NDArray[np.int64]
 
 _OTHER = "[OTHER]"  # brackets are no part of a word, so no word of a text is called that
-_WORD = "\\w+(?:['\u2019]\\w+)*"
+_WORD = with_apostrophes(RUN)  # also digits and underscores, unlike `words.WORD`: every masked run can be a target
 
 
 class Targets(NamedTuple):

@@ -4,13 +4,14 @@ import pytest
 
 from cclm_core.corpus.quarantine import Located, Rejected
 from cclm_core.corpus.records import Record
-from cclm_core.datasets.plays.alignment import Alignment, spelling_key
+from cclm_core.datasets.plays.alignment import Alignment
 from cclm_core.datasets.plays.catalogue import PLAYS, Play
 from cclm_core.datasets.plays.folio import parse_folio
 from cclm_core.datasets.plays.modern import parse_modern
 from cclm_core.datasets.plays.names import Cast, find_entities
 from cclm_core.datasets.plays.reader import read_play, read_plays
 from cclm_core.datasets.plays.speeches import Speech
+from cclm_core.text.alignment import spelling_key
 
 MODERN = """THE TRAGEDY OF RODOLF
 

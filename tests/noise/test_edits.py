@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cclm_core.corpus.records import Entity
-from cclm_core.noise.apply import apply
-from cclm_core.noise.catalogue import CATALOGUE
 from cclm_core.noise.edits import entity_edges, move_spans, move_starts, move_tags
+from cclm_core.noise.engine import apply
+from cclm_core.noise.kinds import CATALOGUE
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.tables import SymbolTables
 from cclm_core.text.vocabulary import Preprocessor

@@ -1,23 +1,23 @@
-"""What every kind of noise in the catalogue must hold to, and what each one does."""
+"""The contract of every kind of noise in the catalogue, and what each one does."""
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cclm_core.noise.apply import apply, eligible, num_chances
-from cclm_core.noise.catalogue import CATALOGUE
-from cclm_core.noise.confusions import TABLES as CONFUSIONS
-from cclm_core.noise.edits import Noised
-from cclm_core.noise.kind import INSERTED
+from cclm_core.noise.confusions import CONFUSIONS
+from cclm_core.noise.edits import INSERTED, Noised
+from cclm_core.noise.engine import apply, eligible, num_chances
+from cclm_core.noise.kinds import CATALOGUE
 from cclm_core.noise.recipe import NoiseRecipe
-from cclm_core.noise.tables import SymbolTables
+from cclm_core.noise.tables import LETTER, Choices, SymbolTables
 from cclm_core.text.vocabulary import Preprocessor
 
 SENTENCE = "Their friend believes that Weird Science received it."
-LETTERS = ("swap", "drop", "insert", "keyboard", "duplicate", "case", "extra_space")
 ALPHABET = "".join(sorted(set(SENTENCE + "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0")))
 PREPROCESSOR = Preprocessor(alphabet=ALPHABET)
 MISSPELLINGS = {
@@ -27,24 +27,94 @@ MISSPELLINGS = {
     "it": {"its": 1},
 }
 TABLES = SymbolTables.for_preprocessor(PREPROCESSOR, misspellings=MISSPELLINGS)
-KINDS = sorted(CATALOGUE)
+KINDS = list(CATALOGUE)
 
-# One line of each kind by the seed 3. A change here changes every corpus that was made with a seed: mean it.
-GOLDEN = {
-    "case": "tHeir frieND believeS That WeIrD science ReCEIvED it.",
-    "drop": "eir frie believe hat Wer cience ev it.",
-    "duplicate": "TThheir frienndd believess tthat Weiirdd SScience rrecceeiiveedd it.",
-    "extra_space": "T h eir frien d believes t hat Wei rd S cience r ec e i ve d it.",
-    "homoglyph": "Тһeir frienԁ believeѕ that Weіrԁ Ѕcience reϲеіvеԁ it.",
-    "insert": "TEhyeir friencdv believesd tmhat Weikrdr SLcience rzeczegiivewdc it.",
-    "keyboard": "Rbeir friebc believea yhat Weorc Wcience defrovss it.",
-    "lookalike": "7heir friend believe5 7hat We1rd 5cience rec31v3d it.",
-    "missing_space": "Their friend believesthat WeirdScience receivedit.",
-    "misspelling": "Thier friend believes that Weird Science recieved it.",
-    "ocr": "7beir frieriol believea fhat Welrol 5cience neoclvccl it.",
-    "phonetic": "Their friend believez that Weyrd Sience reseyved it.",
-    "swap": "hTeir friedn believes htat Werid cSience erecvide it.",
+
+class Expected(NamedTuple):
+    """What is known of a kind apart from its implementation.
+
+    Attributes:
+        golden: `SENTENCE` with its noise at the rate 0.3 by the seed 3. A change here changes every corpus that was
+            made with a seed: never change it by accident.
+        replacements: what it may put in place of consumed characters.
+    """
+
+    golden: str
+    replacements: Callable[[str], set[str]]
+
+
+def ways(choices: Choices, letter: str) -> set[str]:
+    return {PREPROCESSOR.decode([symbol]) for symbol in choices.ways(int(PREPROCESSOR.encode(letter)[0]))}
+
+
+def misspelled(word: str) -> set[str]:
+    change = str.capitalize if word.istitle() else str.upper if word.isupper() else str.lower
+    return {change(spelling) for spelling in MISSPELLINGS.get(word.lower(), {})}
+
+
+def confused(table: str) -> Callable[[str], set[str]]:
+    return lambda text: {other for pattern, other in CONFUSIONS[table].pairs() if pattern == text}
+
+
+# One entry for every kind in the catalogue.
+EXPECTED = {
+    "swap": Expected(
+        "hTeir friedn believes htat Werid cSience erecvide it.",
+        lambda pair: {pair[::-1]} if pair.isalpha() and len(set(pair)) == len(pair) == 2 else set(),
+    ),
+    "drop": Expected(
+        "eir frie believe hat Wer cience ev it.",
+        lambda text: {""} if text.isalpha() else set(),
+    ),
+    "insert": Expected(
+        "TEhyeir friencdv believesd tmhat Weikrdr SLcience rzeczegiivewdc it.",
+        lambda text: {text + other for other in ways(TABLES.letters, text)},
+    ),
+    "keyboard": Expected(
+        "Rbeir friebc believea yhat Weorc Wcience defrovss it.",
+        lambda text: ways(TABLES.keys, text),
+    ),
+    "duplicate": Expected(
+        "TThheir frienndd believess tthat Weiirdd SScience rrecceeiiveedd it.",
+        lambda text: {2 * text} if text.isalpha() else set(),
+    ),
+    "case": Expected(
+        "tHeir frieND believeS That WeIrD science ReCEIvED it.",
+        lambda text: {text.swapcase()} if text.isalpha() else set(),
+    ),
+    "missing_space": Expected(
+        "Their friend believesthat WeirdScience receivedit.",
+        lambda text: {""} if text == " " else set(),
+    ),
+    "extra_space": Expected(
+        "T h eir frien d believes t hat Wei rd S cience r ec e i ve d it.",
+        lambda text: {text + " "} if text.isalpha() else set(),
+    ),
+    "homoglyph": Expected(
+        "Тһeir frienԁ believeѕ that Weіrԁ Ѕcience reϲеіvеԁ it.",
+        confused("homoglyph"),
+    ),
+    "ocr": Expected(
+        "7beir frieriol believea fhat Welrol 5cience neoclvccl it.",
+        confused("ocr"),
+    ),
+    "lookalike": Expected(
+        "7heir friend believe5 7hat We1rd 5cience rec31v3d it.",
+        confused("lookalike"),
+    ),
+    "phonetic": Expected(
+        "Their friend believez that Weyrd Sience reseyved it.",
+        confused("phonetic"),
+    ),
+    "misspelling": Expected(
+        "Thier friend believes that Weird Science recieved it.",
+        misspelled,
+    ),
 }
+
+
+def test_every_kind_has_an_entry_here_in_the_order_of_the_catalogue() -> None:
+    assert list(EXPECTED) == list(CATALOGUE)
 
 
 def noised(kind: str, text: str = SENTENCE, rate: float = 0.1, seed: int = 3) -> Noised:
@@ -54,7 +124,7 @@ def noised(kind: str, text: str = SENTENCE, rate: float = 0.1, seed: int = 3) ->
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_golden(kind: str) -> None:
-    assert PREPROCESSOR.decode(noised(kind, rate=0.3).symbols) == GOLDEN[kind]
+    assert PREPROCESSOR.decode(noised(kind, rate=0.3).symbols) == EXPECTED[kind].golden
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -75,7 +145,7 @@ def test_the_rate_measured_is_the_rate_asked_for(kind: str, rate: float) -> None
 def test_short_and_letterless_texts(kind: str, text: str, rate: float) -> None:
     result = noised(kind, text, rate)
     check(kind, text, result)
-    if rate == 0 or (kind in LETTERS and not set(text) & set("ab")):
+    if rate == 0 or (CATALOGUE[kind].acts_on == LETTER and not set(text) & set("ab")):
         assert PREPROCESSOR.decode(result.symbols) == text
         assert result.source.tolist() == list(range(len(PREPROCESSOR.encode(text))))
 
@@ -115,7 +185,7 @@ def test_the_input_is_not_changed_and_the_type_is_kept(kind: str) -> None:
 
 
 def check(kind: str, text: str, result: Noised) -> None:
-    """Every edit puts what its kind may put there; all else is as it was, specials and bytes included."""
+    """Every edit puts a replacement of its kind in place; everything else is unchanged, special ids included."""
     symbols = PREPROCESSOR.encode(text).tolist()
     output, source = result.symbols.tolist(), result.source.tolist()
     assert len(source) == len(output)
@@ -129,42 +199,15 @@ def check(kind: str, text: str, result: Noised) -> None:
         assert source[written : written + untouched] == list(range(read, position))
         written += untouched
         assert list(CATALOGUE)[number] == kind
-        put = tuple(output[written : written + emits])
-        assert put in legal(kind, tuple(symbols[position : position + consumes]))
+        put = output[written : written + emits]
+        replacements = EXPECTED[kind].replacements(PREPROCESSOR.decode(symbols[position : position + consumes]))
+        assert put in [PREPROCESSOR.encode(replacement).tolist() for replacement in replacements]
         come_from = [origin for origin in source[written : written + emits] if origin != INSERTED]
         assert all(position <= origin < position + consumes for origin in come_from)
         assert emits == 0 or source[written] != INSERTED
         read, written = position + consumes, written + emits
     assert output[written:] == symbols[read:]
     assert source[written:] == list(range(read, len(symbols)))
-
-
-def legal(kind: str, consumed: tuple[int, ...]) -> set[tuple[int, ...]]:
-    """What a kind may make of some symbols, said a second time."""
-    here, text = consumed[0], PREPROCESSOR.decode(consumed)
-    match kind:
-        case "swap":
-            return {consumed[::-1]} if len(set(consumed)) == 2 and text.isalpha() else set()
-        case "drop":
-            return {()} if text.isalpha() else set()
-        case "missing_space":
-            return {()} if text == " " else set()
-        case "duplicate":
-            return {(here, here)} if text.isalpha() else set()
-        case "insert":
-            return {(here, other) for other in TABLES.letters.ways(here)}
-        case "extra_space":
-            return {(here, *PREPROCESSOR.encode(" ").tolist())} if text.isalpha() else set()
-        case "keyboard" | "case":
-            return {(other,) for other in (TABLES.keys if kind == "keyboard" else TABLES.case).ways(here)}
-        case "misspelling":
-            found = MISSPELLINGS.get(text.lower(), {})
-            change = str.capitalize if text.istitle() else str.upper if text.isupper() else str.lower
-            return {tuple(PREPROCESSOR.encode(change(spelling)).tolist()) for spelling in found}
-        case _:
-            return {
-                tuple(PREPROCESSOR.encode(other).tolist()) for pattern, other in CONFUSIONS[kind]() if pattern == text
-            }
 
 
 def test_swap_exchanges_two_letters_that_differ() -> None:
@@ -201,3 +244,9 @@ def test_duplicate_writes_a_letter_twice() -> None:
 
 def test_case_is_flipped() -> None:
     assert PREPROCESSOR.decode(noised("case", "aB 0é", 1.0).symbols) == "Ab 0é"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_description_is_one_sentence(kind: str) -> None:
+    description = CATALOGUE[kind].description
+    assert description[0].isupper() and description.endswith(".") and "\n" not in description

@@ -45,8 +45,8 @@ def test_lines_that_say_nothing_are_named(tmp_path: Path) -> None:
         ("a.txt", b"about it\n", None),
         ("a.txt", b"x1->y1\n", "found none; line 1: 'y1' is not one word"),
         ("a.csv", b"word,misspelling\nx1,y\n", "found none; line 2: 'x1' is not one word"),
-        ("a.csv", b"right,wrong\na,b\n", "must name the columns word and misspelling in its first line"),
-        ("a.csv", b"word,misspelling,count\nthe,teh,-1\n", "line 2: a count must be a number from 1, got '-1'"),
+        ("a.csv", b"right,wrong\na,b\n", "must contain the columns word and misspelling"),
+        ("a.csv", b"word,misspelling,count\nthe,teh,-1\n", "line 2: count must be an integer from 1, got '-1'"),
         ("a.txt", b"caf\xe9->x\n", "must be UTF-8, but byte 3 is not"),
     ],
 )
@@ -65,7 +65,7 @@ def test_a_table_without_rows_is_an_empty_list(tmp_path: Path) -> None:
 
 
 def test_a_missing_list(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is none at"):
+    with pytest.raises(DataError, match="list of misspellings not found at"):
         read_misspellings(tmp_path / "none.txt")
 
 

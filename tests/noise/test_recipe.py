@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cclm_core.noise.apply import apply, eligible
-from cclm_core.noise.catalogue import CATALOGUE, TYPING
 from cclm_core.noise.edits import move_starts
+from cclm_core.noise.engine import apply, eligible
+from cclm_core.noise.kinds import CATALOGUE, TYPING
 from cclm_core.noise.recipe import NoiseConfig, NoiseRecipe, TrainingNoise
 from cclm_core.noise.tables import SymbolTables
 from cclm_core.runtime.config import canonical_json
@@ -135,7 +135,7 @@ def test_extreme_rates(rate: float) -> None:
         ({"rate": 1.5}, "rate: .*less than or equal to 1, got 1.5"),
         ({"rate": -0.1}, "greater than or equal to 0"),
         ({"kinds": ["swpa"]}, "no kind of noise is called 'swpa'; did you mean 'swap'?"),
-        ({"kinds": []}, "at least one kind of noise must be named"),
+        ({"kinds": []}, "kinds must contain at least one of swap, drop"),
         ({"kinds": {"swap": 0}}, "weight of swap must be above 0"),
         ({"kinds": {"swap": float("nan")}}, "weight of swap must be above 0"),
         ({"min_word_length": 0}, "min_word_length"),
@@ -161,7 +161,7 @@ def test_the_section_noise() -> None:
     assert config.training == TrainingNoise(rate=0.03)
     assert set(config.training.kinds) == set(TYPING)
     for values, message in [
-        ({"rates": [0.1, 0.1]}, "each rate must stand there once"),
+        ({"rates": [0.1, 0.1]}, "rates must differ in their first six digits"),
         ({"rates": [0]}, "greater than 0"),
         ({"training": {"rates": 1}}, "noise: training.rates is not a known key; did you mean 'rate'?"),
     ]:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cclm_core.noise.apply import apply, eligible
-from cclm_core.noise.layouts import LAYOUTS, neighbours, neighbours_on
+from cclm_core.noise.engine import apply, eligible
+from cclm_core.noise.keyboards import LAYOUTS, neighbours, neighbours_on
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.tables import LETTER, SymbolTables
 from cclm_core.text.vocabulary import FIRST_CHARACTER, Preprocessor

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cclm_core.corpus.records import Entity
-from cclm_core.noise.catalogue import CATALOGUE
-from cclm_core.noise.kind import INSERTED
+from cclm_core.noise.edits import INSERTED
+from cclm_core.noise.kinds import CATALOGUE
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.text import TextNoiser, noise_text
 from cclm_core.runtime.errors import ConfigError, DataError

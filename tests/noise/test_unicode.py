@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from cclm_core.noise.apply import apply
-from cclm_core.noise.catalogue import CATALOGUE
-from cclm_core.noise.edits import Noised, entity_edges, move_starts, move_tags
-from cclm_core.noise.kind import INSERTED
+from cclm_core.noise.edits import INSERTED, Noised, entity_edges, move_starts, move_tags
+from cclm_core.noise.engine import apply
+from cclm_core.noise.kinds import CATALOGUE
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.tables import SymbolTables
 from cclm_core.text.vocabulary import Preprocessor

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cclm_core.corpus.windows import WindowBatch
-from cclm_core.noise.catalogue import CATALOGUE
+from cclm_core.noise.kinds import CATALOGUE
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.objectives.denoise import NOTHING, UNKNOWN, wanted_edits
 from cclm_core.objectives.noising import NoisedBatch, Noiser

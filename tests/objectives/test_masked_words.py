@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from cclm_core.corpus.records import Record
 from cclm_core.corpus.windows import WindowBatch, Windows
 from cclm_core.encoders.embedder import Embedder
-from cclm_core.noise.catalogue import CATALOGUE
+from cclm_core.noise.kinds import CATALOGUE
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Example, Surroundings
 from cclm_core.objectives.masked_words import MaskedWords, MaskedWordsConfig, choose_words

@@ -8,12 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from cclm_core.corpus.records import Entity, Record, write_shards
-from cclm_core.noise.catalogue import TYPING
+from cclm_core.noise.kinds import TYPING
 from cclm_core.noise.recipe import NoiseConfig
 from cclm_core.runtime.artifacts import publishing, read_json, verify, write_json
 from cclm_core.runtime.errors import ConfigError, DataError
 from cclm_core.runtime.reporting import silent
-from cclm_core.steps.noise import chosen, noise
+from cclm_core.steps.noise import noise, sample
+from cclm_core.steps.spellings import misspellings
 
 LINE = "Cassius came with Brutus to the Capitol before noon."
 ENTITIES = (Entity(0, 7, "PERSON"), Entity(18, 24, "PERSON"), Entity(32, 39, "PLACE"))
@@ -111,12 +112,12 @@ def test_the_seed_matters(made: Path, tmp_path: Path) -> None:
 
 def test_documents_are_chosen_by_their_ids_in_any_order() -> None:
     config = NoiseConfig(max_documents=50, variants=("modern",))
-    fifty = chosen(RECORDS, config, 1)
+    fifty = sample(RECORDS, config, 1)
     assert len(fifty) == 50
-    assert chosen(reversed(RECORDS), config, 1) == fifty
-    assert chosen(RECORDS, config, 2) != fifty
+    assert sample(reversed(RECORDS), config, 1) == fifty
+    assert sample(RECORDS, config, 2) != fifty
     assert {one.id for one in fifty} != {one.id for one in RECORDS[:50]}
-    without_one = chosen([one for one in RECORDS if one != fifty[7]], config, 1)
+    without_one = sample([one for one in RECORDS if one != fifty[7]], config, 1)
     assert len({one.id for one in without_one} - {one.id for one in fifty}) == 1
 
 
@@ -129,7 +130,7 @@ def test_variants_and_splits_are_told_apart(tmp_path: Path) -> None:
         record(5, "validation"),
     ]
     assert read(run(tmp_path / "mixed", mixed), "clean")["id"].tolist() == ["0001", "0003"]
-    assert [one.id for one in chosen(mixed[:3], NoiseConfig(), 1)] == ["0001", "0002", "0003"]
+    assert [one.id for one in sample(mixed[:3], NoiseConfig(), 1)] == ["0001", "0002", "0003"]
 
 
 def test_a_document_may_lose_all_its_text(tmp_path: Path) -> None:
@@ -151,7 +152,7 @@ def test_a_document_may_lose_all_its_text(tmp_path: Path) -> None:
 
 
 def test_refusals(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="must hold a document of the variants modern, found none"):
+    with pytest.raises(DataError, match="must contain a document of the variants modern, found none"):
         run(tmp_path, [record(1, variant="folio"), record(2, "train")])
     assert not (tmp_path / "noise").exists()
 
@@ -202,13 +203,13 @@ def test_misspellings_come_from_a_list(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_misspellings_from_nowhere(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"noise\.sets\.natural has the kind misspelling, so noise.misspellings must"):
+    with pytest.raises(ConfigError, match=r"noise\.sets\.natural has the kind misspelling, but noise\.misspellings"):
         spelt(tmp_path, "{}")
-    with pytest.raises(DataError, match=r"there is none at nowhere\.txt"):
+    with pytest.raises(DataError, match=r"list of misspellings not found at nowhere\.txt"):
         spelt(tmp_path, "{path: nowhere.txt}")
-    with pytest.raises(DataError, match="variants modern and quarto that spell words differently, found none"):
+    with pytest.raises(DataError, match="the variants modern and quarto of the train split"):
         spelt(tmp_path, "{words: modern, spellings: quarto}")
-    with pytest.raises(ConfigError, match="give both or none"):
+    with pytest.raises(ConfigError, match="must both name a variant of the corpus, or neither"):
         spelt(tmp_path, "{words: modern}")
     assert not (tmp_path / "noise").exists()
 
@@ -218,3 +219,23 @@ def test_a_list_and_the_corpus_add_up(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "list.txt").write_text("loue->love\nluv->love\n")
     made = spelt(tmp_path, "{path: list.txt, words: modern, spellings: folio}")
     assert "love,loue,3\nlove,luv,1\n" in (made / "misspellings.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    "section", ["", "noise:\n", "noise: {rates: [0.1], misspellings: {}}\n", "noise: {rates: [0.1]}\n"]
+)
+def test_everything_but_the_seed_may_be_omitted(section: str, tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(f"seed: 1\n{section}")
+    with publishing(tmp_path / "corpus", "corpus") as written:
+        write_shards(written, RECORDS[:5])
+    noise(tmp_path / "params.yaml", tmp_path / "corpus", tmp_path / "noise", silent)
+    assert (tmp_path / "noise" / "rate-0.1.parquet").exists()
+    assert (tmp_path / "noise" / "misspellings.csv").read_text() == "word,misspelling,count\n"
+
+
+def test_the_list_alone_or_the_corpus_alone_is_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.txt").write_text("luv->love\n")
+    listed = NoiseConfig.parse({"kinds": ["misspelling"], "misspellings": {"path": "list.txt"}}, "noise")
+    assert misspellings(listed, tmp_path / "no corpus") == {"love": {"luv": 1}}
+    assert misspellings(NoiseConfig(), tmp_path / "no corpus") == {}

@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
-MODULES = ("alphabet", "code_points", "normalization", "texts", "tokenizer", "vocabulary", "word_targets")
+MODULES = (
+    "alignment",
+    "alphabet",
+    "code_points",
+    "normalization",
+    "texts",
+    "tokenizer",
+    "vocabulary",
+    "word_targets",
+    "words",
+)
 DOCS = Path(__file__).parents[2] / "docs" / "text.md"
 
 

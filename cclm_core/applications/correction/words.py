@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Self
 
 from cclm_core.text.word_targets import FILE, OTHER, WordTargets
+from cclm_core.text.words import LETTER, WORD
 
-_WORD = re.compile("[^\\W\\d_]+(?:['\u2019][^\\W\\d_]+)*")
-_LETTERS = r"[^\W\d_][^\W\d_A-Z]*"  # its first letter at most a capital
+_LETTERS = rf"{LETTER}(?:(?![A-Z]){LETTER})*"  # no capital after the first letter, so that names in code do not match
 _OPENING, _CLOSING = r"""["'\u2018\u2019\u201c\u201d(\[*_`]*""", r"""["'\u2018\u2019\u201c\u201d)\]*_.,:;!?`]*\s*$"""
 _PLAIN = re.compile(f"{_OPENING}{_LETTERS}(?:['\u2019/-]{_LETTERS})*{_CLOSING}")
 
@@ -56,12 +56,12 @@ class KnownWords:
         return sum(math.log((self._counts.get(word, 0) + 1) / self._total) for word in self._words(piece))
 
     def _words(self, piece: str) -> Iterable[str]:
-        return _WORD.findall(piece.lower())
+        return WORD.findall(piece.lower())
 
 
 def has_word(text: str) -> bool:
     """Whether there is a word in a text, known or not."""
-    return _WORD.search(text) is not None
+    return WORD.search(text) is not None
 
 
 def is_plain(piece: str) -> bool:

@@ -1,35 +1,19 @@
-"""Finds what corresponds in two editions of a play whose spelling differs: speakers and names.
+"""Finds the speakers and names that correspond in two editions of a play whose spelling differs.
 
-A word's key leaves out what the Folio spells otherwise (`loue` and `love`, `Iohn` and `John`, `selfe` and `self` have
-the same one). Where four keys in a row stand once in each edition, the places correspond: the speakers that say them
-are the same person, and what stands between two keys on either side is the same word, or the same name.
+Four keys in a row (see `text.alignment`) that only one speaker of an edition says identify this speaker. A word between
+the same two keys on either side is the same word, or the same name.
 """
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from difflib import SequenceMatcher
-from functools import lru_cache
 
 from cclm_core.datasets.plays.speeches import Speech
+from cclm_core.text.alignment import grams, similar, spelling_key, unambiguous
 
+# Unlike in `text.words.WORD`, hyphens join words: the editions hyphenate differently, and keys omit hyphens.
 _WORD = re.compile(r"[A-Za-zæÆ'-]+")
-_LENGTH = 4
-_LEAST_SHARE = 0.6
-_LEAST_LIKENESS = 0.5
-
-
-@lru_cache(maxsize=1 << 16)
-def spelling_key(word: str) -> str:
-    """The key of a word, the same for most spellings of it.
-
-    >>> [spelling_key(word) for word in ("loue", "love", "Iohn", "John", "Hellen", "selfe", "tragedie", "tragedy")]
-    ['lou', 'lou', 'iohn', 'iohn', 'helen', 'self', 'tragedi', 'tragedi']
-    """
-    key = word.casefold().replace("vv", "w").replace("æ", "e").replace("ae", "e").replace("-", "").replace("'", "")
-    key = key.replace("j", "i").replace("v", "u").replace("y", "i").replace("ie", "i").replace("ck", "k")
-    key = re.sub(r"(.)\1+", r"\1", key)
-    return key[:-1] if key.endswith("e") and len(key) > 2 else key
+_MIN_SHARE = 0.6
 
 
 class Alignment:
@@ -40,43 +24,41 @@ class Alignment:
 
     def shared(self) -> float:
         """The share of the Folio's four-word sequences that the other edition has too: near 0 for different plays."""
-        known = {gram for _, _, keys in self._modern for gram in _grams(keys)}
-        grams = [gram for _, _, keys in self._folio for gram in _grams(keys)]
-        return sum(gram in known for gram in grams) / max(1, len(grams))
+        known = {gram for _, _, keys in self._modern for gram in grams(keys)}
+        own = [gram for _, _, keys in self._folio for gram in grams(keys)]
+        return sum(gram in known for gram in own) / max(1, len(own))
 
     def speakers(self) -> dict[str, str]:
-        """For each prefix in the Folio, the modern edition's speaker of the same lines, where it is clear who."""
-        said_by: dict[tuple[str, ...], str | None] = {}
-        for speaker, _, keys in self._modern:
-            for gram in _grams(keys):
-                said_by[gram] = speaker if said_by.get(gram, speaker) == speaker else None
+        """For each prefix in the Folio, the modern edition's speaker of the same lines, if most lines agree."""
+        said_by = unambiguous((gram, speaker) for speaker, _, keys in self._modern for gram in grams(keys))
         votes: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for prefix, _, keys in self._folio:
-            votes[prefix].update(found for gram in _grams(keys) if (found := said_by.get(gram)))
+            votes[prefix].update(speaker for gram in grams(keys) if (speaker := said_by.get(gram)))
         matches = {}
         for prefix, counts in votes.items():
             best = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:1]
-            if best and best[0][1] >= max(2, _LEAST_SHARE * counts.total()):
+            if best and best[0][1] >= max(2, _MIN_SHARE * counts.total()):
                 matches[prefix] = best[0][0]
         return matches
 
     def names(self, names: Iterable[str]) -> frozenset[str]:
-        """The Folio's spellings of `names`, in lower case: of equal key, or alike and between the same words."""
-        wanted = {spelling_key(name) for name in names}
-        between: dict[tuple[str, ...], str | None] = {}
-        for _, _, keys in self._modern:
-            for index, key in enumerate(keys):
-                if key in wanted and (context := _context(keys, index)):
-                    between[context] = key if between.get(context, key) == key else None
-        found: set[str] = set()
+        """The Folio's spellings of `names`, in lower case: of equal key, or similar and between the same words."""
+        name_keys = {spelling_key(name) for name in names}
+        between = unambiguous(
+            (context, key)
+            for _, _, keys in self._modern
+            for index, key in enumerate(keys)
+            if key in name_keys and (context := _context(keys, index))
+        )
+        spellings: set[str] = set()
         for _, words, keys in self._folio:
             for index, (word, key) in enumerate(zip(words, keys, strict=True)):
                 if not word[0].isupper():
                     continue
                 name = between.get(_context(keys, index))
-                if key in wanted or (name and name[0] == key[:1] and _alike(name, key)):
-                    found.add(word)
-        return frozenset(re.sub(r"'[a-z]*$", "", word.casefold()) for word in found)
+                if key in name_keys or (name and name[0] == key[:1] and similar(name, key)):
+                    spellings.add(word)
+        return frozenset(re.sub(r"'[a-z]*$", "", word.casefold()) for word in spellings)
 
 
 def _keyed(speeches: Sequence[Speech]) -> list[tuple[str, list[str], list[str]]]:
@@ -88,14 +70,6 @@ def _keyed(speeches: Sequence[Speech]) -> list[tuple[str, list[str], list[str]]]
     ]
 
 
-def _grams(keys: Sequence[str]) -> Iterable[tuple[str, ...]]:
-    return (tuple(keys[index : index + _LENGTH]) for index in range(len(keys) - _LENGTH + 1))
-
-
 def _context(keys: Sequence[str], index: int) -> tuple[str, ...]:
-    """The two keys on either side; empty too near to an end."""
+    """The two keys on either side; empty near the start and the end."""
     return (*keys[index - 2 : index], *keys[index + 1 : index + 3]) if 2 <= index < len(keys) - 2 else ()
-
-
-def _alike(first: str, second: str) -> bool:
-    return SequenceMatcher(None, first, second).ratio() >= _LEAST_LIKENESS

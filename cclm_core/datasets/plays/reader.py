@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping
 
 from cclm_core.corpus.quarantine import Located, Rejected
 from cclm_core.corpus.records import Record
-from cclm_core.datasets.plays.alignment import Alignment, spelling_key
+from cclm_core.datasets.plays.alignment import Alignment
 from cclm_core.datasets.plays.catalogue import PLAYS, POEMS, Play
 from cclm_core.datasets.plays.folio import parse_folio
 from cclm_core.datasets.plays.modern import parse_modern
 from cclm_core.datasets.plays.names import Cast, common_words, find_entities
 from cclm_core.datasets.plays.speeches import Parsed
+from cclm_core.text.alignment import spelling_key
 
 _OLD = re.compile(r"\b(?:haue|vp|vs|vpon|vnto|loue|giue|liue|euer|neuer|ouer|selfe)\b", re.IGNORECASE)
 _NEW = re.compile(r"\b(?:have|up|us|upon|unto|love|give|live|ever|never|over|self)\b", re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""The worst case: the one or two edits of a text that hurt a scorer most.
+"""The worst case: the one or two edits of a text that lower a score most.
 
 Source: Pruthi, Dhingra and Lipton 2019, "Combating adversarial misspellings with robust word recognition"
 (arXiv 1905.11268): one edit of inner letters took BERT from 90.3 to 45.8 % on SST.
@@ -14,17 +14,17 @@ from cclm_core.noise.text import TextNoiser
 from cclm_core.runtime.errors import ConfigError, DataError
 
 Scorer = Callable[[Sequence[str]], Sequence[float]]
-"""Scores of texts, e.g. the probability of the right label: the attack looks for the lowest."""
+"""Returns the scores of texts, e.g. the probability of the correct label; an attack minimizes the score."""
 
 
 class Attacked(NamedTuple):
-    """What an attack found.
+    """The result of an attack.
 
     Attributes:
-        text: the text that scored lowest; the one that was given, if no edit hurt.
+        text: the text with the lowest score; the original text if no edit lowers the score.
         score: its score.
-        num_edits: how many edits it took, at most as many as were allowed.
-        num_scored: how many texts were scored.
+        num_edits: the number of edits in it, at most `max_edits`.
+        num_scored: the number of texts that were scored.
     """
 
     text: str
@@ -43,21 +43,21 @@ def attack(
     seed: int = 0,
     batch_size: int = 256,
 ) -> Attacked:
-    """Looks for the edits that lower a score most, greedily: the worst single edit, then the worst on top of it.
+    """Searches greedily for the edits that lower a score most: the worst single edit, then the worst next one.
 
     Args:
         text: the text to attack.
-        scorer: what to fool; called with up to `batch_size` texts at once.
-        noise: a recipe, whose kinds and what it spares say which edits there are (its rate means nothing here), or a
-            noiser with one, which may have a list of misspellings.
-        max_edits: at least 1. With 2 and more the result is no longer sure to be the worst.
-        max_candidates: at most so many single edits are tried in each round; of more, a seeded sample.
-        protected: spans of characters that stay as they are; they move with what is edited before them.
-        seed: of that sample.
-        batch_size: texts scored at once, at least 1.
+        scorer: the score to lower; called with up to `batch_size` texts at once.
+        noise: a recipe, whose kinds and protections define the possible edits (its rate is not used), or a noiser with
+            a recipe and possibly a list of misspellings.
+        max_edits: at least 1. With 2 or more, the result is not guaranteed to be the worst.
+        max_candidates: the most edits to try in each round, at least 1; a seeded sample if there are more.
+        protected: spans of characters that are not edited, half open.
+        seed: the seed of this sample.
+        batch_size: the number of texts to score at once, at least 1.
 
     Raises:
-        ConfigError: a number that is too small, or the kind `misspelling` without a list.
+        ConfigError: a number is too small, or the kind `misspelling` has no list.
         DataError: the scorer did not return one finite score for each text.
     """
     noiser = noise if isinstance(noise, TextNoiser) else TextNoiser(noise)
@@ -70,8 +70,8 @@ def attack(
     for number in range(max_edits):
         edits = list(noiser.single_edits(best, spans))
         if len(edits) > max_candidates:
-            chosen = np.random.default_rng([seed, number]).choice(len(edits), max_candidates, replace=False)
-            edits = [edits[index] for index in np.sort(chosen).tolist()]
+            sample = np.random.default_rng([seed, number]).choice(len(edits), max_candidates, replace=False)
+            edits = [edits[index] for index in np.sort(sample).tolist()]
         candidates = [best[: edit.start] + edit.replacement + best[edit.end :] for edit in edits]
         scores = [score for batch in _batches(candidates, batch_size) for score in _scores(scorer, batch)]
         num_scored += len(scores)

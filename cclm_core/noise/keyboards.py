@@ -1,7 +1,7 @@
-"""Keyboards: which keys lie beside which.
+"""Keyboards: which keys are next to each other.
 
 The rows are those of the national standards' letter keys (ANSI INCITS 154, DIN 2137, NF Z71-300, GOST 6431), from
-left to right; Dvorak and Colemak as in the layouts that X.Org ships.
+left to right; Dvorak and Colemak as in the layouts of X.Org.
 """
 
 from collections.abc import Sequence
@@ -17,31 +17,31 @@ LAYOUTS: dict[str, tuple[str, str, str]] = {
 }
 
 STANDARD = ("qwerty", "jcuken", "greek")
-"""For each script the keyboard whose letters are the plain ones of that script."""
+"""For each script, the keyboard whose letters are the plain ones of the script."""
 
 
 def neighbours(layout: str) -> dict[str, str]:
-    """For each letter of a keyboard the letters that touch it: left, right, and two in the row above and below.
+    """For each letter of a keyboard the letters of the adjacent keys: left, right, two in the row above, two below.
 
-    Every row is shifted by half a key against the one above, so key k touches k and k + 1 above, k - 1 and k below.
+    Each row is shifted by half a key against the one above: key k is adjacent to k and k + 1 above, k - 1 and k below.
 
     >>> neighbours("qwerty")["s"], neighbours("qwertz")["t"], neighbours("dvorak")["p"]
     ('adwexz', 'rzgf', 'yue')
     """
     rows = LAYOUTS[layout]
-    touching: dict[str, str] = {}
+    adjacent: dict[str, str] = {}
     for number, row in enumerate(rows):
         for place, letter in enumerate(row):
             near = [(number, place - 1), (number, place + 1), (number - 1, place), (number - 1, place + 1)]
             near += [(number + 1, place), (number + 1, place - 1)]
             inside = [(y, x) for y, x in near if 0 <= y < len(rows) and 0 <= x < len(rows[y])]
             if letter.isalpha():
-                touching[letter] = "".join(rows[y][x] for y, x in inside if rows[y][x].isalpha())
-    return touching
+                adjacent[letter] = "".join(rows[y][x] for y, x in inside if rows[y][x].isalpha())
+    return adjacent
 
 
 def neighbours_on(layouts: Sequence[str]) -> dict[str, str]:
-    """The same for several keyboards, e.g. one for each script: a letter is where the first one has it."""
+    """The same for several keyboards, e.g. one for each script; of a letter, the first keyboard that has it counts."""
     joined: dict[str, str] = {}
     for layout in layouts:
         joined = {**neighbours(layout), **joined}
@@ -49,5 +49,5 @@ def neighbours_on(layouts: Sequence[str]) -> dict[str, str]:
 
 
 def plain_letters() -> frozenset[str]:
-    """The small letters that have a key of their own on the standard keyboards."""
+    """The lower-case letters that have their own key on the standard keyboards."""
     return frozenset(letter for layout in STANDARD for row in LAYOUTS[layout] for letter in row if letter.isalpha())
