@@ -1,20 +1,27 @@
 """What every objective is: a corruption of a batch, a head, and a loss."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cclm_core.corpus.windows import WindowBatch
 from cclm_core.noise.misspellings import Spellings
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.noising import NoisedBatch, Noiser, clean
+from cclm_core.runtime.errors import ArtifactError
 from cclm_core.text.vocabulary import Preprocessor
 from cclm_core.text.word_targets import WordTargets
+
+
+HEAD = "head.safetensors"
+"""The file in the folder of a component that holds the head of its objective."""
 
 
 class Example(NamedTuple):
@@ -76,10 +83,30 @@ class Objective(nn.Module, ABC):
         return self._noiser(batch, generator) if training else clean(batch)
 
     def save(self, folder: Path) -> None:
-        """Writes the head into `folder`, beside the component that it reads."""
-        save_file(
-            {name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / "head.safetensors"
-        )
+        """Writes the head to `head.safetensors` in `folder`, next to the component that it reads."""
+        save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / HEAD)
+
+    def load_head(self, folder: Path) -> None:
+        """Loads the head that `save` wrote to `folder`. All weights are checked before any of them is replaced.
+
+        Raises:
+            ArtifactError: `head.safetensors` is missing or damaged, or holds other names or shapes than this head;
+                they are listed.
+        """
+        path = folder / HEAD
+        if not path.is_file():
+            raise ArtifactError(f"{HEAD} not found in {folder}. Train the component again, or name its folder.")
+        try:
+            weights = load_file(path)
+        except SafetensorError as error:
+            raise ArtifactError(f"{path} is damaged: {error}. Train the component again.") from None
+        differences = _differences(self.state_dict(), weights)
+        if differences:
+            raise ArtifactError(
+                f"{path} does not fit the objective {type(self).__name__}: {'; '.join(differences)}. Use the "
+                "vocabulary and the settings that the component was trained with, or train it again."
+            )
+        self.load_state_dict(weights)
 
     @abstractmethod
     def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:
@@ -97,3 +124,14 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
         """The loss () of `features` (B, L, W), in nats per target, and its metrics."""
+
+
+def _differences(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
+    """One entry for each name or shape that differs."""
+    differences = [f"{name} is missing" for name in sorted(expected.keys() - weights.keys())]
+    differences += [f"{name} is unknown" for name in sorted(weights.keys() - expected.keys())]
+    for name in sorted(expected.keys() & weights.keys()):
+        if expected[name].shape != weights[name].shape:
+            shapes = f"{tuple(weights[name].shape)}, expected {tuple(expected[name].shape)}"
+            differences.append(f"{name} has shape {shapes}")
+    return differences

@@ -1,8 +1,6 @@
 """The one training loop: any number of objectives over one encoder, resumed exactly from a checkpoint."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -12,7 +10,7 @@ from torch import Tensor, nn
 from cclm_core.corpus.batches import made_ahead
 from cclm_core.corpus.windows import WindowBatch, Windows
 from cclm_core.objectives.base import Example, Objective, Sums
-from cclm_core.runtime.device import autocast, chosen_device, device_of
+from cclm_core.runtime.device import autocast, chosen_device, device_of, num_threads
 from cclm_core.runtime.errors import ConfigError, TrainingError
 from cclm_core.runtime.random import derive, derive_seed
 from cclm_core.runtime.reporting import Report
@@ -118,7 +116,7 @@ def train(
         ConfigError: the device is not there, or no compiler where one is asked for.
         TrainingError: a loss, a gradient or a held-out metric is not finite; the step and the batch are named.
     """
-    with _threads(config.threads):
+    with num_threads(config.threads):
         before, device = device_of(trainee), chosen_device()
         if config.compile:
             compile_encoder(trainee.encoder, device)
@@ -215,13 +213,3 @@ def evaluate(trainee: Trainee, batch: WindowBatch, config: TrainingConfig, seed:
                 "use precision fp32. The newest checkpoint is kept."
             )
     return means
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
