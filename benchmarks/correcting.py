@@ -41,7 +41,7 @@ from cclm_core.applications.correction.words import KnownWords
 from cclm_core.composition.component import Component, ComponentCard, OverBase
 from cclm_core.corpus.encoded import EncodedCorpus, EncodedWriter
 from cclm_core.corpus.records import Record
-from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
+from cclm_core.encoders import EmbeddingConfig, HourglassConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.noise.misspellings import Spellings
 from cclm_core.noise.recipe import NoiseRecipe, TrainingNoise

@@ -32,7 +32,7 @@ from rows import Row, show
 from cclm_core.applications.language_model import LanguageModel
 from cclm_core.corpus.encoded import EncodedCorpus, EncodedWriter
 from cclm_core.corpus.records import Record
-from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
+from cclm_core.encoders import EmbeddingConfig, HourglassConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Surroundings

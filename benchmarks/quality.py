@@ -33,7 +33,7 @@ from rows import Row, show
 from torch import nn
 
 from cclm_core.corpus.windows import Windows
-from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
+from cclm_core.encoders import EmbeddingConfig, HourglassConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Surroundings

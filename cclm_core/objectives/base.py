@@ -19,7 +19,6 @@ from cclm_core.runtime.errors import ArtifactError
 from cclm_core.text.vocabulary import Preprocessor
 from cclm_core.text.word_targets import WordTargets
 
-
 HEAD = "head.safetensors"
 """The file in the folder of a component that holds the head of its objective."""
 

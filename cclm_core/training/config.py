@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from cclm_core.encoders import HourglassConfig
 from cclm_core.encoders.catalogue import EncoderConfig
-from cclm_core.encoders.config import HourglassConfig
 from cclm_core.encoders.embedder import EmbedderConfig
 from cclm_core.objectives.catalogue import ObjectiveConfig
 from cclm_core.objectives.masked_characters import MaskedCharactersConfig

@@ -17,7 +17,7 @@ from cclm_core.composition.component import Component, ComponentCard
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.corpus.windows import Windows
-from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
+from cclm_core.encoders import EmbeddingConfig, HourglassConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.noise.recipe import NoiseRecipe, TrainingNoise
 from cclm_core.noise.text import noise_text

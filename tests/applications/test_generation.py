@@ -18,7 +18,7 @@ from cclm_core.composition.component import Component, ComponentCard, OverBase
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.corpus.windows import Windows
-from cclm_core.encoders.config import HourglassConfig
+from cclm_core.encoders import HourglassConfig
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Surroundings

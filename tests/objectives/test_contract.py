@@ -6,7 +6,7 @@ import torch
 
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.corpus.windows import WindowBatch, Windows
-from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
+from cclm_core.encoders import EmbeddingConfig, HourglassConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Example, Objective, Sums, Surroundings

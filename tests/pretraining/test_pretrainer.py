@@ -18,7 +18,7 @@ from datasets import Dataset
 
 from cclm_core.composition.component import Component
 from cclm_core.composition.composed import ComposedModel
-from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
+from cclm_core.encoders import EmbeddingConfig, HourglassConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig, weights_digest
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.objectives.characters import CharactersConfig
