@@ -68,7 +68,7 @@ def test_the_weights_of_the_default_keep_their_names_and_order() -> None:
     [
         (HourglassConfig, {"kernel_size": 4}, "kernel_size must be odd, got 4"),
         (HourglassConfig, {"core_width": 30, "num_heads": 4}, "core_width must be a multiple of twice num_heads"),
-        (EmbeddingConfig, {"ngram_sizes": [1]}, "ngram_sizes must lie between 2 and 8"),
+        (EmbeddingConfig, {"ngram_sizes": [1]}, "ngram_sizes must be between 2 and 8"),
         (HourglassConfig, {"strid": 4}, "did you mean 'stride'"),
     ],
 )
