@@ -6,10 +6,10 @@ import grimp
 import pytest
 import yaml
 
+from cclm_core.training.code import has_effect
+
 ROOT = Path(__file__).parents[1]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-WITHOUT_EFFECT = {"errors", "reporting", "__init__"}
-"""Modules whose changes cannot change the bytes of an artifact: messages and progress."""
 
 
 def body(name: str) -> dict[str, list[str]]:
@@ -26,7 +26,7 @@ def used(stage: str) -> set[str]:
     for module in modules:
         path = Path(*module.split("."))
         file = path / "__init__.py" if (ROOT / path).is_dir() else path.with_suffix(".py")
-        if file.stem not in WITHOUT_EFFECT:
+        if has_effect(ROOT / file):
             files.add(file.as_posix())
     return files
 
