@@ -33,24 +33,23 @@ def run(seed: int, folder: Path) -> dict[str, dict[str, float]]:
     params.write_text(yaml.safe_dump(values | {"seed": seed}))
     encoded, base, common = Path("data/encoded"), folder / "base", ("--params", params)
     stage("base", *common, "--encoded", encoded, "--checkpoints", folder / "checkpoints/base", "--out", base)
-    parts, compositions = {name: folder / name for name in values["components"]}, values["compositions"]
+    components = folder / "components"
 
     def pretrain(name: str) -> None:
         checkpoints = folder / "checkpoints" / name
         stage("pretrain", name, *common, "--encoded", encoded, "--base", base, "--checkpoints", checkpoints,
-              "--out", parts[name])  # fmt: skip
+              "--out", components / name)  # fmt: skip
 
     def evaluate(name: str) -> dict[str, float]:
-        options = [option for part in compositions[name]["parts"] for option in ("--part", parts[part])]
         composition, results = folder / f"composition-{name}", folder / f"results-{name}"
-        stage("compose", name, *common, "--base", base, *options, "--out", composition)
+        stage("compose", name, *common, "--base", base, "--components", components, "--out", composition)
         stage("evaluate", name, *common, "--composition", composition, "--encoded", encoded, "--noise", "data/noise",
               "--out", results)  # fmt: skip
         metrics: dict[str, float] = json.loads((results / "metrics.json").read_text())
         return metrics
 
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(pretrain, parts))
+        list(pool.map(pretrain, values["components"]))
         return dict(zip(COMPOSITIONS, pool.map(evaluate, COMPOSITIONS), strict=True))
 
 

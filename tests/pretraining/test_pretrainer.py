@@ -290,6 +290,30 @@ def test_too_few_texts_are_refused() -> None:
         pretrainer("words").fit(TEXTS, validation=["...", "🚀"], steps=1)
 
 
+def test_a_new_embedder_is_trained_by_the_first_pretrainer_and_read_by_the_next() -> None:
+    base = embedder()
+    before = base.digest
+    first, second = (pretrainer(base=base, name=name, train_base=None) for name in ("first", "second"))
+    first.fit(TEXTS, **SHORT)
+    trained = base.digest
+    assert trained != before and not any(parameter.requires_grad for parameter in base.parameters())
+    second.fit(TEXTS, **SHORT)
+    first.fit(TEXTS, **SHORT)
+    assert base.digest == trained == first.model.card.base_digest == second.model.card.base_digest
+    explicit = pretrainer(name="first")
+    explicit.fit(TEXTS, **SHORT)
+    assert explicit.embedder.digest == trained, "as with train_base=True"
+
+
+def test_the_objective_of_a_pretrainer_is_checked() -> None:
+    with pytest.raises(ConfigError, match="`task` is missing"):
+        Pretrainer(embedder())
+    with pytest.raises(
+        ConfigError, match="`task` of a CharacterMaskPretrainer must be a MaskedCharactersConfig, got Ch"
+    ):
+        CharacterMaskPretrainer(embedder(), CharactersConfig())
+
+
 def test_what_contradicts_itself_is_refused() -> None:
     with pytest.raises(ConfigError, match="`train_base` and `independent` cannot both be true"):
         pretrainer(independent=True)
