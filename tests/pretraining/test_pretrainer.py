@@ -308,9 +308,7 @@ def test_a_new_embedder_is_trained_by_the_first_pretrainer_and_read_by_the_next(
 def test_the_objective_of_a_pretrainer_is_checked() -> None:
     with pytest.raises(ConfigError, match="`task` is missing"):
         Pretrainer(embedder())
-    with pytest.raises(
-        ConfigError, match="`task` of a CharacterMaskPretrainer must be a MaskedCharactersConfig, got Ch"
-    ):
+    with pytest.raises(ConfigError, match="`task` of a CharacterMaskPretrainer must be a MaskedCharactersConfig"):
         CharacterMaskPretrainer(embedder(), CharactersConfig())
 
 
