@@ -79,7 +79,7 @@ def encode_texts(division: Division, preprocessor: Preprocessor, folder: Path, r
 def _texts(given: Any, column: str | None) -> Iterator[str]:
     if isinstance(given, Iterator):
         raise DataError(
-            f"texts are read several times, got a {type(given).__name__}, which can be read once. Convert it to a list."
+            f"texts are read several times, but a {type(given).__name__} can be read only once. Convert it to a list."
         )
     for number, text in enumerate(strings(given, column)):
         try:
