@@ -53,6 +53,7 @@ class Attention(Encoder):
         self.norm = nn.LayerNorm(config.width)
 
     def forward(self, features: Tensor, mask: Tensor, starts: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        """Encodes `features` (B, L, D_in) as (B, L, width); see `Encoder.forward`."""
         batch, length, _ = features.shape
         if length == 0 or batch == 0:
             return features.new_zeros(batch, length, self.width)

@@ -80,6 +80,7 @@ class Hourglass(Encoder):
             self.places = nn.Embedding(config.word_length, input_width)
 
     def forward(self, features: Tensor, mask: Tensor, starts: Tensor | None = None) -> Tensor:
+        """Encodes `features` (B, L, D_in) as (B, L, width); see `Encoder.forward`."""
         batch, length, _ = features.shape
         if length == 0 or batch == 0:
             return features.new_zeros(batch, length, self.width)

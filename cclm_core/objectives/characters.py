@@ -60,6 +60,7 @@ class Characters(Objective):
         self.head = nn.Linear(context.width, 2 * config.num_bytes * (_ABSENT + 1))
 
     def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:
+        """Targets: `places` (P,) of the characters of chosen words, the word of each (`words`), and their `bytes`."""
         noised = self.noised(batch, generator, training)
         clean = self.table.words(batch.ids)
         wanted = self.table.edges(batch.ids, clean, self.config.num_bytes)
@@ -81,6 +82,7 @@ class Characters(Objective):
         return Example(torch.from_numpy(ids), targets)
 
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
+        """Mean cross-entropy of the bytes, from the mean features of each word."""
         places, words, wanted = (example.targets[name] for name in ("places", "words", "bytes"))
         chosen = features.flatten(0, 1)[places].float()
         sums = chosen.new_zeros(len(wanted), chosen.shape[1]).index_add(0, words, chosen)

@@ -103,6 +103,7 @@ class Denoise(Objective):
             self._words.save(folder / FILE)
 
     def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:  # noqa: ARG002
+        """Targets: `places` (T,) of all characters, and their classes: `seen`, right `ids`, `missing` after."""
         noised = self._errors(batch, generator)
         here, behind = wanted_edits(batch.ids, noised)
         places = np.flatnonzero(noised.ids.reshape(-1) >= NUM_SPECIAL)
@@ -112,6 +113,7 @@ class Denoise(Objective):
         return Example(torch.from_numpy(noised.ids), targets)
 
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
+        """Weighted cross-entropy of both edits; the metrics are unweighted bits, and recall and precision of edits."""
         seen = example.targets["seen"]
         scores = self.edits(features.flatten(0, 1)[example.targets["places"]], seen)
         total, weight, plain = features.new_zeros((), dtype=torch.float32), 0.0, 0.0

@@ -51,6 +51,7 @@ class Entities(Objective):
         self.register_buffer("weights", weights, persistent=False)
 
     def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:
+        """Targets: `places` (T,) of all characters, and their `tags` (T,)."""
         noised = self.noised(batch, generator, training)
         text = noised.ids >= NUM_SPECIAL
         targets = {
@@ -60,6 +61,7 @@ class Entities(Objective):
         return Example(torch.from_numpy(noised.ids), targets)
 
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
+        """Weighted cross-entropy of the tags; the metrics are unweighted."""
         scores = self.head(features.flatten(0, 1)[example.targets["places"]]).float()
         tags = example.targets["tags"]
         weights = self.get_buffer("weights")

@@ -46,6 +46,7 @@ class MaskedCharacters(Objective):
         self.head = nn.Linear(context.width, context.preprocessor.num_ids)
 
     def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:
+        """Targets: `places` (T,) of masked characters, and the clean `ids` (T,) there."""
         noised = self.noised(batch, generator, training)
         length = noised.ids.shape[1]
         places = choose_places(noised.ids, self.config.rate, self.config.mean_span, generator)
@@ -58,6 +59,7 @@ class MaskedCharacters(Objective):
         return Example(torch.from_numpy(ids), {"places": torch.from_numpy(wanted), "ids": torch.from_numpy(clean)})
 
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
+        """Mean cross-entropy of the masked characters."""
         chosen = features.flatten(0, 1)[example.targets["places"]]
         losses = nn.functional.cross_entropy(self.head(chosen).float(), example.targets["ids"], reduction="sum")
         count = len(example.targets["places"])

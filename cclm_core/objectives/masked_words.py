@@ -68,6 +68,7 @@ class MaskedWords(Objective):
         self.drawn_loss = config.loss.build(shares)
 
     def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:
+        """Targets: `places` (P,) of the characters of chosen words, the piece of each, and the `ids` of the pieces."""
         words = window_words(batch, self.preprocessor, self.targets)
         chosen = words.last - words.first + 1 >= self.config.min_length
         chosen[chosen] = choose_words(words.rows[chosen], self.config.rate, generator)

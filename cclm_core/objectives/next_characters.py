@@ -52,6 +52,7 @@ class NextCharacters(Objective):
         self.head = nn.Linear(context.width, config.num_ahead * self.num_ids)
 
     def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:
+        """Targets: `places` (T,), and the `ids` (T, num_ahead) of the characters after them."""
         noised = self.noised(batch, generator, training)
         reached = np.maximum.accumulate(noised.source, axis=1)
         # One column in front for positions before the first clean character, others at the end for missing targets.
@@ -67,6 +68,7 @@ class NextCharacters(Objective):
         return Example(torch.from_numpy(noised.ids), {name: torch.from_numpy(part) for name, part in targets.items()})
 
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
+        """Mean cross-entropy of all targets; one metric per distance."""
         chosen, wanted = features.flatten(0, 1)[example.targets["places"]], example.targets["ids"]
         scores = self.head(chosen).float().view(-1, self.num_ids)
         losses = nn.functional.cross_entropy(scores, wanted.flatten(), reduction="none").view(wanted.shape)

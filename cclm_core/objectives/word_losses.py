@@ -114,6 +114,7 @@ class SampledSoftmax(DrawnLoss):
         return np.unique(self.proposal.draw((self.num_draws,), generator))
 
     def forward(self, head: nn.Linear, features: Tensor, wanted: Tensor, drawn: Tensor) -> Tensor:
+        """The losses (T,); `drawn` (K,) are shared by all true targets."""
         others = nn.functional.linear(features, *_rows(head, drawn)).float()
         others = others - self.get_buffer("log_expected")[drawn]
         others = others.masked_fill(drawn == wanted[:, None], -math.inf)
@@ -145,6 +146,7 @@ class NegativeSampling(DrawnLoss):
         return self.proposal.draw((number, self.num_negatives), generator)
 
     def forward(self, head: nn.Linear, features: Tensor, wanted: Tensor, drawn: Tensor) -> Tensor:
+        """The losses (T,); `drawn` (T, K) are those of each true target."""
         scored = torch.cat([wanted[:, None], drawn], dim=1)
         scores = _scores(head, features, scored) - self.get_buffer("log_expected")[scored]
         losses: Tensor = nn.functional.softplus(-scores[:, 0]) + nn.functional.softplus(scores[:, 1:]).sum(1)

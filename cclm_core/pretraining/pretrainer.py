@@ -177,21 +177,10 @@ class Pretrainer:
             inputs = self._inputs(corpus, division)
             data = inputs.data(config)
             config = _scheduled(config, data, epochs, "warmup_steps" in training)
-            base, component, objective = self._parts(inputs, train_base)
-            identity = self._identity(inputs, config, train_base)
-            module = component_module(base, component, objective, train_base).to(device_of(base)).train()
-            seed = derive_seed(self.seed, "pretrain", self.name, identity.call or 1)
-            run = TrainingRun(identity, seed, module, data, config)
             with _bar(self.name, progress) as report:
                 store = None if checkpoints is None else Path(checkpoints)
-                curve = run.fit(store, f"{self.name}-{identity.call}", report)
-        if train_base:
-            self.embedder.load_state_dict(base.state_dict())
-            self.embedder.freeze().adopt_base()
-        if not self.config.independent:
-            component.card = component.card.model_copy(update={"base_digest": self.embedder.digest})
-        self._fitted = _Fitted(component.eval(), objective.eval(), curve, identity)
-        return curve
+                self._fitted = self._train(inputs, data, config, train_base, store, report)
+        return self._fitted.curve
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Publishes the component with its head, curve and metrics at `folder`, as the stage `pretrain` does.
@@ -225,6 +214,28 @@ class Pretrainer:
 
     def _default_words(self) -> TargetsConfig | None:
         return None
+
+    def _train(
+        self,
+        inputs: TrainingInputs,
+        data: Data,
+        config: TrainingConfig,
+        train_base: bool,
+        checkpoints: Path | None,
+        report: Report,
+    ) -> _Fitted:
+        base, component, objective = self._parts(inputs, train_base)
+        identity = self._identity(inputs, config, train_base)
+        module = component_module(base, component, objective, train_base).to(device_of(base)).train()
+        seed = derive_seed(self.seed, "pretrain", self.name, identity.call or 1)
+        run = TrainingRun(identity, seed, module, data, config)
+        curve = run.fit(checkpoints, f"{self.name}-{identity.call}", report)
+        if train_base:
+            self.embedder.load_state_dict(base.state_dict())
+            self.embedder.freeze().adopt_base()
+        if not self.config.independent:
+            component.card = component.card.model_copy(update={"base_digest": self.embedder.digest})
+        return _Fitted(component.eval(), objective.eval(), curve, identity)
 
     def _is_base_trained(self) -> bool:
         if self.config.independent:

@@ -10,18 +10,19 @@ run.publish(checkpoints, out, "embedder", [embedder], report)
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from pydantic import Field
+from torch import nn
 
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.encoders.embedder import Base
 from cclm_core.noise.misspellings import Spellings, read_misspellings
 from cclm_core.noise.recipe import TrainingNoise
-from cclm_core.objectives.base import Objective, ObjectiveContext
+from cclm_core.objectives.base import ObjectiveContext
 from cclm_core.runtime.artifacts import publishing, write_json, write_text
 from cclm_core.runtime.config import Config, digest
 from cclm_core.runtime.errors import DataError
@@ -34,6 +35,16 @@ from cclm_core.training.loop import Data, evaluate, open_data, train
 from cclm_core.training.module import Point, TrainingModule
 
 SIGNIFICANT_DIGITS = 6
+
+
+class Publishable(Protocol):
+    """A module that writes itself to a folder: an embedder, a component, an objective."""
+
+    def save(self, folder: Path) -> None:
+        """Writes all that is needed to load it."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Its weights."""
 
 
 class Identity(Config):
@@ -126,7 +137,7 @@ class TrainingRun:
     data: Data
     config: TrainingConfig
 
-    def publish(self, checkpoints: Path, out: Path, kind: str, parts: Sequence[Any], report: Report) -> None:
+    def publish(self, checkpoints: Path, out: Path, kind: str, parts: Sequence[Publishable], report: Report) -> None:
         """Trains, resuming from `checkpoints`, and publishes the result at `out`; see `publish`.
 
         Raises:
@@ -179,7 +190,7 @@ class TrainingRun:
             )
 
 
-def publish(out: Path, kind: str, parts: Sequence[Any], curve: Sequence[Point], identity: Identity) -> None:
+def publish(out: Path, kind: str, parts: Sequence[Publishable], curve: Sequence[Point], identity: Identity) -> None:
     """Publishes what a training made: its parts, learning curve, metrics and identity.
 
     Args:
@@ -190,12 +201,10 @@ def publish(out: Path, kind: str, parts: Sequence[Any], curve: Sequence[Point], 
         curve: the learning curve.
         identity: everything that the result depends on.
     """
-    model, *heads = parts
+    model = parts[0]
     with publishing(out, kind) as folder:
-        model.save(folder)
-        for head in heads:
-            assert isinstance(head, Objective)
-            head.save(folder)
+        for part in parts:
+            part.save(folder)
         facts = {"digest": model.digest} if isinstance(model, Base) else {}
         numbers = {"parameters": sum(parameter.numel() for parameter in model.parameters())}
         write_results(folder, curve, identity.canonical() | facts, numbers)
