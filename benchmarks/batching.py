@@ -27,12 +27,11 @@ from cclm_core.corpus.records import Record, read_records
 from cclm_core.corpus.windows import Windows
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.noise.recipe import TrainingNoise
-from cclm_core.objectives.base import Surroundings
-from cclm_core.objectives.catalogue import build
 from cclm_core.text.vocabulary import MASK, NUM_SPECIAL, Preprocessor
 from cclm_core.training.config import BaseConfig
-from cclm_core.training.loop import Trainee
+from cclm_core.training.module import TrainingModule
 from cclm_core.training.optimizer import build_optimizer
+from cclm_core.training.run import TrainingInputs
 
 CHARACTERS = 2_000_000
 SHORT = 256  # characters: a paragraph that leaves room in a row of the default window
@@ -85,18 +84,18 @@ def _batches(corpus: EncodedCorpus, threads: int) -> Row:
     config = BaseConfig()
     size = config.training.batch_size * config.training.window
     embedder = Embedder(corpus.preprocessor, config.embedder)
-    surroundings = Surroundings(embedder.width, corpus.preprocessor, tuple(corpus.entity_labels))
-    trainee = Trainee(embedder, [(build(part.task, TrainingNoise(), surroundings), 1.0) for part in config.objectives])
-    optimizer = build_optimizer(trainee, config.training)
+    context = TrainingInputs(corpus=corpus, noise=TrainingNoise()).context(embedder.width)
+    module = TrainingModule(embedder, [(part.task.build(context), 1.0) for part in config.objectives])
+    optimizer = build_optimizer(module, config.training)
     windows = Windows(corpus.split("train"), config.training.window)
     torch.set_num_threads(threads)
 
     def make(step: int) -> list[Any]:
-        return trainee.examples(windows.batch(step, config.training.batch_size, 1), True, 1, "training", step)
+        return module.examples(windows.batch(step, config.training.batch_size, 1), True, 1, "training", step)
 
     def train(examples: list[Any]) -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.training.precision == "bf16"):
-            loss, _ = trainee(examples)
+            loss, _ = module(examples)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

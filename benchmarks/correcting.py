@@ -41,12 +41,11 @@ from cclm_core.applications.correction.words import KnownWords
 from cclm_core.composition.component import Component, ComponentCard, OverBase
 from cclm_core.corpus.encoded import EncodedCorpus, EncodedWriter
 from cclm_core.corpus.records import Record
-from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
+from cclm_core.encoders import EmbeddingConfig, HourglassConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.noise.misspellings import Spellings
-from cclm_core.noise.recipe import NoiseRecipe, TrainingNoise
-from cclm_core.objectives.base import Surroundings
-from cclm_core.objectives.catalogue import build
+from cclm_core.noise.recipe import NoiseRecipe
+from cclm_core.objectives.base import ObjectiveContext
 from cclm_core.objectives.denoise import DenoiseConfig
 from cclm_core.runtime.random import seeded_initialisation
 from cclm_core.runtime.reporting import silent
@@ -54,8 +53,8 @@ from cclm_core.text.vocabulary import Preprocessor, TargetsConfig, VocabularyCon
 from cclm_core.text.word_targets import WordTargets
 from cclm_core.training.checkpoint import Checkpoints
 from cclm_core.training.config import TrainingConfig
-from cclm_core.training.data import open_data
-from cclm_core.training.loop import Trainee, train
+from cclm_core.training.loop import open_data, train
+from cclm_core.training.module import TrainingModule
 
 DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
 TOKEN = re.compile(r"\w+(?:['\u2019]\w+)*|\s+|[^\w\s]")
@@ -174,8 +173,10 @@ def trained(lines: list[str], spellings: Spellings, words: WordTargets, steps: i
         with seeded_initialisation(seed):
             base = Embedder(preprocessor, EmbedderConfig(embedding=EMBEDDING, encoder=BASE))
             component = Component(ComponentCard.over(base, "denoise", "denoise", ENCODER, independent=True))
-            surroundings = Surroundings(component.width, preprocessor, (), spellings, words)
-            objective = build(TASK, TrainingNoise(rate=0), surroundings)
+            context = ObjectiveContext(
+                width=component.width, preprocessor=preprocessor, misspellings=spellings, words=words
+            )
+            objective = TASK.build(context)
         config = TrainingConfig(
             steps=steps,
             batch_size=8,
@@ -185,9 +186,9 @@ def trained(lines: list[str], spellings: Spellings, words: WordTargets, steps: i
             evaluation_windows=64,
             checkpoint_every=steps,
         )
-        trainee = Trainee(OverBase(base, component), [(objective, 1.0)])
-        data = open_data(EncodedCorpus.open(place), WINDOW, None)
-        train(trainee, data, config, seed, Checkpoints(Path(folder) / "checkpoints", "correcting"), silent)
+        module = TrainingModule(OverBase(base, component), [(objective, 1.0)])
+        data = open_data(EncodedCorpus.open(place), config)
+        train(module, data, config, seed, Checkpoints(Path(folder) / "checkpoints", "correcting"), silent)
     return Corrector(base, component.eval(), objective.state_dict(), WINDOW, KnownWords.of(words))
 
 

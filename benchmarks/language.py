@@ -32,18 +32,18 @@ from rows import Row, show
 from cclm_core.applications.language_model import LanguageModel
 from cclm_core.corpus.encoded import EncodedCorpus, EncodedWriter
 from cclm_core.corpus.records import Record
-from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
+from cclm_core.encoders import EmbeddingConfig, HourglassConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.noise.recipe import TrainingNoise
-from cclm_core.objectives.base import Surroundings
-from cclm_core.objectives.next_characters import NextCharacters, NextCharactersConfig
+from cclm_core.objectives.base import ObjectiveContext
+from cclm_core.objectives.next_characters import NextCharactersConfig
 from cclm_core.runtime.random import seeded_initialisation
 from cclm_core.runtime.reporting import silent
 from cclm_core.text.vocabulary import Preprocessor
 from cclm_core.training.checkpoint import Checkpoints
 from cclm_core.training.config import TrainingConfig
-from cclm_core.training.data import open_data
-from cclm_core.training.loop import Trainee, train
+from cclm_core.training.loop import open_data, train
+from cclm_core.training.module import TrainingModule
 
 DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
 SEED = 1
@@ -161,11 +161,12 @@ def learnt(texts: Texts, plan: Plan, folder: Path) -> tuple[LanguageModel, dict[
     corpus = EncodedCorpus.open(folder)
     with seeded_initialisation(SEED):
         base = Embedder(preprocessor, plan.embedder)
-        noise, surroundings = TrainingNoise(rate=plan.noise), Surroundings(base.width, preprocessor, ())
-        objective = NextCharacters(NextCharactersConfig(), noise, surroundings)
-    data = open_data(corpus, plan.training.window, None)
+        noise = TrainingNoise(rate=plan.noise)
+        context = ObjectiveContext(width=base.width, preprocessor=preprocessor, noise=noise)
+        objective = NextCharactersConfig().build(context)
+    data = open_data(corpus, plan.training)
     checkpoints, began = Checkpoints(folder / "checkpoints", "benchmark"), time.process_time()
-    curve = train(Trainee(base, [(objective, 1.0)]), data, plan.training, SEED, checkpoints, silent)
+    curve = train(TrainingModule(base, [(objective, 1.0)]), data, plan.training, SEED, checkpoints, silent)
     seconds = time.process_time() - began
     model = LanguageModel.of(base, objective, preprocessor, plan.training.window)
     return model, curve[-1] | {"seconds": seconds}

@@ -2,8 +2,8 @@
 
     python benchmarks/learning.py [--seeds 1,2,3] [--json]
 
-Needs data/encoded and data/noise (`cclm run` makes them). Everything else goes to a temporary folder, two
-trainings side by side. About ten minutes a seed on two cores.
+Needs data/encoded and data/noise, which `cclm run` makes. Everything else goes to a temporary folder. Two trainings run
+at a time; one seed takes about ten minutes on two cores.
 """
 
 import json
@@ -21,7 +21,7 @@ COMPOSITIONS = ("full", "language", "control")
 
 
 def stage(*arguments: str | Path) -> None:
-    """Runs one stage of the library in a process of its own."""
+    """Runs one stage of the library in a separate process."""
     command = [sys.executable, "-m", "cclm_core.cli.app", "stage", *map(str, arguments)]
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
 
@@ -33,39 +33,36 @@ def run(seed: int, folder: Path) -> dict[str, dict[str, float]]:
     params.write_text(yaml.safe_dump(values | {"seed": seed}))
     encoded, base, common = Path("data/encoded"), folder / "base", ("--params", params)
     stage("base", *common, "--encoded", encoded, "--checkpoints", folder / "checkpoints/base", "--out", base)
-    parts = {name: folder / name for name in values["components"]}
-    graph = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]["compose"]["foreach"]
+    components = folder / "components"
 
     def pretrain(name: str) -> None:
         checkpoints = folder / "checkpoints" / name
         stage("pretrain", name, *common, "--encoded", encoded, "--base", base, "--checkpoints", checkpoints,
-              "--out", parts[name])  # fmt: skip
+              "--out", components / name)  # fmt: skip
 
     def evaluate(name: str) -> dict[str, float]:
-        chosen = [Path(path).name for path in graph[name].values()]
-        options = [option for part in chosen if part in parts for option in ("--part", parts[part])]
         composition, results = folder / f"composition-{name}", folder / f"results-{name}"
-        stage("compose", name, *common, "--base", base, *options, "--out", composition)
+        stage("compose", name, *common, "--base", base, "--components", components, "--out", composition)
         stage("evaluate", name, *common, "--composition", composition, "--encoded", encoded, "--noise", "data/noise",
               "--out", results)  # fmt: skip
         metrics: dict[str, float] = json.loads((results / "metrics.json").read_text())
         return metrics
 
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(pretrain, parts))
+        list(pool.map(pretrain, values["components"]))
         return dict(zip(COMPOSITIONS, pool.map(evaluate, COMPOSITIONS), strict=True))
 
 
 def rows(results: dict[int, dict[str, dict[str, float]]]) -> list[Row]:
-    """One row a seed for each comparison, and the medians."""
+    """One row per comparison and seed, and the medians."""
     made = []
     comparisons = {
         "bits/unigram": ("bits_per_masked_character", "unigram_bits", "full"),
         "bits/trigram": ("bits_per_masked_character", "trigram_bits", "full"),
         "bits/control": ("bits_per_masked_character", "bits_per_masked_character", "control"),
         "entity_f1/control": ("entity_f1_clean", "entity_f1_clean", "control"),
-        "genre_accuracy/control": ("genre_accuracy", "genre_accuracy", "control"),
-        "genre_accuracy/language": ("genre_accuracy", "genre_accuracy", "language"),
+        "label_accuracy/control": ("label_accuracy", "label_accuracy", "control"),
+        "label_accuracy/language": ("label_accuracy", "label_accuracy", "language"),
         "entity_f1/language": ("entity_f1_clean", "entity_f1_clean", "language"),
     }
     for name, (metric, peer_metric, peer) in comparisons.items():
@@ -79,7 +76,7 @@ def rows(results: dict[int, dict[str, dict[str, float]]]) -> list[Row]:
 
 
 def main() -> None:
-    """Runs the seeds one after the other and shows the rows."""
+    """Runs the seeds one after another and prints the rows."""
     seeds = [1, 2, 3]
     if "--seeds" in sys.argv:
         seeds = [int(seed) for seed in sys.argv[sys.argv.index("--seeds") + 1].split(",")]

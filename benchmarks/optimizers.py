@@ -29,13 +29,12 @@ from torch import nn
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.noise.recipe import TrainingNoise
-from cclm_core.objectives.base import Surroundings
-from cclm_core.objectives.catalogue import build
 from cclm_core.runtime.random import derive_seed, seeded_initialisation
 from cclm_core.training.config import BaseConfig, TrainingConfig
-from cclm_core.training.data import Data, open_data
-from cclm_core.training.loop import Trainee, evaluate
-from cclm_core.training.update import update
+from cclm_core.training.loop import Data, evaluate, open_data
+from cclm_core.training.module import TrainingModule
+from cclm_core.training.optimizer import update
+from cclm_core.training.run import TrainingInputs
 
 SIDES = "adamw:4e-3,adamw:8e-3,adamw:16e-3,muon:8e-3,muon:16e-3"
 WARM_UP, TURNS = 4, 12  # steps of each side that are not measured, and that are
@@ -99,44 +98,43 @@ class Study:
     def __init__(self, encoded: Path) -> None:
         self.corpus, self.config = EncodedCorpus.open(encoded), BaseConfig()
         self.training = self.config.training.model_copy(update={"evaluation_windows": HELD_OUT})
-        self.data: Data = open_data(self.corpus, self.training.window, None)
+        self.data: Data = open_data(self.corpus, self.training)
 
-    def trainee(self, seed: int) -> Trainee:
+    def module(self, seed: int) -> TrainingModule:
         """The base with new weights, and its objective."""
         with seeded_initialisation(seed):
             embedder = Embedder(self.corpus.preprocessor, self.config.embedder)
-            surroundings = Surroundings(embedder.width, self.corpus.preprocessor, tuple(self.corpus.entity_labels))
+            context = TrainingInputs(corpus=self.corpus, noise=TrainingNoise()).context(embedder.width)
             parts = self.config.objectives
-            noise = TrainingNoise()
-            return Trainee(embedder, [(build(one.task, noise, surroundings), one.gradient_factor) for one in parts])
+            return TrainingModule(embedder, [(part.task.build(context), part.gradient_factor) for part in parts])
 
-    def stepper(self, side: Side, trainee: Trainee, config: TrainingConfig, seed: int) -> Callable[[int], float]:
+    def stepper(self, side: Side, module: TrainingModule, config: TrainingConfig, seed: int) -> Callable[[int], float]:
         """What makes step number so and so (from 0), and gives its processor seconds."""
-        optimizer, order = side.build(trainee, config.weight_decay), derive_seed(seed, "windows")
+        optimizer, order = side.build(module, config.weight_decay), derive_seed(seed, "windows")
 
         def step(number: int) -> float:
             batch = self.data.training.batch(number, config.batch_size, order)
-            examples = trainee.examples(batch, True, seed, "training", number)
+            examples = module.examples(batch, True, seed, "training", number)
             start = time.process_time()
-            update(trainee, optimizer, [examples], config, number)
+            update(module, optimizer, [examples], config, number)
             return time.process_time() - start
 
         return step
 
     def seconds_per_step(self, sides: list[Side]) -> dict[Side, float]:
         """Processor seconds of a step of each side, the sides taking turns: medians."""
-        steppers = {side: self.stepper(side, self.trainee(1), self.training, 1) for side in sides}
+        steppers = {side: self.stepper(side, self.module(1), self.training, 1) for side in sides}
         taken = [{side: step(number) for side, step in steppers.items()} for number in range(WARM_UP + TURNS)]
         return {side: statistics.median(one[side] for one in taken[WARM_UP:]) for side in sides}
 
     def bits(self, side: Side, steps: int, seed: int) -> float:
         """Held-out bits per masked character after so many steps."""
         config = self.training.model_copy(update={"steps": steps, "learning_rate": side.rate})
-        trainee = self.trainee(seed)
-        step = self.stepper(side, trainee, config, seed)
+        module = self.module(seed)
+        step = self.stepper(side, module, config, seed)
         used = sum(map(step, range(steps)))
         held_out = self.data.held_out.fixed(config.evaluation_windows, 1)
-        found = evaluate(trainee, held_out, config, 1)["held_out_bits_per_masked_character"]
+        found = evaluate(module, held_out, config, 1)["held_out_bits_per_masked_character"]
         print(f"{side} seed {seed}: {steps} steps, {used:.0f} s, {found:.4f} bits", file=sys.stderr, flush=True)
         return found
 

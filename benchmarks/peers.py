@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from transformers import CanineConfig, CanineModel
 
+from cclm_core.encoders import EmbeddingConfig
 from cclm_core.encoders.attention import AttentionConfig
-from cclm_core.encoders.config import EmbeddingConfig
 from cclm_core.encoders.embedder import EmbedderConfig
 
 LENGTH = 256  # characters that the original's table of positions holds

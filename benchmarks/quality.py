@@ -33,17 +33,17 @@ from rows import Row, show
 from torch import nn
 
 from cclm_core.corpus.windows import Windows
-from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
+from cclm_core.encoders import EmbeddingConfig, HourglassConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.noise.recipe import TrainingNoise
-from cclm_core.objectives.base import Surroundings
-from cclm_core.objectives.masked_characters import MaskedCharacters, MaskedCharactersConfig
+from cclm_core.objectives.base import ObjectiveContext
+from cclm_core.objectives.masked_characters import MaskedCharactersConfig
 from cclm_core.runtime.random import derive, seeded_initialisation
 from cclm_core.text.vocabulary import Preprocessor, VocabularyConfig
 from cclm_core.training.checkpoint import Checkpoints
 from cclm_core.training.config import TrainingConfig
-from cclm_core.training.data import Data
-from cclm_core.training.loop import Trainee, train
+from cclm_core.training.loop import Data, train
+from cclm_core.training.module import TrainingModule
 
 STRIDES, RATES, OURS_RATE, EVERY = (1, 2, 4, 8), (1e-3, 2e-3), 4e-3, 20
 DEFAULT = "ours, the default"
@@ -102,17 +102,17 @@ def learn(name: str, seed: int, rate: float, seconds: float) -> Learned:
     def trained(steps: int, evaluation_windows: int) -> Learned:
         with seeded_initialisation(seed):
             encoder = encoders(preprocessor)[name]()
-            around = Surroundings(encoder.width, preprocessor, ())
-            objective = MaskedCharacters(MaskedCharactersConfig(), TrainingNoise(), around)
+            context = ObjectiveContext(width=encoder.width, preprocessor=preprocessor, noise=TrainingNoise())
+            objective = MaskedCharactersConfig().build(context)
         config = TrainingConfig(
             steps=steps, learning_rate=rate, warmup_steps=min(50, steps // 4), evaluation_windows=evaluation_windows,
             evaluate_every=steps + 1, checkpoint_every=steps + 1, window=LENGTH,
         )  # fmt: skip
         evaluated: list[float] = []
-        trainee = Trainee(encoder, [(objective, 1.0)])
+        module = TrainingModule(encoder, [(objective, 1.0)])
         with tempfile.TemporaryDirectory() as folder:
             kept, start = Checkpoints(Path(folder) / "kept", "0" * 16), time.process_time()
-            curve = train(trainee, text, config, seed, kept, lambda *_: evaluated.append(time.process_time() - start))
+            curve = train(module, text, config, seed, kept, lambda *_: evaluated.append(time.process_time() - start))
             spent = time.process_time() - start - 2 * evaluated[0]  # one evaluation before the first step, one after
         parameters = sum(parameter.numel() for parameter in encoder.parameters())
         bits = curve[-1]["held_out_bits_per_masked_character"]

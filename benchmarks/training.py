@@ -30,7 +30,7 @@ from rows import Row, show
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from cclm_core.encoders.config import EmbeddingConfig
+from cclm_core.encoders import EmbeddingConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.runtime.random import derive, seeded_initialisation
 from cclm_core.text.vocabulary import MASK, Preprocessor, VocabularyConfig

@@ -6,9 +6,11 @@ if TYPE_CHECKING:
     from cclm_core.composition.composed import ComposedModel
     from cclm_core.composition.store import load
     from cclm_core.encoders.embedder import Embedder
-    from cclm_core.pretraining.causal_language import CausalLanguagePretrainer
-    from cclm_core.pretraining.character_mask import CharacterMaskPretrainer
-    from cclm_core.pretraining.masked_language import MaskedLanguagePretrainer
+    from cclm_core.pretraining.pretrainer import (
+        CausalLanguagePretrainer,
+        CharacterMaskPretrainer,
+        MaskedLanguagePretrainer,
+    )
     from cclm_core.shelf.shelf import Shelf
     from cclm_core.text.vocabulary import Preprocessor
 
@@ -24,11 +26,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "CausalLanguagePretrainer": "cclm_core.pretraining.causal_language",
-    "CharacterMaskPretrainer": "cclm_core.pretraining.character_mask",
+    "CausalLanguagePretrainer": "cclm_core.pretraining.pretrainer",
+    "CharacterMaskPretrainer": "cclm_core.pretraining.pretrainer",
     "ComposedModel": "cclm_core.composition.composed",
     "Embedder": "cclm_core.encoders.embedder",
-    "MaskedLanguagePretrainer": "cclm_core.pretraining.masked_language",
+    "MaskedLanguagePretrainer": "cclm_core.pretraining.pretrainer",
     "Preprocessor": "cclm_core.text.vocabulary",
     "Shelf": "cclm_core.shelf.shelf",
     "load": "cclm_core.composition.store",

@@ -9,8 +9,8 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from torch import nn
 
 from cclm_core.encoders.catalogue import EncoderConfig, describe
-from cclm_core.encoders.config import EmbeddingConfig
 from cclm_core.encoders.embedder import Base
+from cclm_core.encoders.embedding import EmbeddingConfig
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.errors import ArtifactError, CompositionError
 

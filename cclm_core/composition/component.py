@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from cclm_core.composition.card import ComponentCard, ForkConfig, IndependentConfig
 from cclm_core.composition.part import Part
-from cclm_core.encoders.catalogue import build
 from cclm_core.encoders.embedder import Base, Reading, load_weights, weights_digest
 from cclm_core.encoders.embedding import CharacterEmbedding
 from cclm_core.runtime.artifacts import read_json, write_json
@@ -42,7 +41,7 @@ class Component(Part):
         own = card.independent
         new = CharacterEmbedding(own.num_ids, own.embedding) if isinstance(own, IndependentConfig) else None
         self.embedding: nn.Module | None = own_base if new is None else new
-        self.body = build(card.base_width, card.encoder)
+        self.body = card.encoder.build(card.base_width)
         self.width = self.body.width
 
     @property

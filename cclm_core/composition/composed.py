@@ -14,8 +14,8 @@ from cclm_core.composition.card import CompositionCard, FusionName, check_names
 from cclm_core.composition.fusion import averaged, build_fusion
 from cclm_core.composition.long_texts import embed_texts
 from cclm_core.composition.part import Part
-from cclm_core.encoders.config import EmbeddingConfig
 from cclm_core.encoders.embedder import Base, Reading, load_weights, weights_digest
+from cclm_core.encoders.embedding import EmbeddingConfig
 from cclm_core.runtime.artifacts import write_json
 from cclm_core.runtime.config import canonical_json
 from cclm_core.runtime.device import device_of

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 from cclm_core.encoders.base import Encoder
 from cclm_core.encoders.linear import Linear
-from cclm_core.encoders.reach import FullReach, LocalReach
-from cclm_core.encoders.transformer import TransformerLayer, rotary_table
+from cclm_core.encoders.transformer import FullAttention, LocalAttention, TransformerLayer, rotary_table
 from cclm_core.runtime.config import Config
 
 
@@ -22,19 +21,23 @@ class AttentionConfig(Config):
     window: int | None = Field(
         default=None,
         ge=2,
-        description="characters that one attends to, half of them on each side, or all before it if causal; null for "
-        "the whole text, whose cost grows with the square of its length",
+        description="characters that one attends to, half on each side, or all before it if causal; null: the whole "
+        "text, at a cost that grows with the square of its length",
     )
-    causal: bool = Field(default=False, description="whether a character sees only itself and those before it")
+    causal: bool = Field(default=False, description="whether a character sees only itself and earlier ones")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.width % (2 * self.num_heads):
             raise ValueError(
-                f"width must be a multiple of twice num_heads (rotary positions turn pairs), "
+                f"width must be a multiple of twice num_heads (rotary positions rotate pairs), "
                 f"got {self.width} and {self.num_heads} heads"
             )
         return self
+
+    def build(self, input_width: int) -> "Attention":
+        """A new encoder over features (B, L, input_width)."""
+        return Attention(input_width, self)
 
 
 class Attention(Encoder):
@@ -50,15 +53,16 @@ class Attention(Encoder):
         self.norm = nn.LayerNorm(config.width)
 
     def forward(self, features: Tensor, mask: Tensor, starts: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        """Encodes `features` (B, L, D_in) as (B, L, width); see `Encoder.forward`."""
         batch, length, _ = features.shape
         if length == 0 or batch == 0:
             return features.new_zeros(batch, length, self.width)
         keep = mask.unsqueeze(-1)
         hidden = self.enter(features * keep)
         window, causal = self.config.window, self.causal
-        reach = FullReach(mask, causal) if window is None else LocalReach(mask, window, causal)
+        attention = FullAttention(mask, causal) if window is None else LocalAttention(mask, window, causal)
         rotary = rotary_table(length, self.width // self.config.num_heads, features.device)
         for layer in self.layers:
-            hidden = layer(hidden, reach, rotary)
+            hidden = layer(hidden, attention, rotary)
         encoded: Tensor = self.norm(hidden).float() * keep
         return encoded

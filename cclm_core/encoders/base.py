@@ -1,4 +1,4 @@
-"""What every encoder is: features of characters in, features of the same characters out."""
+"""The contract of encoders: features of characters in, features of the same characters out."""
 
 from abc import ABC, abstractmethod
 
@@ -8,11 +8,11 @@ from torch import Tensor, nn
 class Encoder(nn.Module, ABC):
     """Encodes (B, L, D_in) as (B, L, width), for any L ≥ 0.
 
-    What comes out for a text depends on that text alone: not on the padding behind it, nor on the other rows.
+    The features of a text depend on that text alone, not on padding or on the other rows of the batch.
 
     Attributes:
         width: features per character in the output.
-        causal: whether the output at t depends on the characters up to t alone.
+        causal: whether the output at position t depends on the characters up to t alone.
         reads_words: whether `forward` needs `starts`.
     """
 
@@ -25,7 +25,7 @@ class Encoder(nn.Module, ABC):
         """Encodes as (B, L, width) float32, zeros at padding.
 
         Args:
-            features: (B, L, D_in); what stands at padding is not read.
-            mask: (B, L) bool, true at characters; padding stands behind them.
-            starts: (B, L) bool, true where a word begins; needed where `reads_words` says so, not read elsewhere.
+            features: (B, L, D_in); values at padding are ignored.
+            mask: (B, L) bool, true at characters, false at the padding after them.
+            starts: (B, L) bool, true where a word starts; required if `reads_words`, ignored otherwise.
         """

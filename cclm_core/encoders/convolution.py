@@ -1,4 +1,4 @@
-"""Convolutions at every character, with what the whole text says broadcast to each: the original CCLM's encoder."""
+"""Convolutions over characters, with pooled features of the whole text broadcast to each: the original encoder."""
 
 from typing import Literal, Self
 
@@ -17,12 +17,14 @@ class ConvolutionConfig(Config):
 
     kind: Literal["convolution"] = "convolution"
     num_blocks: int = Field(default=5, ge=1, description="blocks of three convolutions")
-    kernel_size: int = Field(default=3, ge=1, description="characters that a convolution sees, an odd number")
+    kernel_size: int = Field(default=3, ge=1, description="kernel of the convolutions in characters, an odd number")
     width: int = Field(default=512, ge=8, description="features per character")
     global_width: int = Field(
-        default=64, ge=0, description="features of the whole text that each block gives to every character; 0 for none"
+        default=64,
+        ge=0,
+        description="pooled features of the text that each block gives to every character; 0: none",
     )
-    causal: bool = Field(default=False, description="whether a character sees only itself and those before it")
+    causal: bool = Field(default=False, description="whether a character sees only itself and earlier ones")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -31,17 +33,21 @@ class ConvolutionConfig(Config):
         if self.causal and self.global_width:
             raise ValueError(
                 f"global_width must be 0 in a causal convolution, got {self.global_width}: the broadcast pools the "
-                "whole text, and so what comes after a character too. Set global_width to 0, or causal to false"
+                "whole text, including later characters. Set global_width to 0, or causal to false"
             )
         return self
 
+    def build(self, input_width: int) -> "Convolution":
+        """A new encoder over features (B, L, input_width)."""
+        return Convolution(input_width, self)
+
 
 class Convolution(Encoder):
-    """`num_blocks` blocks one after the other, and a layer norm.
+    """`num_blocks` blocks and a layer norm.
 
-    It differs from the original where that leaked or could not be repeated: padding is hidden from every convolution
-    and from the pooling, there is no dropout (training resumes to the bit), no table of positions that bounds the
-    length, and the output is normed, so that heads read it as they read the other encoders.
+    Differences from the original: padding is masked in every convolution and in the pooling, there is no dropout
+    (training resumes bit-exactly), no position table that limits the length, and the output is normalized as that of
+    the other encoders.
 
     Source: `get_character_embedder` of cclm 0.1, https://pypi.org/project/cclm/
     """
@@ -54,6 +60,7 @@ class Convolution(Encoder):
         self.norm = nn.LayerNorm(config.width)
 
     def forward(self, features: Tensor, mask: Tensor, starts: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        """Encodes `features` (B, L, D_in) as (B, L, width); see `Encoder.forward`."""
         batch, length, _ = features.shape
         if length == 0 or batch == 0:
             return features.new_zeros(batch, length, self.width)
@@ -71,7 +78,7 @@ class ConvolutionBlock(nn.Module):
     def __init__(self, input_width: int, config: ConvolutionConfig) -> None:
         super().__init__()
         width, kernel = config.width, config.kernel_size
-        self.around = (kernel - 1, 0) if config.causal else (kernel // 2, kernel // 2)
+        self.padding = (kernel - 1, 0) if config.causal else (kernel // 2, kernel // 2)
         self.first = nn.Conv1d(input_width, width, kernel)
         self.second = nn.Conv1d(width, width, kernel)
         self.broadcast = nn.Linear(width, config.global_width) if config.global_width else None
@@ -80,7 +87,7 @@ class ConvolutionBlock(nn.Module):
             nn.init.kaiming_normal_(convolution.weight, a=_SLOPE, nonlinearity="leaky_relu")
 
     def forward(self, features: Tensor, keep: Tensor) -> Tensor:
-        """Encodes `features` (B, D_in, L) as (B, D, L) where `keep` (B, 1, L) is true; elsewhere 0 comes out."""
+        """Encodes `features` (B, D_in, L) as (B, D, L) where `keep` (B, 1, L) is true, and as 0 elsewhere."""
         first = self._convolve(self.first, features, keep)
         hidden = self._convolve(self.second, first, keep)
         if self.broadcast is not None:
@@ -91,5 +98,5 @@ class ConvolutionBlock(nn.Module):
         return first + self._convolve(self.third, hidden, keep)
 
     def _convolve(self, convolution: nn.Conv1d, features: Tensor, keep: Tensor) -> Tensor:
-        convolved = convolution(nn.functional.pad(features, self.around))
+        convolved = convolution(nn.functional.pad(features, self.padding))
         return nn.functional.leaky_relu(convolved, _SLOPE) * keep

@@ -13,9 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cclm_core.encoders.catalogue import EncoderConfig, build, describe
-from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
-from cclm_core.encoders.embedding import CharacterEmbedding
+from cclm_core.encoders.catalogue import EncoderConfig, describe
+from cclm_core.encoders.embedding import CharacterEmbedding, EmbeddingConfig
+from cclm_core.encoders.hourglass import HourglassConfig
 from cclm_core.runtime.artifacts import read_json, write_json
 from cclm_core.runtime.config import Config, canonical_json
 from cclm_core.runtime.errors import ArtifactError
@@ -163,7 +163,7 @@ class Embedder(Base):
         super().__init__()
         self.preprocessor, self.config = preprocessor, config or EmbedderConfig()
         self.embedding = CharacterEmbedding(preprocessor.num_ids, self.config.embedding)
-        self.encoder = build(self.config.embedding.width, self.config.encoder)
+        self.encoder = self.config.encoder.build(self.config.embedding.width)
         self.width = self.encoder.width
         self.register_buffer("_letters", torch.from_numpy(letters(preprocessor)), persistent=False)
 

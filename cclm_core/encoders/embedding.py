@@ -1,9 +1,12 @@
-"""Characters to vectors: a table, plus hashed tables of the n-grams that end at each character."""
+"""Character embeddings: a table of characters, plus hashed tables of the n-grams that end at each character."""
+
+from typing import Self
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from cclm_core.encoders.config import EmbeddingConfig
+from cclm_core.runtime.config import Config
 
 _SPREAD = 0.05
 """Standard deviation of new vectors. Adam moves every number by about the learning rate, whatever its size, so a small
@@ -11,6 +14,24 @@ start is soon forgotten: after equal processor time, 3.14 bits per masked charac
 has standard deviation 1, and 1.67 against 1.83 bits per next character (60 and 110 s, one seed)."""
 
 _MULTIPLIER = 0x9E3779B1  # 2**32 divided by the golden ratio: Fibonacci hashing (Knuth, TAOCP 6.4)
+
+
+class EmbeddingConfig(Config):
+    """Character embeddings with hashed n-grams.
+
+    The tables cost memory but little time: a character reads one row of each. `benchmarks/quality.py` measures the
+    gain.
+    """
+
+    width: int = Field(default=128, ge=8, description="features per character")
+    ngram_sizes: tuple[int, ...] = Field(default=(2, 3), description="characters per hashed n-gram, 2 to 8")
+    ngram_buckets: int = Field(default=16384, ge=16, description="rows of each n-gram table")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if any(not 2 <= size <= 8 for size in self.ngram_sizes):
+            raise ValueError(f"ngram_sizes must be between 2 and 8, got {self.ngram_sizes}")
+        return self
 
 
 class CharacterEmbedding(nn.Module):
@@ -33,14 +54,14 @@ class CharacterEmbedding(nn.Module):
             nn.init.normal_(table.weight, std=_SPREAD)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Embeds `ids` (B, L) int64 as (B, L, D); what stands at padding is for the caller to zero."""
+        """Embeds `ids` (B, L) int64 as (B, L, D). Padding is embedded too; the caller masks it."""
         features: Tensor = self.characters(ids)
         for size, table in zip(self.config.ngram_sizes, self.ngrams, strict=True):
             features = features + table(self._buckets(ids, size))
         return features
 
     def _buckets(self, ids: Tensor, size: int) -> Tensor:
-        """The bucket (B, L) of the `size` characters that end at each position; before the text stand zeros."""
+        """The bucket (B, L) of the `size` characters that end at each position. Zeros precede the text."""
         hashed = torch.zeros_like(ids)
         for back in range(size):
             shifted = nn.functional.pad(ids, (back, 0))[:, : ids.shape[1]]

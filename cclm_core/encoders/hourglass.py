@@ -1,21 +1,59 @@
-"""The hourglass: characters → fewer positions → transformer → characters again, with a skip."""
+"""The hourglass: characters → fewer positions → transformer → characters again, with a skip connection."""
 
+from typing import Annotated, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from cclm_core.encoders.base import Encoder
-from cclm_core.encoders.config import HourglassConfig
 from cclm_core.encoders.linear import Linear
-from cclm_core.encoders.reach import FullReach
-from cclm_core.encoders.segments import Segments
-from cclm_core.encoders.transformer import TransformerLayer, rotary_table
+from cclm_core.encoders.transformer import FullAttention, TransformerLayer, rotary_table
+from cclm_core.runtime.config import Config
+
+
+class HourglassConfig(Config):
+    """Convolution over characters, downsampling, a transformer over positions, upsampling with a skip connection."""
+
+    kind: Literal["hourglass"] = "hourglass"
+    kernel_size: int = Field(default=7, ge=1, description="kernel of the convolutions in characters, an odd number")
+    stride: Annotated[int, Field(ge=1, le=16)] | Literal["word"] = Field(
+        default=4, description="characters per position of the transformer; `word` makes each word one position"
+    )
+    word_length: int = Field(
+        default=16,
+        ge=2,
+        le=256,
+        description="with `word`: most characters per position; longer words are split",
+    )
+    core_width: int = Field(default=256, ge=16, description="features per position, a multiple of num_heads")
+    num_layers: int = Field(default=4, ge=1, description="transformer layers")
+    num_heads: int = Field(default=4, ge=1, description="attention heads")
+    width: int = Field(default=192, ge=8, description="features per character in the output")
+    causal: bool = Field(default=False, description="whether a character sees only itself and earlier ones")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, got {self.kernel_size}")
+        if self.core_width % (2 * self.num_heads):
+            raise ValueError(
+                f"core_width must be a multiple of twice num_heads (rotary positions rotate pairs), "
+                f"got {self.core_width} and {self.num_heads} heads"
+            )
+        return self
+
+    def build(self, input_width: int) -> "Hourglass":
+        """A new encoder over features (B, L, input_width)."""
+        return Hourglass(input_width, self)
 
 
 class Hourglass(Encoder):
-    """Encodes (B, L, D_in) as (B, L, width) through positions that stand for `stride` characters or a word each.
+    """Encodes (B, L, D_in) as (B, L, width) through positions of `stride` characters or one word each.
 
-    The causal one looks back only: its convolutions and its transformer see what came before, and a position is
-    pooled from the characters up to the first of those that it is given back to. So with stride 4 the characters
-    4 to 7 read positions pooled from the characters up to 4, and what is later reaches them by convolution.
+    The causal variant looks back only: convolutions and transformer see earlier characters, and a position pools the
+    characters up to the first one that reads it. With stride 4, characters 4 to 7 read positions that pool characters
+    up to 4; the characters in between reach them by convolution.
 
     Source: the shape of CANINE (Clark et al. 2021, arXiv 2103.06874) and of the hourglass transformer (Nawrot
     et al. 2021, arXiv 2110.13711; its shift of stride - 1 characters for the causal one), with convolutions in place
@@ -42,6 +80,7 @@ class Hourglass(Encoder):
             self.places = nn.Embedding(config.word_length, input_width)
 
     def forward(self, features: Tensor, mask: Tensor, starts: Tensor | None = None) -> Tensor:
+        """Encodes `features` (B, L, D_in) as (B, L, width); see `Encoder.forward`."""
         batch, length, _ = features.shape
         if length == 0 or batch == 0:
             return features.new_zeros(batch, length, self.width)
@@ -53,56 +92,101 @@ class Hourglass(Encoder):
         return encoded
 
     def _by_stride(self, local: Tensor, mask: Tensor) -> Tensor:
-        """Down to positions of `stride` characters, through the transformer, and up again: (B, L, width)."""
+        """Downsamples `stride` characters to a position, transforms, upsamples: (B, L, width)."""
         batch, length, _ = local.shape
         stride = self.config.stride
         assert isinstance(stride, int)
         whole = length + -length % stride
-        # The causal positions are moved back, so that each ends at the first of the characters that read it.
-        moved = stride - 1 if self.causal else 0
-        around = (moved, whole - length - moved)
-        padded = nn.functional.pad(local, (0, 0, *around)).contiguous()
-        valid = nn.functional.pad(mask, around).reshape(batch, -1, stride).any(-1)
+        # Causal positions are shifted so that each ends at the first character that reads it.
+        shift = stride - 1 if self.causal else 0
+        padding = (shift, whole - length - shift)
+        padded = nn.functional.pad(local, (0, 0, *padding)).contiguous()
+        valid = nn.functional.pad(mask, padding).reshape(batch, -1, stride).any(-1)
         positions = self._transform(self.down(padded.view(batch, whole // stride, -1)), valid)
         upsampled: Tensor = self.up(positions)
         return upsampled.view(batch, whole, -1)[:, :length]
 
     def _by_word(self, local: Tensor, mask: Tensor, starts: Tensor | None) -> Tensor:
-        """Down to a position for each word, through the transformer, and up again: (B, L, width)."""
-        assert starts is not None, "an hourglass over words needs to know where words start"
+        """Downsamples each word to a position, transforms, upsamples: (B, L, width)."""
+        assert starts is not None, "an hourglass over words needs the starts of words"
         segments = Segments(starts, mask, self.config.word_length)
-        lowered = self.down(local + self.places(segments.place))
+        lowered = self.down(local + self.places(segments.offsets))
         positions = self._transform(segments.pool(lowered, self.causal), segments.valid)
-        return segments.spread(self.up(positions))
+        return segments.upsample(self.up(positions))
 
     def _transform(self, positions: Tensor, valid: Tensor) -> Tensor:
         """The transformer over `positions` (B, P, core width), where `valid` (B, P) is true."""
-        reach = FullReach(valid, self.causal)
+        attention = FullAttention(valid, self.causal)
         rotary = rotary_table(positions.shape[1], self.config.core_width // self.config.num_heads, positions.device)
         for layer in self.layers:
-            positions = layer(positions, reach, rotary)
+            positions = layer(positions, attention, rotary)
         normed: Tensor = self.core_norm(positions)
         return normed
 
 
 class MixingConvolution(nn.Module):
-    """A depthwise convolution over characters and a pointwise layer, added to the input; the causal one looks back.
+    """A depthwise convolution over characters and a pointwise layer, added to the input.
 
-    The convolution is taken over images of one row with the features innermost, as they lie in memory: so nothing is
+    The convolution runs over images of one row in channels-last layout, as the features lie in memory. Nothing is
     copied, and a training step takes half the time of `Conv1d` (torch 2.13 on two kinds of x86).
     """
 
     def __init__(self, width: int, kernel_size: int, causal: bool = False) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.around = (kernel_size - 1, 0) if causal else (kernel_size // 2, kernel_size // 2)
+        self.padding = (kernel_size - 1, 0) if causal else (kernel_size // 2, kernel_size // 2)
         self.depthwise = nn.Conv1d(width, width, kernel_size, groups=width)
         self.pointwise = Linear(width, width, bias=False)
 
     def forward(self, features: Tensor, keep: Tensor) -> Tensor:
-        """Mixes `features` (B, L, D) with their neighbours where `keep` (B, L, 1) is true; elsewhere anything."""
-        row = nn.functional.pad(self.norm(features) * keep, (0, 0, *self.around)).transpose(1, 2).unsqueeze(2)
+        """Mixes `features` (B, L, D) with their neighbors where `keep` (B, L, 1) is true; undefined elsewhere."""
+        row = nn.functional.pad(self.norm(features) * keep, (0, 0, *self.padding)).transpose(1, 2).unsqueeze(2)
         weight, bias = self.depthwise.weight.unsqueeze(2), self.depthwise.bias
         mixed = nn.functional.conv2d(row, weight, bias, groups=self.depthwise.groups).squeeze(2).transpose(1, 2)
         together: Tensor = features + self.pointwise(nn.functional.gelu(mixed))
         return together
+
+
+class Segments:
+    """The rows of a batch, split at the starts of words.
+
+    A segment is a word and the characters up to the next word. The start of a text starts a segment, and segments
+    longer than `max_length` are split. "to be, or" has the segments "to ", "be, ", "or".
+
+    Args:
+        starts: (B, L) bool, true where words start, L ≥ 1.
+        mask: (B, L) bool, true at characters, false at the padding after them.
+        max_length: maximum number of characters per segment.
+
+    Attributes:
+        offsets: (B, L) int64, offset of each character in its segment, less than `max_length`.
+        valid: (B, P) bool, which of the P positions hold a segment; P is the largest number of segments in a row.
+    """
+
+    def __init__(self, starts: Tensor, mask: Tensor, max_length: int) -> None:
+        columns = torch.arange(starts.shape[1], device=starts.device).expand_as(starts)
+        begun = torch.where(starts, columns, 0).cummax(1).values
+        self.offsets = (columns - begun) % max_length
+        self._mask, self._begins = mask, (self.offsets == 0) & mask
+        self._number = (self._begins.cumsum(1) - 1).clamp(min=0)
+        counts = self._begins.sum(1)
+        self.valid = torch.arange(max(1, int(counts.max())), device=starts.device) < counts[:, None]
+
+    def pool(self, features: Tensor, causal: bool) -> Tensor:
+        """The mean (B, P, D) of the `features` (B, L, D) of each segment.
+
+        If `causal`, a segment pools its first character and all but the first character of the previous segment, so
+        that no character of the segment sees a later one.
+        """
+        batch, _, width = features.shape
+        rows = self.valid.shape[1] + 1  # one extra row for characters that no later segment reads
+        number = self._number + (~self._begins).long() if causal else self._number
+        flat = (number + rows * torch.arange(batch, device=number.device)[:, None])[self._mask]
+        sums = features.new_zeros(batch * rows, width, dtype=torch.float32)
+        sums = sums.index_add(0, flat, features[self._mask].float())
+        sizes = torch.bincount(flat, minlength=batch * rows).clamp(min=1)
+        return (sums / sizes[:, None]).view(batch, rows, width)[:, :-1]
+
+    def upsample(self, positions: Tensor) -> Tensor:
+        """Repeats `positions` (B, P, D) for every character of their segments: (B, L, D)."""
+        return positions.gather(1, self._number[..., None].expand(-1, -1, positions.shape[2]))

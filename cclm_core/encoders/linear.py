@@ -1,10 +1,16 @@
 """A linear layer whose single-precision products run in oneDNN on x86 CPUs.
 
-There torch gives single-precision products to Intel's MKL, which leaves AMD's processors at half of what they can do:
-on an EPYC, 2048 x 256 x 1024 took 90 GFLOP/s by MKL and 217 by oneDNN, whose convolutions and bfloat16 products torch
-uses anyway (torch 2.13). Elsewhere, and in other precisions, it is `torch.nn.Linear`.
+Torch sends single-precision products to Intel's MKL, which reaches half the speed of oneDNN on AMD processors with
+AVX-512: on such an EPYC, 2048 x 256 x 1024 ran at 90 GFLOP/s in MKL and at 217 in oneDNN; with AVX2 both ran at 85
+(torch 2.13). In other precisions (bf16 by autocast, the default in training) and on other devices this is
+`torch.nn.Linear`.
+
+The operator is not part of torch's public API, so it is tested before its first use; if it is missing or wrong in
+another version of torch, `torch.nn.Linear` is used, with a warning.
 """
 
+import warnings
+from functools import cache
 from typing import Any
 
 import torch
@@ -51,6 +57,28 @@ def _times(left: Tensor, right: Tensor) -> Tensor:
     return product
 
 
+@cache
+def _is_operator_right() -> bool:
+    """Whether `_times` multiplies a small matrix of integers exactly, also with transposed inputs as in `backward`."""
+    left, right = (torch.arange(size * 6, dtype=torch.float32).reshape(size, 6) % 7 for size in (5, 3))
+    expected = (left[:, None] * right).sum(-1)
+    try:
+        with torch.no_grad():
+            products = [_times(left, right), _times(left.T.contiguous().T, right.T.contiguous().T)]
+    except (AttributeError, RuntimeError, TypeError) as error:  # another name or signature in this version of torch
+        problem = str(error).split("\n", 1)[0]
+    else:
+        if all(torch.equal(product, expected) for product in products):
+            return True
+        problem = "it gives other products than torch"
+    warnings.warn(
+        f"torch {torch.__version__}: torch.ops.mkldnn._linear_pointwise cannot be used ({problem}). Products in fp32 "
+        "run in torch.nn.Linear instead, which is slower on AMD processors.",
+        stacklevel=2,
+    )
+    return False
+
+
 def _is_for_onednn(rows: Tensor, weight: Tensor) -> bool:
     return (
         rows.dtype == weight.dtype == torch.float32
@@ -59,4 +87,5 @@ def _is_for_onednn(rows: Tensor, weight: Tensor) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
         and _HAS_BOTH
+        and _is_operator_right()
     )

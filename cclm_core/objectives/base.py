@@ -1,59 +1,75 @@
-"""What every objective is: a corruption of a batch, a head, and a loss."""
+"""The contract of objectives: a corruption of a batch, a head, and a loss."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cclm_core.corpus.windows import WindowBatch
 from cclm_core.noise.misspellings import Spellings
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.noising import NoisedBatch, Noiser, clean
+from cclm_core.runtime.errors import ArtifactError
 from cclm_core.text.vocabulary import Preprocessor
 from cclm_core.text.word_targets import WordTargets
 
+HEAD = "head.safetensors"
+"""The file in the folder of a component that holds the head of its objective."""
+
+NO_NOISE = TrainingNoise(rate=0)
+
 
 class Example(NamedTuple):
-    """What a model sees, `ids` (B, L) int64, and what it is to say of them, `targets`, by name."""
+    """The input of a model, `ids` (B, L) int64, and the `targets`, by name.
+
+    By convention `places` are the positions of the flattened batch that are predicted, and `ids`, `tags` or `bytes` the
+    classes to predict.
+    """
 
     ids: Tensor
     targets: dict[str, Tensor]
 
     def to(self, device: torch.device) -> "Example":
-        """The same on a device; from pinned memory without waiting for it."""
+        """A copy on `device`; from pinned memory it is made asynchronously."""
         targets = {name: tensor.to(device, non_blocking=True) for name, tensor in self.targets.items()}
         return Example(self.ids.to(device, non_blocking=True), targets)
 
     def pinned(self) -> "Example":
-        """The same in memory that a GPU can read while the CPU goes on."""
+        """A copy in pinned memory, which a GPU can read asynchronously."""
         return Example(self.ids.pin_memory(), {name: tensor.pin_memory() for name, tensor in self.targets.items()})
 
 
 class Sums(NamedTuple):
-    """A metric as a numerator and a count, so that means over batches of any sizes agree."""
+    """A metric as a total and a count, so that its mean does not depend on the sizes of batches."""
 
     total: float
     number: int
 
 
-class Surroundings(NamedTuple):
-    """What an objective may need to know to build its head.
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveContext:
+    """The inputs of `build`: what an objective may need for its head and its examples.
 
     Args:
         width: features per character that the head reads.
         preprocessor: the vocabulary.
+        noise: typing noise on the input in training; none by default.
         entity_labels: the labels of the corpus, in the order of their tags.
-        misspellings: for the noise kind `misspelling`, for each word its misspellings with their counts.
-        words: the word targets of the vocabulary; None where it was configured without.
+        misspellings: for the noise kind `misspelling`: word -> misspelling -> count.
+        words: the word targets of the vocabulary; None if it has none.
     """
 
     width: int
     preprocessor: Preprocessor
-    entity_labels: tuple[str, ...]
+    noise: TrainingNoise = NO_NOISE
+    entity_labels: tuple[str, ...] = ()
     misspellings: Spellings | None = None
     words: WordTargets | None = None
 
@@ -61,39 +77,70 @@ class Surroundings(NamedTuple):
 class Objective(nn.Module, ABC):
     """A task that trains an encoder on text; its parameters are its head."""
 
-    headline: str
-    """The held-out metric that the objective is judged by, lower is better."""
+    selection_metric: ClassVar[str]
+    """The held-out metric by which trainings are compared; lower is better."""
 
-    needs_causal: bool = False
-    """Whether the encoder must see nothing of what comes later, since that is what is asked for."""
+    needs_causal: ClassVar[bool] = False
+    """Whether the encoder must be causal, since the targets are later characters."""
 
-    def __init__(self, noise: TrainingNoise, surroundings: Surroundings) -> None:
+    def __init__(self, context: ObjectiveContext) -> None:
         super().__init__()
-        self._noiser = Noiser(noise, surroundings.preprocessor, surroundings.misspellings)
+        self._noiser = Noiser(context.noise, context.preprocessor, context.misspellings)
 
     def noised(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> NoisedBatch:
-        """The batch with training noise in training, and as it is in evaluation."""
+        """The batch with training noise if `training`, unchanged otherwise."""
         return self._noiser(batch, generator) if training else clean(batch)
 
     def save(self, folder: Path) -> None:
-        """Writes the head into `folder`, beside the component that it reads."""
-        save_file(
-            {name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / "head.safetensors"
-        )
+        """Writes the head to `head.safetensors` in `folder`, next to the component that it reads."""
+        save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / HEAD)
+
+    def load_head(self, folder: Path) -> None:
+        """Loads the head that `save` wrote to `folder`. All weights are checked before any of them is replaced.
+
+        Raises:
+            ArtifactError: `head.safetensors` is missing or damaged, or holds other names or shapes than this head;
+                they are listed.
+        """
+        path = folder / HEAD
+        if not path.is_file():
+            raise ArtifactError(f"{HEAD} not found in {folder}. Train the component again, or name its folder.")
+        try:
+            weights = load_file(path)
+        except SafetensorError as error:
+            raise ArtifactError(f"{path} is damaged: {error}. Train the component again.") from None
+        differences = _differences(self.state_dict(), weights)
+        if differences:
+            raise ArtifactError(
+                f"{path} does not fit the objective {type(self).__name__}: {'; '.join(differences)}. Use the "
+                "vocabulary and the settings that the component was trained with, or train it again."
+            )
+        self.load_state_dict(weights)
 
     @abstractmethod
     def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:
         """Makes inputs and targets from clean text; `batch` is not changed.
 
-        It depends on its arguments alone, not on the mode of the module: examples are made ahead in other threads
-        while the loop trains or evaluates.
+        The result depends on the arguments alone, not on the mode of the module: examples are prefetched in other
+        threads while the loop trains or evaluates.
 
         Args:
             batch: clean windows.
-            generator: where all randomness comes from.
-            training: whether the example is to learn from, with training noise, or to measure on.
+            generator: source of all randomness.
+            training: whether the example is for training, with noise, or for evaluation.
         """
 
     @abstractmethod
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
         """The loss () of `features` (B, L, W), in nats per target, and its metrics."""
+
+
+def _differences(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
+    """One entry for each name or shape that differs."""
+    differences = [f"{name} is missing" for name in sorted(expected.keys() - weights.keys())]
+    differences += [f"{name} is unknown" for name in sorted(weights.keys() - expected.keys())]
+    for name in sorted(expected.keys() & weights.keys()):
+        if expected[name].shape != weights[name].shape:
+            shapes = f"{tuple(weights[name].shape)}, expected {tuple(expected[name].shape)}"
+            differences.append(f"{name} has shape {shapes}")
+    return differences

@@ -1,4 +1,4 @@
-"""spaCy's `characters` objective: predict the first and last bytes of words, hidden ones and misspelt ones."""
+"""spaCy's `characters` objective: predict the first and last bytes of masked and of misspelled words."""
 
 import math
 from typing import Literal, NamedTuple
@@ -10,8 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from cclm_core.corpus.windows import WindowBatch
-from cclm_core.noise.recipe import TrainingNoise
-from cclm_core.objectives.base import Example, Objective, Sums, Surroundings
+from cclm_core.objectives.base import Example, Objective, ObjectiveContext, Sums
 from cclm_core.runtime.config import Config
 from cclm_core.text.vocabulary import FIRST_BYTE, FIRST_CHARACTER, MASK, Preprocessor
 from cclm_core.text.words import letters
@@ -20,16 +19,20 @@ _ABSENT = 256
 
 
 class CharactersConfig(Config):
-    """How many words are hidden, and how many of their bytes are wanted."""
+    """How many words are chosen, and how many of their bytes are predicted."""
 
     objective: Literal["characters"] = "characters"
     rate: float = Field(default=0.3, gt=0, lt=1, description="share of the words that are chosen")
     mask_share: float = Field(default=0.5, ge=0, le=1, description="share of the chosen words that show the mask")
-    num_bytes: int = Field(default=4, ge=1, le=8, description="bytes wanted at each end of a word")
+    num_bytes: int = Field(default=4, ge=1, le=8, description="bytes to predict at each end of a word")
+
+    def build(self, context: ObjectiveContext) -> "Characters":
+        """The objective with a new head."""
+        return Characters(self, context)
 
 
 class Words(NamedTuple):
-    """Words of a batch: `word` (B, L) int64, the number of the word at each place or -1, and how many there are."""
+    """Words of a batch: `word` (B, L) int64, the index of the word at each position or -1, and the number of words."""
 
     word: npt.NDArray[np.int64]
     number: int
@@ -39,30 +42,31 @@ class Characters(Objective):
     """Cross-entropy of the first and last `num_bytes` UTF-8 bytes of chosen words, each byte a softmax of 257.
 
     In training a chosen word shows the mask in `mask_share` of the cases; in the others it shows itself, with typing
-    noise, while its clean bytes are wanted. So the features of words that can be seen say which word it is, however it
-    is spelt. In evaluation every chosen word is hidden.
+    noise, and its clean bytes are the targets. So the features of a visible word identify it, however it is spelled. In
+    evaluation every chosen word is masked.
 
-    The 257th class says that the word is too short to have that byte. The loss is a mean over bytes, so that
-    settings with different numbers of bytes compare (spaCy's is an unnormalised sum).
+    The 257th class means that the word is too short to have that byte. The loss is a mean over bytes, so that
+    settings with different numbers of bytes are comparable (spaCy's is an unnormalized sum).
 
     Source: `PretrainCharacters` of spaCy 3, https://spacy.io/api/architectures#pretrain_chars
     """
 
-    headline = "bits_per_byte"
+    selection_metric = "bits_per_byte"
 
-    def __init__(self, config: CharactersConfig, noise: TrainingNoise, surroundings: Surroundings) -> None:
-        super().__init__(noise, surroundings)
+    def __init__(self, config: CharactersConfig, context: ObjectiveContext) -> None:
+        super().__init__(context)
         self.config = config
-        self.table = ByteTable(surroundings.preprocessor)
-        self.head = nn.Linear(surroundings.width, 2 * config.num_bytes * (_ABSENT + 1))
+        self.table = ByteTable(context.preprocessor)
+        self.head = nn.Linear(context.width, 2 * config.num_bytes * (_ABSENT + 1))
 
     def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:
+        """Targets: `places` (P,) of the characters of chosen words, the word of each (`words`), and their `bytes`."""
         noised = self.noised(batch, generator, training)
         clean = self.table.words(batch.ids)
         wanted = self.table.edges(batch.ids, clean, self.config.num_bytes)
         chosen = generator.random(clean.number) < self.config.rate
         hidden = chosen & (generator.random(clean.number) < (self.config.mask_share if training else 1.0))
-        # A hidden word is hidden wherever its characters went; what noise inserted inside it goes with it.
+        # A masked word is masked wherever its characters moved, including characters that noise inserted into it.
         source = carry_forward(noised.source)
         origin = np.take_along_axis(clean.word, np.maximum(source, 0), axis=1)
         origin = np.where((source >= 0) & (noised.ids > 0), origin, -1)
@@ -78,6 +82,7 @@ class Characters(Objective):
         return Example(torch.from_numpy(ids), targets)
 
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
+        """Mean cross-entropy of the bytes, from the mean features of each word."""
         places, words, wanted = (example.targets[name] for name in ("places", "words", "bytes"))
         chosen = features.flatten(0, 1)[places].float()
         sums = chosen.new_zeros(len(wanted), chosen.shape[1]).index_add(0, words, chosen)
@@ -85,7 +90,7 @@ class Characters(Objective):
         scores = self.head(sums / sizes[:, None]).float().view(-1, _ABSENT + 1)
         losses = nn.functional.cross_entropy(scores, wanted.flatten(), reduction="sum")
         count = wanted.numel()
-        return losses / max(1, count), {self.headline: Sums(losses.item() / math.log(2), count)}
+        return losses / max(1, count), {self.selection_metric: Sums(losses.item() / math.log(2), count)}
 
 
 class ByteTable:
@@ -112,7 +117,7 @@ class ByteTable:
         return Words(np.where(inside, number, -1), int(begins.sum()))
 
     def edges(self, ids: npt.NDArray[np.int64], words: Words, num_bytes: int) -> npt.NDArray[np.int64]:
-        """The first and the last `num_bytes` bytes of each word, (N, 2 * num_bytes), 256 where there is none.
+        """The first and the last `num_bytes` bytes of each word, (N, 2 * num_bytes), 256 if the word is shorter.
 
         "the" with 4 bytes: t h e - and, from the end, e h t -.
         """
@@ -132,7 +137,7 @@ class ByteTable:
 
 
 def carry_forward(source: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Gives each inserted character of (B, L), marked -1, the source of the nearest character before it that has one.
+    """Fills the source of each inserted character of (B, L), marked -1, with that of the nearest one before it.
 
     [3, -1, 4, -1, -1] → [3, 3, 4, 4, 4]
     """

@@ -9,20 +9,23 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from cclm_core.corpus.windows import WindowBatch
-from cclm_core.noise.recipe import TrainingNoise
-from cclm_core.objectives.base import Example, Objective, Sums, Surroundings
+from cclm_core.objectives.base import Example, Objective, ObjectiveContext, Sums
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.text.vocabulary import NUM_SPECIAL
 
 
 class EntitiesConfig(Config):
-    """How tags are weighed."""
+    """How tags are weighted."""
 
     objective: Literal["entities"] = "entities"
     entity_weight: float = Field(
-        default=3.0, gt=0, description="weight of a character inside an entity against one outside"
+        default=3.0, gt=0, description="weight of a character inside an entity; one outside has weight 1"
     )
+
+    def build(self, context: ObjectiveContext) -> "Entities":
+        """The objective with a new head."""
+        return Entities(self, context)
 
 
 class Entities(Objective):
@@ -34,20 +37,21 @@ class Entities(Objective):
         ConfigError: the corpus has no entity labels.
     """
 
-    headline = "bits_per_tag"
+    selection_metric = "bits_per_tag"
 
-    def __init__(self, config: EntitiesConfig, noise: TrainingNoise, surroundings: Surroundings) -> None:
-        super().__init__(noise, surroundings)
-        if not surroundings.entity_labels:
-            raise ConfigError("the objective entities needs a corpus with entity spans; this one has none.")
+    def __init__(self, config: EntitiesConfig, context: ObjectiveContext) -> None:
+        super().__init__(context)
+        if not context.entity_labels:
+            raise ConfigError("the objective entities needs a corpus with entity spans, but this one has no labels.")
         self.config = config
-        num_tags = 1 + 2 * len(surroundings.entity_labels)
-        self.head = nn.Linear(surroundings.width, num_tags)
+        num_tags = 1 + 2 * len(context.entity_labels)
+        self.head = nn.Linear(context.width, num_tags)
         weights = torch.full((num_tags,), config.entity_weight)
         weights[0] = 1.0
         self.register_buffer("weights", weights, persistent=False)
 
     def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:
+        """Targets: `places` (T,) of all characters, and their `tags` (T,)."""
         noised = self.noised(batch, generator, training)
         text = noised.ids >= NUM_SPECIAL
         targets = {
@@ -57,6 +61,7 @@ class Entities(Objective):
         return Example(torch.from_numpy(noised.ids), targets)
 
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
+        """Weighted cross-entropy of the tags; the metrics are unweighted."""
         scores = self.head(features.flatten(0, 1)[example.targets["places"]]).float()
         tags = example.targets["tags"]
         weights = self.get_buffer("weights")
@@ -68,6 +73,6 @@ class Entities(Objective):
             inside = tags > 0
             right = int((scores.argmax(-1)[inside] == tags[inside]).sum())
         return loss, {
-            self.headline: Sums(plain / math.log(2), len(tags)),
+            self.selection_metric: Sums(plain / math.log(2), len(tags)),
             "entity_character_recall": Sums(right, int(inside.sum())),
         }

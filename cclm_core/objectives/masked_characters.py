@@ -1,4 +1,4 @@
-"""Masked characters: hide characters and spans, predict them from both sides."""
+"""Masked characters: hide characters and spans, predict them from the text on both sides."""
 
 import math
 from typing import Literal
@@ -10,39 +10,43 @@ from torch import Tensor, nn
 
 from cclm_core.corpus.masking import choose_places
 from cclm_core.corpus.windows import WindowBatch
-from cclm_core.noise.recipe import TrainingNoise
-from cclm_core.objectives.base import Example, Objective, Sums, Surroundings
+from cclm_core.objectives.base import Example, Objective, ObjectiveContext, Sums
 from cclm_core.runtime.config import Config
 from cclm_core.text.vocabulary import MASK
 
 
 class MaskedCharactersConfig(Config):
-    """How much is hidden, and how."""
+    """How many characters are masked, and how."""
 
     objective: Literal["masked_characters"] = "masked_characters"
-    rate: float = Field(default=0.15, gt=0, lt=1, description="share of the characters that are to be predicted")
-    mean_span: float = Field(default=2.5, ge=1, description="mean length of a hidden span, in characters")
-    mask_share: float = Field(default=0.9, ge=0, le=1, description="share of hidden spans that show the mask")
+    rate: float = Field(default=0.15, gt=0, lt=1, description="share of the characters to predict")
+    mean_span: float = Field(default=2.5, ge=1, description="mean length of a masked span, in characters")
+    mask_share: float = Field(default=0.9, ge=0, le=1, description="share of the chosen characters that show the mask")
+
+    def build(self, context: ObjectiveContext) -> "MaskedCharacters":
+        """The objective with a new head."""
+        return MaskedCharacters(self, context)
 
 
 class MaskedCharacters(Objective):
-    """Cross-entropy of the characters that stood at hidden positions.
+    """Cross-entropy of the characters at masked positions.
 
-    A hidden character shows the mask id in `mask_share` of the cases and itself in the others, so that the encoder
-    learns to describe characters that it can see. In training the input carries typing noise; targets are the clean
-    characters, and a character that noise inserted is no target.
+    A chosen character shows the mask id in `mask_share` of the cases and itself in the others, so that the encoder
+    also learns features of visible characters. In training the input carries typing noise; targets are the clean
+    characters, and a character inserted by noise is no target.
 
     Source: BERT (Devlin et al. 2019, arXiv 1810.04805) with characters and spans in place of word pieces.
     """
 
-    headline = "bits_per_masked_character"
+    selection_metric = "bits_per_masked_character"
 
-    def __init__(self, config: MaskedCharactersConfig, noise: TrainingNoise, surroundings: Surroundings) -> None:
-        super().__init__(noise, surroundings)
+    def __init__(self, config: MaskedCharactersConfig, context: ObjectiveContext) -> None:
+        super().__init__(context)
         self.config = config
-        self.head = nn.Linear(surroundings.width, surroundings.preprocessor.num_ids)
+        self.head = nn.Linear(context.width, context.preprocessor.num_ids)
 
     def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:
+        """Targets: `places` (T,) of masked characters, and the clean `ids` (T,) there."""
         noised = self.noised(batch, generator, training)
         length = noised.ids.shape[1]
         places = choose_places(noised.ids, self.config.rate, self.config.mean_span, generator)
@@ -55,7 +59,8 @@ class MaskedCharacters(Objective):
         return Example(torch.from_numpy(ids), {"places": torch.from_numpy(wanted), "ids": torch.from_numpy(clean)})
 
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
+        """Mean cross-entropy of the masked characters."""
         chosen = features.flatten(0, 1)[example.targets["places"]]
         losses = nn.functional.cross_entropy(self.head(chosen).float(), example.targets["ids"], reduction="sum")
         count = len(example.targets["places"])
-        return losses / max(1, count), {self.headline: Sums(losses.item() / math.log(2), count)}
+        return losses / max(1, count), {self.selection_metric: Sums(losses.item() / math.log(2), count)}

@@ -1,4 +1,4 @@
-"""Masked words: hide whole words, tell from the characters around them which ones they were."""
+"""Masked words: hide whole words, predict them from the characters around them."""
 
 import math
 from typing import Literal, NamedTuple
@@ -10,11 +10,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from cclm_core.corpus.windows import WindowBatch
-from cclm_core.noise.recipe import TrainingNoise
-from cclm_core.objectives.base import Example, Objective, Sums, Surroundings
+from cclm_core.objectives.base import Example, Objective, ObjectiveContext, Sums
 from cclm_core.objectives.characters import carry_forward
 from cclm_core.objectives.window_words import Places, WindowWords, window_words
-from cclm_core.objectives.word_losses import FullSoftmaxConfig, WordLossConfig, build_loss
+from cclm_core.objectives.word_losses import FullSoftmaxConfig, WordLossConfig
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.text.vocabulary import MASK
@@ -22,31 +21,34 @@ from cclm_core.text.word_targets import WordTargets
 
 
 class MaskedWordsConfig(Config):
-    """How many words are hidden, and how the head learns to tell them apart."""
+    """How many words are masked, and the loss of the head."""
 
     objective: Literal["masked_words"] = "masked_words"
-    rate: float = Field(default=0.15, gt=0, lt=1, description="share of the words that are to be predicted")
-    min_length: int = Field(default=1, ge=1, description="ids that a word must have to be chosen")
+    rate: float = Field(default=0.15, gt=0, lt=1, description="share of the words to predict")
+    min_length: int = Field(default=1, ge=1, description="fewest ids of a word that may be chosen")
     mask_share: float = Field(default=0.9, ge=0, le=1, description="share of the chosen words that show the mask")
     loss: WordLossConfig = Field(default_factory=FullSoftmaxConfig)
 
+    def build(self, context: ObjectiveContext) -> "MaskedWords":
+        """The objective with a new head."""
+        return MaskedWords(self, context)
+
 
 class MaskedWords(Objective):
-    """Cross-entropy of which word stood at hidden places, among the word targets of the vocabulary.
+    """Cross-entropy of masked words, among the word targets of the vocabulary.
 
-    A hidden word keeps its length: one mask stands for each of its ids (its characters, or the bytes of a rare one), as
-    in the original CCLM. So the length of a word can be seen, and nothing else of it: typing noise falls on what is
-    left, after the words were hidden, and goes by what it sees. The text around keeps its places and its labels, as it
-    would around a word that cannot be read. What a model has learnt from the text shows against the entropy of the
-    targets given their lengths, which is less than that of the targets.
+    A masked word keeps its length: each of its ids (its characters, or the bytes of a rare one) is replaced by a mask,
+    as in the original CCLM. So its length is visible and nothing else: typing noise is applied after masking, to the
+    masked text. Compare the bits per word with the entropy of the targets given their lengths, which is lower than
+    that of the targets.
 
     In training a chosen word shows the mask in `mask_share` of the cases; in the others it shows itself, with typing
-    noise, so that the features of words that can be seen say which they are. In evaluation each chosen word is hidden.
-    What a word is said to be is read from the mean of the features at its places. With targets of kind `bpe` whole
-    words are chosen, and each of their pieces is asked for, from the features at its own places.
+    noise, so that the features of visible words identify them. In evaluation every chosen word is masked. A word is
+    predicted from the mean of the features at its positions. With targets of kind `bpe` whole words are chosen, and
+    each of their pieces is predicted from the features at its own positions.
 
-    Held-out figures are those of the full softmax, whatever the loss that is trained: bits per masked word, those of
-    its pieces summed, and the share of words of which every piece is right.
+    Held-out metrics use the full softmax, whatever the training loss: bits per masked word (summed over its pieces),
+    and the share of words of which every piece is right.
 
     Source: `MaskedLanguagePretrainer` of cclm 0.1.2, https://pypi.org/project/cclm/
 
@@ -54,18 +56,19 @@ class MaskedWords(Objective):
         ConfigError: the vocabulary has no word targets, or none that were counted.
     """
 
-    headline = "bits_per_masked_word"
+    selection_metric = "bits_per_masked_word"
 
-    def __init__(self, config: MaskedWordsConfig, noise: TrainingNoise, surroundings: Surroundings) -> None:
-        super().__init__(noise, surroundings)
-        self.config, self.preprocessor = config, surroundings.preprocessor
-        self.targets, shares = _counted(surroundings.words)
-        self.head = nn.Linear(surroundings.width, len(shares))
-        with torch.no_grad():  # the head begins with what is known without reading
+    def __init__(self, config: MaskedWordsConfig, context: ObjectiveContext) -> None:
+        super().__init__(context)
+        self.config, self.preprocessor = config, context.preprocessor
+        self.targets, shares = _counted(context.words)
+        self.head = nn.Linear(context.width, len(shares))
+        with torch.no_grad():  # the head starts at the frequencies of the targets
             self.head.bias.copy_(torch.from_numpy(np.log(shares)))
-        self.drawn_loss = build_loss(config.loss, shares)
+        self.drawn_loss = config.loss.build(shares)
 
     def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:
+        """Targets: `places` (P,) of the characters of chosen words, the piece of each, and the `ids` of the pieces."""
         words = window_words(batch, self.preprocessor, self.targets)
         chosen = words.last - words.first + 1 >= self.config.min_length
         chosen[chosen] = choose_words(words.rows[chosen], self.config.rate, generator)
@@ -74,7 +77,7 @@ class MaskedWords(Objective):
         ids.reshape(-1)[_spread(words, hidden).places] = MASK
         noised = self.noised(batch._replace(ids=ids), generator, training)
         asked = _spread(words, chosen & _is_left(words, noised.source))
-        # Where the characters of each piece are now; what noise inserted behind one goes with it.
+        # Where the characters of each piece are now, including characters that noise inserted after them.
         piece = np.full(batch.ids.size, -1)
         piece[asked.places] = asked.pieces
         source = carry_forward(noised.source)
@@ -92,7 +95,7 @@ class MaskedWords(Objective):
         return Example(torch.from_numpy(noised.ids), {name: torch.from_numpy(part) for name, part in targets.items()})
 
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
-        """As `Objective.loss`; an example whose loss is that of drawn targets has no metrics."""
+        """As `Objective.loss`; an example with drawn targets has no metrics."""
         places, pieces, wanted, words = (example.targets[name] for name in ("places", "pieces", "ids", "words"))
         count = max(1, len(wanted))
         read = features.flatten(0, 1)[places].float()
@@ -108,18 +111,18 @@ class MaskedWords(Objective):
         with torch.no_grad():
             wrong = len(torch.unique(words[scores.argmax(-1) != wanted]))
         return loss / count, {
-            self.headline: Sums(loss.item() / math.log(2), number),
+            self.selection_metric: Sums(loss.item() / math.log(2), number),
             "masked_word_accuracy": Sums(number - wrong, number),
         }
 
 
 def choose_words(rows: Places, rate: float, generator: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """(N,) which words are chosen: each with probability `rate`, and one where a row has words but drew none.
+    """(N,) which words are chosen: each with probability `rate`, and at least one in each row that has words.
 
     Args:
-        rows: (N,) rising, the row of each word.
+        rows: (N,) the row of each word, in ascending order.
         rate: above 0, below 1.
-        generator: where all randomness comes from.
+        generator: source of all randomness.
     """
     chosen = generator.random(len(rows)) < rate
     for row in np.setdiff1d(rows, rows[chosen]):
@@ -129,7 +132,7 @@ def choose_words(rows: Places, rate: float, generator: np.random.Generator) -> n
 
 
 class _Spread(NamedTuple):
-    """The places that the pieces of some words cover, (P,), and the number of the piece at each."""
+    """The positions (P,) that the pieces of some words cover, and the index of the piece at each."""
 
     places: Places
     pieces: Places
@@ -144,9 +147,9 @@ def _spread(words: WindowWords, chosen: npt.NDArray[np.bool_]) -> _Spread:
 
 
 def _is_left(words: WindowWords, source: Places) -> npt.NDArray[np.bool_]:
-    """(N,) which words the end of their row did not cut, where noise made the row longer than the window.
+    """(N,) which words still lie whole in their row, where noise made the row longer than the window.
 
-    Behind a word there was something in its window, so there is still.
+    Every word was followed by another character in its window, so a word is whole if a later character is left.
     """
     length = source.shape[1]
     reached = np.arange(len(source)) * length + source.max(axis=1, initial=-1)
@@ -155,16 +158,16 @@ def _is_left(words: WindowWords, source: Places) -> npt.NDArray[np.bool_]:
 
 
 def _counted(words: WordTargets | None) -> tuple[WordTargets, npt.NDArray[np.float64]]:
-    """Targets that can be learnt, and the frequency of each, where one that does not occur counts as one that does."""
+    """Checked targets, and the frequency of each, with one added to every count."""
     if words is None:
         raise ConfigError(
             "the objective masked_words needs a vocabulary with word targets; this one has none. Set "
-            "`vocabulary.words` in params.yaml, e.g. `words: {kind: words}`, and run the stage `vocab` again."
+            "`vocabulary.words` in params.yaml, e.g. `words: {kind: words}`, and run `cclm run --target vocab`."
         )
     if words.counts is None:
         raise ConfigError(
-            "the objective masked_words needs to know how frequent the word targets are, but they were not counted. "
-            "Run the stage `vocab` again; in Python, give it `targets.counted(texts)`."
+            "the objective masked_words needs the frequencies of the word targets, but they were not counted. "
+            "Run `cclm run --target vocab`; in Python, pass `targets.counted(texts)`."
         )
     if words.num_targets < 2:
         raise ConfigError(

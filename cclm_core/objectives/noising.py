@@ -1,4 +1,4 @@
-"""Typing noise on training windows, drawn afresh for every batch, with the edit map that moves the targets."""
+"""Typing noise on training windows, drawn again for every batch, with the edit map that moves the targets."""
 
 from typing import NamedTuple
 
@@ -15,9 +15,9 @@ from cclm_core.text.vocabulary import PAD, Preprocessor
 
 
 class NoisedBatch(NamedTuple):
-    """A batch after noise, all (B, L): `ids` int64 (0 behind the rows), `source` int64, `tags` uint8.
+    """A batch after noise, all (B, L): `ids` int64 (0 is padding), `source` int64, `tags` uint8.
 
-    `source` says which place of the clean row each character comes from, -1 for an inserted one and for padding.
+    `source` is the position of each character in the clean row, -1 for inserted characters and padding.
     """
 
     ids: npt.NDArray[np.int64]
@@ -26,10 +26,9 @@ class NoisedBatch(NamedTuple):
 
 
 class Noiser:
-    """Applies one noise recipe to batches of windows; characters never cross from one window to another.
+    """Applies one noise recipe to batches of windows. Characters never move to another window.
 
-    Nor do they cross from one document to the next: the end mark between them is no letter, so noise leaves it alone
-    and swaps nothing with it.
+    They never move to another document either: the end mark between documents is no letter, so noise does not touch it.
     """
 
     def __init__(self, noise: NoiseRecipe, preprocessor: Preprocessor, misspellings: Spellings | None = None) -> None:
@@ -38,7 +37,7 @@ class Noiser:
         check(noise, self.tables)
 
     def __call__(self, batch: WindowBatch, generator: np.random.Generator) -> NoisedBatch:
-        """Noises a clean batch, which is not changed; a row that grows beyond the window is cut at its end."""
+        """Noises a clean batch, which is not changed. A row that grows beyond the window is truncated."""
         if self.noise.rate == 0:
             return clean(batch)
         columns = np.arange(batch.ids.shape[1])
@@ -46,11 +45,11 @@ class Noiser:
         ids = batch.ids[inside]
         begins = np.cumsum(batch.lengths) - batch.lengths
         tags = batch.tags[inside] if batch.tags.any() else None
-        # A swap across the edge of an entity would tear it in two, so edges stop swaps as window starts do.
+        # A swap across the edge of an entity would split it, so edges stop swaps as window starts do.
         fences = begins if tags is None else np.union1d(begins, entity_edges(tags))
         noised = apply(self.noise, ids, self.tables, generator, starts=fences)
         bounds = np.append(move_starts(begins, noised.source), len(noised.source))
-        # What lies behind the end of its row is read from one place more, which holds padding.
+        # Positions after the end of a row read from an extra position with padding.
         kept = columns < np.diff(bounds)[:, None]
         index = np.where(kept, bounds[:-1, None] + columns, len(noised.source))
         source = np.append(noised.source, -1).astype(np.int64)[index]
@@ -63,6 +62,6 @@ class Noiser:
 
 
 def clean(batch: WindowBatch) -> NoisedBatch:
-    """A batch as it is, as held-out evaluation sees it."""
+    """A batch without noise, as in held-out evaluation."""
     source = np.where(batch.ids > 0, np.arange(batch.ids.shape[1]), -1)
     return NoisedBatch(batch.ids, source, batch.tags)

@@ -1,4 +1,4 @@
-"""Which word targets stand in windows of ids, and where."""
+"""The word targets in windows of ids, and their positions."""
 
 from typing import Any, NamedTuple
 
@@ -12,19 +12,19 @@ from cclm_core.text.word_targets import WordTargets
 Places = npt.NDArray[np.int64]
 _Ids = npt.NDArray[np.integer[Any]]
 
-# As bytes, which every vocabulary has. What goes on with a word, and what does not.
+# As bytes, which every vocabulary has: a character that continues a word, and one that ends it.
 _LETTER, _SPACE = FIRST_BYTE + ord("_"), FIRST_BYTE + ord(" ")
 
 
 class WindowWords(NamedTuple):
-    """The targets of a batch, in the order of the text; the pieces of a word follow each other.
+    """The targets of a batch, in the order of the text; the pieces of a word are adjacent.
 
     Attributes:
-        targets: (T,) int64, what stands there; 0 is "other".
-        words: (T,) int64, the number of the word that each is a piece of, from 0 on.
-        starts, ends: (T,) int64, the places of the flattened batch that each covers, half open.
+        targets: (T,) int64, the target of each piece; 0 is "other".
+        words: (T,) int64, the index of the word of each piece, from 0.
+        starts, ends: (T,) int64, the positions of the flattened batch that each piece covers, half open.
         rows: (N,) int64, the row of each word.
-        first, last: (N,) int64, the first and the last place of each word.
+        first, last: (N,) int64, the first and the last position of each word.
     """
 
     targets: Places
@@ -37,16 +37,16 @@ class WindowWords(NamedTuple):
 
 
 def window_words(batch: WindowBatch, preprocessor: Preprocessor, targets: WordTargets) -> WindowWords:
-    """Finds the words that stand whole in their windows, and their targets.
+    """Finds the words that are complete in their windows, and their targets.
 
-    A word that the edge of its window may have cut is left out: one that touches the edge, also over an apostrophe
-    (`don'` may go on with a `t`), or over a part of a rare character's bytes.
+    Words that the edge of the window may have cut are left out: those that touch the edge, also through an apostrophe
+    (`don'` may continue with a `t`) or through some of the bytes of a rare character.
 
-    Every row is decoded with a letter put at either end, and all of them are read as one text. So the words of a window
-    are by definition those of `WordTargets`, and a word that was possibly cut is one that has such a letter.
+    Every row is decoded with a letter added at both ends, and all rows are read as one text. So the words of a window
+    are those of `WordTargets` by definition, and a word that may have been cut contains an added letter.
     """
     rows, length = batch.ids.shape
-    width = length + 3  # a letter before, a letter behind, a space before the next row
+    width = length + 3  # a letter before and after, and a space before the next row
     row = np.arange(rows)
     symbols = np.full((rows, width), _SPACE, dtype=np.int64)
     symbols[:, 1 : length + 1] = _whole_characters(batch.ids, batch.lengths)
@@ -81,12 +81,12 @@ def window_words(batch: WindowBatch, preprocessor: Preprocessor, targets: WordTa
 
 
 def _continues(ids: _Ids) -> npt.NDArray[np.bool_]:
-    """Which ids are bytes that go on with a character."""
+    """Which ids are UTF-8 continuation bytes."""
     return (ids >= FIRST_BYTE + 0x80) & (ids < FIRST_BYTE + 0xC0)
 
 
 def _whole_characters(ids: _Ids, lengths: Places) -> _Ids:
-    """Ids (B, L) of windows with letters in place of bytes whose character the edge of the window cuts in two."""
+    """Ids (B, L) of windows with letters instead of bytes whose character is cut by the edge of the window."""
     is_byte = (ids >= FIRST_BYTE + 0x80) & (ids < FIRST_CHARACTER)
     if not is_byte.any():
         return ids

@@ -1,7 +1,7 @@
-"""The texts that a user of the library gives: some are held out, each of them whole, and all are encoded.
+"""The texts given to `fit`: whole texts are held out, and all are encoded.
 
-Which texts are held out depends on the texts alone, not on their order, on a seed or on who asks. So all pretrainers
-hold out the same ones, also from a base that one of them trains, and no copy of a held-out text is trained on.
+Which texts are held out depends on the texts alone, not on their order, a seed or the pretrainer. So all pretrainers
+hold out the same texts, and no copy of a held-out text is trained on.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,31 +21,31 @@ from cclm_core.text.vocabulary import Preprocessor
 
 _POINTS = 1 << 63
 _point = seeds_of(0, "held out")
-"""Where a text stands between 0 and `_POINTS`, as if drawn at random; equal texts stand at the same point."""
+"""A pseudo-random point between 0 and `_POINTS` for a text; equal texts have equal points."""
 
 
 class Division(NamedTuple):
-    """Texts in two parts, neither of them empty; each call reads a part anew, from the beginning and in its order."""
+    """Texts in two parts, neither of them empty. Each call reads a part from the beginning, in its order."""
 
     training: Callable[[], Iterator[str]]
     held_out: Callable[[], Iterator[str]]
 
 
 def divide(texts: Any, column: str | None, validation: Any, share: float) -> Division:
-    """Divides texts into those to learn from and those to measure on. Empty texts are passed over.
+    """Divides texts into those for training and those for evaluation. Empty texts are skipped.
 
     Args:
-        texts: a list of strings, or a `datasets.Dataset` or `IterableDataset`. It is read three times in a stream.
-        column: which column of a dataset to read; the first that holds strings, if None.
-        validation: texts to measure on, of either kind; those of `texts` that stand there too are left out of
-            training. Its points are held in memory. None to hold out a share of `texts`.
-        share: of the different texts, above 0 and below 1, about: each is drawn on its own, but one at least is held
-            out and one trained on.
+        texts: a list of strings, or a `datasets.Dataset` or `IterableDataset`. It is read three times as a stream.
+        column: the column of a dataset to read; the first one with strings if None.
+        validation: texts for evaluation, of either kind, which are left out of training. Their points are held in
+            memory. If None, a share of `texts` is held out.
+        share: approximate share of the distinct texts, above 0 and below 1. Each text is drawn independently, but at
+            least one is held out and one is trained on.
 
     Raises:
         ConfigError: `share` is out of range.
-        DataError: something else than strings, a lone surrogate (named with its text and position), an iterator, which
-            can be read once only, or too few texts for two parts.
+        DataError: not strings, a lone surrogate (named with its text and position), an iterator, which can be read only
+            once, or too few texts for two parts.
     """
     read = partial(_texts, texts, column)
     if validation is None:
@@ -54,18 +54,18 @@ def divide(texts: Any, column: str | None, validation: Any, share: float) -> Div
     read_validation = partial(_texts, validation, column if hasattr(validation, "column_names") else None)
     points = set(map(_point, read_validation()))
     if not points:
-        raise DataError("`validation` must hold a text that is not empty; leave it out to hold out some of the others.")
+        raise DataError("`validation` must hold a text that is not empty. Omit it to hold out some of the others.")
 
     def is_repeated(text: str) -> bool:
         return _point(text) in points
 
     if all(map(is_repeated, read())):
-        raise DataError("texts must hold one that is not empty and does not stand in `validation`; give other texts.")
+        raise DataError("all texts are empty or in `validation`, so none is left to train on. Give other texts.")
     return Division(lambda: filterfalse(is_repeated, read()), read_validation)
 
 
 def encode_texts(division: Division, preprocessor: Preprocessor, folder: Path, report: Report) -> EncodedCorpus:
-    """Writes both parts as ids into an empty folder, in a stream, as the splits `train` and `validation`."""
+    """Writes both parts as ids to an empty folder, as a stream, as the splits `train` and `validation`."""
     done = 0
     with EncodedWriter(folder, preprocessor, ()) as writer:
         for split, texts in (("train", division.training()), ("validation", division.held_out())):
@@ -78,7 +78,9 @@ def encode_texts(division: Division, preprocessor: Preprocessor, folder: Path, r
 
 def _texts(given: Any, column: str | None) -> Iterator[str]:
     if isinstance(given, Iterator):
-        raise DataError(f"texts must be what can be read twice, got one {type(given).__name__}; put it into a list.")
+        raise DataError(
+            f"texts are read several times, but a {type(given).__name__} can be read only once. Convert it to a list."
+        )
     for number, text in enumerate(strings(given, column)):
         try:
             refuse_surrogates(text)
@@ -89,9 +91,9 @@ def _texts(given: Any, column: str | None) -> Iterator[str]:
 
 
 def _drawn(texts: Iterator[str], share: float) -> Callable[[str], bool]:
-    """Which texts are held out: those below `share` of all points, and in any case the one that stands lowest."""
+    """Which texts are held out: those with a point below `share` of all points, and always the lowest one."""
     if not 0 < share < 1:
-        raise ConfigError(f"`held_out` must be above 0 and below 1, got {share}; to hold out none, give `validation`.")
+        raise ConfigError(f"`held_out` must be above 0 and below 1, got {share}. To hold out none, give `validation`.")
     lowest, highest = _POINTS, -1
     for text in texts:
         point = _point(text)
@@ -99,7 +101,7 @@ def _drawn(texts: Iterator[str], share: float) -> Callable[[str], bool]:
     if lowest >= highest:
         raise DataError(
             f"texts must hold at least two that differ and are not empty, got {'none' if highest < 0 else 'one'}: one "
-            "is held out to measure on. Give more texts, or texts to measure on as `validation`."
+            "is held out for evaluation. Give more texts, or others as `validation`."
         )
 
     def is_held_out(text: str) -> bool:

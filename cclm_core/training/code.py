@@ -1,5 +1,7 @@
-"""Digests of this library's source: all of it decides whether a checkpoint may be resumed, what a result depends on
-stands on its card.
+"""Digests of this library's source code.
+
+A checkpoint may be resumed only by the same code, all of it (`code_digest`). The card of a result names the digest of
+the code that the result depends on (`digest_of_used`).
 """
 
 import ast
@@ -8,29 +10,36 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-_WITHOUT_EFFECT = {"errors", "reporting", "__init__"}
-"""Modules whose changes cannot change the bytes of an artifact: messages and progress."""
+_WITHOUT_EFFECT = {"errors", "reporting"}
+"""Modules that cannot change the bytes of an artifact: messages and progress."""
+
+
+def has_effect(path: Path) -> bool:
+    """Whether a change of this source file can change the bytes of an artifact: not messages, progress, empty files."""
+    return path.stem not in _WITHOUT_EFFECT and path.stat().st_size > 0
 
 
 @cache
 def digest_of_used(module: str) -> str:
-    """SHA-256 over the names and bytes of the Python files that `module` uses, itself and the library's alone.
+    """SHA-256 over the names and bytes of the library's files that `module` imports, directly or not, and its own.
 
-    It changes with the code that a result depends on and with no other, so that a card may hold it and stay the same
-    whatever else is changed. What only words messages does not count.
+    Files without effect on artifacts are left out, see `has_effect`.
 
     >>> digest_of_used("cclm_core.steps.pretrain") == digest_of_used("cclm_core.steps.base")
     False
     """
     state = hashlib.sha256()
-    for name, path in sorted(_used(module).items()):
+    for name, path in sorted(used_modules(module).items()):
         state.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return state.hexdigest()
 
 
-def _used(module: str) -> dict[str, Path]:
-    """Module -> file, for all that `module` imports, directly or not, wherever in a file the import stands."""
-    found: dict[str, Path] = {}
+def used_modules(module: str) -> dict[str, Path]:
+    """Module -> file, for `module` and all that it imports, directly or not, at the top of a file or inside functions.
+
+    Files without effect on artifacts are left out, but not what they import.
+    """
+    used: dict[str, Path] = {}
     waiting, seen = [module], set()
     while waiting:
         name = waiting.pop()
@@ -38,10 +47,10 @@ def _used(module: str) -> dict[str, Path]:
         if path is None or name in seen:
             continue
         seen.add(name)
-        if path.stem not in _WITHOUT_EFFECT:
-            found[name] = path
+        if has_effect(path):
+            used[name] = path
         waiting += _imported(ast.parse(path.read_bytes()))
-    return found
+    return used
 
 
 def _imported(tree: ast.Module) -> Iterator[str]:

@@ -1,26 +1,26 @@
-"""What a training is: how long, how fast, in which precision, on which text."""
+"""Configuration of trainings: of the base, of components, and of the loop."""
 
 from typing import Literal
 
 from pydantic import Field
 
 from cclm_core.encoders.catalogue import EncoderConfig
-from cclm_core.encoders.config import HourglassConfig
 from cclm_core.encoders.embedder import EmbedderConfig
+from cclm_core.encoders.hourglass import HourglassConfig
 from cclm_core.objectives.catalogue import ObjectiveConfig
 from cclm_core.objectives.masked_characters import MaskedCharactersConfig
 from cclm_core.runtime.config import Config
 
 
 class TrainingConfig(Config):
-    """One training. Whatever changes the bits of its result stands here, thread count and precision included."""
+    """One training. Everything that changes the bits of its result is a key here, also threads and precision."""
 
     steps: int = Field(default=600, ge=0, description="optimizer steps")
     batch_size: int = Field(default=32, ge=1, description="windows per batch")
     accumulate: int = Field(default=1, ge=1, description="batches whose gradients make one step")
     window: int = Field(default=256, ge=8, description="characters per window")
     variants: tuple[str, ...] | None = Field(
-        default=None, description="train on documents of these variants; null for all"
+        default=None, description="train on documents of these variants; null: all"
     )
     learning_rate: float = Field(default=4e-3, gt=0, description="peak learning rate of AdamW")
     warmup_steps: int = Field(default=50, ge=0, description="steps of linear warm-up; cosine decay to 0 follows")
@@ -29,30 +29,30 @@ class TrainingConfig(Config):
     precision: Literal["bf16", "fp32"] = Field(default="bf16", description="of matrix products; weights stay fp32")
     compile: bool = Field(
         default=False,
-        description="whether torch.compile makes code for the encoder, which needs a C++ compiler; measure first: on a "
-        "CPU the default base gained 1 to 4 % a step for 80 s of compiling",
+        description="whether to apply torch.compile to the encoder, which needs a C++ compiler; measure first: on a "
+        "CPU the default base gained 1 to 4 % per step for 80 s of compiling",
     )
     threads: int = Field(default=1, ge=1, le=256, description="CPU threads")
     evaluate_every: int = Field(default=100, ge=1, description="steps between held-out evaluations")
     evaluation_windows: int = Field(default=128, ge=1, description="held-out windows per evaluation")
     checkpoint_every: int = Field(default=100, ge=1, description="steps between checkpoints")
     keep: Literal["last", "best"] = Field(
-        default="last", description="weights that are published: the last, or those of the best held-out evaluation"
+        default="last", description="weights to publish: the last, or those of the best held-out evaluation"
     )
     patience: int | None = Field(
-        default=None, ge=1, description="stop after so many evaluations in a row without a better one; null: never"
+        default=None, ge=1, description="stop after this many evaluations without improvement; null: never"
     )
 
 
 class WeightedObjective(Config):
-    """An objective and the factor of its gradient in the shared base."""
+    """An objective of the shared base, and the factor of its loss."""
 
     task: ObjectiveConfig = Field(default_factory=MaskedCharactersConfig)
     gradient_factor: float = Field(default=1.0, ge=0, description="factor of this objective's loss")
 
 
 class BaseConfig(Config):
-    """The shared embedder and the objectives that pretrain it jointly, before it freezes."""
+    """The shared embedder and the objectives that pretrain it jointly. Then it is frozen."""
 
     embedder: EmbedderConfig = Field(default_factory=EmbedderConfig)
     objectives: tuple[WeightedObjective, ...] = Field(default=(WeightedObjective(),), min_length=1)
@@ -67,12 +67,12 @@ class ComponentConfig(Config):
         default_factory=lambda: HourglassConfig(core_width=192, num_layers=2, width=128),
     )
     independent: bool = Field(
-        default=False, description="whether it has an embedding of its own in place of the base's features"
+        default=False, description="whether it has its own embedding instead of the features of the base"
     )
     origin: str | None = Field(
         default=None,
         min_length=1,
-        description="components that name the same origin start from the same weights, so that these can be averaged; "
-        "null: its own name",
+        description="components with the same origin start from the same weights, so that they can be averaged; null: "
+        "its own name",
     )
     training: TrainingConfig = Field(default_factory=TrainingConfig)

@@ -17,12 +17,11 @@ from cclm_core.composition.component import Component, ComponentCard
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.corpus.windows import Windows
-from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
+from cclm_core.encoders import EmbeddingConfig, HourglassConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
-from cclm_core.noise.recipe import NoiseRecipe, TrainingNoise
+from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.text import noise_text
-from cclm_core.objectives.base import Surroundings
-from cclm_core.objectives.catalogue import build
+from cclm_core.objectives.base import ObjectiveContext
 from cclm_core.objectives.denoise import DenoiseConfig
 from cclm_core.runtime.errors import ArtifactError, CompositionError, ConfigError, DataError
 from cclm_core.runtime.random import derive, seeded_initialisation
@@ -54,8 +53,8 @@ def corrector(tmp_path_factory: pytest.TempPathFactory) -> Corrector:
             encoder=HourglassConfig(core_width=64, num_layers=1, num_heads=2, width=64),
         )
         component = Component(card)
-        surroundings = Surroundings(component.width, corpus.preprocessor, ())
-        objective = build(DenoiseConfig(noise=RECIPE), TrainingNoise(rate=0), surroundings)
+        context = ObjectiveContext(width=component.width, preprocessor=corpus.preprocessor)
+        objective = DenoiseConfig(noise=RECIPE).build(context)
     windows = Windows(corpus.split("train"), 96)
     optimizer = torch.optim.AdamW([*base.parameters(), *component.parameters(), *objective.parameters()], lr=4e-3)
     space = int(corpus.preprocessor.encode(" ")[0])
@@ -130,8 +129,8 @@ def test_known_words_keep_what_no_edit_makes_a_word_of(corrector: Corrector) -> 
 def test_training_saves_the_words_of_the_vocabulary_for_the_corrector(corrector: Corrector, tmp_path: Path) -> None:
     texts = ["the cat and the dog", "The end"]
     words = WordTargets.fit(texts, TargetsConfig(min_count=1), corrector.preprocessor).counted(texts)
-    surroundings = Surroundings(8, corrector.preprocessor, (), words=words)
-    build(DenoiseConfig(noise=RECIPE), TrainingNoise(rate=0), surroundings).save(tmp_path)
+    context = ObjectiveContext(width=8, preprocessor=corrector.preprocessor, words=words)
+    DenoiseConfig(noise=RECIPE).build(context).save(tmp_path)
     known = KnownWords.beside(tmp_path)
     assert known is not None and known.knows("the end.") and known.unknown("a cat") == 1
     assert known.log_probability("the") > known.log_probability("dog") == known.log_probability("END")

@@ -18,16 +18,15 @@ from cclm_core.composition.component import Component, ComponentCard, OverBase
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.corpus.windows import Windows
-from cclm_core.encoders.config import HourglassConfig
+from cclm_core.encoders import HourglassConfig
 from cclm_core.encoders.embedder import Embedder
-from cclm_core.noise.recipe import TrainingNoise
-from cclm_core.objectives.base import Surroundings
-from cclm_core.objectives.next_characters import NextCharacters, NextCharactersConfig
+from cclm_core.objectives.base import ObjectiveContext
+from cclm_core.objectives.next_characters import NextCharactersConfig
 from cclm_core.runtime.artifacts import publishing
 from cclm_core.runtime.errors import ArtifactError, CclmError, ConfigError
 from cclm_core.runtime.random import derive, seeded_initialisation
 from cclm_core.text.vocabulary import END, FIRST_BYTE, NUM_SPECIAL, Preprocessor
-from cclm_core.training.published import write_results
+from cclm_core.training.run import write_results
 from tests.composition.nests import over
 from tests.corpora import NAMES, THINGS, VERBS, encode, records
 from tests.encoders.shapes import CAUSAL, SMALL, embedder
@@ -44,8 +43,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with seeded_initialisation(3):
         base = Embedder(corpus.preprocessor, embedder(SMALL).config)
         part = Component(ComponentCard.over(base, "next", "next_characters", causal, independent=True))
-        surroundings = Surroundings(part.width, corpus.preprocessor, ())
-        objective = NextCharacters(NextCharactersConfig(num_ahead=2), TrainingNoise(rate=0), surroundings)
+        context = ObjectiveContext(width=part.width, preprocessor=corpus.preprocessor)
+        objective = NextCharactersConfig(num_ahead=2).build(context)
     encoder, windows = OverBase(base, part), Windows(corpus.split("train"), 64)
     optimizer = torch.optim.AdamW([*encoder.parameters(), *objective.parameters()], lr=5e-3)
     for step in range(250):
@@ -203,8 +202,8 @@ def test_it_writes_the_same_over_a_composition_and_from_a_fork(tmp_path: Path) -
     base = ComposedModel(low, [over(low, "low", CAUSAL["causal-attention"])])
     part = over(base, "next", CAUSAL["causal-convolution"])
     part.card = part.card.model_copy(update={"objective": "next_characters"})
-    surroundings = Surroundings(part.width, base.preprocessor, ())
-    objective = NextCharacters(NextCharactersConfig(), TrainingNoise(rate=0), surroundings)
+    context = ObjectiveContext(width=part.width, preprocessor=base.preprocessor)
+    objective = NextCharactersConfig().build(context)
     for kind, model in (("composition", base), ("embedder", low), ("component", part), ("component", part.fork(base))):
         name = "fork" if isinstance(model, Component) and model.card.is_fork else kind
         with publishing(tmp_path / name, kind) as beside:

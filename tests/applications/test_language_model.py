@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from cclm_core.applications.language_model import LanguageModel
 from cclm_core.corpus.windows import WindowBatch
-from cclm_core.noise.recipe import TrainingNoise
-from cclm_core.objectives.base import Surroundings
+from cclm_core.objectives.base import ObjectiveContext
 from cclm_core.objectives.next_characters import NextCharacters, NextCharactersConfig
 from cclm_core.runtime.errors import DataError
 from cclm_core.runtime.random import derive, seeded_initialisation
@@ -23,8 +22,8 @@ TEXTS = ["", "a", "the cat sat.", "naïve — 😀 café", "ab " * 40, "a long o
 def objective_and_model(context: int = 256) -> tuple[NextCharacters, LanguageModel]:
     base = embedder(CAUSAL["causal-hourglass-4"])
     with seeded_initialisation(2):
-        surroundings = Surroundings(base.width, base.preprocessor, ())
-        objective = NextCharacters(NextCharactersConfig(num_ahead=2), TrainingNoise(rate=0), surroundings)
+        context = ObjectiveContext(width=base.width, preprocessor=base.preprocessor)
+        objective = NextCharactersConfig(num_ahead=2).build(context)
         nn.init.normal_(objective.head.weight, std=0.5)
     return objective, LanguageModel.of(base, objective, base.preprocessor, context)
 

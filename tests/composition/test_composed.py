@@ -9,7 +9,7 @@ import torch
 from cclm_core.composition.component import Component, ComponentCard
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.long_texts import join_windows, split_windows
-from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
+from cclm_core.encoders import EmbeddingConfig, HourglassConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.runtime.errors import ArtifactError, CompositionError
 from cclm_core.runtime.random import seeded_initialisation

@@ -1,45 +1,56 @@
 """Every encoder of the catalogue as small as can be, texts for it, and what it sees of them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cclm_core.encoders.attention import AttentionConfig
-from cclm_core.encoders.catalogue import EncoderConfig
-from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
-from cclm_core.encoders.convolution import ConvolutionConfig
-from cclm_core.encoders.embedder import Embedder, EmbedderConfig
+from cclm_core.encoders import (
+    AttentionConfig,
+    Embedder,
+    EmbedderConfig,
+    EmbeddingConfig,
+    EncoderConfig,
+    HourglassConfig,
+)
 from cclm_core.encoders.embedding import CharacterEmbedding
 from cclm_core.runtime.random import seeded_initialisation
 from cclm_core.text.vocabulary import Preprocessor
+from tests.catalogues import members, tag
 
 LETTERS = "abcdefghij klmnopqrst.'"
 SMALL = HourglassConfig(core_width=32, num_layers=1, num_heads=2, width=24)
 ATTENTION = AttentionConfig(num_layers=2, num_heads=2, width=24)
-CONVOLUTION = ConvolutionConfig(num_blocks=5, width=24, global_width=8)
 
+SIZES = {"width": 24, "core_width": 32, "num_heads": 2, "num_layers": 1, "num_blocks": 5, "global_width": 8}
+"""Small sizes for the fields that an encoder has."""
 
-def hourglass(stride: int | str, causal: bool) -> HourglassConfig:
-    return HourglassConfig.model_validate(SMALL.model_dump() | {"stride": stride, "causal": causal})
-
-
-CONFIGS: dict[str, EncoderConfig] = {
-    **{f"hourglass-{stride}": hourglass(stride, False) for stride in (1, 2, 4, 8, "word")},
-    "convolution": CONVOLUTION,
-    "convolution-without-broadcast": CONVOLUTION.model_copy(update={"global_width": 0}),
-    "attention": ATTENTION,
-    "attention-local": ATTENTION.model_copy(update={"window": 6}),
+SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
+    "hourglass": {f"-{stride}": {"stride": stride} for stride in (1, 2, 4, 8, "word")},
+    "convolution": {"": {}, "-without-broadcast": {"global_width": 0}},
+    "attention": {"": {"num_layers": 2}, "-local": {"num_layers": 2, "window": 6}},
 }
-CAUSAL: dict[str, EncoderConfig] = {
-    **{f"causal-hourglass-{stride}": hourglass(stride, True) for stride in (1, 2, 4, 8, "word")},
-    "causal-convolution": CONVOLUTION.model_copy(update={"global_width": 0, "causal": True}),
-    "causal-attention": ATTENTION.model_copy(update={"causal": True}),
-    "causal-attention-local": ATTENTION.model_copy(update={"window": 6, "causal": True}),
-}
+"""Settings that are tested, by kind and name; an encoder that is not listed is tested with its defaults."""
+
+
+def configs(prefix: str, **changes: Any) -> dict[str, EncoderConfig]:
+    """Every encoder of the catalogue with each of its settings, as small as possible; equal ones only once."""
+    made: dict[str, EncoderConfig] = {}
+    for member in members(EncoderConfig):
+        for name, settings in SETTINGS.get(tag(member), {"": {}}).items():
+            values = {**SIZES, **settings, **changes}
+            config: Any = member(**{field: value for field, value in values.items() if field in member.model_fields})
+            if config not in made.values():
+                made[f"{prefix}{tag(member)}{name}"] = config
+    return made
+
+
+CONFIGS = configs("")
+CAUSAL = configs("causal-", causal=True, global_width=0)  # a causal convolution has no broadcast
 REACH = {"causal-hourglass-word": 12, "causal-convolution": 30, "causal-attention-local": 10}
-"""How far back a character sees for certain, where that is not to the beginning: in layers times what one adds. Words
-see further, but of a long word's beginning only its first character."""
+"""How many characters back one sees for certain, where it does not see the whole beginning. An hourglass over words
+sees further back, but only the first character of a long word."""
 
 
 def embedder(config: EncoderConfig, seed: int = 1) -> Embedder:

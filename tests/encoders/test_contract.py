@@ -7,9 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cclm_core.encoders.catalogue import EncoderConfig, build
-from cclm_core.encoders.config import EmbeddingConfig
-from cclm_core.encoders.embedder import Embedder
+from cclm_core.encoders import Embedder, EmbeddingConfig, EncoderConfig
 from cclm_core.encoders.embedding import CharacterEmbedding
 from tests.encoders.shapes import CAUSAL, CONFIGS, REACH, embedder, seen, text
 
@@ -54,7 +52,7 @@ def test_padding_changes_nothing(config: EncoderConfig, length: int) -> None:
 
 
 def test_what_stands_at_padding_is_not_read(config: EncoderConfig) -> None:
-    encoder = build(16, config).eval()
+    encoder = config.build(16).eval()
     generator = torch.Generator().manual_seed(3)
     features = torch.randn(1, 12, 16, generator=generator)
     mask = torch.arange(12)[None] < 7

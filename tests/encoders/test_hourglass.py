@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
+from cclm_core.encoders import EmbeddingConfig, HourglassConfig
 from cclm_core.encoders.embedding import CharacterEmbedding
-from cclm_core.encoders.hourglass import Hourglass
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.runtime.random import seeded_initialisation
@@ -17,7 +16,7 @@ class Encoder(torch.nn.Module):
         with seeded_initialisation(1):
             self.embedding = CharacterEmbedding(50, EmbeddingConfig(width=16, ngram_buckets=64))
             config = HourglassConfig(stride=stride, core_width=32, num_layers=2, num_heads=2, width=24)
-            self.hourglass = Hourglass(16, config)
+            self.hourglass = config.build(16)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         features: torch.Tensor = self.hourglass(self.embedding(ids), ids != 0)
@@ -54,7 +53,7 @@ def test_the_weights_of_the_default_keep_their_names_and_order() -> None:
     layer = ("attention_norm.weight", "attention_norm.bias", "query_key_value.weight", "attention_out.weight")
     layer += ("feed_forward_norm.weight", "feed_forward_norm.bias", "feed_forward_in.weight", "feed_forward_out.weight")
     mixing = ("norm.weight", "norm.bias", "depthwise.weight", "depthwise.bias", "pointwise.weight")
-    assert list(Hourglass(16, HourglassConfig()).state_dict()) == [
+    assert list(HourglassConfig().build(16).state_dict()) == [
         *(f"before.{name}" for name in mixing),
         "down.weight",
         *(f"layers.{number}.{name}" for number in range(4) for name in layer),
@@ -69,7 +68,7 @@ def test_the_weights_of_the_default_keep_their_names_and_order() -> None:
     [
         (HourglassConfig, {"kernel_size": 4}, "kernel_size must be odd, got 4"),
         (HourglassConfig, {"core_width": 30, "num_heads": 4}, "core_width must be a multiple of twice num_heads"),
-        (EmbeddingConfig, {"ngram_sizes": [1]}, "ngram_sizes must lie between 2 and 8"),
+        (EmbeddingConfig, {"ngram_sizes": [1]}, "ngram_sizes must be between 2 and 8"),
         (HourglassConfig, {"strid": 4}, "did you mean 'stride'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The linear layer of the encoders gives what torch's gives, and takes its own way where that pays."""
+"""The linear layer of the encoders computes what torch's does, and uses oneDNN only where that works."""
 
 import copy
 
@@ -65,3 +65,21 @@ def test_other_precisions_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> 
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert ours(rows).dtype == torch.bfloat16
     assert copy.deepcopy(ours).double()(rows.double()).dtype == torch.float64
+
+
+def test_an_operator_that_is_missing_or_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: Tensor) -> Tensor:
+        raise AttributeError("no such operator")
+
+    def wrong(left: Tensor, right: Tensor) -> Tensor:
+        return left @ right.T + 1
+
+    ours, theirs = both(bias=True)
+    rows = torch.randn(4, 24, generator=torch.Generator().manual_seed(2))
+    for operator, problem in ((missing, "no such operator"), (wrong, "it gives other products than torch")):
+        linear._is_operator_right.cache_clear()
+        monkeypatch.setattr(linear, "_times", operator)
+        with pytest.warns(UserWarning, match=rf"cannot be used \({problem}\)"):
+            output = ours(rows)
+        torch.testing.assert_close(output.double(), theirs(rows.double()), rtol=1e-5, atol=1e-5)
+    linear._is_operator_right.cache_clear()

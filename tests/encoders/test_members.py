@@ -7,11 +7,8 @@ import torch
 import yaml
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cclm_core.encoders.attention import Attention, AttentionConfig
-from cclm_core.encoders.config import HourglassConfig
-from cclm_core.encoders.convolution import Convolution, ConvolutionConfig
-from cclm_core.encoders.embedder import EmbedderConfig
-from cclm_core.encoders.segments import Segments
+from cclm_core.encoders import AttentionConfig, ConvolutionConfig, EmbedderConfig, HourglassConfig
+from cclm_core.encoders.hourglass import Segments
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.training.config import ComponentConfig
@@ -21,7 +18,7 @@ from tests.encoders.shapes import ATTENTION, CONFIGS, LETTERS, embedder, text
 def moved(window: int | None, causal: bool, place: int = 20) -> list[int]:
     """Which of 40 outputs of one layer of attention change with the character at `place`."""
     config = ATTENTION.model_copy(update={"num_layers": 1, "window": window, "causal": causal})
-    encoder = Attention(8, config).eval()
+    encoder = config.build(8).eval()
     features = torch.randn(1, 40, 8, generator=torch.Generator().manual_seed(1))
     other = features.clone()
     other[0, place] += 1
@@ -62,7 +59,7 @@ def test_local_attention_never_holds_a_square_of_the_length(causal: bool) -> Non
     sizes = {}
     for window in (None, 16):
         with torch.no_grad(), Largest() as largest:
-            Attention(8, config.model_copy(update={"window": window}))(features, mask)
+            config.model_copy(update={"window": window}).build(8)(features, mask)
         sizes[window] = largest.elements
     assert sizes[None] >= length * length
     assert sizes[16] <= length * 16 * 8
@@ -79,7 +76,7 @@ def test_the_broadcast_tells_every_character_of_one_far_away() -> None:
 
 
 def test_the_default_convolution_has_the_sizes_of_the_original() -> None:
-    encoder = Convolution(128, ConvolutionConfig())
+    encoder = ConvolutionConfig().build(128)
     assert len(encoder.blocks) == 5
     assert sum(parameter.numel() for parameter in encoder.parameters()) == pytest.approx(12e6, rel=0.05)
 
@@ -88,14 +85,14 @@ def test_words_are_cut_where_they_start_and_where_they_are_too_long() -> None:
     base = embedder(CONFIGS["hourglass-word"])
     ids = torch.from_numpy(base.preprocessor.encode(" to be.. abcdefghi 't").astype("int64"))[None]
     assert "t" in LETTERS and base.word_starts(ids).nonzero()[:, 1].tolist() == [1, 4, 9, 19]
-    segments = Segments(base.word_starts(ids), ids != 0, longest=6)
+    segments = Segments(base.word_starts(ids), ids != 0, max_length=6)
     # " ", "to ", "be.. ", "abcdef", "ghi ", "'t"
-    assert (segments.place == 0).nonzero()[:, 1].tolist() == [0, 1, 4, 9, 15, 19]
+    assert (segments.offsets == 0).nonzero()[:, 1].tolist() == [0, 1, 4, 9, 15, 19]
     assert segments.valid.tolist() == [[True] * 6]
     features = torch.arange(21.0)[None, :, None]
     assert segments.pool(features, causal=False).flatten().tolist() == [0, 2, 6, 11.5, 16.5, 19.5]
     assert segments.pool(features, causal=True).flatten().tolist() == [0, 1, 3, 7, 12.5, 17.5]
-    assert segments.spread(torch.arange(6.0)[None, :, None]).flatten().tolist()[:10] == [0, 1, 1, 1, 2, 2, 2, 2, 2, 3]
+    assert segments.upsample(torch.arange(6.0)[None, :, None]).flatten().tolist()[:10] == [0, 1, 1, 1, 2, 2, 2, 2, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +101,11 @@ def test_words_are_cut_where_they_start_and_where_they_are_too_long() -> None:
         (AttentionConfig, {"width": 30, "num_heads": 4}, "width must be a multiple of twice num_heads"),
         (AttentionConfig, {"window": 1}, "greater than or equal to 2"),
         (ConvolutionConfig, {"kernel_size": 4}, "kernel_size must be odd, got 4"),
-        (ConvolutionConfig, {"causal": True}, "global_width must be 0 in a causal convolution, got 64: .* comes after"),
+        (
+            ConvolutionConfig,
+            {"causal": True},
+            "global_width must be 0 in a causal convolution, got 64: .* later ch",
+        ),
         (HourglassConfig, {"stride": "words"}, "stride"),
         (EmbedderConfig, {"encoder": {"strid": 4}}, "encoder: encoder.strid is not a known key; did you mean 'stride'"),
         (EmbedderConfig, {"encoder": {"kind": "attention", "windo": 4}}, "did you mean 'window'"),

@@ -130,7 +130,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real composition, as small as can be."""
     from cclm_core.composition.component import Component, ComponentCard
     from cclm_core.composition.composed import ComposedModel
-    from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
+    from cclm_core.encoders import EmbeddingConfig, HourglassConfig
     from cclm_core.encoders.embedder import Embedder, EmbedderConfig
     from cclm_core.text.vocabulary import Preprocessor
 

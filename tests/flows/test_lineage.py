@@ -72,11 +72,11 @@ def test_what_is_not_there_is_named(project: Project) -> None:
 
 
 def test_the_code_of_a_card_is_what_dvc_depends_on() -> None:
-    from cclm_core.training.code import _used
+    from cclm_core.training.code import used_modules
     from tests.test_stage_graph import used
 
     for stage in ("base", "pretrain"):
         files = used(stage)
-        found = {"/".join(module.split(".")) for module in _used(f"cclm_core.steps.{stage}")}
+        found = {"/".join(module.split(".")) for module in used_modules(f"cclm_core.steps.{stage}")}
         assert found == {file.removesuffix(".py").removesuffix("/__init__") for file in files}
     assert digest_of_used(pretrain.__name__) != digest_of_used("cclm_core.steps.base")

@@ -13,7 +13,7 @@ from cclm_core.corpus.windows import WindowBatch, Windows
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.noise.kinds import CATALOGUE
 from cclm_core.noise.recipe import TrainingNoise
-from cclm_core.objectives.base import Example, Surroundings
+from cclm_core.objectives.base import NO_NOISE, Example, ObjectiveContext
 from cclm_core.objectives.masked_words import MaskedWords, MaskedWordsConfig, choose_words
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.runtime.random import derive, seeded_initialisation
@@ -38,9 +38,14 @@ def objective(
     words: WordTargets | None = None, noise: TrainingNoise | None = None, width: int = WIDTH, **settings: Any
 ) -> MaskedWords:
     with seeded_initialisation(1):
-        surroundings = Surroundings(width, PREPROCESSOR, (), MISSPELT, words or targets_of())
-        config = MaskedWordsConfig.parse(settings, "task")
-        return MaskedWords(config, noise or TrainingNoise(rate=0), surroundings)
+        context = ObjectiveContext(
+            width=width,
+            preprocessor=PREPROCESSOR,
+            noise=noise or NO_NOISE,
+            misspellings=MISSPELT,
+            words=words or targets_of(),
+        )
+        return MaskedWordsConfig.parse(settings, "task").build(context)
 
 
 def batch(*texts: str, length: int = 0) -> WindowBatch:
@@ -239,11 +244,11 @@ def test_what_has_no_targets_is_refused() -> None:
     nothing = WordTargets.fit([TEXT], TargetsConfig(min_count=9), PREPROCESSOR).counted([TEXT])
     for words, message in (
         (None, r"needs a vocabulary with word targets; this one has none\. Set `vocabulary\.words` in params\.yaml"),
-        (uncounted, r"they were not counted\. Run the stage `vocab` again"),
+        (uncounted, r"they were not counted\. Run `cclm run --target vocab`"),
         (nothing, r"no word of the train split occurs 9 times\. Lower `vocabulary\.words\.min_count`"),
     ):
         with pytest.raises(ConfigError, match=message):
-            MaskedWords(MaskedWordsConfig(), TrainingNoise(), Surroundings(WIDTH, PREPROCESSOR, (), words=words))
+            MaskedWordsConfig().build(ObjectiveContext(width=WIDTH, preprocessor=PREPROCESSOR, words=words))
 
 
 def test_unknown_settings_of_a_loss_are_refused_by_name() -> None:
@@ -280,8 +285,10 @@ def test_what_is_learnt_says_more_than_the_length_of_a_word(tmp_path: Path) -> N
     corpus = encode(tmp_path / "encoded", said, TargetsConfig(min_count=1))
     with seeded_initialisation(4):
         embedder = Embedder(corpus.preprocessor, SHAPE)
-        surroundings = Surroundings(embedder.width, corpus.preprocessor, (), words=read_targets(corpus.folder))
-        one = MaskedWords(MaskedWordsConfig(), TrainingNoise(rate=0), surroundings)
+        context = ObjectiveContext(
+            width=embedder.width, preprocessor=corpus.preprocessor, words=read_targets(corpus.folder)
+        )
+        one = MaskedWordsConfig().build(context)
     windows, test = Windows(corpus.split("train"), 60), Windows(corpus.split("test"), 60).fixed(16, seed=1)
     example = one.example(test, derive(9, "held out"), training=False)
     wanted, lengths = example.targets["ids"].numpy(), torch.bincount(example.targets["pieces"]).numpy()

@@ -12,12 +12,12 @@ from cclm_core.corpus.windows import WindowBatch, Windows
 from cclm_core.encoders.catalogue import EncoderConfig
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.noise.recipe import TrainingNoise
-from cclm_core.objectives.base import Example, Surroundings
+from cclm_core.objectives.base import Example, ObjectiveContext
 from cclm_core.objectives.next_characters import NextCharacters, NextCharactersConfig
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.runtime.random import derive, seeded_initialisation
 from cclm_core.text.vocabulary import END, Preprocessor
-from cclm_core.training.loop import Trainee
+from cclm_core.training.module import TrainingModule
 from tests.corpora import encode, records
 from tests.encoders.shapes import CAUSAL, CONFIGS, REACH, embedder, text
 
@@ -26,8 +26,8 @@ PREPROCESSOR = Preprocessor(alphabet="abcdefgh. ")
 
 def objective(num_ahead: int = 1, rate: float = 0.0, preprocessor: Preprocessor = PREPROCESSOR) -> NextCharacters:
     with seeded_initialisation(1):
-        noise, surroundings = TrainingNoise(rate=rate), Surroundings(24, preprocessor, ())
-        return NextCharacters(NextCharactersConfig(num_ahead=num_ahead), noise, surroundings)
+        context = ObjectiveContext(width=24, preprocessor=preprocessor, noise=TrainingNoise(rate=rate))
+        return NextCharactersConfig(num_ahead=num_ahead).build(context)
 
 
 def batch(*rows: str) -> WindowBatch:
@@ -137,6 +137,6 @@ def test_the_loss_at_a_place_has_gradients_from_every_place_up_to_it_and_from_no
 @pytest.mark.parametrize("name", CONFIGS)
 def test_an_encoder_that_looks_ahead_is_refused(name: str) -> None:
     config: EncoderConfig = CONFIGS[name]
-    message = rf"NextCharacters asks for what comes next, .* the base \({config.kind}, causal: false\) does"
+    message = rf"NextCharacters predicts later characters .* the base \({config.kind}, causal: false\) is not"
     with pytest.raises(ConfigError, match=message):
-        Trainee(embedder(config), [(objective(), 1.0)])
+        TrainingModule(embedder(config), [(objective(), 1.0)])

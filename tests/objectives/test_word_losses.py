@@ -13,17 +13,14 @@ from cclm_core.objectives.word_losses import (
     SampledSoftmax,
     SampledSoftmaxConfig,
     WordLossConfig,
-    build_loss,
 )
 from cclm_core.runtime.random import derive, seeded_initialisation
 
 NUM_TARGETS, WIDTH = 40, 8
 SHARES = np.random.default_rng(1).permutation(1 / np.arange(1, NUM_TARGETS + 1))
 SHARES /= SHARES.sum()
-SAMPLED = [
-    SampledSoftmaxConfig(kind="sampled_softmax", num_draws=60, proposal=name) for name in ("log_uniform", "frequency")
-]
-NEGATIVE = NegativeSamplingConfig(kind="negative_sampling", num_negatives=8)
+SAMPLED = [SampledSoftmaxConfig(num_draws=60, proposal=name) for name in ("log_uniform", "frequency")]
+NEGATIVE = NegativeSamplingConfig(num_negatives=8)
 
 
 def problem(number: int = 6) -> tuple[nn.Linear, Tensor, Tensor]:
@@ -36,7 +33,7 @@ def problem(number: int = 6) -> tuple[nn.Linear, Tensor, Tensor]:
 
 
 def built(config: WordLossConfig) -> DrawnLoss:
-    loss = build_loss(config, SHARES)
+    loss = config.build(SHARES)
     assert loss is not None
     return loss.double()
 
@@ -47,7 +44,7 @@ def gradient(loss: Tensor, head: nn.Linear, features: Tensor) -> Tensor:
 
 
 def test_the_full_softmax_draws_nothing() -> None:
-    assert build_loss(FullSoftmaxConfig(), SHARES) is None
+    assert FullSoftmaxConfig().build(SHARES) is None
 
 
 @pytest.mark.parametrize("shares", [SHARES, SHARES**0.75, np.array([1.0, 3.0])])
@@ -99,7 +96,7 @@ def test_the_gradient_of_the_sampled_softmax_is_that_of_the_full_one(config: Sam
 def test_where_every_target_is_drawn_the_sampled_softmax_is_the_full_one() -> None:
     """So the wanted target, which is among the drawn, is not counted twice."""
     head, features, wanted = problem()
-    loss = built(SampledSoftmaxConfig(kind="sampled_softmax", num_draws=20_000))
+    loss = built(SampledSoftmaxConfig(num_draws=20_000))
     drawn = torch.from_numpy(loss.draw(len(wanted), derive(5)))
     assert len(drawn) == NUM_TARGETS
     full = nn.functional.cross_entropy(head(features), wanted, reduction="none")

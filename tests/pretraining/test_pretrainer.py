@@ -18,15 +18,17 @@ from datasets import Dataset
 
 from cclm_core.composition.component import Component
 from cclm_core.composition.composed import ComposedModel
-from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
+from cclm_core.encoders import EmbeddingConfig, HourglassConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig, weights_digest
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.objectives.characters import CharactersConfig
 from cclm_core.objectives.masked_words import MaskedWords
-from cclm_core.pretraining.causal_language import CausalLanguagePretrainer
-from cclm_core.pretraining.character_mask import CharacterMaskPretrainer
-from cclm_core.pretraining.masked_language import MaskedLanguagePretrainer
-from cclm_core.pretraining.pretrainer import Pretrainer
+from cclm_core.pretraining import (
+    CausalLanguagePretrainer,
+    CharacterMaskPretrainer,
+    MaskedLanguagePretrainer,
+    Pretrainer,
+)
 from cclm_core.pretraining.texts import divide
 from cclm_core.runtime.artifacts import verify
 from cclm_core.runtime.errors import CompositionError, ConfigError, DataError, TrainingError
@@ -79,7 +81,7 @@ def test_it_beats_the_trivial_baseline_on_held_out_text(face: str) -> None:
     one = pretrainer(face)
     curve = one.fit(TEXTS, steps=120, batch_size=8, window=48, learning_rate=5e-3)
     assert [point["step"] for point in curve] == [0, 100, 120]
-    bits = curve[-1][f"held_out_{one.objective.headline}"]
+    bits = curve[-1][f"held_out_{one.objective.selection_metric}"]
     assert bits < 0.75 * unigram_bits(face, list(divide(TEXTS, None, None, 0.1).held_out()))
 
 
@@ -154,7 +156,7 @@ def test_fitting_again_goes_on_and_leaves_what_was_fitted_before() -> None:
     first_curve = one.fit(TEXTS, **SHORT | {"steps": 40})
     first, before = one.model, one.model.digest
     curve = one.fit(TEXTS, **SHORT | {"steps": 40})
-    name = f"held_out_{one.objective.headline}"
+    name = f"held_out_{one.objective.selection_metric}"
     assert curve[0][name] == pytest.approx(first_curve[-1][name], rel=0.1)  # masks differ
     assert curve[-1][name] < first_curve[-1][name]
     assert one.model is not first and first.digest == before != one.model.digest
@@ -268,7 +270,7 @@ def test_a_bar_is_drawn_when_it_is_asked_for_and_nothing_else(capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("settings", "fit", "why"),
     [
-        ({"train_base": False}, {"steps": 1}, "must be frozen before a component is trained over it"),
+        ({"train_base": False}, {"steps": 1}, "must be frozen to train a component over it"),
         ({}, {}, "either `epochs` or `steps`, got None and None"),
         ({}, {"steps": 1, "epochs": 1}, "either `epochs` or `steps`, got 1 and 1"),
         ({}, {"epochs": 0}, "`epochs` must be above 0, got 0"),
@@ -284,25 +286,47 @@ def test_what_cannot_be_fitted_is_refused(settings: dict[str, Any], fit: dict[st
 def test_too_few_texts_are_refused() -> None:
     with pytest.raises(DataError, match="at least two that differ"):
         pretrainer().fit(["only one"], steps=1)
-    with pytest.raises(DataError, match="held-out texts must hold something that MaskedWords can be measured on"):
+    with pytest.raises(DataError, match="held-out texts hold no target of MaskedWords"):
         pretrainer("words").fit(TEXTS, validation=["...", "🚀"], steps=1)
+
+
+def test_a_new_embedder_is_trained_by_the_first_pretrainer_and_read_by_the_next() -> None:
+    base = embedder()
+    before = base.digest
+    first, second = (pretrainer(base=base, name=name, train_base=None) for name in ("first", "second"))
+    first.fit(TEXTS, **SHORT)
+    trained = base.digest
+    assert trained != before and not any(parameter.requires_grad for parameter in base.parameters())
+    second.fit(TEXTS, **SHORT)
+    first.fit(TEXTS, **SHORT)
+    assert base.digest == trained == first.model.card.base_digest == second.model.card.base_digest
+    explicit = pretrainer(name="first")
+    explicit.fit(TEXTS, **SHORT)
+    assert explicit.embedder.digest == trained, "as with train_base=True"
+
+
+def test_the_objective_of_a_pretrainer_is_checked() -> None:
+    with pytest.raises(ConfigError, match="`task` is missing"):
+        Pretrainer(embedder())
+    with pytest.raises(ConfigError, match="`task` of a CharacterMaskPretrainer must be a MaskedCharactersConfig"):
+        CharacterMaskPretrainer(embedder(), CharactersConfig())
 
 
 def test_what_contradicts_itself_is_refused() -> None:
     with pytest.raises(ConfigError, match="`train_base` and `independent` cannot both be true"):
         pretrainer(independent=True)
-    with pytest.raises(ConfigError, match=r"`name` must be letters, digits, _ and - alone, got 'a/b'"):
+    with pytest.raises(ConfigError, match=r"`name` must consist of letters, digits, _ and -, got 'a/b'"):
         pretrainer(name="a/b")
     with pytest.raises(CompositionError, match="a causal component needs a causal base"):
         CausalLanguagePretrainer(embedder(), train_base=True)
-    with pytest.raises(ConfigError, match="asks for what comes next"):
+    with pytest.raises(ConfigError, match="predicts later characters and needs a causal encoder"):
         CausalLanguagePretrainer(embedder(causal=True), encoder=ENCODER, train_base=True).fit(TEXTS, steps=1)
 
 
 def test_nothing_can_be_taken_before_it_was_fitted(tmp_path: Path) -> None:
     one = pretrainer()
     for take in (lambda: one.model, lambda: one.objective, lambda: one.save(tmp_path / "part")):
-        with pytest.raises(TrainingError, match="'masked_characters' must be fitted first"):
+        with pytest.raises(TrainingError, match="'masked_characters' was not fitted yet"):
             take()
 
 

@@ -16,7 +16,7 @@ from cclm_core.composition.fusion import FusionName
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.evaluation.reading import Reader
 from cclm_core.objectives.denoise import EditHead
-from cclm_core.runtime.device import chosen_device, device_of
+from cclm_core.runtime.device import chosen_device, device_of, num_threads
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.runtime.random import seeded_initialisation
 from tests.elsewhere import elsewhere
@@ -144,3 +144,11 @@ def test_every_encoder_says_on_a_gpu_what_it_says_on_the_cpu(name: str) -> None:
     ids = torch.cat([nn.functional.pad(text(size, size), (0, 19 - size)) for size in (19, 12, 1)])
     expected = base(ids)
     torch.testing.assert_close(base.to("cuda")(ids.to("cuda")).cpu(), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_number_of_threads_is_restored() -> None:
+    before = torch.get_num_threads()
+    with pytest.raises(ValueError, match="stop"), num_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+        raise ValueError("stop")
+    assert torch.get_num_threads() == before

@@ -9,7 +9,7 @@ import yaml
 
 from cclm_core.composition.component import Component, ComponentCard
 from cclm_core.composition.composed import ComposedModel
-from cclm_core.encoders.config import HourglassConfig
+from cclm_core.encoders import HourglassConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.runtime.artifacts import folder_digest, publishing, verify
 from cclm_core.runtime.errors import ArtifactError, CompositionError, ConfigError, IntegrityError

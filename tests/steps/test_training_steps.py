@@ -162,8 +162,8 @@ def test_an_independent_causal_component_is_trained_beside_a_base_that_looks_ahe
             False,
             r"'next' \(hourglass, causal: true\) reads the base \w+ \(hourglass, causal: false\)",
         ),
-        ({}, False, r"asks for what comes next, .* the component 'next' \(hourglass, causal: false\) does"),
-        ({}, True, r"asks for what comes next, .* the component 'next' \(hourglass, causal: false\) does"),
+        ({}, False, r"predicts later characters .* the component 'next' \(hourglass, causal: false\) is not"),
+        ({}, True, r"predicts later characters .* the component 'next' \(hourglass, causal: false\) is not"),
         ({"kind": "convolution", "causal": True}, True, "global_width must be 0 in a causal convolution, got 64"),
     ],
 )

@@ -24,7 +24,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.objectives.catalogue import ObjectiveConfig
 from cclm_core.training.loop import train
-from tests.training.trainings import CONFIG, SEED, data, store, trainee
+from tests.training.trainings import CONFIG, SEED, data, new_module, store
 
 MOMENTS = ("forward", "backward", "update", "evaluation", "saving")
 """Where a training can be killed: in the middle of a step, behind its update, while it measures, while it saves."""
@@ -34,7 +34,6 @@ class Trial(NamedTuple):
     """One process: what it trains, where its files are, and when it dies."""
 
     task: dict[str, Any]
-    causal: bool
     changes: dict[str, Any]
     encoded: str
     folder: str
@@ -88,12 +87,12 @@ def run_trial(trial: Trial) -> None:
     config = CONFIG.model_copy(update=trial.changes)
     corpus, folder = EncodedCorpus.open(Path(trial.encoded)), Path(trial.folder)
     objective: ObjectiveConfig = TypeAdapter(ObjectiveConfig).validate_python(trial.task)
-    student = trainee(corpus, objective, noise_rate=0.1, causal=trial.causal)
+    module = new_module(corpus, objective, noise_rate=0.1)
     checkpoints = store(folder / "checkpoints")
     newest = checkpoints.newest()
-    Watch(trial, newest.step if newest else 0, config.accumulate).follow(student)
-    curve = train(student, data(corpus, config), config, SEED, checkpoints, lambda *_: None)
-    save_file(student.state_dict(), folder / "weights.safetensors")
+    Watch(trial, newest.step if newest else 0, config.accumulate).follow(module)
+    curve = train(module, data(corpus, config), config, SEED, checkpoints, lambda *_: None)
+    save_file(module.state_dict(), folder / "weights.safetensors")
     (folder / "curve.json").write_text(json.dumps(curve))
 
 

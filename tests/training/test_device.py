@@ -4,19 +4,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from pydantic import TypeAdapter
 
 from cclm_core.corpus.encoded import EncodedCorpus
-from cclm_core.objectives.catalogue import ObjectiveConfig
 from cclm_core.objectives.entities import EntitiesConfig
 from cclm_core.objectives.masked_characters import MaskedCharactersConfig
 from cclm_core.text.vocabulary import TargetsConfig
-from cclm_core.training.loop import Trainee, evaluate
-from cclm_core.training.progress import Progress, from_checkpoint, to_checkpoint
-from cclm_core.training.update import update
+from cclm_core.training.checkpoint import Progress, from_checkpoint, to_checkpoint
+from cclm_core.training.loop import evaluate
+from cclm_core.training.module import TrainingModule
+from cclm_core.training.optimizer import update
 from tests.corpora import encode, records
 from tests.elsewhere import elsewhere
-from tests.training.trainings import CONFIG, SEED, TASKS, data, run, store, trainee
+from tests.training.trainings import CONFIG, OBJECTIVES, SEED, data, new_module, run, store
 
 EXACT = CONFIG.model_copy(update={"precision": "fp32"})
 
@@ -26,24 +25,25 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> EncodedCorpus:
     return encode(tmp_path_factory.mktemp("corpus") / "encoded", records(60), TargetsConfig(min_count=1))
 
 
-def steps(student: Trainee, optimizer: torch.optim.Optimizer, corpus: EncodedCorpus, first: int = 0) -> list[float]:
+def steps(
+    module: TrainingModule, optimizer: torch.optim.Optimizer, corpus: EncodedCorpus, first: int = 0
+) -> list[float]:
     """Two steps of two batches; their losses."""
     windows = data(corpus, EXACT).training
     losses = []
     for step in range(first, first + 2):
-        made = [student.examples(windows.batch(number, 4, 1), True, SEED, number) for number in (step, step + 10)]
-        losses.append(update(student, optimizer, made, EXACT, step))
+        made = [module.examples(windows.batch(number, 4, 1), True, SEED, number) for number in (step, step + 10)]
+        losses.append(update(module, optimizer, made, EXACT, step))
     return losses
 
 
-def momentum(student: Trainee) -> torch.optim.Optimizer:
-    return torch.optim.SGD(student.parameters(), lr=0.1, momentum=0.9)
+def momentum(module: TrainingModule) -> torch.optim.Optimizer:
+    return torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_learns_and_measures_where_the_weights_are(name: str, corpus: EncodedCorpus) -> None:
-    task: ObjectiveConfig = TypeAdapter(ObjectiveConfig).validate_python({"objective": name, **TASKS[name]})
-    here, there = (trainee(corpus, task, noise_rate=0.1, causal=name == "next_characters") for _ in range(2))
+    here, there = (new_module(corpus, OBJECTIVES[name], noise_rate=0.1) for _ in range(2))
     held_out = data(corpus, EXACT).held_out.fixed(4, SEED)
     expected = steps(here, momentum(here), corpus), evaluate(here, held_out, EXACT, SEED)
     with elsewhere() as device:
@@ -54,7 +54,7 @@ def test_every_objective_learns_and_measures_where_the_weights_are(name: str, co
 
 
 def test_a_checkpoint_goes_from_one_device_to_another(corpus: EncodedCorpus, tmp_path: Path) -> None:
-    whole, begun, resumed = (trainee(corpus, MaskedCharactersConfig(), EntitiesConfig()) for _ in range(3))
+    whole, begun, resumed = (new_module(corpus, MaskedCharactersConfig(), EntitiesConfig()) for _ in range(3))
     optimizer = momentum(whole)
     steps(whole, optimizer, corpus)
     expected = steps(whole, optimizer, corpus, first=2)
@@ -62,7 +62,7 @@ def test_a_checkpoint_goes_from_one_device_to_another(corpus: EncodedCorpus, tmp
         optimizer, progress = momentum(begun.to(device)), Progress()
         steps(begun, optimizer, corpus)
         progress.add({"step": 2})
-        progress.judge(1.0, begun, keep=True)
+        progress.compare(1.0, begun, keep=True)
         assert all(type(tensor) is torch.Tensor for tensor in progress.best.values()), "the best are kept on the CPU"
         store(tmp_path).save(to_checkpoint(2, begun, optimizer, progress))
     optimizer = momentum(resumed)
@@ -79,14 +79,14 @@ def test_a_checkpoint_goes_from_one_device_to_another(corpus: EncodedCorpus, tmp
 def test_a_gpu_trains_as_the_cpu_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In fp32 the losses of a short training differ by rounding alone; its checkpoint is resumed on the CPU."""
     encode(tmp_path / "encoded", records(60))
-    curves, students = {}, {}
+    curves, modules = {}, {}
     for name in ("cpu", "cuda"):
         monkeypatch.setenv("CCLM_DEVICE", name)
         changes = {"precision": "fp32", "keep": "best", "accumulate": 2}
-        students[name], curves[name] = run(tmp_path / "encoded", tmp_path / name, **changes)
+        modules[name], curves[name] = run(tmp_path / "encoded", tmp_path / name, **changes)
     for here, there in zip(curves["cpu"], curves["cuda"], strict=True):
         assert there == pytest.approx(here, rel=0.02)
-    assert next(students["cuda"].parameters()).device.type == "cpu"
+    assert next(modules["cuda"].parameters()).device.type == "cpu"
     monkeypatch.setenv("CCLM_DEVICE", "cpu")
     newest = max((tmp_path / "cuda").rglob("step-*"))
     newest.unlink()  # what is left is the checkpoint of step 20 of 24

@@ -3,19 +3,15 @@
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
-from cclm_core.objectives.catalogue import ObjectiveConfig
-from cclm_core.objectives.next_characters import NextCharactersConfig
 from cclm_core.runtime.random import derive
 from cclm_core.text.vocabulary import TargetsConfig
 from tests.corpora import encode, records
 from tests.training.interrupted import MOMENTS, Server, Trial, server
-from tests.training.trainings import TASKS, store
+from tests.training.trainings import OBJECTIVES, store
 
-CATALOGUE = [config.model_fields["objective"].default for config in get_args(get_args(ObjectiveConfig)[0])]
 STEPS, EVALUATE_EVERY, CHECKPOINT_EVERY, ACCUMULATE = 14, 4, 3, 2
 CHANGES = {
     "steps": STEPS,
@@ -42,16 +38,13 @@ def trainings() -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture(scope="module", params=CATALOGUE)
+@pytest.fixture(scope="module", params=OBJECTIVES)
 def whole(
     request: pytest.FixtureRequest, trainings: Server, encoded: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Trial:
     """A training of an objective that nobody interrupted."""
-    name = request.param
-    assert name in TASKS, f"the objective {name} must be tested here too: give it a line in TASKS of trainings.py"
     folder = tmp_path_factory.mktemp("whole")
-    causal = name == NextCharactersConfig().objective
-    trial = Trial({"objective": name, **TASKS[name]}, causal, CHANGES, str(encoded), str(folder))
+    trial = Trial(OBJECTIVES[request.param].canonical(), CHANGES, str(encoded), str(folder))
     assert trainings.run(trial) == 0
     return trial
 

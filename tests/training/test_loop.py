@@ -15,9 +15,10 @@ from cclm_core.objectives.masked_characters import MaskedCharactersConfig
 from cclm_core.runtime.errors import ConfigError, TrainingError
 from cclm_core.runtime.reporting import silent
 from cclm_core.training.checkpoint import Checkpoint, Checkpoints
-from cclm_core.training.loop import Point, Trainee, evaluate, train
+from cclm_core.training.loop import evaluate, train
+from cclm_core.training.module import Point, TrainingModule
 from tests.corpora import encode, records
-from tests.training.trainings import CONFIG, SEED, data, run, store, trainee
+from tests.training.trainings import CONFIG, SEED, data, new_module, run, store
 
 
 @pytest.fixture(scope="module")
@@ -28,16 +29,16 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(encoded: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainee, list[Point]]:
+def uninterrupted(encoded: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingModule, list[Point]]:
     return run(encoded, tmp_path_factory.mktemp("checkpoints") / "whole")
 
 
-def same(one: Trainee, other: Trainee) -> bool:
+def same(one: TrainingModule, other: TrainingModule) -> bool:
     mine, theirs = one.state_dict(), other.state_dict()
     return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
-def test_it_learns(uninterrupted: tuple[Trainee, list[Point]]) -> None:
+def test_it_learns(uninterrupted: tuple[TrainingModule, list[Point]]) -> None:
     curve = uninterrupted[1]
     assert [point["step"] for point in curve] == [0, 5, 10, 15, 20, 24]
     for name in ("held_out_bits_per_masked_character", "held_out_bits_per_tag"):
@@ -46,40 +47,40 @@ def test_it_learns(uninterrupted: tuple[Trainee, list[Point]]) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_number_of_threads_that_make_batches_changes_no_bit(
-    encoded: Path, tmp_path: Path, uninterrupted: tuple[Trainee, list[Point]], workers: int
+    encoded: Path, tmp_path: Path, uninterrupted: tuple[TrainingModule, list[Point]], workers: int
 ) -> None:
-    student, curve = run(encoded, tmp_path / "other", workers=workers)
+    module, curve = run(encoded, tmp_path / "other", workers=workers)
     assert curve == uninterrupted[1]
-    assert same(student, uninterrupted[0])
+    assert same(module, uninterrupted[0])
 
 
 def test_gradients_of_several_batches_make_one_step(encoded: Path, tmp_path: Path) -> None:
-    student, curve = run(encoded, tmp_path / "four", batch_size=1, accumulate=4)
+    module, curve = run(encoded, tmp_path / "four", batch_size=1, accumulate=4)
     alone, single = run(encoded, tmp_path / "one", batch_size=1)
     assert [point["step"] for point in curve] == [point["step"] for point in single]
-    assert not same(student, alone)
+    assert not same(module, alone)
     assert curve[-1]["held_out_bits_per_masked_character"] < 0.8 * curve[0]["held_out_bits_per_masked_character"]
 
 
 def test_the_best_weights_can_be_kept(encoded: Path, tmp_path: Path) -> None:
     changes = {"learning_rate": 0.01, "steps": 100, "evaluation_windows": 2, "keep": "best"}  # learns it by heart
     corpus = EncodedCorpus.open(encoded)
-    student, curve = run(encoded, tmp_path / "best", **changes)
+    module, curve = run(encoded, tmp_path / "best", **changes)
     names = ("held_out_bits_per_masked_character", "held_out_bits_per_tag")
-    judged = {point["step"]: sum(point[name] for name in names) for point in curve[1:]}
-    best = min(judged, key=lambda step: (judged[step], step))
+    values = {point["step"]: sum(point[name] for name in names) for point in curve[1:]}
+    best = min(values, key=lambda step: (values[step], step))
     assert curve[-1]["step"] == best < 100
     held_out = Windows(corpus.split("validation"), CONFIG.window).fixed(2, SEED)
-    again = evaluate(student, held_out, CONFIG, SEED)
+    again = evaluate(module, held_out, CONFIG, SEED)
     assert {name: again[name] for name in names} == {name: curve[-1][name] for name in names}
     kept = store(tmp_path / "best").newest()
     assert kept is not None and kept.step == 100
-    weights = student.state_dict()
+    weights = module.state_dict()
     assert all(torch.equal(kept.tensors[f"best.{name}"], weights[name]) for name in weights)
     assert not all(torch.equal(kept.tensors[f"model.{name}"], weights[name]) for name in weights), "the last, beside it"
     resumed, same_curve = run(encoded, tmp_path / "best", **changes)
     assert same_curve == curve
-    assert same(resumed, student)
+    assert same(resumed, module)
 
 
 def test_training_stops_when_it_gets_no_better(encoded: Path, tmp_path: Path) -> None:
@@ -91,7 +92,7 @@ def test_training_stops_when_it_gets_no_better(encoded: Path, tmp_path: Path) ->
 
 
 def test_a_damaged_checkpoint_is_passed_over(
-    encoded: Path, tmp_path: Path, uninterrupted: tuple[Trainee, list[Point]]
+    encoded: Path, tmp_path: Path, uninterrupted: tuple[TrainingModule, list[Point]]
 ) -> None:
     checkpoints = tmp_path / "damaged"
     run(encoded, checkpoints)
@@ -99,42 +100,42 @@ def test_a_damaged_checkpoint_is_passed_over(
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
-    student, curve = run(encoded, checkpoints)
+    module, curve = run(encoded, checkpoints)
     assert curve == uninterrupted[1]
-    assert same(student, uninterrupted[0])
+    assert same(module, uninterrupted[0])
 
 
 def test_the_seed_and_the_configuration_matter(
-    encoded: Path, tmp_path: Path, uninterrupted: tuple[Trainee, list[Point]]
+    encoded: Path, tmp_path: Path, uninterrupted: tuple[TrainingModule, list[Point]]
 ) -> None:
-    student, _ = run(encoded, tmp_path / "other", learning_rate=1e-4)
-    assert not same(student, uninterrupted[0])
+    module, _ = run(encoded, tmp_path / "other", learning_rate=1e-4)
+    assert not same(module, uninterrupted[0])
 
 
 def test_a_loss_that_is_not_finite_stops_and_says_where(encoded: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"must be finite, but it is .* at step \d+ \(batch \d+\); lower training"):
+    with pytest.raises(TrainingError, match=r"must be finite, got .* at step \d+ \(batch \d+\)\. Lower training"):
         run(encoded, tmp_path / "hot", learning_rate=1e12, precision="fp32", gradient_clip=1e12, warmup_steps=0)
 
 
 def test_a_gradient_that_is_not_finite_stops_before_it_harms_the_weights(encoded: Path, tmp_path: Path) -> None:
     corpus = EncodedCorpus.open(encoded)
     config = CONFIG.model_copy(update={"accumulate": 3})
-    student = trainee(corpus, EntitiesConfig())
+    module = new_module(corpus, EntitiesConfig())
     calls = count()
-    parameter = next(student.parameters())
+    parameter = next(module.parameters())
     parameter.register_hook(lambda gradient: gradient * torch.inf if next(calls) == 4 else gradient)
-    with pytest.raises(TrainingError, match=r"gradient must be finite, but it is \w+ at step 2 \(batches 3 to 5\)"):
-        train(student, data(corpus, config), config, SEED, store(tmp_path / "c"), silent)
-    assert all(torch.isfinite(weight).all() for weight in student.state_dict().values())
+    with pytest.raises(TrainingError, match=r"gradient must be finite, got \w+ at step 2 \(batches 3 to 5\)"):
+        train(module, data(corpus, config), config, SEED, store(tmp_path / "c"), silent)
+    assert all(torch.isfinite(weight).all() for weight in module.state_dict().values())
 
 
 def test_weights_that_measure_nothing_finite_stop(encoded: Path, tmp_path: Path) -> None:
     corpus = EncodedCorpus.open(encoded)
-    student = trainee(corpus, EntitiesConfig())
+    module = new_module(corpus, EntitiesConfig())
     with torch.no_grad():
-        student.objectives[0].head.bias.fill_(torch.nan)
-    with pytest.raises(TrainingError, match="held_out_bits_per_tag must be finite, but it is nan"):
-        train(student, data(corpus, CONFIG), CONFIG, SEED, store(tmp_path / "c"), silent)
+        module.objectives[0].head.bias.fill_(torch.nan)
+    with pytest.raises(TrainingError, match="held_out_bits_per_tag must be finite, got nan"):
+        train(module, data(corpus, CONFIG), CONFIG, SEED, store(tmp_path / "c"), silent)
 
 
 def test_the_best_cannot_be_told_where_nothing_is_measured(tmp_path: Path) -> None:
@@ -142,18 +143,18 @@ def test_the_best_cannot_be_told_where_nothing_is_measured(tmp_path: Path) -> No
     some = [one for one in records(60) if one.split != "validation"]
     some += [Record(f"v/{number}", ". . .", None, "v", None, None, (), "validation") for number in range(20)]
     corpus = encode(tmp_path / "encoded", some)
-    student = trainee(corpus, CharactersConfig())
+    module = new_module(corpus, CharactersConfig())
     config = CONFIG.model_copy(update={"keep": "best"})
-    with pytest.raises(TrainingError, match=r"must hold something for Characters to predict, .* set keep: last"):
-        train(student, data(corpus, config), config, SEED, store(tmp_path / "c"), silent)
-    train(student, data(corpus, CONFIG), CONFIG, SEED, store(tmp_path / "last"), silent)
+    with pytest.raises(TrainingError, match=r"hold no target of Characters\. .* set keep: last"):
+        train(module, data(corpus, config), config, SEED, store(tmp_path / "c"), silent)
+    train(module, data(corpus, CONFIG), CONFIG, SEED, store(tmp_path / "last"), silent)
 
 
 def test_no_steps_publish_the_initial_weights(encoded: Path, tmp_path: Path) -> None:
-    student, curve = run(encoded, tmp_path / "none", steps=0)
+    module, curve = run(encoded, tmp_path / "none", steps=0)
     assert [point["step"] for point in curve] == [0]
     corpus = EncodedCorpus.open(encoded)
-    assert same(student, trainee(corpus, MaskedCharactersConfig(), EntitiesConfig()))
+    assert same(module, new_module(corpus, MaskedCharactersConfig(), EntitiesConfig()))
 
 
 def test_checkpoints_of_another_identity_are_not_resumed_and_two_are_kept(tmp_path: Path) -> None:
@@ -185,9 +186,7 @@ def test_two_trainers_of_one_stage_exclude_each_other(tmp_path: Path) -> None:
 
 def test_compiling_needs_a_compiler(encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    message = (
-        r"training.compile: true needs a C\+\+ compiler, and there is no no-such-compiler on the path .*compile: f"
-    )
+    message = r"training.compile: true needs a C\+\+ compiler; no-such-compiler was not found on the path .*compile: f"
     with pytest.raises(ConfigError, match=message):
         run(encoded, tmp_path / "compiled", compile=True)
 
@@ -195,22 +194,22 @@ def test_compiling_needs_a_compiler(encoded: Path, tmp_path: Path, monkeypatch: 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_compiled_code_learns_the_same_and_resumes_to_the_bit(encoded: Path, tmp_path: Path) -> None:
-    student, curve = run(encoded, tmp_path / "compiled", compile=True, precision="fp32")
+    module, curve = run(encoded, tmp_path / "compiled", compile=True, precision="fp32")
     _, plain = run(encoded, tmp_path / "plain", precision="fp32")
     for compiled, usual in zip(curve, plain, strict=True):
         assert compiled == pytest.approx(usual, rel=1e-3)
-    assert student.state_dict().keys() == run(encoded, tmp_path / "none", steps=0)[0].state_dict().keys()
+    assert module.state_dict().keys() == run(encoded, tmp_path / "none", steps=0)[0].state_dict().keys()
     max((tmp_path / "compiled").rglob("step-*")).unlink()  # what is left is the checkpoint of step 20 of 24
     resumed, again = run(encoded, tmp_path / "compiled", compile=True, precision="fp32")
     assert again == curve
-    assert same(resumed, student)
+    assert same(resumed, module)
 
 
 def test_two_objectives_of_one_kind_are_measured_and_judged_apart(encoded: Path) -> None:
     corpus = EncodedCorpus.open(encoded)
-    student = trainee(corpus, MaskedCharactersConfig(rate=0.1), EntitiesConfig(), MaskedCharactersConfig(rate=0.6))
+    module = new_module(corpus, MaskedCharactersConfig(rate=0.1), EntitiesConfig(), MaskedCharactersConfig(rate=0.6))
     held_out = data(corpus, CONFIG).held_out.fixed(4, SEED)
-    point = evaluate(student, held_out, CONFIG, SEED)
+    point = evaluate(module, held_out, CONFIG, SEED)
     masked = [f"held_out_bits_per_masked_character_{number}" for number in (1, 3)]
     assert {name for name in point if "masked" in name} == set(masked) and point[masked[0]] != point[masked[1]]
-    assert student.judged(point) == point[masked[0]] + point["held_out_bits_per_tag"] + point[masked[1]]
+    assert module.selection_value(point) == point[masked[0]] + point["held_out_bits_per_tag"] + point[masked[1]]

@@ -5,20 +5,18 @@ from typing import Any
 
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.corpus.windows import Windows
-from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
+from cclm_core.encoders import EmbeddingConfig, HourglassConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.noise.recipe import TrainingNoise
-from cclm_core.objectives.base import Surroundings
-from cclm_core.objectives.catalogue import ObjectiveConfig, build
-from cclm_core.objectives.entities import EntitiesConfig
-from cclm_core.objectives.masked_characters import MaskedCharactersConfig
+from cclm_core.objectives import EntitiesConfig, MaskedCharactersConfig, ObjectiveConfig, ObjectiveContext
 from cclm_core.runtime.random import seeded_initialisation
 from cclm_core.runtime.reporting import Report, silent
 from cclm_core.text.word_targets import read_targets
 from cclm_core.training.checkpoint import Checkpoints
 from cclm_core.training.config import TrainingConfig
-from cclm_core.training.data import Data
-from cclm_core.training.loop import Point, Trainee, train
+from cclm_core.training.loop import Data, train
+from cclm_core.training.module import Point, TrainingModule
+from tests.catalogues import members, variants
 
 SHAPE = EmbedderConfig(
     embedding=EmbeddingConfig(width=32, ngram_buckets=256),
@@ -29,28 +27,25 @@ CONFIG = TrainingConfig(
 )
 SEED = 7
 
-TASKS: dict[str, dict[str, Any]] = {
-    "masked_characters": {"rate": 0.2},
-    "entities": {},
-    "characters": {"num_bytes": 2},
-    "denoise": {},
-    "next_characters": {"num_ahead": 2},
-    "masked_words": {"loss": {"kind": "sampled_softmax", "num_draws": 8}},
-}
-"""What each objective of the catalogue is tested with: a new one gets a line here."""
+OBJECTIVES: dict[str, Any] = dict(variant for member in members(ObjectiveConfig) for variant in variants(member))
+"""Every objective of the catalogue, with every loss that it can have."""
 
 
-def trainee(
-    corpus: EncodedCorpus, *configs: ObjectiveConfig, noise_rate: float = 0.02, causal: bool = False
-) -> Trainee:
-    """A new base with these objectives."""
+def new_module(corpus: EncodedCorpus, *configs: ObjectiveConfig, noise_rate: float = 0.02) -> TrainingModule:
+    """A new base with these objectives. It is causal if one of them needs that."""
+    context = ObjectiveContext(
+        width=SHAPE.encoder.width,
+        preprocessor=corpus.preprocessor,
+        noise=TrainingNoise(rate=noise_rate),
+        entity_labels=tuple(corpus.entity_labels),
+        words=read_targets(corpus.folder),
+    )
+    with seeded_initialisation(1):
+        causal = any(config.build(context).needs_causal for config in configs)
     shape = SHAPE.model_copy(update={"encoder": SHAPE.encoder.model_copy(update={"causal": causal})})
     with seeded_initialisation(1):
         embedder = Embedder(corpus.preprocessor, shape)
-        labels, words = tuple(corpus.entity_labels), read_targets(corpus.folder)
-        surroundings = Surroundings(embedder.width, corpus.preprocessor, labels, words=words)
-        noise = TrainingNoise(rate=noise_rate)
-        return Trainee(embedder, [(build(config, noise, surroundings), 1.0) for config in configs])
+        return TrainingModule(embedder, [(config.build(context), 1.0) for config in configs])
 
 
 def data(corpus: EncodedCorpus, config: TrainingConfig) -> Data:
@@ -65,9 +60,9 @@ def store(folder: Path) -> Checkpoints:
 
 def run(
     encoded: Path, checkpoints: Path, report: Report = silent, workers: int = 1, **changes: object
-) -> tuple[Trainee, list[Point]]:
+) -> tuple[TrainingModule, list[Point]]:
     """Trains on masked characters and entities, with `changes` of the configuration, to the end."""
     corpus = EncodedCorpus.open(encoded)
     config = CONFIG.model_copy(update=changes)
-    student = trainee(corpus, MaskedCharactersConfig(), EntitiesConfig())
-    return student, train(student, data(corpus, config), config, SEED, store(checkpoints), report, workers)
+    module = new_module(corpus, MaskedCharactersConfig(), EntitiesConfig())
+    return module, train(module, data(corpus, config), config, SEED, store(checkpoints), report, workers)

@@ -1,0 +1,235 @@
+"""One training from its inputs to its published result: used for the base, for components and by `fit`.
+
+```
+inputs = TrainingInputs.open(encoded, noise)               # corpus, word targets, misspellings
+module = TrainingModule(encoder, objectives)               # objectives: config.build(inputs.context(encoder.width))
+run = TrainingRun(identity, seed, module, inputs.data(config), config)
+run.publish(checkpoints, out, "embedder", [embedder], report)
+```
+"""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from pydantic import Field
+from torch import nn
+
+from cclm_core.corpus.encoded import EncodedCorpus
+from cclm_core.encoders.embedder import Base
+from cclm_core.noise.misspellings import Spellings, read_misspellings
+from cclm_core.noise.recipe import TrainingNoise
+from cclm_core.objectives.base import ObjectiveContext
+from cclm_core.runtime.artifacts import publishing, write_json, write_text
+from cclm_core.runtime.config import Config, digest
+from cclm_core.runtime.errors import DataError
+from cclm_core.runtime.reporting import Report
+from cclm_core.text.word_targets import WordTargets, read_targets
+from cclm_core.training.checkpoint import Checkpoint, Checkpoints
+from cclm_core.training.code import code_digest
+from cclm_core.training.config import TrainingConfig
+from cclm_core.training.loop import Data, evaluate, open_data, train
+from cclm_core.training.module import Point, TrainingModule
+
+SIGNIFICANT_DIGITS = 6
+
+
+class Publishable(Protocol):
+    """A module that writes itself to a folder: an embedder, a component, an objective."""
+
+    def save(self, folder: Path) -> None:
+        """Writes all that is needed to load it."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Its weights."""
+
+
+class Identity(Config):
+    """Everything that the result of a training depends on, published as `card.json`; never device, path or time.
+
+    Optional fields that are not given are left out of the card and of digests.
+    """
+
+    stage: Literal["base", "pretrain"] | None = Field(default=None, description="the stage; null for `fit`")
+    name: str | None = Field(default=None, description="name of the component")
+    seed: int
+    data: str = Field(description="digest of the encoded corpus")
+    vocabulary: str = Field(description="digest of the vocabulary")
+    base: str | None = Field(default=None, description="digest of the base, for a component")
+    configuration: dict[str, Any]
+    noise: dict[str, Any] = Field(description="typing noise in training, with its list of misspellings")
+    code: str | None = Field(default=None, description="digest of the code of the stage")
+    call: int | None = Field(default=None, description="for `fit`: the number of the call, from 1")
+    after: str | None = Field(default=None, description="for `fit`: digest of the identity of the call before")
+    train_base: bool | None = Field(default=None, description="for `fit`: whether the base was trained too")
+    words: dict[str, Any] | None = Field(default=None, description="for `fit`: configuration of the word targets")
+
+    def canonical(self) -> dict[str, Any]:
+        """The given fields, as plain JSON values."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingInputs:
+    """What a training reads.
+
+    Attributes:
+        corpus: the encoded corpus.
+        noise: typing noise in training.
+        misspellings: the list that `noise` names, read; None if it names none.
+        words: the word targets of the vocabulary, if any.
+    """
+
+    corpus: EncodedCorpus
+    noise: TrainingNoise
+    misspellings: Spellings | None = None
+    words: WordTargets | None = None
+
+    @classmethod
+    def open(cls, encoded: Path, noise: TrainingNoise) -> "TrainingInputs":
+        """Opens a published corpus with its word targets, and the list of misspellings."""
+        corpus, misspellings = EncodedCorpus.open(encoded), load_misspellings(noise)
+        return cls(corpus=corpus, noise=noise, misspellings=misspellings, words=read_targets(encoded))
+
+    def context(self, width: int) -> ObjectiveContext:
+        """The context of an objective whose head reads `width` features per character."""
+        return ObjectiveContext(
+            width=width,
+            preprocessor=self.corpus.preprocessor,
+            noise=self.noise,
+            entity_labels=tuple(self.corpus.entity_labels),
+            misspellings=self.misspellings,
+            words=self.words,
+        )
+
+    def data(self, config: TrainingConfig) -> Data:
+        """The windows to train and to evaluate on."""
+        return open_data(self.corpus, config)
+
+    def noise_identity(self) -> dict[str, Any]:
+        """The noise for an `Identity`: the recipe, with the misspellings in place of their path."""
+        return self.noise.canonical() | {"misspellings": self.misspellings}
+
+
+def load_misspellings(noise: TrainingNoise) -> Spellings | None:
+    """Reads the list of misspellings that `noise` names; None if it names none."""
+    return None if noise.misspellings is None else read_misspellings(Path(noise.misspellings)).spellings
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """One training: everything that `train` needs, and the identity under which its checkpoints are kept.
+
+    Args:
+        identity: everything that the result depends on, but for the code of the library.
+        seed: of batches, corruption and noise.
+        module: encoder and objectives with their first weights; trained in place.
+        data: windows to train and to evaluate on.
+        config: steps, batches, precision and so on.
+    """
+
+    identity: Identity
+    seed: int
+    module: TrainingModule
+    data: Data
+    config: TrainingConfig
+
+    def publish(self, checkpoints: Path, out: Path, kind: str, parts: Sequence[Publishable], report: Report) -> None:
+        """Trains, resuming from `checkpoints`, and publishes the result at `out`; see `publish`.
+
+        Raises:
+            TrainingError: another process runs this training, or the loss is not finite.
+            ArtifactError: `out` is a file, or another process is writing it.
+        """
+        store = Checkpoints(checkpoints, self._key)
+        with store.exclusive():
+            curve = train(self.module, self.data, self.config, self.seed, store, report)
+            publish(out, kind, parts, curve, self.identity)
+
+    def fit(self, folder: Path | None, name: str, report: Report) -> list[Point]:
+        """Trains and returns the learning curve. A training that has finished is restored from `folder`.
+
+        Args:
+            folder: for checkpoints, and for the result once the training has finished; None to save nothing.
+            name: a plain name that no other training in `folder` has.
+            report: receives progress.
+
+        Raises:
+            DataError: the held-out windows hold no target of an objective.
+            TrainingError: another process runs this training, or the loss is not finite.
+        """
+        self._check_measurable()
+        if folder is None:
+            return train(self.module, self.data, self.config, self.seed, None, report)
+        unfinished = Checkpoints(folder / "unfinished" / name, self._key)
+        finished = Checkpoints(folder / "finished" / name, self._key)
+        with unfinished.exclusive():
+            result = finished.newest()
+            if result is not None:
+                self.module.load_state_dict(result.tensors)
+                restored: list[Point] = result.facts["curve"]
+                return restored
+            curve = train(self.module, self.data, self.config, self.seed, unfinished, report)
+            finished.save(Checkpoint(self.config.steps, self.module.state_dict(), {"curve": curve}))
+            unfinished.clear()
+        return curve
+
+    @property
+    def _key(self) -> str:
+        return digest([self.identity.canonical(), code_digest()])
+
+    def _check_measurable(self) -> None:
+        held_out = self.data.held_out.fixed(self.config.evaluation_windows, self.seed)
+        if not evaluate(self.module, held_out, self.config, self.seed):
+            raise DataError(
+                f"the held-out texts hold no target of {type(self.module.objectives[0]).__name__}: for words, a whole "
+                "word in a window. Give more texts, or others as `validation`."
+            )
+
+
+def publish(out: Path, kind: str, parts: Sequence[Publishable], curve: Sequence[Point], identity: Identity) -> None:
+    """Publishes what a training made: its parts, learning curve, metrics and identity.
+
+    Args:
+        out: the folder to publish.
+        kind: `embedder` or `component`.
+        parts: what is saved, the model first, e.g. a component and its objective. The number of parameters of the first
+            is a metric.
+        curve: the learning curve.
+        identity: everything that the result depends on.
+    """
+    model = parts[0]
+    with publishing(out, kind) as folder:
+        for part in parts:
+            part.save(folder)
+        facts = {"digest": model.digest} if isinstance(model, Base) else {}
+        numbers = {"parameters": sum(parameter.numel() for parameter in model.parameters())}
+        write_results(folder, curve, identity.canonical() | facts, numbers)
+
+
+def write_results(folder: Path, curve: Sequence[Point], card: Mapping[str, Any], numbers: Mapping[str, float]) -> None:
+    """Writes curve.csv, metrics.json and card.json into a folder that is being published.
+
+    Args:
+        folder: the target.
+        curve: the learning curve; its last point gives the metrics.
+        card: everything that the result depends on: configuration, seed, digests of data and base.
+        numbers: further metrics, e.g. `parameters`.
+    """
+    final = {name: value for name, value in curve[-1].items() if name not in ("step", "learning_rate")}
+    write_json(folder / "metrics.json", {name: rounded(value) for name, value in {**final, **numbers}.items()})
+    write_json(folder / "card.json", card)
+    columns = ["step", *sorted({name for point in curve for name in point} - {"step"})]
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    table.writeheader()
+    table.writerows({name: rounded(value) for name, value in point.items()} for point in curve)
+    write_text(folder / "curve.csv", text.getvalue())
+
+
+def rounded(value: float) -> float:
+    """`value` with six significant digits, the precision of every published metric."""
+    return float(f"{value:.{SIGNIFICANT_DIGITS}g}")

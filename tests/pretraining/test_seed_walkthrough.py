@@ -1,0 +1,99 @@
+"""The walk-through of the original CCLM's README, as it is typed there, with torch in place of Keras."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from torch import nn
+
+from cclm_core import (
+    CausalLanguagePretrainer,
+    CharacterMaskPretrainer,
+    ComposedModel,
+    Embedder,
+    MaskedLanguagePretrainer,
+    Preprocessor,
+    Shelf,
+)
+from cclm_core.shelf.publishing import About
+from tests.corpora import sentence
+from tests.shelf.conftest import identity
+
+__all__ = ["identity"]
+
+GENERATOR = np.random.default_rng(3)
+TEXTS = [sentence(GENERATOR, number, "train").text for number in range(60)]
+SHORT: dict[str, Any] = {"batch_size": 4, "window": 32, "evaluation_windows": 8}
+"""Keeps the test short; the walk-through is the same without it."""
+
+
+@pytest.fixture(params=["list", "dataset"])
+def dataset(request: pytest.FixtureRequest) -> Any:
+    """`List[str]` and `datasets.Dataset`: both can be passed directly."""
+    return TEXTS if request.param == "list" else Dataset.from_dict({"text": TEXTS})
+
+
+def test_the_calls_of_pretrainers(dataset: Any) -> None:
+    """`MaskedLanguagePretrainer(embedder=embedder)` trains a new embedder; a second pretrainer reads it."""
+    embedder = Embedder(Preprocessor().fit(TEXTS))
+    before = embedder.digest
+
+    pretrainer = MaskedLanguagePretrainer(embedder=embedder)
+    pretrainer.fit(dataset, epochs=1, **SHORT)
+    trained = embedder.digest
+    assert trained != before and not any(parameter.requires_grad for parameter in embedder.parameters())
+
+    pretrainer_b = CharacterMaskPretrainer(embedder=embedder)
+    pretrainer_b.fit(dataset, epochs=1, **SHORT)
+    assert embedder.digest == trained, "a frozen embedder is not changed"
+    composed = ComposedModel(embedder, [pretrainer.model, pretrainer_b.model])
+    assert composed.width == pretrainer.model.width + pretrainer_b.model.width
+
+    alone = CausalLanguagePretrainer(embedder=embedder, independent=True)
+    alone.fit(dataset, steps=1, **SHORT)
+    assert embedder.digest == trained
+
+
+def test_the_walk_through_of_the_seed(dataset: Any) -> None:
+    torch.manual_seed(1)
+    prep = Preprocessor(max_example_len=48)
+    prep.fit(dataset)
+
+    embedder = Embedder(prep.max_example_len, prep.n_chars, preprocessor=prep)
+
+    pretrainer_a = MaskedLanguagePretrainer(embedder=embedder)
+    pretrainer_a.fit(dataset, epochs=1, **SHORT)
+    pretrainer_b = CharacterMaskPretrainer(embedder=embedder)
+    pretrainer_b.fit(dataset, epochs=1, **SHORT)
+
+    composed = ComposedModel(embedder, [pretrainer_a.model, pretrainer_b.model])
+
+    x = prep.string_to_array("cclm is neat", prep.max_example_len)
+    emb = composed.model(x)
+    assert emb.shape == (1, prep.max_example_len, pretrainer_a.model.width + pretrainer_b.model.width)
+
+    # In place of Keras: pool the output over the characters, and put a classification head on top.
+    model = nn.Sequential(nn.Linear(composed.width, 1), nn.Sigmoid())
+    probability = model(composed.model(x).amax(dim=1))
+    assert probability.shape == (1, 1) and 0 < float(probability) < 1
+
+
+def test_the_shelf_of_the_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An item is fetched by identifier, item type and tag; `fetch` returns the folder to load it from."""
+    prep = Preprocessor().fit(TEXTS)
+    prep.save(tmp_path / "preprocessor.json")
+    shelf = Shelf.create(tmp_path / "shelf", tmp_path / "store")
+    about = About("CC0-1.0", "characters of made-up sentences")
+    shelf.publish(tmp_path / "preprocessor.json", "en_wiki_clm_1", "preprocessor", about=about, tag="v0.2.1")
+    monkeypatch.setenv("CCLM_SHELF", str(tmp_path / "shelf"))
+    cache_dir = tmp_path / ".cclm"
+
+    shelf = Shelf()
+    identifier = "en_wiki_clm_1"
+    item_type = "preprocessor"
+    folder = shelf.fetch(identifier, item_type, tag="v0.2.1", cache_dir=cache_dir)
+    prep = Preprocessor.load(folder / "preprocessor.json")
+    assert prep.digest == Preprocessor().fit(TEXTS).digest
