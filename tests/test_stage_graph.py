@@ -59,9 +59,8 @@ def parameters_read(stage: str) -> Iterator[str]:
             config = node.args[0]
             assert isinstance(config, ast.Name), f"{stage}: name the configuration class in the call"
             yield keys[config.id] + (".${key}" if node.func.attr == "named" else "")
-        elif isinstance(node, ast.Attribute) and node.attr == "seed" and isinstance(node.value, ast.Name):
-            if node.value.id == "params":
-                yield "seed"
+        elif isinstance(node, ast.Attribute) and node.attr == "seed" and ast.unparse(node.value) == "params":
+            yield "seed"
 
 
 @pytest.mark.parametrize("stage", STAGES)
