@@ -60,12 +60,12 @@ def rows(results: dict[int, dict[str, dict[str, float]]]) -> list[Row]:
     """One row a seed for each comparison, and the medians."""
     made = []
     comparisons = {
-        "bits/unigram": ("bits_per_masked_character", "unigram_bits", "full"),
-        "bits/trigram": ("bits_per_masked_character", "trigram_bits", "full"),
+        "bits/unigram": ("bits_per_masked_character", "bits_per_masked_character_unigram", "full"),
+        "bits/trigram": ("bits_per_masked_character", "bits_per_masked_character_trigram", "full"),
         "bits/control": ("bits_per_masked_character", "bits_per_masked_character", "control"),
         "entity_f1/control": ("entity_f1_clean", "entity_f1_clean", "control"),
-        "genre_accuracy/control": ("genre_accuracy", "genre_accuracy", "control"),
-        "genre_accuracy/language": ("genre_accuracy", "genre_accuracy", "language"),
+        "label_accuracy/control": ("label_accuracy", "label_accuracy", "control"),
+        "label_accuracy/language": ("label_accuracy", "label_accuracy", "language"),
         "entity_f1/language": ("entity_f1_clean", "entity_f1_clean", "language"),
     }
     for name, (metric, peer_metric, peer) in comparisons.items():

@@ -7,7 +7,7 @@ one. On the CPU the same training gives the same bytes; a GPU rounds differently
 import os
 import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -55,3 +55,14 @@ def device_of(module: Parametrised) -> torch.device:
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """With `bf16`, matrix products in bfloat16 where that is safe; with `fp32`, nothing changes."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Limits torch to `number` CPU threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

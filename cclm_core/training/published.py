@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cclm_core.runtime.artifacts import write_json, write_text
+from cclm_core.runtime.artifacts import rounded, write_json, write_text
 from cclm_core.training.progress import Point
-
-SIGNIFICANT_DIGITS = 6
 
 
 def write_results(folder: Path, curve: Sequence[Point], identity: dict[str, Any], numbers: Mapping[str, float]) -> None:
@@ -26,8 +24,3 @@ def write_results(folder: Path, curve: Sequence[Point], identity: dict[str, Any]
     lines = [",".join(columns)]
     lines += [",".join("" if name not in point else f"{rounded(point[name])}" for name in columns) for point in curve]
     write_text(folder / "curve.csv", "\n".join(lines) + "\n")
-
-
-def rounded(value: float) -> float:
-    """`value` with six significant digits, the precision of every published figure."""
-    return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
