@@ -32,7 +32,8 @@ from cclm_core.composition.component import Component
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.encoders.embedder import Embedder
-from cclm_core.evaluation import EvaluationConfig, evaluate_composition
+from cclm_core.evaluation.config import EvaluationConfig
+from cclm_core.evaluation.evaluator import evaluate_composition
 from cclm_core.evaluation.selection import read_text_sets
 from cclm_core.runtime.random import derive_seed, seeded_initialisation
 from cclm_core.training.config import ComponentConfig
