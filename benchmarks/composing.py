@@ -4,7 +4,7 @@
 
 Needs data/encoded, data/noise and the base (`cclm run` makes them). For each seed it trains the three components of
 params.yaml over the frozen base, and two of them once more with double widths, in a temporary folder. Then it
-measures, on the clean test documents and by the readouts of the stage `evaluate`, entity F1 and genre accuracy of
+measures, on the clean test documents and by the probes of the stage `evaluate`, entity F1 and label accuracy of
 
 - `all`: the composition of the three,
 - each component alone,
@@ -38,7 +38,7 @@ from cclm_core.evaluation.selection import read_text_sets
 from cclm_core.runtime.random import derive_seed, seeded_initialisation
 from cclm_core.training.config import ComponentConfig
 
-METRICS = ("entity_f1_clean", "genre_accuracy")
+METRICS = ("entity_f1_clean", "label_accuracy")
 ALL, UNTRAINED, DOUBLE = "all", "untrained", "double "
 DOUBLED = ("entities", "characters")
 Scores = dict[str, float]
@@ -76,8 +76,8 @@ def scores(params: Path, parts: list[str], base: Path, seed: int, untrained: boo
     config = EvaluationConfig.parse(yaml.safe_load(params.read_text())["evaluation"], "evaluation")
     clean = read_text_sets(Path("data/noise"))[:1]
     corpus = EncodedCorpus.open(Path("data/encoded"))
-    found = evaluate_composition(composed, corpus, clean, config, seed, lambda *_: None)
-    return {name: found.metrics[name] for name in METRICS} | {"parameters": found.metrics["parameters"]}
+    figures = evaluate_composition(composed, corpus, clean, config, seed, lambda *_: None).values()
+    return {name: figures[name] for name in (*METRICS, "parameters")}
 
 
 def run(seed: int, base: Path, pool: ProcessPoolExecutor) -> dict[str, Scores]:

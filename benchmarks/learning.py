@@ -57,8 +57,8 @@ def rows(results: dict[int, dict[str, dict[str, float]]]) -> list[Row]:
     """One row per comparison and seed, and the medians."""
     made = []
     comparisons = {
-        "bits/unigram": ("bits_per_masked_character", "unigram_bits", "full"),
-        "bits/trigram": ("bits_per_masked_character", "trigram_bits", "full"),
+        "bits/unigram": ("bits_per_masked_character", "bits_per_masked_character_unigram", "full"),
+        "bits/trigram": ("bits_per_masked_character", "bits_per_masked_character_trigram", "full"),
         "bits/control": ("bits_per_masked_character", "bits_per_masked_character", "control"),
         "entity_f1/control": ("entity_f1_clean", "entity_f1_clean", "control"),
         "label_accuracy/control": ("label_accuracy", "label_accuracy", "control"),

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from flows.gate import usable
 from flows.graph import Plan, evaluations
-from flows.tables import comparison, headline_metrics
+from flows.tables import comparison, comparison_rows
 from flows.tracking import TrackingError, connect, page, warn
 
 
@@ -21,11 +20,8 @@ def publish_artifacts(root: Path, plan: Plan, summary: dict[str, Any]) -> None:
     compared = comparison(root, evaluations(plan, root))
     try:
         if compared:
-            rows: list[dict[str, Any]] = [
-                {"metric": metric} | {name: _cell(values.get(metric)) for name, values in compared.items()}
-                for metric in headline_metrics(compared)
-            ]
-            create_table_artifact(rows, key="compositions", description="Compositions compared")
+            rows: list[dict[str, Any]] = [*comparison_rows(compared)]
+            create_table_artifact(rows, key="compositions", description="Compositions compared (* best of the row)")
         if promotion := summary.get("promotion"):
             columns = ("composition", "model", "version", "result", "reason")
             create_table_artifact(
@@ -52,7 +48,3 @@ def run_address(root: Path, run_id: str | None) -> str | None:
     scheme, rest = tracking.uri.rstrip("/").split("://", 1)
     host = rest.rpartition("@")[2]  # a name and a password in the address are nobody else's business
     return page(f"{scheme}://{host}", tracking.experiment_id, run_id)
-
-
-def _cell(value: float | None) -> float | str:
-    return value if usable(value) and value is not None else ""

@@ -19,7 +19,9 @@ PROBE_SECONDS = 600
 class MetricRule(Config):
     """How one metric is compared."""
 
-    better: Literal["higher", "lower"] = Field(description="which direction is an improvement")
+    better: Literal["higher", "lower"] | None = Field(
+        None, description="which direction is an improvement; None: the one that the evaluation gives"
+    )
     margin: float | None = Field(
         None, ge=0, allow_inf_nan=False, description="in the metric's unit; None: the section's margin"
     )
@@ -79,8 +81,17 @@ def usable(value: Any) -> bool:
     return math.isfinite(value) if isinstance(value, float) else abs(value) < 2**1000
 
 
-def compare(candidate: Mapping[str, float], champion: Mapping[str, float] | None, config: PromotionConfig) -> Verdict:
+def compare(
+    candidate: Mapping[str, float],
+    champion: Mapping[str, float] | None,
+    config: PromotionConfig,
+    directions: Mapping[str, str | None] | None = None,
+) -> Verdict:
     """Compares the metrics of a candidate with the champion's (None: there is none, or its metrics are unreadable).
+
+    Args:
+        directions: `higher` or `lower` for each metric, as the candidate's evaluation gives it. A rule need not repeat
+            it, and must not contradict it.
 
     >>> rule = PromotionConfig(metrics={"f1": "higher"}, margin=0.01)
     >>> compare({"f1": 0.8}, {"f1": 0.7}, rule)
@@ -88,6 +99,7 @@ def compare(candidate: Mapping[str, float], champion: Mapping[str, float] | None
     >>> compare({"f1": 0.705}, {"f1": 0.7}, rule).passed
     False
     """
+    directions = directions or {}
     if not config.metrics:
         return Verdict(False, "params.yaml names no metric under promotion: metrics, so nothing can be compared")
     if champion is None:
@@ -100,7 +112,12 @@ def compare(candidate: Mapping[str, float], champion: Mapping[str, float] | None
                 return Verdict(False, f"the {whose} has no usable metric {name} (got {value})")
         assert new is not None
         assert old is not None
-        gain = new - old if rule.better == "higher" else old - new
+        known = {rule.better, directions.get(name)} - {None}
+        if len(known) != 1:
+            stated = f"params.yaml says {rule.better}, the evaluation says {directions.get(name)}"
+            return Verdict(False, f"which direction of {name} is better must be known: {stated}")
+        better = known.pop()
+        gain = new - old if better == "higher" else old - new
         margin = config.margin if rule.margin is None else rule.margin
         # 0.72 - 0.7 is a little more than 0.02 in floating point; that is no improvement.
         differs = abs(gain) > margin and not math.isclose(abs(gain), margin, rel_tol=1e-9)

@@ -14,6 +14,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from cclm_core.evaluation.metrics import read_metrics
 from cclm_core.runtime.config import load_yaml
 from cclm_core.runtime.errors import ConfigError
 from flows.candidates import Candidate, evaluation_digest, known, measured_another, registered
@@ -192,7 +193,8 @@ def _compared(candidate: Candidate, tracking_uri: str) -> Verdict:
         return Verdict(False, champion.tags.get(GATE_REASON_TAG) or "it is the champion already")
     if champion.tags.get(EVALUATION_TAG) != evaluation_digest(evaluation):
         return Verdict(False, "the champion was measured on other data or settings, so nothing can be compared")
-    verdict = compare(result_metrics(evaluation.results), champion.metrics, candidate.config)
+    directions = {name: metric.better for name, metric in read_metrics(evaluation.results).items()}
+    verdict = compare(result_metrics(evaluation.results), champion.metrics, candidate.config, directions)
     if not verdict.passed:
         return verdict
     # It would be what a rollback returns to, and figures of what nobody can read any more are no baseline.

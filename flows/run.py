@@ -24,7 +24,7 @@ from flows.preparation import check_parameters, checked_plan, forget_recorded, p
 from flows.progress import Display
 from flows.remotes import PushError, push_outputs, wants_push
 from flows.retraining import plan_retraining
-from flows.tables import comparison, comparison_table, overlaps, stages_table, whereabouts
+from flows.tables import comparison, comparison_table, figures, overlaps, stages_table, whereabouts
 from flows.tracking import TrackingError, connect, enabled, tracking_uri, warn
 
 
@@ -152,7 +152,7 @@ def _tell(root: Path, plan: Plan, summary: dict[str, Any], as_json: bool) -> Non
     measured = evaluations(plan, root)
     compared = comparison(root, measured)
     if as_json:
-        print(json.dumps(summary | {"comparison": compared, "tracking_uri": tracking_uri(root)}, indent=2))
+        print(json.dumps(summary | {"comparison": figures(compared), "tracking_uri": tracking_uri(root)}, indent=2))
     else:
         console = Console()
         _print_stages(console, summary)

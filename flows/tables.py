@@ -6,53 +6,89 @@ from typing import Any
 
 from rich.table import Table
 
+from cclm_core.evaluation.metrics import Better, Metric, best, read_metrics
 from flows.follow import result_metrics
 from flows.graph import Evaluation
 from flows.records import last_values
 from flows.registry import CANDIDATE, model_name
 from flows.tracking import enabled
 
-COST_PREFIXES = ("evaluation_seconds", "characters_per_second")
-# The rest of an evaluation's figures stand in its metrics.json and in MLflow; a table of all of them is not read.
-HEADLINES = (
-    "bits_per_masked_character",
-    "trigram_bits",
-    "unigram_bits",
-    "entity_f1_",
-    "genre_accuracy",
-    "genre_majority",
-    "parameters",
-    "width",
-    *COST_PREFIXES,
-)
+COSTS: dict[str, Better] = {"evaluation_seconds": "lower", "characters_per_second": "higher"}
+ARROWS = {"higher": "↑", "lower": "↓", None: ""}
+BEST = "*"
 PLOT_SUFFIXES = {".png", ".svg", ".html"}
 
 
-def comparison(root: Path, measured: Sequence[Evaluation]) -> dict[str, dict[str, float]]:
-    """Composition -> metric -> value: what was measured, and what measuring it took when it last ran here."""
+def comparison(root: Path, measured: Sequence[Evaluation]) -> dict[str, dict[str, Metric]]:
+    """Composition -> metric -> what was measured, and what measuring it took when it last ran here."""
     compared = {}
     for evaluation in measured:
+        plain = {name: Metric(value=value) for name, value in result_metrics(evaluation.results).items()}
         reported = last_values(root, evaluation.evaluate.name)
-        cost = {name: value for name, value in reported.items() if name.startswith(COST_PREFIXES)}
-        compared[evaluation.name] = result_metrics(evaluation.results) | cost
+        cost = {
+            name: Metric(value=reported[name], better=better, headline=True)
+            for name, better in COSTS.items()
+            if name in reported
+        }
+        compared[evaluation.name] = plain | read_metrics(evaluation.results) | cost
     return compared
 
 
-def comparison_table(compared: Mapping[str, Mapping[str, float]]) -> Table:
-    """A row for each headline metric, a column for each composition."""
+def figures(compared: Mapping[str, Mapping[str, Metric]]) -> dict[str, dict[str, float]]:
+    """Composition -> metric -> value."""
+    return {name: {metric: float(one.value) for metric, one in metrics.items()} for name, metrics in compared.items()}
+
+
+def comparison_rows(compared: Mapping[str, Mapping[str, Metric]]) -> list[dict[str, str]]:
+    """A row for each headline metric, or for every metric where there is none: see `comparison_table`.
+
+    Each row has `metric` with an arrow in the better direction, a cell for each composition, and `baselines`, if any.
+    The best cell has a `*`; the main baseline competes for it.
+    """
+    known = {name: metric for metrics in compared.values() for name, metric in metrics.items()}
+    shown = {name: metric for name, metric in known.items() if metric.headline} or known
+    rows = []
+    for name, metric in shown.items():
+        values = [metrics.get(name) for metrics in compared.values()]
+        rivals = [one.value if one else None for one in values] + [one.value for one in metric.baselines[:1]]
+        first = best(rivals, metric.better)
+        cells = [_cell(one) + (BEST if place == first else "") for place, one in enumerate(values)]
+        row = {"metric": f"{name} {ARROWS[metric.better]}".strip(), **dict(zip(compared, cells, strict=True))}
+        if any(one.baselines for one in shown.values()):
+            mark = BEST if first == len(values) else ""
+            texts = [f"{one.name} {number(one.value)}" for one in metric.baselines]
+            row["baselines"] = ", ".join([text + mark if place == 0 else text for place, text in enumerate(texts)])
+        rows.append(row)
+    return rows
+
+
+def comparison_table(compared: Mapping[str, Mapping[str, Metric]]) -> Table:
+    """A row for each headline metric, a column for each composition and one for the baselines; the best is bold."""
+    rows = comparison_rows(compared)
     table = Table(title="Compositions compared", title_justify="left")
-    table.add_column("metric")
-    for name in compared:
-        table.add_column(name, justify="right")
-    for metric in headline_metrics(compared):
-        table.add_row(metric, *(_number(values.get(metric)) for values in compared.values()))
+    legend = {BEST: "best of its row", "±": "half of the confidence interval"}
+    cells = "".join(cell for row in rows for cell in row.values())
+    table.caption = ", ".join(f"{sign} {meaning}" for sign, meaning in legend.items() if sign in cells)
+    table.caption_justify = "left"
+    for column in rows[0] if rows else ("metric", *compared):
+        table.add_column(column, justify="right" if column in compared else "left")
+    for row in rows:
+        table.add_row(*(f"[bold]{cell}[/bold]" if BEST in cell else cell for cell in row.values()))
     return table
 
 
-def headline_metrics(compared: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """The metrics that are shown first; results of other metrics than ours are shown whole."""
-    metrics = dict.fromkeys(metric for values in compared.values() for metric in values)
-    return [metric for headline in HEADLINES for metric in metrics if metric.startswith(headline)] or list(metrics)
+def number(value: float) -> str:
+    """Three significant digits, large numbers in thousands or millions.
+
+    >>> [number(value) for value in (0.58964, 2.7461, 384, 61152, 1234567)]
+    ['0.590', '2.75', '384', '61.2k', '1.23M']
+    """
+    for limit, unit in ((1e6, "M"), (1e4, "k")):
+        if abs(value) >= limit:
+            return f"{value / (1e6 if unit == 'M' else 1e3):.3g}{unit}"
+    if float(value).is_integer():
+        return f"{value:.0f}"
+    return f"{value:#.3g}".rstrip(".")
 
 
 def stages_table(stages: Sequence[Mapping[str, Any]], started: float) -> Table:
@@ -103,7 +139,11 @@ def whereabouts(root: Path, measured: Sequence[Evaluation], uri: str) -> list[st
     return lines
 
 
-def _number(value: float | None) -> str:
-    if value is None:
+def _cell(metric: Metric | None) -> str:
+    if metric is None:
         return ""
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4f}" if abs(value) < 1000 else f"{value:,.0f}"
+    text = number(metric.value)
+    if metric.interval is None:
+        return text
+    half = (metric.interval[1] - metric.interval[0]) / 2
+    return f"{text} ±{half:.{len(text.partition('.')[2])}f}"

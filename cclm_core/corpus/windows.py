@@ -100,8 +100,12 @@ class Windows:
 
     def fixed(self, num_windows: int, seed: int) -> WindowBatch:
         """`num_windows` windows of the cut that starts at the first id (fewer if there are fewer), spread by `seed`."""
+        return self._gather(self.fixed_order(num_windows, seed), 0)
+
+    def fixed_order(self, num_windows: int, seed: int) -> _Index:
+        """The numbers (B,) of the windows that `fixed` draws; window k starts `k * length` ids into the joined text."""
         places = np.arange(min(num_windows, self.num_windows(0)), dtype=np.int64)
-        return self._gather(permute(places, self.num_windows(0), derive(seed, "fixed")), 0)
+        return permute(places, self.num_windows(0), derive(seed, "fixed"))
 
     def _gather(self, order: _Index, phase: int) -> WindowBatch:
         begins = order * self.length - phase

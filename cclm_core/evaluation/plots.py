@@ -1,79 +1,105 @@
 """Plots of an evaluation, as PNG files whose bytes depend on the figures alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cclm_core.evaluation.classes import ClassScore
+from cclm_core.evaluation.result import Evaluation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_SERIES = {
-    "entity_f1": "entity F1, exact spans",
-    "entity_dictionary_f1": "entity F1 of a name dictionary",
-    "genre_accuracy": "label accuracy",
-}
+_CELLS_WITH_NUMBERS = 12  # labels; more of them leave no room for numbers in the cells of a confusion matrix
 
 
-def plot_noise_curve(path: Path, title: str, rows: Sequence[dict[str, float]]) -> None:
-    """Draws each score of `rows` over the noise rate; a row has `rate` and some of the scores."""
+def plot_noise_curve(path: Path, title: str, evaluation: Evaluation) -> None:
+    """Draws the headline metrics, with their intervals, and their baselines over the noise rate."""
+    names = {name: metric for _, row in evaluation.curve for name, metric in row.items() if metric.headline}
     with _axes(path) as axes:
-        for (name, label), marker in zip(_SERIES.items(), "os^", strict=True):
-            points = [(100 * row["rate"], row[name]) for row in rows if name in row]
-            if points:
-                axes.plot(*zip(*points, strict=True), marker=marker, label=label)
-        axes.set(title=title, xlabel="edits per 100 letters", ylabel="score on held-out documents", ylim=(0, 1))
+        for (name, metric), marker, color in zip(names.items(), cycle("os^Dv"), cycle(range(10)), strict=False):
+            points = [(100 * rate, row[name]) for rate, row in evaluation.curve if name in row]
+            rates, values = [rate for rate, _ in points], [metric.value for _, metric in points]
+            label = f"{name} ({metric.better} is better)"
+            axes.plot(rates, values, marker=marker, color=f"C{color}", label=label)
+            if all(metric.interval for _, metric in points):
+                low, high = zip(*(metric.interval or (0.0, 0.0) for _, metric in points), strict=True)
+                axes.fill_between(rates, low, high, color=f"C{color}", alpha=0.15, linewidth=0)
+            for place, baseline in enumerate(metric.baselines):
+                figures = [metric.baselines[place].value for _, metric in points]
+                axes.plot(rates, figures, "--", color=f"C{color}", label=f"{name}, {baseline.name}")
+        axes.set(title=title, xlabel="edits per 100 letters", ylabel="score on held-out documents")
+        if axes.get_ylim()[1] <= 1.5:  # shares
+            axes.set_ylim(0, 1)
         axes.grid(alpha=0.3)
-        axes.legend()
+        axes.legend(fontsize="small")
 
 
-def plot_confusion(path: Path, title: str, score: ClassScore) -> None:
-    """Draws a confusion matrix: numbers of documents, coloured by their share of the row."""
-    shares = score.confusion / score.confusion.sum(axis=1, keepdims=True).clip(min=1)
-    places = range(len(score.labels))
-    with _axes(path) as axes:
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for row in places:
-            for column in places:
-                colour = "white" if shares[row, column] > 0.5 else "black"
-                text = f"{score.confusion[row, column]}\n{shares[row, column]:.0%}"
-                axes.text(column, row, text, ha="center", va="center", color=colour)
+def plot_confusion(path: Path, title: str, evaluation: Evaluation) -> None:
+    """Draws the matrix of true and predicted labels: numbers of documents, colored by their share of the row.
+
+    With many labels the figure grows, and the cells have no numbers.
+    """
+    from sklearn.metrics import confusion_matrix
+
+    rows = evaluation.tables["confusion"]
+    true, predicted = ([row[name] for row in rows] for name in ("true", "predicted"))
+    labels = sorted({*true, *predicted})
+    counts = confusion_matrix(true, predicted, labels=labels)
+    shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
+    places, few = range(len(labels)), len(labels) <= _CELLS_WITH_NUMBERS
+    size = max(4.4, 0.16 * len(labels) + 2)
+    with _figure(path, size, width=max(6.4, size)) as figure:
+        axes = figure.add_subplot()
+        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for row, column in ((row, column) for row in places for column in places if few):
+            color = "white" if shares[row, column] > 0.5 else "black"
+            text = f"{counts[row, column]}\n{shares[row, column]:.0%}"
+            axes.text(column, row, text, ha="center", va="center", color=color)
+        if not few:
+            figure.colorbar(image, label="share of row", shrink=0.5)
+        font_size = "medium" if few else 6
         axes.set(title=title, xlabel="predicted label (documents, share of row)", ylabel="true label")
-        axes.set_xticks(places, score.labels, rotation=30, ha="right")
-        axes.set_yticks(places, score.labels)
+        axes.set_xticks(places, labels, rotation=30 if few else 90, ha="right" if few else "center", fontsize=font_size)
+        axes.set_yticks(places, labels, fontsize=font_size)
 
 
-def plot_contributions(path: Path, title: str, rows: Sequence[dict[str, Any]]) -> None:
+def plot_contributions(path: Path, title: str, evaluation: Evaluation) -> None:
     """Draws, for each metric, a bar for each component: how much worse the figure is without it."""
+    rows = evaluation.tables["contribution"]
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     with _figure(path, height=1.0 + 0.5 * len(rows) ** 0.5 + 0.22 * len(rows)) as figure:
         for axes, metric in zip(figure.subplots(len(metrics), squeeze=False)[:, 0], metrics, strict=True):
             chosen = [row for row in rows if row["metric"] == metric][::-1]  # bars are drawn from the bottom
             values = [row["contribution"] for row in chosen]
-            axes.barh(
-                [row["component"] for row in chosen], values, color=["C0" if value > 0 else "C3" for value in values]
-            )
+            colors = ["C0" if value > 0 else "C3" for value in values]
+            bars = axes.barh([row["component"] for row in chosen], values, color=colors)
             axes.axvline(0, color="black", linewidth=0.8)
             axes.set_title(metric, fontsize="medium", loc="left")
             axes.margins(x=0.25)
-            axes.bar_label(
-                axes.containers[0], labels=[f"{value:+.3f}" for value in values], padding=3, fontsize="small"
-            )
+            axes.bar_label(bars, labels=[f"{value:+.3f}" for value in values], padding=3, fontsize="small")
         figure.suptitle(title)
         figure.supxlabel("how much worse without the component (negative: better without)", fontsize="medium")
 
 
+PLOTS: dict[str, tuple[str, Callable[[Path, str, Evaluation], None]]] = {
+    "noise_curve": ("scores under typing noise", plot_noise_curve),
+    "confusion": ("labels of held-out documents", plot_confusion),
+    "contribution": ("what each component adds", plot_contributions),
+}
+"""The title and the plot of each table that has one, by its name."""
+
+
 @contextmanager
-def _figure(path: Path, height: float = 4.4) -> Iterator["Figure"]:
+def _figure(path: Path, height: float = 4.4, width: float = 6.4) -> Iterator["Figure"]:
     import matplotlib.style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with matplotlib.style.context("default"):  # whatever the user's own matplotlibrc says
-        figure = Figure(figsize=(6.4, height), layout="constrained")
+    with matplotlib.style.context("default"):  # whatever the user's own matplotlibrc contains
+        figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
         figure.savefig(path, format="png", dpi=100, metadata={"Software": None})

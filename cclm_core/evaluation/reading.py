@@ -21,7 +21,7 @@ class Composed(Protocol):
 
     @property
     def columns(self) -> Mapping[str, slice]:
-        """Where the features of each part stand; empty where they are mixed."""
+        """The columns of the features of each part; empty where they are mixed."""
 
     def __call__(self, ids: Tensor) -> Tensor: ...
 
@@ -37,7 +37,7 @@ class Piece(NamedTuple):
 
 
 class Reader:
-    """Computes features; counts what it read and how long the model took.
+    """Computes features; counts the characters it read and the time the model took.
 
     Args:
         composed: the frozen composition, in evaluation mode.

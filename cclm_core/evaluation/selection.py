@@ -9,13 +9,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from cclm_core.corpus.encoded import EncodedSplit
-from cclm_core.evaluation.tags import Tagged
 from cclm_core.runtime.errors import ArtifactError
 from cclm_core.runtime.random import derive
 from cclm_core.text.vocabulary import Preprocessor
 
 CLEAN = "clean"
-_SEARCHED = 20  # so many times the ids that are read are searched for entities
 
 
 class TextSet(NamedTuple):
@@ -36,21 +34,21 @@ class TextSet(NamedTuple):
 
 
 def read_text_sets(folder: Path) -> list[TextSet]:
-    """The clean set, every noise rate of `folder`, by rising rate, and the sets with names.
+    """The clean set, the set of every noise rate of `folder`, by rising rate, and the named sets.
 
     Raises:
-        ArtifactError: there is no clean set.
+        ArtifactError: the clean set is missing.
     """
     if not (folder / "clean.parquet").is_file():
-        raise ArtifactError(f"{folder} must hold clean.parquet; there is none. Run the stage `noise`.")
+        raise ArtifactError(f"clean.parquet not found in {folder}. Run the stage `noise`.")
     rates = sorted((path.stem.removeprefix("rate-") for path in folder.glob("rate-*.parquet")), key=float)
     noisy = [_read(folder / f"rate-{rate}.parquet", f"noise_{rate}", float(rate)) for rate in rates]
     named = [_read(path, path.stem.removeprefix("set-"), None) for path in sorted(folder.glob("set-*.parquet"))]
     return [_read(folder / "clean.parquet", CLEAN, 0.0), *noisy, *named]
 
 
-def judged(clean: TextSet, min_characters: int) -> set[str]:
-    """The ids of the test documents that have a label and, clean, at least so many characters."""
+def labeled(clean: TextSet, min_characters: int) -> set[str]:
+    """The ids of the test documents that have a label and, without noise, at least `min_characters` characters."""
     rows = zip(clean.ids, clean.texts, clean.labels, strict=True)
     return {number for number, text, label in rows if label is not None and len(text) >= min_characters}
 
@@ -61,12 +59,12 @@ def of_variants(documents: pd.DataFrame, variants: tuple[str, ...]) -> pd.DataFr
 
 
 def shuffled(documents: pd.DataFrame, seed: int, *purpose: str) -> pd.DataFrame:
-    """The rows in an order that `seed` and `purpose` decide."""
+    """The rows in a random order that depends on `seed` and `purpose`."""
     return documents.iloc[derive(seed, "evaluation", *purpose).permutation(len(documents))]
 
 
 def up_to(documents: pd.DataFrame, num_ids: int) -> pd.DataFrame:
-    """The first rows, until they hold `num_ids` ids; one at least, if there is one."""
+    """The first rows, until they hold `num_ids` ids; at least one, if there are any."""
     before = documents["length"].cumsum() - documents["length"]
     return documents[before < num_ids]
 
@@ -75,29 +73,7 @@ def document_ids(
     split: EncodedSplit, documents: pd.DataFrame, longest: int | None = None
 ) -> list[npt.NDArray[np.uint16]]:
     """The ids of each document (L,), cut after `longest`."""
-    return [split.ids[start:stop] for start, stop in _bounds(documents, longest)]
-
-
-def tagged_documents(split: EncodedSplit, documents: pd.DataFrame, weight: float = 1.0) -> Tagged:
-    """The ids and tags of each document, each character of them standing for `weight`."""
-    tags = [split.tags[start:stop] for start, stop in _bounds(documents, None)]
-    return Tagged(document_ids(split, documents), tags, [weight] * len(documents))
-
-
-def choose_tagged(split: EncodedSplit, documents: pd.DataFrame, num_ids: int, entity_share: float) -> Tagged:
-    """The first of `documents`, about `num_ids` ids in all, `entity_share` of them from documents with entities.
-
-    Entities are rare; so the reading goes where they are, and weights put right what that distorts.
-    """
-    pool = up_to(documents, _SEARCHED * num_ids)
-    has = np.array([bool(split.tags[start:stop].any()) for start, stop in _bounds(pool, None)], dtype=bool)
-    without = up_to(pool[~has], num_ids - int(num_ids * entity_share))
-    entities = up_to(pool[has], num_ids - int(without["length"].sum()))
-    parts = []
-    for chosen, whole in ((entities, pool[has]), (without, pool[~has])):
-        weight = float(whole["length"].sum() / max(1, chosen["length"].sum()))
-        parts.append(tagged_documents(split, chosen, weight))
-    return Tagged(*(first + second for first, second in zip(*parts, strict=True)))
+    return [split.ids[start:stop] for start, stop in bounds(documents, longest)]
 
 
 def texts_of(split: EncodedSplit, documents: pd.DataFrame, preprocessor: Preprocessor, longest: int) -> list[str]:
@@ -105,7 +81,8 @@ def texts_of(split: EncodedSplit, documents: pd.DataFrame, preprocessor: Preproc
     return [preprocessor.decode(ids) for ids in document_ids(split, documents, longest)]
 
 
-def _bounds(documents: pd.DataFrame, longest: int | None) -> list[tuple[int, int]]:
+def bounds(documents: pd.DataFrame, longest: int | None = None) -> list[tuple[int, int]]:
+    """The range of ids of each document, cut after `longest`."""
     starts = documents["start"].to_numpy(np.int64)
     lengths = documents["length"].to_numpy(np.int64)
     lengths = lengths if longest is None else np.minimum(lengths, longest)

@@ -13,18 +13,22 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cclm_core.text.vocabulary import Preprocessor
 from cclm_core.text.words import alphanumeric
 
 Span = tuple[int, int, int]
+TextSpans = list[tuple[int, int, str]]
+"""Spans of one text: start, end, label, half open, in characters."""
+Scores = npt.NDArray[np.float32]
 
-_NEVER = -1e9  # the score of what is forbidden: finite, so that sums of it stay ordered
-_TOGETHER = 64  # texts whose best tags are sought side by side
+_NEVER = -1e9  # the score of a forbidden move: finite, so that sums of it stay ordered
+_TOGETHER = 64  # texts that are decoded in one batch
 
 
 def tags_to_spans(tags: Sequence[int] | npt.NDArray[np.integer]) -> list[Span]:
     """The spans of tags (L,).
 
-    An ill-formed sequence is repaired as CoNLL's scorer does: an I that continues nothing of its label begins a span.
+    An ill-formed sequence is repaired as CoNLL's scorer does: an I without a span of its label to continue begins one.
 
     >>> tags_to_spans([0, 2, 2, 4])
     [(1, 3, 0), (3, 4, 1)]
@@ -42,7 +46,7 @@ def tags_to_spans(tags: Sequence[int] | npt.NDArray[np.integer]) -> list[Span]:
 
 
 def word_edges(text: str) -> npt.NDArray[np.bool_]:
-    """(L + 1,) bool: between which characters of `text` a span may start or end.
+    """(L + 1,) bool: the positions between characters of `text` where a span may start or end.
 
     Never between two letters or digits. Scripts written without spaces have no such edges inside a sentence: turn
     `word_boundaries` off for them.
@@ -57,7 +61,7 @@ def word_edges(text: str) -> npt.NDArray[np.bool_]:
 
 
 class Tagging(NamedTuple):
-    """What is known of the tags of one text.
+    """The scores of the tags of one text, and where spans may be.
 
     Attributes:
         scores: (L, 1 + 2K) log-probabilities of the tags.
@@ -71,7 +75,7 @@ class Tagging(NamedTuple):
 
 
 def best_tags(texts: Sequence[Tagging]) -> list[npt.NDArray[np.int64]]:
-    """Of each text, the legal tags (L,) whose scores add up to most (Viterbi).
+    """The legal tags (L,) of each text with the highest sum of scores (Viterbi).
 
     Legal: an I follows a B or an I of its label; a span starts and ends at an edge and not with a blank.
     """
@@ -87,7 +91,7 @@ def best_tags(texts: Sequence[Tagging]) -> list[npt.NDArray[np.int64]]:
 def _best_tags(texts: Sequence[Tagging]) -> list[npt.NDArray[np.int64]]:
     lengths = [len(text.scores) for text in texts]
     num_tags = texts[0].scores.shape[1]
-    shape = len(texts), max(lengths) + 1  # every text ends with an O behind it, so that its last span is closed
+    shape = len(texts), max(lengths) + 1  # an O follows every text, so that its last span is closed
     scores = np.full((*shape, num_tags), _NEVER)
     scores[:, :, 0] = 0
     starts, ends = np.zeros(shape, dtype=bool), np.ones(shape, dtype=bool)
@@ -123,6 +127,36 @@ def _moves(num_tags: int) -> npt.NDArray[np.float64]:
     return moves
 
 
+def spans_of_texts(
+    texts: Sequence[str], scores: Sequence[Scores], preprocessor: Preprocessor, labels: Sequence[str], words: bool
+) -> list[TextSpans]:
+    """The entity spans of each text, in characters, from the scores (L, 1 + 2K) of the tags of its ids.
+
+    Args:
+        words: whether spans neither start nor end inside a word.
+    """
+    offsets = [preprocessor.offsets(text) for text in texts]
+    taggings = [_tagging(*parts, words) for parts in zip(texts, offsets, scores, strict=True)]
+    return [
+        [
+            (int(places[start]), int(places[end - 1]) + 1, labels[label])
+            for places in [found[found >= 0]]
+            for start, end, label in tags_to_spans(tags)
+        ]
+        for found, tags in zip(offsets, best_tags(taggings), strict=True)
+    ]
+
+
+def gold_spans(
+    ids: npt.NDArray[np.uint16], tags: npt.NDArray[np.uint8], preprocessor: Preprocessor, labels: Sequence[str]
+) -> TextSpans:
+    """The spans of tags (L,), in characters of the text of `ids` (L,)."""
+    return [
+        (len(preprocessor.decode(ids[:start])), len(preprocessor.decode(ids[:end])), labels[label])
+        for start, end, label in tags_to_spans(tags)
+    ]
+
+
 @dataclass
 class SpanScore:
     """Exact matches: a predicted span counts if start, end and label are those of a gold span.
@@ -137,13 +171,13 @@ class SpanScore:
 
     def add(self, gold: Iterable[tuple[int, int, str]], predicted: Iterable[tuple[int, int, str]]) -> None:
         """Counts the spans of one document."""
-        wanted, found = set(gold), set(predicted)
-        for counts, spans in ((self.correct, wanted & found), (self.predicted, found), (self.gold, wanted)):
+        true, found = set(gold), set(predicted)
+        for counts, spans in ((self.correct, true & found), (self.predicted, found), (self.gold, true)):
             for _, _, label in spans:
                 counts[label] = counts.get(label, 0) + 1
 
     def labels(self) -> list[str]:
-        """Every label that was wanted or found, sorted."""
+        """Every label of a gold or predicted span, sorted."""
         return sorted(self.gold.keys() | self.predicted.keys())
 
     def figures(self, label: str | None = None) -> dict[str, float]:
@@ -157,3 +191,13 @@ class SpanScore:
             "recall": correct / gold if gold else 0.0,
             "f1": 2 * correct / (predicted + gold) if predicted + gold else 0.0,
         }
+
+
+def _tagging(text: str, offsets: npt.NDArray[np.int32], scores: Scores, words: bool) -> Tagging:
+    of_text = np.flatnonzero(offsets >= 0)  # without the CLS id
+    places = offsets[of_text]
+    allowed = word_edges(text) if words else np.ones(len(text) + 1, dtype=bool)
+    edges = np.append(allowed[places], True)
+    edges[1:-1] &= places[1:] != places[:-1]  # not between the bytes of one character
+    blank = np.fromiter((character.isspace() for character in text), dtype=bool, count=len(text))
+    return Tagging(scores[of_text], edges, blank[places])

@@ -97,6 +97,15 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def rounded(value: float) -> float:
+    """`value` with six significant digits, the precision of every published figure.
+
+    >>> rounded(0.123456789)
+    0.123457
+    """
+    return float(f"{value:.6g}")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes canonical JSON and a line end, atomically."""
     write_text(path, canonical_json(value) + "\n")

@@ -10,10 +10,11 @@ from cclm_core.composition.composed import ComposedModel
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.evaluation.config import EvaluationConfig
 from cclm_core.evaluation.evaluator import evaluate_composition
-from cclm_core.evaluation.plots import plot_confusion, plot_contributions, plot_noise_curve
+from cclm_core.evaluation.metrics import EVALUATION_FILE
+from cclm_core.evaluation.plots import PLOTS
 from cclm_core.evaluation.result import Evaluation
 from cclm_core.evaluation.selection import read_text_sets
-from cclm_core.runtime.artifacts import publishing, verify, write_json, write_text
+from cclm_core.runtime.artifacts import publishing, rounded, verify, write_json, write_text
 from cclm_core.runtime.device import chosen_device
 from cclm_core.runtime.errors import CompositionError
 from cclm_core.runtime.reporting import Report
@@ -25,11 +26,12 @@ def evaluate(params: Path, name: str, composition: Path, encoded: Path, noise: P
 
     ```
     metrics.json         figures by name
-    evaluation.json      configuration, digests of the inputs, what was skipped and why
-    noise_curve.csv      figures by noise rate        plots/noise_curve.png
-    entities.csv         figures by noise rate and entity label
-    confusion.csv        labels, true by predicted    plots/confusion.png
-    contribution.csv     figures without each component   plots/contribution.png
+    evaluation.json      metrics with direction, interval and baselines; configuration; digests of the inputs;
+                         what was skipped, and why
+    noise_curve.csv      rate, then a column per metric                            plots/noise_curve.png
+    entities.csv         set, label, gold, predicted, precision, recall, f1
+    confusion.csv        id, true, predicted: a row per document                   plots/confusion.png
+    contribution.csv     component, metric, whole, without, contribution, low, high   plots/contribution.png
     predictions.jsonl    some test documents, clean and at the highest rate
     ```
 
@@ -37,7 +39,7 @@ def evaluate(params: Path, name: str, composition: Path, encoded: Path, noise: P
 
     Raises:
         CclmError: an input is missing or damaged, or the composition has another vocabulary than the corpus;
-            `out` is left as it was.
+            `out` is left unchanged.
     """
     config = parameters.section(params, "evaluation", EvaluationConfig)
     seed = parameters.seed(params)
@@ -49,7 +51,7 @@ def evaluate(params: Path, name: str, composition: Path, encoded: Path, noise: P
     if composed.preprocessor.digest != corpus.preprocessor.digest:
         raise CompositionError(
             f"{composition} must share the vocabulary of {encoded}: it was trained with "
-            f"{composed.preprocessor.digest[:12]}, the corpus has {corpus.preprocessor.digest[:12]}. Train it anew."
+            f"{composed.preprocessor.digest[:12]}, the corpus has {corpus.preprocessor.digest[:12]}. Train it again."
         )
     evaluation = evaluate_composition(composed, corpus, read_text_sets(noise), config, seed, report)
     about = {"stage": "evaluate", "name": name, "seed": seed, **digests, "configuration": config.canonical()}
@@ -59,46 +61,37 @@ def evaluate(params: Path, name: str, composition: Path, encoded: Path, noise: P
 
 def write_evaluation(folder: Path, name: str, evaluation: Evaluation, about: dict[str, Any]) -> None:
     """Writes the files of an evaluation into an empty folder; `about` goes into evaluation.json."""
-    contributions = evaluation.contributions()
-    metrics = evaluation.metrics | {
-        f"contribution/{row['component']}/{row['metric']}": row["contribution"] for row in contributions
-    }
-    write_json(folder / "metrics.json", {key: rounded(value) for key, value in metrics.items()})
-    write_json(folder / "evaluation.json", {**about, "chosen": evaluation.chosen, "skipped": evaluation.skipped})
+    write_json(folder / "metrics.json", _rounded(evaluation.values()))
+    metrics = {name: _rounded(metric.canonical()) for name, metric in evaluation.metrics.items()}
+    write_json(
+        folder / EVALUATION_FILE,
+        {**about, "metrics": metrics, "chosen": evaluation.chosen, "skipped": evaluation.skipped},
+    )
     plots = folder / "plots"
     plots.mkdir()
-    if any(len(row) > 1 for row in evaluation.curve):
-        _write_rows(folder / "noise_curve.csv", evaluation.curve)
-        plot_noise_curve(plots / "noise_curve.png", f"{name}: scores under typing noise", evaluation.curve)
-    if contributions:
-        _write_rows(folder / "contribution.csv", contributions)
-        plot_contributions(plots / "contribution.png", f"{name}: what each component adds", contributions)
-    if evaluation.entities:
-        _write_rows(folder / "entities.csv", evaluation.entities)
-    if evaluation.genres:
-        labels, confusion = evaluation.genres
-        rows = [
-            {"true": label, **dict(zip(labels, numbers, strict=True))}
-            for label, numbers in zip(labels, confusion.tolist(), strict=True)
-        ]
-        _write_rows(folder / "confusion.csv", rows)
-        plot_confusion(plots / "confusion.png", f"{name}: labels of held-out documents", evaluation.genres)
+    for table, rows in evaluation.all_tables().items():
+        _write_rows(folder / f"{table}.csv", rows)
+        if table in PLOTS:
+            title, plot = PLOTS[table]
+            plot(plots / f"{table}.png", f"{name}: {title}", evaluation)
     lines = (json.dumps(example, ensure_ascii=False, sort_keys=True) for example in evaluation.examples)
     write_text(folder / "predictions.jsonl", "".join(line + "\n" for line in lines))
 
 
-def rounded(value: float) -> float:
-    """Six significant digits; whole numbers as they are.
-
-    >>> rounded(0.123456789)
-    0.123457
-    """
-    return value if isinstance(value, int) else float(f"{value:.6g}")
+def _rounded(value: Any) -> Any:
+    """A JSON value with every fraction in it rounded; whole numbers stay as they are."""
+    match value:
+        case dict():
+            return {key: _rounded(item) for key, item in value.items()}
+        case list():
+            return [_rounded(item) for item in value]
+        case float():
+            return rounded(value)
+    return value
 
 
 def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        for row in rows:
-            writer.writerow({key: rounded(value) if isinstance(value, float) else value for key, value in row.items()})
+        writer.writerows(_rounded(row) for row in rows)

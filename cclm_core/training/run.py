@@ -23,7 +23,7 @@ from cclm_core.encoders.embedder import Base
 from cclm_core.noise.misspellings import Spellings, read_misspellings
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import ObjectiveContext
-from cclm_core.runtime.artifacts import publishing, write_json, write_text
+from cclm_core.runtime.artifacts import publishing, rounded, write_json, write_text
 from cclm_core.runtime.config import Config, digest
 from cclm_core.runtime.errors import DataError
 from cclm_core.runtime.reporting import Report
@@ -33,8 +33,6 @@ from cclm_core.training.code import code_digest
 from cclm_core.training.config import TrainingConfig
 from cclm_core.training.loop import Data, evaluate, open_data, train
 from cclm_core.training.module import Point, TrainingModule
-
-SIGNIFICANT_DIGITS = 6
 
 
 class Publishable(Protocol):
@@ -228,8 +226,3 @@ def write_results(folder: Path, curve: Sequence[Point], card: Mapping[str, Any],
     table.writeheader()
     table.writerows({name: rounded(value) for name, value in point.items()} for point in curve)
     write_text(folder / "curve.csv", text.getvalue())
-
-
-def rounded(value: float) -> float:
-    """`value` with six significant digits, the precision of every published metric."""
-    return float(f"{value:.{SIGNIFICANT_DIGITS}g}")

@@ -1,4 +1,4 @@
-"""A composition without training, and a corpus in which labels, names and characters can be learnt from it."""
+"""A composition without training, and a corpus with labels, names and characters that can be learned from it."""
 
 from pathlib import Path
 
@@ -20,9 +20,18 @@ SMALL = EvaluationConfig.parse(
     {
         "precision": "fp32",
         "num_examples": 3,
-        "characters": {"window": 64, "train_windows": 150, "test_windows": 40},
-        "tags": {"train_characters": 20_000, "rows": 6_000},
-        "classes": {"train_documents": 150, "validation_documents": 40, "min_characters": 20, "max_characters": 120},
+        "bootstrap": {"resamples": 200},
+        "probes": [
+            {"probe": "characters", "window": 64, "train_windows": 150, "test_windows": 40},
+            {"probe": "tags", "train_characters": 20_000, "rows": 6_000},
+            {
+                "probe": "labels",
+                "train_documents": 150,
+                "validation_documents": 40,
+                "min_characters": 20,
+                "max_characters": 120,
+            },
+        ],
     },
     "test",
 )
@@ -57,15 +66,15 @@ class Stand(nn.Module):
 
 
 def record(number: int, split: str, generator: np.random.Generator, tell: bool = True) -> Record:
-    """Sentences of one genre: words of it, and names after `Sir`; `tell=False` draws the label apart from the words."""
-    genre = str(generator.choice(list(WORDS)))
+    """Sentences of one label: words of it, and names after `Sir`; `tell=False` draws the label apart from the words."""
+    label = str(generator.choice(list(WORDS)))
     text, entities = "", []
     for _ in range(3):
         name = str(generator.choice(NAMES[split]))
         text += "Sir "
         entities.append(Entity(len(text), len(text) + len(name), "PERSON"))
-        text += name + " and the " + " ".join(generator.choice(WORDS[genre], 2)) + ". "
-    label = genre if tell else str(generator.choice(list(WORDS)))
+        text += name + " and the " + " ".join(generator.choice(WORDS[label], 2)) + ". "
+    label = label if tell else str(generator.choice(list(WORDS)))
     return Record(f"{split}/{number}", text.strip(), None, f"{split}-{number % 3}", None, label, tuple(entities), split)
 
 
@@ -79,7 +88,7 @@ def records(tell: bool = True, sizes: tuple[int, int, int] = (200, 40, 60)) -> l
 def clean_set(some: list[Record], name: str = "clean", rate: float = 0.0) -> TextSet:
     """The test records as a set that noise left as it was."""
     chosen = [record for record in some if record.split == "test"]
-    entities = [[tuple(entity) for entity in record.entities] for record in chosen]
+    entities = [[(one.start, one.end, one.label) for one in record.entities] for record in chosen]
     return TextSet(name, rate, [r.id for r in chosen], [r.text for r in chosen], [r.label for r in chosen], entities)
 
 

@@ -1,6 +1,9 @@
+"""Reading texts in batches: every text whole, whatever the batches."""
+
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from cclm_core.evaluation.reading import Reader
 from cclm_core.text.vocabulary import Preprocessor
@@ -10,18 +13,20 @@ PREPROCESSOR = Preprocessor(alphabet="abcdefgh ")
 TEXTS = [PREPROCESSOR.encode(text) for text in ("", "a", "abc abc", "", "h" * 50, "feed a bad cab")]
 
 
-def joined(reader):
-    parts = {}
+def joined(reader: Reader) -> list[Tensor | None]:
+    parts: dict[int, list[tuple[int, Tensor]]] = {}
     for text, start, features in reader.pieces(TEXTS):
         parts.setdefault(text, []).append((start, features))
     return [
-        torch.cat([features for _, features in sorted(parts[text])]) if text in parts else None
+        torch.cat([features for _, features in sorted(parts[text], key=lambda part: part[0])])
+        if text in parts
+        else None
         for text in range(len(TEXTS))
     ]
 
 
 @pytest.mark.parametrize("batch_characters", [1, 20, 10_000])
-def test_every_text_is_read_whole_whatever_the_batches(batch_characters):
+def test_every_text_is_read_whole_whatever_the_batches(batch_characters: int) -> None:
     stand = Stand(PREPROCESSOR)
     for ids, features in zip(TEXTS, joined(Reader(stand, batch_characters, 100)), strict=True):
         if not len(ids):
@@ -32,16 +37,16 @@ def test_every_text_is_read_whole_whatever_the_batches(batch_characters):
         torch.testing.assert_close(features, alone, atol=1e-5, rtol=1e-5)
 
 
-def test_a_long_text_is_cut_and_nothing_is_lost():
+def test_a_long_text_is_cut_and_nothing_is_lost() -> None:
     features = joined(Reader(Stand(PREPROCESSOR), 64, 8))
-    assert [0 if found is None else len(found) for found in features] == [len(ids) for ids in TEXTS]
+    assert [0 if read is None else len(read) for read in features] == [len(ids) for ids in TEXTS]
 
 
-def test_batches_keep_their_bound_and_what_was_read_is_counted():
-    sizes = []
+def test_batches_keep_their_bound_and_what_was_read_is_counted() -> None:
+    sizes: list[int] = []
 
     class Watched(Stand):
-        def forward(self, ids):
+        def forward(self, ids: Tensor) -> Tensor:
             sizes.append(ids.numel())
             return super().forward(ids)
 

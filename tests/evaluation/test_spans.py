@@ -1,14 +1,20 @@
+"""Spans and tags: repair, decoding, and exact matches that agree with nervaluate."""
+
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cclm_core.evaluation.spans import SpanScore, Tagging, best_tags, tags_to_spans, word_edges
+from cclm_core.evaluation.spans import Scores, Span, SpanScore, Tagging, TextSpans, best_tags, tags_to_spans, word_edges
 
 LABELS = ("PERSON", "PLACE")
 
 
-def tags_of(spans, length):
+def tags_of(spans: list[Span], length: int) -> list[int]:
     tags = [0] * length
     for start, end, label in spans:
         tags[start:end] = [1 + 2 * label] + [2 + 2 * label] * (end - start - 1)
@@ -16,18 +22,18 @@ def tags_of(spans, length):
 
 
 @st.composite
-def span_lists(draw, length=30):
+def span_lists(draw: Any, length: int = 30) -> list[Span]:
     cuts = sorted(draw(st.sets(st.integers(0, length), max_size=12)))
     pairs = list(zip(cuts[::2], cuts[1::2], strict=False))
     return [(start, end, draw(st.integers(0, 1))) for start, end in pairs]
 
 
 @given(span_lists())
-def test_spans_survive_tags(spans):
+def test_spans_survive_tags(spans: list[Span]) -> None:
     assert tags_to_spans(tags_of(spans, 30)) == spans
 
 
-def test_neighbouring_spans_stay_apart():
+def test_neighboring_spans_stay_apart() -> None:
     assert tags_to_spans([1, 2, 1, 3, 4]) == [(0, 2, 0), (2, 3, 0), (3, 5, 1)]
 
 
@@ -35,15 +41,15 @@ def test_neighbouring_spans_stay_apart():
     ("tags", "spans"),
     [([2, 2, 0], [(0, 2, 0)]), ([1, 4, 4], [(0, 1, 0), (1, 3, 1)]), ([0, 0, 2], [(2, 3, 0)]), ([], [])],
 )
-def test_an_inside_that_continues_nothing_begins_a_span(tags, spans):
+def test_an_inside_that_continues_nothing_begins_a_span(tags: list[int], spans: list[Span]) -> None:
     assert tags_to_spans(tags) == spans
 
 
-def names(spans):
+def names(spans: list[Span]) -> TextSpans:
     return [(start, end, LABELS[label]) for start, end, label in spans]
 
 
-def test_what_is_found_exactly_scores_one_and_off_by_one_scores_nothing():
+def test_what_is_found_exactly_scores_one_and_off_by_one_scores_nothing() -> None:
     gold = [(0, 5, "PERSON"), (9, 12, "PLACE")]
     perfect, shifted, mislabelled = SpanScore(), SpanScore(), SpanScore()
     perfect.add(gold, gold)
@@ -56,7 +62,7 @@ def test_what_is_found_exactly_scores_one_and_off_by_one_scores_nothing():
     assert mislabelled.figures("PERSON")["recall"] == 0.0
 
 
-def test_nothing_wanted_and_nothing_found_is_no_error():
+def test_no_gold_and_no_predicted_spans_are_no_error() -> None:
     score = SpanScore()
     score.add([], [])
     assert score.figures()["f1"] == 0.0 and score.labels() == []
@@ -64,23 +70,25 @@ def test_nothing_wanted_and_nothing_found_is_no_error():
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(span_lists(), span_lists()), min_size=1, max_size=4))
-def test_scores_agree_with_nervaluate(documents):
+def test_scores_agree_with_nervaluate(documents: list[tuple[list[Span], list[Span]]]) -> None:
     from nervaluate import Evaluator
 
     assume(documents[0][0])  # nervaluate guesses its input format from the first span
 
-    score, wanted, found = SpanScore(), [], []
+    score = SpanScore()
+    true: list[list[dict[str, Any]]] = []
+    found: list[list[dict[str, Any]]] = []
     for gold, predicted in documents:
         score.add(names(gold), names(predicted))
-        wanted.append([{"label": LABELS[k], "start": a, "end": b - 1} for a, b, k in gold])
+        true.append([{"label": LABELS[k], "start": a, "end": b - 1} for a, b, k in gold])
         found.append([{"label": LABELS[k], "start": a, "end": b - 1} for a, b, k in predicted])
-    result = Evaluator(wanted, found, tags=list(LABELS)).evaluate()["overall"]["strict"]
+    result = Evaluator(true, found, tags=list(LABELS)).evaluate()["overall"]["strict"]
     assert score.figures()["precision"] == pytest.approx(result.precision)
     assert score.figures()["recall"] == pytest.approx(result.recall)
     assert score.figures()["f1"] == pytest.approx(result.f1)
 
 
-def legal(tags, edges, blanks):
+def legal(tags: Sequence[int], edges: npt.NDArray[np.bool_], blanks: npt.NDArray[np.bool_]) -> bool:
     previous = 0
     for place, tag in enumerate([*tags, 0]):
         inside = tag > 0 and tag % 2 == 0
@@ -95,17 +103,17 @@ def legal(tags, edges, blanks):
     return True
 
 
-def tagging(text, scores):
+def tagging(text: str, scores: Scores) -> Tagging:
     return Tagging(scores, word_edges(text), np.array([c.isspace() for c in text], dtype=bool))
 
 
-def random_scores(length, seed, num_tags=5):
+def random_scores(length: int, seed: int, num_tags: int = 5) -> Scores:
     return np.random.default_rng(seed).normal(size=(length, num_tags)).astype(np.float32)
 
 
 @settings(deadline=None)
 @given(st.lists(st.text("ab .", max_size=25), min_size=1, max_size=4), st.integers(0, 2**32 - 1))
-def test_the_best_tags_are_legal_and_depend_on_no_other_text(texts, seed):
+def test_the_best_tags_are_legal_and_depend_on_no_other_text(texts: list[str], seed: int) -> None:
     taggings = [tagging(text, random_scores(len(text), seed)) for text in texts]
     together = best_tags(taggings)
     for tags, alone in zip(together, taggings, strict=True):
@@ -113,7 +121,7 @@ def test_the_best_tags_are_legal_and_depend_on_no_other_text(texts, seed):
         assert tags.tolist() == best_tags([alone])[0].tolist()
 
 
-def test_legal_tags_that_score_best_alone_are_best():
+def test_legal_tags_that_score_best_alone_are_best() -> None:
     tags = np.array(tags_of([(0, 3, 0), (4, 6, 1)], 8))
     scores = np.full((8, 5), -3.0, dtype=np.float32)
     scores[np.arange(8), tags] = 0
@@ -122,14 +130,14 @@ def test_legal_tags_that_score_best_alone_are_best():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_best_path_beats_every_other_legal_path(seed):
+def test_the_best_path_beats_every_other_legal_path(seed: int) -> None:
     case = tagging("ab c", random_scores(4, seed, 3))
     paths = [path for path in np.ndindex(3, 3, 3, 3) if legal(path, case.edges, case.blanks)]
     best = max(paths, key=lambda path: sum(case.scores[place, tag] for place, tag in enumerate(path)))
     assert tuple(best_tags([case])[0]) == best
 
 
-def test_one_doubtful_letter_does_not_cut_a_name():
+def test_one_doubtful_letter_does_not_cut_a_name() -> None:
     text = "O Romeo, go"
     tags = np.array(tags_of([(2, 7, 0)], len(text)))
     scores = np.full((len(text), 3), -4.0, dtype=np.float32)
@@ -138,6 +146,6 @@ def test_one_doubtful_letter_does_not_cut_a_name():
     assert tags_to_spans(best_tags([tagging(text, scores)])[0]) == [(2, 7, 0)]
 
 
-def test_edges_are_at_the_ends_and_beside_what_is_no_letter():
+def test_edges_are_at_the_ends_and_next_to_characters_that_are_no_letters() -> None:
     assert np.flatnonzero(word_edges("a-b c\u00e9")).tolist() == [0, 1, 2, 3, 4, 6]
     assert word_edges("").tolist() == [True]

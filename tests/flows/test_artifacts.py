@@ -29,7 +29,7 @@ def test_the_flow_has_a_table_of_the_compositions_and_what_the_gate_said(done: P
     shown()
     compared, promoted = Artifact.get(key="compositions"), Artifact.get(key="promotion")
     assert compared and promoted
-    assert {"metric": "f1", "both": 0.5} in json.loads(str(compared.data))
+    assert {"metric": "f1", "both": "0.500"} in json.loads(str(compared.data))
     assert json.loads(str(promoted.data)) == [decision]
 
 
@@ -45,9 +45,9 @@ def test_a_run_has_an_address_where_mlflow_is_a_server(tmp_path: Path, monkeypat
 
 
 def test_the_noise_curve_goes_to_mlflow_on_one_axis(tmp_path: Path) -> None:
-    (tmp_path / "noise_curve.csv").write_text("rate,entity_f1,genre_accuracy\n0.0,0.5,0.4\n0.05,0.25,\n")
+    (tmp_path / "noise_curve.csv").write_text("rate,entity_f1,label_accuracy\n0.0,0.5,0.4\n0.05,0.25,\n")
     points = [(name, value, step) for name, value, _, step in noise_curve(tmp_path, 1.0)]
-    clean = [("noise_curve/entity_f1", 0.5, 0), ("noise_curve/genre_accuracy", 0.4, 0)]
+    clean = [("noise_curve/entity_f1", 0.5, 0), ("noise_curve/label_accuracy", 0.4, 0)]
     assert points == [*clean, ("noise_curve/entity_f1", 0.25, 50)]
     assert noise_curve(tmp_path / "nowhere", 1.0) == []
 

@@ -60,12 +60,25 @@ def test_the_reason_has_the_numbers() -> None:
     assert reason == "f1 0.8 against 0.7: better; bits 2.5 against 2: worse"
 
 
+def test_the_direction_comes_from_the_evaluation_and_is_never_guessed() -> None:
+    rules = PromotionConfig.parse({"metrics": {"f1": {"margin": 0.01}, "bits": {"margin": 0.2}}}, "here")
+    better = {"f1": 0.8, "bits": 1.5}
+    assert compare(better, OLD, rules, {"f1": "higher", "bits": "lower"}).passed
+    assert not compare(better, OLD, rules, {"f1": "higher", "bits": "higher"}).passed
+    for directions in ({"f1": "higher"}, {"f1": "higher", "bits": None}):
+        verdict = compare(better, OLD, rules, directions)
+        assert not verdict.passed and "which direction of bits is better must be known" in verdict.reason
+    contradicted = compare(better, OLD, RULES, {"f1": "lower"})
+    assert not contradicted.passed and "params.yaml says higher, the evaluation says lower" in contradicted.reason
+    assert compare(better, OLD, RULES, {"f1": None}).passed  # the evaluation gives none: the rule decides
+
+
 @pytest.mark.parametrize(
     ("section", "message"),
     [
         ({"metric": {}}, "did you mean 'metrics'?"),
         ({"metrics": {"f1": "up"}}, "here: metrics.f1.better"),
-        ({"metrics": {"f1": {"margin": 1}}}, "here: metrics.f1.better is missing"),
+        ({"metrics": {"f1": {"margin": -1}}}, "here: metrics.f1.margin"),
         ({"metrics": ["f1"]}, "here: metrics"),
         ({"margin": -1}, "here: margin"),
         ({"improved": 0}, "here: improved"),

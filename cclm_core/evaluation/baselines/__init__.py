@@ -1,0 +1,1 @@
+"""Baselines: what simple methods reach on the same test documents."""

@@ -1,0 +1,15 @@
+"""All baselines. A new one is a file, a line here and a test; for each metric, the main baseline comes first."""
+
+from typing import Annotated, get_args
+
+from pydantic import Field
+
+from cclm_core.evaluation.baselines.counts import TrigramConfig, UnigramConfig
+from cclm_core.evaluation.baselines.names import DictionaryConfig
+from cclm_core.evaluation.baselines.ngrams import MajorityConfig, NgramsConfig
+
+AnyBaseline = TrigramConfig | UnigramConfig | DictionaryConfig | NgramsConfig | MajorityConfig
+
+BaselineConfig = Annotated[AnyBaseline, Field(discriminator="baseline")]
+
+ALL_BASELINES: tuple[AnyBaseline, ...] = tuple(member() for member in get_args(AnyBaseline))

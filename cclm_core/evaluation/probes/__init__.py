@@ -1,0 +1,1 @@
+"""Probes: what can be predicted from the frozen features of a composition."""

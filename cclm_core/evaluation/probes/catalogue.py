@@ -1,0 +1,15 @@
+"""All probes. A new one is a file, a line here and a test."""
+
+from typing import Annotated, get_args
+
+from pydantic import Field
+
+from cclm_core.evaluation.probes.characters import CharactersProbeConfig
+from cclm_core.evaluation.probes.labels import LabelsProbeConfig
+from cclm_core.evaluation.probes.tags import TagsProbeConfig
+
+AnyProbe = CharactersProbeConfig | TagsProbeConfig | LabelsProbeConfig
+
+ProbeConfig = Annotated[AnyProbe, Field(discriminator="probe")]
+
+ALL_PROBES: tuple[AnyProbe, ...] = tuple(member() for member in get_args(AnyProbe))

@@ -1,0 +1,184 @@
+"""The probe of characters: which character was masked, in bits."""
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from cclm_core.corpus.masking import mask_spans
+from cclm_core.corpus.windows import Windows
+from cclm_core.evaluation.baselines.base import CharacterBaseline, Masked
+from cclm_core.evaluation.linear_probe import LinearProbe, LinearProbeConfig, fit
+from cclm_core.evaluation.metrics import Floats, Measurement, ratio
+from cclm_core.evaluation.probe import Context, Figures, NotMeasurable, Probe
+from cclm_core.evaluation.reading import Reader
+from cclm_core.evaluation.views import View
+from cclm_core.runtime.config import Config
+from cclm_core.runtime.random import derive, derive_seed
+from cclm_core.text.vocabulary import MASK
+
+_RUN = 1 << 20  # ids that baselines count at once
+
+
+class CharactersProbeConfig(Config):
+    """Masked characters, predicted from the features at their positions."""
+
+    probe: Literal["characters"] = "characters"
+    window: int = Field(default=256, ge=2, description="ids per window")
+    train_windows: int = Field(default=800, ge=1, description="windows of the train split that the probe is fitted on")
+    test_windows: int = Field(default=300, ge=1, description="windows of the test split that are measured")
+    rate: float = Field(default=0.15, gt=0, lt=1, description="share of the characters that are masked")
+    mean_span: float = Field(default=2.5, ge=1, description="mean length of a masked span, in characters")
+    smoothing: float = Field(default=1e-4, gt=0, lt=1, description="share of probability that all ids share equally")
+    linear_probe: LinearProbeConfig = LinearProbeConfig()
+
+    def build(self, context: Context) -> "CharactersProbe":
+        """The probe, not fitted yet."""
+        return CharactersProbe(self, context)
+
+
+class CharactersProbe(Probe):
+    """Predicts masked characters, for the whole composition and without each component."""
+
+    def __init__(self, config: CharactersProbeConfig, context: Context) -> None:
+        self._config, self._context = config, context
+        self._baselines = {name: one for name, one in context.baselines.items() if isinstance(one, CharacterBaseline)}
+        self._fitted: list[tuple[View, MaskedProbe]] = []
+
+    def fit(self) -> dict[str, float]:
+        """See `Probe.fit`."""
+        for split in ("train", "test"):
+            if not self._context.documents(split)["length"].sum():
+                raise NotMeasurable(f"the {split} split has no text of these variants")
+        windows = self._windows("train")
+        masked, _ = self._masked(windows, "train", self._config.train_windows)
+        runs = list(_runs(windows))
+        for baseline in self._baselines.values():
+            baseline.fit(runs, masked)
+        features = masked_features(self._context.reader, masked)
+        for view in self._context.views:
+            probe = fit_masked(masked, view.of(features), self._config, self._context.seed)
+            self._fitted.append((view, probe))
+        return {}
+
+    def measure(self) -> Figures:
+        """See `Probe.measure`."""
+        windows = self._windows("test")
+        masked, starts = self._masked(windows, "test", self._config.test_windows)
+        features = masked_features(self._context.reader, masked)
+        lengths = self._context.documents("test")["length"].to_numpy(np.int64)
+        documents = _documents(masked, starts, lengths)
+        num_ids, smoothing = self._context.corpus.preprocessor.num_ids, self._config.smoothing
+        measured = {
+            view.left_out: _measurement(probe.bits(masked, view.of(features), num_ids, smoothing), documents)
+            for view, probe in self._fitted
+        }
+        baselines = {
+            name: {_BITS: _measurement(other.bits(masked), documents)} for name, other in self._baselines.items()
+        }
+        without = {left_out: {_BITS: bits} for left_out, bits in measured.items() if left_out}
+        return Figures({_BITS: measured[""]}, baselines, without)
+
+    def _windows(self, split: str) -> Windows:
+        return Windows(self._context.corpus.split(split), self._config.window, self._context.variants)
+
+    def _masked(self, windows: Windows, split: str, number: int) -> tuple[Masked, npt.NDArray[np.int64]]:
+        """Masked windows, and where each starts in the documents that are read, joined by END marks."""
+        seed = self._context.seed
+        draw = derive_seed(seed, "evaluation", "windows", split)
+        masked = mask_windows(windows.fixed(number, draw).ids, self._config, seed, split)
+        return masked, windows.fixed_order(number, draw) * self._config.window
+
+
+_BITS = "bits_per_masked_character"
+
+
+class MaskedProbe(NamedTuple):
+    """A linear probe of masked characters.
+
+    Attributes:
+        known: (C,) int64, the ids that it can predict.
+        probe: its classes are positions in `known`.
+    """
+
+    known: npt.NDArray[np.int64]
+    probe: LinearProbe
+
+    def bits(self, masked: Masked, features: Tensor, num_ids: int, smoothing: float) -> Floats:
+        """Bits (N,) of each masked character.
+
+        Args:
+            masked: N masked characters.
+            features: (N, W) at their positions.
+            num_ids: size of the vocabulary.
+            smoothing: share of the probability that all ids share equally, so that the bits of unknown ids are finite.
+        """
+        log_probabilities = self.probe.log_probabilities(features).double().numpy()
+        columns = np.searchsorted(self.known, masked.ids).clip(max=len(self.known) - 1)
+        known = np.exp(log_probabilities[np.arange(len(columns)), columns]) * (self.known[columns] == masked.ids)
+        bits: Floats = -np.log2((1 - smoothing) * known + smoothing / num_ids)
+        return bits
+
+
+def fit_masked(masked: Masked, features: Tensor, config: CharactersProbeConfig, seed: int) -> MaskedProbe:
+    """Fits a linear probe on the features (N, W) of masked characters; `seed` decides the order of the rows."""
+    known = np.unique(masked.ids)
+    targets = torch.from_numpy(np.searchsorted(known, masked.ids))
+    # "readout" is part of what a seed means: another name would draw another order.
+    generator = derive(seed, "evaluation", "readout", "characters")
+    probe = fit(features, targets, torch.ones(len(targets)), len(known), config.linear_probe, generator)
+    return MaskedProbe(known, probe)
+
+
+def mask_windows(ids: npt.NDArray[np.int64], config: CharactersProbeConfig, seed: int, split: str) -> Masked:
+    """Masks windows `ids` (B, L) as the objective of masked characters does; `seed` and `split` decide where."""
+    generator = derive(seed, "evaluation", "masks", split)
+    shown, chosen = mask_spans(torch.from_numpy(ids), config.rate, config.mean_span, generator)
+    seen = shown.numpy()
+    around = np.pad(seen, ((0, 0), (1, 1)), constant_values=MASK)
+    hidden = chosen.numpy()
+    return Masked(seen, np.flatnonzero(hidden), ids[hidden], around[:, :-2][hidden], around[:, 2:][hidden])
+
+
+def masked_features(reader: Reader, masked: Masked) -> Tensor:
+    """Features (N, W) at the masked positions, batch by batch."""
+    length = masked.shown.shape[1]
+    rows = max(1, reader.batch_characters // length)
+    features = torch.empty(len(masked.places), reader.width)
+    for first in range(0, len(masked.shown), rows):
+        batch = masked.shown[first : first + rows]
+        begin, end = np.searchsorted(masked.places, [first * length, (first + len(batch)) * length]).tolist()
+        chosen = torch.from_numpy(masked.places[begin:end] - first * length)
+        features[begin:end] = reader(batch).flatten(0, 1)[chosen]
+    return features
+
+
+def _documents(masked: Masked, starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """(N,): the document of each masked character, numbered from 0 without gaps.
+
+    Args:
+        masked: N masked characters of B windows.
+        starts: (B,) position of the first id of each window in the joined documents.
+        lengths: of the documents, without the END mark that follows each.
+    """
+    rows, columns = np.divmod(masked.places, masked.shown.shape[1])
+    ends = np.cumsum(lengths + 1)
+    documents: npt.NDArray[np.int64] = np.unique(
+        np.searchsorted(ends, starts[rows] + columns, side="right"), return_inverse=True
+    )[1]
+    return documents
+
+
+def _measurement(bits: Floats, documents: npt.NDArray[np.int64]) -> Measurement:
+    return ratio(np.bincount(documents, bits), np.bincount(documents), "lower", headline=True)
+
+
+def _runs(windows: Windows) -> Iterable[npt.NDArray[np.uint16]]:
+    """All ids that `windows` reads, in runs of bounded length."""
+    for start, end in zip(windows.starts.tolist(), windows.ends.tolist(), strict=True):
+        for first in range(start, end, _RUN):
+            yield windows.split.ids[first : min(first + _RUN, end)]

@@ -1,0 +1,269 @@
+"""The probe of tags: entity spans, from BIO tags predicted at every character."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from cclm_core.corpus.encoded import EncodedCorpus
+from cclm_core.evaluation.baselines.base import TagBaseline
+from cclm_core.evaluation.linear_probe import LinearProbe, LinearProbeConfig, fit
+from cclm_core.evaluation.metrics import Floats, Measurement, quotient
+from cclm_core.evaluation.probe import Context, Encoded, Figures, NotMeasurable, Probe, Scoring
+from cclm_core.evaluation.reading import Piece, Reader
+from cclm_core.evaluation.selection import TextSet, shuffled, up_to
+from cclm_core.evaluation.spans import Scores, SpanScore, TextSpans, gold_spans, spans_of_texts
+from cclm_core.evaluation.tag_sampling import Tagged, choose_rows, choose_tagged, tagged_documents
+from cclm_core.evaluation.views import View, whole
+from cclm_core.runtime.config import Config
+from cclm_core.runtime.random import derive
+from cclm_core.text.vocabulary import Preprocessor
+
+
+class TagsProbeConfig(Config):
+    """Entity spans, from BIO tags predicted at every character."""
+
+    probe: Literal["tags"] = "tags"
+    train_characters: int = Field(default=200_000, ge=1, description="ids of the training documents that are read")
+    entity_share: float = Field(
+        default=0.75, gt=0, le=1, description="share of them from documents with entities, if there are enough"
+    )
+    rows: int = Field(default=80_000, ge=1, description="characters whose features are stored and fitted, at most")
+    margin: int = Field(default=3, ge=0, description="characters around an entity that are always among the rows")
+    linear_probe: LinearProbeConfig = LinearProbeConfig(learning_rate=0.01, weight_decay=0.01)
+    validation_characters: int = Field(default=100_000, ge=0, description="ids of the documents that choose the bonus")
+    bonuses: tuple[float, ...] = Field(
+        default=(0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5), min_length=1, description="for tags but O, in nats"
+    )
+    word_boundaries: bool = Field(default=True, description="spans neither start nor end inside a word")
+
+    def build(self, context: Context) -> "TagsProbe":
+        """The probe, not fitted yet."""
+        return TagsProbe(self, context)
+
+
+class Tagger(NamedTuple):
+    """BIO tags of characters: a linear probe, and the `bonus`, in nats, of every tag but O.
+
+    Entities are rare, so that the most likely tags miss most of them; the bonus balances precision and recall.
+    """
+
+    probe: LinearProbe
+    bonus: float = 0.0
+
+    def scores(self, features: Tensor) -> Scores:
+        """Scores (L, 1 + 2K) of the tags of `features` (L, W)."""
+        return raised(self.probe.log_probabilities(features).numpy(), self.bonus)
+
+
+def raised(scores: Scores, bonus: float) -> Scores:
+    """Scores (L, 1 + 2K), with `bonus` added to every tag but O."""
+    return scores + np.where(np.arange(scores.shape[1]) > 0, bonus, 0).astype(np.float32)
+
+
+class TagsProbe(Probe):
+    """Finds entity spans in the test sets, with all features and without those of each component."""
+
+    def __init__(self, config: TagsProbeConfig, context: Context) -> None:
+        self.config, self.corpus = config, context.corpus
+        self.baselines = {name: one for name, one in context.baselines.items() if isinstance(one, TagBaseline)}
+        self.taggers: dict[str, Tagger] = {}
+        self._context = context
+
+    def fit(self) -> dict[str, float]:
+        """See `Probe.fit`."""
+        if not any(spans for test_set in self._context.test_sets for spans in test_set.entities):
+            raise NotMeasurable("the test documents have no entities")
+        context, config, labels = self._context, self.config, self.corpus.entity_labels
+        documents = shuffled(context.documents("train"), context.seed, "documents", "tags")
+        tagged = choose_tagged(self.corpus.split("train"), documents, config.train_characters, config.entity_share)
+        if not any(text.any() for text in tagged.tags):
+            raise NotMeasurable("the training documents have no entities")
+        rows = tag_rows(context.reader, tagged, config, context.seed)
+        probes = [fit_tags(rows, len(labels), config, context.seed, view) for view in context.views]
+        documents = shuffled(context.documents("validation"), context.seed, "documents", "tags", "validation")
+        held_out = tagged_documents(self.corpus.split("validation"), up_to(documents, config.validation_characters))
+        taggers = choose_bonuses(context.reader, probes, held_out, self.corpus, config)
+        self.taggers = {view.left_out: tagger for view, tagger in zip(context.views, taggers, strict=True)}
+        self._fit_baselines()
+        return {"tag_bonus": taggers[0].bonus}
+
+    def score(self, test_set: TextSet, encoded: Encoded) -> Scoring:
+        """See `Probe.score`."""
+        return TagScoring(self, test_set, encoded)
+
+    def _fit_baselines(self) -> None:
+        documents = shuffled(self._context.documents("train"), self._context.seed, "documents", "dictionary")
+        preprocessor, labels = self.corpus.preprocessor, self.corpus.entity_labels
+        for baseline in self.baselines.values():
+            tagged = tagged_documents(self.corpus.split("train"), documents.iloc[: baseline.max_documents])
+            baseline.fit(
+                (preprocessor.decode(ids), gold_spans(ids, tags, preprocessor, labels) if tags.any() else [])
+                for ids, tags in zip(tagged.texts, tagged.tags, strict=True)
+            )
+
+
+class TagScoring(Scoring):
+    """The spans that a fitted `TagsProbe` finds in one test set."""
+
+    def __init__(self, probe: TagsProbe, test_set: TextSet, encoded: Encoded) -> None:
+        self._probe, self._test_set = probe, test_set
+        self._scores = dict(zip(probe.taggers, empty_scores([*probe.taggers.values()], encoded), strict=True))
+        self._spans: list[TextSpans] = []
+
+    def add(self, piece: Piece) -> None:
+        """See `Scoring.add`."""
+        for left_out, tagger in self._probe.taggers.items():
+            part = slice(piece.start, piece.start + len(piece.features))
+            self._scores[left_out][piece.text][part] = tagger.scores(piece.features)
+
+    def figures(self) -> Figures:
+        """See `Scoring.figures`."""
+        probe, texts, gold = self._probe, self._test_set.texts, self._test_set.entities
+        spans = {
+            left_out: spans_of_texts(
+                texts, scores, probe.corpus.preprocessor, probe.corpus.entity_labels, probe.config.word_boundaries
+            )
+            for left_out, scores in self._scores.items()
+        }
+        self._spans = spans.pop("")
+        metrics = span_metrics(gold, self._spans)
+        baselines = {
+            name: span_metrics(gold, [baseline.find(text) for text in texts])
+            for name, baseline in probe.baselines.items()
+        }
+        without = {left_out: {_F1: span_metrics(gold, found)[_F1]} for left_out, found in spans.items()}
+        return Figures(metrics, {name: {_F1: other[_F1]} for name, other in baselines.items()}, without, self._tables())
+
+    def example(self, place: int) -> dict[str, Any]:
+        """See `Scoring.example`."""
+        text = self._test_set.texts[place]
+        pairs = {"entities": self._test_set.entities[place], "predicted_entities": self._spans[place]}
+        return {
+            name: [[start, end, label, text[start:end]] for start, end, label in spans] for name, spans in pairs.items()
+        }
+
+    def _tables(self) -> dict[str, list[dict[str, Any]]]:
+        total = SpanScore()
+        for gold, predicted in zip(self._test_set.entities, self._spans, strict=True):
+            total.add(gold, predicted)
+        rows = []
+        for label in total.labels():
+            counts = {"gold": total.gold.get(label, 0), "predicted": total.predicted.get(label, 0)}
+            rows.append({"set": self._test_set.name, "label": label, **counts, **total.figures(label)})
+        return {"entities": rows}
+
+
+_F1 = "entity_f1"
+
+
+def span_metrics(gold: Sequence[TextSpans], predicted: Sequence[TextSpans]) -> dict[str, Measurement]:
+    """Micro-averaged F1, precision and recall of exact spans of each document."""
+    pairs = [(set(true), set(found)) for true, found in zip(gold, predicted, strict=True)]
+    counts = [(len(true & found), len(found), len(true)) for true, found in pairs]
+    statistics = np.array(counts, dtype=np.float64).reshape(-1, 3)
+
+    def f1(sums: Floats) -> Floats:
+        return quotient(2 * sums[:, 0], sums[:, 1] + sums[:, 2])
+
+    def precision(sums: Floats) -> Floats:
+        return quotient(sums[:, 0], sums[:, 1])
+
+    def recall(sums: Floats) -> Floats:
+        return quotient(sums[:, 0], sums[:, 2])
+
+    return {
+        _F1: Measurement(statistics, f1, headline=True),
+        "entity_precision": Measurement(statistics, precision),
+        "entity_recall": Measurement(statistics, recall),
+    }
+
+
+class TagRows(NamedTuple):
+    """What a tag probe is fitted on.
+
+    Attributes:
+        features: (N, W).
+        targets: (N,) int64, the tags.
+        weights: (N,) number of characters that each row represents.
+    """
+
+    features: Tensor
+    targets: Tensor
+    weights: Tensor
+
+
+def tag_rows(reader: Reader, tagged: Tagged, config: TagsProbeConfig, seed: int) -> TagRows:
+    """Reads texts whose tags are known, and keeps the characters that `choose_rows` chooses."""
+    generator = derive(seed, "evaluation", "rows", "tags")
+    rows = choose_rows(tagged.tags, config.rows, config.margin, generator)
+    counts = np.array([int(chosen.sum()) for chosen in rows.chosen])
+    first = np.cumsum(counts) - counts
+    features = torch.empty(int(counts.sum()), reader.width)
+    targets = torch.zeros(len(features), dtype=torch.int64)
+    weights = torch.ones(len(features))
+    for text, start, read in reader.pieces(tagged.texts):
+        part = slice(start, start + len(read))
+        chosen = rows.chosen[text][part]
+        begin = int(first[text] + rows.chosen[text][:start].sum())
+        place = slice(begin, begin + int(chosen.sum()))
+        features[place] = read[torch.from_numpy(chosen)]
+        targets[place] = torch.from_numpy(tagged.tags[text][part][chosen].astype(np.int64))
+        represents = np.where(rows.near[text][part][chosen], 1.0, rows.far_weight) * tagged.weights[text]
+        weights[place] = torch.from_numpy(represents).float()
+    return TagRows(features, targets, weights)
+
+
+def fit_tags(
+    rows: TagRows, num_labels: int, config: TagsProbeConfig, seed: int, view: View | None = None
+) -> LinearProbe:
+    """Fits BIO tags of `num_labels` labels; features outside the view, if one is given, have no effect."""
+    width = rows.features.shape[1]
+    view = view or whole(width)
+    # "readout" is part of what a seed means: another name would draw another order.
+    generator = derive(seed, "evaluation", "readout", "tags")
+    features = view.of(rows.features)
+    probe = fit(features, rows.targets, rows.weights, 1 + 2 * num_labels, config.linear_probe, generator)
+    return probe.widened(view.columns, width) if view.left_out else probe
+
+
+def choose_bonuses(
+    reader: Reader, probes: Sequence[LinearProbe], held_out: Tagged, corpus: EncodedCorpus, config: TagsProbeConfig
+) -> list[Tagger]:
+    """Gives each probe the bonus of `config.bonuses` with the highest F1 on held-out texts; 0 without any entities."""
+    plain = [Tagger(probe) for probe in probes]
+    if not any(text.any() for text in held_out.tags):
+        return plain
+    scores = empty_scores(plain, held_out.texts)
+    for text, start, features in reader.pieces(held_out.texts):
+        for tagger, mine in zip(plain, scores, strict=True):
+            mine[text][start : start + len(features)] = tagger.scores(features)
+    labels, preprocessor = corpus.entity_labels, corpus.preprocessor
+    chosen = [_best_bonus(mine, held_out, preprocessor, labels, config) for mine in scores]
+    return [tagger._replace(bonus=bonus) for tagger, bonus in zip(plain, chosen, strict=True)]
+
+
+def empty_scores(taggers: Sequence[Tagger], texts: Encoded) -> list[list[Scores]]:
+    """For each tagger, arrays for the scores (L, 1 + 2K) of the tags of each text of ids (L,)."""
+    return [[np.zeros((len(ids), len(one.probe.bias)), dtype=np.float32) for ids in texts] for one in taggers]
+
+
+def _best_bonus(
+    scores: Sequence[Scores],
+    held_out: Tagged,
+    preprocessor: Preprocessor,
+    labels: Sequence[str],
+    config: TagsProbeConfig,
+) -> float:
+    texts = [preprocessor.decode(ids) for ids in held_out.texts]
+    gold = [gold_spans(*pair, preprocessor, labels) for pair in zip(held_out.texts, held_out.tags, strict=True)]
+
+    def f1(bonus: float) -> float:
+        shifted = [raised(row, bonus) for row in scores]
+        spans = spans_of_texts(texts, shifted, preprocessor, labels, config.word_boundaries)
+        return span_metrics(gold, spans)[_F1].value
+
+    return max(sorted(config.bonuses), key=f1)

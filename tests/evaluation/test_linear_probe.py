@@ -1,0 +1,90 @@
+"""Linear probes: they learn what is linear, give equal bits for equal inputs, and ignore units."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from cclm_core.evaluation.linear_probe import LinearProbe, LinearProbeConfig, Scale, fit, fit_penalized
+
+CONFIG = LinearProbeConfig(steps=400, batch_rows=64, learning_rate=0.01, weight_decay=0.01)
+
+
+def separable(rows: int = 600, width: int = 8) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    features = torch.randn(rows, width, generator=generator) * 5 + 3
+    return features, features[:, :3].argmax(dim=1)
+
+
+def names(targets: Tensor) -> list[str]:
+    return ["abc"[target] for target in targets.tolist()]
+
+
+def fitted(features: Tensor, targets: Tensor) -> LinearProbe:
+    return fit(features, targets, torch.ones(len(targets)), 3, CONFIG, np.random.default_rng(0))
+
+
+def test_what_is_linear_is_learned() -> None:
+    features, targets = separable()
+    right = fitted(features, targets).log_probabilities(features).argmax(1) == targets
+    assert right.float().mean().item() > 0.9
+    predicted = fit_penalized(features, names(targets), 1e-4).predict(features)
+    assert np.mean(np.array(predicted) == names(targets)) > 0.95
+
+
+def test_equal_inputs_give_equal_bits() -> None:
+    features, targets = separable()
+    one, two = (fitted(features, targets) for _ in range(2))
+    assert torch.equal(one.weight, two.weight) and torch.equal(one.bias, two.bias)
+    first, second = (fit_penalized(features, names(targets), 0.1).model.coef_ for _ in range(2))
+    assert np.array_equal(first, second)
+
+
+def test_features_without_information_give_the_weighted_class_frequencies() -> None:
+    targets = torch.tensor([0] * 300 + [1] * 100)
+    weights = torch.where(targets == 0, 1.0, 9.0)
+    config = CONFIG.model_copy(update={"batch_rows": 400})
+    probe = fit(torch.full((400, 4), 7.0), targets, weights, 2, config, np.random.default_rng(0))
+    shares = probe.log_probabilities(torch.full((1, 4), 7.0)).exp()[0]
+    torch.testing.assert_close(shares, torch.tensor([0.25, 0.75]), atol=0.01, rtol=0)
+
+
+def test_the_unit_of_a_feature_does_not_matter() -> None:
+    features, targets = separable()
+    scaled = features * torch.logspace(-2, 3, 8) - 40
+    plain = fit_penalized(features, names(targets), 0.01).log_probabilities(features)
+    other = fit_penalized(scaled, names(targets), 0.01).log_probabilities(scaled)
+    torch.testing.assert_close(plain, other, atol=1e-3, rtol=1e-3)
+
+
+def test_a_higher_penalty_gives_smaller_weights() -> None:
+    features, targets = separable()
+    sizes = [
+        np.linalg.norm(fit_penalized(features, names(targets), penalty).model.coef_) for penalty in (1e-3, 1e-1, 10.0)
+    ]
+    assert sizes[0] > sizes[1] > sizes[2]
+
+
+@pytest.mark.parametrize("num_labels", [2, 3])
+def test_the_penalized_loss_is_least_at_the_fit(num_labels: int) -> None:
+    """The documented loss, by torch: no step in any direction from the fit lowers it, for two labels and for more."""
+    features, targets = separable()
+    targets = targets.clamp(max=num_labels - 1)
+    penalty, probe = 0.02, fit_penalized(features, names(targets), 0.02)
+    coefficients, intercept = torch.from_numpy(probe.model.coef_), torch.from_numpy(probe.model.intercept_)
+    if num_labels == 2:  # the difference of the two vectors of the multinomial form
+        coefficients = torch.cat([-coefficients, coefficients]) / 2
+        intercept = torch.cat([-intercept, intercept]) / 2
+    weight, bias = coefficients.T.clone().requires_grad_(), intercept.clone().requires_grad_()
+    scores = probe.scale(features.double()) @ weight + bias
+    loss = torch.nn.functional.cross_entropy(scores, targets) + penalty / 2 * 8 * weight.square().sum()
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert weight.grad is not None and bias.grad is not None
+    assert weight.grad.abs().max() < 1e-5 and bias.grad.abs().max() < 1e-5
+
+
+def test_a_feature_that_does_not_vary_becomes_zero() -> None:
+    features = torch.stack([torch.full((5,), 1e6), torch.arange(5.0)], dim=1)
+    scaled = Scale.of(features)(features)
+    assert torch.equal(scaled[:, 0], torch.zeros(5))
+    torch.testing.assert_close(scaled[:, 1].std(correction=0), torch.tensor(1.0))
