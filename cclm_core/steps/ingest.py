@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cclm_core.corpus.parallel import in_order
+from cclm_core.corpus.parallel import process_map
 from cclm_core.corpus.quarantine import Quarantine, Rejected
 from cclm_core.corpus.records import SPLITS, ShardWriter
 from cclm_core.ingest.config import IngestConfig, describe_source, reads_in_parts, source_parts
@@ -51,7 +51,7 @@ def ingest(params: Path, downloads: Path, out: Path, report: Report, workers: in
         with (
             Quarantine(folder / "quarantine.jsonl") as quarantine,
             ShardWriter(folder, config.records_per_shard) as writer,
-            in_order(Preparation(config, splitter), source_parts(config.source, downloads), workers) as blocks,
+            process_map(Preparation(config, splitter), source_parts(config.source, downloads), workers) as blocks,
         ):
             for block in blocks:
                 kept = _without_repetitions(block, duplicates, quarantine)
@@ -83,7 +83,7 @@ def _without_repetitions(block: Block, duplicates: Duplicates, quarantine: Quara
         repeats = first != numbers[at]
         texts = block.table.column("text")
         for index, original in zip(at[repeats].tolist(), first[repeats].tolist(), strict=True):
-            place = duplicates.place(original)
+            place = duplicates.location(original)
             piece = Rejected(block.files[index], int(block.lines[index]), reason, texts[index].as_py(), place)
             rejected.append((int(block.orders[index]), piece))
             kept[index] = False

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cclm_core.corpus.encoded import EncodedWriter
-from cclm_core.corpus.parallel import in_order
+from cclm_core.corpus.parallel import process_map
 from cclm_core.corpus.records import entity_labels, read_texts, row_groups
 from cclm_core.runtime.artifacts import publishing, verify, write_json
 from cclm_core.runtime.errors import DataError
@@ -39,7 +39,7 @@ def vocab(params: Path, corpus: Path, out: Path, report: Report, workers: int | 
     with publishing(out, "encoded") as folder:
         with (
             EncodedWriter(folder, preprocessor, entity_labels(corpus)) as writer,
-            in_order(writer.encoder, row_groups(corpus), workers) as groups,
+            process_map(writer.encoder, row_groups(corpus), workers) as groups,
         ):
             num_documents = 0
             for group in groups:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cclm_core.corpus.batches import made_ahead
+from cclm_core.corpus.parallel import prefetch
 from cclm_core.corpus.windows import WindowBatch, Windows
 from cclm_core.objectives.base import Example, Objective, Sums
 from cclm_core.runtime.device import autocast, chosen_device, device_of
@@ -147,7 +147,7 @@ def _train(
         report(0, progress.curve[0], config.steps)
     remaining = range(first, first if _is_stalled(progress, config) else config.steps)
     prepared = partial(_prepared, trainee, data.training, config, seed)
-    with made_ahead(prepared, remaining, workers) as steps, asked_to_end() as is_asked:
+    with prefetch(prepared, remaining, workers) as steps, asked_to_end() as is_asked:
         for step, batches in enumerate(steps, start=first):
             progress.losses.append(update(trainee, optimizer, batches, config, step))
             done = step + 1
