@@ -167,7 +167,6 @@ def _call(task: Any) -> Any:
         return _function(task)
     except CclmError:
         raise
-    except Exception as error:
-        # Not every exception can be unpickled by the parent; its text can.
+    except Exception as error:  # noqa: BLE001  raised again in the parent; not every exception can be unpickled there
         details = traceback.format_exc()
         raise RuntimeError(f"{type(error).__name__} in a worker process: {error}\n{details}") from None

@@ -127,9 +127,7 @@ class Duplicates:
 
     def location(self, number: int) -> str:
         """Where the record with this number was read, as `file:line`."""
-        file, line = self._database.execute(
-            "SELECT file, line FROM locations WHERE number = ?", (number,)
-        ).fetchone()
+        file, line = self._database.execute("SELECT file, line FROM locations WHERE number = ?", (number,)).fetchone()
         return f"{list(self._files)[file]}:{line}"
 
     def new_groups(self, keys: Keys) -> int:

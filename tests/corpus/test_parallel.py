@@ -95,7 +95,7 @@ def test_an_error_is_raised_in_its_place(workers: int) -> None:
 
 def test_an_error_of_any_kind_arrives_with_its_message_and_traceback() -> None:
     with (
-        pytest.raises(RuntimeError, match="(?s)TwoArgumentsError in a worker process: 8 is wrong.*in refuse_seven"),
+        pytest.raises(RuntimeError, match=r"(?s)TwoArgumentsError in a worker process: 8 is wrong.*in refuse_seven"),
         process_map(refuse_seven, [1, 2, 8, 3, 4], 2) as results,
     ):
         list(results)
@@ -105,7 +105,7 @@ def test_an_error_of_any_kind_arrives_with_its_message_and_traceback() -> None:
 def test_a_killed_worker_is_an_error_and_the_others_end(size: int) -> None:
     tasks = ((number, bytes(size)) for number in range(20))
     with (
-        pytest.raises(CclmError, match="a worker process ended before its work was done.*set CCLM_WORKERS"),
+        pytest.raises(CclmError, match=r"a worker process ended before its work was done.*set CCLM_WORKERS"),
         process_map(die, tasks, 2) as results,
     ):
         list(results)
