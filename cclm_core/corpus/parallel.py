@@ -12,6 +12,7 @@ CCLM_WORKERS, otherwise it is the number of available cores, and no result may d
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import traceback
@@ -21,6 +22,8 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import chain, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from cclm_core.runtime.errors import CclmError, ConfigError
@@ -132,24 +135,28 @@ def process_map(
         return
     # Not fork: a forked child may deadlock on locks that threads of torch, Arrow or the tokenizers hold.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(function,))
-    try:
-        yield ordered_map(pool, _call, tasks, workers * _BLOCKS_PER_PROCESS - 1)
-    except BrokenProcessPool as error:
-        raise CclmError(
-            f"a worker process ended before its work was done: {error} If memory is short, set {VARIABLE} to a "
-            "smaller number."
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    with TemporaryDirectory(prefix="cclm-") as folder:
+        # Through a file, because multiprocessing hangs if a worker dies before it has read large `initargs`.
+        state = Path(folder) / "function.pickle"
+        state.write_bytes(pickle.dumps(function))
+        pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(state,))
+        try:
+            yield ordered_map(pool, _call, tasks, workers * _BLOCKS_PER_PROCESS - 1)
+        except BrokenProcessPool as error:
+            raise CclmError(
+                f"a worker process ended before its work was done: {error} If memory is short, set {VARIABLE} to a "
+                "smaller number."
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 _function: Callable[[Any], Any]  # of a worker process: set once, so that its state is not sent with every task
 
 
-def _start_worker(function: Callable[[Any], Any]) -> None:
+def _start_worker(state: Path) -> None:
     global _function
-    _function = function
+    _function = pickle.loads(state.read_bytes())  # noqa: S301  written by the parent
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the parent
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 

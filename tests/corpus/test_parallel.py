@@ -129,6 +129,26 @@ with process_map(square, range(10**6), 2) as results:
 """
 
 
+UNGUARDED = """
+from functools import partial
+from cclm_core.corpus.parallel import process_map
+with process_map(partial(int.__add__, 2**10_000_000), range(10**6), 2) as results:
+    for number in results:
+        raise SystemExit("worked")
+"""
+
+
+def test_workers_that_end_while_they_start_are_an_error(tmp_path: Path) -> None:
+    """A script without `if __name__ == "__main__"` cannot be imported by the workers; its function is large."""
+    (tmp_path / "script.py").write_text(UNGUARDED)
+    root = str(Path(__file__).parents[2])
+    environment = os.environ | {"PYTHONPATH": root}
+    command = [sys.executable, str(tmp_path / "script.py")]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 1
+    assert "a worker process ended before its work was done" in result.stderr
+
+
 def test_workers_end_when_their_parent_is_killed() -> None:
     root = str(Path(__file__).parents[2])
     parent = subprocess.Popen([sys.executable, "-c", PARENT], cwd=root, stdout=subprocess.PIPE, text=True)
