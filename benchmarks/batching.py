@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from rows import Row, show
 
-from cclm_core.corpus.batches import made_ahead
 from cclm_core.corpus.encoded import EncodedCorpus, EncodedWriter
 from cclm_core.corpus.masking import choose_places
+from cclm_core.corpus.parallel import prefetch
 from cclm_core.corpus.records import Record, read_records
 from cclm_core.corpus.windows import Windows
 from cclm_core.encoders.embedder import Embedder
@@ -101,7 +101,7 @@ def _batches(corpus: EncodedCorpus, threads: int) -> Row:
         optimizer.step()
 
     def deliver(first: int) -> None:
-        with made_ahead(make, range(first, first + BATCHES), workers=1) as batches:
+        with prefetch(make, range(first, first + BATCHES), workers=1) as batches:
             for _ in batches:
                 pass
 

@@ -21,7 +21,7 @@ from typing import Any
 from rows import Row, show
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
-from cclm_core.corpus.published import corpus_texts
+from cclm_core.corpus.records import corpus_texts
 from cclm_core.text.tokenizer import character_tokenizer
 from cclm_core.text.vocabulary import Preprocessor, VocabularyConfig
 

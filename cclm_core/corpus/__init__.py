@@ -1,0 +1,6 @@
+"""A corpus on disk, as records and as ids, and how training reads it in windows and batches."""
+
+from cclm_core.corpus.encoded import EncodedCorpus
+from cclm_core.corpus.records import Entity, Record
+
+__all__ = ["EncodedCorpus", "Entity", "Record"]

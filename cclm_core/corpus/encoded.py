@@ -3,12 +3,12 @@
 ```
 preprocessor.json            the vocabulary
 encoded.json                 {"splits": {"train": num_ids, …}, "entity_labels": […], "preprocessor": digest}
-<split>.ids.bin              uint16, little endian: the ids of the documents, one END after each
-<split>.tags.bin             uint8: a BIO tag for each id
+<split>.ids.bin              uint16, little endian: the ids of the documents, with an END after each
+<split>.tags.bin             uint8: a BIO tag per id
 <split>.documents.parquet    id, start, length (ids, without the END), author, group, variant, label
 ```
 
-Tags: 0 is O; 1 + 2k is B of entity label k, 2 + 2k is I. Neither reading nor writing holds a split in memory.
+Tags: 0 is O; 1 + 2k is B of entity label k, 2 + 2k is I. Neither reading nor writing keeps a split in memory.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,15 +25,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cclm_core.corpus.records import Entity, Record, RowGroup, read_group, to_table
+from cclm_core.corpus.records import SPLITS, Entity, Record, RowGroup, read_group, to_table
 from cclm_core.runtime.artifacts import read_json, write_json
 from cclm_core.runtime.errors import ArtifactError, DataError, IntegrityError
 from cclm_core.text.vocabulary import END, Ids, Preprocessor
 
-if TYPE_CHECKING:  # workers need no pandas
+if TYPE_CHECKING:  # not needed by workers
     import pandas as pd
 
-SPLITS = ("train", "validation", "test")
 OUTSIDE = 0
 MAX_LABELS = 127  # tags are stored as uint8
 
@@ -41,7 +40,7 @@ _DOCUMENTS = pa.schema(
     [("id", pa.string()), ("start", pa.int64()), ("length", pa.int32())]
     + [(name, pa.string()) for name in ("author", "group", "variant", "label")]
 )
-# Encoded at once, and a row group of the documents: what stands in memory.
+# Encoded together, and a row group of the documents: the bound of memory.
 _RECORDS = 4096
 _CHARACTERS = 1 << 22
 
@@ -49,7 +48,7 @@ Tags = npt.NDArray[np.uint8]
 
 
 def begin_tag(label: int) -> int:
-    """The B tag of the entity label with that index; the I tag is one more."""
+    """The B tag of the entity label with this index; its I tag is one higher."""
     return 1 + 2 * label
 
 
@@ -60,7 +59,7 @@ class EncodedSplit:
     Attributes:
         ids: (N,) uint16, memory-mapped, read-only.
         tags: (N,) uint8, memory-mapped, read-only.
-        path: the Parquet file of its documents.
+        path: the Parquet file of the documents.
     """
 
     ids: Ids
@@ -69,13 +68,20 @@ class EncodedSplit:
 
     @cached_property
     def documents(self) -> "pd.DataFrame":
-        """One row for each document, in the order of the ids: see the module."""
+        """One row per document, in the order of the ids; columns as listed in the module."""
         documents: pd.DataFrame = pq.read_table(self.path).to_pandas()
         return documents
 
 
 class EncodedCorpus:
-    """A folder that holds an encoded corpus, opened for reading."""
+    """A folder with an encoded corpus, opened for reading.
+
+    Attributes:
+        folder: where it is.
+        preprocessor: the vocabulary of its ids.
+        entity_labels: label k has the tags 1 + 2k and 2 + 2k.
+        num_ids: split → number of ids.
+    """
 
     def __init__(self, folder: Path, preprocessor: Preprocessor, labels: list[str], lengths: dict[str, int]) -> None:
         self.folder = folder
@@ -89,36 +95,38 @@ class EncodedCorpus:
 
         Raises:
             ArtifactError: a file is missing or damaged.
-            IntegrityError: the vocabulary is not the one that the ids were made with.
+            IntegrityError: the vocabulary is not the one that made the ids.
         """
         about = read_json(folder / "encoded.json")
         if not isinstance(about, dict) or {"splits", "entity_labels", "preprocessor"} - about.keys():
-            raise ArtifactError(f"{folder}/encoded.json must name splits, entity_labels and preprocessor. Run `vocab`.")
+            raise ArtifactError(
+                f"{folder}/encoded.json must name splits, entity_labels and preprocessor. Run the stage `vocab`."
+            )
         preprocessor = Preprocessor.load(folder / "preprocessor.json")
         if preprocessor.digest != about["preprocessor"]:
-            raise IntegrityError(f"{folder}: the ids were made with another vocabulary; run the stage `vocab` again.")
+            raise IntegrityError(f"{folder}: the ids were made with another vocabulary. Run the stage `vocab` again.")
         return cls(folder, preprocessor, about["entity_labels"], about["splits"])
 
     def split(self, name: str) -> EncodedSplit:
-        """The split with that name.
+        """The split with this name.
 
         Raises:
-            ArtifactError: no such split, or a file of it has not the length that was promised.
+            ArtifactError: there is no such split, or one of its files has the wrong length.
         """
         if name not in self.num_ids:
-            raise ArtifactError(f"{self.folder} must hold a split {name!r}; it holds {sorted(self.num_ids)}.")
+            raise ArtifactError(f"split {name!r} not found in {self.folder}; it has {sorted(self.num_ids)}.")
         ids: Ids = _mapped(self.folder / f"{name}.ids.bin", "<u2", self.num_ids[name])
         tags: Tags = _mapped(self.folder / f"{name}.tags.bin", "u1", self.num_ids[name])
         return EncodedSplit(ids, tags, self.folder / f"{name}.documents.parquet")
 
 
 class Encoding(NamedTuple):
-    """Records as ids and tags, one END after each.
+    """Records as ids and tags, with an END after each.
 
     Attributes:
         ids, tags: (N,) uint16 and uint8.
-        lengths: (R,) ids of each record, without the END.
-        num_fallbacks: how many characters became bytes.
+        lengths: (R,) the number of ids of each record, without the END.
+        num_fallbacks: the number of characters that became bytes.
     """
 
     ids: Ids
@@ -131,7 +139,7 @@ def encode_records(records: Sequence[Record], preprocessor: Preprocessor, entity
     """Encodes records and projects their entity spans onto ids; all bytes of a character belong to its span.
 
     Raises:
-        DataError: a lone surrogate, a span outside its text, or a label that is not among `entity_labels`.
+        DataError: a lone surrogate, a span outside its text, or a label that is not in `entity_labels`.
     """
     spans = {row: record.entities for row, record in enumerate(records) if record.entities}
     names = [record.id for record in records]
@@ -145,7 +153,7 @@ def _encode(
     preprocessor: Preprocessor,
     entity_labels: Sequence[str],
 ) -> Encoding:
-    """Encodes texts with these names; `spans` holds the entities of those texts that have some."""
+    """Encodes texts with these names; `spans` has the entities of the texts that have any."""
     ragged = preprocessor.encode_ragged(texts)
     starts = np.cumsum(ragged.lengths + 1) - (ragged.lengths + 1)
     ids = np.full(len(ragged.ids) + len(texts), END, dtype=np.uint16)
@@ -160,7 +168,7 @@ def _encode(
 
 
 class EncodedGroup(NamedTuple):
-    """A row group of a corpus: its split, its ids and tags, its documents as far as they are known without them."""
+    """An encoded row group: its split, ids and tags, and the columns of its documents except start and length."""
 
     split: str
     encoding: Encoding
@@ -170,7 +178,7 @@ class EncodedGroup(NamedTuple):
 
 @dataclass(frozen=True)
 class GroupEncoder:
-    """Encodes row groups of a corpus, in any process."""
+    """Encodes row groups of a corpus; can be pickled, so that worker processes can do it."""
 
     preprocessor: Preprocessor
     entity_labels: tuple[str, ...]
@@ -188,8 +196,8 @@ class GroupEncoder:
         texts, names = table.column("text").to_pylist(), table.column("id").to_pylist()
         entities = table.column("entities")
         rows = np.flatnonzero(pc.list_value_length(entities).to_numpy())
-        found = entities.take(pa.array(rows)).to_pylist()
-        spans = {row: [Entity(**one) for one in some] for row, some in zip(rows.tolist(), found, strict=True)}
+        values = entities.take(pa.array(rows)).to_pylist()
+        spans = {row: [Entity(**value) for value in of_row] for row, of_row in zip(rows.tolist(), values, strict=True)}
         encoding = _encode(texts, names, spans, self.preprocessor, self.entity_labels)
         documents = table.select(["id", "author", "group", "variant", "label"])
         return EncodedGroup(split, encoding, documents, sum(map(len, texts)))
@@ -197,7 +205,7 @@ class GroupEncoder:
 
 @dataclass
 class SplitCounts:
-    """What was written of one split."""
+    """What was written to one split."""
 
     documents: int = 0
     characters: int = 0
@@ -209,28 +217,28 @@ class EncodedWriter:
     """Writes an encoded corpus into an empty folder, as a context manager; see the module for its files.
 
     Attributes:
-        counts: by split, what was written so far.
-        tags: by entity label, how many ids carry its B or I tag, in all splits.
+        counts: split → what was written so far.
+        tags: entity label → number of ids with its B or I tag, in all splits.
     """
 
     def __init__(self, folder: Path, preprocessor: Preprocessor, entity_labels: Iterable[str]) -> None:
         """Opens the files of all splits.
 
         Raises:
-            DataError: more entity labels than tags can tell apart.
+            DataError: more than 127 entity labels.
         """
         self.folder = folder
         self.preprocessor = preprocessor
         self.entity_labels = sorted(set(entity_labels))
         if len(self.entity_labels) > MAX_LABELS:
-            raise DataError(f"there must be at most {MAX_LABELS} entity labels, got {len(self.entity_labels)}.")
+            raise DataError(f"a corpus can have at most {MAX_LABELS} entity labels, got {len(self.entity_labels)}.")
         self.counts = {name: SplitCounts() for name in SPLITS}
         self.tags = dict.fromkeys(self.entity_labels, 0)
         self._files = {name: _SplitFiles(folder, name) for name in SPLITS}
 
     @property
     def encoder(self) -> GroupEncoder:
-        """What encodes row groups for this writer, here or in another process."""
+        """Encodes row groups for this writer, in this process or another."""
         return GroupEncoder(self.preprocessor, tuple(self.entity_labels))
 
     def __enter__(self) -> Self:
@@ -246,28 +254,28 @@ class EncodedWriter:
             write_json(self.folder / "encoded.json", about)
 
     def write(self, records: Iterable[Record]) -> Iterator[int]:
-        """Appends records to their splits; yields how many were written, a chunk at a time.
+        """Appends records to their splits; yields how many were written, chunk by chunk.
 
         Raises:
             DataError: see `encode_records`; an unknown split.
         """
         for chunk in _chunks(records):
-            for split, some in groupby(chunk, key=lambda record: record.split):
+            for split, group in groupby(chunk, key=lambda record: record.split):
                 if split not in self._files:
                     raise DataError(f"a split must be one of {', '.join(SPLITS)}, got {split!r}.")
-                self.append(self.encoder.encode(to_table(list(some)), split))
+                self.append(self.encoder.encode(to_table(list(group)), split))
             yield len(chunk)
 
     def append(self, group: EncodedGroup) -> None:
-        """Appends a row group that a `GroupEncoder` of the same vocabulary and labels encoded."""
+        """Appends a row group encoded by `encoder`."""
         encoding, counts = group.encoding, self.counts[group.split]
         self._files[group.split].append(encoding, group.documents, counts.ids)
         counts.documents += group.documents.num_rows
         counts.characters += group.characters
         counts.fallback_characters += encoding.num_fallbacks
         counts.ids += len(encoding.ids)
-        found = np.bincount((encoding.tags + np.uint8(1)) >> 1, minlength=len(self.entity_labels) + 1)
-        for label, number in zip(self.entity_labels, found[1:].tolist(), strict=True):
+        per_label = np.bincount((encoding.tags + np.uint8(1)) >> 1, minlength=len(self.entity_labels) + 1)
+        for label, number in zip(self.entity_labels, per_label[1:].tolist(), strict=True):
             self.tags[label] += number
 
 
@@ -306,13 +314,13 @@ def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
 
 
 def _tag(tags: Tags, record: Record, preprocessor: Preprocessor, labels: Sequence[str], exact: bool) -> None:
-    """Writes the tags of one record; `tags` begins at its first id, `exact` says that each character is one id."""
+    """Writes the tags of one record; `tags` starts at its first id, `exact` tells that each character is one id."""
     first = int(preprocessor.config.cls)
     offsets = None if exact else preprocessor.offsets(record.text)
     for entity in record.entities:
         if not 0 <= entity.start < entity.end <= len(record.text):
             raise DataError(
-                f"document {record.id}: the span {tuple(entity)} must lie in its {len(record.text)} characters."
+                f"document {record.id}: the span {tuple(entity)} must lie within its {len(record.text)} characters."
             )
         if entity.label not in labels:
             raise DataError(f"document {record.id}: the label {entity.label!r} must be one of {list(labels)}.")
@@ -328,6 +336,6 @@ def _tag(tags: Tags, record: Record, preprocessor: Preprocessor, labels: Sequenc
 def _mapped(path: Path, kind: str, length: int) -> npt.NDArray[Any]:
     expected = length * np.dtype(kind).itemsize
     if not path.is_file() or path.stat().st_size != expected:
-        found = f"{path.stat().st_size} bytes" if path.is_file() else "no such file"
-        raise ArtifactError(f"{path} must have {expected} bytes, found {found}. Run the stage `vocab` again.")
+        actual = f"{path.stat().st_size} bytes" if path.is_file() else "no such file"
+        raise ArtifactError(f"{path} must have {expected} bytes, found {actual}. Run the stage `vocab` again.")
     return np.memmap(path, dtype=kind, mode="r") if length else np.empty(0, dtype=kind)

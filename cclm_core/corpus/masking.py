@@ -1,6 +1,6 @@
 """Choosing which characters to hide: single characters and spans of geometric length.
 
-Only the spans are drawn, not a number for every character: the work grows with what is hidden.
+Only the spans are drawn, not a number per character: the work grows with the number of hidden characters.
 """
 
 import math
@@ -22,17 +22,17 @@ def choose_places(
 ) -> Places:
     """Chooses about `rate` of the characters of `ids` (B, L), in spans of geometric length with mean `mean_span`.
 
-    Special ids (padding, end marks) are never chosen, so the share is of the characters alone. A row that has
-    characters but drew no span gets one character, so that no row is wasted.
+    Special ids (padding, END) are never chosen, so the rate refers to characters. A row with characters that got no
+    span gets one character, so that no row is wasted.
 
     Args:
         ids: (B, L), of any integer type.
         rate: above 0, below 1.
         mean_span: in characters, at least 1. Spans may touch, and the end of a row cuts one in two.
-        generator: where all randomness comes from.
+        generator: the source of all randomness.
 
     Returns:
-        (N,) int64, rising: the chosen places of the flattened ids.
+        (N,) int64, increasing: the chosen positions of the flattened ids.
 
     Source: spans of geometric length, SpanBERT (Joshi et al. 2020, arXiv 1907.10529, section 3.1).
     """
@@ -52,14 +52,14 @@ def choose_places(
 def choose_spans(
     ids: npt.NDArray[np.integer[Any]], rate: float, mean_span: float, generator: np.random.Generator
 ) -> npt.NDArray[np.bool_]:
-    """The same choice as `choose_places` makes, as a mask (B, L)."""
+    """The choice of `choose_places` as a mask (B, L) bool."""
     chosen = np.zeros(ids.shape, dtype=bool)
     chosen.reshape(-1)[choose_places(ids, rate, mean_span, generator)] = True
     return chosen
 
 
 def mask_spans(ids: Tensor, rate: float, mean_span: float, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Hides spans of `ids` (B, L) int64 behind the mask id.
+    """Replaces spans of `ids` (B, L) int64 by the mask id.
 
     Returns:
         The masked ids (B, L), and a bool tensor (B, L) that is true at the characters to predict.
@@ -73,10 +73,10 @@ def _text(row: npt.NDArray[np.integer[Any]]) -> Places:
 
 
 def _in_spans(length: int, rate: float, mean_span: float, generator: np.random.Generator) -> Places:
-    """Places below `length` that are in spans: gaps and spans in turn, both of geometric length, gaps from 0 on.
+    """Positions below `length` that are in spans: alternating gaps and spans of geometric length; gaps may be 0.
 
-    It is a chain of two states, begun in the state that it has at any place: each place is in a span with probability
-    `rate`, and spans of length 1 are places drawn independently.
+    This is a Markov chain of two states that starts in its stationary distribution: each position is in a span with
+    probability `rate`, and spans of length 1 are independent positions.
 
     Gaps of 3, 4 and spans of 2, 1 give the places 3, 4, 9.
     """
@@ -89,7 +89,7 @@ def _in_spans(length: int, rate: float, mean_span: float, generator: np.random.G
         gaps = (generator.standard_exponential(number, dtype=np.float32) * gap_scale).astype(np.int64)
         if not parts:
             gaps[0] = 0 if generator.random() < rate else gaps[0] + 1
-        # Each place lies behind as many gaps as came before it, and behind every place of a span before it.
+        # A position is the sum of all gaps before it, plus the number of span positions before it.
         places = np.cumsum(gaps)
         if span_scale is not None:
             spans = (generator.standard_exponential(number, dtype=np.float32) * span_scale).astype(np.int64)
@@ -104,7 +104,7 @@ def _in_spans(length: int, rate: float, mean_span: float, generator: np.random.G
 
 @cache
 def _scales(rate: float, mean_span: float) -> tuple[np.float32, np.float32 | None]:
-    """What makes exponential draws, rounded down, the lengths of gaps, and those of spans less one (None: all 0)."""
+    """Scales that turn exponential draws, rounded down, into lengths of gaps, and of spans minus one (None: all 0)."""
     gap = 1 / math.log1p(rate / (mean_span * (1 - rate)))
     return np.float32(gap), np.float32(-1 / math.log1p(-1 / mean_span)) if mean_span > 1 else None
 

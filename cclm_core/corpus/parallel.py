@@ -1,21 +1,29 @@
-"""Work on several processes of one machine, its results in the order of its tasks.
+"""Work in several threads or processes of one machine, with the results in the order of the tasks.
 
-The number of workers belongs to where something runs, not to what it makes: it comes from the environment variable
-CCLM_WORKERS, else it is the number of cores that this process may use, and no result may depend on it.
+```
+ordered_map   the window both share: a bounded number of tasks in flight, results in order
+prefetch      threads: batches that are prepared while the model trains
+process_map   processes: the blocks of a corpus
+```
+
+The number of worker processes is a property of the machine, not of the result: it comes from the environment variable
+CCLM_WORKERS, otherwise it is the number of available cores, and no result may depend on it.
 """
 
-import json
+import multiprocessing
 import os
-import queue
+import pickle
 import signal
-import subprocess
-import sys
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import chain, islice
-from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from cclm_core.runtime.errors import CclmError, ConfigError
@@ -25,161 +33,147 @@ Result = TypeVar("Result")
 
 VARIABLE = "CCLM_WORKERS"
 
-# Starting a process takes as long as a few tasks; work that is no longer is done here.
-_WORTH_STARTING = 4
-# Tasks that a worker holds (one that it works on, one that waits), and results that wait for an earlier one.
-_HELD = 2
-_AHEAD = 3
-
-_CHILD = """
-import json, sys
-sys.path[:] = json.loads(sys.argv[2])
-from cclm_core.corpus.parallel import serve
-serve(int(sys.argv[1]))
-"""
+_BATCHES_PER_THREAD = 4  # prepared or in preparation per thread
+_BLOCKS_PER_PROCESS = 3  # one in work, one waiting for the worker, one waiting for an earlier result
+_MIN_TASKS = 4  # starting a process takes as long as a few tasks: fewer tasks are done in this process
 
 
 def num_workers() -> int:
-    """How many processes to use: CCLM_WORKERS, else the cores that this process may use.
+    """The number of worker processes: CCLM_WORKERS, otherwise the number of cores that this process may use.
 
     Raises:
-        ConfigError: CCLM_WORKERS is no whole number of at least 1.
+        ConfigError: CCLM_WORKERS is not a whole number of at least 1.
     """
-    given = os.environ.get(VARIABLE, "")
-    if not given:
+    value = os.environ.get(VARIABLE, "")
+    if not value:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not given.isdecimal() or int(given) < 1:
-        raise ConfigError(f"{VARIABLE} must be a whole number of at least 1, got {given!r}.")
-    return int(given)
+    if not value.isdecimal() or int(value) < 1:
+        raise ConfigError(f"{VARIABLE} must be a whole number of at least 1, got {value!r}.")
+    return int(value)
+
+
+def ordered_map(
+    pool: Executor, function: Callable[[Task], Result], tasks: Iterable[Task], ahead: int
+) -> Iterator[Result]:
+    """Yields `function(task)` for every task, in the order of the tasks.
+
+    An exception in `function` is raised where its result would have come.
+
+    Args:
+        pool: where `function` runs; the caller shuts it down.
+        function: called once per task.
+        tasks: taken as they are needed, so there may be any number of them.
+        ahead: tasks in flight or finished, besides the one whose result is awaited; bounds the memory.
+
+    >>> with ThreadPoolExecutor(2) as pool:
+    ...     list(ordered_map(pool, abs, [-3, 2, -1], ahead=2))
+    [3, 2, 1]
+    """
+    pending: deque[Future[Result]] = deque()
+    for task in tasks:
+        pending.append(pool.submit(function, task))
+        if len(pending) > ahead:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
 
 
 @contextmanager
-def in_order(
-    function: Callable[[Task], Result], tasks: Iterable[Task], workers: int | None = None
-) -> Iterator[Iterator[Result]]:
-    """Gives `function(task)` for every task, in the order of the tasks.
+def prefetch(make: Callable[[int], Result], numbers: range, workers: int) -> Iterator[Iterator[Result]]:
+    """Provides `make(number)` for each of `numbers`, in order, prepared in threads.
 
-    An exception in `function` is raised where its result would have come. Tasks are taken as they are needed, and at
-    most three results a worker wait, so memory does not grow with their number. The workers end with the block, and
-    by themselves when this process dies.
+    Threads suffice for batches: preparing one takes a small part of a training step, and NumPy releases the GIL while
+    it works on arrays. When the block is left, pending work is dropped and the threads have ended.
 
     Args:
-        function: importable by name, with its state if it is an object; tasks and results can be pickled.
-        tasks: any number of them.
-        workers: processes; 1 works in this one, None asks `num_workers`.
+        make: a function of the number alone, so that training can resume anywhere; called from several threads.
+        numbers: which items; a resumed training starts with a later one.
+        workers: number of threads; 0 makes each item when it is requested.
 
     Raises:
-        CclmError: a worker was killed, e.g. for want of memory.
+        ValueError: `workers` is negative.
+
+    >>> with prefetch(lambda number: number * number, range(2, 5), workers=2) as items:
+    ...     list(items)
+    [4, 9, 16]
+    """
+    if workers < 0:
+        raise ValueError(f"`workers` must be at least 0, got {workers}")
+    if workers == 0:
+        yield map(make, numbers)
+        return
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="prefetch")
+    try:
+        yield ordered_map(pool, make, numbers, workers * _BATCHES_PER_THREAD)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def process_map(
+    function: Callable[[Task], Result], tasks: Iterable[Task], workers: int | None = None
+) -> Iterator[Iterator[Result]]:
+    """Provides `function(task)` for every task, in the order of the tasks, computed in worker processes.
+
+    Memory does not grow with the number of tasks. The workers end with the block, or when this process dies.
+
+    Args:
+        function: pickled once per worker; importable by name, with its state if it is an object.
+        tasks: picklable, as their results are; any number of them.
+        workers: number of processes; 1 works in this process, None calls `num_workers`. With several, a script that
+            calls this must be importable (`if __name__ == "__main__":`), as for `multiprocessing`.
+
+    Raises:
+        CclmError: a worker was killed, for example because memory ran out.
     """
     workers = num_workers() if workers is None else workers
     tasks = iter(tasks)
-    first = list(islice(tasks, _WORTH_STARTING))
-    if workers == 1 or len(first) < _WORTH_STARTING:
-        yield map(function, chain(first, tasks))
+    first = list(islice(tasks, _MIN_TASKS))
+    tasks = chain(first, tasks)
+    if workers == 1 or len(first) < _MIN_TASKS:
+        yield map(function, tasks)
         return
-    pool = [_Worker(function) for _ in range(workers)]
+    # Not fork: a forked child may deadlock on locks that threads of torch, Arrow or the tokenizers hold.
+    context = multiprocessing.get_context("spawn")
+    with TemporaryDirectory(prefix="cclm-") as folder:
+        # Through a file, because multiprocessing hangs if a worker dies before it has read large `initargs`.
+        state = Path(folder) / "function.pickle"
+        state.write_bytes(pickle.dumps(function))
+        pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(state,))
+        try:
+            yield ordered_map(pool, _call, tasks, workers * _BLOCKS_PER_PROCESS - 1)
+        except BrokenProcessPool as error:
+            raise CclmError(
+                f"a worker process ended before its work was done: {error} If memory is short, set {VARIABLE} to a "
+                "smaller number."
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+_function: Callable[[Any], Any]  # of a worker process: set once, so that its state is not sent with every task
+
+
+def _start_worker(state: Path) -> None:
+    global _function
+    _function = pickle.loads(state.read_bytes())  # noqa: S301  written by the parent
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the parent
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent() -> None:
+    """Ends this worker when its parent dies: the pool's queues stay open between the workers, so they would wait."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "runs in worker processes only"
+    parent.join()
+    os._exit(1)
+
+
+def _call(task: Any) -> Any:
     try:
-        yield _results(pool, chain(first, tasks))
-    finally:
-        for worker in pool:
-            worker.end()
-
-
-class _Worker:
-    """One process at the other end of a pipe."""
-
-    def __init__(self, function: Callable[[Any], Any]) -> None:
-        self.connection, other = Pipe()
-        command = [sys.executable, "-c", _CHILD, str(other.fileno()), json.dumps(sys.path)]
-        # One thread each: the processes are what is parallel.
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(command, pass_fds=[other.fileno()], env=environment)
-        other.close()
-        self.num_held = 0
-        self.connection.send(function)
-
-    def take(self, number: int, task: Any) -> None:
-        try:
-            self.connection.send((number, task))
-        except ConnectionError:
-            raise self._lost() from None
-        self.num_held += 1
-
-    def receive(self) -> tuple[int, bool, Any]:
-        try:
-            answer: tuple[int, bool, Any] = self.connection.recv()
-        except (EOFError, ConnectionError):
-            raise self._lost() from None
-        self.num_held -= 1
-        return answer
-
-    def _lost(self) -> CclmError:
-        code = self._process.wait()
-        return CclmError(
-            f"a worker process must live until its work is done, but one ended with code {code}; if memory is short, "
-            f"set {VARIABLE} to a smaller number."
-        )
-
-    def end(self) -> None:
-        self.connection.close()
-        self._process.kill()
-        self._process.wait()
-
-
-def _results(pool: list[_Worker], tasks: Iterator[Any]) -> Iterator[Any]:
-    ready: dict[int, tuple[bool, Any]] = {}
-    num_given = num_yielded = 0
-    more = True
-    while more or num_yielded < num_given:
-        while more and num_given - num_yielded < _AHEAD * len(pool):
-            worker = min(pool, key=lambda worker: worker.num_held)
-            if worker.num_held == _HELD:
-                break
-            for task in islice(tasks, 1):
-                worker.take(num_given, task)
-                num_given += 1
-                break
-            else:
-                more = False
-        if num_yielded in ready:
-            done, result = ready.pop(num_yielded)
-            num_yielded += 1
-            if not done:
-                raise result
-            yield result
-            continue
-        busy = {worker.connection: worker for worker in pool if worker.num_held}
-        for connection in wait(list(busy)) if busy else ():
-            number, done, result = busy[connection].receive()  # type: ignore[index]
-            ready[number] = (done, result)
-
-
-def serve(descriptor: int) -> None:
-    """The life of a worker: one function, then tasks, until the other end closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
-    connection: Connection[Any, Any] = Connection(descriptor)
-    waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
-
-    def listen() -> None:
-        # In a thread, so that a task can be handed over while another is worked on.
-        try:
-            while True:
-                waiting.put(connection.recv())
-        except (EOFError, OSError):
-            os._exit(0)
-
-    threading.Thread(target=listen, daemon=True).start()
-    function = waiting.get()
-    while True:
-        number, task = waiting.get()
-        try:
-            answer: tuple[int, bool, Any] = (number, True, function(task))
-        except CclmError as error:
-            answer = (number, False, error)
-        except Exception as error:  # noqa: BLE001  it is raised again in the process that gave the task
-            told = RuntimeError(f"{type(error).__name__} in a worker process: {error}\n{traceback.format_exc()}")
-            answer = (number, False, told)
-        try:
-            connection.send(answer)
-        except ConnectionError:
-            os._exit(0)
+        return _function(task)
+    except CclmError:
+        raise
+    except Exception as error:  # noqa: BLE001  raised again in the parent; not every exception can be unpickled there
+        details = traceback.format_exc()
+        raise RuntimeError(f"{type(error).__name__} in a worker process: {error}\n{details}") from None

@@ -1,4 +1,4 @@
-"""Where input goes that cannot be used: a file with the place and the reason, and counts for the metrics."""
+"""Records as they are read, and the quarantine for input that cannot be used: a file, and counts for the metrics."""
 
 import json
 from collections import Counter
@@ -15,11 +15,11 @@ class Rejected(NamedTuple):
     """A piece of input that cannot be used.
 
     Args:
-        file: the name by which the configuration knows the file; no path outside the project.
-        line: counted from 1; for a table the row; 0 where the whole file is meant.
+        file: the name of the file in the configuration; never a path outside the project.
+        line: counted from 1; in a table, the row; 0 for the whole file.
         reason: the same words for the same fault, so that it can be counted.
-        excerpt: the beginning of what was rejected.
-        duplicate_of: where the record stands that this one repeats, as `file:line`; empty for other reasons.
+        excerpt: the beginning of the rejected input.
+        duplicate_of: the location, as `file:line`, of the record that this one repeats; empty for other reasons.
     """
 
     file: str
@@ -30,7 +30,7 @@ class Rejected(NamedTuple):
 
 
 class Located(NamedTuple):
-    """A record and where it was read, as in `Rejected`."""
+    """A record and where it was read; `file` and `line` as in `Rejected`."""
 
     record: Record
     file: str

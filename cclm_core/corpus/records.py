@@ -1,6 +1,6 @@
-"""A corpus on disk: records in Parquet shards, a series of shards for each split.
+"""A corpus on disk: records in Parquet shards, a series of shards per split.
 
-`train-00000.parquet`, `train-00001.parquet`, …, then `validation-…` and `test-…`: sorted by split, then in the
+The files are `train-00000.parquet`, `train-00001.parquet`, …, `validation-…` and `test-…`: sorted by split, then in the
 order of the source. The bytes are a function of the records alone. Reading and writing stream by row group.
 """
 
@@ -14,15 +14,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cclm_core.runtime.artifacts import verify
 from cclm_core.runtime.errors import ArtifactError
 
 SPLITS = ("train", "validation", "test")
 """The splits, in the order in which they are stored and read."""
 
-# A row group is what is held in memory: at most so many records and, however long those are, about so much text.
+# The limits of a row group, which is what is kept in memory: a number of records, and about so many characters.
 _GROUP_RECORDS = 4096
 _GROUP_CHARACTERS = 4 << 20
-# What repeats is stored as numbers into a dictionary; ids and texts hardly ever repeat.
+# Columns whose values repeat are stored as indices into a dictionary; ids and texts hardly ever repeat.
 _DICTIONARIES = ["author", "group", "variant", "label", "split"]
 
 _ENTITY = pa.struct([("start", pa.int32()), ("end", pa.int32()), ("label", pa.string())])
@@ -41,7 +42,7 @@ SCHEMA = pa.schema(
 
 
 class Entity(NamedTuple):
-    """A labelled span of a record's text: characters `start` to `end`, half open."""
+    """A labeled span of a record's text: characters `start` to `end`, half open."""
 
     start: int
     end: int
@@ -50,13 +51,13 @@ class Entity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One text of a corpus and what is known of it.
+    """One text of a corpus with its metadata.
 
     Args:
         id: unique in the corpus.
         text: never empty.
         author: who wrote or speaks it.
-        group: what must not be torn apart by a split, e.g. the play; None where a record stands alone.
+        group: records that must be in the same split, e.g. the play; None for a record on its own.
         variant: the edition or version, e.g. `modern` or `folio`.
         label: the class, for classification.
         entities: sorted, not overlapping, inside the text.
@@ -74,7 +75,7 @@ class Record:
 
 
 def fault(record: Record) -> str | None:
-    """Why `record` cannot stand in a corpus, or None when it can.
+    """Why `record` cannot be part of a corpus; None if it can.
 
     >>> fault(Record(id="1", text="To be"))
     >>> fault(Record(id="1", text="To be", entities=(Entity(3, 9, "X"),)))
@@ -100,12 +101,12 @@ def fault(record: Record) -> str | None:
 
 
 def to_table(records: Sequence[Record]) -> pa.Table:
-    """Records as a table with the columns of `SCHEMA`, in their order."""
+    """The records as a table with the columns of `SCHEMA`, in their order."""
     return pa.Table.from_pydict({name: [_cell(row, name) for row in records] for name in SCHEMA.names}, SCHEMA)
 
 
 def write_shards(folder: Path, records: Iterable[Record], records_per_shard: int = 65536) -> dict[str, int]:
-    """Writes `records`, which may come in any order of splits, into shards below `folder`.
+    """Writes `records`, whose splits may come in any order, into shards in `folder`.
 
     Returns:
         The number of records in each split, in the order of `SPLITS`; a split without records has no shard.
@@ -115,22 +116,22 @@ def write_shards(folder: Path, records: Iterable[Record], records_per_shard: int
     with ShardWriter(folder, records_per_shard) as writer:
         for record in records:
             assert record.split in waiting, f"split must be one of {SPLITS}, got {record.split!r}"
-            some = waiting[record.split]
-            some.append(record)
+            pending = waiting[record.split]
+            pending.append(record)
             characters[record.split] += len(record.text)
-            if len(some) == _GROUP_RECORDS or characters[record.split] >= _GROUP_CHARACTERS:
-                writer.add(record.split, to_table(some))
+            if len(pending) == _GROUP_RECORDS or characters[record.split] >= _GROUP_CHARACTERS:
+                writer.add(record.split, to_table(pending))
                 waiting[record.split], characters[record.split] = [], 0
-        for split, some in waiting.items():
-            writer.add(split, to_table(some))
+        for split, pending in waiting.items():
+            writer.add(split, to_table(pending))
     return writer.num_records
 
 
 class ShardWriter:
-    """Writes tables of records into shards, as a context manager; what is held is one row group of each split.
+    """Writes tables of records into shards, as a context manager; keeps one row group of each split in memory.
 
     Attributes:
-        num_records: split → how many were written, in the order of `SPLITS`.
+        num_records: split → number of records written, in the order of `SPLITS`.
     """
 
     def __init__(self, folder: Path, records_per_shard: int) -> None:
@@ -150,40 +151,58 @@ class ShardWriter:
         return {split: shards.num_records for split, shards in self._shards.items()}
 
     def add(self, split: str, table: pa.Table) -> None:
-        """Appends the records of `table`, all of them of that split."""
+        """Appends the records of `table`, all of them of this split."""
         self._shards[split].add(table)
 
 
 def read_records(folder: Path, split: str | None = None, variants: Collection[str] | None = None) -> Iterator[Record]:
-    """Reads the records of a corpus, a row group at a time.
+    """Reads the records of a corpus, one row group at a time.
 
     Args:
-        folder: a published corpus; call `artifacts.verify` first where it may have been altered.
+        folder: a published corpus; call `artifacts.verify` first if it may have been altered.
         split: only this split; None for all, in the order of `SPLITS`.
         variants: only these variants; None for all.
 
     Raises:
-        ArtifactError: `folder` holds no shard at all.
+        ArtifactError: no shard in `folder`.
     """
     for group in row_groups(folder, split):
         yield from _rows(read_group(group), variants)
 
 
 def read_texts(folder: Path, split: str) -> Iterator[str]:
-    """The texts of one split, in order; nothing else is read.
+    """The texts of one split, in order; no other column is read.
 
     Raises:
-        ArtifactError: `folder` holds no shard at all.
+        ArtifactError: no shard in `folder`.
     """
     for group in row_groups(folder, split):
         yield from read_group(group, ["text"]).column("text").to_pylist()
+
+
+def corpus_texts(folder: Path, split: str = "train", variants: Collection[str] | None = None) -> Iterator[str]:
+    """The texts of one split of a published corpus, in a stream, after a check of its digests.
+
+    `Preprocessor().fit(corpus_texts(Path("data/corpus")))` finds the alphabet that the stage `vocab` finds.
+
+    Args:
+        folder: what the stage `ingest` published; every file is checked against the manifest first.
+        split: `train`, `validation` or `test`.
+        variants: only the records of these variants; None for all.
+
+    Raises:
+        ArtifactError: `folder` is not a corpus.
+        IntegrityError: `folder` was altered.
+    """
+    verify(folder, "corpus")
+    return (record.text for record in read_records(folder, split, variants))
 
 
 def entity_labels(folder: Path) -> set[str]:
     """The labels of all entities of a corpus.
 
     Raises:
-        ArtifactError: `folder` holds no shard at all.
+        ArtifactError: no shard in `folder`.
     """
     labels: set[str] = set()
     for group in row_groups(folder):
@@ -193,7 +212,7 @@ def entity_labels(folder: Path) -> set[str]:
 
 
 class RowGroup(NamedTuple):
-    """A part of a corpus that is read at once: row group `number` of the shard `path`, which belongs to `split`."""
+    """Row group `number` of the shard `path`, which belongs to `split`: what is read at a time."""
 
     path: Path
     number: int
@@ -204,11 +223,11 @@ def row_groups(folder: Path, split: str | None = None) -> Iterator[RowGroup]:
     """The row groups of a corpus in the order of its records; `split` None for all splits.
 
     Raises:
-        ArtifactError: `folder` holds no shard at all.
+        ArtifactError: no shard in `folder`.
     """
     assert split is None or split in SPLITS, f"split must be one of {SPLITS}, got {split!r}"
     if not any(folder.glob("*.parquet")):
-        raise ArtifactError(f"{folder} must hold a corpus, but there is no shard in it. Run the stage `ingest`.")
+        raise ArtifactError(f"no shard of a corpus in {folder}. Run the stage `ingest`.")
     for name in SPLITS if split is None else (split,):
         for path in sorted(folder.glob(f"{name}-*.parquet")):
             with pq.ParquetFile(path) as shard:
@@ -223,27 +242,27 @@ def read_group(group: RowGroup, columns: list[str] | None = None) -> pa.Table:
 
 
 class _Shards:
-    """The shards of one split: a buffer of one row group, a file that is closed when it is full."""
+    """The shards of one split: a buffer of one row group, and a file that is closed when it is full."""
 
     def __init__(self, folder: Path, split: str, records_per_shard: int) -> None:
         self.num_records = 0
         self._folder, self._split, self._records_per_shard = folder, split, records_per_shard
         self._tables: list[pa.Table] = []
-        self._held_records = self._held_characters = 0
-        self._num_shards = self._in_shard = 0
+        self._num_buffered = self._buffered_characters = 0
+        self._num_shards = self._num_in_shard = 0
         self._writer: Any = None
 
     def add(self, table: pa.Table) -> None:
         while table.num_rows:
-            part = table.slice(0, self._records_per_shard - self._in_shard)
+            part = table.slice(0, self._records_per_shard - self._num_in_shard)
             table = table.slice(part.num_rows)
             self._tables.append(part)
-            self._held_records += part.num_rows
-            self._held_characters += pc.sum(pc.utf8_length(part.column("text"))).as_py()
+            self._num_buffered += part.num_rows
+            self._buffered_characters += pc.sum(pc.utf8_length(part.column("text"))).as_py()
             self.num_records += part.num_rows
-            self._in_shard += part.num_rows
-            full = self._in_shard == self._records_per_shard
-            if full or self._held_records >= _GROUP_RECORDS or self._held_characters >= _GROUP_CHARACTERS:
+            self._num_in_shard += part.num_rows
+            full = self._num_in_shard == self._records_per_shard
+            if full or self._num_buffered >= _GROUP_RECORDS or self._buffered_characters >= _GROUP_CHARACTERS:
                 self._write_group()
             if full:
                 self._end_shard()
@@ -262,14 +281,14 @@ class _Shards:
                 path, SCHEMA, compression="zstd", compression_level=1, version="2.6", use_dictionary=_DICTIONARIES
             )
             self._num_shards += 1
-        # One chunk, so that the bytes do not tell in which portions the records came.
-        self._writer.write_table(pa.concat_tables(self._tables).combine_chunks(), row_group_size=self._held_records)
-        self._tables, self._held_records, self._held_characters = [], 0, 0
+        # One chunk, so that the bytes do not depend on how the records were batched.
+        self._writer.write_table(pa.concat_tables(self._tables).combine_chunks(), row_group_size=self._num_buffered)
+        self._tables, self._num_buffered, self._buffered_characters = [], 0, 0
 
     def _end_shard(self) -> None:
         if self._writer is not None:
             self._writer.close()
-        self._writer, self._in_shard = None, 0
+        self._writer, self._num_in_shard = None, 0
 
 
 def _cell(record: Record, name: str) -> Any:

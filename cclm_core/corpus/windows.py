@@ -1,6 +1,6 @@
-"""Windows of a split, drawn by index arithmetic: batch number k is a function of seed and k alone.
+"""Windows of a split, drawn by index arithmetic: batch number k is a function of the seed and k alone.
 
-So batches do not depend on how many workers draw them, and training resumes at any batch without a replay.
+So batches do not depend on the number of workers, and training resumes at any batch without replaying earlier ones.
 """
 
 from collections.abc import Collection
@@ -13,20 +13,21 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cclm_core.corpus.encoded import EncodedSplit
+from cclm_core.corpus.permutation import permute
 from cclm_core.runtime.errors import DataError
 from cclm_core.runtime.random import derive
 from cclm_core.text.alphabet import PAD
 
-# Places of the seeded order that are looked up at once, for several batches: a few cost NumPy nearly as much.
+# Positions of the shuffled order computed at once, for several batches: a few cost NumPy nearly as much.
 _BLOCK = 2048
 
 _Index = npt.NDArray[np.int64]
 
 
 class WindowBatch(NamedTuple):
-    """Rows of text: `ids` (B, L) int64 with 0 behind shorter rows, `tags` (B, L) uint8, `lengths` (B,) int64.
+    """Rows of text: `ids` (B, L) int64, padded with 0; `tags` (B, L) uint8; `lengths` (B,) int64.
 
-    A row may hold several documents, each with the END id behind it: that is how an encoder knows where one begins.
+    A row may hold several documents, each followed by the END id, which tells an encoder where the next one begins.
     """
 
     ids: npt.NDArray[np.int64]
@@ -35,26 +36,26 @@ class WindowBatch(NamedTuple):
 
 
 class Windows:
-    """Windows of at most `length` ids over the documents of a split, a new cut and order each epoch.
+    """Windows of at most `length` ids over the documents of a split, with new boundaries and a new order each epoch.
 
-    The chosen documents are read as one text, in their order, with an END between each and the next, whether or not
-    others stand between them in the files; it is cut every `length` ids. So every id is in exactly one window of an
-    epoch, tails included, and two rows of an epoch at most are shorter than the others, however short the documents.
+    The selected documents are read as one text, in their order, with an END after each, whether or not they are
+    adjacent in the files. The text is cut every `length` ids. So every id is in exactly one window of an epoch, and at
+    most two rows of an epoch are shorter than the others, however short the documents are.
 
-    Attention, convolution and n-grams may look across an END: a reader then sees a neighbour that is as often of
-    another text as not, learns from the END that it says little, and need not be told which row holds how many texts.
+    Attention, convolution and n-grams may look across an END: a model learns from the END that what lies beyond it is
+    unrelated, and rows need no mask between documents.
 
     Attributes:
-        starts, ends: (R,) ranges of ids that are read, adjacent documents joined: 16 bytes each are held. All
-            documents of a split are one range.
+        starts, ends: (R,) int64, the ranges of ids that are read, adjacent documents joined; 16 bytes of memory per
+            range. All documents of a split are one range.
 
     Args:
         split: the encoded split to read.
         length: ids per window, at least 2.
-        variants: read only documents of these variants (those without one always); None reads all.
+        variants: read only documents of these variants, and those without a variant; None reads all.
 
     Raises:
-        DataError: no document is left.
+        DataError: no document remains.
     """
 
     def __init__(self, split: EncodedSplit, length: int, variants: tuple[str, ...] | None = None) -> None:
@@ -67,52 +68,54 @@ class Windows:
             self.starts, self.ends = _ranges(split, variants)
         self._before = np.concatenate([[0], np.cumsum(self.ends - self.starts)])
         if self.num_ids == 0:
-            raise DataError(f"a split must hold at least one document of the variants {variants}, found none.")
-        self._held: tuple[tuple[int, int, int, int], _Index] | None = None
+            raise DataError(
+                f"no document of the variants {variants} in {split.path}; name other variants, or null for all."
+            )
+        self._block: tuple[tuple[int, int, int, int], _Index] | None = None
 
     @property
     def num_ids(self) -> int:
-        """How many ids an epoch reads."""
+        """The number of ids in an epoch."""
         return int(self._before[-1])
 
     def num_windows(self, phase: int) -> int:
-        """How many windows a cut has whose first window misses its first `phase` ids (0 to `length` - 1)."""
+        """The number of windows if the first one lacks its first `phase` ids (0 to `length` - 1)."""
         return -(-(self.num_ids + phase) // self.length)
 
     def batches_per_epoch(self, batch_size: int) -> int:
-        """Batches that read every window at least once, whatever the cut."""
+        """The number of batches that cover every window at least once, for any phase."""
         return -(-self.num_windows(self.length - 1) // batch_size)
 
     def batch(self, number: int, batch_size: int, seed: int) -> WindowBatch:
-        """Batch `number` (from 0) of a training that draws `batch_size` windows at a time."""
+        """Batch `number`, counted from 0, of a training with `batch_size` windows per batch."""
         epoch, within = divmod(number, self.batches_per_epoch(batch_size))
         phase = int(derive(seed, "phase", epoch).integers(self.length))
         per_block = max(1, _BLOCK // batch_size)
         block, row = divmod(within, per_block)
         key = (seed, epoch, block, batch_size)
-        held = self._held
-        if held is None or held[0] != key:
+        cached = self._block
+        if cached is None or cached[0] != key:
             size = self.num_windows(phase)
-            places = (np.arange(per_block * batch_size, dtype=np.int64) + block * per_block * batch_size) % size
-            # Replaced whole, never changed: several threads may draw batches.
-            self._held = held = (key, permute(places, size, derive(seed, "order", epoch)))
-        return self._gather(held[1][row * batch_size : (row + 1) * batch_size], phase)
+            positions = (np.arange(per_block * batch_size, dtype=np.int64) + block * per_block * batch_size) % size
+            # Replaced whole, never modified: several threads may draw batches.
+            self._block = cached = (key, permute(positions, size, derive(seed, "order", epoch)))
+        return self._gather(cached[1][row * batch_size : (row + 1) * batch_size], phase)
 
     def fixed(self, num_windows: int, seed: int) -> WindowBatch:
-        """`num_windows` windows of the cut that starts at the first id (fewer if there are fewer), spread by `seed`."""
+        """A sample of `num_windows` windows (fewer if there are fewer) of phase 0, chosen by `seed`."""
         return self._gather(self.fixed_order(num_windows, seed), 0)
 
     def fixed_order(self, num_windows: int, seed: int) -> _Index:
         """The numbers (B,) of the windows that `fixed` draws; window k starts `k * length` ids into the joined text."""
-        places = np.arange(min(num_windows, self.num_windows(0)), dtype=np.int64)
-        return permute(places, self.num_windows(0), derive(seed, "fixed"))
+        positions = np.arange(min(num_windows, self.num_windows(0)), dtype=np.int64)
+        return permute(positions, self.num_windows(0), derive(seed, "fixed"))
 
     def _gather(self, order: _Index, phase: int) -> WindowBatch:
         begins = order * self.length - phase
         ends = np.minimum(begins + self.length, self.num_ids)
         begins = np.maximum(begins, 0)
         lengths = ends - begins
-        # The pieces of each row, one in each range that it reaches into.
+        # The pieces of each row: one for each range that it overlaps.
         first = np.searchsorted(self._before, begins, side="right") - 1
         counts = np.searchsorted(self._before, ends, side="left") - first
         row = np.repeat(np.arange(len(order)), counts)
@@ -132,18 +135,19 @@ class Windows:
 
 
 def _ranges(split: EncodedSplit, variants: Collection[str]) -> tuple[_Index, _Index]:
-    """Starts and ends of the ids of the chosen documents, adjacent ones joined, end marks included."""
+    """Starts and ends of the ids of the selected documents, END included, adjacent documents joined."""
     starts, ends = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
     with pq.ParquetFile(split.path) as documents:
         for batch in documents.iter_batches(columns=["start", "length", "variant"]):
             variant = batch.column("variant")
-            chosen = pc.or_(pc.is_null(variant), pc.is_in(variant, pa.array(list(variants), pa.string())))
-            kept = batch.filter(chosen)
-            begin = kept.column("start").to_numpy().astype(np.int64)
-            end = begin + kept.column("length").to_numpy() + 1  # with the end mark behind each document
-            some = _joined(begin, end)
-            starts.append(some[0])
-            ends.append(some[1])
+            selected = batch.filter(
+                pc.or_(pc.is_null(variant), pc.is_in(variant, pa.array(list(variants), pa.string())))
+            )
+            begin = selected.column("start").to_numpy().astype(np.int64)
+            end = begin + selected.column("length").to_numpy() + 1  # with the END after each document
+            joined = _joined(begin, end)
+            starts.append(joined[0])
+            ends.append(joined[1])
     return _joined(np.concatenate(starts), np.concatenate(ends))
 
 
@@ -152,27 +156,3 @@ def _joined(starts: _Index, ends: _Index) -> tuple[_Index, _Index]:
     gaps = starts[1:] != ends[:-1]
     always = np.ones(min(1, len(starts)), dtype=bool)
     return starts[np.append(always, gaps)], ends[np.append(gaps, always)]
-
-
-def permute(places: npt.NDArray[np.int64], size: int, generator: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Where `places` go in a pseudo-random permutation of range(size), without holding the permutation.
-
-    A four-round Feistel network over the next power of four, walked until it lands inside the range.
-
-    Source: Black and Rogaway 2002, "Ciphers with arbitrary finite domains", cycle-walking.
-    """
-    half_bits = max(1, (max(1, size - 1).bit_length() + 1) // 2)
-    keys = generator.integers(1, 2**63, size=4, dtype=np.uint64)
-    mask = np.uint64(2**half_bits - 1)
-    shift = np.uint64(half_bits)
-    values = places.astype(np.uint64)
-    outside = np.ones(len(values), dtype=bool)
-    while outside.any():
-        left, right = values[outside] >> shift, values[outside] & mask
-        for key in keys:
-            mixed = (right + key) * np.uint64(0x9E3779B97F4A7C15)
-            mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
-            left, right = right, left ^ ((mixed ^ (mixed >> np.uint64(32))) & mask)
-        values[outside] = (left << shift) | right
-        outside = values >= size
-    return values.astype(np.int64)

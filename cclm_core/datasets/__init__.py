@@ -1,0 +1,1 @@
+"""Parsers of particular data sets, each a plug-in that the configuration names as `module:function`."""

@@ -1,23 +1,22 @@
-"""Exact and near duplicates: of records that repeat each other the first in the order of the source is kept.
+"""Exact and near duplicates: of records that repeat each other, the first in the order of the source is kept.
 
-What is remembered of a record stands in temporary files, not in memory: 16 bytes for its place, 48 to 192 bytes for
-each of its keys (in a table of 24 bytes a slot that is an eighth to a half full): one key for an id, one for a text
-that is compared exactly, one for each band of near duplicates (14 at the threshold 0.8), and there 448 bytes for its
-signature.
+What must be remembered of each record is kept in a temporary SQLite database, not in memory: about 20 bytes for its
+location, 25 bytes for each key (one for an id, one for a text that is compared exactly, one per band of near
+duplicates: 14 at the threshold 0.8), and 450 bytes for the signature of a text that is compared nearly.
 
-Near duplicates are found by MinHash over character n-grams and locality-sensitive hashing: texts that share one of
-their bands are compared by their signatures, whose equal share estimates how much their sets of n-grams overlap. A
-record is removed when it is near any record that came before, whether or not that one was removed itself; so no two
-records that are kept are near each other, as far as bands find them.
+Near duplicates are found by MinHash over character n-grams and locality-sensitive hashing: texts that share a band are
+compared by their signatures, whose share of equal values estimates how much their sets of n-grams overlap. A record is
+removed if it is near any earlier record, whether or not that one was removed itself. So no two records that are kept
+are near each other, as far as the bands can tell.
 
 Source: Broder 1997, "On the resemblance and containment of documents"; Leskovec, Rajaraman and Ullman, "Mining of
 Massive Datasets", chapter 3.
 """
 
-import mmap
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -29,20 +28,18 @@ from cclm_core.runtime.config import Config
 Keys = npt.NDArray[np.uint64]
 Numbers = npt.NDArray[np.int64]
 
-_CAPACITY = 1 << 16  # slots of a new table
-_MOVED = 1 << 18  # slots that are moved at once when a table grows
-_GOLDEN, _MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
-_REGION = 1 << 20  # slots that stand in memory at once: 24 MiB
+_KEY_BYTES = 16
+_CACHE_KIB = 32 << 10  # of the database, in memory
 
 
 class DuplicatesConfig(Config):
-    """Which records count as repetitions.
+    """Which records count as duplicates.
 
     Args:
-        kind: `exact` for equal texts; `near` for texts whose n-grams overlap, equal ones included.
-        threshold: of `near`: from which share of common n-grams on (Jaccard similarity).
-        ngram: of `near`: characters of an n-gram.
-        min_characters: shorter texts are never removed: in a dialogue or a play a short line repeats rightly.
+        kind: `exact` for equal texts; `near` for texts whose n-grams overlap, equal texts included.
+        threshold: for `near`, the least share of common n-grams (Jaccard similarity), 0.5 to below 1.
+        ngram: for `near`, the number of characters in an n-gram, 2 to 32.
+        min_characters: shorter texts are never removed: a short line in a dialogue or a play may well repeat.
     """
 
     kind: Literal["exact", "near"]
@@ -52,142 +49,85 @@ class DuplicatesConfig(Config):
 
 
 class FirstSeen:
-    """Remembers under which number each key came first: an open hash table in a file.
+    """Remembers the number under which each key came first, in a table of a database.
 
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     seen = FirstSeen(Path(folder) / "table")
-    ...     seen.add(np.array([[1, 2], [3, 4], [1, 2]], dtype=np.uint64), np.array([10, 11, 12])).tolist()
+    >>> seen = FirstSeen(sqlite3.connect(":memory:"), "ids")
+    >>> seen.add(np.array([[1, 2], [3, 4], [1, 2]], dtype=np.uint64), np.array([10, 11, 12])).tolist()
     [10, 11, 10]
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._count = path, 0
-        self._table = _opened(path, _CAPACITY)
+    def __init__(self, database: sqlite3.Connection, table: str) -> None:
+        """Creates `table`, and the table `batch` if it does not exist."""
+        self._database, self._table = database, table
+        database.execute(f"CREATE TABLE {table} (key BLOB PRIMARY KEY, number INTEGER) WITHOUT ROWID")
+        database.execute("CREATE TABLE IF NOT EXISTS batch (number INTEGER, key BLOB)")
 
     def add(self, keys: Keys, numbers: Numbers) -> Numbers:
-        """For keys (N, 2) of 128 bits, with rising numbers (N,), the number (N,) under which each came first."""
-        if not len(keys):
-            return numbers
-        keys = np.stack([keys[:, 0] | np.uint64(1), keys[:, 1]], axis=1)  # 0 marks an empty slot
-        order = np.lexsort((numbers, keys[:, 1], keys[:, 0]))
-        ordered = keys[order]
-        begins = np.append(True, (ordered[1:] != ordered[:-1]).any(axis=1))
-        while 2 * (self._count + int(begins.sum())) > len(self._table):
-            self._grow()
-        group = np.cumsum(begins) - 1
-        first = self._place(ordered[begins], numbers[order][begins])
-        found = np.empty_like(numbers)
-        found[order] = first[group]
-        return found
+        """Adds keys and returns the numbers under which they came first.
 
-    def _place(self, keys: Keys, numbers: Numbers) -> Numbers:
-        """Distinct keys: the numbers that they have in the table; those that are new are put there.
+        Args:
+            keys: (N, 2) uint64, 128 bits each.
+            numbers: (N,) int64, not decreasing, and none below those of earlier calls.
 
-        Region by region, so that no more than one region of the file stands in memory, whatever the system maps around
-        a place that is looked at.
+        Returns:
+            (N,) int64.
         """
-        mixed = keys[:, 0] * _MIX
-        mixed = ((mixed ^ (mixed >> np.uint64(32))) + keys[:, 1]) * _GOLDEN  # its upper bits depend on all of a key
-        slots = mixed >> np.uint64(65 - len(self._table).bit_length())
-        regions = slots // np.uint64(_REGION)
-        order = np.argsort(regions, kind="stable")
-        bounds = np.searchsorted(regions[order], np.arange(len(self._table) // _REGION + 2, dtype=np.uint64))
-        first = numbers.copy()
-        for begin, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-            if begin < end:
-                some = order[begin:end]
-                first[some] = self._probe(keys[some], numbers[some], slots[some])
-                _let_go(self._table)
+        data = np.ascontiguousarray(keys).tobytes()
+        blobs = (data[at : at + _KEY_BYTES] for at in range(0, len(data), _KEY_BYTES))
+        self._database.executemany("INSERT INTO batch VALUES (?, ?)", zip(numbers.tolist(), blobs, strict=True))
+        # Sorted by key, so that neighboring pages of the table are written together.
+        self._database.execute(
+            f"INSERT OR IGNORE INTO {self._table} SELECT key, min(number) FROM batch GROUP BY key ORDER BY key"
+        )
+        rows = self._database.execute(
+            f"SELECT t.number FROM batch CROSS JOIN {self._table} t USING (key) ORDER BY batch.rowid"
+        )
+        first = np.fromiter((number for (number,) in rows), dtype=np.int64, count=len(keys))
+        self._database.execute("DELETE FROM batch")
         return first
-
-    def _probe(self, keys: Keys, numbers: Numbers, slots: npt.NDArray[np.uint64]) -> Numbers:
-        mask = np.uint64(len(self._table) - 1)
-        first = numbers.copy()
-        left = np.arange(len(keys))
-        while len(left):
-            held = self._table[slots[left]]
-            empty = left[held[:, 0] == 0]
-            # Of several keys at one empty slot the last written takes it; the others see that and go on.
-            self._table[slots[empty], 2] = numbers[empty].astype(np.uint64)
-            taken = empty[self._table[slots[empty], 2] == numbers[empty].astype(np.uint64)]
-            self._table[slots[taken], :2] = keys[taken]
-            self._count += len(taken)
-            same = (held[:, :2] == keys[left]).all(axis=1)
-            first[left[same]] = held[same, 2].astype(np.int64)
-            is_done = same.copy()
-            is_done[np.searchsorted(left, taken)] = True
-            occupied = left[(held[:, 0] != 0) & ~same]
-            slots[occupied] = (slots[occupied] + np.uint64(1)) & mask
-            left = left[~is_done]
-        return first
-
-    def _grow(self) -> None:
-        old, self._count = self._table, 0
-        other = self._path.with_name(self._path.name + ".grown")
-        self._table = _opened(other, 4 * len(old))
-        for begin in range(0, len(old), _MOVED):
-            part = np.array(old[begin : begin + _MOVED])
-            part = part[part[:, 0] != 0]
-            self._place(part[:, :2], part[:, 2].astype(np.int64))
-            _let_go(old)
-        other.replace(self._path)
-
-
-class Growing:
-    """An array in a file that grows at its end: rows of `width` values of one type."""
-
-    def __init__(self, path: Path, kind: str, width: int) -> None:
-        self._path, self._kind, self._width = path, np.dtype(kind), width
-        self._stream = path.open("wb")
-        self.num_rows = 0
-
-    def append(self, rows: npt.NDArray[Any]) -> None:
-        """Adds rows (N, width)."""
-        self._stream.write(np.ascontiguousarray(rows, dtype=self._kind).tobytes())
-        self.num_rows += len(rows)
-
-    def read(self, numbers: Numbers) -> npt.NDArray[Any]:
-        """The rows with these numbers, (N, width)."""
-        self._stream.flush()
-        if not self.num_rows:
-            return np.empty((0, self._width), dtype=self._kind)
-        held = np.memmap(self._path, dtype=self._kind, mode="r", shape=(self.num_rows, self._width))
-        return np.array(held[numbers])
-
-    def close(self) -> None:
-        self._stream.close()
 
 
 class Duplicates:
-    """Finds repetitions among the records of a corpus, which come in portions, in the order of the source."""
+    """Finds duplicates among the records of a corpus, which come in batches, in the order of the source."""
 
     def __init__(self, folder: Path, config: DuplicatesConfig | None) -> None:
-        """Keeps its files in `folder`, which must exist and is the caller's to remove."""
+        """Creates its database in `folder`, which must exist; the caller removes it after `close`."""
         self.config = config
-        self._ids, self._texts = FirstSeen(folder / "ids"), FirstSeen(folder / "texts")
-        self._groups = FirstSeen(folder / "groups")
-        self._bands = FirstSeen(folder / "bands")
-        self._signatures = Growing(folder / "signatures", "<u4", NUM_HASHES)
-        self._places = Growing(folder / "places", "<i8", 2)
+        self._database = sqlite3.connect(folder / "seen.sqlite")
+        # Scratch data: nothing is committed, and nothing has to survive a crash.
+        for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KIB}"):
+            self._database.execute(f"PRAGMA {setting}")
+        self._ids, self._texts = FirstSeen(self._database, "ids"), FirstSeen(self._database, "texts")
+        self._groups, self._bands = FirstSeen(self._database, "groups"), FirstSeen(self._database, "bands")
+        self._database.execute("CREATE TABLE locations (number INTEGER PRIMARY KEY, file INTEGER, line INTEGER)")
+        self._database.execute("CREATE TABLE signatures (number INTEGER PRIMARY KEY, signature BLOB)")
         self._files: dict[str, int] = {}
-        self._num_groups = 0
+        self._num_records = self._num_groups = 0
 
     def close(self) -> None:
-        """Closes the files."""
-        self._signatures.close()
-        self._places.close()
+        """Closes the database."""
+        self._database.close()
 
     def number(self, files: Sequence[str], lines: Numbers) -> Numbers:
-        """New numbers (N,) for the records of a portion, which stand in `files` at `lines`."""
-        known = [self._files.setdefault(file, len(self._files)) for file in files]
-        first = self._places.num_rows
-        self._places.append(np.stack([np.array(known, dtype=np.int64), lines], axis=1))
-        return np.arange(first, first + len(files))
+        """Numbers the records of a batch.
 
-    def place(self, number: int) -> str:
-        """Where a record stands, as `file:line`."""
-        file, line = self._places.read(np.array([number]))[0].tolist()
+        Args:
+            files: (N,) where they were read.
+            lines: (N,) int64.
+
+        Returns:
+            (N,) int64, consecutive.
+        """
+        numbers = np.arange(self._num_records, self._num_records + len(files))
+        self._num_records += len(files)
+        known = [self._files.setdefault(file, len(self._files)) for file in files]
+        rows = zip(numbers.tolist(), known, lines.tolist(), strict=True)
+        self._database.executemany("INSERT INTO locations VALUES (?, ?, ?)", rows)
+        return numbers
+
+    def location(self, number: int) -> str:
+        """Where the record with this number was read, as `file:line`."""
+        file, line = self._database.execute("SELECT file, line FROM locations WHERE number = ?", (number,)).fetchone()
         return f"{list(self._files)[file]}:{line}"
 
     def new_groups(self, keys: Keys) -> int:
@@ -197,45 +137,40 @@ class Duplicates:
         return int((self._groups.add(keys, numbers) == numbers).sum())
 
     def same_id(self, keys: Keys, numbers: Numbers) -> Numbers:
-        """For each record, by the keys (N, 2) of their ids, the number of the first one with its id."""
+        """For each record, by the keys (N, 2) of the ids, the number (N,) of the first record with its id."""
         return self._ids.add(keys, numbers)
 
     def same_text(self, keys: Keys, numbers: Numbers) -> Numbers:
-        """For each record, by the keys (N, 2) of their texts, the number of the first one with its text."""
+        """For each record, by the keys (N, 2) of the texts, the number (N,) of the first record with its text."""
         return self._texts.add(keys, numbers)
 
     def near_text(
         self, signatures: npt.NDArray[np.uint32], numbers: Numbers, compared: npt.NDArray[np.bool_]
     ) -> Numbers:
-        """For each record the number of an earlier one that it is near, its own where there is none.
+        """For each record the number of an earlier record that it is near, or its own number.
 
         Args:
-            signatures: (N, 112) of all records of the portion.
-            numbers: (N,) theirs; each portion must come here, in order.
+            signatures: (N, 112) uint32, of all records of the batch.
+            numbers: (N,) theirs; every batch must be given, in order.
             compared: (N,) which of them take part.
         """
         assert self.config is not None
-        self._signatures.append(signatures)
+        rows = zip(numbers.tolist(), map(np.ndarray.tobytes, signatures), strict=True)
+        self._database.executemany("INSERT INTO signatures VALUES (?, ?)", rows)
         # The number of a band is part of its key, so two bands of one record never share a key.
         keys = band_keys(signatures[compared], self.config.threshold)
         own = np.repeat(numbers[compared], keys.shape[1])
         first = self._bands.add(keys.reshape(-1, 2), own)
         pairs = np.unique(np.stack([own, first], axis=1)[own != first], axis=0)
-        mine, theirs = signatures[pairs[:, 0] - numbers[:1]], self._signatures.read(pairs[:, 1])
+        mine, theirs = signatures[pairs[:, 0] - numbers[:1]], self._signatures(pairs[:, 1])
         pairs = pairs[(mine == theirs).mean(axis=1) >= self.config.threshold]
-        # The pairs are sorted: of several that are near, the first record counts.
+        # The pairs are sorted: of several near records, the first counts.
         records, which = np.unique(pairs[:, 0], return_index=True)
         nearest = numbers.copy()
         nearest[records - numbers[:1]] = pairs[which, 1]
         return nearest
 
-
-def _opened(path: Path, capacity: int) -> npt.NDArray[np.uint64]:
-    return np.memmap(path, dtype=np.uint64, mode="w+", shape=(capacity, 3))
-
-
-def _let_go(table: npt.NDArray[np.uint64]) -> None:
-    """Takes the pages of a mapped file out of this process's memory; what was written stays in the file."""
-    mapped = getattr(table, "_mmap", None)
-    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        mapped.madvise(mmap.MADV_DONTNEED)
+    def _signatures(self, numbers: Numbers) -> npt.NDArray[np.uint32]:
+        query = "SELECT signature FROM signatures WHERE number = ?"
+        blobs = [self._database.execute(query, (number,)).fetchone()[0] for number in numbers.tolist()]
+        return np.frombuffer(b"".join(blobs), dtype=np.uint32).reshape(-1, NUM_HASHES)

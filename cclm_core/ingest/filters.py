@@ -1,9 +1,9 @@
-"""Filters: which records come into the corpus. What is filtered out goes to the quarantine, counted by reason."""
+"""Filters: which records become part of the corpus. The others go to the quarantine, counted by reason."""
 
 import re
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Literal, Self
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,15 +14,15 @@ from cclm_core.runtime.config import Config
 from cclm_core.runtime.errors import DataError
 
 
-class Filter(Config):
-    """One condition on the text of a record."""
+class FilterConfig(Config):
+    """A condition on the text of a record. A subclass adds a field `filter` with its name and a line in `Filter`."""
 
     @abstractmethod
     def reason(self, text: str) -> str | None:
-        """Why a text is left out, in the same words for the same fault; None where it is kept."""
+        """Why a text is rejected, in the same words for the same reason; None if it is kept."""
 
 
-class LengthFilter(Filter):
+class LengthFilter(FilterConfig):
     """Keeps texts of `min_characters` to `max_characters` characters."""
 
     filter: Literal["length"]
@@ -43,12 +43,12 @@ class LengthFilter(Filter):
         return None
 
 
-class PatternFilter(Filter):
-    """Keeps texts in which a regular expression finds something, or drops them."""
+class PatternFilter(FilterConfig):
+    """Keeps texts that match a regular expression anywhere, or drops them."""
 
     filter: Literal["pattern"]
-    keep: str | None = Field(default=None, description="regular expression that must be found in a text")
-    drop: str | None = Field(default=None, description="regular expression that must not be found in a text")
+    keep: str | None = Field(default=None, description="regular expression that a text must match somewhere")
+    drop: str | None = Field(default=None, description="regular expression that a text must not match anywhere")
 
     @field_validator("keep", "drop")
     @classmethod
@@ -67,11 +67,11 @@ class PatternFilter(Filter):
         return f"matches {self.drop}" if re.search(str(self.drop), text) else None
 
 
-class LettersFilter(Filter):
-    """Keeps texts of which at least `min_share` of the characters that are no white space are letters of any script."""
+class LettersFilter(FilterConfig):
+    """Keeps texts in which at least `min_share` of the characters, white space aside, are letters of any script."""
 
     filter: Literal["letters"]
-    min_share: float = Field(gt=0, le=1, description="share of letters that a text must have at least")
+    min_share: float = Field(gt=0, le=1, description="least share of letters")
 
     def reason(self, text: str) -> str | None:
         characters = "".join(text.split())
@@ -79,8 +79,8 @@ class LettersFilter(Filter):
         return None if letters >= self.min_share * len(characters) else f"less than {self.min_share:g} letters"
 
 
-class OwnFilter(Filter):
-    """A function of the user's that says whether a text is kept."""
+class OwnFilter(FilterConfig):
+    """A function of the user that decides whether a text is kept."""
 
     filter: Literal["function"]
     name: str = Field(description="module:function; naming it runs that code")
@@ -92,18 +92,10 @@ class OwnFilter(Filter):
         return None if kept else f"not kept by {self.name}"
 
 
-FILTERS: Mapping[str, type[Filter]] = {
-    "length": LengthFilter,
-    "pattern": PatternFilter,
-    "letters": LettersFilter,
-    "function": OwnFilter,
-}
+Filter = Annotated[LengthFilter | PatternFilter | LettersFilter | OwnFilter, Field(discriminator="filter")]
 
 
-def why_left_out(record: Record, filters: Sequence[Filter]) -> str | None:
-    """The reason of the first filter that leaves the record out; None where all keep it."""
-    for one in filters:
-        reason = one.reason(record.text)
-        if reason is not None:
-            return reason
-    return None
+def rejection_reason(record: Record, filters: Sequence[FilterConfig]) -> str | None:
+    """The reason of the first filter that rejects the record; None if all keep it."""
+    reasons = (member.reason(record.text) for member in filters)
+    return next((reason for reason in reasons if reason is not None), None)

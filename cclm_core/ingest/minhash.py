@@ -1,6 +1,6 @@
-"""MinHash: a short signature of a text whose equal values tell how many character n-grams two texts share.
+"""MinHash: a short signature of a text; equal values tell how many character n-grams two texts share.
 
-The share of equal values in two signatures estimates the Jaccard similarity of the sets of n-grams: with 112 values
+The share of equal values in two signatures estimates the Jaccard similarity of the sets of n-grams. With 112 values
 its standard error is at most 0.05.
 
 Source: Broder 1997, "On the resemblance and containment of documents"; Penedo et al. 2024, arXiv 2406.17557 (112
@@ -15,28 +15,29 @@ import numpy.typing as npt
 from cclm_core.text.code_points import code_points
 
 NUM_HASHES = 112
-_FOUND = 0.9  # least chance of two texts at the threshold to share a band
-_GRAMS = 1 << 16  # hashed at once: they stay in the processor's cache
+_LEAST_CHANCE = 0.9  # of two texts at the threshold to share a band
+_GRAMS = 1 << 16  # hashed at a time: they stay in the processor's cache
 
 _CONSTANTS = np.random.Generator(np.random.PCG64(0x5EED)).integers(1, 2**32, size=(2, NUM_HASHES), dtype=np.uint32)
 _FACTORS, _MASKS = _CONSTANTS[0] | np.uint32(1), _CONSTANTS[1]
+# Signatures decide which records are near, so these two mixers must not change: not replaced by `random.mix64`.
 _BASE, _MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 
 
 def num_rows(threshold: float) -> int:
-    """Values in a band: as many as leave texts at the threshold a chance of 0.9 to share a band.
+    """The number of values in a band: the most that give texts at the threshold a chance of 0.9 to share a band.
 
     >>> num_rows(0.8)
     8
     """
     rows = 1
-    while 1 - (1 - threshold ** (rows + 1)) ** (NUM_HASHES // (rows + 1)) >= _FOUND:
+    while 1 - (1 - threshold ** (rows + 1)) ** (NUM_HASHES // (rows + 1)) >= _LEAST_CHANCE:
         rows += 1
     return rows
 
 
 def signatures(texts: Sequence[str], ngram: int) -> npt.NDArray[np.uint32]:
-    """The signatures (N, 112) of texts (N,) without NUL characters; one shorter than `ngram` is one n-gram."""
+    """The signatures (N, 112) of texts (N,) without NUL characters; a text shorter than `ngram` is one n-gram."""
     lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
     points = code_points(("\0" * ngram).join([*texts, ""])).astype(np.uint64)
     starts = np.cumsum(lengths + ngram) - (lengths + ngram)
@@ -55,7 +56,7 @@ def signatures(texts: Sequence[str], ngram: int) -> npt.NDArray[np.uint32]:
 
 
 def band_keys(values: npt.NDArray[np.uint32], threshold: float) -> npt.NDArray[np.uint64]:
-    """The keys (N, bands, 2) of 128 bits of the bands of signatures (N, 112)."""
+    """The keys (N, bands, 2), 128 bits each, of the bands of signatures (N, 112)."""
     rows = num_rows(threshold)
     bands = NUM_HASHES // rows
     parts = values[:, : bands * rows].reshape(len(values), bands, rows).astype(np.uint64)
@@ -72,7 +73,7 @@ def band_keys(values: npt.NDArray[np.uint32], threshold: float) -> npt.NDArray[n
 def _grams(
     points: npt.NDArray[np.uint64], starts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], ngram: int
 ) -> npt.NDArray[np.uint32]:
-    """A hash (G,) of each n-gram of some texts that stand one behind the other."""
+    """A hash (G,) of each n-gram of some consecutive texts."""
     first, last = int(starts[0]), int(starts[-1] + counts[-1])
     state = np.zeros(last - first, dtype=np.uint64)
     for offset in range(ngram):

@@ -1,7 +1,7 @@
-"""Functions of the user's own, named as `module:function` in the configuration.
+"""Functions of the user, named as `module:function` in the configuration.
 
-Naming one runs the user's code: the module is imported, from the folder where the command runs or from the
-environment, in every process that works on the corpus.
+Naming a function runs code: its module is imported, from the current folder or the environment, in every process that
+works on the corpus.
 """
 
 import importlib
@@ -18,10 +18,28 @@ def named_function(name: str) -> Callable[..., Any]:
     """The function `name`, e.g. `my_cleaning:without_signatures`.
 
     Raises:
-        ConfigError: the name is not of that form, or there is no such module or function.
+        ConfigError: the name does not have that form, or there is no such module or function.
     """
-    module_name, separator, function_name = name.partition(":")
-    if not separator or not module_name or not function_name:
+    function = _attribute(name)
+    if not callable(function):
+        module_name, _, function_name = name.partition(":")
+        raise ConfigError(f"{name}: function {function_name!r} not found in module {module_name!r}.")
+    return function  # type: ignore[no-any-return]
+
+
+def neighbor(name: str, other: str) -> Callable[..., Any] | None:
+    """The function `other` in the module of the function `name`; None if there is no such function.
+
+    Raises:
+        ConfigError: `name` does not have the form `module:function`, or there is no such module.
+    """
+    function = _attribute(f"{name.partition(':')[0]}:{other}")
+    return function if callable(function) else None
+
+
+def _attribute(name: str) -> Any:
+    module_name, separator, attribute = name.partition(":")
+    if not separator or not module_name or not attribute:
         raise ConfigError(f"a function must be named as module:function, got {name!r}.")
     if "" not in sys.path:
         sys.path.insert(0, "")
@@ -29,7 +47,4 @@ def named_function(name: str) -> Callable[..., Any]:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise ConfigError(f"{name}: the module {module_name!r} cannot be imported: {error}.") from None
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        raise ConfigError(f"{name}: the module {module_name!r} must have a function {function_name!r}; it has none.")
-    return function  # type: ignore[no-any-return]
+    return getattr(module, attribute, None)

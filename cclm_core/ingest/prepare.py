@@ -1,7 +1,7 @@
-"""Blocks: the records of one part of a source, made ready for the corpus by whichever process has the time.
+"""Blocks: the records of one part of a source, prepared for the corpus in any process.
 
-What needs to know the other blocks (repeated ids and texts, where a record is stored, the order of the quarantine) is
-left to the one process that receives them in order.
+What depends on other blocks (duplicate ids and texts, the shard of a record, the order of the quarantine) is done by
+the one process that receives the blocks in order.
 """
 
 import hashlib
@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from cclm_core.corpus.quarantine import Rejected
 from cclm_core.corpus.records import SCHEMA, fault
-from cclm_core.ingest.config import IngestConfig, Part, ids_may_repeat, part_records
+from cclm_core.ingest.config import IngestConfig
 from cclm_core.ingest.duplicates import Keys
-from cclm_core.ingest.filters import why_left_out
+from cclm_core.ingest.filters import rejection_reason
 from cclm_core.ingest.minhash import signatures
 from cclm_core.ingest.splits import Splitter
 from cclm_core.ingest.transforms import transformed
@@ -30,13 +30,13 @@ class Block(NamedTuple):
 
     Attributes:
         table: the records, in their splits.
-        files, lines: where each stands in the source.
-        orders: (N,) int64: the place of each among all that was read, the rejected included.
-        rejected: what cannot be used, with its place among all that was read.
-        ids: (N, 2) keys of the ids, where ids may repeat.
-        texts: (N, 2) keys of the texts, where exact duplicates are removed.
-        signatures: (N, 112) of the texts, where near duplicates are removed.
-        compared: (N,) bool: whether the text is long enough to be removed as a duplicate.
+        files, lines: the location of each in the source.
+        orders: (N,) int64, the position of each among all that was read, rejected input included.
+        rejected: input that cannot be used, with its position among all that was read.
+        ids: (N, 2) keys of the ids, if ids may repeat.
+        texts: (N, 2) keys of the texts, if exact duplicates are removed.
+        signatures: (N, 112) of the texts, if near duplicates are removed.
+        compared: (N,) bool, whether the text is long enough to be removed as a duplicate.
     """
 
     table: pa.Table
@@ -52,13 +52,13 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class Preparation:
-    """Makes a block of a part of the source: transforms, filters, faults, splits, and what duplicates are found by."""
+    """Makes a block of a part of the source: transforms, filters, faults, splits, and the keys that find duplicates."""
 
     config: IngestConfig
     splitter: Splitter
 
-    def __call__(self, part: Part) -> Block:
-        """The block of a part; the same wherever and whenever it is made."""
+    def __call__(self, part: Any) -> Block:
+        """The block of a part of the configured source; a function of the part alone."""
         config, split_of = self.config, self.splitter.split
         columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
         ids, texts, authors, groups, variants, labels, entities, splits = columns.values()
@@ -66,7 +66,7 @@ class Preparation:
         lines: list[int] = []
         orders: list[int] = []
         rejected: list[tuple[int, Rejected]] = []
-        for order, item in enumerate(part_records(part, config.source)):
+        for order, item in enumerate(config.source.read_part(part)):
             if isinstance(item, Rejected):
                 rejected.append((order, item))
                 continue
@@ -77,7 +77,7 @@ class Preparation:
                 reason = _UNMOVED if changed is None else fault(changed)
                 record = changed or record
             if reason is None and config.filters:
-                reason = why_left_out(record, config.filters)
+                reason = rejection_reason(record, config.filters)
             if reason is not None:
                 rejected.append((order, Rejected(file, line, reason, record.text)))
                 continue
@@ -100,7 +100,7 @@ class Preparation:
             np.array(lines, dtype=np.int64),
             np.array(orders, dtype=np.int64),
             rejected,
-            keys(ids) if ids_may_repeat(config.source) else None,
+            keys(ids) if config.source.ids_may_repeat else None,
             keys(texts) if find and find.kind == "exact" else None,
             signatures(texts, find.ngram) if find and find.kind == "near" else None,
             np.fromiter((len(text) >= shortest for text in texts), dtype=bool, count=len(texts)),
@@ -111,6 +111,6 @@ _UNMOVED = "a transform cannot move an entity span"
 
 
 def keys(names: Iterable[str]) -> Keys:
-    """Keys (N, 2) of 128 bits of some strings."""
+    """Keys (N, 2) uint64, 128 bits each, of strings (N,)."""
     digests = b"".join(hashlib.blake2b(name.encode(), digest_size=16).digest() for name in names)
     return np.frombuffer(digests, dtype=np.uint64).reshape(-1, 2)

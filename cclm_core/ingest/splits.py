@@ -1,4 +1,4 @@
-"""Which split a record belongs to: whole groups are held out, so that what is tested was never seen."""
+"""Which split a record belongs to: whole groups are held out, so that test data were never seen in training."""
 
 from collections.abc import Callable, Collection, Mapping
 
@@ -12,12 +12,12 @@ _MOST_NAMES = 1000
 
 
 class Splitter:
-    """Assigns groups to splits, by name or by a seeded hash of the name: no draw depends on the order of records.
+    """Assigns groups to splits, by name or by a seeded hash of the name; the order of records has no effect.
 
     Args:
         seed: of the whole run.
-        groups: split → names of the groups that it gets.
-        shares: split → part of the other groups that it gets; what remains is trained on.
+        groups: split → names of its groups.
+        shares: split → its share of the other groups; the rest is for training.
     """
 
     def __init__(self, seed: int, groups: Mapping[str, Collection[str]], shares: Mapping[str, float]) -> None:
@@ -48,7 +48,12 @@ class Splitter:
         return "train"
 
     def note(self, groups: Callable[[], Collection[str | None]], ids: Callable[[], Collection[str]]) -> None:
-        """Notes which groups, and which records without one, came, for `check`; asks while a named one is missing."""
+        """Records which groups and ids have come, for `check`.
+
+        Args:
+            groups: called while a named group has not come yet.
+            ids: likewise; a record without a group is named by its id.
+        """
         if self._missing:
             names = [name for name in groups() if name is not None]
             self._missing.difference_update(names)
@@ -56,26 +61,28 @@ class Splitter:
             self._seen.update(names[: _MOST_NAMES - len(self._seen)])
 
     def check(self, counts: Mapping[str, int], rejected: Mapping[str, int]) -> None:
-        """Raises DataError when the corpus or a split is empty, or a group that was named never came.
+        """Checks that no split is empty and that all named groups came.
 
         Args:
             counts: split → number of records.
-            rejected: reason → number of pieces in quarantine, for the message.
+            rejected: reason → number of rejections, for the message.
+
+        Raises:
+            DataError: the corpus or a split is empty, or a named group never came.
         """
         total = sum(counts.values())
         if total == 0:
             reasons = ", ".join(f"{number} x {reason}" for reason, number in sorted(rejected.items()))
             raise DataError(
-                "The source must hold at least one usable record; it holds none. "
-                + (f"Rejected: {reasons}." if reasons else "It is empty.")
+                "no usable record in the source. " + (f"Rejected: {reasons}." if reasons else "It is empty.")
             )
         if self._missing:
             name = sorted(self._missing)[0]
             hint = nearest(name, sorted(self._seen)[:50]) if self._seen else "no record has a group"
-            raise DataError(f"ingest.{self._named[name]}_groups names {name!r}, but there is no such group; {hint}.")
+            raise DataError(f"ingest.{self._named[name]}_groups: group {name!r} not found; {hint}")
         for split in SPLITS:
             if counts.get(split, 0) == 0:
                 raise DataError(
-                    f"A split needs at least one record for each of {', '.join(SPLITS)}, but {split} got none of "
-                    f"{total}. Give a larger corpus, other groups or another share (ingest.*_groups, ingest.*_share)."
+                    f"split {split} got none of {total} records. Use a larger corpus, other groups or another share "
+                    "(ingest.*_groups, ingest.*_share)."
                 )

@@ -1,4 +1,4 @@
-"""Transforms: what is done to every text on its way into the corpus, entity spans moved along or the record refused.
+"""Transforms: changes to every text before it enters the corpus; entity spans move along, or the record is rejected.
 
 >>> chain = (CollapseWhiteSpace(transform="collapse_white_space"), Strip(transform="strip"))
 >>> transformed(Record(id="1", text="  In   York ", entities=(Entity(7, 11, "PLACE"),)), chain)
@@ -8,9 +8,9 @@ entities=(Entity(start=3, end=7, label='PLACE'),), split='train')
 
 import re
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,8 @@ from cclm_core.text.normalization import Form, aligned, normalise
 Starts = npt.NDArray[np.integer[Any]]
 
 
-class Transform(Config):
-    """One step from a text to another."""
+class TransformConfig(Config):
+    """One step from a text to another. A subclass adds a field `transform` with its name and a line in `Transform`."""
 
     @abstractmethod
     def apply(self, text: str) -> str:
@@ -34,12 +34,16 @@ class Transform(Config):
 
     @abstractmethod
     def origins(self, text: str) -> Starts | None:
-        """(N + 1,) rising: for each character of the new text the index in `text` of the character that it came from,
-        last the length of `text`; None where that is not known."""
+        """Where each character of the new text came from.
+
+        Returns:
+            (N + 1,) not decreasing: for each of the N characters of the new text the index of its origin in `text`, and
+            the length of `text`; None if that is unknown.
+        """
 
 
-class Strip(Transform):
-    """Takes white space off both ends."""
+class Strip(TransformConfig):
+    """Removes white space from both ends."""
 
     transform: Literal["strip"]
 
@@ -51,8 +55,8 @@ class Strip(Transform):
         return np.append(np.arange(begin, begin + len(text.strip())), len(text))
 
 
-class CollapseWhiteSpace(Transform):
-    """Makes one space of every run of white space, line ends included."""
+class CollapseWhiteSpace(TransformConfig):
+    """Replaces every run of white space, line ends included, by one space."""
 
     transform: Literal["collapse_white_space"]
 
@@ -66,7 +70,7 @@ class CollapseWhiteSpace(Transform):
         return np.flatnonzero(kept)
 
 
-class Normalise(Transform):
+class Normalise(TransformConfig):
     """Brings a text into a Unicode normal form."""
 
     transform: Literal["normalise"]
@@ -79,12 +83,12 @@ class Normalise(Transform):
         return aligned(text, self.form).starts
 
 
-class Replace(Transform):
-    """Replaces what a regular expression finds."""
+class Replace(TransformConfig):
+    """Replaces every match of a regular expression."""
 
     transform: Literal["replace"]
-    pattern: str = Field(description="regular expression, as of Python's `re`")
-    by: str = Field(default="", description="what stands there instead; \\1 is what the first group found")
+    pattern: str = Field(description="regular expression of Python's `re`")
+    by: str = Field(default="", description="the replacement; \\1 is the match of the first group")
 
     @field_validator("pattern")
     @classmethod
@@ -97,15 +101,15 @@ class Replace(Transform):
     def origins(self, text: str) -> Starts:
         origins: list[int] = []
         position = 0
-        for found in re.finditer(self.pattern, text):
-            origins.extend(range(position, found.start()))
-            origins.extend([found.start()] * len(found.expand(self.by)))
-            position = found.end()
+        for match in re.finditer(self.pattern, text):
+            origins.extend(range(position, match.start()))
+            origins.extend([match.start()] * len(match.expand(self.by)))
+            position = match.end()
         return np.array([*origins, *range(position, len(text) + 1)])
 
 
-class OwnTransform(Transform):
-    """A function of the user's, from text to text; a record with entities whose text it changes is refused."""
+class OwnTransform(TransformConfig):
+    """A function of the user, from text to text; a record with entities whose text it changes is rejected."""
 
     transform: Literal["function"]
     name: str = Field(description="module:function; naming it runs that code")
@@ -113,29 +117,23 @@ class OwnTransform(Transform):
     def apply(self, text: str) -> str:
         changed = named_function(self.name)(text)
         if not isinstance(changed, str):
-            raise DataError(f"the function {self.name} must return a text, but it returned {type(changed).__name__}.")
+            raise DataError(f"the function {self.name} must return a str, but it returned {type(changed).__name__}.")
         return changed
 
     def origins(self, text: str) -> None:  # noqa: ARG002
         return None
 
 
-TRANSFORMS: Mapping[str, type[Transform]] = {
-    "strip": Strip,
-    "collapse_white_space": CollapseWhiteSpace,
-    "normalise": Normalise,
-    "replace": Replace,
-    "function": OwnTransform,
-}
+Transform = Annotated[Strip | CollapseWhiteSpace | Normalise | Replace | OwnTransform, Field(discriminator="transform")]
 
 _RUN = re.compile(r"\s+")
 
 
-def transformed(record: Record, transforms: Sequence[Transform]) -> Record | None:
-    """The record after all transforms, in their order; None where an entity span cannot be moved along.
+def transformed(record: Record, transforms: Sequence[TransformConfig]) -> Record | None:
+    """The record after all transforms, in their order; None if an entity span cannot be moved along.
 
-    A span covers afterwards what came from its characters. One that lost them all, and one whose edge lies inside what
-    became one character, cannot be moved.
+    Afterwards a span covers what its characters became. A span that lost all its characters, or whose edge is inside
+    what became one character, cannot be moved.
     """
     text, entities = record.text, record.entities
     for transform in transforms:
@@ -163,10 +161,10 @@ def _moved(entities: Sequence[Entity], origins: Starts) -> tuple[Entity, ...] | 
 
 
 def checked_pattern(pattern: str) -> str:
-    """The pattern itself, where it is a regular expression.
+    """The pattern itself, if it is a regular expression.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not.
     """
     try:
         re.compile(pattern)

@@ -90,6 +90,10 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
             lines.append(f"{place} is not a known key; {nearest(path[-1], keys)}")
         elif problem["type"] == "missing":
             lines.append(f"{place} is missing; it must be given.")
+        elif problem["type"] == "union_tag_invalid":
+            key, tags = (str(problem["ctx"][name]).replace("'", "") for name in ("discriminator", "expected_tags"))
+            tag = problem["ctx"]["tag"]
+            lines.append(f"{place}.{key} must be one of {tags}, got {tag!r}; {nearest(str(tag), tags.split(', '))}")
         else:
             lines.append(f"{place}: {problem['msg']}, got {problem['input']!r}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The stage `ingest`: reads the source, splits it by group, publishes records and the quarantine."""
+"""The stage `ingest`: reads the source, splits it by group, publishes records and quarantine."""
 
 import shutil
 from collections import Counter
@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cclm_core.corpus.parallel import in_order
+from cclm_core.corpus.parallel import process_map
 from cclm_core.corpus.quarantine import Quarantine, Rejected
 from cclm_core.corpus.records import SPLITS, ShardWriter
-from cclm_core.ingest.config import IngestConfig, describe_source, reads_in_parts, source_parts
+from cclm_core.ingest.config import IngestConfig
 from cclm_core.ingest.duplicates import Duplicates
 from cclm_core.ingest.prepare import Block, Preparation, keys
 from cclm_core.ingest.splits import Splitter
@@ -25,24 +25,24 @@ _COUNTS = ("records", "characters", "entities")
 
 
 def ingest(params: Path, downloads: Path, out: Path, report: Report, workers: int | None = None) -> None:
-    """Reads the source once, in a stream, and publishes the corpus.
+    """Reads the source once, as a stream, and publishes the corpus.
 
     Args:
         params: the file with `seed` and the section `ingest`.
-        downloads: where archives are kept between runs.
-        out: the folder to publish: shards (see `text.records`), quarantine.jsonl, source.json, metrics.json.
-        report: hears how many records were read.
-        workers: processes to work in, which changes no byte; None asks `text.workers`.
+        downloads: the folder where archives are kept between runs.
+        out: the folder to publish: shards (see `corpus.records`), quarantine.jsonl, source.json, metrics.json.
+        report: receives the number of records read.
+        workers: number of processes, without effect on the result; None calls `corpus.parallel.num_workers`.
 
     Raises:
         ConfigError: the section is wrong.
-        DataError: the source cannot be read, or gives no record to one of the splits.
+        DataError: the source cannot be read, or a split gets no record.
         IntegrityError: an archive's checksum does not match.
     """
     config = section(params, "ingest", IngestConfig)
     splitter = _splitter(config, seed(params))
-    if not (reads_in_parts(config.source) or config.filters or config.transforms or config.duplicates):
-        workers = 1  # what is left to do for each record is less than handing it over
+    if not (config.source.reads_in_workers or config.filters or config.transforms or config.duplicates):
+        workers = 1  # the remaining work per record costs less than sending it to a worker
     with publishing(out, "corpus") as folder:
         index = folder / ".index"
         index.mkdir()
@@ -51,10 +51,10 @@ def ingest(params: Path, downloads: Path, out: Path, report: Report, workers: in
         with (
             Quarantine(folder / "quarantine.jsonl") as quarantine,
             ShardWriter(folder, config.records_per_shard) as writer,
-            in_order(Preparation(config, splitter), source_parts(config.source, downloads), workers) as blocks,
+            process_map(Preparation(config, splitter), config.source.parts(downloads), workers) as blocks,
         ):
             for block in blocks:
-                kept = _without_repetitions(block, duplicates, quarantine)
+                kept = _without_duplicates(block, duplicates, quarantine)
                 splitter.note(pc.unique(kept.column("group")).to_pylist, kept.column("id").to_pylist)
                 tally.add(kept)
                 for split in SPLITS:
@@ -63,7 +63,7 @@ def ingest(params: Path, downloads: Path, out: Path, report: Report, workers: in
         duplicates.close()
         shutil.rmtree(index)
         splitter.check(writer.num_records, quarantine.reasons)
-        write_json(folder / "source.json", describe_source(config.source))
+        write_json(folder / "source.json", config.source.describe())
         write_json(folder / "metrics.json", tally.metrics(quarantine.reasons))
         total = sum(writer.num_records.values())
         report(total, {"rejected": quarantine.reasons.total()}, total)
@@ -74,8 +74,8 @@ def _splitter(config: IngestConfig, run_seed: int) -> Splitter:
     return Splitter(run_seed, {"validation": config.validation_groups, "test": config.test_groups}, shares)
 
 
-def _without_repetitions(block: Block, duplicates: Duplicates, quarantine: Quarantine) -> pa.Table:
-    """The records that stay; the others go to the quarantine, in the order of the source with what was rejected."""
+def _without_duplicates(block: Block, duplicates: Duplicates, quarantine: Quarantine) -> pa.Table:
+    """The records that are kept; the others go to the quarantine with the rejected input, in the source's order."""
     rejected = list(block.rejected)
     kept = np.ones(len(block.lines), dtype=bool)
 
@@ -83,9 +83,9 @@ def _without_repetitions(block: Block, duplicates: Duplicates, quarantine: Quara
         repeats = first != numbers[at]
         texts = block.table.column("text")
         for index, original in zip(at[repeats].tolist(), first[repeats].tolist(), strict=True):
-            place = duplicates.place(original)
-            piece = Rejected(block.files[index], int(block.lines[index]), reason, texts[index].as_py(), place)
-            rejected.append((int(block.orders[index]), piece))
+            location = duplicates.location(original)
+            item = Rejected(block.files[index], int(block.lines[index]), reason, texts[index].as_py(), location)
+            rejected.append((int(block.orders[index]), item))
             kept[index] = False
 
     if block.ids is not None or duplicates.config is not None:
@@ -99,13 +99,13 @@ def _without_repetitions(block: Block, duplicates: Duplicates, quarantine: Quara
             compared = kept & block.compared
             nearest = duplicates.near_text(block.signatures, numbers, compared)
             remove("near duplicate", np.flatnonzero(compared), nearest[compared])
-    for _, piece in sorted(rejected, key=lambda pair: pair[0]):
-        quarantine.add(piece)
+    for _, item in sorted(rejected, key=lambda pair: pair[0]):
+        quarantine.add(item)
     return block.table if kept.all() else block.table.filter(pa.array(kept))
 
 
 class _Tally:
-    """Counts what goes into each split, and each edition, for the metrics."""
+    """Counts what goes into each split, and each variant, for the metrics."""
 
     def __init__(self, duplicates: Duplicates) -> None:
         self.num_records = 0
@@ -138,7 +138,7 @@ class _Tally:
             self._splits[split]["groups"] += self._duplicates.new_groups(keys(f"{split}\0{name}" for name in names))
 
     def metrics(self, reasons: Counter[str]) -> dict[str, Any]:
-        """Numbers alone: for each split, for each edition in it, and the quarantine by reason."""
+        """Counts per split, per variant of a split, and of the quarantine by reason."""
         return {
             "records": self.num_records,
             "characters": sum(counter["characters"] for counter in self._splits.values()),

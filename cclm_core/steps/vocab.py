@@ -1,11 +1,11 @@
-"""The stage `vocab`: fits the alphabet on the train split and encodes every split."""
+"""The stage `vocab`: fits the alphabet on the train split and encodes all splits."""
 
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from cclm_core.corpus.encoded import EncodedWriter
-from cclm_core.corpus.parallel import in_order
+from cclm_core.corpus.parallel import process_map
 from cclm_core.corpus.records import entity_labels, read_texts, row_groups
 from cclm_core.runtime.artifacts import publishing, verify, write_json
 from cclm_core.runtime.errors import DataError
@@ -17,19 +17,19 @@ from cclm_core.text.word_targets import WordTargets
 
 
 def vocab(params: Path, corpus: Path, out: Path, report: Report, workers: int | None = None) -> None:
-    """Reads a corpus twice, in a stream, and publishes it as ids and tags (see `text.encoded`); twice more for the
-    targets of masked language modelling and their counts (see `text.targets`), where `words` is configured.
+    """Reads a corpus twice, as a stream, and publishes it as ids and tags (see `corpus.encoded`); twice more for the
+    targets of masked language modeling and their counts (see `text.word_targets`), if `words` is configured.
 
     Args:
         params: the file with the section `vocabulary`.
         corpus: the folder that `ingest` published.
         out: the folder to publish.
-        report: hears how many documents were encoded.
-        workers: processes that encode, which changes no byte; None asks `text.workers`.
+        report: receives the number of encoded documents.
+        workers: number of processes, without effect on the result; None calls `corpus.parallel.num_workers`.
 
     Raises:
         ConfigError: the section is wrong.
-        ArtifactError: `corpus` is no corpus.
+        ArtifactError: `corpus` is not a corpus.
         IntegrityError: `corpus` was altered.
         DataError: the train split is empty.
     """
@@ -39,7 +39,7 @@ def vocab(params: Path, corpus: Path, out: Path, report: Report, workers: int | 
     with publishing(out, "encoded") as folder:
         with (
             EncodedWriter(folder, preprocessor, entity_labels(corpus)) as writer,
-            in_order(writer.encoder, row_groups(corpus), workers) as groups,
+            process_map(writer.encoder, row_groups(corpus), workers) as groups,
         ):
             num_documents = 0
             for group in groups:
@@ -47,7 +47,7 @@ def vocab(params: Path, corpus: Path, out: Path, report: Report, workers: int | 
                 num_documents += group.documents.num_rows
                 report(num_documents, {"ids": sum(counts.ids for counts in writer.counts.values())})
         if not writer.counts["train"].documents:
-            raise DataError(f"the train split of {corpus} must hold a document; it is empty. Look at its metrics.json.")
+            raise DataError(f"the train split of {corpus} is empty; see its metrics.json.")
         if config.words is not None:
             targets = WordTargets.fit(read_texts(corpus, "train"), config.words, preprocessor)
             targets.counted(read_texts(corpus, "train")).save(folder / TARGETS)

@@ -1,8 +1,8 @@
 """The vocabulary: text to ids and back, without loss.
 
-A closed alphabet is fitted on the data; a character outside it becomes its UTF-8 bytes. So there is no
-unknown id, and `decode(encode(x)) == x` for every string x that Unicode allows. (With Unicode normalisation, which
-is off by default, `decode(encode(x)) == normalise(x)`.)
+A closed alphabet is fitted on the data; a character outside it becomes its UTF-8 bytes. So there is no unknown id, and
+`decode(encode(x)) == x` for every valid Unicode string x. (With Unicode normalization, which is off by default,
+`decode(encode(x)) == normalise(x)`.)
 
 ```
 0 PAD   1 MASK   2 CLS   3 END   4..259 the bytes 0..255   260.. the alphabet, most frequent first
@@ -27,7 +27,7 @@ from pydantic import Field, model_validator
 
 from cclm_core.runtime.artifacts import read_json, write_json
 from cclm_core.runtime.config import Config, digest
-from cclm_core.runtime.errors import ArtifactError, DataError, IntegrityError
+from cclm_core.runtime.errors import ArtifactError, ConfigError, DataError, IntegrityError
 from cclm_core.text.alphabet import (
     CLS,
     END,
@@ -65,12 +65,12 @@ FORMAT = "cclm-preprocessor-1"
 
 
 class TargetsConfig(Config):
-    """The words or pieces of words that masked language modelling may predict; see `text.targets`.
+    """The words or pieces of words that masked language modeling predicts; see `text.word_targets`.
 
     Attributes:
         kind: `words`, whole words; `bpe`, pieces of words found by byte-pair encoding.
-        max_targets: how many there are at most, "other" included, at least 2.
-        min_count: how often a word, or a pair of pieces, must occur in the texts, at least 1.
+        max_targets: the most targets, "other" included, at least 2.
+        min_count: the least count of a word, or of a pair of pieces, in the texts, at least 1.
     """
 
     kind: Literal["words", "bpe"] = "words"
@@ -82,15 +82,14 @@ class VocabularyConfig(Config):
     """Which characters get an id of their own, and how texts become rows of a batch.
 
     Attributes:
-        min_count: how often a character must occur in the texts, at least 1.
-        max_characters: size of the alphabet, at most 65,276 (ids are 16 bits wide).
+        min_count: the least count of a character in the texts, at least 1.
+        max_characters: the largest size of the alphabet, at most 65,276 (ids have 16 bits).
         cls: whether `encode` puts the CLS id before every text.
-        normalisation: NFC, NFD, NFKC or NFKD: texts are brought into this normal form before anything else; null
-            leaves them as they are, so that they come back as they were.
-        max_length: how many ids a row of a batch may have, a multiple of `downsample_factor`; null for any number.
-            A longer text is refused, or cut where the caller asks for that.
+        normalisation: NFC, NFD, NFKC or NFKD: the normal form of all texts; null leaves them as they are.
+        max_length: the most ids in a row of a batch, a multiple of `downsample_factor`; null for no limit. A longer
+            text is an error, or is cut if the caller asks for it.
         downsample_factor: the length of a batch is rounded up to a multiple of this, at least 1.
-        words: targets for masked language modelling, fitted beside the alphabet; null for none.
+        words: targets for masked language modeling, fitted next to the alphabet; null for none.
     """
 
     min_count: int = Field(default=1, ge=1)
@@ -110,13 +109,13 @@ class VocabularyConfig(Config):
 
 
 class Ragged(NamedTuple):
-    """Texts as ids one after the other.
+    """The ids of several texts, concatenated.
 
     Attributes:
         ids: (N,) uint16, the ids of all texts.
-        lengths: (B,) int64, how many ids each text has; they sum to N.
-        fallbacks: (B,) int64, how many characters of each text became bytes; at least 1 where normalisation changed the
-            text. So 0 says that the k-th character is the k-th id.
+        lengths: (B,) int64, the number of ids of each text; their sum is N.
+        fallbacks: (B,) int64, the number of characters of each text that became bytes; at least 1 if normalization
+            changed the text. So 0 means that the k-th character is the k-th id.
     """
 
     ids: Ids
@@ -129,8 +128,8 @@ class Batch(NamedTuple):
 
     Attributes:
         ids: (B, L) int64, padded with PAD on the right.
-        lengths: (B,) int64, how many ids of each row are no padding.
-        cut: (B,) int64, how many characters at the end of each text were left out; 0 unless `truncate` was asked for.
+        lengths: (B,) int64, the number of ids of each row without padding.
+        cut: (B,) int64, the number of characters cut from the end of each text; 0 without `truncate`.
     """
 
     ids: npt.NDArray[np.int64]
@@ -141,22 +140,22 @@ class Batch(NamedTuple):
 class Preprocessor:
     """Maps text to ids and back; see the module for the ids."""
 
-    def __init__(self, config: VocabularyConfig | None = None, alphabet: str = "") -> None:
+    def __init__(
+        self, config: VocabularyConfig | None = None, alphabet: str = "", max_example_len: int | None = None
+    ) -> None:
         """A vocabulary with a given alphabet; `fit` finds one in texts.
 
         Args:
             config: limits of the alphabet, the CLS flag, the normal form, the lengths of batches.
             alphabet: distinct characters; the k-th gets the id 260 + k.
+            max_example_len: sets `config.max_length`, by its name in the original CCLM.
 
         Raises:
-            DataError: a character stands twice, is a lone surrogate, or there are too many.
+            ConfigError: `max_example_len` is below 1, or contradicts `config`.
+            DataError: the alphabet repeats a character, has a lone surrogate, or is too large.
         """
-        self.config = config or VocabularyConfig()
-        self._set(alphabet)
-
-    def _set(self, alphabet: str) -> None:
-        self._codec = Alphabet(alphabet)
-        self.alphabet = alphabet
+        self.config = _limited(config or VocabularyConfig(), max_example_len)
+        self.alphabet, self._codec = alphabet, Alphabet(alphabet)
 
     @property
     def num_ids(self) -> int:
@@ -164,8 +163,18 @@ class Preprocessor:
         return self._codec.num_ids
 
     @property
+    def n_chars(self) -> int:
+        """`num_ids`, by its name in the original CCLM."""
+        return self.num_ids
+
+    @property
+    def max_example_len(self) -> int | None:
+        """`config.max_length`, by its name in the original CCLM: the most ids in a row; None for no limit."""
+        return self.config.max_length
+
+    @property
     def digest(self) -> str:
-        """SHA-256 of all that decides which ids a text gets."""
+        """SHA-256 of everything that determines the ids of a text."""
         about: dict[str, Any] = {"format": FORMAT, "alphabet": self.alphabet, "cls": self.config.cls}
         if self.config.normalisation is not None:
             about["normalisation"] = self.config.normalisation
@@ -175,25 +184,26 @@ class Preprocessor:
         """Finds the alphabet: the most frequent characters, ties by code point. Replaces an earlier one.
 
         Args:
-            texts: strings, read once in a stream; a `datasets.Dataset` or `IterableDataset`; for a published corpus,
-                `corpus_texts(folder)` (see `text.corpus`).
-            column: which column of a dataset to read; the first that holds strings, if None.
+            texts: strings, read once as a stream; a `datasets.Dataset` or `IterableDataset`; for a published corpus,
+                `corpus_texts(folder)` of `corpus.records`.
+            column: the column of a dataset to read; None for the first with strings.
 
         Raises:
-            DataError: something else than strings was given, or a lone surrogate (named with its position).
+            DataError: not strings, or a lone surrogate (named with its position).
         """
         counts = np.zeros(0x110000, dtype=np.int64)
         for chunk in chunks(strings(texts, column)):
             refuse_surrogates_in(chunk)
-            found = np.bincount(code_points("".join(self._normalised(chunk))))
-            counts[: len(found)] += found
+            of_chunk = np.bincount(code_points("".join(self._normalised(chunk))))
+            counts[: len(of_chunk)] += of_chunk
         points = np.flatnonzero(counts >= self.config.min_count)
         order = np.argsort(-counts[points], kind="stable")[: self.config.max_characters]
-        self._set(text_of(points[order].astype(np.uint32)))
+        self.alphabet = text_of(points[order].astype(np.uint32))
+        self._codec = Alphabet(self.alphabet)
         return self
 
     def encode(self, text: str) -> Ids:
-        """The ids of one text, (L,) uint16; L is its number of characters where all are in the alphabet.
+        """The ids of one text, (L,) uint16; L is its number of characters if all are in the alphabet.
 
         Raises:
             DataError: a lone surrogate, named with its position.
@@ -210,12 +220,11 @@ class Preprocessor:
 
         Args:
             text: any text.
-            length: L; None for as many ids as the text has, rounded up to a multiple of the downsample factor.
-            truncate: whether a text that is too long (for `length`, or for the configured `max_length`) is cut,
-                between two characters, never inside the bytes of one; `num_fitting` tells where.
+            length: L; None for the number of ids, rounded up to a multiple of the downsample factor.
+            truncate: whether a text that is too long is cut, between two characters (see `num_fitting`).
 
         Raises:
-            DataError: a lone surrogate; a text that is too long, unless `truncate`.
+            DataError: a lone surrogate; a text that is too long, without `truncate`.
 
         >>> preprocessor = Preprocessor(alphabet="ab")
         >>> preprocessor.string_to_array("ab", 3).tolist()
@@ -234,7 +243,7 @@ class Preprocessor:
         return padded
 
     def num_fitting(self, text: str, length: int) -> int:
-        """How many characters of `text` fit whole into `length` ids, CLS included; `text[that:]` is cut off.
+        """The number of characters of `text` that fit completely into `length` ids, CLS included.
 
         Raises:
             DataError: a lone surrogate, named with its position.
@@ -245,7 +254,7 @@ class Preprocessor:
         return self._fitting(text, length)[1]
 
     def encode_ragged(self, texts: Sequence[str]) -> Ragged:
-        """The ids of many texts, one after the other, at the speed of one long text.
+        """The ids of many texts, concatenated, at the speed of one long text.
 
         Raises:
             DataError: a lone surrogate, named with its text and position.
@@ -268,21 +277,19 @@ class Preprocessor:
         return Ragged(ids, lengths, fallbacks)
 
     def encode_batch(self, texts: Sequence[str], truncate: bool = False) -> Batch:
-        """The ids of many texts as one padded array; L is the length of the longest, rounded up to a multiple of the
-        downsample factor.
+        """The ids of many texts as one padded array.
 
         Args:
-            texts: any number of texts, none included.
-            truncate: whether texts that have more ids than the configured `max_length` are cut to it, between two
-                characters; `cut` in the result says how much was.
+            texts: any number; L is the length of the longest, rounded up to a multiple of the downsample factor.
+            truncate: whether texts with more ids than the configured `max_length` are cut, between two characters.
 
         Raises:
-            DataError: a lone surrogate, named with its text and position; a text that is too long, unless `truncate`.
+            DataError: a lone surrogate, named with its text and position; a text that is too long, without `truncate`.
         """
         ids, lengths, _ = self.encode_ragged(texts)
         kept, cut, limit = lengths, np.zeros_like(lengths), self.config.max_length
         if truncate and limit is None:
-            raise DataError("`truncate` needs a length to cut to: configure `max_length`, or do not ask for it.")
+            raise DataError("`truncate` needs a length to cut to: configure `max_length`, or set `truncate=False`.")
         if limit is not None and lengths.max(initial=0) > limit:
             kept = lengths.copy()
             for index in np.flatnonzero(lengths > limit).tolist():
@@ -297,9 +304,7 @@ class Preprocessor:
         return Batch(padded, kept, cut)
 
     def offsets(self, text: str) -> npt.NDArray[np.int32]:
-        """(L,) int32: of each id of `encode(text)`, the index of its character in `text`; -1 for CLS.
-
-        They never decrease. With normalisation they count in `text` as it was given.
+        """(L,) int32, not decreasing: for each id of `encode(text)` the index of its character in `text`; -1 for CLS.
 
         >>> Preprocessor(alphabet="b").offsets("éb").tolist()
         [0, 0, 1]
@@ -314,25 +319,24 @@ class Preprocessor:
         return np.concatenate([np.array([-1], dtype=np.int32), indices]) if self.config.cls else indices
 
     def decode(self, ids: Sequence[int] | npt.NDArray[Any]) -> str:
-        """The text of ids (L,). Special ids are left out.
-
-        What `encode` made comes back as it was. Bytes that are no UTF-8, as a model may predict them,
-        become U+FFFD.
+        """The text of ids (L,), without special ids; bytes that are not UTF-8, as a model may predict, become U+FFFD.
 
         Raises:
-            DataError: an id that is no whole number, or is outside the vocabulary.
+            DataError: an id that is not an integer, or is outside the vocabulary.
         """
         given = np.asarray(ids).reshape(-1)
         if len(given) and given.dtype.kind not in "iu":
-            raise DataError(f"ids must be whole numbers, got {given.dtype}.")
+            raise DataError(f"ids must be integers, got {given.dtype}.")
         array = given.astype(np.int64)
         if len(array) and (array.min() < 0 or array.max() >= self.num_ids):
             wrong = array[(array < 0) | (array >= self.num_ids)][0]
-            raise DataError(f"ids must be between 0 and {self.num_ids - 1}, got {wrong}; another vocabulary made them?")
+            raise DataError(
+                f"ids must be between 0 and {self.num_ids - 1}, got {wrong}; were they made with another vocabulary?"
+            )
         return self._codec.decode(array)
 
     def decode_batch(self, ids: npt.NDArray[Any]) -> list[str]:
-        """The texts of ids (B, L), padding left out."""
+        """The texts of ids (B, L), without padding."""
         return [self.decode(row) for row in ids]
 
     def save(self, path: Path) -> None:
@@ -345,26 +349,26 @@ class Preprocessor:
         """Reads what `save` wrote.
 
         Raises:
-            ArtifactError: the file is missing, no JSON, or no vocabulary.
+            ArtifactError: the file is missing, is not JSON, or is not a vocabulary.
             IntegrityError: the alphabet is not the one that was saved.
         """
         content = read_json(path)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise ArtifactError(f"{path} must hold a vocabulary ({FORMAT}), but it holds something else.")
+            raise ArtifactError(f"{path} must be a vocabulary ({FORMAT}).")
         missing = {"config", "alphabet", "digest"} - content.keys()
         if missing or not isinstance(content["alphabet"], str) or not isinstance(content["config"], dict):
-            raise ArtifactError(f"{path} must hold config, alphabet and digest; it is damaged. Make it anew.")
+            raise ArtifactError(f"{path} must have config, alphabet and digest; it is damaged. Create it again.")
         config = VocabularyConfig.parse(content["config"], f"{path}: config")
         try:
             preprocessor = cls(config, content["alphabet"])
         except DataError as error:
-            raise ArtifactError(f"{path} is damaged: {error} Make it anew.") from None
+            raise ArtifactError(f"{path} is damaged: {error} Create it again.") from None
         if preprocessor.digest != content["digest"]:
-            raise IntegrityError(f"{path} was altered: its alphabet does not match its digest. Make it anew.")
+            raise IntegrityError(f"{path} was altered: its alphabet does not match its digest. Create it again.")
         return preprocessor
 
     def _normalised(self, texts: Sequence[str]) -> Sequence[str]:
-        """Texts in the configured normal form; each by itself, since the end of one must not combine with the next."""
+        """Texts in the configured normal form, each on its own: the end of one must not combine with the next."""
         form = self.config.normalisation
         if form is None:
             return texts
@@ -372,7 +376,7 @@ class Preprocessor:
         return [normalise(text, form) for text in texts]
 
     def _fitting(self, text: str, length: int) -> tuple[int, int]:
-        """How many ids, and how many characters, of `text` fit into `length` ids."""
+        """The numbers of ids and of characters of `text` that fit into `length` ids."""
         offsets = self.offsets(text)
         if len(offsets) <= length:
             return len(offsets), len(text)
@@ -384,5 +388,13 @@ class Preprocessor:
         return -(-length // factor) * factor
 
 
+def _limited(config: VocabularyConfig, max_example_len: int | None) -> VocabularyConfig:
+    if max_example_len is None or max_example_len == config.max_length:
+        return config
+    if config.max_length is not None:
+        raise ConfigError(f"max_example_len {max_example_len} contradicts max_length {config.max_length}; give one.")
+    return VocabularyConfig.parse(config.canonical() | {"max_length": max_example_len}, "Preprocessor")
+
+
 def _too_long(name: str, length: int, limit: int) -> str:
-    return f"{name} must have at most {limit} ids, got {length}; shorten it, or ask for `truncate=True`."
+    return f"{name} must have at most {limit} ids, got {length}; shorten it, or set `truncate=True`."

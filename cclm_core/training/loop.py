@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from cclm_core.corpus.batches import made_ahead
 from cclm_core.corpus.encoded import EncodedCorpus
+from cclm_core.corpus.parallel import prefetch
 from cclm_core.corpus.windows import WindowBatch, Windows
 from cclm_core.objectives.base import Example, Sums
 from cclm_core.runtime.device import autocast, chosen_device, device_of, num_threads
@@ -95,7 +95,7 @@ def _train(
         report(0, progress.curve[0], config.steps)
     remaining = range(first, first if _is_stalled(progress, config) else config.steps)
     prepared = partial(_prepared, module, data.training, config, seed)
-    with made_ahead(prepared, remaining, workers) as steps, _noticing_sigterm() as is_terminated:
+    with prefetch(prepared, remaining, workers) as steps, _noticing_sigterm() as is_terminated:
         for step, batches in enumerate(steps, start=first):
             progress.losses.append(update(module, optimizer, batches, config, step))
             done = step + 1

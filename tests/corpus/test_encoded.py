@@ -1,4 +1,4 @@
-"""The encoded corpus: what is written is read back, tags stay on their characters, damage is told."""
+"""The encoded corpus: what is written is read back, tags stay on their characters, damage is reported."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cclm_core.corpus import encoded
-from cclm_core.corpus.encoded import SPLITS, EncodedCorpus, EncodedWriter, encode_records
-from cclm_core.corpus.records import Entity, Record
+from cclm_core.corpus.encoded import EncodedCorpus, EncodedWriter, encode_records
+from cclm_core.corpus.records import SPLITS, Entity, Record
 from cclm_core.runtime.errors import ArtifactError, DataError, IntegrityError
 from cclm_core.text.vocabulary import END, Preprocessor, VocabularyConfig
 
@@ -124,10 +124,10 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
 
 
-def test_damage_is_told(tmp_path: Path) -> None:
+def test_damage_is_reported(tmp_path: Path) -> None:
     write(tmp_path, RECORDS)
     corpus = EncodedCorpus.open(tmp_path)
-    with pytest.raises(ArtifactError, match=r"must hold a split 'dev'; it holds \['test', 'train', 'validation'\]"):
+    with pytest.raises(ArtifactError, match=r"split 'dev' not found in .*; it has \['test', 'train', 'validation'\]"):
         corpus.split("dev")
     path = tmp_path / "train.ids.bin"
     path.write_bytes(path.read_bytes()[:-1])
@@ -147,7 +147,7 @@ def test_damage_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        (Record("x", "ab", entities=(Entity(1, 3, "P"),)), r"document x: the span \(1, 3, 'P'\) must lie in its 2"),
+        (Record("x", "ab", entities=(Entity(1, 3, "P"),)), r"document x: the span \(1, 3, 'P'\) must lie within its 2"),
         (Record("x", "ab", entities=(Entity(1, 1, "P"),)), "the span"),
         (Record("x", "ab", entities=(Entity(0, 1, "LAKE"),)), r"label 'LAKE' must be one of \['P'\]"),
     ],

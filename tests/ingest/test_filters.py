@@ -3,20 +3,28 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
+import numpy as np
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cclm_core.corpus.records import Entity, Record, fault
 from cclm_core.ingest.config import IngestConfig
-from cclm_core.ingest.filters import FILTERS, why_left_out
+from cclm_core.ingest.filters import Filter, rejection_reason
 from cclm_core.ingest.named import named_function
-from cclm_core.ingest.transforms import TRANSFORMS, transformed
+from cclm_core.ingest.transforms import Transform, transformed
+from cclm_core.runtime.config import Config
 from cclm_core.runtime.errors import CclmError, ConfigError, DataError
 
 SOURCE = {"kind": "files", "paths": ["a.txt"]}
+
+
+def members(family: object) -> tuple[type[Config], ...]:
+    """The classes in the catalogue of a family: a union with a discriminator."""
+    return get_args(get_args(family)[0])
 
 
 def config(**section: object) -> IngestConfig:
@@ -31,6 +39,12 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     sys.modules.pop("own_cleaning", None)
     named_function.cache_clear()
+
+
+def name(family: object, member: type[Config]) -> str:
+    """The name by which the configuration selects a member of a family."""
+    key = get_args(family)[1].discriminator
+    return str(get_args(member.model_fields[key].annotation)[0])
 
 
 REASONS = [
@@ -52,8 +66,7 @@ REASONS = [
 @pytest.mark.parametrize(("section", "text", "reason"), REASONS)
 def test_a_filter_keeps_a_text_or_names_its_reason(section: dict[str, object], text: str, reason: str | None) -> None:
     filters = config(filters=[section]).filters
-    assert why_left_out(Record("1", text), filters) == reason
-    assert {str(section["filter"]) for section, _, _ in REASONS} == set(FILTERS)
+    assert rejection_reason(Record("1", text), filters) == reason
 
 
 CHANGES = [
@@ -88,7 +101,6 @@ def test_a_span_that_cannot_be_moved_refuses_the_record() -> None:
     assert transformed(Record("1", "In York", entities=(Entity(3, 7, "P"),)), shout) is None
     same = Record("1", "IN YORK", entities=(Entity(3, 7, "P"),))
     assert transformed(same, shout) == same
-    assert {"strip", "collapse_white_space", "normalise", "replace", "function"} == set(TRANSFORMS)
 
 
 EVERY = config(
@@ -99,6 +111,28 @@ EVERY = config(
         "strip",
     ]
 ).transforms
+
+
+@pytest.mark.parametrize("member", members(Filter))
+def test_every_filter_has_texts_that_it_keeps_and_rejects(member: type[Config]) -> None:
+    reasons = [reason for section, _, reason in REASONS if section["filter"] == name(Filter, member)]
+    assert None in reasons and any(reasons), "add its texts to REASONS"
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize("member", members(Transform))
+@given(st.text(alphabet="ab \n\u00a0\ufb01e\u0301\U0001f642[1].", max_size=30))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_transform_tells_the_origin_of_every_character_or_of_none(member: type[Config], text: str) -> None:
+    sections = [section if isinstance(section, dict) else {"transform": section} for section, *_ in CHANGES]
+    sections.append({"transform": "function", "name": "own_cleaning:shout"})
+    of_member = [section for section in sections if section["transform"] == name(Transform, member)]
+    assert of_member, "add an example to CHANGES"
+    for transform in config(transforms=of_member).transforms:
+        changed, origins = transform.apply(text), transform.origins(text)
+        if origins is not None:
+            assert len(origins) == len(changed) + 1 and origins[-1] == len(text)
+            assert (np.diff(origins) >= 0).all()
 
 
 @given(st.text(alphabet="ab \n\u00a0ﬁe\u0301🙂", min_size=1, max_size=30), st.data())
@@ -115,12 +149,16 @@ def test_spans_stay_in_the_text_and_on_what_their_characters_became(text: str, d
 @pytest.mark.parametrize(
     ("section", "kind", "message"),
     [
-        ({"filters": [{"filter": "lenght"}]}, ConfigError, "filter must be one of .*; did you mean 'length'"),
+        (
+            {"filters": [{"filter": "lenght"}]},
+            ConfigError,
+            r"filter must be one of .*; did you mean 'length'",
+        ),
         ({"filters": [{"filter": "pattern", "keep": "("}]}, ConfigError, "must be a regular expression"),
         ({"filters": [{"filter": "pattern"}]}, ConfigError, "exactly one of `keep` and `drop`"),
         ({"filters": [{"filter": "length", "min_characters": 9, "max_characters": 3}]}, ConfigError, "at least `min_"),
-        ({"filters": [{"filter": "length", "min": 9}]}, ConfigError, r"ingest.filters\[0\].*min"),
-        ({"transforms": ["stripp"]}, ConfigError, "transform must be one of .*did you mean 'strip'"),
+        ({"filters": [{"filter": "length", "min": 9}]}, ConfigError, r"ingest: filters.0.min is not a known key"),
+        ({"transforms": ["stripp"]}, ConfigError, r"transforms.0.transform must be one of .*did you mean 'strip'"),
         ({"duplicates": "nearly"}, ConfigError, "'exact' or 'near'"),
     ],
 )
@@ -134,15 +172,15 @@ def test_an_own_function_that_is_missing_or_returns_something_else_is_named() ->
     for name, message in (
         ("own_cleaning", "must be named as module:function"),
         ("no_such_module_here:f", "cannot be imported"),
-        ("own_cleaning:nothing", "must have a function 'nothing'"),
+        ("own_cleaning:nothing", "function 'nothing' not found"),
     ):
         with pytest.raises(ConfigError, match=message):
             named_function(name)
     wrong = {"name": "own_cleaning:wrong"}
-    with pytest.raises(DataError, match="own_cleaning:wrong must return a text, but it returned int"):
+    with pytest.raises(DataError, match="own_cleaning:wrong must return a str, but it returned int"):
         transformed(Record("1", "x"), config(transforms=[{"transform": "function", **wrong}]).transforms)
     with pytest.raises(DataError, match="own_cleaning:wrong must return a bool, but it returned int"):
-        why_left_out(Record("1", "x"), config(filters=[{"filter": "function", **wrong}]).filters)
+        rejection_reason(Record("1", "x"), config(filters=[{"filter": "function", **wrong}]).filters)
 
 
 def test_the_whole_configuration_can_be_printed() -> None:
@@ -156,5 +194,5 @@ def test_the_example_in_the_docs_is_a_configuration() -> None:
     text = (Path(__file__).parents[2] / "docs/corpus.md").read_text()
     section = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])["ingest"]
     parsed = IngestConfig.parse(section, "ingest")
-    assert [one.__class__ for one in parsed.filters] == list(FILTERS.values())
+    assert [member.__class__ for member in parsed.filters] == list(members(Filter))
     assert len(parsed.transforms) == 5 and parsed.duplicates is not None

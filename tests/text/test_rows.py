@@ -62,9 +62,7 @@ def test_what_is_cut_is_told_and_is_never_half_a_character(
 
 def test_a_text_that_is_too_long_is_refused_unless_cutting_is_asked_for() -> None:
     preprocessor = made(max_length=4, downsample_factor=2)
-    with pytest.raises(
-        DataError, match="text 1 must have at most 4 ids, got 5; shorten it, or ask for `truncate=True`"
-    ):
+    with pytest.raises(DataError, match="text 1 must have at most 4 ids, got 5; shorten it, or set `truncate=True`"):
         preprocessor.encode_batch(["a", "aabba"])
     with pytest.raises(DataError, match="text must have at most 4 ids, got 5"):
         preprocessor.string_to_array("aabba")
@@ -116,3 +114,31 @@ def test_a_maximum_that_no_row_can_fill_is_refused() -> None:
         VocabularyConfig.parse({"max_length": 10, "downsample_factor": 4}, "params.yaml: vocabulary")
     with pytest.raises(ConfigError, match="downsample_factor"):
         VocabularyConfig.parse({"downsample_factor": 0}, "params.yaml: vocabulary")
+
+
+def test_the_names_of_the_original_work_next_to_the_configuration() -> None:
+    prep = Preprocessor(max_example_len=16)
+    prep.fit(["cclm is neat"])
+    assert prep.max_example_len == prep.config.max_length == 16
+    assert prep.n_chars == prep.num_ids == 260 + len(set("cclm is neat"))
+    row = prep.string_to_array("cclm is neat", prep.max_example_len)
+    assert row.shape == (16,) and prep.decode(row) == "cclm is neat"
+    with pytest.raises(DataError, match="text must have at most 16 ids, got 24"):
+        prep.string_to_array(2 * "cclm is neat", prep.max_example_len)
+
+
+def test_without_a_maximum_a_row_is_as_long_as_its_text() -> None:
+    prep = Preprocessor().fit(["cclm is neat"])
+    assert prep.max_example_len is None
+    assert prep.string_to_array("cclm", prep.max_example_len).shape == (4,)
+
+
+def test_a_maximum_that_contradicts_the_configuration_is_refused() -> None:
+    config = VocabularyConfig(max_length=8, downsample_factor=4)
+    assert Preprocessor(config, max_example_len=8).config == config
+    with pytest.raises(ConfigError, match="max_example_len 16 contradicts max_length 8"):
+        Preprocessor(config, max_example_len=16)
+    with pytest.raises(ConfigError, match="max_length must be a multiple of downsample_factor"):
+        Preprocessor(VocabularyConfig(downsample_factor=4), max_example_len=7)
+    with pytest.raises(ConfigError, match=r"max_length.*greater than or equal to 1"):
+        Preprocessor(max_example_len=0)

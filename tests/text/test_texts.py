@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cclm_core.corpus.encoded import EncodedCorpus
-from cclm_core.corpus.published import corpus_texts
+from cclm_core.corpus.records import corpus_texts
 from cclm_core.runtime.errors import ArtifactError, DataError, IntegrityError
 from cclm_core.runtime.reporting import silent
 from cclm_core.steps.vocab import vocab

