@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from cclm_core.pretraining.causal_language import CausalLanguagePretrainer
     from cclm_core.pretraining.character_mask import CharacterMaskPretrainer
     from cclm_core.pretraining.masked_language import MaskedLanguagePretrainer
-    from cclm_core.shelf.shelf import Shelf
+    from cclm_core.shelf import Shelf
     from cclm_core.text.vocabulary import Preprocessor
 
 __all__ = [
@@ -30,7 +30,7 @@ _HOMES = {
     "Embedder": "cclm_core.encoders.embedder",
     "MaskedLanguagePretrainer": "cclm_core.pretraining.masked_language",
     "Preprocessor": "cclm_core.text.vocabulary",
-    "Shelf": "cclm_core.shelf.shelf",
+    "Shelf": "cclm_core.shelf",
     "load": "cclm_core.composition.store",
 }
 

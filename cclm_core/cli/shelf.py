@@ -10,8 +10,8 @@ import typer
 from cclm_core.runtime.artifacts import read_json
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.shelf.names import ITEM_TYPES
-from cclm_core.shelf.publishing import About
-from cclm_core.shelf.shelf import VARIABLE, Shelf
+from cclm_core.shelf import About
+from cclm_core.shelf.shelf import CACHE, VARIABLE, Shelf
 
 DIGITS = 12  # of a digest, where people read it
 

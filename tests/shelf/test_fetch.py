@@ -16,7 +16,7 @@ from cclm_core.encoders.embedder import Embedder
 from cclm_core.runtime.errors import IntegrityError, ShelfError
 from cclm_core.shelf.cache import Cache
 from cclm_core.shelf.history import read_card
-from cclm_core.shelf.shelf import Shelf
+from cclm_core.shelf import Shelf
 from tests.shelf.conftest import NAME, Place, git
 
 ROOT = Path(__file__).parents[2]

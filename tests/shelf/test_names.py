@@ -6,7 +6,7 @@ import pytest
 
 from cclm_core.runtime.errors import ConfigError, IntegrityError
 from cclm_core.shelf import names
-from cclm_core.shelf.shelf import Shelf
+from cclm_core.shelf import Shelf
 
 IDENTIFIERS = [
     "",

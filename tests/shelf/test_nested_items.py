@@ -14,7 +14,7 @@ from cclm_core.encoders.embedder import Embedder
 from cclm_core.runtime.artifacts import publishing, write_json
 from cclm_core.runtime.errors import ArtifactError, IntegrityError
 from cclm_core.shelf.items import describe
-from cclm_core.shelf.shelf import Shelf
+from cclm_core.shelf import Shelf
 from tests.composition.nests import over, tower
 from tests.composition.test_composed import component
 from tests.shelf.conftest import ABOUT, Place, saved

@@ -10,8 +10,7 @@ import pytest
 from cclm_core.cli.app import app as cli
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.runtime.errors import ArtifactError, CclmError, ConfigError, IntegrityError, ShelfError
-from cclm_core.shelf.publishing import About
-from cclm_core.shelf.shelf import Shelf
+from cclm_core.shelf import About, Shelf
 from tests.shelf.conftest import ABOUT, NAME, Place, git, saved
 
 

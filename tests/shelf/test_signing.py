@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.runtime.errors import ConfigError, IntegrityError
-from cclm_core.shelf.fetching import Fetched
+from cclm_core.shelf.shelf import Fetched
 from cclm_core.shelf.history import read_card
-from cclm_core.shelf.publishing import About
+from cclm_core.shelf import About
 from cclm_core.shelf.signing import check_signature, sign
 from tests.shelf.conftest import Place
 
