@@ -125,7 +125,9 @@ class Cache:
     def _verified(self, folder: Path, card_digest: str) -> Card:
         present = {path.name: path for path in folder.iterdir()}
         if set(present) != {CARD, README, FILES} or any(path.is_symlink() for path in present.values()):
-            raise IntegrityError(f"{folder} must contain {CARD}, {README} and {FILES}, no links, got {sorted(present)}.")
+            raise IntegrityError(
+                f"{folder} must contain {CARD}, {README} and {FILES}, no links, got {sorted(present)}."
+            )
         card = Card.from_bytes(present[CARD].read_bytes(), *self._item)
         if card.digest != card_digest:
             raise IntegrityError(f"{folder / CARD} must have the digest {card_digest}, but it has {card.digest}.")

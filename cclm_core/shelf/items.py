@@ -17,18 +17,11 @@ IDENTITY, METRICS = "card.json", "metrics.json"  # what a stage publishes next t
 
 @dataclass(frozen=True)
 class Described:
-    """An item as its own files describe it.
+    """An item as its own files describe it."""
 
-    Attributes:
-        sources: path in the item -> file.
-        configuration: of the item, from its files.
-        digests: `model`, `base`, `vocabulary` and `data`, as far as known.
-        scores: its metrics.
-    """
-
-    sources: dict[str, Path]
+    sources: dict[str, Path]  # path in the item -> file
     configuration: dict[str, Any]
-    digests: dict[str, str]
+    digests: dict[str, str]  # `model`, `base`, `vocabulary` and `data`, as far as known
     scores: dict[str, Any]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from cclm_core.runtime.errors import IntegrityError, ShelfError
 from cclm_core.shelf.card import Card
 from cclm_core.shelf.names import check_revision, is_item
-from cclm_core.shelf.programs import NO_HOOKS, git
+from cclm_core.shelf.programs import NO_HOOKS, run
 from cclm_core.shelf.storage import SETTINGS, read_remote
 
 ITEMS, CARD, SIGNATURE, README = "items", "card.json", "card.sig", "CARD.md"
@@ -20,20 +20,14 @@ _RECEIVE = " ".join(("git", *NO_HOOKS, "-c", "receive.denyCurrentBranch=updateIn
 
 @dataclass(frozen=True)
 class Listed:
-    """One version of an item.
-
-    Attributes:
-        digest: of its card.
-        tags: at which it can be fetched; empty if only the main branch has it.
-        signed: whether it has a signature; it was not checked.
-    """
+    """One version of an item."""
 
     identifier: str
     item_type: str
-    digest: str
+    digest: str  # of its card
     licence: str
-    tags: tuple[str, ...]
-    signed: bool
+    tags: tuple[str, ...]  # at which it can be fetched; empty if only the main branch has it
+    signed: bool  # whether it has a signature; it was not checked
 
 
 class Repository:
@@ -46,7 +40,9 @@ class Repository:
     def __init__(self, shelf: str, folder: Path) -> None:
         self._local = Path(shelf) if Path(shelf).is_absolute() else None
         self._folder = folder
-        git("clone", "--quiet", "--bare", "--no-local", "--template=", "--", shelf, str(folder), at=folder.parent)
+        run(
+            "git", "clone", "--quiet", "--bare", "--no-local", "--template=", "--", shelf, str(folder), at=folder.parent
+        )
 
     def resolve(self, name: str | None) -> tuple[str, bool]:
         """The commit of a tag, branch or commit (in this order; None: the main branch), and whether the name can move.
@@ -132,9 +128,9 @@ class Repository:
                 (Path(tree) / item / name).write_bytes(content)
             work = (f"--git-dir={self._folder}", f"--work-tree={tree}")
             self._git("read-tree", "HEAD")
-            git(*work, "add", "--all", "--force", "--", item, at=Path(tree))
+            run("git", *work, "add", "--all", "--force", "--", item, at=Path(tree))
             if self._git("diff-index", "--cached", "HEAD", "--", item):
-                git(*work, "commit", "--quiet", "--no-verify", "--message", message, at=Path(tree))
+                run("git", *work, "commit", "--quiet", "--no-verify", "--message", message, at=Path(tree))
         return self.resolve(None)[0]
 
     def push(self, commit: str, tag: str | None) -> None:
@@ -174,7 +170,7 @@ class Repository:
         name, size = file
         if size > MAX_BYTES:
             raise IntegrityError(f"a card, a signature or settings must have at most {MAX_BYTES} bytes, got {size}.")
-        return git("cat-file", "blob", name, at=self._folder).decode("utf-8", "replace")
+        return run("git", "cat-file", "blob", name, at=self._folder)
 
     def _git(self, *arguments: str, accept: tuple[int, ...] = (0,)) -> str:
-        return git(*arguments, at=self._folder, accept=accept).decode("utf-8", "replace").strip()
+        return run("git", *arguments, at=self._folder, accept=accept).strip()

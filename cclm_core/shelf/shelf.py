@@ -13,68 +13,48 @@ from cclm_core.shelf.cache import Cache, Record
 from cclm_core.shelf.card import Card, Digests, files_digest
 from cclm_core.shelf.files import copy
 from cclm_core.shelf.names import check_item, check_repository, check_revision
-from cclm_core.shelf.programs import dvc, git
+from cclm_core.shelf.programs import run
 from cclm_core.shelf.repository import CARD, ITEMS, README, SIGNATURE, Listed, Repository
 from cclm_core.shelf.signing import check_signature, sign
 from cclm_core.shelf.storage import FILES, SETTINGS, read_remote, upload
 
 VARIABLE = "CCLM_SHELF"
 CACHE = ".cclm/shelf"
-ABOUT = """# A shelf of CCLM
-
-Items are in `items/<identifier>/<type>`: a card, its signature if it has one, and DVC's pointer to the files.
-Publish and fetch with `cclm shelf`; see its `--help`.
-"""
+README_TEXT = "# A shelf of CCLM\n\nPublish and fetch with `cclm shelf`; see its `--help`.\n"
 
 PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
 class About:
-    """What the publisher says about an item.
+    """What the publisher says about an item."""
 
-    Attributes:
-        licence: under which it may be used, preferably an SPDX expression.
-        description: what it is, in one line.
-        scores: metrics, added to those in the item's own files.
-        data_digest: digest of its training data; by default the one in its own files.
-        created_by: revision of the project that made it; by default that of the git repository around the folder.
-    """
-
-    licence: str
-    description: str = ""
-    scores: Mapping[str, Any] = field(default_factory=dict)
-    data_digest: str | None = None
-    created_by: str | None = None
+    licence: str  # under which it may be used, preferably an SPDX expression
+    description: str = ""  # what it is, in one line
+    scores: Mapping[str, Any] = field(default_factory=dict)  # metrics, added to those in the item's own files
+    data_digest: str | None = None  # of its training data; by default the one in its own files
+    created_by: str | None = None  # revision of the project that made it; by default that of the folder's repository
 
 
 @dataclass(frozen=True)
 class Published:
-    """An item that was published: its card, the commit of the shelf, the tag to fetch it by, whether it is signed."""
+    """An item that was published."""
 
     card: Card
-    commit: str
-    tag: str | None
+    commit: str  # of the shelf
+    tag: str | None  # at which it can be fetched
     signed: bool
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """An item that was fetched.
+    """An item that was fetched."""
 
-    Attributes:
-        folder: its files, ready to load.
-        card: its card.
-        commit: of the shelf.
-        signature: `good`, `not checked` (it has one, but no key was given) or `none`.
-        cached: whether it came from the cache without asking the shelf.
-    """
-
-    folder: Path
+    folder: Path  # its files, ready to load
     card: Card
-    commit: str
-    signature: str
-    cached: bool
+    commit: str  # of the shelf
+    signature: str  # `good`, `not checked` (it has one, but no key was given) or `none`
+    cached: bool  # whether it came from the cache without asking the shelf
 
 
 class Shelf:
@@ -121,12 +101,12 @@ class Shelf:
         with tempfile.TemporaryDirectory(prefix=".shelf-", dir=folder.parent) as work:
             new = Path(work) / "shelf"
             new.mkdir()
-            git("init", "--quiet", "--initial-branch=main", "--template=", at=new)
-            dvc("init", "--quiet", at=new)
+            run("git", "init", "--quiet", "--initial-branch=main", "--template=", at=new)
+            run("dvc", "init", "--quiet", at=new)
             (new / SETTINGS).write_text(settings, encoding="utf-8")
-            (new / "README.md").write_text(ABOUT, encoding="utf-8")
-            git("add", "--all", at=new)
-            git("commit", "--quiet", "--no-verify", "--message", "an empty shelf", at=new)
+            (new / "README.md").write_text(README_TEXT, encoding="utf-8")
+            run("git", "add", "--all", at=new)
+            run("git", "commit", "--quiet", "--no-verify", "--message", "an empty shelf", at=new)
             new.rename(folder)
         return shelf
 
@@ -216,9 +196,7 @@ class Shelf:
         tag: str | None = None,
         key: PathLike | None = None,
     ) -> Published:
-        """Publishes an item as one commit and a tag, pushed together in the last step; before it the shelf is unchanged.
-
-        What a failed attempt leaves in the storage is content that no card refers to.
+        """Publishes an item as one commit and a tag, pushed together in the last step; a failure changes nothing.
 
         Args:
             folder: what a stage published or `save` wrote; for a preprocessor also its file.
@@ -299,4 +277,4 @@ def _revision_around(folder: Path) -> str | None:
     """The commit of the repository in which the item was made, marked if that has changes; None outside of one."""
     where = folder if folder.is_dir() else folder.parent
     arguments = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-    return git(*arguments, at=where, accept=(0, 128)).decode().strip() or None
+    return run("git", *arguments, at=where, accept=(0, 128)).strip() or None

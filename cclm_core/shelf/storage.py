@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cclm_core.runtime.errors import ShelfError
 from cclm_core.shelf.files import ItemFile
-from cclm_core.shelf.programs import dvc
+from cclm_core.shelf.programs import run
 
 SETTINGS, FILES = ".dvc/config", "item"
 SCHEMES = ("", "file", "s3", "gs", "azure", "ssh", "https", "webdavs", "oss")
@@ -64,8 +64,8 @@ def upload(remote: dict[str, str], folder: Path) -> bytes:
         ShelfError: DVC fails, e.g. because the storage cannot be written.
     """
     connect(remote, folder)
-    dvc("add", "--quiet", FILES, at=folder)
-    dvc("push", f"{FILES}.dvc", at=folder)
+    run("dvc", "add", "--quiet", FILES, at=folder)
+    run("dvc", "push", f"{FILES}.dvc", at=folder)
     return (folder / f"{FILES}.dvc").read_bytes()
 
 
@@ -81,7 +81,7 @@ def download(remote: dict[str, str], files: Sequence[ItemFile], folder: Path) ->
     connect(remote, folder)
     outs = [{"md5": file.md5, "size": file.size, "hash": "md5", "path": f"{FILES}/{file.path}"} for file in files]
     (folder / f"{FILES}.dvc").write_text(json.dumps({"outs": outs}), encoding="utf-8")  # JSON is YAML
-    dvc("pull", f"{FILES}.dvc", at=folder, max_bytes=max((file.size for file in files), default=0) + SLACK)
+    run("dvc", "pull", f"{FILES}.dvc", at=folder, max_bytes=max((file.size for file in files), default=0) + SLACK)
 
 
 def connect(remote: dict[str, str], folder: Path) -> None:
@@ -102,7 +102,7 @@ def _own_remote(url: str, folder: Path) -> str | None:
     """The name of the remote with this address in the user's own DVC settings; a local path needs none."""
     if Path(url).is_absolute():
         return None
-    for line in dvc("config", "--list", at=folder).decode("utf-8", "replace").splitlines():
+    for line in run("dvc", "config", "--list", at=folder).splitlines():
         if (match := re.fullmatch(r"remote\.(.+)\.url=(.*)", line)) and match[2] == url:
             return match[1]
     return None
