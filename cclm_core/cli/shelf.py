@@ -50,12 +50,10 @@ def publish(
     scores: Annotated[
         Path | None, typer.Option(help="A JSON file with metrics, added to those in its metrics.json.")
     ] = None,
-    data_digest: Annotated[
-        str | None, typer.Option(help="Digest of its training data (default: from its own files).")
-    ] = None,
+    data_digest: Annotated[str | None, typer.Option(help="Digest of its training data.")] = None,
     key: Annotated[
         Path | None,
-        typer.Option(help="Sign it with this private elliptic-curve key (PEM). Needs pip install 'cclm[signing]'."),
+        typer.Option(help="Sign with this elliptic-curve key (PEM). Needs pip install 'cclm[signing]'."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

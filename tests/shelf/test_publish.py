@@ -179,7 +179,7 @@ def test_nothing_in_a_shelf_runs_or_is_used_on_publishing(place: Place, item: Pa
         (hooks / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/hook-{name}\n")
         (hooks / name).chmod(0o755)
     (place.folder / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {tmp_path / 'chosen'}\n")
-    (place.folder / ".gitattributes").write_text("* text eol=crlf filter=lfs working-tree-encoding=UTF-16\n")
+    (place.folder / ".gitattributes").write_text("*.json text eol=crlf filter=lfs\n")
     git(place.folder, "add", "--force", ".dvc/config.local", ".gitattributes")
     place.commit()
     done = place.shelf.publish(item, NAME, "embedder", about=ABOUT, tag="v9")
