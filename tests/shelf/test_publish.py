@@ -173,15 +173,15 @@ def test_what_a_user_can_mend_is_one_message_and_exit_code_2(
 
 
 def test_nothing_in_a_shelf_runs_or_is_used_on_publishing(place: Place, item: Path, tmp_path: Path) -> None:
+    (place.folder / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {tmp_path / 'chosen'}\n")
+    (place.folder / ".gitattributes").write_text("*.json text eol=crlf filter=lfs\n")
+    git(place.folder, "add", "--force", ".dvc/config.local", ".gitattributes")
+    place.commit()
     hooks = place.folder / ".git" / "hooks"
     hooks.mkdir(exist_ok=True)
     for name in ("pre-receive", "update", "post-receive", "push-to-checkout", "reference-transaction"):
         (hooks / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/hook-{name}\n")
         (hooks / name).chmod(0o755)
-    (place.folder / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {tmp_path / 'chosen'}\n")
-    (place.folder / ".gitattributes").write_text("*.json text eol=crlf filter=lfs\n")
-    git(place.folder, "add", "--force", ".dvc/config.local", ".gitattributes")
-    place.commit()
     done = place.shelf.publish(item, NAME, "embedder", about=ABOUT, tag="v9")
     assert place.shelf.show(NAME, "embedder", "v9") == done.card
     assert not list(tmp_path.glob("hook-*")) and not (tmp_path / "chosen").exists()
