@@ -11,7 +11,7 @@ if TYPE_CHECKING:
         CharacterMaskPretrainer,
         MaskedLanguagePretrainer,
     )
-    from cclm_core.shelf.shelf import Shelf
+    from cclm_core.shelf import Shelf
     from cclm_core.text.vocabulary import Preprocessor
 
 __all__ = [
@@ -32,7 +32,7 @@ _HOMES = {
     "Embedder": "cclm_core.encoders.embedder",
     "MaskedLanguagePretrainer": "cclm_core.pretraining.pretrainer",
     "Preprocessor": "cclm_core.text.vocabulary",
-    "Shelf": "cclm_core.shelf.shelf",
+    "Shelf": "cclm_core.shelf",
     "load": "cclm_core.composition.store",
 }
 

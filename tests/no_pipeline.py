@@ -1,4 +1,4 @@
-"""Checks that the environment has no Prefect, MLflow or DVC: `make test-core` tests the library as it installs alone."""
+"""Checks that the environment has no Prefect, MLflow or DVC, for `make test-core`."""
 
 import sys
 from importlib.util import find_spec

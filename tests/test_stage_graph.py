@@ -1,4 +1,4 @@
-"""dvc.yaml is the only stage graph: each stage depends on the packages and parameters that it uses, and on no others."""
+"""dvc.yaml is the only stage graph: a stage depends on the packages and parameters that it uses alone."""
 
 import ast
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ def test_a_stage_depends_on_the_packages_that_it_imports_and_on_no_others(stage:
 
 
 def parameters_read(stage: str) -> Iterator[str]:
-    """The keys of params.yaml that the module of a stage reads: calls of `section`, `named` and `names`, and `.seed`."""
+    """The keys of params.yaml that the module of a stage reads: calls of `section` and `named`, and `.seed`."""
     keys = {value.partition(":")[2]: key for key, value in SECTIONS.items()}
     for node in ast.walk(ast.parse((ROOT / f"cclm_core/steps/{stage}.py").read_text())):
         if (

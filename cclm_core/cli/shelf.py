@@ -9,16 +9,15 @@ import typer
 
 from cclm_core.runtime.artifacts import read_json
 from cclm_core.runtime.errors import ConfigError
+from cclm_core.shelf import About, Shelf
 from cclm_core.shelf.names import ITEM_TYPES
-from cclm_core.shelf.publishing import About
-from cclm_core.shelf.shelf import VARIABLE, Shelf
+from cclm_core.shelf.shelf import CACHE, VARIABLE
 
 DIGITS = 12  # of a digest, where people read it
 
 app = typer.Typer(
-    help="Published preprocessors, embedders, components and compositions: share them, and build on those of others. "
-    "A shelf is a git repository; its big files are stored apart by DVC. All that is fetched is verified before "
-    "it is opened.",
+    help="Share preprocessors, embedders, components and compositions, and build on those of others. A shelf is a git "
+    "repository whose large files are stored by DVC. Everything is verified before it is opened.",
     no_args_is_help=True,
 )
 
@@ -26,17 +25,17 @@ Repository = Annotated[
     str | None, typer.Option("--repo", envvar=VARIABLE, help="The shelf: a folder, or an address (https, ssh, file).")
 ]
 Identifier = Annotated[str, typer.Argument(help="The item's name on the shelf, e.g. en_plays_1.")]
-ItemType = Annotated[str, typer.Argument(help=f"What it is: {', '.join(ITEM_TYPES)}.")]
+ItemType = Annotated[str, typer.Argument(help=f"Its type: {', '.join(ITEM_TYPES)}.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
 
 @app.command()
 def create(
-    path: Annotated[Path, typer.Argument(help="Its folder; it must not exist, or be empty.")],
-    remote: Annotated[str, typer.Option(help="Where the big files go: a folder, or e.g. s3://<bucket>/<folder>.")],
+    path: Annotated[Path, typer.Argument(help="Its folder, which must not exist or be empty.")],
+    remote: Annotated[str, typer.Option(help="Where the items' files go: a folder, or e.g. s3://<bucket>/<folder>.")],
 ) -> None:
-    """Make an empty shelf. To share it, push it to where others can read it; its storage must be readable too."""
-    print(f"An empty shelf is in {Shelf.create(path, remote).repository}.")
+    """Make an empty shelf. To share it, push it to where others can read it, and make its storage readable too."""
+    print(f"Made an empty shelf in {Shelf.create(path, remote).repository}.")
 
 
 @app.command()
@@ -44,24 +43,25 @@ def publish(
     folder: Annotated[Path, typer.Argument(help="What a stage published or `save` wrote, e.g. models/base.")],
     identifier: Identifier,
     item_type: ItemType,
-    licence: Annotated[str, typer.Option(help="Under which it may be used, e.g. Apache-2.0.")],
+    licence: Annotated[str, typer.Option(help="License of the item, e.g. Apache-2.0.")],
     repo: Repository = None,
-    tag: Annotated[str | None, typer.Option(help="A new tag to fetch it by, e.g. v0.2.1; tags never move.")] = None,
-    description: Annotated[str, typer.Option(help="What it is, in a line.")] = "",
+    tag: Annotated[str | None, typer.Option(help="A new tag to fetch it by, e.g. v0.2.1. Tags never move.")] = None,
+    description: Annotated[str, typer.Option(help="What it is, in one line.")] = "",
     scores: Annotated[
-        Path | None, typer.Option(help="A JSON file with figures, added to those in its metrics.json.")
+        Path | None, typer.Option(help="A JSON file with metrics, added to those in its metrics.json.")
     ] = None,
-    data_digest: Annotated[str | None, typer.Option(help="Digest of its training data, if its card has none.")] = None,
+    data_digest: Annotated[str | None, typer.Option(help="Digest of its training data.")] = None,
     key: Annotated[
-        Path | None, typer.Option(help="Sign it: a private elliptic-curve key, PEM. Needs pip install 'cclm[signing]'.")
+        Path | None,
+        typer.Option(help="Sign with this elliptic-curve key (PEM). Needs pip install 'cclm[signing]'."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put an item on the shelf, with a card, as one commit and a tag; a failure changes nothing."""
-    figures: Any = read_json(scores) if scores else {}
-    if not isinstance(figures, dict):
-        raise ConfigError(f"{scores} must hold a JSON object with figures by name, got {type(figures).__name__}.")
-    about = About(licence, description, figures, data_digest)
+    """Publish an item with a card, as one commit and a tag; a failure changes nothing."""
+    metrics: Any = read_json(scores) if scores else {}
+    if not isinstance(metrics, dict):
+        raise ConfigError(f"{scores} must contain a JSON object of metrics by name, got {type(metrics).__name__}.")
+    about = About(licence=licence, description=description, scores=metrics, data_digest=data_digest)
     done = Shelf(repo).publish(folder, identifier, item_type, about=about, tag=tag, key=key)
     values = {
         "identifier": identifier,
@@ -80,15 +80,15 @@ def fetch(
     item_type: ItemType,
     tag: Annotated[str, typer.Argument(help="A tag, a branch or a commit of the shelf.")],
     repo: Repository = None,
-    cache_dir: Annotated[Path, typer.Option(help="Where fetched items are kept.")] = Path(".cclm/shelf"),
-    public_key: Annotated[Path | None, typer.Option(help="Demand a signature by the owner of this key, PEM.")] = None,
-    digest: Annotated[str | None, typer.Option(help="Demand that the card has this digest.")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Do with what was fetched before.")] = False,
+    cache_dir: Annotated[Path, typer.Option(help="Where fetched items are kept.")] = Path(CACHE),
+    public_key: Annotated[Path | None, typer.Option(help="Require a signature by the owner of this key (PEM).")] = None,
+    digest: Annotated[str | None, typer.Option(help="Require that the card has this digest.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Use only what was fetched before.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Fetch an item, verify every file of it, and print the folder to load it from.
 
-    A tag or a commit that was fetched once is taken from the cache, and verified again; a branch is looked up.
+    A tag or commit that was fetched once comes from the cache, and is verified again; a branch is looked up each time.
     """
     done = Shelf(repo).fetch_with_card(
         identifier, item_type, tag, cache_dir, public_key=public_key, digest=digest, offline=offline
@@ -106,7 +106,7 @@ def fetch(
 
 @app.command("list")
 def list_items(repo: Repository = None, as_json: AsJson = False) -> None:
-    """List every version of every item that a tag or the main branch has."""
+    """List every version of every item of a tag or the main branch."""
     rows = Shelf(repo).list()
     if as_json:
         items = [{**vars(row), "tags": list(row.tags)} for row in rows]
@@ -127,7 +127,7 @@ def list_items(repo: Repository = None, as_json: AsJson = False) -> None:
 def show(
     identifier: Identifier,
     item_type: ItemType,
-    tag: Annotated[str | None, typer.Option(help="A tag, a branch or a commit; the main branch, if left out.")] = None,
+    tag: Annotated[str | None, typer.Option(help="A tag, a branch or a commit (default: the main branch).")] = None,
     repo: Repository = None,
     as_json: AsJson = False,
 ) -> None:
@@ -148,7 +148,7 @@ def _show(values: dict[str, Any], as_json: bool) -> None:
 
 
 def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
-    """Columns as wide as their widest cell, whatever the width of the screen: nothing is cut."""
+    """Prints columns as wide as their widest cell: nothing is cut, whatever the width of the terminal."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

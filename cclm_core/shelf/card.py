@@ -8,11 +8,10 @@ from pydantic import AfterValidator, Field, JsonValue
 
 from cclm_core.runtime.config import Config, canonical_json, digest
 from cclm_core.runtime.errors import ConfigError, IntegrityError
-from cclm_core.shelf.contents import ItemFile
-from cclm_core.shelf.names import check_file_names, check_identifier, check_item_type
+from cclm_core.shelf.files import ItemFile
+from cclm_core.shelf.names import check_file_names, printable
 
 FORMAT: Literal["cclm-shelf-1"] = "cclm-shelf-1"
-MAX_BYTES = 4 << 20  # a card is read whole; no true one comes near
 
 
 def _one_line(value: str) -> str:
@@ -21,36 +20,36 @@ def _one_line(value: str) -> str:
     return value
 
 
-Line = Annotated[str, AfterValidator(_one_line)]  # what is printed as it stands cannot steer a terminal
+Line = Annotated[str, AfterValidator(_one_line)]  # can be printed as it is
 
 
 class Digests(Config):
-    """SHA-256 digests, in hexadecimal, that say what fits to what."""
+    """SHA-256 digests, in hexadecimal, by which items are matched."""
 
     files: str = Field(description="of the names and digests of all files: the same bytes have the same one")
-    model: str | None = Field(default=None, description="what others name it by: an embedder's, a vocabulary's digest")
+    model: str | None = Field(default=None, description="by which other items refer to this embedder or vocabulary")
     base: str | None = Field(default=None, description="of the embedder that it was trained on")
     vocabulary: str | None = Field(default=None, description="of the vocabulary whose ids it reads")
     data: str | None = Field(default=None, description="of the data that it was trained on")
 
 
 class Card(Config):
-    """What a shelf says of an item. It holds no time, host or path: the same item has the same card anywhere."""
+    """What a shelf knows about an item. It has no time, host or path: the same item has the same card everywhere."""
 
     format: Literal["cclm-shelf-1"] = FORMAT
     identifier: str
     item_type: str
     description: Line = ""
-    licence: Line = Field(min_length=1, description="under which it may be used, best as an SPDX expression")
+    licence: Line = Field(min_length=1, description="under which it may be used, preferably an SPDX expression")
     created_by: Line | None = Field(default=None, description="revision of the project that made it")
-    configuration: dict[str, JsonValue] = Field(description="its own configuration, as it stands in its files")
+    configuration: dict[str, JsonValue] = Field(description="its own configuration, read from its files")
     digests: Digests
-    scores: dict[str, JsonValue] = Field(default_factory=dict, description="how good it is, by name")
+    scores: dict[str, JsonValue] = Field(default_factory=dict, description="metrics by name")
     files: tuple[ItemFile, ...]
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the card, which holds that of every file: the item's identity."""
+        """SHA-256 of the card, which contains that of every file: the item's identity."""
         return digest(self.canonical())
 
     def to_bytes(self) -> bytes:
@@ -58,44 +57,31 @@ class Card(Config):
         return (canonical_json({"card": self.canonical(), "digest": self.digest}) + "\n").encode()
 
     @classmethod
-    def from_bytes(cls, content: bytes, where: str) -> "Card":
-        """Reads what `to_bytes` gave.
-
-        Args:
-            content: the bytes of card.json.
-            where: its name for messages.
+    def from_bytes(cls, content: bytes, identifier: str, item_type: str) -> "Card":
+        """Reads the card of an item from what `to_bytes` returned.
 
         Raises:
-            IntegrityError: it was altered, or is no card.
+            IntegrityError: it was altered, is not a card, or is the card of another item.
             ConfigError: a later version of CCLM wrote it.
         """
+        where = f"the card of {identifier}/{item_type}"
         try:
-            value = json.loads(content)
-            true_digest = digest(value["card"]) if isinstance(value, dict) and "card" in value else None
-        except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or figures that JSON does not know
-            raise _no_card(where, f"it cannot be read ({error})") from None
-        if true_digest is None or value.keys() != {"card", "digest"} or not isinstance(value["card"], dict):
-            raise _no_card(where, "it must hold `card` and `digest`")
-        if value["card"].get("format") != FORMAT:
-            raise ConfigError(
-                f"{where} must have the format {FORMAT}, got {value['card'].get('format')!r}; use the version of CCLM "
-                "that wrote it."
-            )
-        if true_digest != value["digest"]:
-            raise _no_card(where, "its content does not match its digest")
-        try:
-            card = cls.parse(value["card"], where)
-            check_identifier(card.identifier)
-            check_item_type(card.item_type)
-        except ConfigError as error:
-            raise _no_card(where, str(error)) from None
+            value = json.loads(content)["card"]
+            if (given := value["format"]) != FORMAT:
+                raise ConfigError(f"{where} must have the format {FORMAT}, got {given!r}; update CCLM to read it.")
+            card = cls.model_validate(value)
+            same = card.to_bytes() == content and card.digests.files == files_digest(card.files)
+        except (ValueError, TypeError, KeyError, RecursionError) as error:  # not JSON, not UTF-8, NaN, another shape
+            raise IntegrityError(f"{where} is not valid: {printable(str(error))}") from None
         check_file_names(file.path for file in card.files)
-        if card.to_bytes() != content or card.digests.files != files_digest(card.files):
-            raise _no_card(where, "its digests do not match its content")
+        if not same:
+            raise IntegrityError(f"{where} is altered: its content does not match its digest.")
+        if (card.identifier, card.item_type) != (identifier, item_type):
+            raise IntegrityError(f"{where} is altered: it is the card of {f'{card.identifier}/{card.item_type}'!r}.")
         return card
 
     def to_markdown(self) -> str:
-        """The card for people, all of it made from the fields."""
+        """The card for people, made only from its fields."""
         table = [("type", self.item_type), ("licence", self.licence), ("digest", self.digest)]
         table += [(f"{name} digest", value) for name, value in self.digests.canonical().items() if value]
         table += [("made by revision", self.created_by)] if self.created_by else []
@@ -115,14 +101,12 @@ def files_digest(files: Iterable[ItemFile]) -> str:
     return digest([[file.path, file.sha256] for file in sorted(files, key=lambda file: file.path)])
 
 
-def _flat(values: dict[str, Any], before: str = "") -> list[tuple[str, str]]:
-    """Nested figures, one row each, their names joined by dots."""
+def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested metrics, one row each, with dotted names."""
     rows = []
     for name, value in sorted(values.items()):
-        if isinstance(value, dict):
-            rows += _flat(value, f"{before}{name}.")
-        else:
-            rows.append((f"{before}{name}", json.dumps(value, ensure_ascii=False)))
+        nested = isinstance(value, dict)
+        rows += _flat(value, f"{prefix}{name}.") if nested else [(prefix + name, json.dumps(value, ensure_ascii=False))]
     return rows
 
 
@@ -132,11 +116,7 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """Text that stays in its line and its cell, and is no markup."""
+    """Text that cannot break out of its line or cell, or become markup."""
     for sign in "\\|<>`[]":
         text = text.replace(sign, f"\\{sign}")
     return " ".join("".join(character if character.isprintable() else " " for character in text).split())
-
-
-def _no_card(where: str, why: str) -> IntegrityError:
-    return IntegrityError(f"{where} must be a card as it was published, but {why}; it was altered or is damaged.")

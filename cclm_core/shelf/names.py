@@ -1,4 +1,4 @@
-"""Names that a shelf accepts: none leaves its folder, none is read by git or DVC as an option or as a command."""
+"""Names that a shelf accepts: none leaves its folder, and neither git nor DVC reads one as an option or a command."""
 
 import re
 import unicodedata
@@ -10,53 +10,43 @@ from cclm_core.runtime.config import nearest
 from cclm_core.runtime.errors import ConfigError, IntegrityError
 
 ITEM_TYPES = ("preprocessor", "embedder", "component", "composition")
-SUFFIXES = (".json", ".safetensors", ".csv", ".md", ".txt")  # data alone: nothing that runs when it is opened
+SUFFIXES = (".json", ".safetensors", ".csv", ".md", ".txt")  # only data: nothing that runs when it is opened
 SCHEMES = ("https", "ssh", "file")
-MAX_LENGTH = 100
+MAX_LENGTH = 100  # characters of a name, or of one part of a path
+MAX_PATH = 500  # characters of a path in an item: systems allow 4,096 bytes, with the folders above it
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@+-]*")
-_PART = re.compile(r"[^\x00-\x1f\x7f/\\:*?\"<>|]+")
 _SCP_LIKE = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9.-]*:[^:].*")
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # devices on Windows, whatever follows
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # devices on Windows
 
 
-def check_identifier(identifier: str) -> str:
-    """Returns `identifier` if it can be the name of one folder anywhere.
-
-    >>> check_identifier("en_wiki_clm_1")
-    'en_wiki_clm_1'
+def check_item(identifier: str, item_type: str) -> None:
+    """Checks that an identifier can name a folder on every system, and that the type exists.
 
     Raises:
-        ConfigError: it is empty, too long, begins with a sign, or has a character that is none of A-Z a-z 0-9 . _ -
+        ConfigError: the identifier is empty, too long, starts with a sign or has a character other than
+            A-Z a-z 0-9 . _ -; or the type is not in `ITEM_TYPES`.
     """
-    if not _IDENTIFIER.fullmatch(identifier) or len(identifier) > MAX_LENGTH or _unportable(identifier):
+    if not is_item(identifier, ITEM_TYPES[0]):
         raise ConfigError(
-            f"an identifier must begin with a letter or digit and hold only A-Z a-z 0-9 . _ -, at most {MAX_LENGTH} "
-            f"of them, got {identifier!r}; choose another name, e.g. en_plays_1."
+            f"an identifier must start with a letter or digit and have at most {MAX_LENGTH} characters of "
+            f"A-Z a-z 0-9 . _ -, got {identifier!r}; choose another name, e.g. en_plays_1."
         )
-    return identifier
-
-
-def check_item_type(item_type: str) -> str:
-    """Returns `item_type` if it is one of `ITEM_TYPES`.
-
-    Raises:
-        ConfigError: it is none.
-    """
     if item_type not in ITEM_TYPES:
-        raise ConfigError(f"{item_type!r} is no type of item; {nearest(item_type, list(ITEM_TYPES))}.")
-    return item_type
+        raise ConfigError(f"{item_type!r} is not a type of item; {nearest(item_type, list(ITEM_TYPES))}.")
 
 
-def check_revision(revision: str) -> str:
-    """Returns `revision` if it can be a tag, a branch or a commit, and nothing else in git's language.
+def is_item(identifier: str, item_type: str) -> bool:
+    """Whether `check_item` accepts the two names."""
+    return bool(_IDENTIFIER.fullmatch(identifier)) and _portable(identifier) and item_type in ITEM_TYPES
 
-    >>> check_revision("v0.2.1")
-    'v0.2.1'
+
+def check_revision(revision: str) -> None:
+    """Checks that a revision is the name of a tag, a branch or a commit, and nothing else in git's language.
 
     Raises:
-        ConfigError: it begins with a sign, or git reads more than a name in it (`..`, `@{`, `^`, `~`, `:`).
+        ConfigError: it starts with a sign, or git reads more than a name in it (`..`, `@{`, `^`, `~`, `:`).
     """
     parts = revision.split("/")
     wrong = any(not part or part.startswith(".") or part.endswith((".lock", ".")) for part in parts)
@@ -64,7 +54,6 @@ def check_revision(revision: str) -> str:
         raise ConfigError(
             f"a tag or revision must be a plain name of a tag, branch or commit, e.g. v0.2.1, got {revision!r}."
         )
-    return revision
 
 
 def check_repository(repository: str) -> str:
@@ -74,43 +63,59 @@ def check_repository(repository: str) -> str:
         ConfigError: an option, a transport other than https, ssh and local files, or an address with a password.
     """
     if not repository or repository.startswith("-") or "\0" in repository or "\n" in repository:
-        raise ConfigError(f"a shelf must be named by a path or an address, got {repository!r}.")
-    if "::" in repository or ("://" in repository and urlsplit(repository).scheme not in SCHEMES):
-        raise ConfigError(
-            f"a shelf must be reached by {', '.join(SCHEMES)} or a local path, got {repository!r}: other transports "
-            "run commands or protect nothing on the way."
-        )
-    if "://" not in repository:
-        return repository if _SCP_LIKE.fullmatch(repository) else str(Path(repository).expanduser().absolute())
-    parts = urlsplit(repository)
+        raise ConfigError(f"a shelf must be given as a path or an address, got {repository!r}.")
+    try:
+        parts = urlsplit(repository if "://" in repository else "")
+        if "::" in repository or ("://" in repository and parts.scheme not in SCHEMES):
+            raise ConfigError(
+                f"a shelf must be reached by {', '.join(SCHEMES)} or a local path, got {repository!r}: other "
+                "transports run commands or are not encrypted."
+            )
+        if "://" not in repository:
+            return repository if _SCP_LIKE.fullmatch(repository) else str(Path(repository).expanduser().absolute())
+    except (ValueError, RuntimeError) as error:  # not an address; no such user
+        raise ConfigError(f"a shelf must be given as a path or an address, got {repository!r}: {error}.") from None
     if parts.password is not None:
-        raise ConfigError("the address of a shelf must hold no password; put it into git's credential store.")
+        raise ConfigError("the address of a shelf must not contain a password; put it into git's credential store.")
     if (parts.hostname or "").startswith("-") or (parts.username or "").startswith("-"):
-        raise ConfigError(f"the host of a shelf must not begin with a dash, got {repository!r}.")
+        raise ConfigError(f"the host of a shelf must not start with a dash, got {repository!r}.")
     return repository
 
 
 def check_file_names(names: Iterable[str]) -> None:
-    """Checks the paths of an item's files, relative and with `/` between their parts.
+    """Checks the paths of an item's files: relative, with `/` between their parts.
 
     Raises:
-        IntegrityError: a name leaves the folder, means something to git or DVC, is no plain data, or meets another
-            one where upper and lower case are the same.
+        IntegrityError: a path leaves the folder, has a special meaning for git or DVC, is not plain data, is too long,
+            or collides with another one, also where upper and lower case are the same.
     """
-    seen: dict[str, str] = {}
+    seen: dict[str, str] = {}  # normalized path -> path; folders end with /
     for name in names:
         for part in name.split("/"):
-            if not _PART.fullmatch(part) or part.startswith((".", "-")) or part.endswith((".", " ")):
-                raise IntegrityError(f"{name!r} must not be in an item: the part {part!r} is no plain file name.")
-            if _unportable(part) or len(part) > MAX_LENGTH:
-                raise IntegrityError(f"{name!r} must not be in an item: {part!r} cannot be stored on every system.")
+            plain = part.isprintable() and not set('\\:*?"<>|') & set(part)
+            if not part or not plain or part.startswith((".", "-")) or part.endswith((".", " ")):
+                raise IntegrityError(f"{name!r} must not be in an item: {part!r} is not a plain file name.")
+            if not _portable(part) or len(name) > MAX_PATH:
+                raise IntegrityError(f"{name[:MAX_PATH]!r} must not be in an item: some systems cannot store it.")
         if not name.endswith(SUFFIXES):
             raise IntegrityError(f"{name!r} must not be in an item: only {', '.join(SUFFIXES)} may be, never a pickle.")
-        folded = unicodedata.normalize("NFC", name).casefold()
-        if folded in seen:
-            raise IntegrityError(f"{name!r} and {seen[folded]!r} must not be in one item: some systems confuse them.")
-        seen[folded] = name
+        for path in [name[: at + 1] for at, sign in enumerate(name) if sign == "/"] + [name]:
+            key = unicodedata.normalize("NFC", path.rstrip("/")).casefold()
+            if key in seen and (path == name or path != seen[key]):
+                raise IntegrityError(f"{path!r} and {seen[key]!r} must not be in one item: some systems confuse them.")
+            seen[key] = path
 
 
-def _unportable(part: str) -> bool:
-    return bool(_RESERVED.fullmatch(part)) or part.endswith(".")
+def printable(text: str) -> str:
+    r"""Escapes all characters that could control a terminal, except line breaks.
+
+    >>> printable("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    return "".join(
+        sign if sign.isprintable() or sign == "\n" else sign.encode("unicode_escape").decode() for sign in text
+    )
+
+
+def _portable(part: str) -> bool:
+    return len(part) <= MAX_LENGTH and not _RESERVED.fullmatch(part) and not part.endswith(".")

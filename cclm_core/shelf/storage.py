@@ -1,157 +1,119 @@
-"""The big files of a shelf, through DVC's command line.
+"""The files of items, in a storage that DVC reads and writes.
 
-What a shelf's own DVC files and settings say is not trusted: DVC settings can name a command that it runs
-(`bearer_token_command`) and a folder listing can name paths outside of the folder. So the files are asked for one by
-one, by the keys in the card, in a repository made for the purpose, with the address of the storage and no other
-setting. DVC ends well even when a file is missing: whether all is there, is checked here.
+DVC never sees the settings or pointers of a shelf: settings can name a command that DVC runs or a folder that it writes
+to, and pointers can name paths elsewhere. Of `.dvc/config` only the address of the default remote is used; a download
+takes keys and paths from the card. Credentials follow the address: the user's own DVC settings for a remote are used
+if its `url` is that of the shelf, and then instead of the shelf's.
 """
 
 import configparser
 import json
 import re
+import secrets
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from cclm_core.runtime.errors import ShelfError
-from cclm_core.shelf.contents import ItemFile, copy_checked
-from cclm_core.shelf.git import environment
+from cclm_core.shelf.files import ItemFile
+from cclm_core.shelf.programs import run
 
-SETTINGS, LOCAL_SETTINGS = ".dvc/config", ".dvc/config.local"
-CACHE, REMOTE = ".dvc/cache", "shelf"
+SETTINGS, FILES = ".dvc/config", "item"
 SCHEMES = ("", "file", "s3", "gs", "azure", "ssh", "https", "webdavs", "oss")
-ALLOWED = ("url", "endpointurl", "region", "account_name", "allow_anonymous_login")
-_NAME = re.compile(r"'remote \"([A-Za-z0-9_][A-Za-z0-9_.-]*)\"'")
+ALLOWED = ("url", "region", "account_name", "allow_anonymous_login")
+SLACK = 4 << 20  # bytes that DVC's own small databases may need
 
 
-@dataclass(frozen=True)
-class Remote:
-    """Where the big files are.
-
-    Attributes:
-        name: as the shelf calls it.
-        settings: `url`, and what else belongs to the address.
-    """
-
-    name: str
-    settings: dict[str, str]
-
-    @classmethod
-    def parse(cls, text: str, shelf: Path | None) -> "Remote":
-        """Reads the default remote from a shelf's DVC settings.
-
-        Args:
-            text: the content of `.dvc/config`.
-            shelf: the folder of a local shelf, where a relative path begins; None for one that was reached by address.
-
-        Raises:
-            ShelfError: there is none, or it has settings that a shelf may not bring along.
-        """
-        parser = configparser.ConfigParser(interpolation=None)
-        try:
-            parser.read_string(text)
-        except configparser.Error as error:
-            raise ShelfError(f"{SETTINGS} of the shelf must be DVC's settings: {error}") from None
-        name = parser.get("core", "remote", fallback="")
-        sections = {found[1]: dict(parser[title]) for title in parser.sections() if (found := _NAME.fullmatch(title))}
-        if name not in sections or not sections[name].get("url"):
-            raise ShelfError(
-                f"{SETTINGS} of the shelf must name a default remote with its url; see `dvc remote add -d`."
-            )
-        settings = {key: _unquoted(key, value) for key, value in sections[name].items()}
-        for key in sorted(settings.keys() - set(ALLOWED)):
-            raise ShelfError(
-                f"the shelf's remote must bring only {', '.join(ALLOWED)}, got {key!r}: some settings of DVC run "
-                "commands or hold secrets. Put yours into your own with `dvc remote modify --global`."
-            )
-        return cls(name, settings | {"url": _address(settings["url"], shelf)})
-
-    def as_config(self, scratch: Path) -> str:
-        """DVC's settings for a repository in `scratch` that has this remote alone.
-
-        It is always called `shelf`: the user's own settings can give credentials to this name, and a shelf cannot ask
-        for those of another remote of the user by taking its name.
-        """
-        lines = ["[core]", f"    remote = {REMOTE}", "    no_scm = true", "    analytics = false"]
-        lines += ["    check_update = false", f"    site_cache_dir = {scratch / 'site'}"]
-        lines += ["[cache]", f"    dir = {scratch / CACHE}", f"['remote \"{REMOTE}\"']"]
-        return "\n".join([*lines, *(f'    {key} = "{value}"' for key, value in self.settings.items()), ""])
-
-
-def download(remote: Remote, files: Iterable[ItemFile], scratch: Path, target: Path) -> None:
-    """Fetches files into `target`, each compared with its digest on the way.
+def read_remote(text: str, shelf: Path | None) -> dict[str, str]:
+    """The default remote in a shelf's DVC settings: `url`, and what else belongs to the address.
 
     Args:
-        remote: where from.
-        files: what to fetch.
-        scratch: an empty folder that nobody else can write.
-        target: a folder that does not exist.
+        text: the content of `.dvc/config`.
+        shelf: the folder of a local shelf, to which a relative path refers; None for a shelf at an address.
 
     Raises:
-        ShelfError: DVC fails, or the storage lacks a file.
-        IntegrityError: bytes are not those that were promised.
+        ShelfError: there is no default remote, or the file has settings that a shelf must not have.
     """
-    files = list(files)
-    (scratch / ".dvc").mkdir()
-    (scratch / SETTINGS).write_text(remote.as_config(scratch), encoding="utf-8")
-    outs = [
-        {"md5": file.md5, "size": file.size, "hash": "md5", "path": f"files/{number}"}
-        for number, file in enumerate({file.md5: file for file in files}.values())
-    ]
-    (scratch / "item.dvc").write_text(json.dumps({"outs": outs}), encoding="utf-8")  # JSON is YAML
-    dvc("fetch", "--quiet", "--", "item.dvc", at=scratch)
-    for file in files:
-        source = scratch / CACHE / "files" / "md5" / file.md5[:2] / file.md5[2:]
-        if not source.is_file():
-            raise ShelfError(
-                f"the storage of the shelf must hold {file.path}, but it lacks it; publish the item again."
-            )
-        copy_checked(file, source, target / file.path)
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(text)
+    except configparser.Error as error:
+        raise ShelfError(f"{SETTINGS} of the shelf must be DVC's settings: {str(error)!r}.") from None
+    section = f"'remote \"{parser.get('core', 'remote', fallback='')}\"'"
+    if not parser.get(section, "url", fallback=""):
+        raise ShelfError(f"{SETTINGS} of the shelf must name a default remote with a url; see `dvc remote add -d`.")
+    for extra in sorted({*parser.sections(), *parser[section]} - {"core", section, *ALLOWED}):
+        raise ShelfError(
+            f"{SETTINGS} of the shelf must set only {', '.join(ALLOWED)} of one remote, got {extra!r}: other settings "
+            "can run commands or redirect credentials. If you trust it, set it for a remote of your own with the same "
+            "url, with `dvc remote add --global` and `dvc remote modify --global`."
+        )
+    settings = {}
+    for key, value in parser[section].items():
+        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"  # DVC quotes values with , or #
+        settings[key] = value[1:-1] if quoted else value
+        if '"' in settings[key] or not settings[key].isprintable():
+            raise ShelfError(f"{key} of the shelf's remote must be one line without quotes, got {value!r}.")
+    return settings | {"url": _absolute(settings["url"], shelf)}
 
 
-def dvc(*arguments: str, at: Path) -> None:
-    """Runs DVC in a repository.
+def upload(remote: dict[str, str], folder: Path) -> bytes:
+    """Stores the files in `folder / FILES`; returns DVC's pointer to them, the content of a .dvc file.
 
     Raises:
-        ShelfError: DVC is not installed, or failed.
+        ShelfError: DVC fails, e.g. because the storage cannot be written.
     """
-    beside = shutil.which("dvc", path=str(Path(sys.executable).parent))
-    program = beside or shutil.which("dvc")
-    if program is None:
-        raise ShelfError("the command `dvc` must be installed to use a shelf; install it: pip install dvc")
-    # DVC's own place for its site cache can be written by every user, and DVC unpickles what it finds there.
-    private = {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(at / ".dvc" / "tmp" / "site")}
-    done = subprocess.run(
-        [program, *arguments],
-        cwd=at,
-        env=environment() | private,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        message = done.stderr.decode("utf-8", "replace").strip() or f"exit code {done.returncode}"
-        raise ShelfError(f"dvc {arguments[0]} failed: {message}")
+    connect(remote, folder)
+    run("dvc", "add", "--quiet", FILES, at=folder)
+    run("dvc", "push", f"{FILES}.dvc", at=folder)
+    return (folder / f"{FILES}.dvc").read_bytes()
 
 
-def _address(url: str, shelf: Path | None) -> str:
-    scheme = urlsplit(url).scheme if "://" in url else ""
+def download(remote: dict[str, str], files: Sequence[ItemFile], folder: Path) -> None:
+    """Fetches files, whose paths were checked, into `folder / FILES`. Only their sizes are limited to what is promised.
+
+    Raises:
+        ShelfError: DVC fails, the storage lacks a file or has a larger one, or there is not enough space.
+    """
+    needed, free = 2 * sum(file.size for file in files), shutil.disk_usage(folder).free  # DVC's cache, and a copy
+    if needed > free:
+        raise ShelfError(f"fetching needs {needed:,} bytes of disk space, got {free:,} in {folder}; free some space.")
+    connect(remote, folder)
+    outs = [{"md5": file.md5, "size": file.size, "hash": "md5", "path": f"{FILES}/{file.path}"} for file in files]
+    (folder / f"{FILES}.dvc").write_text(json.dumps({"outs": outs}), encoding="utf-8")  # JSON is YAML
+    run("dvc", "pull", f"{FILES}.dvc", at=folder, max_bytes=max((file.size for file in files), default=0) + SLACK)
+
+
+def connect(remote: dict[str, str], folder: Path) -> None:
+    """Makes `folder` a DVC repository outside of git with this remote only."""
+    path = folder / SETTINGS
+    path.parent.mkdir(parents=True)
+    core = ["[core]", "    no_scm = true", "    analytics = false", "    check_update = false"]
+    cache = ["[cache]", f"    dir = {folder / '.dvc' / 'cache'}", ""]
+    path.write_text("\n".join([*core, *cache]), encoding="utf-8")
+    name, settings = _own_remote(remote["url"], folder), []
+    if name is None:
+        name = f"shelf-{secrets.token_hex(8)}"  # for which the user has no settings
+        settings = [f"['remote \"{name}\"']", *(f'    {key} = "{value}"' for key, value in remote.items()), ""]
+    path.write_text("\n".join([*core, f"    remote = {name}", *cache, *settings]), encoding="utf-8")
+
+
+def _own_remote(url: str, folder: Path) -> str | None:
+    """The name of the remote with this address in the user's own DVC settings; a local path needs none."""
+    if Path(url).is_absolute():
+        return None
+    for line in run("dvc", "config", "--list", at=folder).splitlines():
+        if (match := re.fullmatch(r"remote\.(.+)\.url=(.*)", line)) and match[2] == url:
+            return match[1]
+    return None
+
+
+def _absolute(url: str, shelf: Path | None) -> str:
+    scheme = url.partition("://")[0] if "://" in url else ""
     if scheme not in SCHEMES or url.startswith("-"):
         raise ShelfError(f"the shelf's remote must be a folder or one of {', '.join(SCHEMES[1:])}, got {url!r}.")
     if scheme or Path(url).is_absolute():
         return url
     if shelf is None:
-        raise ShelfError(f"the remote of a shelf that is reached by address must have one too, got the path {url!r}.")
+        raise ShelfError(f"a shelf at an address must have a remote at an address, got the path {url!r}.")
     return str((shelf / ".dvc" / url).resolve())
-
-
-def _unquoted(key: str, value: str) -> str:
-    """A value as DVC reads it: DVC puts one with a comma or `#` into quotes."""
-    bare = value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value
-    if '"' in bare or not bare.isprintable():
-        raise ShelfError(f"{key} of the shelf's remote must be one line without quotes, got {value!r}.")
-    return bare

@@ -11,8 +11,7 @@ import pytest
 
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.encoders.embedder import Embedder
-from cclm_core.shelf.publishing import About
-from cclm_core.shelf.shelf import Shelf
+from cclm_core.shelf import About, Shelf
 from tests.composition.test_composed import component, embedder
 
 NAME = "plays"

@@ -9,7 +9,7 @@ import pytest
 from cclm_core.runtime.config import canonical_json, digest
 from cclm_core.runtime.errors import CclmError, ConfigError, IntegrityError
 from cclm_core.shelf.card import Card, Digests, files_digest
-from cclm_core.shelf.contents import ItemFile
+from cclm_core.shelf.files import ItemFile
 
 FILES = (
     ItemFile(path="a.json", size=3, sha256="a" * 64, md5="b" * 32),
@@ -31,6 +31,10 @@ def card(**changes: Any) -> Card:
     return Card(**(values | changes))
 
 
+def read(content: bytes) -> Card:
+    return Card.from_bytes(content, "plays", "component")
+
+
 def forged(**changes: Any) -> bytes:
     """A card whose own digest was made to fit again."""
     content = card().canonical() | changes
@@ -39,7 +43,7 @@ def forged(**changes: Any) -> bytes:
 
 def test_a_card_is_read_as_it_was_written() -> None:
     content = card().to_bytes()
-    assert Card.from_bytes(content, "card") == card()
+    assert read(content) == card()
     assert json.loads(content)["digest"] == card().digest
     assert card(scores={"f1": {"who": 0.5}, "bits": 2.25}).to_bytes() == content
 
@@ -51,19 +55,19 @@ def test_whatever_byte_is_changed_is_noticed() -> None:
         changed = bytearray(content)
         changed[place] ^= int(generator.integers(1, 256))
         with pytest.raises(CclmError):
-            Card.from_bytes(bytes(changed), "card")
+            read(bytes(changed))
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"[]", b"null", b"{}", b"\xff", b'{"card":{},"digest":NaN}', b"[" * 100_000, b'{"card":NaN}']
 )
 def test_what_is_no_card_is_refused(content: bytes) -> None:
-    with pytest.raises((IntegrityError, ConfigError), match="the card must"):
-        Card.from_bytes(content, "the card")
+    with pytest.raises((IntegrityError, ConfigError), match="the card of plays/component"):
+        read(content)
 
 
 def test_cards_that_name_what_they_must_not_are_refused_though_their_digest_fits() -> None:
-    assert Card.from_bytes(forged(), "card") == card()
+    assert read(forged()) == card()
     outside = [file.canonical() for file in FILES[:1]] + [FILES[1].canonical() | {"path": "../../w.safetensors"}]
     pickled = [FILES[0].canonical() | {"path": "a.pkl"}]
     key = [FILES[0].canonical() | {"md5": "../../../../etc/passwd"}]
@@ -80,9 +84,9 @@ def test_cards_that_name_what_they_must_not_are_refused_though_their_digest_fits
         {"created_by": "a\nb"},
     ):
         with pytest.raises(IntegrityError):
-            Card.from_bytes(forged(**changes), "card")
+            read(forged(**changes))
     with pytest.raises(ConfigError, match="must have the format cclm-shelf-1, got 'cclm-shelf-2'"):
-        Card.from_bytes(forged(format="cclm-shelf-2"), "card")
+        read(forged(format="cclm-shelf-2"))
 
 
 def test_the_digest_covers_all_but_the_same_files_have_the_same_one() -> None:

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from cclm_core.runtime.errors import ConfigError, IntegrityError
-from cclm_core.shelf import names
-from cclm_core.shelf.shelf import Shelf
+from cclm_core.shelf import Shelf, names
 
 IDENTIFIERS = [
     "",
@@ -43,6 +42,7 @@ REVISIONS = [
 REPOSITORIES = [
     *("", "-u", "--upload-pack=touch x", "ext::sh -c x", "fd::17", "transport::address", "a\nb", "a\0b"),
     *("http://example.org/shelf", "git://example.org/shelf", "ext://example.org", "ssh://-oProxyCommand=x/shelf"),
+    *("https://[", "~nobody-of-this-name/x"),
     *("https://name:secret@example.org/shelf", "ssh://-x@example.org/shelf"),
 ]
 FILES = [
@@ -60,16 +60,16 @@ FILES = [
 
 @pytest.mark.parametrize("name", [*IDENTIFIERS, "con", "NUL", "com1.x", "a."])
 def test_identifiers_that_are_no_plain_folder_name_are_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="an identifier must begin with"):
-        names.check_identifier(name)
-    with pytest.raises(ConfigError, match="an identifier must begin with"):
+    with pytest.raises(ConfigError, match="an identifier must start with"):
+        names.check_item(name, "embedder")
+    with pytest.raises(ConfigError, match="an identifier must start with"):
         Shelf(tmp_path).fetch(name, "embedder", "v1", tmp_path / "cache")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["a", "en_wiki_clm_1", "A.b-c", "0", "a..b", "concept"])
 def test_plain_identifiers_are_taken(name: str) -> None:
-    assert names.check_identifier(name) == name
+    names.check_item(name, "embedder")
 
 
 def test_unknown_types_are_refused_with_the_nearest(tmp_path: Path) -> None:
@@ -85,12 +85,12 @@ def test_revisions_that_say_more_than_a_name_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["v0.2.1", "main", "feature/x", "plays@v1", "a" * 40, "1.0+2"])
 def test_plain_revisions_are_taken(name: str) -> None:
-    assert names.check_revision(name) == name
+    names.check_revision(name)
 
 
 @pytest.mark.parametrize("name", REPOSITORIES)
 def test_repositories_that_run_commands_or_tell_secrets_are_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"a shelf must|of a shelf must") as raised:
+    with pytest.raises(ConfigError, match=r"a shelf must|of a shelf must|no shelf is configured") as raised:
         Shelf(name)
     assert "secret" not in str(raised.value)
 
@@ -113,7 +113,22 @@ def test_a_path_is_made_absolute_and_the_environment_names_the_default(
     assert Shelf().repository == str(tmp_path / "other")
 
 
-@pytest.mark.parametrize("name", [*FILES, "a.pkl", "a.bin", "a", "a.json.", "a /x.json", "nul/x.json", "x\n.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *FILES,
+        "a.pkl",
+        "a.bin",
+        "a",
+        "a.json.",
+        "a /x.json",
+        "nul/x.json",
+        "x\n.json",
+        "x\x9b.json",
+        "x\u202e.json",
+        "/".join(["a" * 90] * 9) + ".json",
+    ],
+)
 def test_file_names_that_leave_the_folder_or_are_no_data_are_refused(name: str) -> None:
     with pytest.raises(IntegrityError, match="must not be in an item"):
         names.check_file_names(["fine.json", name])
@@ -121,6 +136,11 @@ def test_file_names_that_leave_the_folder_or_are_no_data_are_refused(name: str) 
 
 def test_file_names_that_some_systems_confuse_are_refused() -> None:
     names.check_file_names(["parts/a.json", "parts/b.json", "a.json"])
-    for pair in (["a.json", "A.json"], ["é.json", "e\u0301.json"]):
+    for pair in (
+        ["a.json", "A.json"],
+        ["é.json", "e\u0301.json"],
+        ["a.json", "a.json/b.json"],
+        ["A/x.json", "a/y.json"],
+    ):
         with pytest.raises(IntegrityError, match="some systems confuse them"):
             names.check_file_names(pair)

@@ -13,8 +13,8 @@ from cclm_core.composition.composed import ComposedModel
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.runtime.artifacts import publishing, write_json
 from cclm_core.runtime.errors import ArtifactError, IntegrityError
+from cclm_core.shelf import Shelf
 from cclm_core.shelf.items import describe
-from cclm_core.shelf.shelf import Shelf
 from tests.composition.nests import over, tower
 from tests.composition.test_composed import component
 from tests.shelf.conftest import ABOUT, Place, saved
@@ -58,7 +58,7 @@ def test_an_altered_file_deep_inside_is_found_in_the_cache(place: Place, new: Em
     folder = shelf.fetch("nest", "composition", "n", tmp_path / "cache")
     deep = folder / "base" / "base" / "parts" / "first" / "component.safetensors"
     deep.write_bytes(deep.read_bytes()[:-1] + b"\1")
-    with pytest.raises(IntegrityError, match=r"base/base/parts/first/component.safetensors is altered"):
+    with pytest.raises(IntegrityError, match=r"base/base/parts/first/component.safetensors' is altered"):
         shelf.fetch("nest", "composition", "n", tmp_path / "cache")
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from cclm_core.cli.app import app as cli
+from cclm_core.cli import app as cli
 from cclm_core.encoders.embedder import Embedder
+from cclm_core.runtime.config import canonical_json, digest
 from cclm_core.runtime.errors import ArtifactError, CclmError, ConfigError, IntegrityError, ShelfError
-from cclm_core.shelf.publishing import About
-from cclm_core.shelf.shelf import Shelf
+from cclm_core.shelf import About, Shelf
 from tests.shelf.conftest import ABOUT, NAME, Place, git, saved
 
 
@@ -58,19 +58,19 @@ def test_git_holds_cards_and_pointers_and_plain_dvc_reads_them(original: Place) 
 
 
 def test_a_tag_never_moves(place: Place, item: Path) -> None:
-    refuse(place, item, ShelfError, "the tag 'v1' must be new", tag="v1")
+    refuse(place, item, ShelfError, "the shelf has the tag 'v1' already", tag="v1")
 
 
 def test_what_is_no_item_is_refused(place: Place, item: Path, tmp_path: Path) -> None:
-    refuse(place, tmp_path / "nowhere", ArtifactError, "there is none")
+    refuse(place, tmp_path / "nowhere", ArtifactError, "not found")
     (item / "link.json").symlink_to("embedder.json")
-    refuse(place, item, IntegrityError, r"link.json must be a regular file")
+    refuse(place, item, IntegrityError, r"link.json' must be a regular file")
     (item / "link.json").unlink()
     (item / "model.pkl").write_bytes(b"")
     refuse(place, item, IntegrityError, "never a pickle")
     (item / "model.pkl").unlink()
-    refuse(place, item, ConfigError, "the licence must be one line", about=About(" "))
-    refuse(place, item, ConfigError, "the description must be one line", about=About("MIT", "two\nlines"))
+    refuse(place, item, ConfigError, "licence: String should have at least 1 character", about=About(" "))
+    refuse(place, item, ConfigError, "description: Value error, must be one line", about=About("MIT", "two\nlines"))
     refuse(place, item, ConfigError, "must be a plain name of a tag", tag="--force")
     with pytest.raises(ShelfError, match="git clone failed"):
         Shelf(tmp_path / "nowhere").publish(item, NAME, "embedder", about=ABOUT)
@@ -81,7 +81,7 @@ def test_a_storage_that_cannot_be_written_leaves_the_shelf_as_it_was(
 ) -> None:
     shutil.rmtree(place.store)
     place.store.write_text("a file where the folder should be")
-    refuse(place, saved(old, tmp_path / "item"), ShelfError, "dvc push failed")
+    refuse(place, saved(old, tmp_path / "item"), ShelfError, "dvc push failed: ERROR: .*Not a directory")
 
 
 def test_changes_in_the_shelf_that_were_not_committed_are_not_lost(place: Place, item: Path) -> None:
@@ -100,7 +100,7 @@ def test_the_same_item_again_is_the_same_commit_with_one_more_tag(place: Place, 
 
 def test_only_an_empty_folder_becomes_a_shelf(item: Path, tmp_path: Path) -> None:
     before = sorted(item.iterdir())
-    with pytest.raises(ShelfError, match="must be an empty folder or none"):
+    with pytest.raises(ShelfError, match="must be empty or not exist"):
         Shelf.create(item, tmp_path / "store")
     with pytest.raises(ShelfError, match="must be a folder or one of"):
         Shelf.create(tmp_path / "new", "ext://x")
@@ -155,9 +155,9 @@ def test_the_command_line_publishes_fetches_lists_and_shows(
     [
         (["list"], "or set CCLM_SHELF"),
         (["list", "--repo", "ext::sh"], "must be reached by https, ssh, file or a local path"),
-        (["fetch", "../x", "embedder", "v1", "--repo", "shelf"], "an identifier must begin with"),
-        (["fetch", "x", "embedder", "v1", "--repo", "shelf", "--offline"], "must have been fetched before"),
-        (["show", "x", "poem", "--repo", "shelf"], "'poem' is no type of item"),
+        (["fetch", "../x", "embedder", "v1", "--repo", "shelf"], "an identifier must start with"),
+        (["fetch", "x", "embedder", "v1", "--repo", "shelf", "--offline"], "is not in the cache"),
+        (["show", "x", "poem", "--repo", "shelf"], "'poem' is not a type of item"),
     ],
 )
 def test_what_a_user_can_mend_is_one_message_and_exit_code_2(
@@ -170,3 +170,57 @@ def test_what_a_user_can_mend_is_one_message_and_exit_code_2(
     monkeypatch.chdir(tmp_path)
     code, out, err = run(capsys, monkeypatch, *arguments)
     assert (code, out) == (2, "") and err.startswith("error: ") and why in err
+
+
+def test_nothing_in_a_shelf_runs_or_is_used_on_publishing(place: Place, item: Path, tmp_path: Path) -> None:
+    (place.folder / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {tmp_path / 'chosen'}\n")
+    (place.folder / ".gitattributes").write_text("*.json text eol=crlf filter=lfs\n")
+    git(place.folder, "add", "--force", ".dvc/config.local", ".gitattributes")
+    place.commit()
+    hooks = place.folder / ".git" / "hooks"
+    hooks.mkdir(exist_ok=True)
+    for name in ("pre-receive", "update", "post-receive", "push-to-checkout", "reference-transaction"):
+        (hooks / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/hook-{name}\n")
+        (hooks / name).chmod(0o755)
+    done = place.shelf.publish(item, NAME, "embedder", about=ABOUT, tag="v9")
+    assert place.shelf.show(NAME, "embedder", "v9") == done.card
+    assert not list(tmp_path.glob("hook-*")) and not (tmp_path / "chosen").exists()
+
+
+@pytest.mark.parametrize("text", ["[cache]\n    dir = {}", "['remote \"other\"']\n    url = {}"])
+def test_other_settings_of_a_shelf_are_refused_on_publishing(
+    place: Place, item: Path, tmp_path: Path, text: str
+) -> None:
+    config = place.folder / ".dvc" / "config"
+    config.write_text(config.read_text() + text.format(tmp_path / "chosen") + "\n")
+    place.commit()
+    refuse(place, item, ShelfError, "must set only url")
+    assert not (tmp_path / "chosen").exists()
+
+
+def test_a_file_in_the_place_of_the_items_is_replaced(place: Place, item: Path) -> None:
+    git(place.folder, "rm", "-rq", "items")
+    (place.folder / "items").write_text("not a folder")
+    git(place.folder, "add", "items")
+    place.commit()
+    done = place.shelf.publish(item, NAME, "embedder", about=ABOUT, tag="v9")
+    assert place.shelf.show(NAME, "embedder") == done.card and git(place.folder, "status", "--porcelain") == ""
+
+
+def test_names_in_a_shelf_cannot_control_the_terminal(place: Place, tmp_path: Path) -> None:
+    folder = place.folder / "items" / "x\x1b]0;title\x07" / "embedder"
+    folder.mkdir(parents=True)
+    (folder / "card.json").write_text("{}")
+    git(place.folder, "add", "items")
+    card = place.folder / "items" / NAME / "embedder" / "card.json"
+    content = json.loads(card.read_text())["card"] | {"\x1b[2J": 1}
+    card.write_text(canonical_json({"card": content, "digest": digest(content)}) + "\n")
+    place.commit()
+    for call in (
+        lambda: place.shelf.show(NAME, "embedder"),
+        lambda: place.shelf.list(),
+        lambda: place.shelf.fetch("poems", "embedder", "main", tmp_path),
+    ):
+        with pytest.raises(CclmError) as raised:
+            call()
+        assert "\x1b" not in str(raised.value) and "\x07" not in str(raised.value)

@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.runtime.errors import ConfigError, IntegrityError
-from cclm_core.shelf.fetching import Fetched
-from cclm_core.shelf.history import read_card
-from cclm_core.shelf.publishing import About
+from cclm_core.shelf import About
+from cclm_core.shelf.card import Card
+from cclm_core.shelf.shelf import Fetched
 from cclm_core.shelf.signing import check_signature, sign
 from tests.shelf.conftest import Place
 
@@ -47,9 +47,9 @@ def test_a_signature_holds_for_its_card_and_its_key_alone(keys: dict[str, tuple[
         (b"a card", signature, keys["other"][1], "Key mismatch"),
         (b"a card", sign(b"a card", keys["other"][0]), public, "Key mismatch"),
         (b"a card", sign(b"another card", private), public, "Signature mismatch"),
-        (b"a card", b"", public, "but it is not"),
-        (b"a card", b"{}", public, "but it is not"),
-        (b"a card", signature[: len(signature) // 2], public, "but it is not"),
+        (b"a card", "", public, "is not by the owner of mine.pub.pem"),
+        (b"a card", "{}", public, "is not by the owner of mine.pub.pem"),
+        (b"a card", signature[: len(signature) // 2], public, "is not by the owner of mine.pub.pem"),
         (b"a card", None, public, "but it has no signature"),
     ):
         with pytest.raises(IntegrityError, match=why):
@@ -59,10 +59,10 @@ def test_a_signature_holds_for_its_card_and_its_key_alone(keys: dict[str, tuple[
 @needs_library
 def test_a_key_that_only_claims_to_be_the_right_one_is_found_out(keys: dict[str, tuple[Path, Path]]) -> None:
     """The bundle names its key by a digest, which anybody can write there."""
-    mine, other = sign(b"card", keys["mine"][0]).decode(), sign(b"card", keys["other"][0]).decode()
+    mine, other = sign(b"card", keys["mine"][0]), sign(b"card", keys["other"][0])
     hint = [text.split('"hint":"')[1].split('"')[0] for text in (mine, other)]
     with pytest.raises(IntegrityError, match="InvalidSignature"):
-        check_signature(b"card", other.replace(hint[1], hint[0]).encode(), keys["mine"][1], "the item")
+        check_signature(b"card", other.replace(hint[1], hint[0]), keys["mine"][1], "the item")
 
 
 @needs_library
@@ -77,7 +77,7 @@ def test_what_is_no_elliptic_curve_key_is_refused(keys: dict[str, tuple[Path, Pa
             sign(b"card", path)
     for path in (public, tmp_path / "none.pem", keys["mine"][0]):
         with pytest.raises(ConfigError, match="must be a public key of an elliptic curve"):
-            check_signature(b"card", b"{}", path, "the item")
+            check_signature(b"card", "{}", path, "the item")
 
 
 def test_without_the_library_it_is_said_what_to_install() -> None:
@@ -113,7 +113,7 @@ def test_a_signed_item_is_demanded_and_checked(
     assert not (tmp_path / "other" / "signed").exists()
 
     folder = place.folder / "items" / "signed" / "preprocessor"
-    card = read_card((folder / "card.json").read_bytes(), "signed", "preprocessor")
+    card = Card.from_bytes((folder / "card.json").read_bytes(), "signed", "preprocessor")
     better = card.model_copy(update={"scores": {"f1": 1.0}})  # its own digest fits again
     (folder / "card.json").write_bytes(better.to_bytes())
     place.commit()
@@ -121,7 +121,7 @@ def test_a_signed_item_is_demanded_and_checked(
         fetched("tampered", "main")
     (folder / "card.sig").unlink()
     place.commit()
-    with pytest.raises(IntegrityError, match="must be signed, since a public key was given"):
+    with pytest.raises(IntegrityError, match="must be signed, because a public key was given"):
         fetched("tampered", "main")
     assert not (tmp_path / "tampered" / "signed").exists()
     assert fetched("tampered", "main", key=None).signature == "none"

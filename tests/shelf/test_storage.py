@@ -1,50 +1,87 @@
-"""A shelf may say where its files are, and nothing else of what DVC can be told."""
+"""A shelf chooses the address of its storage and no other setting of DVC; credentials follow the address."""
 
 from pathlib import Path
 
 import pytest
 
 from cclm_core.runtime.errors import ShelfError
-from cclm_core.shelf.storage import Remote
+from cclm_core.shelf.programs import run
+from cclm_core.shelf.storage import connect, read_remote
 
 
 def settings(*lines: str, core: str = "remote = shelf") -> str:
     return "\n".join(["[core]", f"    {core}", "['remote \"shelf\"']", *(f"    {line}" for line in lines), ""])
 
 
-def test_the_address_is_read_as_dvc_writes_it(tmp_path: Path) -> None:
-    found = Remote.parse(settings("url = s3://bucket/items", "region = here"), None)
-    assert found == Remote("shelf", {"url": "s3://bucket/items", "region": "here"})
-    assert Remote.parse(settings("url = '/a,b #c'"), None).settings["url"] == "/a,b #c"
-    assert Remote.parse(found.as_config(tmp_path), None) == found
-    assert Remote.parse(Remote("yours", found.settings).as_config(tmp_path), None) == found
+def test_the_address_is_read_as_dvc_writes_it() -> None:
+    remote = read_remote(settings("url = s3://bucket/items", "region = here"), None)
+    assert remote == {"url": "s3://bucket/items", "region": "here"}
+    assert read_remote(settings("url = '/a,b #c'"), None) == {"url": "/a,b #c"}
 
 
-def test_a_relative_path_begins_at_the_settings_of_a_local_shelf(tmp_path: Path) -> None:
-    assert Remote.parse(settings("url = ../../store"), tmp_path / "shelf").settings["url"] == str(tmp_path / "store")
-    with pytest.raises(ShelfError, match=r"must have one too, got the path '\.\./store'"):
-        Remote.parse(settings("url = ../store"), None)
+def effective(folder: Path) -> dict[str, str]:
+    """What DVC reads as the settings of the default remote."""
+    lines = run("dvc", "config", "--list", at=folder).splitlines()
+    values = dict(line.split("=", 1) for line in lines)
+    prefix = f"remote.{values['core.remote']}."
+    return {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}
 
 
-@pytest.mark.parametrize("key", ["bearer_token_command", "password", "keyfile", "ssl_verify", "credentialpath"])
-def test_settings_that_run_commands_or_hold_secrets_are_refused(key: str) -> None:
-    with pytest.raises(ShelfError, match=f"must bring only url.*got '{key}'"):
-        Remote.parse(settings("url = webdavs://example.org/x", f"{key} = touch /tmp/x"), None)
+def test_dvc_uses_the_address_and_no_settings_of_the_user_for_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    mine = "['remote \"shelf\"']\n    url = https://mine.invalid/{}\n    user = alice\n    password = secret\n"
+    (tmp_path / "mine" / "config").write_text(mine.format("x" * 200))
+    monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(tmp_path / "mine"))
+    for number, remote in enumerate(
+        ({"url": "https://other.invalid/x"}, {"url": "/a,b #c"}, {"url": "s3://b/'x", "region": "here"})
+    ):
+        connect(remote, tmp_path / str(number))
+        assert effective(tmp_path / str(number)) == remote
+    connect({"url": "https://mine.invalid/" + "x" * 200, "region": "elsewhere"}, tmp_path / "same")
+    assert effective(tmp_path / "same") == {
+        **{"url": "https://mine.invalid/" + "x" * 200, "user": "alice", "password": "secret"}
+    }
 
 
-@pytest.mark.parametrize("url", ["remote://other/x", "hdfs://example.org/x", "http://example.org/x", "-x", "ext://x"])
+def test_a_relative_path_refers_to_the_settings_of_a_local_shelf(tmp_path: Path) -> None:
+    remote = read_remote(settings("url = ../../store"), tmp_path / "shelf")
+    assert remote == {"url": str(tmp_path / "store")}
+    with pytest.raises(ShelfError, match=r"must have a remote at an address, got the path '\.\./store'"):
+        read_remote(settings("url = ../store"), None)
+
+
+@pytest.mark.parametrize(
+    "key", ["bearer_token_command", "password", "keyfile", "ssl_verify", "credentialpath", "configpath", "endpointurl"]
+)
+def test_settings_that_run_commands_hold_secrets_or_redirect_them_are_refused(key: str) -> None:
+    with pytest.raises(ShelfError, match=f"must set only url.*got '{key}'"):
+        read_remote(settings("url = webdavs://example.org/x", f"{key} = touch /tmp/x"), None)
+
+
+@pytest.mark.parametrize("section", ["[cache]\n    dir = /y", "['remote \"other\"']\n    url = /y", "[db]"])
+def test_other_sections_are_refused(section: str) -> None:
+    with pytest.raises(ShelfError, match="must set only url"):
+        read_remote(settings("url = /x") + section, None)
+
+
+@pytest.mark.parametrize(
+    "url", ["remote://other/x", "hdfs://example.org/x", "http://example.org/x", "-x", "ext://x", "a\x1b://x"]
+)
 def test_other_transports_are_refused(url: str) -> None:
-    with pytest.raises(ShelfError, match="must be a folder or one of"):
-        Remote.parse(settings(f"url = {url}"), None)
+    with pytest.raises(ShelfError, match=r"must be a folder or one of|must be one line") as raised:
+        read_remote(settings(f"url = {url}"), None)
+    assert "\x1b" not in str(raised.value)
 
 
 def test_a_value_cannot_become_more_settings() -> None:
     for line in ("url = /x\n        [cache]\n        dir = /y", 'url = /x"\ty'):
         with pytest.raises(ShelfError, match="must be one line without quotes"):
-            Remote.parse(settings(line), None)
+            read_remote(settings(line), None)
 
 
 @pytest.mark.parametrize("text", ["", "[core]\nremote = other\n", "no settings", "[core]\n[core]\n"])
 def test_a_shelf_without_a_remote_is_refused(text: str) -> None:
     with pytest.raises(ShelfError, match="of the shelf must"):
-        Remote.parse(text, None)
+        read_remote(text, None)
