@@ -28,10 +28,9 @@ import yaml
 from learning import stage
 from rows import Row, show
 
-from cclm_core.composition.component import Component
 from cclm_core.composition.composed import ComposedModel
+from cclm_core.composition.store import load_component, load_embedder
 from cclm_core.corpus.encoded import EncodedCorpus
-from cclm_core.encoders.embedder import Embedder
 from cclm_core.evaluation.config import EvaluationConfig
 from cclm_core.evaluation.evaluator import evaluate_composition
 from cclm_core.evaluation.selection import read_text_sets
@@ -68,11 +67,11 @@ def pretrain(params: Path, name: str, base: Path) -> None:
 
 def scores(params: Path, parts: list[str], base: Path, seed: int, untrained: bool) -> Scores:
     """The metrics of a composition of `parts`."""
-    components = [Component.load(params.parent / name) for name in parts]
+    components = [load_component(params.parent / name) for name in parts]
     if untrained:
         components = [part.untrained(derive_seed(seed, "untrained", part.card.name)) for part in components]
     with seeded_initialisation(derive_seed(seed, "fusion", *parts)):
-        composed = ComposedModel(Embedder.load(base), components).eval()
+        composed = ComposedModel(load_embedder(base), components).eval()
     config = EvaluationConfig.parse(yaml.safe_load(params.read_text())["evaluation"], "evaluation")
     clean = read_text_sets(Path("data/noise"))[:1]
     corpus = EncodedCorpus.open(Path("data/encoded"))

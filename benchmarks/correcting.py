@@ -38,7 +38,7 @@ from rows import Row, show
 
 from cclm_core.applications.correction.corrector import Corrector
 from cclm_core.applications.correction.words import KnownWords
-from cclm_core.composition.component import Component, ComponentCard, OverBase
+from cclm_core.composition import Component, ComponentCard, OverBase
 from cclm_core.corpus.encoded import EncodedCorpus, EncodedWriter
 from cclm_core.corpus.records import Record
 from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig

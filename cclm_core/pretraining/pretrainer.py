@@ -18,10 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
-from cclm_core.composition.component import Component, ComponentCard
+from cclm_core.composition.card import ComponentCard
+from cclm_core.composition.component import Component
+from cclm_core.composition.store import save
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.encoders.catalogue import EncoderConfig
-from cclm_core.encoders.embedder import Base
+from cclm_core.encoders.embedder import Base, weights_digest
 from cclm_core.noise.misspellings import read_misspellings
 from cclm_core.noise.recipe import NoiseRecipe, TrainingNoise
 from cclm_core.objectives.base import Objective, Surroundings
@@ -186,7 +188,7 @@ class Pretrainer:
         last = self._last
         numbers = {"parameters": sum(parameter.numel() for parameter in last.component.parameters())}
         with publishing(Path(folder), "component") as beside:
-            last.component.save(beside)
+            save(last.component, beside)
             last.objective.save(beside)
             write_results(beside, last.curve, last.identity, numbers)
 
@@ -222,7 +224,7 @@ class Pretrainer:
         else:
             with seeded_initialisation(derive_seed(self.seed, "pretrain", self.config.origin or self.name)):
                 component = Component(self._card(base))
-                component.card = component.card.model_copy(update={"origin": component.digest})
+                component.card = component.card.model_copy(update={"origin": weights_digest(component)})
                 objective = build(self.config.task, self.noise, self._surroundings(component.width, division))
         return Pupil(base, component, objective, self.train_base)
 

@@ -4,9 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cclm_core.composition.component import Component
-from cclm_core.composition.composed import ComposedModel
-from cclm_core.encoders.embedder import CONFIG, PREPROCESSOR, Embedder
+from cclm_core.composition.store import CARDS, PREPROCESSOR, load_component, load_composition, load_embedder
 from cclm_core.runtime.artifacts import MANIFEST, read_json, verify
 from cclm_core.runtime.errors import ArtifactError
 from cclm_core.shelf.contents import regular_files
@@ -66,20 +64,20 @@ def _preprocessor(path: Path) -> Described:
 
 
 def _embedder(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    embedder = Embedder.load(folder)
+    embedder = load_embedder(folder)
     digests = {"model": embedder.digest, "vocabulary": embedder.preprocessor.digest}
-    return _mapping(folder / CONFIG), digests
+    return _mapping(folder / CARDS["embedder"]), digests
 
 
 def _component(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    card = Component.load(folder).card
+    card = load_component(folder).card
     # One that has an embedding, or a copy of a base, of its own stands on no base.
     base = {} if card.base_digest is None else {"base": card.base_digest}
     return _mapping(folder / "component.json"), {**base, "vocabulary": card.preprocessor_digest}
 
 
 def _composition(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    composed = ComposedModel.load(folder)
+    composed = load_composition(folder)
     digests = {"model": composed.digest, "base": composed.card.base_digest, "vocabulary": composed.preprocessor.digest}
     return _mapping(folder / "composition.json"), digests
 

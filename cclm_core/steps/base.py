@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from cclm_core.composition.store import save
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.noise.misspellings import read_misspellings
@@ -52,7 +53,7 @@ def base(params: Path, encoded: Path, checkpoints: Path, out: Path, report: Repo
     with store.exclusive():
         curve = train(trainee, data, config.training, seed, store, report)
         with publishing(out, "embedder") as folder:
-            embedder.save(folder)
+            save(embedder, folder)
             identity["digest"] = embedder.digest
             numbers = {"parameters": sum(parameter.numel() for parameter in embedder.parameters())}
             write_results(folder, curve, identity, numbers)

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
-from cclm_core.composition.component import Component, ComponentCard, OverBase
-from cclm_core.composition.store import load_base
+from cclm_core.composition.card import ComponentCard
+from cclm_core.composition.component import Component, OverBase
+from cclm_core.composition.store import load_base, save
 from cclm_core.corpus.encoded import EncodedCorpus
+from cclm_core.encoders.embedder import weights_digest
 from cclm_core.noise.misspellings import read_misspellings
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Surroundings
@@ -51,7 +53,7 @@ def pretrain(params: Path, name: str, encoded: Path, base: Path, checkpoints: Pa
     card = ComponentCard.over(embedder, name, config.task.objective, config.encoder, config.independent)
     with seeded_initialisation(derive_seed(parameters.seed(params), "pretrain", config.origin or name)):
         component = Component(card)
-        component.card = card.model_copy(update={"origin": component.digest})
+        component.card = card.model_copy(update={"origin": weights_digest(component)})
         labels, words = tuple(corpus.entity_labels), read_targets(encoded)
         surroundings = Surroundings(component.width, corpus.preprocessor, labels, misspellings, words)
         objective = build(config.task, noise, surroundings)
@@ -62,7 +64,7 @@ def pretrain(params: Path, name: str, encoded: Path, base: Path, checkpoints: Pa
     with store.exclusive():
         curve = train(trainee, data, config.training, seed, store, report)
         with publishing(out, "component") as folder:
-            component.save(folder)
+            save(component, folder)
             objective.save(folder)
             numbers = {"parameters": sum(parameter.numel() for parameter in component.parameters())}
             write_results(folder, curve, identity, numbers)

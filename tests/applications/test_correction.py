@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 from cclm_core.applications.correction.corrector import Change, Corrector, changes
 from cclm_core.applications.correction.words import KnownWords
 from cclm_core.cli.app import app
-from cclm_core.composition.component import Component, ComponentCard
+from cclm_core.composition import Component, ComponentCard
 from cclm_core.composition.composed import ComposedModel
+from cclm_core.composition.store import save
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.corpus.windows import Windows
 from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
@@ -149,7 +150,7 @@ def test_what_cannot_correct_is_refused(corrector: Corrector) -> None:
     with pytest.raises(ConfigError, match="min_confidence between 0 and 1, got 0, 1 and 2"):
         corrector.correct("a", max_rounds=1, min_confidence=2)
     component = corrector._encoder.component
-    base = corrector._encoder._base[0]
+    base = corrector._encoder.base
     heads = {"edits.here.weight": torch.zeros(1), "edits.here.bias": torch.zeros(1)}
     with pytest.raises(ArtifactError, match="the head of 'denoise' must hold the edits of its vocabulary"):
         Corrector(base, component, heads)
@@ -165,8 +166,8 @@ def test_on_the_command_line(corrector: Corrector, tmp_path: Path) -> None:
     base, component = tmp_path / "base", tmp_path / "denoise"
     for folder in (base, component):
         folder.mkdir()
-    corrector._encoder._base[0].save(base)
-    corrector._encoder.component.save(component)
+    save(corrector._encoder.base, base)
+    save(corrector._encoder.component, component)
     arguments = ["correct", "Viola lovess the sea.", "--base", str(base), "--component", str(component)]
     missing = CliRunner().invoke(app, arguments)
     assert isinstance(missing.exception, ArtifactError) and "head.safetensors" in str(missing.exception)
@@ -181,7 +182,7 @@ def test_on_the_command_line(corrector: Corrector, tmp_path: Path) -> None:
 
 
 def test_a_fork_and_a_component_over_a_composition_correct_too(corrector: Corrector, tmp_path: Path) -> None:
-    base, component = corrector._encoder._base[0], corrector._encoder.component
+    base, component = corrector._encoder.base, corrector._encoder.component
     state = {f"edits.{name}": tensor for name, tensor in corrector._head.state_dict().items()}
     wrong = "Voila lovess teh sea. Orisno greets his rign."
     stranger = Embedder(base.preprocessor, base.config)
@@ -191,6 +192,6 @@ def test_a_fork_and_a_component_over_a_composition_correct_too(corrector: Correc
     over = Component(component.card.model_copy(update={"base_digest": composition.digest}))
     for name, model in (("composition", composition), ("over", over)):
         (tmp_path / name).mkdir()
-        model.save(tmp_path / name)
+        save(model, tmp_path / name)
     save_file(state, tmp_path / "over" / "head.safetensors")
     assert isinstance(Corrector.load(tmp_path / "composition", tmp_path / "over").correct(wrong, 1).text, str)

@@ -14,8 +14,9 @@ from cclm_core.applications import generation
 from cclm_core.applications.generation import Sampling, allowed, sharpened, size_of, write
 from cclm_core.applications.language_model import LanguageModel, Scores
 from cclm_core.cli.app import app
-from cclm_core.composition.component import Component, ComponentCard, OverBase
+from cclm_core.composition import Component, ComponentCard, OverBase
 from cclm_core.composition.composed import ComposedModel
+from cclm_core.composition.store import save
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.corpus.windows import Windows
 from cclm_core.encoders.config import HourglassConfig
@@ -55,9 +56,9 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
         loss.backward()
         optimizer.step()
     with publishing(folder / "base", "embedder") as beside:
-        base.save(beside)
+        save(base, beside)
     with publishing(folder / "next", "component") as beside:
-        part.save(beside)
+        save(part, beside)
         objective.save(beside)
         write_results(beside, [{"step": 250}], {"configuration": {"training": {"window": 64}}}, {})
     with publishing(folder / "other", "component") as beside:
@@ -208,7 +209,7 @@ def test_it_writes_the_same_over_a_composition_and_from_a_fork(tmp_path: Path) -
     for kind, model in (("composition", base), ("embedder", low), ("component", part), ("component", part.fork(base))):
         name = "fork" if isinstance(model, Component) and model.card.is_fork else kind
         with publishing(tmp_path / name, kind) as beside:
-            model.save(beside)
+            save(model, beside)
             if kind == "component":
                 objective.save(beside)
     sampling = Sampling(max_characters=9, temperature=1)

@@ -5,7 +5,8 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from cclm_core.composition.component import Component, ComponentCard
+from cclm_core.composition.card import ComponentCard
+from cclm_core.composition.component import Component
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.encoders.catalogue import EncoderConfig
 from cclm_core.encoders.embedder import Base

@@ -128,7 +128,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real composition, as small as can be."""
-    from cclm_core.composition.component import Component, ComponentCard
+    from cclm_core.composition import Component, ComponentCard
     from cclm_core.composition.composed import ComposedModel
     from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
     from cclm_core.encoders.embedder import Embedder, EmbedderConfig

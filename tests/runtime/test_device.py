@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from cclm_core.applications.correction.corrector import Corrector
 from cclm_core.applications.generation import Sampling, write
 from cclm_core.applications.language_model import LanguageModel
-from cclm_core.composition.component import Component, ComponentCard, OverBase
+from cclm_core.composition import Component, ComponentCard, OverBase
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.fusion import FusionName
+from cclm_core.composition.store import load_component, load_composition, save
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.evaluation.reading import Reader
 from cclm_core.objectives.denoise import EditHead
@@ -91,10 +92,10 @@ def test_a_composition_embeds_and_is_saved_where_its_weights_are(fusion: FusionN
         for found, wanted in zip(model.embed(texts, window=16), expected, strict=True):
             close(torch.from_numpy(found), torch.from_numpy(wanted))
         close(Reader(model, 1024, 1024)(ids), reader)
-        model.save(tmp_path)
+        save(model, tmp_path)
         again = ComposedModel(model.base, list(model.components.values()), fusion=fusion)
         again.embed(texts)  # what is composed of parts that are elsewhere is there too
-    assert ComposedModel.load(tmp_path).digest == model.digest == again.digest
+    assert load_composition(tmp_path).digest == model.digest == again.digest
 
 
 def test_a_frozen_base_moves_with_the_component_over_it(tmp_path: Path) -> None:
@@ -105,8 +106,8 @@ def test_a_frozen_base_moves_with_the_component_over_it(tmp_path: Path) -> None:
         encoder.to(device)
         assert device_of(base) == device and base.digest == digest
         close(encoder(text(9).to(device)).cpu(), expected)
-        encoder.component.save(tmp_path)
-    assert Component.load(tmp_path).digest == encoder.component.digest
+        save(encoder.component, tmp_path)
+    assert load_component(tmp_path).digest == encoder.component.digest
 
 
 def test_text_is_written_where_the_weights_are() -> None:

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from cclm_core import ComposedModel, load
 from cclm_core.cli.app import app
-from cclm_core.composition.component import Component, OverBase
-from cclm_core.composition.store import load_base
+from cclm_core.composition.component import OverBase
+from cclm_core.composition.store import load_base, load_component, load_composition
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.runtime.artifacts import folder_digest, verify
 from cclm_core.runtime.errors import CclmError, CompositionError
@@ -43,7 +43,7 @@ def test_a_component_learns_over_a_composition_that_stays_as_it_is(made: Project
     verify(made.folder / "pair", "composition")
     about = json.loads((made.folder / "over" / "card.json").read_text())
     assert about["base"] == folder_digest(made.folder / "pair")
-    card = Component.load(made.folder / "over").card
+    card = load_component(made.folder / "over").card
     assert card.base_digest == composition.digest and card.base_width == composition.width
     rows = [line.split(",") for line in (made.folder / "over" / "curve.csv").read_text().splitlines()]
     curve = [float(row[rows[0].index("held_out_bits_per_tag")]) for row in rows[1:]]
@@ -59,7 +59,7 @@ def test_compositions_are_composed_as_base_and_as_part_and_have_controls(made: P
     for name in ("both", "new"):
         compose(beside.params, name, made.base, [made.folder / "entities", pair], tmp_path / name, silent)
         verify(tmp_path / name, "composition")
-    both, new = (ComposedModel.load(tmp_path / name) for name in ("both", "new"))
+    both, new = (load_composition(tmp_path / name) for name in ("both", "new"))
     assert list(both.features(text(3))) == ["entities", "pair", "pair/masked_characters", "pair/entities"]
     assert sum(isinstance(module, Embedder) for module in both.modules()) == 1
     assert both.base.digest == new.base.digest and both.digest != new.digest
@@ -84,8 +84,8 @@ def test_the_command_forks_a_component_with_its_head_and_refuses_to_do_it_twice(
     assert shown.exit_code == 0 and "independent of any base" in shown.stdout
     verify(tmp_path / "fork", "component")
     fork, part, stands_on = (
-        Component.load(tmp_path / "fork"),
-        Component.load(made.folder / name),
+        load_component(tmp_path / "fork"),
+        load_component(made.folder / name),
         load_base(Path(below)),
     )
     assert torch.equal(OverBase(load_base(made.base), fork)(text(9)), OverBase(stands_on, part)(text(9)))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cclm_core.composition.composed import ComposedModel
+from cclm_core.composition.store import load_composition
 from cclm_core.runtime.artifacts import folder_digest, verify
 from cclm_core.runtime.errors import ArtifactError, CclmError, CompositionError, ConfigError, IntegrityError
 from cclm_core.runtime.reporting import silent
@@ -93,7 +93,7 @@ def test_a_composition_loads_and_embeds_and_its_control_is_untrained(made: Proje
     for name in ("pair", "control"):
         compose(made.params, name, made.base, parts, tmp_path / name, silent)
         verify(tmp_path / name, "composition")
-    pair, control = (ComposedModel.load(tmp_path / name) for name in ("pair", "control"))
+    pair, control = (load_composition(tmp_path / name) for name in ("pair", "control"))
     assert pair.parts == ("masked_characters", "entities")
     assert [features.shape for features in pair.embed(["Viola", ""])] == [(5, 32), (0, 32)]
     assert abs(pair.embed(["Viola"])[0] - control.embed(["Viola"])[0]).max() > 1e-3
@@ -147,7 +147,7 @@ def test_an_independent_causal_component_is_trained_beside_a_base_that_looks_ahe
     parts = [made.folder / "entities", part]
     compose(made.params, "pair", made.base, parts, tmp_path / "pair", silent)
     compose(made.params, "control", made.base, parts, tmp_path / "control", silent)
-    pair, control = (ComposedModel.load(tmp_path / name) for name in ("pair", "control"))
+    pair, control = (load_composition(tmp_path / name) for name in ("pair", "control"))
     assert pair.parts == ("entities", "next")
     beginning, whole = (pair.embed([text])[0] for text in ("Viola lo", "Viola loves"))
     assert abs(beginning[:, 16:] - whole[:8, 16:]).max() < 1e-5 < abs(beginning[:, :16] - whole[:8, :16]).max()
