@@ -36,8 +36,7 @@ from correcting_texts import Mended, listed, mended, misspellings, prose
 from rapidfuzz.distance import OSA
 from rows import Row, show
 
-from cclm_core.applications.correction.corrector import Corrector
-from cclm_core.applications.correction.words import KnownWords
+from cclm_core.applications import Corrector, KnownWords
 from cclm_core.composition import Component, ComponentCard, OverBase
 from cclm_core.corpus.encoded import EncodedCorpus, EncodedWriter
 from cclm_core.corpus.records import Record
@@ -46,8 +45,7 @@ from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.noise.misspellings import Spellings
 from cclm_core.noise.recipe import NoiseRecipe, TrainingNoise
 from cclm_core.objectives.base import Surroundings
-from cclm_core.objectives.catalogue import build
-from cclm_core.objectives.denoise import DenoiseConfig
+from cclm_core.objectives.denoise import Denoise, DenoiseConfig
 from cclm_core.runtime.random import seeded_initialisation
 from cclm_core.runtime.reporting import silent
 from cclm_core.text.vocabulary import Preprocessor, TargetsConfig, VocabularyConfig
@@ -175,7 +173,7 @@ def trained(lines: list[str], spellings: Spellings, words: WordTargets, steps: i
             base = Embedder(preprocessor, EmbedderConfig(embedding=EMBEDDING, encoder=BASE))
             component = Component(ComponentCard.over(base, "denoise", "denoise", ENCODER, independent=True))
             surroundings = Surroundings(component.width, preprocessor, (), spellings, words)
-            objective = build(TASK, TrainingNoise(rate=0), surroundings)
+            objective = Denoise(TASK, TrainingNoise(rate=0), surroundings)
         config = TrainingConfig(
             steps=steps,
             batch_size=8,
@@ -188,7 +186,7 @@ def trained(lines: list[str], spellings: Spellings, words: WordTargets, steps: i
         trainee = Trainee(OverBase(base, component), [(objective, 1.0)])
         data = open_data(EncodedCorpus.open(place), WINDOW, None)
         train(trainee, data, config, seed, Checkpoints(Path(folder) / "checkpoints", "correcting"), silent)
-    return Corrector(base, component.eval(), objective.state_dict(), WINDOW, KnownWords.of(words))
+    return Corrector(base, component.eval(), objective, WINDOW, KnownWords.of(words))
 
 
 def mend(corrector: Corrector, min_confidence: float, text: str) -> str:

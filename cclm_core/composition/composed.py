@@ -59,7 +59,7 @@ class ComposedModel(Base):
         super().__init__()
         names = tuple(part.name for part in components)
         check_names(names)
-        self.base, self.train_base = base, train_base
+        self.base, self.preprocessor, self.train_base = base, base.preprocessor, train_base
         for part in components:
             _check(part, base)
         self.components = torch.nn.ModuleDict(dict(zip(names, components, strict=True)))

@@ -77,17 +77,17 @@ class Base(Model):
 
     Called with ids (B, L) int64, 0 for padding, L ≥ 0, it returns features (B, L, `width`) float32, independent of the
     padding, of other texts in the batch, and of the mode (`train` or `eval`).
+
+    Attributes:
+        preprocessor: the vocabulary of its ids.
     """
+
+    preprocessor: Preprocessor
 
     @property
     @abstractmethod
     def embedder(self) -> "Embedder":
         """The embedder at the bottom."""
-
-    @property
-    def preprocessor(self) -> Preprocessor:
-        """The vocabulary of its ids."""
-        return self.embedder.preprocessor
 
     def freeze(self) -> Self:
         """Stops its training: no weight requires a gradient, and it is in evaluation mode.
@@ -190,7 +190,7 @@ class Embedder(Base):
                 f"Embedder needs the vocabulary of its ids, got only {given}. Write `Embedder(prep.max_example_len, "
                 "prep.n_chars, preprocessor=prep)` or `Embedder(prep)`."
             )
-        self._preprocessor, self.config = preprocessor, config or EmbedderConfig()
+        self.preprocessor, self.config = preprocessor, config or EmbedderConfig()
         self.embedding = CharacterEmbedding(preprocessor.num_ids, self.config.embedding)
         self.encoder = build(self.config.embedding.width, self.config.encoder)
         self.width = self.encoder.width
@@ -199,10 +199,6 @@ class Embedder(Base):
     @property
     def embedder(self) -> "Embedder":
         return self
-
-    @property
-    def preprocessor(self) -> Preprocessor:
-        return self._preprocessor
 
     @property
     def causal(self) -> bool:

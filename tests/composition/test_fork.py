@@ -153,6 +153,7 @@ def test_forks_of_one_origin_are_averaged_and_then_trained_as_one(tmp_path: Path
         forks.append(part.fork(base))
         trained(forks[-1], base)
     model = ComposedModel(base, forks, fusion="average")
+    assert isinstance(model.fusion, Component)
     mean = (
         forks[0].get_parameter("embedding.encoder.skip.weight")
         + forks[1].get_parameter("embedding.encoder.skip.weight")

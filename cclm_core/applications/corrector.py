@@ -1,4 +1,4 @@
-"""Correcting misspelt text with a component that was trained by the objective `denoise`."""
+"""Correcting misspelled text with a component that was trained by the objective `denoise`."""
 
 import re
 from collections.abc import Iterator
@@ -8,27 +8,23 @@ from typing import NamedTuple, Self
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
 
-from cclm_core.applications.correction.options import Option, cheapest
-from cclm_core.applications.correction.readings import Decisions, Piece, read
-from cclm_core.applications.correction.words import KnownWords
+from cclm_core.applications.readings import Decisions, KnownWords, Option, Piece, cheapest, read
+from cclm_core.applications.trained import load_trained
 from cclm_core.composition.component import Component, OverBase
-from cclm_core.composition.long_texts import join_windows, split_windows
-from cclm_core.composition.store import WINDOW, load_base, trained_window
+from cclm_core.composition.long_texts import TextReader
 from cclm_core.encoders.embedder import Base
-from cclm_core.objectives.denoise import EditHead, classes
+from cclm_core.objectives.denoise import Denoise, classes
 from cclm_core.runtime.device import chosen_device, device_of
-from cclm_core.runtime.errors import ArtifactError, CompositionError, ConfigError
+from cclm_core.runtime.errors import CompositionError, ConfigError
 from cclm_core.text.vocabulary import END
 
 _PIECE = re.compile(r"\S+\s*|\s+")
-_OTHERS = 5  # other readings of a piece that alternatives consider
+_OTHERS = 5  # alternative readings that are considered for each piece
 
 
 class Change(NamedTuple):
-    """Characters `start` to `end` of the original, half open, became `replacement`."""
+    """The characters `start` to `end` (exclusive) of the original were replaced by `replacement`."""
 
     start: int
     end: int
@@ -39,10 +35,10 @@ class Corrected(NamedTuple):
     """A corrected text.
 
     Attributes:
-        text: the correction; the original, where nothing was sure enough.
-        changes: what differs, in the order of the original.
-        alternatives: other readings, the likelier first, each with its probability against the one in `text`: 1 is
-            as likely.
+        text: the correction; equal to the original if no change was probable enough.
+        changes: the differences, in the order of the original.
+        alternatives: other readings, most likely first, each with its probability relative to `text`: 1 is equally
+            likely.
     """
 
     text: str
@@ -51,31 +47,30 @@ class Corrected(NamedTuple):
 
 
 class Corrector:
-    """Proposes corrections: edits of characters, weighed word by word.
+    """Proposes corrections: edits of characters, weighted word by word.
 
     Args:
         base: the frozen embedder, or composition.
         component: the denoising component that was trained on it.
-        heads: the weights that its objective saved.
-        window: ids that are read at once, at least 2; a longer text is read in windows that overlap by half. Those of
-            its training are best: of longer ones a model has seen nothing.
-        words: the words that are known, if any: a model of characters alone takes a name that it never read for a
-            misspelling. With them numbers, abbreviations and names in code are left alone.
+        objective: the objective that trained it, with its head.
+        window: ids that are read together, at least 2; best is the window of the training. A longer text is read in
+            windows that overlap by half, see `TextReader`.
+        words: known words, if any: a model of characters takes names that it never read for misspellings. With known
+            words, numbers, abbreviations and names in code are left unchanged.
 
     Raises:
-        ArtifactError: the weights of the head are of another shape.
         CompositionError: the component was trained by another objective, or on another base.
 
-    Source: the choice between readings follows the noisy channel (Kernighan, Church and Gale 1990): how likely the
-    edits are, times how frequent the words.
+    Source: the choice between readings follows the noisy channel model (Kernighan, Church and Gale 1990): probability
+    of the edits times frequency of the words.
     """
 
     def __init__(
         self,
         base: Base,
         component: Component,
-        heads: dict[str, Tensor],
-        window: int = WINDOW,
+        objective: Denoise,
+        window: int,
         words: KnownWords | None = None,
     ) -> None:
         assert window >= 2
@@ -85,31 +80,21 @@ class Corrector:
                 f"by {component.card.objective}."
             )
         component.card.check(base)
-        self.preprocessor, self.words, self._window = base.preprocessor, words, window
-        self._encoder = OverBase(base, component).eval()
-        self._head = EditHead(component.width, base.preprocessor.num_ids).eval()
-        weights = {name.removeprefix("edits."): tensor for name, tensor in heads.items()}
-        expected = {name: tuple(tensor.shape) for name, tensor in self._head.state_dict().items()}
-        if expected != {name: tuple(tensor.shape) for name, tensor in weights.items()}:
-            raise ArtifactError(
-                f"the head of {component.card.name!r} must hold the edits of its vocabulary, {expected}, got other "
-                "weights; an older version made it? Train the component anew."
-            )
-        self._head.load_state_dict(weights)
+        self.preprocessor, self.words = base.preprocessor, words
+        self._encoder, self._head = OverBase(base, component).eval(), objective.edits.eval()
+        self._reader = TextReader(self._encoder, window=window, causal=component.causal)
 
     @classmethod
     def load(cls, base: Path, component: Path) -> Self:
-        """Reads a base and a component that the pipeline published, with the words that its training saved, if any.
+        """Reads a published base and component, with the words that its training saved, if any.
 
         Raises:
-            ArtifactError: a file is missing or damaged.
-            CompositionError: see the class.
+            ArtifactError: a folder is missing or damaged, or the component was trained on another objective.
+            CompositionError: the component was trained on another base.
         """
-        heads = component / "head.safetensors"
-        if not heads.is_file():
-            raise ArtifactError(f"{component} must hold head.safetensors, the readout of its objective; train it anew.")
-        window, words = trained_window(component), KnownWords.beside(component)
-        model = cls(load_base(base), Component.load(component), load_file(heads), window, words)
+        encoder, objective, window, targets = load_trained(component, base, "denoise")
+        assert isinstance(objective, Denoise)
+        model = cls(encoder.base, encoder.component, objective, window, KnownWords.of(targets))
         return model.to(chosen_device())
 
     def to(self, device: torch.device) -> Self:
@@ -124,12 +109,12 @@ class Corrector:
         """Corrects a text of any length.
 
         Args:
-            text: what may be misspelt; characters outside the alphabet stay as they are.
-            num_alternatives: how many other readings to give, from 0.
-            min_confidence: 0 to 1; a change is made where its probability is at least that high: of the new reading of
-                a word where words are known, of the single edit where not.
-            max_rounds: the text is read again after changes, at most so often, from 1: of several missing letters in
-                a row each round finds one.
+            text: the text; characters outside the alphabet stay unchanged.
+            num_alternatives: number of alternative readings to return, at least 0.
+            min_confidence: 0 to 1; the least probability of a change: of the new reading of a word if words are known,
+                of the single edit otherwise.
+            max_rounds: number of passes, at least 1; the text is read again after changes, since of several missing
+                letters in a row each pass finds one.
 
         Raises:
             ConfigError: a number outside its range.
@@ -153,7 +138,7 @@ class Corrector:
         return Corrected(corrected, changes(text, corrected), others)
 
     def _read(self, text: str, min_confidence: float, thorough: bool) -> list[Piece]:
-        """The pieces of a text, words as a rule, each with its readings."""
+        """The pieces of a text, usually words, each with its readings."""
         written = _PIECE.findall(text)
         decisions = self._decisions(text)
         # The anchor belongs to the first piece.
@@ -168,22 +153,17 @@ class Corrector:
         return pieces
 
     def _decisions(self, text: str) -> Decisions:
-        """What the model says of an anchor and the ids of a text, which is read between two marks, as in training."""
+        """The predictions for an anchor and the ids of a text, which is read between two marks, as in training."""
         ids = np.concatenate([[END], self.preprocessor.encode(text).astype(np.int64), [END]])
-        pieces = split_windows([len(ids)], self._window)
-        rows, device = [], device_of(self._head)
+        (features,), device = self._reader.whole([ids], self._encoder.component.width), device_of(self._head)
         with torch.inference_mode():
-            for piece in pieces:
-                batch = torch.from_numpy(ids[piece.start : piece.start + piece.size])[None].to(device)
-                rows.append(self._encoder(batch)[0].float().cpu().numpy())
-            features = torch.from_numpy(join_windows(rows, pieces, [len(ids)])[0]).to(device)
-            heads = self._head(features, torch.from_numpy(classes(ids)).to(device))
+            heads = self._head(features.to(device), torch.from_numpy(classes(ids)).to(device))
             scores = torch.stack([logits.log_softmax(-1) for logits in heads], dim=1).double().cpu().numpy()
         return Decisions.of(ids[:-1], scores[:-1])
 
 
 def changes(original: str, corrected: str) -> list[Change]:
-    """What differs between two texts, as few characters as can be."""
+    """The differences between two texts, in few characters."""
     matcher = SequenceMatcher(None, original, corrected, autojunk=False)
     return [
         Change(start, end, corrected[new_start:new_end])
@@ -197,7 +177,7 @@ def _joined(pieces: list[Piece]) -> str:
 
 
 def _others(text: str, pieces: list[Piece], number: int) -> Iterator[tuple[str, float]]:
-    """The likeliest other readings of `text`, of single pieces and of several together."""
+    """The most likely other readings of `text`, with changes in one piece or in several."""
     options = [
         Option(piece.readings[0].score - reading.score, place, choice)
         for place, piece in enumerate(pieces)
