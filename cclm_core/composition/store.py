@@ -249,7 +249,7 @@ def _load_weights(module: nn.Module, path: Path, others: Mapping[str, Tensor] | 
     try:
         module.load_state_dict({**load_file(path), **(others or {})})
     except (SafetensorError, RuntimeError) as error:  # torch names missing tensors and wrong shapes in a RuntimeError
-        raise ArtifactError(f"{path} must hold the weights of a {type(module).__name__}: {error}") from None
+        raise ArtifactError(f"{path} must hold the weights of a whole {type(module).__name__}: {error}") from None
 
 
 def _made(folder: Path) -> Path:

@@ -181,7 +181,7 @@ class Embedder(Base):
         self, *given: Any, preprocessor: Preprocessor | None = None, config: EmbedderConfig | None = None
     ) -> None:
         super().__init__()
-        if given and isinstance(given[0], Preprocessor):
+        if given and isinstance(given[0], Preprocessor) and len(given) <= 2:
             preprocessor, config = (*given, config)[:2]
         elif given:
             _check_vocabulary(given, preprocessor)

@@ -54,6 +54,6 @@ def compose(params: Path, name: str, base: Path, components: Path, out: Path, re
 def _folder(components: Path, part: str, key: str) -> Path:
     if (components / part).is_dir():
         return components / part
-    names = [path.name for path in components.iterdir() if path.is_dir()] if components.is_dir() else []
-    known = f"{nearest(part, names)}" if names else "it holds no component"
-    raise ArtifactError(f"{key}: {part} not found in {components}; {known} Run the stage that trains it.")
+    names = [path.name for path in components.glob("[!.]*") if path.is_dir()]
+    hint = nearest(part, names) if names else "the folder holds no component."
+    raise ArtifactError(f"{key}: {part} not found in {components}; {hint} Otherwise run the stage that trains it.")

@@ -31,8 +31,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.write(PARAMS | {"components": {**PARAMS["components"], "over": OVER}})  # type: ignore[dict-item]
     encode(project.encoded, records(40))
     project.run_base()
-    parts = [project.run_pretrain(name) for name in ("masked_characters", "entities")]
-    compose(project.params, "pair", project.base, parts, project.folder / "pair", silent)
+    for name in ("masked_characters", "entities"):
+        project.run_pretrain(name)
+    compose(project.params, "pair", project.base, project.folder, project.folder / "pair", silent)
     project.run_pretrain("over", base=project.folder / "pair")
     return project
 
@@ -51,13 +52,20 @@ def test_a_component_learns_over_a_composition_that_stays_as_it_is(made: Project
 
 
 def test_compositions_are_composed_as_base_and_as_part_and_have_controls(made: Project, tmp_path: Path) -> None:
-    pair, parts = made.folder / "pair", [made.folder / "over", made.folder / "pair"]
-    for name in ("pair", "control"):
-        compose(made.params, name, pair, parts[:1], tmp_path / f"over-{name}", silent)
-    beside = Project(tmp_path)
-    beside.write(PARAMS | {"compositions": {name: {"untrained": name == "new"} for name in ("both", "new")}})
-    for name in ("both", "new"):
-        compose(beside.params, name, made.base, [made.folder / "entities", pair], tmp_path / name, silent)
+    project = Project(tmp_path)
+    over, both = ["over"], ["entities", "pair"]
+    compositions = {"top": over, "top-control": over, "both": both, "new": both, "wrong": ["over", "pair"]}
+    project.write(
+        PARAMS
+        | {
+            "compositions": {
+                name: {"parts": parts, "untrained": name in ("new", "top-control")}
+                for name, parts in compositions.items()
+            }
+        }
+    )
+    for name, base in (("top", "pair"), ("top-control", "pair"), ("both", "base"), ("new", "base")):
+        compose(project.params, name, made.folder / base, made.folder, tmp_path / name, silent)
         verify(tmp_path / name, "composition")
     both, new = (load_composition(tmp_path / name) for name in ("both", "new"))
     assert list(both.features(text(3))) == ["entities", "pair", "pair/masked_characters", "pair/entities"]
@@ -70,7 +78,7 @@ def test_compositions_are_composed_as_base_and_as_part_and_have_controls(made: P
     ]
     assert numbers["parameters"] == sum(weight.numel() for one in weights for weight in one.parameters())
     with pytest.raises(CompositionError, match=r"'over' must have been trained on this base"):
-        compose(made.params, "pair", made.base, parts, tmp_path / "wrong", silent)
+        compose(project.params, "wrong", made.base, made.folder, tmp_path / "wrong", silent)
     assert not (tmp_path / "wrong").exists()
 
 
