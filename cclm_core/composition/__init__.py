@@ -4,7 +4,7 @@ from cclm_core.composition.card import ComponentCard
 from cclm_core.composition.component import Component, OverBase, features_of
 from cclm_core.composition.composed import ComposedModel, Part
 from cclm_core.composition.config import CompositionCard, CompositionConfig
-from cclm_core.composition.fusion import FUSIONS, Fusion, FusionConfig
+from cclm_core.composition.fusion import Fusion, FusionConfig
 from cclm_core.composition.long_texts import Piece, TextReader
 from cclm_core.composition.store import (
     load,
@@ -13,12 +13,10 @@ from cclm_core.composition.store import (
     load_component,
     load_composition,
     load_embedder,
-    load_part,
     save,
 )
 
 __all__ = [
-    "FUSIONS",
     "Component",
     "ComponentCard",
     "ComposedModel",
@@ -37,6 +35,5 @@ __all__ = [
     "load_component",
     "load_composition",
     "load_embedder",
-    "load_part",
     "save",
 ]

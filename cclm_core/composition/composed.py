@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from cclm_core.composition.component import Component
-from cclm_core.composition.config import CompositionCard, check_names
-from cclm_core.composition.fusion import Concatenation, FusionConfig, fusion_config
+from cclm_core.composition.config import CompositionCard
+from cclm_core.composition.fusion import Concatenation, FusionConfig
 from cclm_core.composition.long_texts import TextReader
 from cclm_core.encoders.embedder import Base, Embedder, Reading
 from cclm_core.runtime.config import canonical_json
@@ -36,15 +36,14 @@ class ComposedModel(Base):
         base: the embedder, or composition, on which every part was trained.
         components: the parts, in the order of their features; their names must differ.
         name: the name of the composition.
-        fusion: how features are joined: a name or a configuration of `composition.fusion`.
+        fusion: how features are joined: a name, or a configuration, of `composition.fusion`.
         train_base: whether gradients reach the bases, as far as their weights require them. Inside another model, the
             setting of that model counts. After training, call `adopt_base` before saving.
 
     Raises:
-        CompositionError: no part, a repeated name, a part that was trained on another base or vocabulary, a causal part
-            over a bidirectional base, or parts that the fusion cannot join. An independent part only needs the same
-            vocabulary.
-        ConfigError: an unknown fusion.
+        ConfigError: no part, a repeated or impossible name, or an unknown fusion.
+        CompositionError: a part that was trained on another base or vocabulary, a causal part over a bidirectional
+            base, or parts that the fusion cannot join. An independent part only needs the same vocabulary.
     """
 
     def __init__(
@@ -57,23 +56,21 @@ class ComposedModel(Base):
         train_base: bool = False,
     ) -> None:
         super().__init__()
-        names = tuple(part.name for part in components)
-        check_names(names)
-        self.base, self.preprocessor, self.train_base = base, base.preprocessor, train_base
+        is_nested = any(isinstance(model, ComposedModel) for model in (base, *components))
+        card = {
+            "format": "cclm-composition-2" if is_nested else "cclm-composition-1",
+            "name": name,
+            "fusion": fusion,
+            "parts": [part.name for part in components],
+            "base_digest": base.digest,
+        }
+        self.card = CompositionCard.parse(card, f"the composition {name!r}")
         for part in components:
             _check(part, base)
-        self.components = torch.nn.ModuleDict(dict(zip(names, components, strict=True)))
-        config = fusion_config(fusion)
-        self.fusion = config.build(self._parts).to(device_of(components[0]))
+        self.base, self.preprocessor, self.train_base = base, base.preprocessor, train_base
+        self.components = torch.nn.ModuleDict(dict(zip(self.card.parts, components, strict=True)))
+        self.fusion = self.card.fusion.build(self._parts).to(device_of(components[0]))
         self.width = self.fusion.width
-        is_nested = any(isinstance(model, ComposedModel) for model in (base, *components))
-        self.card = CompositionCard(
-            format="cclm-composition-2" if is_nested else "cclm-composition-1",
-            name=name,
-            fusion=config,
-            parts=names,
-            base_digest=base.digest,
-        )
 
     @property
     def name(self) -> str:
@@ -183,19 +180,6 @@ class ComposedModel(Base):
         parts = [part.untrained(derive_seed(seed, "part", part.name)) for part in self._parts.values()]
         with seeded_initialisation(derive_seed(seed, "fusion")):
             return ComposedModel(self.base, parts, self.name, self.card.fusion)
-
-    def check_base(self) -> None:
-        """Checks that the base is still the one that the parts were trained on.
-
-        Raises:
-            CompositionError: it has changed since it was composed; both digests are named.
-        """
-        if self.base.digest != self.card.base_digest:
-            raise CompositionError(
-                f"the base of the composition {self.name!r} must be the one that its parts were trained on, "
-                f"{self.card.base_digest[:12]}, but it has changed since, to {self.base.digest[:12]}. Call `freeze()` "
-                "on a base before training with it; if base and parts were trained together, call `adopt_base()`."
-            )
 
     def _outputs(self, reading: Reading) -> dict[str, Tensor]:
         outputs: dict[str, Tensor] = {}

@@ -9,7 +9,6 @@ from torch import nn
 
 from cclm_core.composition.fusion import ConcatenationConfig, FusionConfig
 from cclm_core.runtime.config import Config
-from cclm_core.runtime.errors import CompositionError
 
 _NAME = re.compile(r"[^./\\\x00-\x1f\x7f]+")
 _RESERVED = nn.ModuleDict()
@@ -55,15 +54,3 @@ class CompositionCard(Config):
     fusion: FusionConfig
     parts: Names = Field(description="names of the parts, in the order of their features")
     base_digest: str
-
-
-def check_names(names: Sequence[str]) -> None:
-    """Checks the names of the parts of a composition.
-
-    Raises:
-        CompositionError: no name, a repeated one, or one that cannot be a name.
-    """
-    try:
-        _checked(names)
-    except ValueError as error:
-        raise CompositionError(str(error)) from None

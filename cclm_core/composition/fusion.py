@@ -9,7 +9,7 @@ To add a fusion: a module and its configuration here, a line in `FusionConfig`, 
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BeforeValidator, Discriminator, PlainSerializer
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from cclm_core.composition.card import ComponentCard
 from cclm_core.composition.component import Component
 from cclm_core.encoders.embedder import Model
-from cclm_core.runtime.config import Config, nearest
-from cclm_core.runtime.errors import CompositionError, ConfigError
+from cclm_core.runtime.config import Config
+from cclm_core.runtime.errors import CompositionError
 
 Parts = Mapping[str, Model]
 """The components and compositions that are joined, by name, in the order of their features; they are not changed."""
@@ -173,36 +173,18 @@ def averaged(parts: Parts) -> Component:
 
 _Config = ConcatenationConfig | WeightedSumConfig | AttentionConfig | AverageConfig
 
-FUSIONS: dict[str, type[_Config]] = {config.model_fields["kind"].default: config for config in get_args(_Config)}
-"""The catalogue: every configuration by the name that `params.yaml` uses."""
 
-
-def fusion_config(fusion: Any) -> _Config:
-    """The configuration of a fusion that is given by its name, e.g. `concatenation`, as a mapping, or as it is.
-
-    Raises:
-        ConfigError: an unknown name, or unknown keys.
-    """
-    if isinstance(fusion, get_args(_Config)):
-        return fusion  # type: ignore[no-any-return]
-    values = {"kind": fusion} if isinstance(fusion, str) else fusion
-    kind = values.get("kind") if isinstance(values, dict) else None
-    if kind not in FUSIONS:
-        raise ConfigError(f"{fusion!r} is not a fusion; {nearest(str(kind), list(FUSIONS))}")
-    return FUSIONS[kind].parse(values, "fusion")
-
-
-def _as_mapping(fusion: Any) -> Any:
+def _from_name(fusion: Any) -> Any:
     return {"kind": fusion} if isinstance(fusion, str) else fusion
 
 
-def _as_name(config: _Config) -> Any:
+def _to_name(config: _Config) -> Any:
     values = config.canonical()
     return values if len(values) > 1 else config.kind
 
 
-FusionConfig = Annotated[_Config, Discriminator("kind"), BeforeValidator(_as_mapping), PlainSerializer(_as_name)]
-"""A fusion in a configuration: `fusion: concatenation`, or a mapping with `kind` for one that has settings."""
+FusionConfig = Annotated[_Config, Discriminator("kind"), BeforeValidator(_from_name), PlainSerializer(_to_name)]
+"""The catalogue: in a configuration `fusion: concatenation`, or a mapping with `kind` for a fusion with settings."""
 
 
 def _one_width(parts: Parts, fusion: str) -> int:

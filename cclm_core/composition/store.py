@@ -10,7 +10,7 @@ composition.json  [fusion.safetensors]  [base/]  parts/    a composition; a base
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from safetensors import SafetensorError
@@ -24,7 +24,7 @@ from cclm_core.composition.config import CompositionCard
 from cclm_core.composition.fusion import averaged
 from cclm_core.encoders.embedder import Base, Embedder, EmbedderConfig, Model
 from cclm_core.runtime.artifacts import read_json, write_json
-from cclm_core.runtime.errors import ArtifactError
+from cclm_core.runtime.errors import ArtifactError, CompositionError
 from cclm_core.text.vocabulary import Preprocessor
 
 Kind = Literal["embedder", "component", "composition"]
@@ -56,31 +56,28 @@ def save(model: Model, folder: Path) -> None:
 
 
 def load(folder: Path) -> Base | Component:
-    """Reads the embedder, component or composition that a folder holds.
+    """Reads the embedder, component or composition that a folder holds; a composition comes with its base frozen.
 
     Raises:
         ArtifactError: the folder holds none of them, or a file is missing or damaged.
         CompositionError: the parts of a composition do not fit together.
     """
-    return _component(folder) if kind_of(folder) == "component" else load_base(folder)
+    return _Loading().load(folder, *CARDS)
 
 
 def load_embedder(folder: Path) -> Embedder:
     """Reads an embedder; raises like `load`, and if the folder holds something else."""
-    _require(folder, "embedder")
-    return _embedder(folder)
+    return cast("Embedder", _Loading().load(folder, "embedder"))
 
 
 def load_component(folder: Path) -> Component:
     """Reads a component; raises like `load`, and if the folder holds something else."""
-    _require(folder, "component")
-    return _component(folder)
+    return cast("Component", _Loading().load(folder, "component"))
 
 
 def load_composition(folder: Path) -> ComposedModel:
-    """Reads a composition, with its base frozen; raises like `load`, and if the folder holds something else."""
-    _require(folder, "composition")
-    return _Loading().composition(folder)
+    """Reads a composition; raises like `load`, and if the folder holds something else."""
+    return cast("ComposedModel", _Loading().load(folder, "composition"))
 
 
 def load_base(folder: Path) -> Base:
@@ -88,16 +85,10 @@ def load_base(folder: Path) -> Base:
     return _Loading().base(folder)
 
 
-def load_part(folder: Path) -> Part:
-    """Reads a component or a composition; raises like `load`, and if the folder holds an embedder."""
-    return _Loading().part(folder)
-
-
 def load_all(base: Path, parts: Sequence[Path]) -> tuple[Base, list[Part]]:
-    """Reads a base and parts to compose over it; equal bases among them become one object. Raises like `load`."""
+    """Reads a base, and parts to compose over it; equal bases among them become one object. Raises like `load`."""
     loading = _Loading()
-    loaded = loading.known(loading.base(base))
-    return loaded, [loading.part(folder) for folder in parts]
+    return loading.base(base), [loading.part(folder) for folder in parts]
 
 
 def kind_of(folder: Path) -> Kind:
@@ -132,7 +123,7 @@ def _save(model: Model, folder: Path, saved: set[str]) -> None:
             _save_weights(state, folder / _WEIGHTS["component"])
             write_json(folder / CARDS["component"], model.card.canonical())
         case ComposedModel():
-            model.check_base()
+            _check_base(model)
             if model.base.digest not in saved:
                 _save(model.base, _made(folder / _BASE), saved)
             for name in model.parts:
@@ -144,6 +135,16 @@ def _save(model: Model, folder: Path, saved: set[str]) -> None:
         saved.add(model.digest)
 
 
+def _check_base(model: ComposedModel) -> None:
+    now, then = model.base.digest, model.card.base_digest
+    if now != then:
+        raise CompositionError(
+            f"the base of the composition {model.name!r} must be the one that its parts were trained on, "
+            f"{then[:12]}, but it has changed since, to {now[:12]}. Call `freeze()` on a base before training with it; "
+            "if base and parts were trained together, call `adopt_base()`."
+        )
+
+
 class _Loading:
     """One model that is being loaded: the bases met so far, by digest, and the open folders from the outermost."""
 
@@ -151,31 +152,33 @@ class _Loading:
         self._bases: dict[str, Base] = {}
         self._folders: list[Path] = []
 
-    def known(self, base: Base) -> Base:
-        """The base of that digest that was met first."""
-        return self._bases.setdefault(base.digest, base)
-
-    def base(self, folder: Path) -> Base:
-        match kind_of(folder):
+    def load(self, folder: Path, *kinds: Kind) -> Base | Component:
+        kind = kind_of(folder)
+        if kind not in kinds:
+            raise ArtifactError(f"{folder} must hold a model of kind {' or '.join(kinds)}, got {kind}.")
+        match kind:
             case "embedder":
                 return _embedder(folder)
-            case "composition":
-                return self.composition(folder)
-            case kind:
-                raise ArtifactError(f"{folder} must hold an embedder or a composition as a base, but holds a {kind}.")
-
-    def part(self, folder: Path) -> Part:
-        match kind_of(folder):
             case "component":
                 return _component(folder)
             case "composition":
-                model = self.composition(folder)
-                known = self.known(model)  # the base itself can be among the parts
-                return known if isinstance(known, ComposedModel) and known.name == model.name else model
-            case kind:
-                raise ArtifactError(f"{folder} must hold a component or a composition as a part, but holds an {kind}.")
+                return self._composition(folder)
 
-    def composition(self, folder: Path) -> ComposedModel:
+    def base(self, folder: Path) -> Base:
+        return self._known(cast("Base", self.load(folder, "embedder", "composition")))
+
+    def part(self, folder: Path) -> Part:
+        model = cast("Part", self.load(folder, "component", "composition"))
+        if isinstance(model, Component):
+            return model
+        known = self._known(model)  # the base itself can be among the parts
+        return known if isinstance(known, ComposedModel) and known.name == model.name else model
+
+    def _known(self, base: Base) -> Base:
+        """The base of that digest that was met first."""
+        return self._bases.setdefault(base.digest, base)
+
+    def _composition(self, folder: Path) -> ComposedModel:
         here = folder.resolve()
         if here in self._folders:
             raise ArtifactError(f"{folder} must not contain itself; a link leads from it back to {here}.")
@@ -199,7 +202,7 @@ class _Loading:
                     f"{folder} must hold the base that it names, {digest[:12]}, but holds {base.digest[:12]}. Compose "
                     "it again."
                 )
-            return self.known(base)
+            return base
         if digest not in self._bases:
             raise ArtifactError(
                 f"base {digest[:12]} not found in {folder / _BASE}. A composition that was saved inside another one is "
@@ -255,12 +258,3 @@ def _load_weights(module: nn.Module, path: Path, others: Mapping[str, Tensor] | 
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True)
     return folder
-
-
-def _require(folder: Path, kind: Kind) -> None:
-    if kind_of(folder) != kind:
-        raise ArtifactError(f"{folder} must hold {_with_article(kind)}, but holds {_with_article(kind_of(folder))}.")
-
-
-def _with_article(kind: Kind) -> str:
-    return f"an {kind}" if kind == "embedder" else f"a {kind}"

@@ -11,7 +11,7 @@ from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.store import load_composition, save
 from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
-from cclm_core.runtime.errors import ArtifactError, CompositionError
+from cclm_core.runtime.errors import ArtifactError, CompositionError, ConfigError
 from cclm_core.runtime.random import seeded_initialisation
 from cclm_core.text.vocabulary import Preprocessor
 
@@ -133,9 +133,9 @@ def test_a_part_of_another_vocabulary_is_refused() -> None:
 
 def test_no_part_and_a_name_twice_are_refused() -> None:
     base = embedder()
-    with pytest.raises(CompositionError, match="at least one component"):
+    with pytest.raises(ConfigError, match="at least one component"):
         ComposedModel(base, [])
-    with pytest.raises(CompositionError, match="'same' twice"):
+    with pytest.raises(ConfigError, match="'same' twice"):
         ComposedModel(base, [component(base, "same"), component(base, "same")])
 
 

@@ -12,14 +12,13 @@ from torch import nn
 from cclm_core import load
 from cclm_core.composition import Component, ComponentCard, OverBase
 from cclm_core.composition.composed import ComposedModel
-from cclm_core.composition.fusion import FUSIONS
-from cclm_core.composition.store import load_all, load_base, load_composition, load_part, save
+from cclm_core.composition.store import load_all, load_base, load_component, load_composition, load_embedder, save
 from cclm_core.encoders.embedder import Base, Embedder
 from cclm_core.runtime.artifacts import read_json
 from cclm_core.runtime.errors import ArtifactError, CompositionError, ConfigError
 from cclm_core.runtime.random import seeded_initialisation
 from cclm_core.text.vocabulary import Preprocessor, VocabularyConfig
-from tests.composition.nests import counted, over, pair, tower
+from tests.composition.nests import FUSIONS, counted, over, pair, tower
 from tests.encoders.shapes import ATTENTION, CAUSAL, CONFIGS, LETTERS, SMALL, embedder, text
 
 ROOT = Path(__file__).parents[2]
@@ -191,10 +190,14 @@ def test_a_folder_is_read_as_what_it_holds(tmp_path: Path) -> None:
         saved(model, tmp_path / str(number)) for number, model in enumerate((base, over(base, "part"), tower(base)))
     )
     assert [type(load(folder)) for folder in (one, other, third)] == [Embedder, Component, ComposedModel]
-    with pytest.raises(ArtifactError, match="must hold an embedder or a composition as a base, but holds a comp"):
+    with pytest.raises(ArtifactError, match="must hold a model of kind embedder or composition, got component"):
         load_base(other)
-    with pytest.raises(ArtifactError, match="must hold a component or a composition as a part, but holds an embed"):
-        load_part(one)
+    with pytest.raises(ArtifactError, match="must hold a model of kind component, got embedder"):
+        load_component(one)
+    with pytest.raises(ArtifactError, match="must hold a model of kind embedder, got composition"):
+        load_embedder(third)
+    with pytest.raises(ArtifactError, match="must hold a model of kind composition, got component"):
+        load_composition(other)
     with pytest.raises(ArtifactError, match=r"must hold one of embedder.json, component.json, composition.json, got n"):
         load(tmp_path)
     (other / "embedder.json").write_text("{}")
@@ -229,10 +232,10 @@ def test_names_that_lead_out_of_the_folder_are_refused(tmp_path: Path) -> None:
         ("", "must not be empty"),
         ("values", "torch's modules use it"),
     ):
-        with pytest.raises(CompositionError, match=message):
+        with pytest.raises(ConfigError, match=message):
             ComposedModel(base, [over(base, name)])
     inner = pair(base, "same")
-    with pytest.raises(CompositionError, match="different names, got 'same' twice"):
+    with pytest.raises(ConfigError, match="different names, got 'same' twice"):
         ComposedModel(base, [over(base, "same"), inner])
     ComposedModel(base, [over(base, "first"), inner])  # a name may come again inside
 

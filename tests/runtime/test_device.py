@@ -12,7 +12,6 @@ from cclm_core.applications.generation import Sampling, write
 from cclm_core.applications.language_model import LanguageModel
 from cclm_core.composition import Component, ComponentCard, OverBase
 from cclm_core.composition.composed import ComposedModel
-from cclm_core.composition.fusion import FUSIONS
 from cclm_core.composition.store import load_component, load_composition, save
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.evaluation.reading import Reader
@@ -22,6 +21,7 @@ from cclm_core.objectives.denoise import Denoise, DenoiseConfig
 from cclm_core.runtime.device import chosen_device, device_of
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.runtime.random import seeded_initialisation
+from tests.composition.nests import FUSIONS
 from tests.elsewhere import elsewhere
 from tests.encoders.shapes import CAUSAL, CONFIGS, SMALL, embedder, text
 
