@@ -1,19 +1,19 @@
-"""How many natural misspellings a denoising component mends, beside a dictionary with edit distances.
+"""Correction of natural misspellings by a denoising component and by a dictionary with edit distances.
 
     python benchmarks/correcting.py [--steps 8000] [--seeds 1] [--json]
 
-The mistakes are lines of public projects that somebody mended, found beside this project or skipped by name. Their
-commits are split in two: on one half the settings of the dictionary were chosen here, and the weights of the library's
-corrector once; the figures are of the other half. A component learns `denoise` from English prose and public lists of
-misspellings, less those in the mistakes, by the training loop of the library, on one thread; the row `train` says how
-many processor seconds that took. Both sides know the words of the same prose.
+The errors are lines of public projects that a person corrected, from ../shared/data (skipped by name if missing). The
+commits are split in two halves. On the first, the settings of the dictionary are chosen by this benchmark, and the
+weights of the library's corrector were chosen once; the figures are measured on the second. A component is trained on
+`denoise` with English prose and public lists of misspellings, without those in the errors, by the training loop of the
+library, on one thread; the row `train` shows the processor seconds. Both correctors know the words of the same prose.
 
-An edit is a token that is replaced, put or taken out. `precision`: of the edits made, those that the person made too.
-`recall`: of the person's. F0.5 weighs precision twice. `introduced`: edits where the person changed nothing, of text
-that is not misspelt as far as anybody noticed. The ratio of a row is against the dictionary's.
+An edit replaces, inserts or deletes a token. `precision` is the share of the edits that the person made too, `recall`
+the share of the person's edits that were made. F0.5 weights precision twice. `introduced` counts edits where the person
+changed nothing. The ratio of a row is relative to the dictionary.
 
-Source: the dictionary proposes the nearest known words by Damerau and Levenshtein's distance with neighbours swapped
-(Damerau 1964), the most frequent first, as in Norvig's "How to Write a Spelling Corrector" (2007).
+Source: the dictionary proposes the nearest known words by Damerau-Levenshtein distance with transpositions
+(Damerau 1964), most frequent first, as in Norvig's "How to Write a Spelling Corrector" (2007).
 """
 
 import argparse
@@ -80,7 +80,7 @@ TASK = DenoiseConfig(noise=NoiseRecipe(rate=0.3, unit="word", kinds=KINDS, min_w
 
 
 class Found(NamedTuple):
-    """Edits that a person and a corrector made, that the corrector alone made, and where the person made none."""
+    """Counts of edits: by both the person and the corrector, by the corrector only, in correct text, by the person."""
 
     right: int
     wrong: int
@@ -114,7 +114,7 @@ def measure(pairs: Sequence[Mended], correct: Callable[[str], str]) -> Found:
     for pair in pairs:
         person, ours = edits(*pair), edits(pair.wrong, correct(pair.wrong))
         right, wrong, wanted = right + len(ours & person), wrong + len(ours - person), wanted + len(person)
-        # An insertion, which covers no token, touches what stands behind it.
+        # An insertion covers no token; it counts as touching the token after it.
         spans = [(start, max(end, start + 1)) for start, end, _ in person]
         introduced += sum(
             not any(start < b and a < max(end, start + 1) for a, b in spans) for start, end, _ in ours - person
@@ -123,7 +123,7 @@ def measure(pairs: Sequence[Mended], correct: Callable[[str], str]) -> Found:
 
 
 class Dictionary:
-    """The most frequent of the nearest known words, for each word that is not known."""
+    """Replaces each unknown word by the most frequent of the nearest known words."""
 
     def __init__(self, counts: Counter[str]) -> None:
         self.counts = counts
@@ -135,7 +135,7 @@ class Dictionary:
         self.near = cache(self._near)
 
     def correct(self, text: str, reach: int, min_length: int, min_count: int) -> str:
-        """Mends words of `min_length` letters or more, in `reach` edits at most, by words read `min_count` times."""
+        """Corrects words of `min_length` letters or more, in at most `reach` edits, to words seen `min_count` times."""
 
         def mend(match: re.Match[str]) -> str:
             word = match[0].lower()
@@ -153,13 +153,13 @@ class Dictionary:
 
     @staticmethod
     def _shorter(word: str) -> set[str]:
-        """The beginning of a word without up to two of its letters."""
+        """The beginning of a word with up to two letters deleted."""
         once = {word[:12], *(word[:index] + word[index + 1 : 12] for index in range(min(12, len(word))))}
         return once | {one[:index] + one[index + 1 :] for one in once for index in range(len(one))}
 
 
 def trained(lines: list[str], spellings: Spellings, words: WordTargets, steps: int, seed: int) -> Corrector:
-    """A corrector that learnt from these lines."""
+    """A corrector trained on `lines`."""
     with tempfile.TemporaryDirectory() as folder:
         preprocessor = Preprocessor(VocabularyConfig(min_count=50)).fit(lines)
         place = Path(folder) / "encoded"
@@ -190,7 +190,7 @@ def trained(lines: list[str], spellings: Spellings, words: WordTargets, steps: i
 
 
 def mend(corrector: Corrector, min_confidence: float, text: str) -> str:
-    """The text as a corrector mends it."""
+    """The correction of a text."""
     return corrector.correct(text, min_confidence=min_confidence).text
 
 
@@ -217,7 +217,7 @@ def rows(name: str, found: Sequence[Found], peer: Found | None) -> list[Row]:
 def main(steps: int, seeds: Sequence[int]) -> None:
     """Prints the rows."""
     if not (DATA / "typos").is_dir():
-        sys.exit(f"The texts of this benchmark must stand in {DATA}; skipped.")
+        sys.exit(f"The texts of this benchmark were not found in {DATA}; skipped.")
     torch.set_num_threads(1)
     chosen_on, measured_on = mended(DATA)
     spellings = misspellings(DATA, [*chosen_on, *measured_on])

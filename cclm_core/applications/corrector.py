@@ -173,7 +173,7 @@ def changes(original: str, corrected: str) -> list[Change]:
 
 
 def _joined(pieces: list[Piece]) -> str:
-    return "".join(piece.readings[piece.chosen].text for piece in pieces)
+    return "".join(piece.readings[piece.selected].text for piece in pieces)
 
 
 def _others(text: str, pieces: list[Piece], number: int) -> Iterator[tuple[str, float]]:
@@ -184,15 +184,15 @@ def _others(text: str, pieces: list[Piece], number: int) -> Iterator[tuple[str, 
         for choice, reading in enumerate(piece.readings[: _OTHERS + 1])
         if choice
     ]
-    own = sum(piece.readings[0].score - piece.readings[piece.chosen].score for piece in pieces)
+    own = sum(piece.readings[0].score - piece.readings[piece.selected].score for piece in pieces)
     seen = {text}
     for cost, deviations in cheapest(sorted(options)):
         if len(seen) > number:
             return
-        chosen = [0] * len(pieces)
+        choices = [0] * len(pieces)
         for option in deviations:
-            chosen[option.place] = option.choice
-        reading = "".join(piece.readings[choice].text for piece, choice in zip(pieces, chosen, strict=True))
+            choices[option.place] = option.choice
+        reading = "".join(piece.readings[choice].text for piece, choice in zip(pieces, choices, strict=True))
         if reading not in seen:
             seen.add(reading)
             yield reading, float(np.exp(own - cost))

@@ -86,8 +86,8 @@ def allowed(begun: bytes, num_ids: int) -> npt.NDArray[np.bool_]:
 def sharpened(scores: Scores, sampling: Sampling) -> Scores:
     """The probabilities (V,) of each id, after temperature, top-k and top-p, in this order."""
     if sampling.temperature == 0:
-        likeliest: Scores = np.where(np.arange(len(scores)) == scores.argmax(), 1.0, 0.0)
-        return likeliest
+        best: Scores = np.where(np.arange(len(scores)) == scores.argmax(), 1.0, 0.0)
+        return best
     chances: Scores = np.exp((scores - scores.max()) / sampling.temperature)
     order = np.argsort(-chances, kind="stable")
     ranked = chances[order]

@@ -103,7 +103,7 @@ def cheapest(options: Sequence[Option], most: int = 10_000) -> Iterator[tuple[fl
         most: maximum number of sets to consider.
 
     >>> a, b, c = Option(1.0, 0, 1), Option(1.5, 1, 1), Option(4.0, 0, 2)
-    >>> [(cost, [(one.place, one.choice) for one in found]) for cost, found in cheapest([a, b, c], 4)]
+    >>> [(cost, [(option.place, option.choice) for option in some]) for cost, some in cheapest([a, b, c], 4)]
     [(0.0, []), (1.0, [(0, 1)]), (1.5, [(1, 1)]), (2.5, [(0, 1), (1, 1)])]
     """
     yield 0.0, []
@@ -113,9 +113,9 @@ def cheapest(options: Sequence[Option], most: int = 10_000) -> Iterator[tuple[fl
         if not heap:
             return
         cost, members = heapq.heappop(heap)
-        chosen = [options[index] for index in members]
-        if len({option.place for option in chosen}) == len(chosen):
-            yield cost, chosen
+        selected = [options[index] for index in members]
+        if len({option.place for option in selected}) == len(selected):
+            yield cost, selected
         following = members[-1] + 1
         if following < len(options):
             step = options[following].cost
@@ -155,9 +155,9 @@ class Decisions(NamedTuple):
         """The predictions at some of the ids."""
         return Decisions(self.ids[places], self.scores[places], self.usual[places])
 
-    def likelihood(self, chosen: npt.NDArray[np.int64]) -> float:
-        """The log-probability of the classes `chosen` (N, 2), over all decisions."""
-        taken = np.take_along_axis(self.scores, np.maximum(chosen, 0)[..., None], axis=2)[..., 0]
+    def likelihood(self, selected: npt.NDArray[np.int64]) -> float:
+        """The log-probability of the classes `selected` (N, 2), over all decisions."""
+        taken = np.take_along_axis(self.scores, np.maximum(selected, 0)[..., None], axis=2)[..., 0]
         return float(taken[self.usual != UNKNOWN].sum())
 
     def sure(self, min_confidence: float) -> npt.NDArray[np.int64]:
@@ -167,10 +167,10 @@ class Decisions(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """The readings of a piece of text, including the piece itself, most likely first; and the chosen index."""
+    """The readings of a piece of text, including the piece itself, most likely first; and the selected index."""
 
     readings: list[Reading]
-    chosen: int
+    selected: int
 
 
 def read(
@@ -199,20 +199,20 @@ def read(
     if not thorough and staying > _CERTAIN and (words is None or words.knows(piece)):
         return plain
     kept = _written(decisions, decisions.usual, preprocessor)  # the piece in the vocabulary's normal form
-    found = {piece: staying}
+    scores = {piece: staying}
     sure = decisions.sure(min_confidence)
-    chosen = _written(decisions, sure, preprocessor)
-    for text, score in ((chosen, decisions.likelihood(sure)), *_decided(decisions, preprocessor)):
+    result = _written(decisions, sure, preprocessor)
+    for text, score in ((result, decisions.likelihood(sure)), *_decided(decisions, preprocessor)):
         if text != kept and (words is None or has_word(text)):
-            found.setdefault(text, score)
+            scores.setdefault(text, score)
     if words is not None:
-        found = {text: _weighed(text, score, words) for text, score in found.items()}
-    readings = sorted((Reading(text, score) for text, score in found.items()), key=lambda one: -one.score)
+        scores = {text: _weighed(text, score, words) for text, score in scores.items()}
+    readings = sorted((Reading(text, score) for text, score in scores.items()), key=lambda reading: -reading.score)
     if words is not None:
-        total = sum(float(np.exp(one.score - readings[0].score)) for one in readings)
-        chosen = readings[0].text if 1 / total >= min_confidence else piece
-    chosen = piece if chosen == kept else chosen
-    return Piece(readings, next(index for index, reading in enumerate(readings) if reading.text == chosen))
+        total = sum(float(np.exp(reading.score - readings[0].score)) for reading in readings)
+        result = readings[0].text if 1 / total >= min_confidence else piece
+    result = piece if result == kept else result
+    return Piece(readings, next(index for index, reading in enumerate(readings) if reading.text == result))
 
 
 def _weighed(text: str, score: float, words: KnownWords) -> float:
@@ -240,9 +240,9 @@ def _decided(decisions: Decisions, preprocessor: Preprocessor) -> Iterator[tuple
         yield _written(decisions, made, preprocessor), highest - cost
 
 
-def _written(decisions: Decisions, chosen: npt.NDArray[np.int64], preprocessor: Preprocessor) -> str:
-    """The text that the classes `chosen` (N, 2) make, without the anchor."""
-    put = np.where(chosen > 0, chosen + FIRST_CHARACTER - 1, 0)
-    put[:, 0] = np.where(chosen[:, 0] == UNKNOWN, decisions.ids, put[:, 0])
+def _written(decisions: Decisions, selected: npt.NDArray[np.int64], preprocessor: Preprocessor) -> str:
+    """The text that the classes `selected` (N, 2) make, without the anchor."""
+    put = np.where(selected > 0, selected + FIRST_CHARACTER - 1, 0)
+    put[:, 0] = np.where(selected[:, 0] == UNKNOWN, decisions.ids, put[:, 0])
     flat = put.reshape(-1)
     return preprocessor.decode(flat[flat != 0])

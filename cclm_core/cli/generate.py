@@ -25,12 +25,12 @@ def show_generated(
     text = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
     model = LanguageModel.load(component, base, context)
     for number in range(times):
-        chosen = sampling.model_copy(update={"seed": sampling.seed + number})
-        characters = write(model, text, chosen)
+        current = sampling.model_copy(update={"seed": sampling.seed + number})
+        characters = write(model, text, current)
         if as_json:
             written = list(characters)
             ended = len(written) < sampling.max_characters
-            result = {"prompt": text, "written": "".join(written), "ended": ended, "seed": chosen.seed}
+            result = {"prompt": text, "written": "".join(written), "ended": ended, "seed": current.seed}
             print(json.dumps(result, ensure_ascii=False), flush=True)
             continue
         if number:
