@@ -17,7 +17,7 @@ import torch
 from datasets import Dataset
 
 from cclm_core.composition.composed import ComposedModel
-from cclm_core.composition.store import load_component, load_composition
+from cclm_core.composition.store import load_component, load_composition, save
 from cclm_core.encoders.config import EmbeddingConfig, HourglassConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig, weights_digest
 from cclm_core.noise.recipe import NoiseRecipe
@@ -321,5 +321,5 @@ def test_a_composition_is_an_embedder_to_train_over_or_together_with(train_base:
     assert (inner.digest != before) == train_base == (base.digest != at_first)
     assert top.model.card.base_digest == inner.digest
     high = ComposedModel(inner, [top.model], "high").eval()
-    high.save(tmp_path)
+    save(high, tmp_path)
     assert np.array_equal(load_composition(tmp_path).embed(["Viola"])[0], high.embed(["Viola"])[0])

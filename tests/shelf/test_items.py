@@ -71,9 +71,9 @@ def test_damaged_weights_and_a_strange_base_are_refused(old: Embedder, composed:
         describe(folder, "embedder")
     whole = saved(composed, tmp_path / "composed")
     save(old, whole / "base")
-    with pytest.raises(ArtifactError, match="must stand on the base that it names"):
+    with pytest.raises(ArtifactError, match="must hold the base that it names"):
         describe(whole, "composition")
     save(composed.base, whole / "base")  # type: ignore[operator]
     (whole / "parts" / "second" / "component.safetensors").unlink()
-    with pytest.raises(CclmError, match=r"second/component.safetensors must exist"):
+    with pytest.raises(CclmError, match=r"second/component.safetensors not found"):
         describe(whole, "composition")
