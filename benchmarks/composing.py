@@ -1,4 +1,4 @@
-"""Does composing help? The three components of the default pipeline together, against less and against the same size.
+"""Does composing help? The three default components together, compared with fewer, and with one of the same size.
 
     python benchmarks/composing.py [--seeds 1,2,3] [--processes 2] [--base models/base] [--json]
 
@@ -8,8 +8,8 @@ measures, on the clean test documents and by the probes of the stage `evaluate`,
 
 - `all`: the composition of the three,
 - each component alone,
-- `double NAME`: one component with twice the features and twice the width inside, so about the size of the three,
-- `untrained`: the three with new weights, so as many features over the same base that no component was trained for.
+- `double NAME`: one component with twice the features and twice the inner width, about the size of the three,
+- `untrained`: the three with new weights: as many features over the same base, without any training.
 
 Each row compares `all` with one of these: `value` is the median over the seeds, `ratio` the median of the ratios, and
 `peer` has the other's median and the difference of each seed.
@@ -28,10 +28,9 @@ import yaml
 from learning import stage
 from rows import Row, show
 
-from cclm_core.composition.component import Component
 from cclm_core.composition.composed import ComposedModel
+from cclm_core.composition.store import load_component, load_embedder
 from cclm_core.corpus.encoded import EncodedCorpus
-from cclm_core.encoders.embedder import Embedder
 from cclm_core.evaluation.config import EvaluationConfig
 from cclm_core.evaluation.evaluator import evaluate_composition
 from cclm_core.evaluation.selection import read_text_sets
@@ -60,7 +59,7 @@ def parameters(seed: int, folder: Path) -> tuple[Path, list[str]]:
 
 
 def pretrain(params: Path, name: str, base: Path) -> None:
-    """Trains one component beside the parameters."""
+    """Trains one component into the folder of the parameters."""
     folder = params.parent
     stage("pretrain", name, "--params", params, "--encoded", "data/encoded", "--base", base,
           "--checkpoints", folder / "checkpoints" / name, "--out", folder / name)  # fmt: skip
@@ -68,11 +67,11 @@ def pretrain(params: Path, name: str, base: Path) -> None:
 
 def scores(params: Path, parts: list[str], base: Path, seed: int, untrained: bool) -> Scores:
     """The metrics of a composition of `parts`."""
-    components = [Component.load(params.parent / name) for name in parts]
+    components = [load_component(params.parent / name) for name in parts]
     if untrained:
         components = [part.untrained(derive_seed(seed, "untrained", part.card.name)) for part in components]
     with seeded_initialisation(derive_seed(seed, "fusion", *parts)):
-        composed = ComposedModel(Embedder.load(base), components).eval()
+        composed = ComposedModel(load_embedder(base), components).eval()
     config = EvaluationConfig.parse(yaml.safe_load(params.read_text())["evaluation"], "evaluation")
     clean = read_text_sets(Path("data/noise"))[:1]
     corpus = EncodedCorpus.open(Path("data/encoded"))
@@ -81,7 +80,7 @@ def scores(params: Path, parts: list[str], base: Path, seed: int, untrained: boo
 
 
 def run(seed: int, base: Path, pool: ProcessPoolExecutor) -> dict[str, Scores]:
-    """The metrics of every side with this seed."""
+    """The metrics of all models with this seed."""
     with tempfile.TemporaryDirectory() as name:
         params, parts = parameters(seed, Path(name))
         doubles = [f"{DOUBLE.strip()}_{part}" for part in DOUBLED]
@@ -97,7 +96,7 @@ def run(seed: int, base: Path, pool: ProcessPoolExecutor) -> dict[str, Scores]:
 
 
 def rows(results: dict[int, dict[str, Scores]]) -> list[Row]:
-    """One row for each metric and side that `all` is compared with."""
+    """One row per metric and model that `all` is compared with."""
     made = []
     for metric in METRICS:
         together = [found[ALL][metric] for found in results.values()]
@@ -116,9 +115,9 @@ def main() -> None:
     """Reads the command line and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="1,2,3", help="whole numbers, joined by commas")
-    parser.add_argument("--processes", type=int, default=2, help="trainings or measurements side by side")
+    parser.add_argument("--processes", type=int, default=2, help="parallel trainings or measurements")
     parser.add_argument("--base", type=Path, default=Path("models/base"), help="folder of the frozen base")
-    parser.add_argument("--json", action="store_true", help="one object a line")
+    parser.add_argument("--json", action="store_true", help="one object per line")
     given: Any = parser.parse_args()
     with ProcessPoolExecutor(given.processes, get_context("spawn")) as pool:
         results = {int(seed): run(int(seed), given.base.resolve(), pool) for seed in given.seeds.split(",")}

@@ -36,9 +36,8 @@ from correcting_texts import Mended, listed, mended, misspellings, prose
 from rapidfuzz.distance import OSA
 from rows import Row, show
 
-from cclm_core.applications.correction.corrector import Corrector
-from cclm_core.applications.correction.words import KnownWords
-from cclm_core.composition.component import Component, ComponentCard, OverBase
+from cclm_core.applications import Corrector, KnownWords
+from cclm_core.composition import Component, ComponentCard, OverBase
 from cclm_core.corpus.encoded import EncodedCorpus, EncodedWriter
 from cclm_core.corpus.records import Record
 from cclm_core.encoders import EmbeddingConfig, HourglassConfig
@@ -189,7 +188,7 @@ def trained(lines: list[str], spellings: Spellings, words: WordTargets, steps: i
         module = TrainingModule(OverBase(base, component), [(objective, 1.0)])
         data = open_data(EncodedCorpus.open(place), config)
         train(module, data, config, seed, Checkpoints(Path(folder) / "checkpoints", "correcting"), silent)
-    return Corrector(base, component.eval(), objective.state_dict(), WINDOW, KnownWords.of(words))
+    return Corrector(base, component.eval(), objective, WINDOW, KnownWords.of(words))
 
 
 def mend(corrector: Corrector, min_confidence: float, text: str) -> str:

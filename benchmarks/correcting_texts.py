@@ -1,4 +1,4 @@
-"""The texts of correcting.py: English prose to learn from, lists of misspellings, and mistakes that people mended."""
+"""The texts of correcting.py: English prose, lists of misspellings, and errors that people corrected."""
 
 import csv
 import hashlib
@@ -23,14 +23,14 @@ LINE_WIDTHS = (70, 72, 75, 78, 79)
 
 
 class Mended(NamedTuple):
-    """A line as it was written, and as somebody mended it."""
+    """A line as it was written, and as a person corrected it."""
 
     wrong: str
     right: str
 
 
 def mended(data: Path) -> tuple[list[Mended], list[Mended]]:
-    """Natural mistakes in two halves, by the change that mended them: to choose settings on, and to measure."""
+    """Natural errors in two halves, split by commit: one to choose settings, one to measure."""
     halves: tuple[list[Mended], list[Mended]] = [], []
     for line in (data / "typos" / "git_typo_fixes_pd_cc0.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
@@ -39,7 +39,7 @@ def mended(data: Path) -> tuple[list[Mended], list[Mended]]:
 
 
 def misspellings(data: Path, held_out: Iterable[Mended]) -> Spellings:
-    """Words with their misspellings, from public lists; those that stand in the mistakes to be mended are left out."""
+    """Words with their misspellings, from public lists, without those that occur in the held-out errors."""
     known = {
         token.lower() for pair in held_out for token in re.findall(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*", pair.wrong)
     }
@@ -56,7 +56,7 @@ def misspellings(data: Path, held_out: Iterable[Mended]) -> Spellings:
 
 
 def prose(data: Path, held_out: Iterable[Mended], seed: int) -> list[str]:
-    """Prose in English, broken into lines as files have them; no line of the mistakes is among it."""
+    """English prose, broken into lines as in files, without the lines of the held-out errors."""
     drawn, lines, seen = random.Random(seed), [], {" ".join(line.split()) for pair in held_out for line in pair}
     for line in _lines(data):
         text = " ".join(line.split())
@@ -67,7 +67,7 @@ def prose(data: Path, held_out: Iterable[Mended], seed: int) -> list[str]:
 
 
 def listed(words: Iterable[str], repeats: int, seed: int) -> list[str]:
-    """Words in random order, twelve a line, so many times all of them."""
+    """All words `repeats` times in random order, twelve per line."""
     drawn, remaining, lines = random.Random(seed), sorted(words), []
     for _ in range(repeats):
         drawn.shuffle(remaining)
@@ -76,7 +76,7 @@ def listed(words: Iterable[str], repeats: int, seed: int) -> list[str]:
 
 
 def _lines(data: Path) -> Iterator[str]:
-    """Manuals, novels, news and an encyclopaedia."""
+    """Manuals, novels, news and an encyclopedia."""
     with pa.CompressedInputStream(pa.OSFile(str(data / "ms_docs" / "cpp-docs.jsonl.zst")), "zstd") as file:
         pages = file.read().decode().splitlines()
     for page in pages:
@@ -103,7 +103,7 @@ def _is_prose(line: str) -> bool:
 
 
 def _broken(text: str, drawn: random.Random) -> list[str]:
-    """Some with two spaces behind a sentence, some broken into lines."""
+    """Adds two spaces after sentences to some texts, and breaks some into lines."""
     if drawn.random() < 0.4:
         text = re.sub(r"([.!?]) (?=[A-Z])", r"\1  ", text)
     if len(text) <= 90 or drawn.random() < 0.5:

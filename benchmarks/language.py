@@ -2,20 +2,20 @@
 
     python benchmarks/language.py [--corpus ptb|tinyshakespeare] [--json]
 
-A causal base learns `next_characters` by the training loop of the library, from new weights, on one thread, with a
-fixed seed and number of steps; the row `train` says how many processor seconds that took. Then every character of the
-whole test text is scored once (`LanguageModel.bits`), one that is not in the vocabulary by the bytes that spell it:
-the sum is a code length. A million characters are soon known by heart: on tinyshakespeare typing noise on what is read
-keeps the model from that, and the weights are those of the best evaluation on validation text. The texts, found beside
-this project or skipped by name:
+A causal base is trained on `next_characters` with the training loop of the library, from new weights, on one thread,
+with a fixed seed and number of steps; the row `train` shows the processor seconds. Then every character of the whole
+test text is scored once (`LanguageModel.bits`); characters outside the vocabulary are scored by their bytes, so the sum
+is a code length. A model soon memorizes a million characters: on tinyshakespeare, typing noise on the input prevents
+this, and the weights of the best evaluation on validation text are kept. The texts are in ../shared/data; a missing one
+is skipped by name:
 
-- `ptb`: Mikolov's three files, as published figures count them: without the space at the beginning and end of each
-  line, the spaces between words and the line breaks counted as characters.
+- `ptb`: Mikolov's three files, counted as in published figures: without the space at the beginning and end of each
+  line; spaces between words and line breaks count as characters.
 - `tinyshakespeare`: the first 90 % to train on, the next 5 % for validation, the last 5 % to test.
 
-The peers: `xz` (preset 9 | extreme) on training and test text together less the training text alone, so that it knows
-the training text too; `xz-train`, what xz makes of the training text alone; `ngrams`, Witten-Bell interpolated counts
-of the training text, of the length that is best on the validation text.
+The peers: `xz` (preset 9 | extreme) on training and test text together minus the training text alone, so that it has
+seen the training text too; `xz-train`, xz on the training text alone; `ngrams`, Witten-Bell interpolated counts of the
+training text, of the length that is best on the validation text.
 """
 
 import lzma
@@ -53,7 +53,7 @@ FILES = ("train", "valid", "test")  # of Mikolov
 
 
 class Texts(NamedTuple):
-    """What is learnt from, what settings are chosen by, what is measured."""
+    """The texts for training, for choosing settings, and for measuring."""
 
     train: str
     validation: str
@@ -61,7 +61,7 @@ class Texts(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """How a corpus is learnt; `noise` is the rate of typing noise on what is read in training."""
+    """How a model is trained on a corpus; `noise` is the rate of typing noise on its input."""
 
     embedder: EmbedderConfig
     training: TrainingConfig
@@ -69,7 +69,7 @@ class Plan(NamedTuple):
 
 
 def plan(steps: int, buckets: int, noise: float = 0.0, **training: Any) -> Plan:
-    """An hourglass over n-grams of up to five characters, and a training of so many steps."""
+    """An hourglass over n-grams of up to five characters, trained for `steps` steps."""
     embedding = EmbeddingConfig(width=64, ngram_sizes=(2, 3, 4, 5), ngram_buckets=buckets)
     encoder = HourglassConfig(num_layers=3, causal=True)
     common = {"batch_size": 16, "learning_rate": 4e-3, "warmup_steps": 100, "keep": "best"}
@@ -82,13 +82,13 @@ PLANS = {"ptb": plan(3300, 65536), "tinyshakespeare": plan(1500, 16384, noise=0.
 
 
 def ptb(folder: Path) -> Texts:
-    """Mikolov's files, the spaces around each line left out."""
+    """Mikolov's files without the spaces around each line."""
     lines = (path.read_text(encoding="utf-8").splitlines() for path in (folder / f"ptb.{n}.txt" for n in FILES))
     return Texts(*("".join(f"{line.strip()}\n" for line in some) for some in lines))
 
 
 def tinyshakespeare(folder: Path) -> Texts:
-    """90, 5 and 5 % of the characters, in their order."""
+    """90, 5 and 5 % of the characters, in order."""
     text = (folder / "input.txt").read_text(encoding="utf-8")
     first, second = len(text) * 90 // 100, len(text) * 95 // 100
     return Texts(text[:first], text[first:second], text[second:])
@@ -98,7 +98,7 @@ READERS = {"ptb": ptb, "tinyshakespeare": tinyshakespeare}
 
 
 def xz_bits(text: str) -> int:
-    """The size of a text packed by xz, in bits."""
+    """The size of a text compressed by xz, in bits."""
     return 8 * len(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
 
 
@@ -153,7 +153,7 @@ def _look_up(
 
 
 def learnt(texts: Texts, plan: Plan, folder: Path) -> tuple[LanguageModel, dict[str, float]]:
-    """A model trained by `plan`, and what that took."""
+    """A model trained by `plan`, and the figures of its training."""
     preprocessor = Preprocessor().fit([texts.train])
     with EncodedWriter(folder, preprocessor, []) as writer:
         for _ in writer.write(Record(split, text, split=split) for split, text in texts._asdict().items()):

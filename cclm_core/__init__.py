@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cclm_core.composition.composed import ComposedModel
-    from cclm_core.composition.store import load
+    from cclm_core.composition.store import load, save
     from cclm_core.encoders.embedder import Embedder
     from cclm_core.pretraining.pretrainer import (
         CausalLanguagePretrainer,
@@ -23,6 +23,7 @@ __all__ = [
     "Preprocessor",
     "Shelf",
     "load",
+    "save",
 ]
 
 _HOMES = {
@@ -34,6 +35,7 @@ _HOMES = {
     "Preprocessor": "cclm_core.text.vocabulary",
     "Shelf": "cclm_core.shelf",
     "load": "cclm_core.composition.store",
+    "save": "cclm_core.composition.store",
 }
 
 

@@ -28,12 +28,12 @@ class Embeddings(PythonModel):  # type: ignore[misc]
 
     def load_context(self, context: PythonModelContext) -> None:
         """Verifies the composition's files and loads it."""
-        from cclm_core.composition.composed import ComposedModel
+        from cclm_core.composition.store import load_composition
         from cclm_core.runtime.artifacts import verify
 
         folder = Path(context.artifacts["composition"])
         verify(folder, "composition")
-        self.model = ComposedModel.load(folder)
+        self.model = load_composition(folder)
 
     # No type hints: MLflow takes them for the model's schema, which the signature states.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ARG002

@@ -1,4 +1,4 @@
-"""Writing text: one character after the other, drawn from what a language model predicts.
+"""Generating text: characters are sampled one by one from the predictions of a language model.
 
 >>> sharpened(np.log([0.5, 0.3, 0.2]), Sampling(temperature=1, top_k=2)).round(3).tolist()
 [0.625, 0.375, 0.0]
@@ -20,23 +20,25 @@ _SECOND = {0xE0: (0xA0, 0xC0), 0xED: (0x80, 0xA0), 0xF0: (0x90, 0xC0), 0xF4: (0x
 
 
 class Sampling(Config):
-    """How the next character is drawn. With temperature 0 it is the likeliest one, and the seed has no effect."""
+    """How the next character is sampled. With temperature 0 it is the most likely one, and the seed has no effect."""
 
-    temperature: float = Field(default=0.8, ge=0, le=10, description="below 1 likely characters become likelier")
-    top_k: int | None = Field(default=None, ge=1, description="draw among the k likeliest; null for all")
-    top_p: float = Field(default=1.0, gt=0, le=1, description="draw among the likeliest that together have this share")
-    max_characters: int = Field(default=200, ge=0, description="characters to write at most, the prompt not counted")
-    seed: int = Field(default=1, description="the same seed writes the same text")
+    temperature: float = Field(default=0.8, ge=0, le=10, description="values below 1 favor likely characters")
+    top_k: int | None = Field(default=None, ge=1, description="sample from the k most likely; null for all")
+    top_p: float = Field(
+        default=1.0, gt=0, le=1, description="sample from the most likely that together have this probability"
+    )
+    max_characters: int = Field(default=200, ge=0, description="maximum number of characters, without the prompt")
+    seed: int = Field(default=1, description="the same seed generates the same text")
 
 
 def write(model: LanguageModel, prompt: str = "", sampling: Sampling | None = None) -> Iterator[str]:
     """Continues `prompt`, one whole character at a time, until the text ends or is long enough.
 
-    Without a prompt it begins a text. A character that is spelt in bytes is given out when it is complete: only bytes
-    that go on with UTF-8 are drawn.
+    Without a prompt it starts a text. A character that is spelled in bytes is yielded when it is complete: only bytes
+    that continue valid UTF-8 are sampled.
 
     Raises:
-        DataError: the prompt holds a lone surrogate.
+        DataError: the prompt contains a lone surrogate.
     """
     sampling = sampling or Sampling()
     ids, generator = model.ids(prompt), derive(sampling.seed, "generate")
@@ -60,7 +62,7 @@ def write(model: LanguageModel, prompt: str = "", sampling: Sampling | None = No
 
 
 def size_of(first: int) -> int:
-    """How many bytes a character has whose UTF-8 begins with `first`.
+    """Number of bytes of a character whose UTF-8 begins with `first`.
 
     >>> [size_of("aé—😀".encode()[place]) for place in (0, 1, 3, 6)]
     [1, 2, 3, 4]
@@ -69,7 +71,7 @@ def size_of(first: int) -> int:
 
 
 def allowed(begun: bytes, num_ids: int) -> npt.NDArray[np.bool_]:
-    """Which ids (V,) may come next, when `begun` are the first bytes of a character, or none."""
+    """Which ids (V,) may come next after `begun`, the first bytes of a character, or no bytes."""
     may = np.zeros(num_ids, dtype=bool)
     if not begun:
         may[FIRST_CHARACTER:] = may[END] = True
@@ -82,17 +84,17 @@ def allowed(begun: bytes, num_ids: int) -> npt.NDArray[np.bool_]:
 
 
 def sharpened(scores: Scores, sampling: Sampling) -> Scores:
-    """The chances (V,) of each id, after temperature, top-k and top-p, in this order."""
+    """The probabilities (V,) of each id, after temperature, top-k and top-p, in this order."""
     if sampling.temperature == 0:
-        likeliest: Scores = np.where(np.arange(len(scores)) == scores.argmax(), 1.0, 0.0)
-        return likeliest
+        best: Scores = np.where(np.arange(len(scores)) == scores.argmax(), 1.0, 0.0)
+        return best
     chances: Scores = np.exp((scores - scores.max()) / sampling.temperature)
     order = np.argsort(-chances, kind="stable")
     ranked = chances[order]
     if sampling.top_k is not None:
         ranked[sampling.top_k :] = 0
     ranked /= ranked.sum()
-    # The likeliest is always kept; another only if those before it do not reach the share yet.
+    # The most likely is always kept; another one only if those before it have less than `top_p`.
     ranked[1:][np.cumsum(ranked)[:-1] >= sampling.top_p] = 0
     chances = np.zeros_like(chances)
     chances[order] = ranked / ranked.sum()
@@ -100,6 +102,6 @@ def sharpened(scores: Scores, sampling: Sampling) -> Scores:
 
 
 def draw(scores: Scores, sampling: Sampling, generator: np.random.Generator) -> int:
-    """An id, drawn by its chances."""
+    """Samples an id."""
     chances = sharpened(scores, sampling)
     return int(generator.choice(len(chances), p=chances))

@@ -1,4 +1,4 @@
-"""The command line of the library: every stage of the pipeline, each runnable alone over files."""
+"""The command line of the library: the stages of the pipeline over files, and tools for people."""
 
 import os
 import sys
@@ -15,23 +15,23 @@ app = typer.Typer(
     help="Composable character-level language models.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 stage = typer.Typer(
-    help="One stage of the pipeline, over files. dvc.yaml calls these with its paths; so can you.",
+    help="One stage of the pipeline, over files. dvc.yaml runs these commands with its paths.",
     no_args_is_help=True,
 )
 app.add_typer(stage, name="stage")
 app.add_typer(shelf, name="shelf")
 
 Params = Annotated[Path, typer.Option(help="The parameters, a YAML file.")]
-Out = Annotated[Path, typer.Option(help="The folder to publish; an older one is replaced at the end.")]
-Corpus = Annotated[Path, typer.Option(help="The corpus that `ingest` made.")]
-Encoded = Annotated[Path, typer.Option(help="The encoded corpus that `vocab` made.")]
-Base = Annotated[Path, typer.Option(help="What `base` made, a frozen embedder; or a composition to build on.")]
-Checkpoints = Annotated[Path, typer.Option(help="Where checkpoints live; what calls this removes them afterwards.")]
+Out = Annotated[Path, typer.Option(help="The folder to publish; an existing one is replaced.")]
+Corpus = Annotated[Path, typer.Option(help="The corpus, made by `ingest`.")]
+Encoded = Annotated[Path, typer.Option(help="The encoded corpus, made by `vocab`.")]
+Base = Annotated[Path, typer.Option(help="A frozen embedder, made by `base`, or a composition.")]
+Checkpoints = Annotated[Path, typer.Option(help="The folder of checkpoints, which the caller removes afterwards.")]
 Name = Annotated[str, typer.Argument(help="Its name in the parameters.")]
 
 
 def report_path() -> Path | None:
-    """The JSONL file that follows a stage, named by the environment variable CCLM_REPORT."""
+    """The JSONL file for progress reports, from the environment variable CCLM_REPORT; None if it is not set."""
     value = os.environ.get("CCLM_REPORT")
     return Path(value) if value else None
 
@@ -40,7 +40,7 @@ def report_path() -> Path | None:
 def ingest(
     params: Params,
     out: Out,
-    downloads: Annotated[Path, typer.Option(help="Where downloaded archives are kept.")],
+    downloads: Annotated[Path, typer.Option(help="The folder for downloaded archives.")],
 ) -> None:
     """Read the sources into a corpus: records with text, author, group, label, entities, split."""
     from cclm_core.steps.ingest import ingest as run
@@ -90,23 +90,23 @@ def compose(
     name: Name,
     params: Params,
     base: Base,
-    part: Annotated[list[Path], typer.Option(help="A component, a composition, or an empty slot; once for each.")],
+    components: Annotated[Path, typer.Option(help="The folder that holds the parts, by name.")],
     out: Out,
 ) -> None:
-    """Join components into one model."""
+    """Join the parts that `compositions.NAME` of the parameters lists into one model."""
     from cclm_core.steps.compose import compose as run
 
     with reporting(f"compose@{name}", report_path()) as report:
-        run(params, name, base, part, out, report)
+        run(params, name, base, components, out, report)
 
 
 @stage.command()
 def evaluate(
     name: Name,
     params: Params,
-    composition: Annotated[Path, typer.Option(help="The composition that `compose` made.")],
+    composition: Annotated[Path, typer.Option(help="The composition, made by `compose`.")],
     encoded: Encoded,
-    noise: Annotated[Path, typer.Option(help="The evaluation sets that `noise` made.")],
+    noise: Annotated[Path, typer.Option(help="The evaluation sets, made by `noise`.")],
     out: Out,
 ) -> None:
     """Measure a composition on unseen groups."""
@@ -118,18 +118,16 @@ def evaluate(
 
 @app.command()
 def correct(
-    text: Annotated[str, typer.Argument(help="What may be misspelt; - reads standard input, line by line.")],
+    text: Annotated[str, typer.Argument(help="Text with errors; - reads standard input, line by line.")],
     component: Annotated[Path, typer.Option(help="A component trained by the objective denoise.")] = Path(
         "models/components/denoise"
     ),
     base: Base = Path("models/base"),
-    alternatives: Annotated[int, typer.Option(min=0, help="So many other readings, the likelier first.")] = 0,
-    min_confidence: Annotated[
-        float, typer.Option(min=0, max=1, help="Change only what is at least so probable.")
-    ] = 0.5,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a text.")] = False,
+    alternatives: Annotated[int, typer.Option(min=0, help="Number of alternatives to show, most likely first.")] = 0,
+    min_confidence: Annotated[float, typer.Option(min=0, max=1, help="Least probability of a change.")] = 0.5,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per text.")] = False,
 ) -> None:
-    """Correct typing errors: what is taken out in red, what is put in green."""
+    """Correct typing errors: deletions in red, insertions in green."""
     from cclm_core.cli.correct import show_corrections
 
     show_corrections(text, base, component, alternatives, min_confidence, as_json)
@@ -137,14 +135,14 @@ def correct(
 
 @app.command()
 def fork(
-    component: Annotated[Path, typer.Argument(help="A component that stands on the base, e.g. models/components/x.")],
-    out: Annotated[Path, typer.Argument(help="The folder of the new component; an older one is replaced.")],
+    component: Annotated[Path, typer.Argument(help="A component over the base, e.g. models/components/x.")],
+    out: Annotated[Path, typer.Argument(help="The folder of the new component; an existing one is replaced.")],
     base: Base = Path("models/base"),
 ) -> None:
-    """Make a shared component independent: it gets its own copy of the base, to be trained without touching others.
+    """Make a shared component independent, with its own copy of the base, so that it can be trained separately.
 
-    The new component says exactly what the old one says, keeps its name and the head of its objective, and can take its
-    place in any composition of the same vocabulary. Neither the old one nor the base is changed.
+    The new component has the same output, name and head as the old one, and can replace it in any composition of the
+    same vocabulary. Neither the old component nor the base is changed.
     """
     from cclm_core.steps.fork import fork as run
 
@@ -182,26 +180,33 @@ def noise_command(
 @app.command()
 def generate(
     prompt: Annotated[
-        str, typer.Argument(help="The beginning of the text; - reads it from standard input; none begins a text.")
+        str, typer.Argument(help="The beginning of the text; - reads standard input; empty by default.")
     ] = "",
     component: Annotated[Path, typer.Option(help="A component trained on next_characters.")] = Path(
         "models/components/next"
     ),
     base: Base = Path("models/base"),
-    max_characters: Annotated[int, typer.Option(help="Write at most so many; it stops where a text would end.")] = 200,
-    temperature: Annotated[float, typer.Option(help="0: always the likeliest; 1: as predicted; more: wilder.")] = 0.8,
-    top_k: Annotated[int | None, typer.Option(help="Draw among the so many likeliest; all, if left out.")] = None,
-    top_p: Annotated[float, typer.Option(help="Draw among the likeliest that together have this share.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="The same seed writes the same text.")] = 1,
-    times: Annotated[int, typer.Option(min=1, help="So many texts, each from the next seed, a line of - between.")] = 1,
+    max_characters: Annotated[
+        int, typer.Option(help="Maximum number of characters; it stops where a text would end.")
+    ] = 200,
+    temperature: Annotated[
+        float, typer.Option(help="0: always the most likely; 1: as predicted; above 1: more random.")
+    ] = 0.8,
+    top_k: Annotated[int | None, typer.Option(help="Sample from the k most likely characters (default: all).")] = None,
+    top_p: Annotated[
+        float, typer.Option(help="Sample from the most likely characters that together have this probability.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(help="The same seed generates the same text.")] = 1,
+    times: Annotated[int, typer.Option(min=1, help="Number of texts, with consecutive seeds.")] = 1,
     context: Annotated[
-        int | None, typer.Option(min=2, help="Ids read back at most; as long as a training window, if left out.")
+        int | None,
+        typer.Option(min=2, help="Ids that are read together at most (default: the window of the training)."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a text.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per text.")] = False,
 ) -> None:
-    """Continue a text by what a component of next_characters predicts.
+    """Continue a text with a component that predicts the next character.
 
-    Such a component has a causal encoder, and so has its base, or it is independent: in params.yaml
+    It needs a causal encoder, and a causal base or `independent: true`. In params.yaml:
     `task: {objective: next_characters}`, `encoder: {causal: true}`, `independent: true`.
     """
     from cclm_core.applications.generation import Sampling
@@ -213,9 +218,9 @@ def generate(
 
 
 def main() -> None:
-    """Runs the command line; an error that a user can mend is told in one message, with exit code 2."""
-    # Threads that wait for each other by spinning take the cores from whoever shares them: training on two threads
-    # beside another job took 71 s with spinning and 28 s without. It must be set before torch is imported.
+    """Runs the command line; an error that a user can fix is printed in one message, with exit code 2."""
+    # Threads that wait by spinning take the cores from other processes: training on two threads next to another job
+    # took 71 s with spinning and 28 s without. It must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()

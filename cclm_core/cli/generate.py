@@ -1,4 +1,4 @@
-"""`cclm generate`: what it prints."""
+"""The output of `cclm generate`."""
 
 import json
 import sys
@@ -7,34 +7,34 @@ from pathlib import Path
 from cclm_core.applications.generation import Sampling, write
 from cclm_core.applications.language_model import LanguageModel
 
-_BETWEEN = "-" * 20
+_SEPARATOR = "-" * 20
 
 
 def show_generated(
     prompt: str, base: Path, component: Path, sampling: Sampling, times: int, context: int | None, as_json: bool
 ) -> None:
-    """Prints a prompt and its continuation, character by character, or as JSON when it is whole; `times` times.
+    """Prints a prompt with its continuation `times` times: character by character, or as JSON.
 
-    Of standard input, read for the prompt `-`, the last line break is left out, as `echo` puts one there.
+    The prompt `-` reads standard input without its last line break, since `echo` adds one.
 
     Raises:
         ArtifactError: the base or the component is missing or damaged, or of another objective.
-        CompositionError: they do not belong together.
-        DataError: the prompt cannot be read.
+        CompositionError: the component was trained on another base.
+        DataError: the prompt contains a lone surrogate.
     """
     text = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
     model = LanguageModel.load(component, base, context)
     for number in range(times):
-        chosen = sampling.model_copy(update={"seed": sampling.seed + number})
-        characters = write(model, text, chosen)
+        current = sampling.model_copy(update={"seed": sampling.seed + number})
+        characters = write(model, text, current)
         if as_json:
             written = list(characters)
             ended = len(written) < sampling.max_characters
-            said = {"prompt": text, "written": "".join(written), "ended": ended, "seed": chosen.seed}
-            print(json.dumps(said, ensure_ascii=False), flush=True)
+            result = {"prompt": text, "written": "".join(written), "ended": ended, "seed": current.seed}
+            print(json.dumps(result, ensure_ascii=False), flush=True)
             continue
         if number:
-            print(_BETWEEN)
+            print(_SEPARATOR)
         print(text, end="", flush=True)
         for character in characters:
             print(character, end="", flush=True)

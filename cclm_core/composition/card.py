@@ -1,57 +1,32 @@
-"""The cards of components and compositions: what each is, and on which base it stands."""
+"""The card of a component: what it is, and on which base it was trained."""
 
-import re
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
-from torch import nn
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from cclm_core.encoders.catalogue import EncoderConfig, describe
 from cclm_core.encoders.embedder import Base
 from cclm_core.encoders.embedding import EmbeddingConfig
 from cclm_core.runtime.config import Config
-from cclm_core.runtime.errors import ArtifactError, CompositionError
-
-FusionName = Literal["concatenation", "weighted_sum", "attention", "average"]
-
-Kind = Literal["embedder", "component", "composition"]
-
-_KINDS: tuple[Kind, ...] = ("embedder", "component", "composition")
-_NAME = re.compile(r"[^./\\\x00-\x1f\x7f]+")
-_TAKEN = nn.ModuleDict()
-
-
-def _checked(names: Sequence[str]) -> Sequence[str]:
-    if not names:
-        raise ValueError("a composition must have at least one component, got none.")
-    for place, name in enumerate(names):
-        if name in names[:place]:
-            raise ValueError(f"the parts of a composition must have different names, got {name!r} twice.")
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"the name of a part must not be empty or have one of `.`, `/` and `\\`, got {name!r}.")
-        if hasattr(_TAKEN, name):
-            raise ValueError(f"{name!r} must not be the name of a part: torch's modules use it. Rename the part.")
-    return names
+from cclm_core.runtime.errors import CompositionError
 
 
 class IndependentConfig(Config):
-    """The embedding that a component has to itself."""
+    """The embedding of an independent component."""
 
     num_ids: int = Field(ge=1, description="size of the vocabulary")
     embedding: EmbeddingConfig
 
 
 class ForkConfig(Config):
-    """The base that a component has to itself: a copy of the one that it was trained on, saved beside it."""
+    """The base of a fork: its own copy of the base that it was trained on, saved with it."""
 
     kind: Literal["fork"] = "fork"
     of: str = Field(description="digest of the base that was copied, as it was then")
 
 
 def _kind(value: Any) -> str:
-    """Which of the two a value is, read from a file or built."""
+    """The tag of a value, read from a file or built."""
     return "fork" if isinstance(value, ForkConfig) or (isinstance(value, dict) and "of" in value) else "embedding"
 
 
@@ -63,7 +38,7 @@ OwnConfig = Annotated[
 class ComponentCard(Config):
     """What a component is, and on which base it was trained.
 
-    The second format is that of forks alone, so that a version of CCLM that knows none of them says so.
+    Only forks have the second format, so that versions of CCLM without forks refuse them.
     """
 
     format: Literal["cclm-component-1", "cclm-component-2"] = "cclm-component-1"
@@ -110,20 +85,20 @@ class ComponentCard(Config):
     def over(
         cls, base: Base, name: str, objective: str, encoder: EncoderConfig, independent: bool = False
     ) -> "ComponentCard":
-        """The card of a component that is to be trained beside or over `base`.
+        """The card of a new component over `base`, or, if independent, of one that only shares its vocabulary.
 
         Args:
             base: the frozen embedder, or composition.
-            name: what the component is called.
-            objective: what it is to be trained on.
+            name: the name of the component.
+            objective: the objective that trains it.
             encoder: its shape.
-            independent: whether it gets a new embedding of its own, of the shape of the base's, in place of the
+            independent: whether it gets an embedding of its own, of the shape of the base's, instead of reading the
                 features of the base.
 
         Raises:
-            CompositionError: a causal component over a base that is not.
+            CompositionError: a causal component over a bidirectional base.
         """
-        own = base.embedding_config
+        own = base.embedder.config.embedding
         card = cls(
             name=name,
             objective=objective,
@@ -136,84 +111,36 @@ class ComponentCard(Config):
         card.check_causal(base)
         return card
 
-    def check(self, base: Base, digest: str | None = None) -> None:
-        """Refuses a base that the component cannot stand on, or beside if it is independent.
-
-        Args:
-            base: the embedder, or composition.
-            digest: that of `base`, where the caller knows it: it takes a pass over all weights.
+    def check(self, base: Base) -> None:
+        """Refuses a base that the component was not trained on; an independent one only needs its vocabulary.
 
         Raises:
-            CompositionError: another vocabulary, another base than the one it was trained on, or a causal component
-                over a base that is not. Both sides are named.
+            CompositionError: another vocabulary or another base, or a causal component over a bidirectional base. Both
+                sides are named.
         """
         if self.preprocessor_digest != base.preprocessor.digest:
             raise CompositionError(
                 f"the component {self.name!r} must share the vocabulary of the base: it was trained with "
-                f"{self.preprocessor_digest[:12]}, the base has {base.preprocessor.digest[:12]}. Retrain it."
+                f"{self.preprocessor_digest[:12]}, the base has {base.preprocessor.digest[:12]}. Retrain the component."
             )
         if self.base_digest is None:
             return
         self.check_causal(base)
-        digest = digest or base.digest
-        if self.base_digest != digest:
+        if self.base_digest != base.digest:
             raise CompositionError(
                 f"the component {self.name!r} must have been trained on this base: it was trained on "
-                f"{self.base_digest[:12]}, this one is {digest[:12]}. Retrain it."
+                f"{self.base_digest[:12]}, this one is {base.digest[:12]}. Retrain the component."
             )
 
     def check_causal(self, base: Base) -> None:
-        """Refuses a causal component over a base that lets it see what comes later.
+        """Refuses a causal component over a base whose features depend on later characters.
 
         Raises:
             CompositionError: both sides are named.
         """
         if self.encoder.causal and self.independent is None and not base.causal:
             raise CompositionError(
-                f"a causal component needs a causal base: {self.described} reads {base.title} {base.digest[:12]} "
-                f"({base.shape}), whose features show what comes later. "
+                f"a causal component needs a causal base: {self.described} cannot read {base.described}, digest "
+                f"{base.digest[:12]}, whose features depend on later characters. "
                 "Give the base a causal encoder, or the component `independent: true`, an embedding of its own."
             )
-
-
-class CompositionCard(Config):
-    """What a composition is made of.
-
-    The second format is that of compositions in which the base or a part is a composition itself.
-    """
-
-    format: Literal["cclm-composition-1", "cclm-composition-2"] = "cclm-composition-1"
-    name: str
-    fusion: FusionName
-    parts: Annotated[tuple[str, ...], AfterValidator(_checked)] = Field(
-        description="names of the parts, in the order of their features"
-    )
-    base_digest: str
-
-
-def check_names(names: Sequence[str]) -> None:
-    """Checks the names of the parts of a composition, which become the names of folders and of weights.
-
-    Raises:
-        CompositionError: no name, one that comes twice, or one that cannot be a name.
-    """
-    try:
-        _checked(names)
-    except ValueError as error:
-        raise CompositionError(str(error)) from None
-
-
-def kind_of(folder: Path) -> Kind:
-    """What a folder holds, by the card that stands in it.
-
-    Raises:
-        ArtifactError: no card of ours, or several.
-    """
-    cards = {f"{kind}.json": kind for kind in _KINDS}
-    found = [name for name in cards if (folder / name).is_file()]
-    if len(found) != 1:
-        raise ArtifactError(
-            f"{folder} must hold one of {', '.join(cards)}, got {', '.join(found) or 'none'}. Name a folder that "
-            "`save` or a stage wrote."
-        )
-    return cards[found[0]]

@@ -1,15 +1,56 @@
-"""What a composition is made of."""
+"""The configuration and the card of a composition."""
 
-from pydantic import Field
+import re
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
-from cclm_core.composition.card import FusionName
+from pydantic import AfterValidator, Field
+from torch import nn
+
+from cclm_core.composition.fusion import ConcatenationConfig, FusionConfig
 from cclm_core.runtime.config import Config
+
+_NAME = re.compile(r"[^./\\\x00-\x1f\x7f]+")
+_RESERVED = nn.ModuleDict()
+
+
+def _checked(names: Sequence[str]) -> Sequence[str]:
+    if not names:
+        raise ValueError("a composition must have at least one component, got none.")
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise ValueError(f"the parts of a composition must have different names, got {name!r} twice.")
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"the name of a part must not be empty or contain `.`, `/` or `\\`, got {name!r}.")
+        if hasattr(_RESERVED, name):
+            raise ValueError(f"{name!r} cannot be the name of a part: torch's modules use it. Rename the part.")
+    return names
+
+
+Names = Annotated[tuple[str, ...], AfterValidator(_checked)]
+"""Names of parts, which are also names of folders and of weights, in the order of their features."""
 
 
 class CompositionConfig(Config):
-    """How the outputs of the parts become one."""
+    """A composition in `params.yaml`."""
 
-    fusion: FusionName = Field(default="concatenation", description="how outputs are joined; see composition/fusion.py")
-    untrained: bool = Field(
-        default=False, description="a control: the same parts with new weights, to show what training gave"
+    parts: Names = Field(description="components by name, in the order of their features; at least one")
+    fusion: FusionConfig = Field(
+        default=ConcatenationConfig(), description="how features are joined; see composition/fusion.py"
     )
+    untrained: bool = Field(
+        default=False, description="a control: the same parts with new weights, to show what training contributes"
+    )
+
+
+class CompositionCard(Config):
+    """What a composition is made of.
+
+    A composition has the second format if its base or a part is a composition.
+    """
+
+    format: Literal["cclm-composition-1", "cclm-composition-2"] = "cclm-composition-1"
+    name: str
+    fusion: FusionConfig
+    parts: Names = Field(description="names of the parts, in the order of their features")
+    base_digest: str

@@ -1,31 +1,32 @@
 """Fusions: how the features of several parts become one.
 
-`concatenation` keeps them all; `weighted_sum` and `attention` learn what to take from whom, once a head is trained on
-them, and start as the plain mean; `average` joins the weights of parts with one origin, not their features.
+`concatenation` keeps them all. `weighted_sum` and `attention` start as the plain mean and learn which parts to use
+when a head is trained on them. `average` joins the weights of parts with one origin instead of their features.
+
+To add a fusion: a module and its configuration here, a line in `FusionConfig`, its test.
 """
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import BeforeValidator, Discriminator, PlainSerializer
 from torch import Tensor, nn
 
-from cclm_core.composition.card import ComponentCard, FusionName
+from cclm_core.composition.card import ComponentCard
 from cclm_core.composition.component import Component
-from cclm_core.composition.part import Part
+from cclm_core.encoders.embedder import Model
+from cclm_core.runtime.config import Config
 from cclm_core.runtime.errors import CompositionError
 
-__all__ = ["AttentionFusion", "Concatenation", "Fusion", "FusionName", "WeightedSum", "averaged", "build_fusion"]
+Parts = Mapping[str, Model]
+"""The components and compositions that are joined, by name, in the order of their features; they are not changed."""
 
 
 class Fusion(nn.Module, ABC):
-    """Joins features (B, L, width of each part) into (B, L, `width`).
-
-    Args:
-        parts: the components and compositions, in order; they are not changed.
-    """
+    """Joins features (B, L, width of each part) into (B, L, `width`)."""
 
     width: int
 
@@ -34,19 +35,39 @@ class Fusion(nn.Module, ABC):
         """Joins the features of the parts, by name, in order."""
 
 
-class Concatenation(Fusion):
-    """All features side by side."""
+class ConcatenationConfig(Config):
+    """All features next to each other."""
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    kind: Literal["concatenation"] = "concatenation"
+
+    def build(self, parts: Parts) -> "Concatenation":
+        """The fusion of `parts`."""
+        return Concatenation(parts)
+
+
+class Concatenation(Fusion):
+    """All features next to each other, in the order of the parts."""
+
+    def __init__(self, parts: Parts) -> None:
         super().__init__()
-        self.width = sum(part.width for part in parts)
+        self.width = sum(part.width for part in parts.values())
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         return torch.cat(list(features.values()), dim=-1)
 
 
+class WeightedSumConfig(Config):
+    """A learned weight for each part."""
+
+    kind: Literal["weighted_sum"] = "weighted_sum"
+
+    def build(self, parts: Parts) -> "WeightedSum":
+        """The fusion of `parts`, with new weights; raises CompositionError if their widths differ."""
+        return WeightedSum(parts)
+
+
 class WeightedSum(Fusion):
-    """A learnt weight for each part, the same for all characters, and one factor for all; at first the mean.
+    """`factor * Σ softmax(weights)_p * features_p`: the same weights for all characters; at first the mean.
 
     Raises:
         CompositionError: parts of different widths.
@@ -54,7 +75,7 @@ class WeightedSum(Fusion):
     Source: the scalar mix of ELMo (Peters et al. 2018, arXiv 1802.05365, equation 1).
     """
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, parts: Parts) -> None:
         super().__init__()
         self.width = _one_width(parts, "weighted_sum")
         self.weights = nn.Parameter(torch.zeros(len(parts)))
@@ -66,18 +87,28 @@ class WeightedSum(Fusion):
         return mixed
 
 
-class AttentionFusion(Fusion):
-    """Each character attends to the parts: it asks with the mean of its features, and takes values that start as is.
+class AttentionConfig(Config):
+    """Each character attends to the parts."""
 
-    At first every part counts the same, and values pass unchanged: the mean; of a single part, that part itself.
+    kind: Literal["attention"] = "attention"
+
+    def build(self, parts: Parts) -> "AttentionFusion":
+        """The fusion of `parts`, with new weights; raises CompositionError if their widths differ."""
+        return AttentionFusion(parts)
+
+
+class AttentionFusion(Fusion):
+    """Each character attends to the parts: its query comes from the mean of its features.
+
+    At first all parts have equal weight and values pass unchanged, so the result is the mean.
 
     Raises:
         CompositionError: parts of different widths.
 
-    Source: AdapterFusion (Pfeiffer et al. 2021, arXiv 2005.00247, section 3.2), the identity at the start included.
+    Source: AdapterFusion (Pfeiffer et al. 2021, arXiv 2005.00247, section 3.2), including the identity at the start.
     """
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, parts: Parts) -> None:
         super().__init__()
         self.width = _one_width(parts, "attention")
         self.query = nn.Linear(self.width, self.width, bias=False)
@@ -89,24 +120,34 @@ class AttentionFusion(Fusion):
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         stacked = torch.stack(list(features.values()), dim=2)  # (B, L, parts, width)
-        asked = self.query(stacked.mean(dim=2))
-        scores = torch.einsum("blw,blpw->blp", asked, self.key(stacked)) / self.width**0.5
+        query = self.query(stacked.mean(dim=2))
+        scores = torch.einsum("blw,blpw->blp", query, self.key(stacked)) / self.width**0.5
         mixed: Tensor = torch.einsum("blp,blpw->blw", scores.softmax(-1), self.value(stacked))
         return mixed
 
 
-def averaged(parts: Sequence[Part]) -> Component:
+class AverageConfig(Config):
+    """One component with the mean of the weights of all."""
+
+    kind: Literal["average"] = "average"
+
+    def build(self, parts: Parts) -> Component:
+        """The component that replaces `parts`; raises CompositionError if their weights cannot be averaged."""
+        return averaged(parts)
+
+
+def averaged(parts: Parts) -> Component:
     """A component whose weights are the mean of those of `parts`, which are not changed.
 
     Raises:
         CompositionError: a part is a composition, the parts have different shapes, or did not start from the same
-            weights: then the mean of their weights means nothing.
+            weights, so that the mean of their weights has no meaning.
 
     Source: model soups (Wortsman et al. 2022, arXiv 2203.05482).
     """
-    components = [part for part in parts if isinstance(part, Component)]
+    components = [part for part in parts.values() if isinstance(part, Component)]
     if len(components) < len(parts):
-        others = [part.name for part in parts if not isinstance(part, Component)]
+        others = [name for name, part in parts.items() if not isinstance(part, Component)]
         raise CompositionError(
             f"the fusion average needs components, whose weights it joins: {', '.join(map(repr, others))} is a "
             "composition. Use concatenation, weighted_sum or attention."
@@ -130,21 +171,24 @@ def averaged(parts: Sequence[Part]) -> Component:
     return mean
 
 
-def build_fusion(name: FusionName, parts: Sequence[Part]) -> Fusion | None:
-    """The fusion with that name, new; None for `average`, which joins weights instead of features."""
-    match name:
-        case "concatenation":
-            return Concatenation(parts)
-        case "weighted_sum":
-            return WeightedSum(parts)
-        case "attention":
-            return AttentionFusion(parts)
-        case "average":
-            return None
+_Config = ConcatenationConfig | WeightedSumConfig | AttentionConfig | AverageConfig
 
 
-def _one_width(parts: Sequence[Part], fusion: FusionName) -> int:
-    widths = {part.name: part.width for part in parts}
+def _from_name(fusion: Any) -> Any:
+    return {"kind": fusion} if isinstance(fusion, str) else fusion
+
+
+def _to_name(config: _Config) -> Any:
+    values = config.canonical()
+    return values if len(values) > 1 else config.kind
+
+
+FusionConfig = Annotated[_Config, Discriminator("kind"), BeforeValidator(_from_name), PlainSerializer(_to_name)]
+"""The catalogue: in a configuration `fusion: concatenation`, or a mapping with `kind` for a fusion with settings."""
+
+
+def _one_width(parts: Parts, fusion: str) -> int:
+    widths = {name: part.width for name, part in parts.items()}
     if len(set(widths.values())) > 1:
         raise CompositionError(f"the fusion {fusion} needs parts of one width, got {widths}; use concatenation.")
     return next(iter(widths.values()))

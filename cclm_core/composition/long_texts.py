@@ -1,81 +1,167 @@
-"""Texts longer than a model's window: cut into overlapping windows, joined again by averaging."""
+"""Reading texts of any length: cut into windows, read in batches of similar length, joined again.
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+Evaluation, serving, scoring and correction all read through `TextReader`, so what is measured is what is served.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cclm_core.runtime.device import autocast, device_of
+
+
+class TextEncoder(Protocol):
+    """Maps ids (B, L) int64, 0 for padding, to features (B, L, W), independent of the padding."""
+
+    def __call__(self, ids: Tensor) -> Tensor: ...
+
+    def parameters(self) -> Iterator[Any]: ...
 
 
 class Piece(NamedTuple):
-    """A window: `size` ids of the text number `text`, from `start`."""
+    """The final features of consecutive ids of one text.
+
+    Attributes:
+        text: index of the text.
+        start: index of the first id.
+        features: (L, W) float32, on the CPU, of the ids `start` to `start + L`.
+    """
 
     text: int
     start: int
-    size: int
+    features: Tensor
 
 
-def split_windows(lengths: Sequence[int], window: int) -> list[Piece]:
-    """Cuts texts of these lengths into windows of at most `window` ids that overlap by half.
+class Window(NamedTuple):
+    """The ids `start` to `stop` of the text with index `text`, read together.
 
-    Every text has at least one piece, the empty one too; the last window of a long text ends at its end.
+    Attributes:
+        text, start, stop: which ids.
+        first: the first id that no earlier window has read.
+        following: where the next window starts; `stop` for the last one.
     """
-    pieces = []
-    for text, length in enumerate(lengths):
-        starts = [*range(0, max(1, length - window), max(1, window // 2))]
-        if length > window:
-            starts.append(length - window)
-        pieces += [Piece(text, start, min(window, length)) for start in starts]
-    return pieces
+
+    text: int
+    start: int
+    stop: int
+    first: int
+    following: int
+
+    @property
+    def size(self) -> int:
+        """Number of ids."""
+        return self.stop - self.start
 
 
-def join_windows(
-    rows: Sequence[npt.NDArray[np.float32]], pieces: Sequence[Piece], lengths: Sequence[int]
-) -> list[npt.NDArray[np.float32]]:
-    """Puts the features (size, W) of each piece back; a place in several windows gets their mean."""
-    width = rows[0].shape[1] if rows else 0
-    sums = [np.zeros((length, width), np.float32) for length in lengths]
-    counts = [np.zeros((length, 1), np.float32) for length in lengths]
-    for row, piece in zip(rows, pieces, strict=True):
-        span = slice(piece.start, piece.start + piece.size)
-        sums[piece.text][span] += row
-        counts[piece.text][span] += 1
-    return [(total / np.maximum(count, 1)).astype(np.float32) for total, count in zip(sums, counts, strict=True)]
+class TextReader:
+    """Reads texts of any length through an encoder, in memory bounded by one batch.
 
-
-def embed_texts(
-    texts: Sequence[npt.NDArray[np.integer]],
-    read: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]],
-    width: int,
-    window: int,
-    batch_characters: int,
-) -> list[npt.NDArray[np.float32]]:
-    """The features (L, width) of texts (L,) of any length, read in batches of windows of like length.
+    A text longer than `window` is read in overlapping windows. An id that several windows contain gets the mean of its
+    features; with a causal encoder it gets those of the earliest window, in which most ids precede it.
 
     Args:
-        texts: ids of each text.
-        read: gives the features (B, L, width) of ids (B, L), 0 for padding.
-        width: features per id.
-        window: ids that are read at once, at least 2; what two windows say of an id is averaged.
-        batch_characters: ids per call of `read`, padding included.
+        encoder: in evaluation mode; it is read without gradients, on its own device.
+        window: ids that are read together, at least 1.
+        overlap: ids that adjacent windows share, 0 ≤ `overlap` < `window`; None for half of the window. Without overlap
+            no id is read twice and the last window is shorter; with overlap it ends at the end of the text.
+        batch_characters: ids per forward pass, padding included, unless a single window is longer.
+        causal: whether the features of an id depend only on it and the ids before it.
+        precision: `bf16` for matrix products in bfloat16; features are float32 either way.
     """
-    assert window >= 2
-    lengths = [len(ids) for ids in texts]
-    pieces = split_windows(lengths, window)
-    order = sorted(range(len(pieces)), key=lambda number: pieces[number].size)
-    rows: list[npt.NDArray[np.float32]] = [np.zeros((0, width), np.float32)] * len(pieces)
-    start = 0
-    while start < len(order):
-        stop = start + 1
-        while stop < len(order) and pieces[order[stop]].size * (stop + 1 - start) <= batch_characters:
-            stop += 1
-        chosen = order[start:stop]
-        batch = np.zeros((len(chosen), pieces[chosen[-1]].size), dtype=np.int64)
-        for row, number in enumerate(chosen):
-            piece = pieces[number]
-            batch[row, : piece.size] = texts[piece.text][piece.start : piece.start + piece.size]
-        output = read(batch)
-        for row, number in enumerate(chosen):
-            rows[number] = output[row, : pieces[number].size]
-        start = stop
-    return join_windows(rows, pieces, lengths)
+
+    def __init__(
+        self,
+        encoder: TextEncoder,
+        *,
+        window: int,
+        overlap: int | None = None,
+        batch_characters: int = 32768,
+        causal: bool = False,
+        precision: str = "fp32",
+    ) -> None:
+        self.encoder, self.window, self.batch_characters = encoder, window, batch_characters
+        self.overlap = window - max(1, window // 2) if overlap is None else overlap
+        assert window >= 1 and 0 <= self.overlap < window
+        self._causal, self._precision = causal, precision
+
+    def read(self, ids: npt.NDArray[np.int64]) -> Tensor:
+        """The features (B, L, W) float32, on the CPU, of one batch `ids` (B, L), padded with 0."""
+        device = device_of(self.encoder)
+        with torch.no_grad(), autocast(device, self._precision):
+            return self.encoder(torch.from_numpy(ids).to(device)).float().cpu()
+
+    def pieces(self, texts: Sequence[npt.NDArray[np.integer]]) -> Iterator[Piece]:
+        """Yields the features of texts (L,), L ≥ 0, piece by piece, each id exactly once.
+
+        Longer windows come first, so that memory peaks at the start. The pieces of one text come in order.
+        """
+        windows = [
+            window for number, ids in enumerate(texts) for window in split(len(ids), self.window, self.overlap, number)
+        ]
+        windows.sort(key=lambda window: (-window.size, -window.text, window.start))
+        joined = _CausalJoin() if self._causal else _MeanJoin()
+        for batch in self._batches(windows):
+            ids = np.zeros((len(batch), batch[0].size), dtype=np.int64)
+            for row, window in zip(ids, batch, strict=True):
+                row[: window.size] = texts[window.text][window.start : window.stop]
+            for features, window in zip(self.read(ids), batch, strict=True):
+                piece = joined.add(window, features[: window.size])
+                if len(piece.features):
+                    yield piece
+
+    def whole(self, texts: Sequence[npt.NDArray[np.integer]], width: int) -> list[Tensor]:
+        """The features (L, `width`) of each text (L,), L ≥ 0."""
+        rows = [torch.zeros(len(ids), width) for ids in texts]
+        for text, start, features in self.pieces(texts):
+            rows[text][start : start + len(features)] = features
+        return rows
+
+    def _batches(self, windows: Sequence[Window]) -> Iterator[Sequence[Window]]:
+        start = 0
+        while start < len(windows):
+            stop = start + max(1, self.batch_characters // windows[start].size)
+            yield windows[start:stop]
+            start = stop
+
+
+def split(length: int, window: int, overlap: int, text: int = 0) -> list[Window]:
+    """Cuts a text of `length` ids into windows; an empty text has none.
+
+    >>> [(one.start, one.stop) for one in split(10, 4, 2)]
+    [(0, 4), (2, 6), (4, 8), (6, 10)]
+    >>> [(one.start, one.stop) for one in split(9, 4, 2)], [(one.start, one.stop) for one in split(9, 4, 0)]
+    ([(0, 4), (2, 6), (4, 8), (5, 9)], [(0, 4), (4, 8), (8, 9)])
+    """
+    if not length:
+        return []
+    latest = max(0, length - window) if overlap else length
+    starts = [min(start, latest) for start in range(0, max(1, length - overlap), window - overlap)]
+    stops = [min(start + window, length) for start in starts]
+    return [Window(text, *row) for row in zip(starts, stops, [0, *stops[:-1]], [*starts[1:], length], strict=True)]
+
+
+class _MeanJoin:
+    """An id in several windows gets the mean; it is final once no further window contains it."""
+
+    def __init__(self) -> None:
+        self._sums = self._counts = torch.zeros(0, 1)  # of the ids that the next window contains too
+
+    def add(self, window: Window, features: Tensor) -> Piece:
+        sums, counts = features.clone(), torch.ones(window.size, 1)
+        if window.start:
+            sums[: len(self._sums)] += self._sums
+            counts[: len(self._counts)] += self._counts
+        final = window.following - window.start
+        self._sums, self._counts = sums[final:], counts[final:]
+        return Piece(window.text, window.start, sums[:final] / counts[:final])
+
+
+class _CausalJoin:
+    """An id in several windows keeps the features of the earliest."""
+
+    def add(self, window: Window, features: Tensor) -> Piece:
+        return Piece(window.text, window.first, features[window.first - window.start :])

@@ -1,166 +1,195 @@
-"""What components stand on: the contract of a base, one reading of a batch by several, and the embedder itself."""
+"""Models of text: the contract of bases and parts, one reading of a batch that they share, and the embedder."""
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from contextlib import nullcontext
-from pathlib import Path
-from typing import Self
+from itertools import chain
+from typing import Any, Self, overload
 
 import torch
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cclm_core.encoders.catalogue import EncoderConfig, describe
 from cclm_core.encoders.embedding import CharacterEmbedding, EmbeddingConfig
 from cclm_core.encoders.hourglass import HourglassConfig
-from cclm_core.runtime.artifacts import read_json, write_json
 from cclm_core.runtime.config import Config, canonical_json
-from cclm_core.runtime.errors import ArtifactError
+from cclm_core.runtime.errors import ConfigError
 from cclm_core.text.vocabulary import Preprocessor
 from cclm_core.text.words import letters
 
-CONFIG, WEIGHTS, PREPROCESSOR = "embedder.json", "embedder.safetensors", "preprocessor.json"
-
 
 class EmbedderConfig(Config):
-    """The shape of the base."""
+    """The shape of an embedder."""
 
     embedding: EmbeddingConfig = Field(default_factory=EmbeddingConfig)
     encoder: EncoderConfig = Field(default_factory=HourglassConfig)
 
 
-class Base(nn.Module, ABC):
-    """What components stand on: an embedder, or a composition, over which others are trained in turn.
-
-    Called with ids (B, L) int64, 0 for padding, any L ≥ 0, it gives features (B, L, `width`) float32, the same whatever
-    padding stands behind a text and whatever the mode, `train` or `eval`.
+class Model(nn.Module, ABC):
+    """Computes features of a batch: an embedder, a component over a base, or a composition of components.
 
     Attributes:
         width: features per character.
-        preprocessor: the vocabulary whose ids it reads.
     """
 
     width: int
-    preprocessor: Preprocessor
+    _digests: tuple[tuple[object, ...], str] | None = None  # the state of the weights, and the digest it has
 
     @property
     @abstractmethod
     def causal(self) -> bool:
-        """Whether the features of a character depend on it and those before it alone."""
+        """Whether the features of a character depend only on it and the characters before it."""
 
     @property
     @abstractmethod
     def digest(self) -> str:
-        """SHA-256 over its shape, vocabulary and weights, not its name: what a component was trained on."""
+        """SHA-256 over what it computes: shape, vocabulary and weights, but not its name or the base it shares.
 
-    @property
-    @abstractmethod
-    def title(self) -> str:
-        """What a message calls it, e.g. `the base`."""
-
-    @property
-    @abstractmethod
-    def shape(self) -> str:
-        """What a message says of its shape, e.g. `hourglass, causal: false`."""
-
-    @property
-    @abstractmethod
-    def embedding_config(self) -> EmbeddingConfig:
-        """The shape of the embedding of characters at its bottom."""
-
-    @property
-    def described(self) -> str:
-        """A few words for a message, e.g. `the base (hourglass, causal: false)`."""
-        return f"{self.title} ({self.shape})"
-
-    @abstractmethod
-    def word_starts(self, ids: Tensor) -> Tensor:
-        """Where the words of `ids` (B, L) begin: (B, L) bool, for encoders that read words."""
-
-    def read(self, reading: "Reading") -> Tensor:
-        """The features (B, L, width) of the batch, by one call of this module; `Reading.of` is for those who share."""
-        features: Tensor = self(reading.ids)
-        return features
-
-    def shared(self, known: dict[str, "Base"]) -> "Base":
-        """The base in `known` that has the digest of this one; else this one, which is added.
-
-        A composition gives a twin of itself where a base below it is known already, so that each is there once.
+        It is computed again only after weights have changed.
         """
-        return known.setdefault(self.digest, self)
+
+    @property
+    @abstractmethod
+    def described(self) -> str:
+        """Its name and shape for messages, e.g. `the base (hourglass, causal: false)`."""
+
+    @abstractmethod
+    def encode(self, reading: "Reading", base: "Base") -> Tensor:
+        """The features (B, L, `width`) of the batch; `base` is the base of the composition that it is a part of."""
+
+    def adopt_base(self) -> None:
+        """Records that components were trained together with their bases, whose weights have changed since."""
+
+    def _digest_of(self, module: nn.Module, about: str) -> str:
+        """`weights_digest`, remembered until a weight is changed in place or replaced."""
+        tensors = [*chain(module.parameters(), module.buffers())]
+        if any(tensor.is_inference() for tensor in tensors):  # torch does not count their changes
+            return weights_digest(module, about)
+        state = (about, *((tensor.data_ptr(), tensor._version) for tensor in tensors))
+        if self._digests is None or self._digests[0] != state:
+            self._digests = (state, weights_digest(module, about))
+        return self._digests[1]
+
+
+class Base(Model):
+    """A model that needs nothing but ids, so that components can be trained over it: an embedder or a composition.
+
+    Called with ids (B, L) int64, 0 for padding, L ≥ 0, it returns features (B, L, `width`) float32, independent of the
+    padding, of other texts in the batch, and of the mode (`train` or `eval`).
+
+    Attributes:
+        preprocessor: the vocabulary of its ids.
+    """
+
+    preprocessor: Preprocessor
+
+    @property
+    @abstractmethod
+    def embedder(self) -> "Embedder":
+        """The embedder at the bottom."""
 
     def freeze(self) -> Self:
-        """Stops its training: from here on no weight of it asks for a gradient, and it is in evaluation mode.
+        """Stops its training: no weight requires a gradient, and it is in evaluation mode.
 
-        All who hold this object see that. Nothing else freezes it: a component is trained over it, and it is composed,
-        as it is; both read it without gradients.
+        This holds for everybody who uses this object. Composing, and training a component over it, freeze nothing: they
+        read it without gradients.
         """
         self.requires_grad_(False)
         return self.eval()
 
     def unfreeze(self) -> Self:
-        """Takes back `freeze`: every weight asks for a gradient, and it is in training mode."""
+        """Reverts `freeze`: every weight requires a gradient, and it is in training mode."""
         self.requires_grad_(True)
         return self.train()
 
-    def adopt_base(self, renamed: dict[str, str] | None = None) -> None:
-        """Says that what stands on a base inside of it was trained together with that base, which has changed.
-
-        Args:
-            renamed: digests that other parts of the model have adopted, old to new; what is found here is added.
-        """
-
-    @abstractmethod
-    def save(self, folder: Path) -> None:
-        """Writes all that it needs into `folder`."""
-
-    def store(self, folder: Path, stored: set["Base"]) -> None:
-        """As `save`, but for the bases in `stored`, which stand elsewhere in the same model; adds what it writes."""
-        self.save(folder)
-        stored.add(self)
-
 
 class Reading:
-    """One batch as the parts of a model read it: each base below them runs once, whoever asks and how deep it stands.
+    """One batch as the parts of a model read it: each base runs once, and so do bases of equal digest.
 
     Args:
         ids: (B, L) int64, 0 for padding.
-        gradients: whether bases are read with gradients, for those of their weights that ask for one.
+        gradients: whether bases are read with gradients, for those of their weights that require one.
     """
 
     def __init__(self, ids: Tensor, gradients: bool = False) -> None:
         self.ids, self.mask = ids, ids != 0
         self._gradients = gradients
-        self._features: dict[Base, Tensor] = {}
+        self._read: list[tuple[Base, Tensor]] = []
         self._starts: Tensor | None = None
 
     def of(self, base: Base) -> Tensor:
         """The features (B, L, width of `base`)."""
-        if base not in self._features:
-            with nullcontext() if self._gradients else torch.no_grad():
-                self._features[base] = base.read(self)
-        return self._features[base]
+        for other, features in self._read:
+            if other is base or self._are_equal(other, base):
+                return features
+        with nullcontext() if self._gradients else torch.no_grad():
+            read: Tensor = base(self.ids, self)
+        self._read.append((base, read))
+        return read
 
     def word_starts(self, base: Base) -> Tensor:
-        """Where words begin: (B, L) bool; all bases of one model have one vocabulary."""
+        """Where words begin: (B, L) bool. All bases of one model share their vocabulary."""
         if self._starts is None:
-            self._starts = base.word_starts(self.ids)
+            self._starts = base.embedder.word_starts(self.ids)
         return self._starts
+
+    def _are_equal(self, one: Base, other: Base) -> bool:
+        """Whether one reading serves both; weights that get gradients are each their own."""
+        if one.width != other.width or (self._gradients and (_is_trained(one) or _is_trained(other))):
+            return False
+        return one.digest == other.digest
 
 
 class Embedder(Base):
-    """Embeds ids (B, L) int64 as (B, L, D) float32, the same whatever padding (id 0) stands behind a text.
+    """Embeds ids (B, L) int64, 0 for padding, as features (B, L, D) float32.
+
+    ```
+    Embedder(preprocessor, config)
+    Embedder(max_example_len, n_chars, preprocessor=preprocessor)  # checked against the vocabulary
+    ```
 
     Args:
-        preprocessor: the vocabulary whose ids it embeds.
-        config: its shape.
+        preprocessor: the vocabulary of its ids. Its digest is part of the embedder's, so it cannot be left out.
+        config: the shape; None for the default.
+        max_example_len: ids per row of a batch, None or at least 1. An embedder reads any length, so nothing depends on
+            it.
+        n_chars: number of ids in the vocabulary.
+
+    Raises:
+        ConfigError: no vocabulary was given, or it has another number of ids than `n_chars`.
     """
 
-    def __init__(self, preprocessor: Preprocessor, config: EmbedderConfig | None = None) -> None:
+    @overload
+    def __init__(self, preprocessor: Preprocessor, config: EmbedderConfig | None = None, /) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        max_example_len: int | None,
+        n_chars: int,
+        /,
+        *,
+        preprocessor: Preprocessor | None = None,
+        config: EmbedderConfig | None = None,
+    ) -> None: ...
+
+    @overload
+    def __init__(self, *, preprocessor: Preprocessor, config: EmbedderConfig | None = None) -> None: ...
+
+    def __init__(
+        self, *given: Any, preprocessor: Preprocessor | None = None, config: EmbedderConfig | None = None
+    ) -> None:
         super().__init__()
+        if given and isinstance(given[0], Preprocessor) and len(given) <= 2:
+            preprocessor, config = (*given, config)[:2]
+        elif given:
+            _check_vocabulary(given, preprocessor)
+        if preprocessor is None:
+            raise ConfigError(
+                f"Embedder needs the vocabulary of its ids, got only {given}. Write `Embedder(prep.max_example_len, "
+                "prep.n_chars, preprocessor=prep)` or `Embedder(prep)`."
+            )
         self.preprocessor, self.config = preprocessor, config or EmbedderConfig()
         self.embedding = CharacterEmbedding(preprocessor.num_ids, self.config.embedding)
         self.encoder = self.config.encoder.build(self.config.embedding.width)
@@ -168,52 +197,39 @@ class Embedder(Base):
         self.register_buffer("_letters", torch.from_numpy(letters(preprocessor)), persistent=False)
 
     @property
+    def embedder(self) -> "Embedder":
+        return self
+
+    @property
     def causal(self) -> bool:
         return self.encoder.causal
 
     @property
-    def title(self) -> str:
-        return "the base"
-
-    @property
-    def shape(self) -> str:
-        return describe(self.config.encoder)
-
-    @property
-    def embedding_config(self) -> EmbeddingConfig:
-        return self.config.embedding
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """Embeds `ids` (B, L) int64, L ≥ 0, 0 for padding."""
-        starts = self.word_starts(ids) if self.encoder.reads_words else None
-        features: Tensor = self.encoder(self.embedding(ids), ids != 0, starts)
-        return features
-
-    def word_starts(self, ids: Tensor) -> Tensor:
-        inside = self.get_buffer("_letters")[ids]
-        return inside & ~nn.functional.pad(inside, (1, 0))[:, :-1]
+    def described(self) -> str:
+        return f"the base ({describe(self.config.encoder)})"
 
     @property
     def digest(self) -> str:
-        return weights_digest(self, canonical_json([self.config.canonical(), self.preprocessor.digest]))
+        return self._digest_of(self, canonical_json([self.config.canonical(), self.preprocessor.digest]))
 
-    def save(self, folder: Path) -> None:
-        """Writes configuration, vocabulary and weights into `folder`."""
-        write_json(folder / CONFIG, self.config.canonical())
-        self.preprocessor.save(folder / PREPROCESSOR)
-        save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / WEIGHTS)
+    def forward(self, ids: Tensor, reading: Reading | None = None) -> Tensor:
+        """Embeds `ids` (B, L) int64, L ≥ 0, 0 for padding.
 
-    @classmethod
-    def load(cls, folder: Path) -> "Embedder":
-        """Reads what `save` wrote.
-
-        Raises:
-            ArtifactError: a file is missing or damaged.
+        Args:
+            ids: what to embed.
+            reading: of the same ids, by the model that this embedder is in; None if it is in none.
         """
-        config = EmbedderConfig.parse(read_json(folder / CONFIG), str(folder / CONFIG))
-        embedder = cls(Preprocessor.load(folder / PREPROCESSOR), config)
-        load_weights(embedder, folder / WEIGHTS)
-        return embedder
+        starts = (reading or Reading(ids)).word_starts(self) if self.encoder.reads_words else None
+        features: Tensor = self.encoder(self.embedding(ids), ids != 0, starts)
+        return features
+
+    def encode(self, reading: Reading, base: Base) -> Tensor:  # noqa: ARG002
+        return reading.of(self)
+
+    def word_starts(self, ids: Tensor) -> Tensor:
+        """Where the words of `ids` (B, L) begin: (B, L) bool, for encoders that read words."""
+        inside = self.get_buffer("_letters")[ids]
+        return inside & ~nn.functional.pad(inside, (1, 0))[:, :-1]
 
 
 def weights_digest(module: nn.Module, about: str = "") -> str:
@@ -225,20 +241,16 @@ def weights_digest(module: nn.Module, about: str = "") -> str:
     return state.hexdigest()
 
 
-def load_weights(module: nn.Module, path: Path, others: Mapping[str, Tensor] | None = None) -> None:
-    """Gives a module the weights of a file that was saved from one of the same shape.
+def _is_trained(base: Base) -> bool:
+    return any(parameter.requires_grad for parameter in base.parameters())
 
-    Args:
-        module: what to fill.
-        path: a file of safetensors.
-        others: by name, the weights of the module that stand in other files.
 
-    Raises:
-        ArtifactError: the file is missing or damaged, or names and shapes do not agree: those that differ are named.
-    """
-    if not path.is_file():
-        raise ArtifactError(f"{path} must exist; there is no such file. Run the stage that makes it.")
-    try:
-        module.load_state_dict({**load_file(path), **(others or {})})
-    except (SafetensorError, RuntimeError) as error:  # torch names missing tensors and wrong shapes in a RuntimeError
-        raise ArtifactError(f"{path} must hold the weights of a whole {type(module).__name__}: {error}") from None
+def _check_vocabulary(given: tuple[Any, ...], preprocessor: Preprocessor | None) -> None:
+    """Checks `max_example_len, n_chars` against the vocabulary, where there is one."""
+    if len(given) != 2 or isinstance(given[1], bool) or not isinstance(given[1], int):
+        raise ConfigError(f"Embedder takes a Preprocessor, or `max_example_len, n_chars`, got {given}.")
+    if preprocessor is not None and given[1] != preprocessor.num_ids:
+        raise ConfigError(
+            f"n_chars must be the number of ids of the vocabulary, {preprocessor.num_ids}, got {given[1]}. "
+            "Take it from the same Preprocessor: `prep.n_chars`."
+        )

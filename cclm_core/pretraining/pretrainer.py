@@ -190,7 +190,7 @@ class Pretrainer:
             ArtifactError: `folder` is a file, or another process is writing it.
         """
         last = self._last
-        publish(Path(folder), "component", [last.component, last.objective], last.curve, last.identity)
+        publish(Path(folder), "component", last.component, last.objective, last.curve, last.identity)
 
     @property
     def _last(self) -> _Fitted:

@@ -4,9 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cclm_core.composition.component import Component
-from cclm_core.composition.composed import ComposedModel
-from cclm_core.encoders.embedder import CONFIG, PREPROCESSOR, Embedder
+from cclm_core.composition.store import CARDS, PREPROCESSOR, kind_of, load_component, load_composition, load_embedder
 from cclm_core.runtime.artifacts import MANIFEST, read_json, verify
 from cclm_core.runtime.errors import ArtifactError
 from cclm_core.shelf.files import regular_files
@@ -54,16 +52,17 @@ def describe(folder: Path, item_type: str) -> Described:
 
 def _loaded(folder: Path, item_type: str) -> tuple[str, dict[str, str]]:
     """Loads a model; returns the name of the file with its configuration, and its digests."""
+    name = CARDS[kind_of(folder)]
     if item_type == "embedder":
-        embedder = Embedder.load(folder)
-        return CONFIG, {"model": embedder.digest, "vocabulary": embedder.preprocessor.digest}
+        embedder = load_embedder(folder)
+        return name, {"model": embedder.digest, "vocabulary": embedder.preprocessor.digest}
     if item_type == "component":
-        card = Component.load(folder).card
+        card = load_component(folder).card
         base = {} if card.base_digest is None else {"base": card.base_digest}  # None: it has an embedding of its own
-        return "component.json", {**base, "vocabulary": card.preprocessor_digest}
-    composed = ComposedModel.load(folder)
+        return name, {**base, "vocabulary": card.preprocessor_digest}
+    composed = load_composition(folder)
     digests = {"model": composed.digest, "base": composed.card.base_digest, "vocabulary": composed.preprocessor.digest}
-    return "composition.json", digests
+    return name, digests
 
 
 def _mapping(path: Path) -> dict[str, Any]:

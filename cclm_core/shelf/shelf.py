@@ -63,7 +63,7 @@ class Shelf:
     ```
     shelf = Shelf("<path or address>")
     folder = shelf.fetch("en_plays_1", "embedder", tag="v0.2.1")
-    embedder = Embedder.load(folder)
+    embedder = load(folder)
     ```
 
     Args:

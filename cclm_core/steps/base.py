@@ -40,4 +40,4 @@ def base(params: Path, encoded: Path, checkpoints: Path, out: Path, report: Repo
     )
     module = TrainingModule(embedder, objectives)
     run = TrainingRun(identity, seed, module, inputs.data(config.training), config.training)
-    run.publish(checkpoints, out, "embedder", [embedder], report)
+    run.publish(checkpoints, out, "embedder", embedder, None, report)

@@ -1,44 +1,47 @@
 """The stage `compose`: joins components over one base into a model."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.config import CompositionConfig
-from cclm_core.composition.store import load_base, load_part
+from cclm_core.composition.store import load_all, save
 from cclm_core.runtime.artifacts import publishing, verify, write_json
+from cclm_core.runtime.config import nearest
+from cclm_core.runtime.errors import ArtifactError
 from cclm_core.runtime.random import derive_seed, seeded_initialisation
 from cclm_core.runtime.reporting import Report
 from cclm_core.steps import parameters
 
-EMPTY_SLOT = "empty-"
 
-
-def compose(params: Path, name: str, base: Path, parts: Sequence[Path], out: Path, report: Report) -> None:
-    """Composes the components at `parts`, in that order, over `base`, and publishes the model at `out`.
+def compose(params: Path, name: str, base: Path, components: Path, out: Path, report: Report) -> None:
+    """Composes the parts that `compositions.<name>` of the parameters lists, over `base`, and publishes them at `out`.
 
     Args:
-        base: the folder of an embedder, or of a composition on which the parts were trained.
-        parts: folders of components and compositions; a path whose name begins with `empty-` is an empty slot and is
-            passed over.
+        params: the parameters.
+        name: the composition, a key of `compositions`.
+        base: folder of an embedder, or of a composition that the parts were trained over.
+        components: folder that holds the parts by name: components, or compositions to nest.
+        out: the folder to publish.
+        report: receives the number of parameters and the width.
 
     Raises:
-        CclmError: a part is missing or damaged, or the parts do not belong together; `out` is left as it was.
+        CclmError: a part is missing (the nearest one is named) or damaged, or the parts do not fit together; `out` is
+            left as it was.
     """
     config = parameters.section(params, f"compositions.{name}", CompositionConfig)
     seed = parameters.seed(params)
-    folders = [part for part in parts if not part.name.startswith(EMPTY_SLOT)]
+    folders = [_folder(components, part, f"{params}: compositions.{name}.parts") for part in config.parts]
     digests = {
         "base": verify(base, "embedder", "composition"),
         "parts": [verify(folder, "component", "composition") for folder in folders],
     }
-    components = [load_part(folder) for folder in folders]
+    shared, parts = load_all(base, folders)
     if config.untrained:
-        components = [part.untrained(derive_seed(seed, "untrained", part.name)) for part in components]
+        parts = [part.untrained(derive_seed(seed, "untrained", part.name)) for part in parts]
     with seeded_initialisation(derive_seed(seed, "fusion", name)):
-        model = ComposedModel(load_base(base), components, name, config.fusion)
+        model = ComposedModel(shared, parts, name, config.fusion)
     with publishing(out, "composition") as folder:
-        model.save(folder)
+        save(model, folder)
         numbers = {"parameters": sum(parameter.numel() for parameter in model.parameters()), "width": model.width}
         write_json(folder / "metrics.json", numbers)
         write_json(
@@ -46,3 +49,11 @@ def compose(params: Path, name: str, base: Path, parts: Sequence[Path], out: Pat
             {"stage": "compose", "name": name, "seed": seed, **digests, "configuration": config.canonical()},
         )
     report(1, {key: float(value) for key, value in numbers.items()}, 1)
+
+
+def _folder(components: Path, part: str, key: str) -> Path:
+    if (components / part).is_dir():
+        return components / part
+    names = [path.name for path in components.glob("[!.]*") if path.is_dir()]
+    hint = nearest(part, names) if names else "the folder holds no component."
+    raise ArtifactError(f"{key}: {part} not found in {components}; {hint} Otherwise run the stage that trains it.")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cclm_core.composition.composed import ComposedModel
+from cclm_core.composition.store import load_composition
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.evaluation.config import EvaluationConfig
 from cclm_core.evaluation.evaluator import evaluate_composition
@@ -47,7 +47,7 @@ def evaluate(params: Path, name: str, composition: Path, encoded: Path, noise: P
         kind: verify(folder, kind)
         for kind, folder in (("composition", composition), ("encoded", encoded), ("noise", noise))
     }
-    corpus, composed = EncodedCorpus.open(encoded), ComposedModel.load(composition).to(chosen_device())
+    corpus, composed = EncodedCorpus.open(encoded), load_composition(composition).to(chosen_device())
     if composed.preprocessor.digest != corpus.preprocessor.digest:
         raise CompositionError(
             f"{composition} must share the vocabulary of {encoded}: it was trained with "

@@ -3,30 +3,33 @@
 import shutil
 from pathlib import Path
 
-from cclm_core.composition.component import Component
-from cclm_core.composition.store import load_base
+from cclm_core.composition.store import load_base, load_component, save
 from cclm_core.runtime.artifacts import publishing, read_json, verify, write_json
 
 KEPT = ("head.safetensors", "curve.csv")
-"""What stands beside the weights of a component and is as true of its fork."""
+"""Files of a component that are equally valid for its fork."""
+
+TRAINING = ("data", "configuration", "noise")
+"""Keys of a component's card.json that tell how its head was trained, which `cclm generate` and `correct` need."""
 
 
 def fork(component: Path, base: Path, out: Path) -> str:
-    """Forks the component at `component` from `base`, publishes it at `out`, and returns a line that says so.
+    """Forks the component in `component` from `base`, publishes it at `out`, and returns a summary in one line.
 
     Raises:
-        CclmError: a folder is missing or damaged, the component is independent already, or belongs to another base;
+        CclmError: a folder is missing or damaged, the component is independent already, or was trained on another base;
             `out` is left as it was.
     """
-    about = {"component": verify(component, "component"), "base": verify(base, "embedder", "composition")}
-    forked = Component.load(component).fork(load_base(base))
+    inputs = {"component": verify(component, "component"), "base": verify(base, "embedder", "composition")}
+    forked = load_component(component).fork(load_base(base))
     number = sum(parameter.numel() for parameter in forked.parameters())
     old = {name: read_json(component / name) for name in ("card.json", "metrics.json") if (component / name).is_file()}
+    training = {key: value for key, value in old.get("card.json", {}).items() if key in TRAINING}
     with publishing(out, "component") as folder:
-        forked.save(folder)
+        save(forked, folder)
         for name in KEPT:
             if (component / name).is_file():
                 shutil.copyfile(component / name, folder / name)
-        write_json(folder / "card.json", {**about, "stage": "fork", "data": old.get("card.json", {}).get("data")})
+        write_json(folder / "card.json", {"data": None, **training, **inputs, "stage": "fork"})
         write_json(folder / "metrics.json", {**old.get("metrics.json", {}), "parameters": number})
     return f"{out} holds {forked.name!r} with its own copy of {base}: {number:,} weights, independent of any base."

@@ -48,4 +48,4 @@ def pretrain(params: Path, name: str, encoded: Path, base: Path, checkpoints: Pa
     module = component_module(embedder, component, objective)
     seed = derive_seed(parameters.seed(params), "pretrain", name)
     run = TrainingRun(identity, seed, module, inputs.data(config.training), config.training)
-    run.publish(checkpoints, out, "component", [component, objective], report)
+    run.publish(checkpoints, out, "component", component, objective, report)

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from cclm_core.composition.card import ComponentCard
 from cclm_core.composition.component import Component, OverBase, features_of
-from cclm_core.encoders.embedder import Base
+from cclm_core.encoders.embedder import Base, weights_digest
 from cclm_core.objectives.base import Objective
 from cclm_core.runtime.random import derive_seed, seeded_initialisation
 from cclm_core.training.config import ComponentConfig
@@ -56,7 +56,7 @@ def new_component(
     card = component_card(base, name, config)
     with seeded_initialisation(derive_seed(seed, "pretrain", config.origin or name)):
         component = Component(card)
-        component.card = card.model_copy(update={"origin": component.digest})
+        component.card = card.model_copy(update={"origin": weights_digest(component)})
         return component, config.task.build(inputs.context(component.width))
 
 

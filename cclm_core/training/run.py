@@ -4,25 +4,25 @@
 inputs = TrainingInputs.open(encoded, noise)               # corpus, word targets, misspellings
 module = TrainingModule(encoder, objectives)               # objectives: config.build(inputs.context(encoder.width))
 run = TrainingRun(identity, seed, module, inputs.data(config), config)
-run.publish(checkpoints, out, "embedder", [embedder], report)
+run.publish(checkpoints, out, "embedder", embedder, None, report)
 ```
 """
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from pydantic import Field
-from torch import nn
 
+from cclm_core.composition.store import save
 from cclm_core.corpus.encoded import EncodedCorpus
-from cclm_core.encoders.embedder import Base
+from cclm_core.encoders.embedder import Base, Model
 from cclm_core.noise.misspellings import Spellings, read_misspellings
 from cclm_core.noise.recipe import TrainingNoise
-from cclm_core.objectives.base import ObjectiveContext
+from cclm_core.objectives.base import Objective, ObjectiveContext
 from cclm_core.runtime.artifacts import publishing, rounded, write_json, write_text
 from cclm_core.runtime.config import Config, digest
 from cclm_core.runtime.errors import DataError
@@ -33,16 +33,6 @@ from cclm_core.training.code import code_digest
 from cclm_core.training.config import TrainingConfig
 from cclm_core.training.loop import Data, evaluate, open_data, train
 from cclm_core.training.module import Point, TrainingModule
-
-
-class Publishable(Protocol):
-    """A module that writes itself to a folder: an embedder, a component, an objective."""
-
-    def save(self, folder: Path) -> None:
-        """Writes all that is needed to load it."""
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """Its weights."""
 
 
 class Identity(Config):
@@ -135,7 +125,9 @@ class TrainingRun:
     data: Data
     config: TrainingConfig
 
-    def publish(self, checkpoints: Path, out: Path, kind: str, parts: Sequence[Publishable], report: Report) -> None:
+    def publish(
+        self, checkpoints: Path, out: Path, kind: str, model: Model, objective: Objective | None, report: Report
+    ) -> None:
         """Trains, resuming from `checkpoints`, and publishes the result at `out`; see `publish`.
 
         Raises:
@@ -145,7 +137,7 @@ class TrainingRun:
         store = Checkpoints(checkpoints, self._key)
         with store.exclusive():
             curve = train(self.module, self.data, self.config, self.seed, store, report)
-            publish(out, kind, parts, curve, self.identity)
+            publish(out, kind, model, objective, curve, self.identity)
 
     def fit(self, folder: Path | None, name: str, report: Report) -> list[Point]:
         """Trains and returns the learning curve. A training that has finished is restored from `folder`.
@@ -188,21 +180,23 @@ class TrainingRun:
             )
 
 
-def publish(out: Path, kind: str, parts: Sequence[Publishable], curve: Sequence[Point], identity: Identity) -> None:
-    """Publishes what a training made: its parts, learning curve, metrics and identity.
+def publish(
+    out: Path, kind: str, model: Model, objective: Objective | None, curve: Sequence[Point], identity: Identity
+) -> None:
+    """Publishes what a training made: model, head, learning curve, metrics and identity.
 
     Args:
         out: the folder to publish.
         kind: `embedder` or `component`.
-        parts: what is saved, the model first, e.g. a component and its objective. The number of parameters of the first
-            is a metric.
+        model: the embedder or the component. Its number of parameters is a metric.
+        objective: the objective whose head is published with the model; None for none.
         curve: the learning curve.
         identity: everything that the result depends on.
     """
-    model = parts[0]
     with publishing(out, kind) as folder:
-        for part in parts:
-            part.save(folder)
+        save(model, folder)
+        if objective is not None:
+            objective.save(folder)
         facts = {"digest": model.digest} if isinstance(model, Base) else {}
         numbers = {"parameters": sum(parameter.numel() for parameter in model.parameters())}
         write_results(folder, curve, identity.canonical() | facts, numbers)

@@ -10,23 +10,26 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from cclm_core.applications.correction.corrector import Change, Corrector, changes
-from cclm_core.applications.correction.words import KnownWords
+from cclm_core.applications.corrector import Change, Corrector, changes
+from cclm_core.applications.readings import KnownWords
 from cclm_core.cli.app import app
-from cclm_core.composition.component import Component, ComponentCard
+from cclm_core.composition import Component, ComponentCard
 from cclm_core.composition.composed import ComposedModel
+from cclm_core.composition.store import save
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.corpus.windows import Windows
 from cclm_core.encoders import EmbeddingConfig, HourglassConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.text import noise_text
-from cclm_core.objectives.base import ObjectiveContext
+from cclm_core.objectives.base import Objective, ObjectiveContext
 from cclm_core.objectives.denoise import DenoiseConfig
+from cclm_core.runtime.artifacts import publishing
 from cclm_core.runtime.errors import ArtifactError, CompositionError, ConfigError, DataError
 from cclm_core.runtime.random import derive, seeded_initialisation
 from cclm_core.text.vocabulary import END, TargetsConfig
-from cclm_core.text.word_targets import WordTargets
+from cclm_core.text.word_targets import FILE, WordTargets
+from tests.applications.published import publish_component
 from tests.corpora import encode, records
 
 RECIPE = NoiseRecipe(rate=0.06)
@@ -68,7 +71,15 @@ def corrector(tmp_path_factory: pytest.TempPathFactory) -> Corrector:
         loss.backward()
         optimizer.step()
     component.card = card.model_copy(update={"base_digest": base.digest})
-    return Corrector(base, component.eval(), objective.state_dict(), window=96)
+    return Corrector(base, component.eval(), objective, window=96)
+
+
+def denoise(corrector: Corrector) -> Objective:
+    """The objective with the head of a corrector."""
+    context = ObjectiveContext(width=corrector._encoder.component.width, preprocessor=corrector.preprocessor)
+    objective = DenoiseConfig(noise=RECIPE).build(context)
+    objective.edits = corrector._head
+    return objective
 
 
 def errors(text: str, original: str) -> int:
@@ -131,10 +142,10 @@ def test_training_saves_the_words_of_the_vocabulary_for_the_corrector(corrector:
     words = WordTargets.fit(texts, TargetsConfig(min_count=1), corrector.preprocessor).counted(texts)
     context = ObjectiveContext(width=8, preprocessor=corrector.preprocessor, words=words)
     DenoiseConfig(noise=RECIPE).build(context).save(tmp_path)
-    known = KnownWords.beside(tmp_path)
+    known = KnownWords.of(WordTargets.load(tmp_path / FILE))
     assert known is not None and known.knows("the end.") and known.unknown("a cat") == 1
     assert known.log_probability("the") > known.log_probability("dog") == known.log_probability("END")
-    assert KnownWords.beside(tmp_path / "none") is None
+    assert KnownWords.of(None) is None
     pieces = WordTargets.fit(texts, TargetsConfig(kind="bpe", max_targets=200, min_count=1), corrector.preprocessor)
     assert KnownWords.of(pieces.counted(texts)) is None
 
@@ -148,29 +159,22 @@ def test_what_cannot_correct_is_refused(corrector: Corrector) -> None:
     with pytest.raises(ConfigError, match="min_confidence between 0 and 1, got 0, 1 and 2"):
         corrector.correct("a", max_rounds=1, min_confidence=2)
     component = corrector._encoder.component
-    base = corrector._encoder._base[0]
-    heads = {"edits.here.weight": torch.zeros(1), "edits.here.bias": torch.zeros(1)}
-    with pytest.raises(ArtifactError, match="the head of 'denoise' must hold the edits of its vocabulary"):
-        Corrector(base, component, heads)
+    base = corrector._encoder.base
+    objective = denoise(corrector)
     tagger = Component(component.card.model_copy(update={"objective": "entities", "name": "tags"}))
     with pytest.raises(CompositionError, match="'tags' was trained by entities"):
-        Corrector(base, tagger, heads)
+        Corrector(base, tagger, objective, 96)
     stranger = Component(component.card.model_copy(update={"base_digest": "0" * 64}))
     with pytest.raises(CompositionError, match="it was trained on 000000000000, this one is"):
-        Corrector(base, stranger, heads)
+        Corrector(base, stranger, objective, 96)
 
 
 def test_on_the_command_line(corrector: Corrector, tmp_path: Path) -> None:
     base, component = tmp_path / "base", tmp_path / "denoise"
-    for folder in (base, component):
-        folder.mkdir()
-    corrector._encoder._base[0].save(base)
-    corrector._encoder.component.save(component)
+    with publishing(base, "embedder") as folder:
+        save(corrector._encoder.base, folder)
+    publish_component(component, corrector._encoder.component, denoise(corrector), 96)
     arguments = ["correct", "Viola lovess the sea.", "--base", str(base), "--component", str(component)]
-    missing = CliRunner().invoke(app, arguments)
-    assert isinstance(missing.exception, ArtifactError) and "head.safetensors" in str(missing.exception)
-    state = {f"edits.{name}": tensor for name, tensor in corrector._head.state_dict().items()}
-    save_file(state, component / "head.safetensors")
     plain = CliRunner().invoke(app, arguments)
     assert plain.stdout == corrector.correct("Viola lovess the sea.").text + "\n"
     found = json.loads(CliRunner().invoke(app, [*arguments, "--json", "--alternatives", "2"]).stdout)
@@ -180,16 +184,31 @@ def test_on_the_command_line(corrector: Corrector, tmp_path: Path) -> None:
 
 
 def test_a_fork_and_a_component_over_a_composition_correct_too(corrector: Corrector, tmp_path: Path) -> None:
-    base, component = corrector._encoder._base[0], corrector._encoder.component
-    state = {f"edits.{name}": tensor for name, tensor in corrector._head.state_dict().items()}
+    base, component = corrector._encoder.base, corrector._encoder.component
+    objective = denoise(corrector)
     wrong = "Voila lovess teh sea. Orisno greets his rign."
     stranger = Embedder(base.preprocessor, base.config)
-    fork = Corrector(stranger, component.fork(base), state)
+    fork = Corrector(stranger, component.fork(base), objective, 96)
     assert fork.correct(wrong) == corrector.correct(wrong)
     composition = ComposedModel(base, [component])
     over = Component(component.card.model_copy(update={"base_digest": composition.digest}))
-    for name, model in (("composition", composition), ("over", over)):
-        (tmp_path / name).mkdir()
-        model.save(tmp_path / name)
-    save_file(state, tmp_path / "over" / "head.safetensors")
+    with publishing(tmp_path / "composition", "composition") as folder:
+        save(composition, folder)
+    publish_component(tmp_path / "over", over, objective)
     assert isinstance(Corrector.load(tmp_path / "composition", tmp_path / "over").correct(wrong, 1).text, str)
+
+
+def test_a_folder_that_does_not_tell_how_it_was_trained_is_refused(corrector: Corrector, tmp_path: Path) -> None:
+    with publishing(tmp_path / "base", "embedder") as folder:
+        save(corrector._encoder.base, folder)
+    component = corrector._encoder.component
+    for name, head in (("none", False), ("other", True)):
+        with publishing(tmp_path / name, "component") as folder:
+            save(component, folder)
+            if head:
+                (folder / "card.json").write_text('{"configuration": {"task": {"objective": "denoise"}}}')
+                save_file({"edits.here.weight": torch.zeros(1)}, folder / "head.safetensors")
+    with pytest.raises(ArtifactError, match=r"card\.json must tell the configuration of the training"):
+        Corrector.load(tmp_path / "base", tmp_path / "none")
+    with pytest.raises(ArtifactError, match=r"head\.safetensors"):
+        Corrector.load(tmp_path / "base", tmp_path / "other")

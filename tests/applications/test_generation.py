@@ -14,8 +14,9 @@ from cclm_core.applications import generation
 from cclm_core.applications.generation import Sampling, allowed, sharpened, size_of, write
 from cclm_core.applications.language_model import LanguageModel, Scores
 from cclm_core.cli.app import app
-from cclm_core.composition.component import Component, ComponentCard, OverBase
+from cclm_core.composition import Component, ComponentCard, OverBase
 from cclm_core.composition.composed import ComposedModel
+from cclm_core.composition.store import save
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.corpus.windows import Windows
 from cclm_core.encoders import HourglassConfig
@@ -26,7 +27,7 @@ from cclm_core.runtime.artifacts import publishing
 from cclm_core.runtime.errors import ArtifactError, CclmError, ConfigError
 from cclm_core.runtime.random import derive, seeded_initialisation
 from cclm_core.text.vocabulary import END, FIRST_BYTE, NUM_SPECIAL, Preprocessor
-from cclm_core.training.run import write_results
+from tests.applications.published import publish_component
 from tests.composition.nests import over
 from tests.corpora import NAMES, THINGS, VERBS, encode, records
 from tests.encoders.shapes import CAUSAL, SMALL, embedder
@@ -54,13 +55,10 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
         loss.backward()
         optimizer.step()
     with publishing(folder / "base", "embedder") as beside:
-        base.save(beside)
-    with publishing(folder / "next", "component") as beside:
-        part.save(beside)
-        objective.save(beside)
-        write_results(beside, [{"step": 250}], {"configuration": {"training": {"window": 64}}}, {})
+        save(base, beside)
+    publish_component(folder / "next", part, objective, window=64)
     with publishing(folder / "other", "component") as beside:
-        Component(ComponentCard.over(base, "other", "entities", SMALL)).save(beside)
+        save(Component(ComponentCard.over(base, "other", "entities", SMALL)), beside)
     return folder
 
 
@@ -182,7 +180,7 @@ def test_the_command_begins_texts_from_one_seed_after_the_other(published: Path,
     [
         ({"--temperature": "-1"}, ConfigError, "cclm generate: temperature: .*greater than or equal to 0, got -1"),
         ({"--top-p": "0"}, ConfigError, "cclm generate: top_p"),
-        ({"--component": "other"}, ArtifactError, "next_characters to write text, but it was trained on entities"),
+        ({"--component": "other"}, ArtifactError, "trained on next_characters, but it was trained on entities"),
         ({"--component": "none"}, ArtifactError, "none must hold a published component"),
     ],
 )
@@ -206,10 +204,11 @@ def test_it_writes_the_same_over_a_composition_and_from_a_fork(tmp_path: Path) -
     objective = NextCharactersConfig().build(context)
     for kind, model in (("composition", base), ("embedder", low), ("component", part), ("component", part.fork(base))):
         name = "fork" if isinstance(model, Component) and model.card.is_fork else kind
+        if isinstance(model, Component):
+            publish_component(tmp_path / name, model, objective)
+            continue
         with publishing(tmp_path / name, kind) as beside:
-            model.save(beside)
-            if kind == "component":
-                objective.save(beside)
+            save(model, beside)
     sampling = Sampling(max_characters=9, temperature=1)
     written = [
         "".join(write(LanguageModel.load(tmp_path / one, tmp_path / below), "ab", sampling))

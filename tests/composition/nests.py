@@ -2,15 +2,21 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import get_args
 
 from torch import nn
 
-from cclm_core.composition.component import Component, ComponentCard
+from cclm_core.composition.card import ComponentCard
+from cclm_core.composition.component import Component
 from cclm_core.composition.composed import ComposedModel
+from cclm_core.composition.fusion import FusionConfig
 from cclm_core.encoders.catalogue import EncoderConfig
 from cclm_core.encoders.embedder import Base
 from cclm_core.runtime.random import derive_seed, seeded_initialisation
 from tests.encoders.shapes import ATTENTION
+
+FUSIONS = {config.model_fields["kind"].default: config for config in get_args(get_args(FusionConfig)[0])}
+"""Every fusion by its name."""
 
 
 def over(base: Base, name: str, encoder: EncoderConfig = ATTENTION, independent: bool = False) -> Component:

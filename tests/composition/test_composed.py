@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from cclm_core.composition.component import Component, ComponentCard
+from cclm_core.composition import Component, ComponentCard
 from cclm_core.composition.composed import ComposedModel
-from cclm_core.composition.long_texts import join_windows, split_windows
+from cclm_core.composition.store import load_composition, save
 from cclm_core.encoders import EmbeddingConfig, HourglassConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
-from cclm_core.runtime.errors import ArtifactError, CompositionError
+from cclm_core.runtime.errors import ArtifactError, CompositionError, ConfigError
 from cclm_core.runtime.random import seeded_initialisation
 from cclm_core.text.vocabulary import Preprocessor
 
@@ -79,27 +79,43 @@ def test_a_long_text_is_read_in_windows_and_nothing_is_cut(composed: ComposedMod
     assert np.abs(features).sum(axis=1).min() > 0
 
 
-@pytest.mark.parametrize("length", [0, 1, 63, 64, 65, 96, 97, 500])
-def test_windows_cover_every_place_and_average_where_they_overlap(length: int) -> None:
-    pieces = split_windows([length], 64)
-    rows = [np.arange(piece.start, piece.start + piece.size, dtype=np.float32)[:, None] for piece in pieces]
-    assert join_windows(rows, pieces, [length])[0][:, 0].tolist() == list(range(length))
-    assert all(piece.size <= 64 for piece in pieces)
+def test_arrays_of_ids_are_embedded_as_a_batch(composed: ComposedModel) -> None:
+    row = composed.preprocessor.string_to_array("a love", 9)
+    features = composed.model(row)
+    assert features.shape == (1, 9, 40) and torch.equal(features, composed(torch.from_numpy(row)[None]))
+    assert torch.equal(composed.model(row[None]), features)
+
+
+def test_the_digest_follows_the_weights() -> None:
+    base = embedder()
+    part = component(base, "first")
+    model = ComposedModel(base, [part])
+    before = model.digest
+    assert model.digest == before == ComposedModel(base, [component(base, "first")]).digest
+    with torch.no_grad():
+        part.get_parameter("body.norm.bias").add_(1)
+    changed = model.digest
+    assert changed != before
+    with torch.no_grad():
+        part.get_parameter("body.norm.bias").sub_(1)
+    assert model.digest == before
+    part.get_parameter("body.norm.bias").data = part.get_parameter("body.norm.bias").data + 1  # a new tensor
+    assert model.digest == changed
 
 
 def test_a_saved_composition_needs_nothing_else_to_load(composed: ComposedModel, tmp_path: Path) -> None:
-    composed.save(tmp_path)
-    loaded = ComposedModel.load(tmp_path)
+    save(composed, tmp_path)
+    loaded = load_composition(tmp_path)
     assert loaded.card == composed.card
     for mine, theirs in zip(composed.embed(TEXTS), loaded.embed(TEXTS), strict=True):
         assert np.array_equal(mine, theirs)
 
 
 def test_a_missing_file_is_named(composed: ComposedModel, tmp_path: Path) -> None:
-    composed.save(tmp_path)
+    save(composed, tmp_path)
     (tmp_path / "parts" / "second" / "component.json").unlink()
     with pytest.raises(ArtifactError, match=r"second must hold one of .*component.json, .* got none"):
-        ComposedModel.load(tmp_path)
+        load_composition(tmp_path)
 
 
 def test_a_part_of_another_base_is_refused_with_both_named() -> None:
@@ -117,9 +133,9 @@ def test_a_part_of_another_vocabulary_is_refused() -> None:
 
 def test_no_part_and_a_name_twice_are_refused() -> None:
     base = embedder()
-    with pytest.raises(CompositionError, match="at least one component"):
+    with pytest.raises(ConfigError, match="at least one component"):
         ComposedModel(base, [])
-    with pytest.raises(CompositionError, match="'same' twice"):
+    with pytest.raises(ConfigError, match="'same' twice"):
         ComposedModel(base, [component(base, "same"), component(base, "same")])
 
 

@@ -7,10 +7,13 @@ import torch
 
 from cclm_core.composition.component import Component
 from cclm_core.composition.composed import ComposedModel
-from cclm_core.composition.fusion import FusionName, averaged
+from cclm_core.composition.config import CompositionConfig
+from cclm_core.composition.fusion import averaged
+from cclm_core.composition.store import load_composition, save
 from cclm_core.encoders.embedder import Embedder
-from cclm_core.runtime.errors import CompositionError
+from cclm_core.runtime.errors import CompositionError, ConfigError
 from cclm_core.runtime.random import seeded_initialisation
+from tests.composition.nests import FUSIONS
 from tests.composition.test_composed import component, embedder
 
 IDS = torch.tensor([[260, 261, 262, 0], [263, 260, 0, 0]])
@@ -21,7 +24,7 @@ def parts_of(base: Embedder) -> list[Component]:
 
 
 @pytest.mark.parametrize("fusion", ["weighted_sum", "attention"])
-def test_at_first_it_is_the_mean_and_of_one_part_that_part(fusion: FusionName) -> None:
+def test_at_first_it_is_the_mean_and_of_one_part_that_part(fusion: str) -> None:
     base = embedder()
     parts = parts_of(base)
     model = ComposedModel(base, parts, fusion=fusion)
@@ -32,12 +35,11 @@ def test_at_first_it_is_the_mean_and_of_one_part_that_part(fusion: FusionName) -
 
 
 @pytest.mark.parametrize("fusion", ["weighted_sum", "attention"])
-def test_it_learns_which_part_to_listen_to(fusion: FusionName) -> None:
+def test_it_learns_which_part_to_listen_to(fusion: str) -> None:
     base = embedder()
     parts = parts_of(base)
     model = ComposedModel(base, parts, fusion=fusion)
     wanted = model.features(IDS)["second!"].detach()
-    assert model.fusion is not None
     optimizer = torch.optim.Adam(model.fusion.parameters(), lr=0.03)
     first = float("inf")
     for step in range(200):
@@ -49,26 +51,25 @@ def test_it_learns_which_part_to_listen_to(fusion: FusionName) -> None:
     assert loss.item() < 0.2 * first
 
 
-@pytest.mark.parametrize("fusion", ["concatenation", "weighted_sum", "attention", "average"])
-def test_it_saves_and_loads_and_changes_no_part(fusion: FusionName, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_it_saves_and_loads_and_changes_no_part(fusion: str, tmp_path: Path) -> None:
     base = embedder()
     parts = same_origin(base)
     before = [part.digest for part in parts]
     model = ComposedModel(base, parts, "pair", fusion).eval()
-    if model.fusion is not None:
-        for parameter in model.fusion.parameters():
-            torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))
+    for parameter in model.fusion.parameters():
+        torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))
     folder = tmp_path / "saved"
     folder.mkdir()
-    model.save(folder)
-    again = ComposedModel.load(folder)
+    save(model, folder)
+    again = load_composition(folder)
     assert again.card == model.card
     assert torch.equal(again(IDS), model(IDS))
     assert [part.digest for part in parts] == before
 
 
 @pytest.mark.parametrize("fusion", ["weighted_sum", "attention"])
-def test_parts_of_different_widths_are_refused(fusion: FusionName) -> None:
+def test_parts_of_different_widths_are_refused(fusion: str) -> None:
     base = embedder()
     with pytest.raises(CompositionError, match=f"{fusion} needs parts of one width, got .*'wide': 24.*; use concat"):
         ComposedModel(base, [component(base, "first"), component(base, "wide", 24)], fusion=fusion)
@@ -92,7 +93,7 @@ def test_weights_of_one_origin_are_averaged() -> None:
     parts = same_origin(base)
     model = ComposedModel(base, parts, fusion="average")
     assert model.width == 16
-    mean = averaged(parts).state_dict()
+    mean = averaged({part.name: part for part in parts}).state_dict()
     for name, tensor in parts[0].state_dict().items():
         torch.testing.assert_close(mean[name], (tensor + parts[1].state_dict()[name]) / 2)
     assert list(model.features(IDS)) == ["first", "other"]
@@ -112,3 +113,36 @@ def test_weights_of_other_origins_and_shapes_are_refused() -> None:
         ComposedModel(base, [other, elsewhere], fusion="average")
     with pytest.raises(CompositionError, match="needs parts of one shape"):
         ComposedModel(base, [one, component(base, "wide", 24)], fusion="average")
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_every_fusion_joins_parts_at_every_length_whatever_the_padding(fusion: str) -> None:
+    base = embedder()
+    model = ComposedModel(base, same_origin(base), fusion=FUSIONS[fusion]())
+    assert model.card.canonical()["fusion"] == fusion
+    for length in (0, 1, 4):
+        ids = IDS[:, :length]
+        features = model(ids)
+        assert features.shape == (2, length, model.width)
+        padded = model(torch.nn.functional.pad(ids, (0, 3)))
+        torch.testing.assert_close(padded[:, :length], features, atol=1e-5, rtol=1e-5)
+        model(torch.nn.functional.pad(ids, (0, 3))).sum().backward()
+    parts = sorted(span.stop - span.start for span in model.columns.values())
+    assert parts == ([16, 16] if fusion == "concatenation" else [])
+
+
+def test_a_fusion_is_named_in_parameters_or_given_as_a_mapping() -> None:
+    for given in ("attention", {"kind": "attention"}, FUSIONS["attention"]()):
+        config = CompositionConfig.parse({"parts": ["a"], "fusion": given}, "compositions.x")
+        assert config.fusion == FUSIONS["attention"]()
+        assert config.canonical()["fusion"] == "attention"
+    assert CompositionConfig.parse({"parts": ["a"]}, "compositions.x").fusion.kind == "concatenation"
+    base = embedder()
+    with pytest.raises(ConfigError, match=r"the composition 'pair': fusion: .*'atention'"):
+        ComposedModel(base, parts_of(base), "pair", "atention")
+    with pytest.raises(ConfigError, match=r"compositions\.x.*fusion"):
+        CompositionConfig.parse({"parts": ["a"], "fusion": "atention"}, "compositions.x")
+    with pytest.raises(ConfigError, match="at least one component"):
+        CompositionConfig.parse({"parts": []}, "compositions.x")
+    with pytest.raises(ConfigError, match="different names, got 'a' twice"):
+        CompositionConfig.parse({"parts": ["a", "b", "a"]}, "compositions.x")

@@ -128,7 +128,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real composition, as small as can be."""
-    from cclm_core.composition.component import Component, ComponentCard
+    from cclm_core.composition import Component, ComponentCard, save
     from cclm_core.composition.composed import ComposedModel
     from cclm_core.encoders import EmbeddingConfig, HourglassConfig
     from cclm_core.encoders.embedder import Embedder, EmbedderConfig
@@ -147,7 +147,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     folder = tmp_path_factory.mktemp("model") / "model"
     folder.mkdir()
-    ComposedModel(base, [Component(card)], "both").save(folder)
+    save(ComposedModel(base, [Component(card)], "both"), folder)
     return folder
 
 

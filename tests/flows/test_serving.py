@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from cclm_core.composition.composed import ComposedModel
+from cclm_core.composition.store import save
 from cclm_core.runtime.artifacts import publishing
 from cclm_core.runtime.errors import IntegrityError
 from flows.serving import Embeddings
@@ -22,7 +23,7 @@ def test_a_nested_composition_is_served(tmp_path: Path) -> None:
     high = tower(base)
     model = ComposedModel(base, [high, over(high, "forked").fork(high)]).eval()
     with publishing(tmp_path / "model", "composition") as folder:
-        model.save(folder)
+        save(model, folder)
     served, context = Embeddings(), SimpleNamespace(artifacts={"composition": str(tmp_path / "model")})
     served.load_context(context)
     means = served.predict(context, TEXTS)

@@ -16,8 +16,8 @@ import pytest
 import torch
 from datasets import Dataset
 
-from cclm_core.composition.component import Component
 from cclm_core.composition.composed import ComposedModel
+from cclm_core.composition.store import load_component, load_composition, save
 from cclm_core.encoders import EmbeddingConfig, HourglassConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig, weights_digest
 from cclm_core.noise.recipe import NoiseRecipe
@@ -247,7 +247,7 @@ def test_what_is_saved_is_a_published_component(tmp_path: Path) -> None:
     curve = one.fit(TEXTS, **SHORT)
     one.save(tmp_path / "part")
     verify(tmp_path / "part", "component")
-    assert Component.load(tmp_path / "part").digest == one.model.digest
+    assert load_component(tmp_path / "part").digest == one.model.digest
     names = {path.name for path in (tmp_path / "part").iterdir()}
     assert names >= {"head.safetensors", "curve.csv", "metrics.json", "card.json"}
     assert (tmp_path / "part" / "curve.csv").read_text().count("\n") == 1 + len(curve)
@@ -345,5 +345,5 @@ def test_a_composition_is_an_embedder_to_train_over_or_together_with(train_base:
     assert (inner.digest != before) == train_base == (base.digest != at_first)
     assert top.model.card.base_digest == inner.digest
     high = ComposedModel(inner, [top.model], "high").eval()
-    high.save(tmp_path)
-    assert np.array_equal(ComposedModel.load(tmp_path).embed(["Viola"])[0], high.embed(["Viola"])[0])
+    save(high, tmp_path)
+    assert np.array_equal(load_composition(tmp_path).embed(["Viola"])[0], high.embed(["Viola"])[0])

@@ -7,18 +7,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cclm_core.applications.correction.corrector import Corrector
+from cclm_core.applications.corrector import Corrector
 from cclm_core.applications.generation import Sampling, write
 from cclm_core.applications.language_model import LanguageModel
-from cclm_core.composition.component import Component, ComponentCard, OverBase
+from cclm_core.composition import Component, ComponentCard, OverBase
 from cclm_core.composition.composed import ComposedModel
-from cclm_core.composition.fusion import FusionName
+from cclm_core.composition.store import load_component, load_composition, save
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.evaluation.reading import Reader
-from cclm_core.objectives.denoise import EditHead
+from cclm_core.objectives.base import ObjectiveContext
+from cclm_core.objectives.denoise import DenoiseConfig
 from cclm_core.runtime.device import chosen_device, device_of, num_threads
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.runtime.random import seeded_initialisation
+from tests.composition.nests import FUSIONS
 from tests.elsewhere import elsewhere
 from tests.encoders.shapes import CAUSAL, CONFIGS, SMALL, embedder, text
 
@@ -79,8 +81,8 @@ def component(base: Embedder, name: str, objective: str = "entities", independen
     return part
 
 
-@pytest.mark.parametrize("fusion", ["concatenation", "weighted_sum", "attention", "average"])
-def test_a_composition_embeds_and_is_saved_where_its_weights_are(fusion: FusionName, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_a_composition_embeds_and_is_saved_where_its_weights_are(fusion: str, tmp_path: Path) -> None:
     base = embedder(SMALL)
     model = ComposedModel(base, [component(base, "one"), component(base, "other")], fusion=fusion).eval()
     texts = ["abc de", "", "a" * 40]
@@ -91,10 +93,10 @@ def test_a_composition_embeds_and_is_saved_where_its_weights_are(fusion: FusionN
         for found, wanted in zip(model.embed(texts, window=16), expected, strict=True):
             close(torch.from_numpy(found), torch.from_numpy(wanted))
         close(Reader(model, 1024, 1024)(ids), reader)
-        model.save(tmp_path)
+        save(model, tmp_path)
         again = ComposedModel(model.base, list(model.components.values()), fusion=fusion)
         again.embed(texts)  # what is composed of parts that are elsewhere is there too
-    assert ComposedModel.load(tmp_path).digest == model.digest == again.digest
+    assert load_composition(tmp_path).digest == model.digest == again.digest
 
 
 def test_a_frozen_base_moves_with_the_component_over_it(tmp_path: Path) -> None:
@@ -105,8 +107,8 @@ def test_a_frozen_base_moves_with_the_component_over_it(tmp_path: Path) -> None:
         encoder.to(device)
         assert device_of(base) == device and base.digest == digest
         close(encoder(text(9).to(device)).cpu(), expected)
-        encoder.component.save(tmp_path)
-    assert Component.load(tmp_path).digest == encoder.component.digest
+        save(encoder.component, tmp_path)
+    assert load_component(tmp_path).digest == encoder.component.digest
 
 
 def test_text_is_written_where_the_weights_are() -> None:
@@ -114,7 +116,7 @@ def test_text_is_written_where_the_weights_are() -> None:
     encoder = OverBase(base, component(base, "next", "next_characters", independent=True))
     with seeded_initialisation(1):
         head = nn.Linear(encoder.component.width, base.preprocessor.num_ids)
-    model = LanguageModel(encoder, head, base.preprocessor)
+    model = LanguageModel(encoder, head, base.preprocessor, 256)
     expected, bits = "".join(write(model, "abc", Sampling(max_characters=12))), model.bits_per_character(["abc", "bca"])
     with elsewhere() as device:
         encoder.to(device), head.to(device)
@@ -126,8 +128,9 @@ def test_text_is_corrected_where_the_weights_are() -> None:
     base = embedder(SMALL)
     part = component(base, "denoise", "denoise")
     with seeded_initialisation(2):
-        head = EditHead(part.width, base.preprocessor.num_ids)
-    corrector = Corrector(base, part, {f"edits.{name}": value for name, value in head.state_dict().items()})
+        context = ObjectiveContext(width=part.width, preprocessor=base.preprocessor)
+        objective = DenoiseConfig().build(context)
+    corrector = Corrector(base, part, objective, 256)
     expected = corrector.correct("abc de", num_alternatives=2, min_confidence=0.0)
     with elsewhere() as device:
         found = corrector.to(device).correct("abc de", num_alternatives=2, min_confidence=0.0)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cclm_core.composition.composed import ComposedModel
+from cclm_core.composition.store import save
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.shelf import About, Shelf
 from tests.composition.test_composed import component, embedder
@@ -27,7 +28,7 @@ def git(folder: Path, *arguments: str) -> str:
 def saved(model: Embedder | ComposedModel, folder: Path) -> Path:
     """Saves a model into a new folder."""
     folder.mkdir(parents=True)
-    model.save(folder)
+    save(model, folder)
     return folder
 
 

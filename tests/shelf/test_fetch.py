@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from cclm_core.composition.composed import ComposedModel
+from cclm_core.composition.store import load_composition, load_embedder
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.runtime.errors import ConfigError, IntegrityError, ShelfError
 from cclm_core.shelf import Shelf
@@ -28,9 +29,9 @@ LOAD = f"""
 import hashlib, sys
 import torch
 torch.set_num_threads(1)
-from cclm_core import ComposedModel, Shelf
+from cclm_core import Shelf, load
 folder = Shelf(sys.argv[1]).fetch("{NAME}", "composition", tag="v3", cache_dir=sys.argv[2])
-print(hashlib.sha256(ComposedModel.load(folder).embed(["{TEXT}"])[0].tobytes()).hexdigest())
+print(hashlib.sha256(load(folder).embed(["{TEXT}"])[0].tobytes()).hexdigest())
 """
 FETCH = f"""
 import sys
@@ -81,17 +82,17 @@ def test_a_cache_is_found_by_a_path_from_here(
     monkeypatch.chdir(tmp_path)
     folder = original.shelf.fetch(NAME, "embedder", "v1", "here/cache")
     assert folder.is_relative_to(tmp_path / "here" / "cache")
-    assert Embedder.load(folder).digest == old.digest
+    assert load_embedder(folder).digest == old.digest
 
 
 def test_an_old_tag_gives_the_old_bytes_and_a_branch_the_new(
     original: Place, cache: Path, old: Embedder, new: Embedder
 ) -> None:
     folder = original.shelf.fetch(NAME, "embedder", "v1", cache)
-    assert Embedder.load(folder).digest == old.digest != new.digest
+    assert load_embedder(folder).digest == old.digest != new.digest
     assert folder.parents[2] == cache / NAME and folder.name == "item"
     assert original.shelf.show(NAME, "embedder", "v1").digests.model == old.digest
-    assert Embedder.load(original.shelf.fetch(NAME, "embedder", "main", cache)).digest == new.digest
+    assert load_embedder(original.shelf.fetch(NAME, "embedder", "main", cache)).digest == new.digest
 
 
 def test_a_commit_can_be_named_in_full_or_by_its_beginning(original: Place, cache: Path) -> None:
@@ -109,7 +110,7 @@ def test_what_was_fetched_needs_neither_shelf_nor_storage(place: Place, tmp_path
     shutil.rmtree(place.folder)
     shutil.rmtree(place.store)
     assert place.shelf.fetch(NAME, "embedder", "v2", cache) == folder == branch
-    Embedder.load(folder)
+    load_embedder(folder)
     with pytest.raises(ShelfError, match="git clone failed"):  # a branch may have moved on
         place.shelf.fetch(NAME, "embedder", "main", cache)
     assert place.shelf.fetch(NAME, "embedder", "main", cache, offline=True) == branch
@@ -124,7 +125,7 @@ def test_an_address_works_where_the_storage_has_one_too(place: Place, tmp_path: 
     config = place.folder / ".dvc" / "config"
     config.write_text(config.read_text().replace("../../store", str(place.store)))
     place.commit()
-    Embedder.load(shelf.fetch(NAME, "embedder", "main", tmp_path / "cache"))
+    load_embedder(shelf.fetch(NAME, "embedder", "main", tmp_path / "cache"))
 
 
 def test_the_call_of_the_seed_works_as_typed(
@@ -138,7 +139,7 @@ def test_the_call_of_the_seed_works_as_typed(
     identifier = NAME
     item_type = "embedder"
     shelf.fetch(identifier, item_type, tag="v1", cache_dir=".cclm")
-    assert Embedder.load(shelf.fetch(identifier, item_type, tag="v1", cache_dir=".cclm")).digest == old.digest
+    assert load_embedder(shelf.fetch(identifier, item_type, tag="v1", cache_dir=".cclm")).digest == old.digest
 
 
 def test_what_the_shelf_has_not_is_said(original: Place, tmp_path: Path) -> None:
@@ -238,7 +239,7 @@ def test_a_cache_that_was_altered_is_found_out_and_taken_out(original: Place, ca
         original.shelf.fetch(NAME, "embedder", "v1", cache)
     assert not folder.parent.exists() and work_left(cache) == []
     if how == "byte":
-        Embedder.load(original.shelf.fetch(NAME, "embedder", "v1", cache))
+        load_embedder(original.shelf.fetch(NAME, "embedder", "v1", cache))
 
 
 def test_a_card_that_was_altered_or_swapped_in_the_shelf_is_refused(place: Place, tmp_path: Path) -> None:
@@ -279,7 +280,7 @@ def test_processes_that_fetch_at_once_do_not_hurt_each_other(original: Place, tm
     folders = {out.strip() for out, _ in ended}
     assert len(folders) == 1 and work_left(tmp_path) == []
     assert original.shelf.fetch_with_card(NAME, "composition", "v3", tmp_path).cached
-    ComposedModel.load(Path(folders.pop()))
+    load_composition(Path(folders.pop()))
 
 
 @pytest.mark.parametrize("moment", ["storage/.dvc", "version/item"])
@@ -294,7 +295,7 @@ def test_what_a_killed_fetch_leaves_is_never_trusted(original: Place, tmp_path: 
     if moment != "version/item":  # a fetch can end while its last file is seen
         assert process.returncode == -signal.SIGKILL and not complete
     folder = original.shelf.fetch(NAME, "composition", "v3", tmp_path)
-    features = ComposedModel.load(folder).embed([TEXT])[0]
+    features = load_composition(folder).embed([TEXT])[0]
     assert features.shape == (len(TEXT), 40) and np.isfinite(features).all()
     with Cache(tmp_path, NAME, "composition").work():  # what the dead fetch's own child wrote last is swept too
         pass

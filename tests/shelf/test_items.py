@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from cclm_core.composition.composed import ComposedModel
+from cclm_core.composition.store import save
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.runtime.artifacts import publishing, write_json
 from cclm_core.runtime.errors import ArtifactError, CclmError, IntegrityError
@@ -17,7 +18,7 @@ from tests.shelf.conftest import saved
 def stage(old: Embedder, tmp_path: Path) -> Path:
     """A component as the stage `pretrain` publishes one."""
     with publishing(tmp_path / "component", "component") as folder:
-        component(old, "first").save(folder)
+        save(component(old, "first"), folder)
         write_json(folder / "metrics.json", {"parameters": 7})
         write_json(folder / "card.json", {"stage": "pretrain", "data": "d" * 64})
     return tmp_path / "component"
@@ -69,10 +70,10 @@ def test_damaged_weights_and_a_strange_base_are_refused(old: Embedder, composed:
     with pytest.raises(ArtifactError, match=r"embedder.safetensors must hold the weights of a whole Embedder"):
         describe(folder, "embedder")
     whole = saved(composed, tmp_path / "composed")
-    old.save(whole / "base")
-    with pytest.raises(ArtifactError, match="must stand on the base that it names"):
+    save(old, whole / "base")
+    with pytest.raises(ArtifactError, match="must hold the base that it names"):
         describe(whole, "composition")
-    composed.base.save(whole / "base")  # type: ignore[operator]
+    save(composed.base, whole / "base")  # type: ignore[operator]
     (whole / "parts" / "second" / "component.safetensors").unlink()
-    with pytest.raises(CclmError, match=r"second/component.safetensors must exist"):
+    with pytest.raises(CclmError, match=r"second/component.safetensors not found"):
         describe(whole, "composition")

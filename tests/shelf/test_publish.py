@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cclm_core.cli import app as cli
+from cclm_core.cli.app import app as cli
+from cclm_core.composition.store import load_embedder
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.runtime.config import canonical_json, digest
 from cclm_core.runtime.errors import ArtifactError, CclmError, ConfigError, IntegrityError, ShelfError
@@ -134,7 +135,7 @@ def test_the_command_line_publishes_fetches_lists_and_shows(
     code, out, _ = run(capsys, monkeypatch, *fetch, "--digest", published["digest"], "--json")
     fetched = json.loads(out)
     assert code == 0 and fetched["from"] == "shelf" and fetched["signature"] == "none"
-    assert Embedder.load(Path(fetched["folder"])).digest == old.digest
+    assert load_embedder(Path(fetched["folder"])).digest == old.digest
     code, out, _ = run(capsys, monkeypatch, *fetch, "--offline")
     assert code == 0 and "from       cache" in out
     code, out, _ = run(capsys, monkeypatch, "list")

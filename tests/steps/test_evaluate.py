@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from cclm_core.composition.component import Component, ComponentCard
+from cclm_core.composition import Component, ComponentCard
 from cclm_core.composition.composed import ComposedModel
+from cclm_core.composition.store import load_composition, save
 from cclm_core.encoders import HourglassConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.evaluation.metrics import read_metrics
@@ -49,7 +50,7 @@ def compose(folder: Path, preprocessor: Preprocessor) -> Path:
         )
         model = ComposedModel(base, [Component(card)], "pair")
     with publishing(folder, "composition") as beside:
-        model.save(beside)
+        save(model, beside)
     return folder
 
 
@@ -179,10 +180,10 @@ def test_a_misspelt_key_is_refused_with_the_nearest(project: Project, tmp_path: 
 def test_a_nested_composition_is_evaluated_as_one_and_its_weights_counted_once(
     project: Project, results: Path, tmp_path: Path
 ) -> None:
-    inner = ComposedModel.load(project.composition)
-    other = ComposedModel.load(project.composition)
+    inner = load_composition(project.composition)
+    other = load_composition(project.composition)
     with publishing(tmp_path / "nested", "composition") as folder:
-        ComposedModel(inner.base, [inner, *other._parts.values()], "nested").save(folder)
+        save(ComposedModel(inner.base, [inner, *other._parts.values()], "nested"), folder)
     out = project.run(tmp_path / "out", composition=tmp_path / "nested")
     metrics = json.loads((out / "metrics.json").read_text())
     plain = json.loads((results / "metrics.json").read_text())

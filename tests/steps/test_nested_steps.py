@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from cclm_core import ComposedModel, load
 from cclm_core.cli.app import app
-from cclm_core.composition.component import Component, OverBase
-from cclm_core.composition.store import load_base
+from cclm_core.composition.component import OverBase
+from cclm_core.composition.store import load_base, load_component, load_composition
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.runtime.artifacts import folder_digest, verify
 from cclm_core.runtime.errors import CclmError, CompositionError
@@ -31,8 +31,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.write(PARAMS | {"components": {**PARAMS["components"], "over": OVER}})  # type: ignore[dict-item]
     encode(project.encoded, records(40))
     project.run_base()
-    parts = [project.run_pretrain(name) for name in ("masked_characters", "entities")]
-    compose(project.params, "pair", project.base, parts, project.folder / "pair", silent)
+    for name in ("masked_characters", "entities"):
+        project.run_pretrain(name)
+    compose(project.params, "pair", project.base, project.folder, project.folder / "pair", silent)
     project.run_pretrain("over", base=project.folder / "pair")
     return project
 
@@ -43,7 +44,7 @@ def test_a_component_learns_over_a_composition_that_stays_as_it_is(made: Project
     verify(made.folder / "pair", "composition")
     about = json.loads((made.folder / "over" / "card.json").read_text())
     assert about["base"] == folder_digest(made.folder / "pair")
-    card = Component.load(made.folder / "over").card
+    card = load_component(made.folder / "over").card
     assert card.base_digest == composition.digest and card.base_width == composition.width
     rows = [line.split(",") for line in (made.folder / "over" / "curve.csv").read_text().splitlines()]
     curve = [float(row[rows[0].index("held_out_bits_per_tag")]) for row in rows[1:]]
@@ -51,15 +52,22 @@ def test_a_component_learns_over_a_composition_that_stays_as_it_is(made: Project
 
 
 def test_compositions_are_composed_as_base_and_as_part_and_have_controls(made: Project, tmp_path: Path) -> None:
-    pair, parts = made.folder / "pair", [made.folder / "over", made.folder / "pair"]
-    for name in ("pair", "control"):
-        compose(made.params, name, pair, parts[:1], tmp_path / f"over-{name}", silent)
-    beside = Project(tmp_path)
-    beside.write(PARAMS | {"compositions": {name: {"untrained": name == "new"} for name in ("both", "new")}})
-    for name in ("both", "new"):
-        compose(beside.params, name, made.base, [made.folder / "entities", pair], tmp_path / name, silent)
+    project = Project(tmp_path)
+    over, both = ["over"], ["entities", "pair"]
+    compositions = {"top": over, "top-control": over, "both": both, "new": both, "wrong": ["over", "pair"]}
+    project.write(
+        PARAMS
+        | {
+            "compositions": {
+                name: {"parts": parts, "untrained": name in ("new", "top-control")}
+                for name, parts in compositions.items()
+            }
+        }
+    )
+    for name, base in (("top", "pair"), ("top-control", "pair"), ("both", "base"), ("new", "base")):
+        compose(project.params, name, made.folder / base, made.folder, tmp_path / name, silent)
         verify(tmp_path / name, "composition")
-    both, new = (ComposedModel.load(tmp_path / name) for name in ("both", "new"))
+    both, new = (load_composition(tmp_path / name) for name in ("both", "new"))
     assert list(both.features(text(3))) == ["entities", "pair", "pair/masked_characters", "pair/entities"]
     assert sum(isinstance(module, Embedder) for module in both.modules()) == 1
     assert both.base.digest == new.base.digest and both.digest != new.digest
@@ -70,7 +78,7 @@ def test_compositions_are_composed_as_base_and_as_part_and_have_controls(made: P
     ]
     assert numbers["parameters"] == sum(weight.numel() for one in weights for weight in one.parameters())
     with pytest.raises(CompositionError, match=r"'over' must have been trained on this base"):
-        compose(made.params, "pair", made.base, parts, tmp_path / "wrong", silent)
+        compose(project.params, "wrong", made.base, made.folder, tmp_path / "wrong", silent)
     assert not (tmp_path / "wrong").exists()
 
 
@@ -84,8 +92,8 @@ def test_the_command_forks_a_component_with_its_head_and_refuses_to_do_it_twice(
     assert shown.exit_code == 0 and "independent of any base" in shown.stdout
     verify(tmp_path / "fork", "component")
     fork, part, stands_on = (
-        Component.load(tmp_path / "fork"),
-        Component.load(made.folder / name),
+        load_component(tmp_path / "fork"),
+        load_component(made.folder / name),
         load_base(Path(below)),
     )
     assert torch.equal(OverBase(load_base(made.base), fork)(text(9)), OverBase(stands_on, part)(text(9)))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cclm_core.composition.composed import ComposedModel
+from cclm_core.composition.store import load_composition
 from cclm_core.runtime.artifacts import folder_digest, verify
 from cclm_core.runtime.errors import ArtifactError, CclmError, CompositionError, ConfigError, IntegrityError
 from cclm_core.runtime.reporting import silent
@@ -30,7 +30,12 @@ PARAMS = {
         name: {"task": {"objective": name}, "encoder": ENCODER, "training": TRAINING}
         for name in ("masked_characters", "entities")
     },
-    "compositions": {"pair": {}, "control": {"untrained": True}},
+    "compositions": {
+        "pair": {"parts": ["masked_characters", "entities"]},
+        "control": {"parts": ["masked_characters", "entities"], "untrained": True},
+        "alone": {"parts": ["entities"]},
+        "misspelled": {"parts": ["entities", "masked_charakters"]},
+    },
 }
 
 
@@ -89,14 +94,26 @@ def test_the_same_stage_gives_the_same_bytes_beside_another_or_alone(made: Proje
 
 
 def test_a_composition_loads_and_embeds_and_its_control_is_untrained(made: Project, tmp_path: Path) -> None:
-    parts = [made.folder / "masked_characters", made.folder / "entities", Path("infra/slots/empty-3")]
     for name in ("pair", "control"):
-        compose(made.params, name, made.base, parts, tmp_path / name, silent)
+        compose(made.params, name, made.base, made.folder, tmp_path / name, silent)
         verify(tmp_path / name, "composition")
-    pair, control = (ComposedModel.load(tmp_path / name) for name in ("pair", "control"))
+    pair, control = (load_composition(tmp_path / name) for name in ("pair", "control"))
     assert pair.parts == ("masked_characters", "entities")
     assert [features.shape for features in pair.embed(["Viola", ""])] == [(5, 32), (0, 32)]
     assert abs(pair.embed(["Viola"])[0] - control.embed(["Viola"])[0]).max() > 1e-3
+
+
+def test_a_part_that_is_missing_is_refused_and_the_nearest_one_is_named(made: Project, tmp_path: Path) -> None:
+    with pytest.raises(
+        ArtifactError,
+        match=r"misspelled\.parts: masked_charakters not found in .*; did you mean 'masked_characters'\?",
+    ):
+        compose(made.params, "misspelled", made.base, made.folder, tmp_path / "out", silent)
+    with pytest.raises(ArtifactError, match=r"entities not found in .*nowhere; the folder holds no component"):
+        compose(made.params, "alone", made.base, tmp_path / "nowhere", tmp_path / "out", silent)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ConfigError, match=r"compositions\.pear is not there; did you mean 'pair'"):
+        compose(made.params, "pear", made.base, made.folder, tmp_path / "out", silent)
 
 
 def test_a_component_that_names_a_missing_base_is_refused(made: Project, tmp_path: Path) -> None:
@@ -114,14 +131,13 @@ def test_an_altered_base_is_refused(made: Project, tmp_path: Path) -> None:
 
 
 def test_a_component_of_another_base_is_refused_and_the_old_composition_stays(made: Project, tmp_path: Path) -> None:
-    parts = [made.folder / "entities"]
-    compose(made.params, "pair", made.base, parts, tmp_path / "pair", silent)
+    compose(made.params, "alone", made.base, made.folder, tmp_path / "pair", silent)
     before = folder_digest(tmp_path / "pair")
     other = Project(tmp_path)
     other.write(PARAMS | {"seed": 4})
     base(other.params, made.encoded, tmp_path / "checkpoints", tmp_path / "other", silent)
     with pytest.raises(CompositionError, match="must have been trained on this base"):
-        compose(made.params, "pair", tmp_path / "other", parts, tmp_path / "pair", silent)
+        compose(made.params, "alone", tmp_path / "other", made.folder, tmp_path / "pair", silent)
     assert folder_digest(tmp_path / "pair") == before
     assert not list(tmp_path.glob(".pair.*writing"))
 
@@ -142,12 +158,17 @@ def test_an_independent_causal_component_is_trained_beside_a_base_that_looks_ahe
 ) -> None:
     causal = ENCODER | {"causal": True}
     project = with_components(made, tmp_path, next=NEXT | {"encoder": causal, "independent": True})
+    parts = {"parts": ["entities", "next"]}
+    project.write(
+        yaml.safe_load(project.params.read_text())
+        | {"compositions": {"pair": parts, "control": parts | {"untrained": True}}}
+    )
     part = project.run_pretrain("next")
     assert json.loads((part / "metrics.json").read_text())["held_out_bits_per_character"] > 0
-    parts = [made.folder / "entities", part]
-    compose(made.params, "pair", made.base, parts, tmp_path / "pair", silent)
-    compose(made.params, "control", made.base, parts, tmp_path / "control", silent)
-    pair, control = (ComposedModel.load(tmp_path / name) for name in ("pair", "control"))
+    shutil.copytree(made.folder / "entities", tmp_path / "entities")
+    for name in ("pair", "control"):
+        compose(project.params, name, made.base, tmp_path, tmp_path / name, silent)
+    pair, control = (load_composition(tmp_path / name) for name in ("pair", "control"))
     assert pair.parts == ("entities", "next")
     beginning, whole = (pair.embed([text])[0] for text in ("Viola lo", "Viola loves"))
     assert abs(beginning[:, 16:] - whole[:8, 16:]).max() < 1e-5 < abs(beginning[:, :16] - whole[:8, :16]).max()
@@ -160,7 +181,7 @@ def test_an_independent_causal_component_is_trained_beside_a_base_that_looks_ahe
         (
             {"causal": True},
             False,
-            r"'next' \(hourglass, causal: true\) reads the base \w+ \(hourglass, causal: false\)",
+            r"'next' \(hourglass, causal: true\) cannot read the base \(hourglass, causal: false\)",
         ),
         ({}, False, r"predicts later characters .* the component 'next' \(hourglass, causal: false\) is not"),
         ({}, True, r"predicts later characters .* the component 'next' \(hourglass, causal: false\) is not"),
