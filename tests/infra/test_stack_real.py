@@ -15,11 +15,11 @@ from uuid import UUID
 import psutil
 import pytest
 import yaml
+from flows.stack.processes import members
+from flows.stack.state import folder_of, read_state
 
 from flows import environment
 from flows.records import read_record
-from flows.stack.processes import members
-from flows.stack.state import folder_of, read_state
 from tests.flows.conftest import BIN, Project
 from tests.flows.test_stack import free_port
 
