@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated, Any
@@ -82,8 +83,8 @@ def status(folder: Path) -> dict[str, Any]:
 
     Returns:
         `phase`: down, starting, up or stopping. `supervisor`: pid, 0 if it does not run. `services`: each with name,
-        state (waiting, starting, healthy, done, unhealthy, backoff, fatal, stopping), pid (0 if it does not run), since
-        (Unix seconds, 0: never) and message.
+        state (waiting, starting, healthy, unhealthy, done, failed, backoff, fatal, stopping), pid (0 if it does not
+        run), since (Unix seconds, 0: never) and message.
     """
     server = ServerProxy("http://_", transport=SupervisorTransport(serverurl=f"unix://{folder}/supervisord.sock"))
     try:
@@ -94,19 +95,17 @@ def status(folder: Path) -> dict[str, Any]:
         }
     except (OSError, HTTPException, Fault) as error:  # a dying supervisord has no socket
         return {"phase": "stopping" if isinstance(error, Fault) else "down", "supervisor": 0, "services": []}
-    health, services = json.loads((folder / HEALTH).read_text()) if (folder / HEALTH).is_file() else {}, []
-    for info in infos:
-        if info["name"] in health:
-            pid, problem = health[info["name"]]
-            running = "starting" if pid != info["pid"] else "unhealthy" if problem else "healthy"
-            exited, code = ("failed", f"exit code {info['exitstatus']}") if info["exitstatus"] else ("done", "")
-            names = {"STARTING": running, "RUNNING": running, "EXITED": exited, "STOPPED": "waiting"}
-            name = names.get(info["statename"], info["statename"].lower())
-            message = {"healthy": "", "done": ""}.get(name, problem or code or info["spawnerr"])
-            since = info["start"] if info["pid"] else info["stop"]
-            services.append(
-                {"name": info["name"], "state": name, "pid": info["pid"], "since": since, "message": message}
-            )
+    health = json.loads((folder / HEALTH).read_text()) if (folder / HEALTH).is_file() else {}
+    services = []
+    by_name = {info["name"]: info for info in infos}
+    for service, (pid, problem) in health.items():
+        info = by_name[service]
+        running = ("starting" if pid != info["pid"] else "unhealthy" if problem else "healthy", problem)
+        exited = ("failed", f"exit code {info['exitstatus']}") if info["exitstatus"] else ("done", "")
+        names = {"STARTING": running, "RUNNING": running, "EXITED": exited, "STOPPED": ("waiting", "")}
+        name, message = names.get(info["statename"], (info["statename"].lower(), info["spawnerr"]))
+        since = info["start"] if info["pid"] else info["stop"]
+        services.append({"name": service, "state": name, "pid": info["pid"], "since": since, "message": message})
     return state | {"services": services}
 
 
@@ -121,25 +120,25 @@ def _start(root: Path, folder: Path) -> None:
         done = subprocess.run(command, cwd=root, env=variables, capture_output=True, text=True, check=False)
         if done.returncode:
             raise StackError(f"supervisord did not start:\n{done.stderr or done.stdout}")
-    while True:
-        phase = status(folder)["phase"]
+    before, phase = "", ""
+    while not before == phase in ("up", "down"):  # once more, for the rest of the log
+        before, phase = phase, status(folder)["phase"]
         if log.is_file():
             with log.open(errors="replace") as stream:
                 stream.seek(seen)
                 print(stream.read(), end="", flush=True)
                 seen = stream.tell()
-        if phase == "up":
-            return
-        if phase == "down":
-            raise StackError(f"the stack did not start; see above and {log.parent}.")
         time.sleep(POLL_SECONDS)
+    if phase == "down":
+        raise StackError(f"the stack did not start; see above and {log.parent}.")
 
 
 def _stop(folder: Path) -> None:
     deadline = time.monotonic() + DOWN_SECONDS
     if supervisord := status(folder)["supervisor"]:
         print("the stack is stopping", flush=True)
-        psutil.Process(supervisord).terminate()
+        with suppress(psutil.NoSuchProcess):
+            psutil.Process(supervisord).terminate()
     while status(folder)["phase"] != "down":
         if time.monotonic() > deadline:
             raise StackError(f"supervisord did not stop within {DOWN_SECONDS:g} s; see {folder}/logs.")

@@ -109,7 +109,6 @@ def service_environment(root: Path, folder: Path) -> dict[str, str]:
 def write_private(path: Path, content: str | Mapping[str, str]) -> None:
     """Replaces a file with one that nobody else can read: a text, or lines NAME=value."""
     lines = content if isinstance(content, str) else "".join(f"{name}={value}\n" for name, value in content.items())
-    path.touch(0o600)
     atomic_write(path, lines)
     path.chmod(0o600)
 

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from configparser import RawConfigParser
 from pathlib import Path
 from typing import Any
 
@@ -157,10 +156,8 @@ def test_a_crash_loop_backs_off_and_recovers(stack: Stack) -> None:
     stack.run("up")
     (stack.root / "web.py").rename(stack.root / "moved.py")
     os.kill(stack.service("web")["pid"], signal.SIGKILL)
-    stack.until(lambda: stack.service("web")["state"] == "backoff")
-    assert "the stack is up" in stack.run("ps", code=1) and stack.service("web")["message"].startswith(
-        "Exited too quickly"
-    )
+    stack.until(lambda: stack.service("web")["message"].startswith("Exited too quickly"))
+    assert stack.run("ps", code=1).endswith("the stack is up\n")
     (stack.root / "moved.py").rename(stack.root / "web.py")
     stack.until(lambda: stack.service("web")["state"] == "healthy")
 
@@ -170,7 +167,8 @@ def test_what_a_killed_supervisord_leaves_is_ended(stack: Stack) -> None:
     stack.until(lambda: len(stack.pids()) == 2)
     old = {process.pid for process in members(stack.folder)}
     psutil.Process(status(stack.folder)["supervisor"]).kill()
-    assert environment.of_stack(stack.root) == {} and status(stack.folder)["phase"] == "down"
+    stack.until(lambda: environment.of_stack(stack.root) == {})
+    assert status(stack.folder)["phase"] == "down"
     assert stack.run("ps", code=1) == "the stack is down\n"
     stack.run("up")
     assert old.isdisjoint({process.pid for process in members(stack.folder)})
@@ -323,8 +321,8 @@ def test_the_configuration_of_this_project(tmp_path: Path) -> None:
 
 
 def test_logs_rotate(stack: Stack) -> None:
-    code = "import time; [print(number, flush=True) for number in range(300)]; time.sleep(600)"
+    code = "import time; [print(number, flush=True) for number in range(1000)]; time.sleep(600)"
     stack.add("loud", f'-c "{code}"', cclm_health="", stdout_logfile_maxbytes="500")
     stack.run("up")
-    stack.until(lambda: (stack.folder / "logs/loud.log.2").is_file())
-    assert isinstance(stack.conf, RawConfigParser) and not (stack.folder / "logs/loud.log.4").exists()
+    stack.until(lambda: (stack.folder / "logs/loud.log.3").is_file())
+    assert not (stack.folder / "logs/loud.log.4").exists()
