@@ -70,13 +70,13 @@ ui: install
 	$(BIN)/cclm ui
 
 up: install
-	$(BIN)/cclm stack up
+	$(BIN)/python -m infra.stack up
 
 down: install
-	$(BIN)/cclm stack down
+	$(BIN)/python -m infra.stack down
 
 ps: install
-	$(BIN)/cclm stack status
+	$(BIN)/python -m infra.stack ps
 
 # What the pipeline made here: the caches stay (.dvc/cache, .cclm/downloads), so that the next run restores it.
 clean:

@@ -12,7 +12,6 @@ from cclm_core.cli.app import app as core
 from cclm_core.runtime.errors import CclmError, ConfigError
 from flows import environment
 from flows.paths import project_root
-from flows.stack.cli import app as stack
 from flows.tracking import TrackingError
 
 app = typer.Typer(
@@ -21,7 +20,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(core)
-app.add_typer(stack, name="stack")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 

@@ -1,6 +1,6 @@
 """The settings under which Prefect, DVC and MLflow run here, each a default that the user's environment overrides.
 
-While the project's stack is up (`cclm stack up`), its servers are the default; else each tool's embedded one.
+While the project's stack is up (`make up`), its servers are the default; otherwise each tool's embedded one.
 """
 
 import os
@@ -9,8 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from flows.paths import state
-from flows.stack.credentials import ENVIRONMENT, read_settings
-from flows.stack.state import folder_of, running
+from flows.processes import name_of, split
+
+# Written by the stack when it is up: its supervisord (`host:pid:start`), then what its clients need; lines NAME=value.
+CLIENT_FILE, SUPERVISOR = "client.env", "CCLM_SUPERVISORD"
 
 DEFAULTS = {
     # Nothing is told to anyone.
@@ -52,12 +54,20 @@ def defaults(root: Path) -> dict[str, str]:
 
 def of_stack(root: Path) -> dict[str, str]:
     """What a client of the project's stack needs while it is up, for those tools whose server the user left open."""
-    folder = folder_of(root)
-    if not running(folder):
-        return {}
-    settings = read_settings(folder / ENVIRONMENT)
     named = tuple(tool for tool, names in NAMED_BY_USER.items() if any(name in os.environ for name in names))
+    settings = stack_settings(root / ".cclm" / "stack")
     return {name: value for name, value in settings.items() if not name.startswith(named)}
+
+
+def stack_settings(folder: Path) -> dict[str, str]:
+    """The addresses and credentials of the stack in `folder`; empty if its supervisord does not run on this machine."""
+    try:
+        lines = (folder / CLIENT_FILE).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    settings = dict(line.split("=", 1) for line in lines)
+    supervisord = settings.pop(SUPERVISOR)
+    return settings if name_of(split(supervisord)[1]) == supervisord else {}
 
 
 def for_children(extra: dict[str, str] | None = None, without: Iterable[str] = ()) -> dict[str, str]:

@@ -20,8 +20,8 @@ from flows.open_runs import open_runs
 from flows.slots import LEASE_SECONDS, LIMIT
 from tests.faults.pipeline import TRAIN, Pipeline
 from tests.flows.conftest import BIN
-from tests.flows.test_stack import free_port
 from tests.flows.test_stage import wait_for
+from tests.infra.test_stack import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 PREFECT = str(BIN / "prefect")

@@ -14,8 +14,8 @@ import pytest
 from cclm_core.runtime.artifacts import folder_digest
 from tests.flows.conftest import Project
 from tests.flows.test_remotes import FOLDERS, cclm, commit
-from tests.flows.test_stack import free_port
 from tests.flows.test_stage import wait_for
+from tests.infra.test_stack import free_port
 
 SETTING = "CCLM_TEST_S3"
 REGION = "us-east-1"

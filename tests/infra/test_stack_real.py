@@ -18,10 +18,11 @@ import yaml
 
 from flows import environment
 from flows.records import read_record
-from flows.stack.processes import members
-from flows.stack.state import folder_of, read_state
+from infra.stack.__main__ import status
+from infra.stack.processes import members
+from infra.stack.settings import read_conf
 from tests.flows.conftest import BIN, Project
-from tests.flows.test_stack import free_port
+from tests.infra.test_stack import free_port
 
 if TYPE_CHECKING:  # Prefect reads the environment, which the stack completes, when it is imported
     from prefect.client.orchestration import SyncPrefectClient
@@ -49,7 +50,7 @@ def until(answer: Callable[[], object]) -> object:
 @pytest.fixture
 def stack(project: Project, model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     (project.root / "infra").mkdir()
-    (project.root / "infra/stack.yaml").write_text((REPOSITORY / "infra/stack.yaml").read_text())
+    (project.root / "infra/stack.conf").write_text((REPOSITORY / "infra/stack.conf").read_text())
     variables = {"CCLM_STAGE_MODULE": "toy_stages", "TOY_MODEL": str(model), "PYTHONPATH": str(REPOSITORY)}
     deployment = {
         "name": "nightly",
@@ -60,27 +61,38 @@ def stack(project: Project, model: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     }
     step = {"prefect.deployments.steps.set_working_directory": {"directory": str(project.root)}}
     (project.root / "prefect.yaml").write_text(yaml.safe_dump({"pull": [step], "deployments": [deployment]}))
-    names = yaml.safe_load((REPOSITORY / "infra/stack.yaml").read_text())["settings"]
-    project.environment |= {name: str(free_port()) for name in names}
+    names = read_conf(REPOSITORY / "infra/stack.conf")["settings"]
+    project.environment |= {name: str(free_port()) for name in names if name.endswith("_PORT")}
     project.environment |= {"CCLM_DATABASE_URL": "sqlite", "PYTHONPATH": str(REPOSITORY)}
     project.environment.pop("CCLM_TRACKING")
     for name in list(os.environ):
         if name.startswith(("PREFECT_", "MLFLOW_")):
             monkeypatch.delenv(name)
     yield project
-    cclm(project, "down")
-    assert members(folder_of(project.root)) == []
+    run(project, "down")
+    assert members(project.root / ".cclm/stack") == []
 
 
-def cclm(project: Project, *words: str) -> str:
-    return project.run(sys.executable, "-m", "flows.cli", "stack", *words).stdout
+def run(project: Project, *words: str) -> str:
+    return project.run(sys.executable, "-m", "infra.stack", *words).stdout
+
+
+def pid(project: Project, name: str) -> int:
+    """The pid of a service, 0 if it does not run."""
+    services = status(project.root / ".cclm/stack")["services"]
+    return next(int(one["pid"]) for one in services if one["name"] == name) if services else 0
+
+
+def is_back(project: Project, name: str, old: int) -> bool:
+    """Whether a service has a new process."""
+    return pid(project, name) not in (0, old)
 
 
 def test_schedule_restart_registration_and_serving(stack: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    cclm(stack, "up")
+    run(stack, "up")
     for name, value in environment.of_stack(stack.root).items():
         monkeypatch.setenv(name, value)
-    before = read_state(folder_of(stack.root)).services
+    prefect, worker = pid(stack, "prefect"), pid(stack, "worker-cpu")
     from mlflow.tracking import MlflowClient
     from prefect.client.orchestration import get_client
 
@@ -89,19 +101,19 @@ def test_schedule_restart_registration_and_serving(stack: Project, monkeypatch: 
         assert client.read_global_concurrency_limit_by_name("cclm-devices").limit > 0
         ran = until(lambda: completed(client))
         assert isinstance(ran, dict) and all(run.auto_scheduled for run in ran.values())
-        # The server dies: the supervisor brings it back, and the workers go on.
-        psutil.Process(before["prefect"].pid).kill()
-        until(lambda: read_state(folder_of(stack.root)).services["prefect"].restarts == 1)
+        # The server dies: supervisord restarts it, and the workers go on.
+        psutil.Process(prefect).kill()
+        until(lambda: is_back(stack, "prefect", prefect))
         until(lambda: completed(client).keys() - ran.keys())
-    assert read_state(folder_of(stack.root)).services["worker-cpu"].pid == before["worker-cpu"].pid
+    assert pid(stack, "worker-cpu") == worker
     versions = MlflowClient().search_model_versions("name = 'cclm-both'")
     assert [version.version for version in versions] == ["1"]
-    # The worker dies while a flow trains: it is started again, and the flow goes on.
+    # The worker dies while a flow trains: it is restarted, and the flow goes on.
     stack.params(lambda values: values["components"]["a"].update(width=9, seconds=20))
     with get_client(sync_client=True) as client:
         at_work = until(lambda: (found := read_record(stack.root, "train@a")) and found.running and running(client))
-        psutil.Process(before["worker-cpu"].pid).kill()
-        until(lambda: read_state(folder_of(stack.root)).services["worker-cpu"].restarts == 1)
+        psutil.Process(worker).kill()
+        until(lambda: is_back(stack, "worker-cpu", worker))
         until(lambda: at_work in completed(client))
     assert json.loads((stack.root / "models/a/content.json").read_text())["width"] == 9
     experiment = MlflowClient().get_experiment_by_name("cclm")

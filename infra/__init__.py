@@ -1,0 +1,1 @@
+"""The machines: the local stack of servers and workers, containers, Kubernetes."""
