@@ -32,7 +32,8 @@ import yaml
 from rows import Row, show
 
 from flows import environment
-from flows.graph import Node, read_plan
+from flows.graph.node import Node
+from flows.graph.plan import read_plan
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FLOW_BAR_SECONDS, NO_OP_BAR_SECONDS, STATUS_BAR_SECONDS = 30.0, 20.0, 2.0

@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,9 +10,9 @@ import typer
 from cclm_core.cli.app import app as core
 from cclm_core.runtime.errors import CclmError, ConfigError
 from flows import environment
-from flows.paths import project_root
+from flows.project import Project
 from flows.stack.cli import app as stack
-from flows.tracking import TrackingError
+from flows.tracking.client import TrackingError
 
 app = typer.Typer(
     help="Composable character-level language models: pretrain components apart, compose them, retrain one alone.",
@@ -36,7 +35,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Bring the pipeline up to date: run what changed, side by side where it can, then register the compositions."""
-    from flows.run import run_pipeline
+    from flows.run.command import run_pipeline
 
     sys.exit(run_pipeline(_project(), target or [], force or [], as_json))
 
@@ -44,7 +43,7 @@ def run(
 @app.command()
 def status(as_json: AsJson = False) -> None:
     """Say what is stale and why, what a run would do, and what it cost last time."""
-    from flows.status import show
+    from flows.run.status import show
 
     show(_project(), as_json)
 
@@ -62,23 +61,23 @@ def promote(
     as_json: AsJson = False,
 ) -> None:
     """Register the evaluated compositions, and let the gate decide which become champion; or decide by hand."""
-    from flows import by_hand
-    from flows.promote import promote_workspace
-    from flows.tracking import enabled
+    from flows.gate import overrides
+    from flows.gate.promote import promote_workspace
+    from flows.tracking.client import enabled
 
-    root = _project()
+    project = _project()
     if not enabled():
         raise ConfigError("CCLM_TRACKING must not be off to promote: registering needs MLflow. Unset it.")
     if accept and rollback:
         raise ConfigError("--accept and --rollback must not be given at once: they undo each other. Give one of them.")
     say = (lambda _: None) if as_json else print
     if accept or rollback:
-        decisions = [by_hand.accept(root, name) for name in accept or []]
-        decisions += [by_hand.roll_back(root, name, reason) for name in rollback or []]
+        decisions = [overrides.accept(project, name) for name in accept or []]
+        decisions += [overrides.roll_back(project, name, reason) for name in rollback or []]
         for decision in decisions:
             say(str(decision))
     else:
-        decisions = promote_workspace(root, say)
+        decisions = promote_workspace(project, say)
     if as_json:
         print(json.dumps([decision.as_json() for decision in decisions], indent=2))
 
@@ -91,12 +90,12 @@ def lineage(
     """Show what a result was made from: digests, parameters, code, and the runs that made it."""
     from rich.console import Console
 
-    from flows.graph import read_plan
-    from flows.lineage import Lineage, tree
-    from flows.tracking import connect, enabled
+    from flows.gate.lineage import Lineage, tree
+    from flows.graph.plan import read_plan
+    from flows.tracking.client import connect, enabled
 
-    root = _project()
-    found = Lineage(root, read_plan(root, changes=False), connect(root) if enabled() else None).of(name)
+    project = _project()
+    found = Lineage(project, read_plan(project, changes=False), connect(project) if enabled() else None).of(name)
     if as_json:
         print(json.dumps(found.as_json(), indent=2))
     else:
@@ -120,14 +119,14 @@ def doctor(
 @app.command()
 def ui(port: Annotated[int, typer.Option(help="Where to listen, on this machine only.")] = 5000) -> None:
     """Open MLflow's pages on the runs, learning curves and registered models."""
-    from flows.tracking import connect, page, tracking_uri
+    from flows.tracking.client import connect, page, tracking_uri
 
-    root = _project()
-    uri = tracking_uri(root)
+    project = _project()
+    uri = tracking_uri(project)
     if uri.startswith("http"):
         print(f"MLflow is at {uri}")
         return
-    experiment = connect(root).experiment_id
+    experiment = connect(project).experiment_id
     print(f"MLflow: {page(f'http://127.0.0.1:{port}', experiment)}  (Ctrl-C ends it)", flush=True)
     command = ["-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
     os.execv(sys.executable, [sys.executable, *command])
@@ -149,8 +148,8 @@ def retrain(
     as_json: AsJson = False,
 ) -> None:
     """Retrain one component; recompose, evaluate and gate the compositions that contain it; nothing else changes."""
-    from flows.run import run_retraining
-    from flows.settings import parse_settings
+    from flows.graph.params_file import parse_settings
+    from flows.run.command import run_retraining
 
     sys.exit(run_retraining(_project(), component, parse_settings(setting or []), force, as_json))
 
@@ -158,7 +157,7 @@ def retrain(
 @app.command()
 def push(as_json: AsJson = False) -> None:
     """Copy the outputs that dvc.lock records to DVC's remote, from where other clones get them by `dvc pull`."""
-    from flows.run import push_now
+    from flows.run.command import push_now
 
     sys.exit(push_now(_project(), as_json))
 
@@ -170,11 +169,11 @@ def serve(
     port: Annotated[int, typer.Option(help="Where to listen, on this machine only.")] = 5001,
 ) -> None:
     """Answer over HTTP: POST {"inputs": ["a text", ...]} to /invocations gives an embedding for each."""
-    from flows.registry import Registry, model_name
-    from flows.tracking import connect
+    from flows.gate.registry import Registry, model_name
+    from flows.tracking.client import connect
 
-    root = _project()
-    tracking, model = connect(root), model_name(composition)
+    project = _project()
+    tracking, model = connect(project), model_name(composition)
     if Registry(tracking).get(model, alias) is None:
         raise ConfigError(f"{model} must have a version with the alias {alias}; it has none. See `cclm promote`.")
     settings = environment.for_children({"MLFLOW_TRACKING_URI": tracking.uri})  # it finds its own server in the path
@@ -194,11 +193,11 @@ def main() -> None:
         sys.exit(1)
 
 
-def _project() -> Path:
-    root = project_root()
-    os.chdir(root)
-    environment.apply(root)
-    return root
+def _project() -> Project:
+    project = Project.find()
+    os.chdir(project.root)
+    environment.apply(project.root)
+    return project
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from flows.paths import state
+from flows.project import Project
 from flows.stack.credentials import ENVIRONMENT, read_settings
 from flows.stack.state import folder_of, running
 
@@ -47,7 +47,10 @@ def apply(root: Path) -> None:
 
 def defaults(root: Path) -> dict[str, str]:
     """The defaults of this project."""
-    return DEFAULTS | {"PREFECT_HOME": str(state(root) / "prefect"), "DVC_SITE_CACHE_DIR": str(state(root, "dvc"))}
+    return DEFAULTS | {
+        "PREFECT_HOME": str(Project(root).state() / "prefect"),
+        "DVC_SITE_CACHE_DIR": str(Project(root).state("dvc")),
+    }
 
 
 def of_stack(root: Path) -> dict[str, str]:

@@ -3,9 +3,9 @@
 from prefect import flow, get_run_logger
 
 from flows import environment
-from flows.clones import Order, train_in_clone
-from flows.paths import project_root
-from flows.slots import ensure_limit
+from flows.devices.slots import ensure_limit
+from flows.project import Project
+from flows.remote.clones import Order, train_in_clone
 
 
 @flow(name="train-stage", persist_result=False)
@@ -21,9 +21,9 @@ def train_stage(stage: str, revision: str, lock: str, parent: str | None = None,
         parent: The pipeline's run in MLflow.
         tracked: Whether to track the stage in MLflow.
     """
-    root = project_root()
-    environment.apply(root)
+    project = Project.find()
+    environment.apply(project.root)
     logger = get_run_logger()
     if said := ensure_limit():
         logger.warning(said)
-    train_in_clone(root, Order(stage, revision, lock, parent, tracked), logger.info)
+    train_in_clone(project, Order(stage, revision, lock, parent, tracked), logger.info)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cclm_core.runtime.errors import ConfigError
-from flows.paths import project_root
+from flows.project import Project
 from flows.stack import control
 from flows.stack.credentials import ENVIRONMENT, read_settings
 from flows.stack.state import StackState, folder_of, read_state
@@ -27,7 +27,7 @@ def up(
     foreground: Annotated[bool, typer.Option(help="Stay, for systemd or a container; SIGTERM ends it.")] = False,
 ) -> None:
     """Start PostgreSQL, Prefect, MLflow and the workers, each when the one before is healthy."""
-    root = project_root()
+    root = Project.find().root
     if foreground:
         control.foreground(root, print)
     state = control.up(root, lambda line: print(line, flush=True))
@@ -37,14 +37,14 @@ def up(
 @app.command()
 def down() -> None:
     """Stop them all, the workers first."""
-    control.down(project_root(), lambda line: print(line, flush=True))
+    control.down(Project.find().root, lambda line: print(line, flush=True))
     print("the stack is down")
 
 
 @app.command()
 def status(as_json: AsJson = False) -> None:
     """Say what runs. Exit code 0 when all is healthy, else 1."""
-    state = read_state(folder_of(project_root()))
+    state = read_state(folder_of(Project.find().root))
     if as_json:
         print(json.dumps(state.as_json(), indent=2))
     elif state.phase == "down":
@@ -66,7 +66,7 @@ def status(as_json: AsJson = False) -> None:
 @app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 def exec(service: str, command: list[str]) -> None:
     """Run a command as one of the services sees the world: its addresses, its database, its passwords."""
-    environment = control.service_environment(folder_of(project_root()), service)
+    environment = control.service_environment(folder_of(Project.find().root), service)
     try:
         sys.exit(subprocess.run(command, env=environment, check=False).returncode)
     except OSError as error:
@@ -76,7 +76,7 @@ def exec(service: str, command: list[str]) -> None:
 @app.command()
 def environment() -> None:
     """Print the addresses and passwords for other programs: eval "$(cclm stack environment)"."""
-    settings = read_settings(folder_of(project_root()) / ENVIRONMENT)
+    settings = read_settings(folder_of(Project.find().root) / ENVIRONMENT)
     if not settings:
         raise ConfigError("The stack must have been started once; it was not. Run `cclm stack up`.")
     for name, value in settings.items():
@@ -86,12 +86,12 @@ def environment() -> None:
 @app.command()
 def rotate() -> None:
     """Forget the passwords, while the stack is down; the next start makes new ones."""
-    control.forget_passwords(folder_of(project_root()))
+    control.forget_passwords(folder_of(Project.find().root))
     print("the next `cclm stack up` makes new passwords")
 
 
 def _addresses(state: StackState) -> None:
-    folder = folder_of(project_root())
+    folder = folder_of(Project.find().root)
     settings = read_settings(folder / ENVIRONMENT)
     if state.phase == "up" and settings:
         prefect, mlflow = settings["PREFECT_API_URL"].removesuffix("/api"), settings["MLFLOW_TRACKING_URI"]

@@ -14,7 +14,7 @@ from filelock import FileLock
 from cclm_core.runtime.artifacts import read_json, write_json
 from cclm_core.runtime.errors import CclmError, ConfigError
 from flows import environment
-from flows.paths import state as state_folder
+from flows.project import Project
 from flows.stack.config import StackConfig
 from flows.stack.credentials import ENVIRONMENT as CLIENTS
 from flows.stack.credentials import SECRETS, client_settings, read_settings, server_secrets, write_settings
@@ -46,7 +46,7 @@ def make_plan(root: Path, say: Callable[[str], None]) -> Path:
     Raises:
         ConfigError: infra/stack.yaml or a setting is wrong, a port is taken, or there is no PostgreSQL.
     """
-    folder = state_folder(root, "stack")
+    folder = Project(root).state("stack")
     config = StackConfig.read(root / PROCESS_FILE)
     fresh = "CCLM_POSTGRESQL_PASSWORD" not in read_settings(folder / SECRETS)
     secret = server_secrets(folder, os.environ.get("CCLM_DATABASE_URL"))
@@ -80,8 +80,8 @@ def up(root: Path, say: Callable[[str], None]) -> StackState:
     Raises:
         CclmError: it cannot be started; nothing of it is left running.
     """
-    folder = state_folder(root, "stack")
-    with FileLock(state_folder(root, "locks") / "stack.lock"):
+    folder = Project(root).state("stack")
+    with FileLock(Project(root).state("locks") / "stack.lock"):
         if not running(folder):
             make_plan(root, say)
             (folder / STATE).unlink(missing_ok=True)
@@ -114,8 +114,8 @@ def down(root: Path, say: Callable[[str], None]) -> None:
     Raises:
         StackError: it did not stop.
     """
-    folder = state_folder(root, "stack")
-    with FileLock(state_folder(root, "locks") / "stack.lock"):
+    folder = Project(root).state("stack")
+    with FileLock(Project(root).state("locks") / "stack.lock"):
         _stop(folder, say)
 
 

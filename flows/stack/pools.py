@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from flows.paths import project_root
-from flows.slots import LIMIT, ensure_limit
+from flows.devices.slots import LIMIT, ensure_limit
+from flows.project import Project
 
 
 def main(pools: list[str]) -> None:
@@ -30,7 +30,7 @@ def main(pools: list[str]) -> None:
             except ObjectAlreadyExists:
                 print(f"work pool {pool} is there")
     print(ensure_limit() or f"limit {LIMIT} is there")
-    deploy(project_root())
+    deploy(Project.find().root)
 
 
 def deploy(root: Path) -> None:

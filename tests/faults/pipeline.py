@@ -16,8 +16,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from cclm_core.runtime.artifacts import verify
 from flows.doctor.diagnosis import diagnose
-from flows.graph import read_plan
-from flows.open_runs import open_runs
+from flows.graph.plan import read_plan
+from flows.tracking.open_runs import open_runs
 from tests.flows.conftest import Project
 from tests.flows.test_stage import wait_for
 

@@ -16,8 +16,8 @@ import yaml
 from mlflow.tracking import MlflowClient
 
 from flows import environment, processes
-from flows.open_runs import open_runs
-from flows.slots import LEASE_SECONDS, LIMIT
+from flows.devices.slots import LEASE_SECONDS, LIMIT
+from flows.tracking.open_runs import open_runs
 from tests.faults.pipeline import TRAIN, Pipeline
 from tests.flows.conftest import BIN
 from tests.flows.test_stack import free_port

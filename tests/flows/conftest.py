@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from flows import environment
-from flows.slots import LIMIT
+from flows.devices.slots import LIMIT
 
 BIN = Path(sys.executable).parent
 
@@ -190,7 +190,7 @@ def prefect_server() -> Iterator[str]:
 @pytest.fixture
 def drive(prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> Drive:  # noqa: ARG001
     """Runs the flow on a project, in this process."""
-    from flows.pipeline import PipelineError, pretrain
+    from flows.run.pipeline import PipelineError, pretrain
 
     def run(
         project: Project, targets: list[str] | None = None, force: list[str] | None = None, **environment: str

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from cclm_core.runtime.artifacts import write_json
-from flows.artifacts import publish_artifacts, run_address
-from flows.follow import noise_curve, result_metrics
-from flows.graph import read_plan
-from flows.tracking import Tracking
+from flows.graph.plan import read_plan
+from flows.run.prefect_pages import publish_artifacts, run_address
+from flows.tracking.client import Tracking
+from flows.tracking.follow import noise_curve
+from flows.tracking.metrics import result_metrics
 from tests.flows.conftest import Project
 
 PAGES = "?workflowType=machine_learning"

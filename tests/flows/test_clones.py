@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from cclm_core.runtime.errors import ConfigError
-from flows.clones import CloneError, Order, train_in_clone
-from flows.elsewhere import committed_revision
-from flows.graph import read_plan
-from flows.repro import StageError, reproduce
+from flows.graph.plan import read_plan
+from flows.remote.clones import CloneError, Order, train_in_clone
+from flows.remote.workers import committed_revision
+from flows.run.dvc_repro import StageError, reproduce
 from tests.flows.conftest import Project
 
 

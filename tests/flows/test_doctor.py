@@ -16,14 +16,15 @@ import pytest
 import yaml
 
 from cclm_core.runtime.artifacts import MANIFEST
-from flows import by_hand, environment, processes
+from flows import environment, processes
 from flows.doctor.catalogue import CHECKS
 from flows.doctor.diagnosis import Result, diagnose
 from flows.doctor.finding import Project as Patient
 from flows.doctor.versions import is_broken
-from flows.open_runs import abandoned, open_runs, opened
-from flows.records import read_record
-from flows.tracking import connect
+from flows.gate import overrides as by_hand
+from flows.tracking.client import connect
+from flows.tracking.open_runs import abandoned, open_runs, opened
+from flows.tracking.records import read_record
 from tests.flows.conftest import Project
 from tests.flows.test_stage import running_child, wait_for
 
@@ -71,7 +72,7 @@ def test_a_healthy_project_has_no_findings(patient: Project) -> None:
 
 @pytest.mark.parametrize("content", ["", "schema: '2"])
 def test_a_damaged_dvc_lock(patient: Project, content: str) -> None:
-    from flows.lockfile import keep
+    from flows.graph.lockfile import keep
 
     whole = (patient.root / "dvc.lock").read_text()
     keep(patient.root)
@@ -317,8 +318,8 @@ def test_flow_runs_and_slots_of_dead_processes(
 def test_a_champion_whose_files_are_gone_falls_back_loudly(
     patient: Project, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows import promote as promotion
-    from flows.gate import Verdict
+    from flows.gate import promote as promotion
+    from flows.gate.gate import Verdict
     from tests.flows.test_promote import Shop
 
     monkeypatch.setattr(promotion, "probe", lambda _uri, _tracking: Verdict(True, ""))

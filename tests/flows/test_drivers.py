@@ -7,9 +7,9 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 
-from flows.records import read_record
-from flows.slots import LIMIT
-from flows.tables import overlaps
+from flows.devices.slots import LIMIT
+from flows.run.tables import overlaps
+from flows.tracking.records import read_record
 from tests.flows.conftest import Drive, Project
 
 

@@ -12,14 +12,15 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from cclm_core.runtime.artifacts import publishing, write_json
-from flows import by_hand, environment
-from flows import promote as promotion
-from flows.by_hand import accept, roll_back
-from flows.gate import Verdict, probe
-from flows.handover import HANDOVER_TAG
-from flows.promote import pending
-from flows.registry import EVALUATION_TAG, METRICS_TAG, Registry
-from flows.tracking import TrackingError, connect
+from flows import environment
+from flows.gate import overrides as by_hand
+from flows.gate import promote as promotion
+from flows.gate.gate import Verdict, probe
+from flows.gate.handover import HANDOVER_TAG
+from flows.gate.overrides import accept, roll_back
+from flows.gate.promote import pending
+from flows.gate.registry import EVALUATION_TAG, METRICS_TAG, Registry
+from flows.tracking.client import TrackingError, connect
 from tests.flows.conftest import Project
 from tests.flows.test_promote import Shop
 

@@ -9,8 +9,12 @@ import pytest
 
 from cclm_core.runtime.config import load_yaml
 from cclm_core.runtime.errors import ConfigError
-from flows import gate, graph, stage, tables
-from flows.graph import evaluations, read_plan
+from flows.gate import gate
+from flows.graph import plan as graph
+from flows.graph.evaluations import evaluations
+from flows.graph.plan import read_plan
+from flows.run import stage_runner as stage
+from flows.run import tables
 from tests.flows.conftest import Project
 
 
@@ -88,7 +92,7 @@ def test_examples_in_docstrings(module: object) -> None:
 
 
 def test_the_plan_needs_neither_torch_nor_mlflow_nor_prefect(done: Project) -> None:
-    code = "import sys; from pathlib import Path; from flows.graph import read_plan; import flows.cli; "
+    code = "import sys; from pathlib import Path; from flows.graph.plan import read_plan; import flows.cli; "
     code += "read_plan(Path('.')); print([name for name in ('torch', 'mlflow', 'prefect') if name in sys.modules])"
     done_here = subprocess.run(
         [sys.executable, "-c", code], cwd=done.root, env=done.environment, capture_output=True, text=True, check=True

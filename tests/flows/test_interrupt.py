@@ -10,7 +10,7 @@ import psutil
 import pytest
 from mlflow.tracking import MlflowClient
 
-from flows.records import last_values
+from flows.tracking.records import last_values
 from tests.flows.conftest import Project
 
 

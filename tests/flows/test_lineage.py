@@ -11,8 +11,8 @@ from cclm_core.runtime.artifacts import folder_digest, publishing, write_json
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.steps import pretrain
 from cclm_core.training.code import digest_of_used
-from flows.graph import read_plan
-from flows.lineage import Lineage
+from flows.gate.lineage import Lineage
+from flows.graph.plan import read_plan
 from tests.flows.conftest import Project
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.lockfile import keep, mend
+from flows.graph.lockfile import keep, mend
 
 WHOLE = "schema: '2.0'\nstages:\n  ingest:\n    cmd: python\n"
 

@@ -11,14 +11,16 @@ from mlflow.tracking import MlflowClient
 
 from cclm_core.runtime.artifacts import publishing, write_json
 from cclm_core.runtime.errors import ConfigError, IntegrityError
-from flows import by_hand, environment
-from flows import promote as promotion
-from flows.by_hand import accept
-from flows.gate import Verdict
-from flows.graph import Evaluation, evaluations, read_plan
-from flows.promote import Decision, pending, promote_all
-from flows.registry import Registry, model_name
-from flows.tracking import connect
+from flows import environment
+from flows.gate import overrides as by_hand
+from flows.gate import promote as promotion
+from flows.gate.gate import Verdict
+from flows.gate.overrides import accept
+from flows.gate.promote import Decision, pending, promote_all
+from flows.gate.registry import Registry, model_name
+from flows.graph.evaluations import Evaluation, evaluations
+from flows.graph.plan import read_plan
+from flows.tracking.client import connect
 from tests.flows.conftest import Project
 
 

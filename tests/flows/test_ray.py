@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from flows.tables import overlaps
+from flows.run.tables import overlaps
 from tests.flows.conftest import Project
 from tests.flows.test_stage import wait_for
 

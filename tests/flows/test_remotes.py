@@ -9,7 +9,7 @@ import pytest
 
 from cclm_core.runtime.artifacts import folder_digest
 from cclm_core.runtime.errors import ConfigError
-from flows.remotes import default_remote, wants_push
+from flows.remote.dvc_remote import default_remote, wants_push
 from tests.flows.conftest import Project
 
 FOLDERS = ("data/corpus", "models/a", "models/b", "compositions/both", "results/both")

@@ -11,8 +11,8 @@ from mlflow.tracking import MlflowClient
 
 from cclm_core.runtime.artifacts import folder_digest
 from cclm_core.runtime.errors import ConfigError
-from flows.graph import read_plan
-from flows.selection import component_stage, evaluation_stages, refuse_stale_before, with_dependents
+from flows.graph.plan import read_plan
+from flows.graph.selection import component_stage, evaluation_stages, refuse_stale_before, with_dependents
 from tests.flows.conftest import Project
 
 
@@ -123,7 +123,7 @@ def test_evaluating_trains_nothing(done: Project, prefect_server: str, monkeypat
 
 
 def test_settings_of_the_real_params_are_checked_and_its_comments_kept(tmp_path: Path) -> None:
-    from flows.settings import write_settings
+    from flows.graph.params_file import write_settings
 
     source = (Path(__file__).parents[2] / "params.yaml").read_text()
     params = tmp_path / "params.yaml"

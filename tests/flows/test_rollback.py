@@ -6,10 +6,10 @@ import sys
 import pytest
 
 from cclm_core.runtime.errors import ConfigError
-from flows.by_hand import accept, roll_back
-from flows.promote import pending
-from flows.registry import Registry
-from flows.tracking import connect
+from flows.gate.overrides import accept, roll_back
+from flows.gate.promote import pending
+from flows.gate.registry import Registry
+from flows.tracking.client import connect
 from tests.flows.test_gate_trials import MODEL, Shop, crowned, results, shop, standing, trusting
 
 __all__ = ["crowned", "shop"]  # fixtures

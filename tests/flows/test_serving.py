@@ -10,7 +10,7 @@ import pytest
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.runtime.artifacts import publishing
 from cclm_core.runtime.errors import IntegrityError
-from flows.serving import Embeddings
+from flows.gate.serving import Embeddings
 from tests.composition.nests import over, tower
 from tests.encoders.shapes import SMALL, embedder
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from cclm_core.runtime.errors import ConfigError
-from flows import slots
-from flows.slots import LIMIT, ensure_limit, gpus, lease, num_slots
+from flows.devices import slots
+from flows.devices.slots import LIMIT, ensure_limit, gpus, lease, num_slots
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def test_as_many_hold_a_slot_as_there_are(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_killed_process_frees_its_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CCLM_DEVICE_SLOTS", "1")
-    code = "import sys, time; from pathlib import Path; from flows.slots import lease\n"
+    code = "import sys, time; from pathlib import Path; from flows.devices.slots import lease\n"
     code += "with lease(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert holder.stdout and holder.stdout.readline() == "held\n"

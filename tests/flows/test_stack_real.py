@@ -17,9 +17,9 @@ import pytest
 import yaml
 
 from flows import environment
-from flows.records import read_record
 from flows.stack.processes import members
 from flows.stack.state import folder_of, read_state
+from flows.tracking.records import read_record
 from tests.flows.conftest import BIN, Project
 from tests.flows.test_stack import free_port
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from flows.records import StageRecord, last_values, read_record
-from flows.stage import stage_name
+from flows.run.stage_runner import stage_name
+from flows.tracking.records import StageRecord, last_values, read_record
 from tests.flows.conftest import Project
 
 TRAIN = ["-m", "flows.stage", "stage", "train", "a", "--corpus", "data/corpus", "--out", "models/a"]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from flows.records import read_record
-from flows.status import FOLLOWS, NOTHING, RESTORED, RUNNING, RUNS, StageStatus, wall_seconds
+from flows.run.status import FOLLOWS, NOTHING, RESTORED, RUNNING, RUNS, StageStatus, wall_seconds
+from flows.tracking.records import read_record
 from tests.flows.conftest import Project
 from tests.flows.test_stage import running_child
 
@@ -17,7 +17,7 @@ from tests.flows.test_stage import running_child
 def status(project: Project) -> dict[str, Any]:
     """What it says, and that it imported nothing heavy."""
     code = (
-        "import sys; from pathlib import Path; from flows.status import show; show(Path.cwd(), True); "
+        "import sys; from pathlib import Path; from flows.run.status import show; show(Path.cwd(), True); "
         "print([name for name in ('torch', 'mlflow', 'prefect', 'pandas') if name in sys.modules], file=sys.stderr)"
     )
     done = project.run(sys.executable, "-c", code, CCLM_DEVICE_SLOTS="2")

@@ -10,8 +10,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from cclm_core.runtime.artifacts import folder_digest
-from flows.parents import DvcParent
-from flows.tracking import connect
+from flows.tracking.client import connect
+from flows.tracking.parents import DvcParent
 from tests.flows.conftest import Drive, Project
 
 ALL = ["compose@both", "evaluate@both", "train@a", "train@b"]
@@ -129,7 +129,7 @@ def test_stages_of_one_dvc_process_share_a_parent_that_stands_as_the_worst_of_th
 
 @pytest.mark.slow
 def test_processes_that_start_at_once_share_one_database_and_experiment(tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from flows.tracking import connect\n"
+    code = "import sys; from pathlib import Path; from flows.tracking.client import connect\n"
     code += "print(connect(Path(sys.argv[1])).experiment_id)"
     command = [sys.executable, "-c", code, str(tmp_path)]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]

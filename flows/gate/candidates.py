@@ -1,0 +1,143 @@
+"""Candidates: compositions as the registry has them, with what they were measured on and what they were made from."""
+
+from dataclasses import dataclass
+
+from cclm_core.runtime.artifacts import MANIFEST, folder_digest, read_json, verify
+from cclm_core.runtime.config import digest
+from flows.gate.gate import PromotionConfig
+from flows.gate.lineage import registration_tags
+from flows.gate.registry import (
+    CANDIDATE,
+    CHAMPION,
+    DIGEST_TAG,
+    EVALUATION_TAG,
+    GATE_KEY_TAG,
+    METRICS_TAG,
+    ROLLED_BACK,
+    Registry,
+    Version,
+    metrics_tag,
+    model_name,
+)
+from flows.graph.evaluations import Evaluation
+from flows.project import Project
+from flows.tracking.client import Tracking
+from flows.tracking.metrics import result_metrics
+from flows.tracking.open_runs import closed
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A registered composition before the gate.
+
+    Attributes:
+        created: whether a version was made for it now.
+    """
+
+    registry: Registry
+    evaluation: Evaluation
+    config: PromotionConfig
+    version: Version
+    champion: Version | None
+    created: bool
+
+    @property
+    def is_champion(self) -> bool:
+        """Whether it is the champion already."""
+        return self.champion is not None and self.champion.number == self.version.number
+
+    @property
+    def said_before(self) -> bool:
+        """Whether the gate's last answer still stands: nothing that it depends on has changed, or a person took it."""
+        if self.version.result == ROLLED_BACK and not self.is_champion:
+            return True
+        return self.version.tags.get(GATE_KEY_TAG) == self.key()
+
+    def key(self, champion: Version | None = None) -> str:
+        """Identifies everything that the gate's answer depends on, `champion` in the place of today's."""
+        best = champion or self.champion
+        against = [best.number, best.tags.get(METRICS_TAG), best.tags.get(EVALUATION_TAG)] if best else None
+        rules, results = self.config.canonical(), folder_digest(self.evaluation.results)
+        return digest([self.version.number, against, rules, results, evaluation_digest(self.evaluation)])
+
+    def measured(self) -> Version:
+        """The version with the figures of the evaluation in its tags, which are written where they differ.
+
+        They are taken to be measured on nothing until all of them are there, so that a process that is killed in
+        between leaves no figures of one evaluation beside the name of another.
+        """
+        tags = measured_tags(self.evaluation)
+        if {name: self.version.tags.get(name) for name in tags} != tags:
+            self.registry.set_tags(self.version.model, self.version.number, {EVALUATION_TAG: ""})
+            self.registry.set_tags(self.version.model, self.version.number, tags)
+        return Version(self.version.model, self.version.number, {**self.version.tags, **tags})
+
+
+def known(registry: Registry, evaluation: Evaluation, config: PromotionConfig) -> Candidate | None:
+    """The composition as the registry has it; None when it is not registered."""
+    model = model_name(evaluation.name)
+    version = registry.find(model, folder_digest(evaluation.composition))
+    if version is None:
+        return None
+    return Candidate(registry, evaluation, config, version, registry.get(model, CHAMPION), False)
+
+
+def registered(
+    project: Project, tracking: Tracking, evaluation: Evaluation, config: PromotionConfig, parent: str | None
+) -> Candidate:
+    """The composition with the alias `candidate`, registered now where it was not.
+
+    Raises:
+        IntegrityError: its files, or those of its results, are damaged.
+        TrackingError: the registry cannot be reached.
+    """
+    registry, model = Registry(tracking), model_name(evaluation.name)
+    value = verify(evaluation.composition, "composition")
+    verify(evaluation.results, "evaluation")
+    found = registry.find(model, value)
+    version = found or _register(project, tracking, registry, evaluation, parent, value)
+    aliases = registry.model(model).aliases
+    if aliases.get(CANDIDATE) != version.number:
+        registry.set_alias(model, CANDIDATE, version.number)
+    return Candidate(registry, evaluation, config, version, registry.get(model, CHAMPION), found is None)
+
+
+def measured_another(evaluation: Evaluation) -> bool:
+    """Whether the results say that they are those of another composition than the one beside them."""
+    about = evaluation.results / "evaluation.json"
+    said = read_json(about).get("composition") if about.is_file() else None
+    return said is not None and said != folder_digest(evaluation.composition)
+
+
+def measured_tags(evaluation: Evaluation) -> dict[str, str]:
+    """The figures of an evaluation, and what they were measured on."""
+    metrics = result_metrics(evaluation.results)
+    return {METRICS_TAG: metrics_tag(metrics), EVALUATION_TAG: evaluation_digest(evaluation)}
+
+
+def evaluation_digest(evaluation: Evaluation) -> str:
+    """Identifies what a composition was measured on: results compare only where this is equal."""
+    folders = [path for path in evaluation.data if (path / MANIFEST).is_file()]
+    return digest([sorted(folder_digest(path) for path in folders), evaluation.evaluate.params])
+
+
+def _register(
+    project: Project, tracking: Tracking, registry: Registry, evaluation: Evaluation, parent: str | None, value: str
+) -> Version:
+    run_tags = {"cclm.kind": "promotion", "dvc.stage": evaluation.compose.name}
+    if parent:
+        run_tags["mlflow.parentRunId"] = parent
+    run_id = tracking.create_run(f"promote@{evaluation.name}", run_tags)
+    commit, dirty = project.git_revision()
+    tags = measured_tags(evaluation) | {
+        DIGEST_TAG: value,
+        "cclm.untrained": str(evaluation.untrained).lower(),
+        "git.commit": commit,
+        "git.dirty": str(dirty).lower(),
+        "dvc.stage": evaluation.compose.name,
+        **registration_tags(project, tracking, evaluation),
+    }
+    metrics = result_metrics(evaluation.results)
+    version = registry.register(run_id, model_name(evaluation.name), evaluation.composition, metrics, tags)
+    closed(project, "mlflow", run_id)  # MLflow has ended the run as it was left
+    return version
