@@ -35,7 +35,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Bring the pipeline up to date: run what changed, side by side where it can, then register the compositions."""
-    from flows.run.command import run_pipeline
+    from flows.commands import run_pipeline
 
     sys.exit(run_pipeline(_project(), target or [], force or [], as_json))
 
@@ -148,8 +148,8 @@ def retrain(
     as_json: AsJson = False,
 ) -> None:
     """Retrain one component; recompose, evaluate and gate the compositions that contain it; nothing else changes."""
+    from flows.commands import run_retraining
     from flows.graph.params_file import parse_settings
-    from flows.run.command import run_retraining
 
     sys.exit(run_retraining(_project(), component, parse_settings(setting or []), force, as_json))
 
@@ -157,7 +157,7 @@ def retrain(
 @app.command()
 def push(as_json: AsJson = False) -> None:
     """Copy the outputs that dvc.lock records to DVC's remote, from where other clones get them by `dvc pull`."""
-    from flows.run.command import push_now
+    from flows.commands import push_now
 
     sys.exit(push_now(_project(), as_json))
 

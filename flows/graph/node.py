@@ -16,11 +16,12 @@ class Node:
         name: as DVC calls it, e.g. `pretrain@entities`.
         needs: names of the stages whose outputs it reads.
         params: the values of params.yaml that it depends on, flattened: `components.entities.objective`.
-        deps: the paths that it reads, relative to the project.
+        deps: the paths that it reads, relative to the project; of a folder of parts, the parts alone.
         outs: the paths that it writes, relative to the project.
         meta: what dvc.yaml has under `meta:`.
         shares: names of the stages that write into a folder that it reads, but whose outputs are not among its `parts`
             (see `flows.graph.parts`): it does not need them, but cannot run at the same time.
+        folders: the folders of parts that dvc.yaml names as its dependencies.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Node:
     outs: tuple[str, ...] = ()
     meta: dict[str, Any] = field(default_factory=dict)
     shares: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
 
     @property
     def item(self) -> str:

@@ -38,49 +38,47 @@ def parts_of(node: Node) -> tuple[str, ...] | None:
     return None
 
 
-def folders_of_parts(node: Node, makers: Mapping[str, str]) -> list[str]:
-    """The dependencies of a stage that are folders with outputs of other stages in them."""
-    return [dep for dep in node.deps if any(out.startswith(f"{dep}/") for out in makers)]
-
-
 def recomposed(nodes: Mapping[str, Node], changed: Mapping[str, tuple[str, ...]], project: Project) -> frozenset[str]:
-    """The changed stages in which nothing changed but other outputs of the shared folder.
+    """The changed stages in which nothing changed but other outputs in the folder of their parts.
 
     The parts are compared with the digests in the card of the composition; without a card, nothing is assumed.
     """
-    makers = {out: node.name for node in nodes.values() for out in node.outs}
-    return frozenset(
-        name for name, reasons in changed.items() if _parts_are_equal(nodes[name], reasons, makers, project)
-    )
+    return frozenset(name for name, reasons in changed.items() if _parts_are_equal(nodes[name], reasons, project))
 
 
-def _parts_are_equal(node: Node, reasons: tuple[str, ...], makers: Mapping[str, str], project: Project) -> bool:
-    parts = parts_of(node)
-    folders = folders_of_parts(node, makers) if parts is not None else []
-    if parts is None or not folders or set(reasons) != {f"{folder} modified" for folder in folders}:
+def _parts_are_equal(node: Node, reasons: tuple[str, ...], project: Project) -> bool:
+    if not node.folders or set(reasons) != {f"{folder} modified" for folder in node.folders}:
         return False
-    paths = [project.root / folder / part for folder in folders for part in parts]
+    paths = [project.root / f"{folder}/{part}" for folder in node.folders for part in parts_of(node) or ()]
     present = [folder_digest(path) for path in paths if artifact_kind(path)]
     cards = [project.root / out / CARD for out in node.outs]
     return all(card.is_file() and read_json(card).get("parts") == present for card in cards)
 
 
 def _restricted(node: Node, makers: Mapping[str, str], project: Project) -> Node:
-    parts = parts_of(node)
-    folders = folders_of_parts(node, makers) if parts is not None else []
-    if parts is None or not folders:
+    parts = parts_of(node) or ()
+    folders = tuple(dep for dep in node.deps if parts and any(out.startswith(f"{dep}/") for out in makers))
+    if not folders:
         return node
-    needed = {makers.get(f"{folder}/{part}") for folder in folders for part in parts}
+    within = {out: name for out, name in makers.items() for folder in folders if out.startswith(f"{folder}/")}
+    paths = []
     for part in parts:
-        if not any(_exists(f"{folder}/{part}", makers, project) for folder in folders):
-            known = [PurePosixPath(out).name for out in makers for folder in folders if out.startswith(f"{folder}/")]
+        path = next((f"{folder}/{part}" for folder in folders if _exists(f"{folder}/{part}", makers, project)), None)
+        if path is None:
+            known = sorted({PurePosixPath(out).name for out in within})
             raise ConfigError(
                 f"params.yaml: {node.name} has the part {part}, but no stage makes {folders[0]}/{part}; "
-                f"{nearest(part, sorted(set(known)))}"
+                f"{nearest(part, known)}"
             )
-    others = {name for out, name in makers.items() for folder in folders if out.startswith(f"{folder}/")} - needed
-    needs = tuple(name for name in node.needs if name not in others)
-    return replace(node, needs=needs, shares=tuple(sorted(others & set(node.needs))))
+        paths.append(path)
+    others = set(within.values()) - {makers.get(path) for path in paths}
+    return replace(
+        node,
+        needs=tuple(name for name in node.needs if name not in others),
+        deps=(*(dep for dep in node.deps if dep not in folders), *paths),
+        shares=tuple(sorted(others.intersection(node.needs))),
+        folders=folders,
+    )
 
 
 def _exists(path: str, makers: Mapping[str, str], project: Project) -> bool:

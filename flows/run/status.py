@@ -6,7 +6,7 @@ server. What only a server knows is reported as unknown here; `cclm doctor` asks
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any

@@ -14,7 +14,7 @@ import yaml
 from cclm_core.runtime.artifacts import verify
 from flows.graph.dvc_private import is_valid_lock
 from tests.faults.pipeline import CCLM, KINDS, TRAIN, Pipeline
-from tests.flows.conftest import Project
+from tests.flows.conftest import Toy
 from tests.flows.test_stage import wait_for
 
 Trial = Callable[[Pipeline], None]
@@ -161,7 +161,7 @@ def push(pipeline: Pipeline) -> None:
     assert "not all in DVC's remote storage" in pipeline.told()
     assert pipeline.again("run")["pushed"] == "storage"
     pipeline.check(whole_pipeline=True)
-    fresh = Project(pipeline.folder / "fresh")
+    fresh = Toy(pipeline.folder / "fresh")
     pipeline.run("git", "add", "-A")
     pipeline.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "recorded")
     pipeline.run("git", "clone", "-q", str(pipeline.root), str(fresh.root))

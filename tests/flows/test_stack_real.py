@@ -20,7 +20,7 @@ from flows import environment
 from flows.stack.processes import members
 from flows.stack.state import folder_of, read_state
 from flows.tracking.records import read_record
-from tests.flows.conftest import BIN, Project
+from tests.flows.conftest import BIN, Toy
 from tests.flows.test_stack import free_port
 
 if TYPE_CHECKING:  # Prefect reads the environment, which the stack completes, when it is imported
@@ -47,13 +47,13 @@ def until(answer: Callable[[], object]) -> object:
 
 
 @pytest.fixture
-def stack(project: Project, model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+def stack(project: Toy, model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Toy]:
     (project.root / "infra").mkdir()
     (project.root / "infra/stack.yaml").write_text((REPOSITORY / "infra/stack.yaml").read_text())
-    variables = {"CCLM_STAGE_MODULE": "toy_stages", "TOY_MODEL": str(model), "PYTHONPATH": str(REPOSITORY)}
+    variables = {"TOY_MODEL": str(model), "PYTHONPATH": str(REPOSITORY)}
     deployment = {
         "name": "nightly",
-        "entrypoint": f"{REPOSITORY}/flows/pipeline.py:pretrain",
+        "entrypoint": f"{REPOSITORY}/flows/run/pipeline.py:pretrain",
         "work_pool": {"name": "cclm-cpu", "job_variables": {"env": variables, "stream_output": False}},
         "schedules": [{"interval": 60}],
         "concurrency_limit": 1,
@@ -61,8 +61,8 @@ def stack(project: Project, model: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     step = {"prefect.deployments.steps.set_working_directory": {"directory": str(project.root)}}
     (project.root / "prefect.yaml").write_text(yaml.safe_dump({"pull": [step], "deployments": [deployment]}))
     names = yaml.safe_load((REPOSITORY / "infra/stack.yaml").read_text())["settings"]
-    project.environment |= {name: str(free_port()) for name in names}
-    project.environment |= {"CCLM_DATABASE_URL": "sqlite", "PYTHONPATH": str(REPOSITORY)}
+    project.environment.update({name: str(free_port()) for name in names})
+    project.environment.update({"CCLM_DATABASE_URL": "sqlite", "PYTHONPATH": str(REPOSITORY)})
     project.environment.pop("CCLM_TRACKING")
     for name in list(os.environ):
         if name.startswith(("PREFECT_", "MLFLOW_")):
@@ -72,11 +72,11 @@ def stack(project: Project, model: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     assert members(folder_of(project.root)) == []
 
 
-def cclm(project: Project, *words: str) -> str:
+def cclm(project: Toy, *words: str) -> str:
     return project.run(sys.executable, "-m", "flows.cli", "stack", *words).stdout
 
 
-def test_schedule_restart_registration_and_serving(stack: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_schedule_restart_registration_and_serving(stack: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     cclm(stack, "up")
     for name, value in environment.of_stack(stack.root).items():
         monkeypatch.setenv(name, value)
@@ -99,7 +99,7 @@ def test_schedule_restart_registration_and_serving(stack: Project, monkeypatch: 
     # The worker dies while a flow trains: it is started again, and the flow goes on.
     stack.params(lambda values: values["components"]["a"].update(width=9, seconds=20))
     with get_client(sync_client=True) as client:
-        at_work = until(lambda: (found := read_record(stack.root, "train@a")) and found.running and running(client))
+        at_work = until(lambda: (found := read_record(stack, "train@a")) and found.running and running(client))
         psutil.Process(before["worker-cpu"].pid).kill()
         until(lambda: read_state(folder_of(stack.root)).services["worker-cpu"].restarts == 1)
         until(lambda: at_work in completed(client))
@@ -117,7 +117,7 @@ def running(client: "SyncPrefectClient") -> UUID | None:
     return next((run.id for run in client.read_flow_runs() if run.state and run.state.is_running()), None)
 
 
-def answers_as_a_server(stack: Project) -> None:
+def answers_as_a_server(stack: Toy) -> None:
     """`cclm serve`: texts in, embeddings out; rows of characters on demand; a wrong question is refused by name."""
     port = free_port()
     words = ["serve", "both", "--alias", "candidate", "--port", str(port)]
