@@ -17,9 +17,10 @@ from flows.gate import overrides
 from flows.gate import promote as promotion
 from flows.gate.gate import Verdict, probe
 from flows.gate.handover import HANDOVER_TAG
+from flows.gate.integrity import retire
 from flows.gate.overrides import accept, roll_back
 from flows.gate.promote import pending
-from flows.gate.registry import EVALUATION_TAG, METRICS_TAG, Registry
+from flows.gate.registry import DIGEST_TAG, EVALUATION_TAG, METRICS_TAG, Registry
 from flows.tracking.client import TrackingError, connect
 from tests.flows.conftest import Toy
 from tests.flows.test_promote import Shop
@@ -224,11 +225,11 @@ def _until_write(action: str, root: Path, model: Path, number: int) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
         shop = opened(Toy(root), model, monkeypatch)
         trusting(monkeypatch)
-        client = connect(root).client
+        client = connect(Toy(root)).client
         writes = iter(range(100))
         for name in ("set_registered_model_alias", "set_registered_model_tag", "set_model_version_tag"):
             _count(client, name, number, writes)
-        for name in ("delete_registered_model_alias", "delete_registered_model_tag"):
+        for name in ("delete_registered_model_alias", "delete_registered_model_tag", "delete_model_version_tag"):
             _count(client, name, number, writes)
         _act(action, shop)
 
@@ -249,6 +250,10 @@ def _act(action: str, shop: Shop) -> None:
         shop.promote()
     elif action == "accept":
         accept(shop.project, "both")
+    elif action == "retire":
+        version = Registry(connect(shop.project)).version(MODEL, "2")
+        if DIGEST_TAG in version.tags:  # as the doctor, which looks for damaged versions by this tag
+            retire(shop.project, connect(shop.project), version, "its files are gone")
     else:
         roll_back(shop.project, "both", "it was bad")
 
@@ -256,6 +261,8 @@ def _act(action: str, shop: Shop) -> None:
 ENDS: dict[str, tuple[Standing, dict[str, str]]] = {
     "promote": (("3", "3", "2"), {"1": "previous", "2": "previous", "3": "champion"}),
     "rollback": (("2", "1", None), {"1": "champion", "2": "rolled back"}),
+    # Its files in the project are whole: they are registered again, as version 3, and beat version 1.
+    "retire": (("3", "3", "1"), {"1": "previous", "2": "broken", "3": "champion"}),
 }
 
 
@@ -271,7 +278,7 @@ def test_killed_between_any_two_writes_the_next_one_finishes_it(
         assert shop.promote().result == "candidate"  # registered once: what follows is the change of champion alone
         shop.make(3, {"f1": 0.9})
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "mlflow.tracking", "flows.lineage"])
+    context.set_forkserver_preload([__name__, "mlflow.tracking", "flows.gate.lineage"])
     killed = 0
     for number in range(100):
         root = tmp_path / f"killed-{number}"
@@ -286,9 +293,9 @@ def test_killed_between_any_two_writes_the_next_one_finishes_it(
         mended = opened(Toy(root), model, monkeypatch)
         trusting(monkeypatch)
         assert standing(mended)[1] in ("1", "2", "3")
-        if action == "rollback":
+        if action in ("rollback", "retire"):
             _act(action, mended)
         mended.promote()
         assert (standing(mended), results(mended)) == ENDS[action], number
-        assert HANDOVER_TAG not in Registry(connect(root)).model(MODEL).tags
+        assert HANDOVER_TAG not in Registry(connect(Toy(root))).model(MODEL).tags
     assert killed >= 8
