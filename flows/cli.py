@@ -34,7 +34,7 @@ def run(
     force: Annotated[list[str] | None, typer.Option(help="Run this stage even if nothing changed; repeatable.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bring the pipeline up to date: run what changed, side by side where it can, then register the compositions."""
+    """Bring the pipeline up to date: run what changed, in parallel if possible, then register the compositions."""
     from flows.commands import run_pipeline
 
     sys.exit(run_pipeline(_project(), target or [], force or [], as_json))
@@ -42,7 +42,7 @@ def run(
 
 @app.command()
 def status(as_json: AsJson = False) -> None:
-    """Say what is stale and why, what a run would do, and what it cost last time."""
+    """Show what is stale and why, what a run would do, and what it cost last time."""
     from flows.run.status import show
 
     show(_project(), as_json)
@@ -51,33 +51,34 @@ def status(as_json: AsJson = False) -> None:
 @app.command()
 def promote(
     accept: Annotated[
-        list[str] | None, typer.Option(help="Make this composition's candidate its champion by hand; repeatable.")
+        list[str] | None,
+        typer.Option(help="Make this composition's candidate its champion without the gate; repeatable."),
     ] = None,
     rollback: Annotated[
         list[str] | None,
         typer.Option(help="Make this composition's previous champion its champion again; repeatable."),
     ] = None,
-    reason: Annotated[str, typer.Option(help="Why, with --rollback; kept in the version's tags.")] = "by hand",
+    reason: Annotated[str, typer.Option(help="Why, with --rollback; kept in the version's tags.")] = "no reason given",
     as_json: AsJson = False,
 ) -> None:
-    """Register the evaluated compositions, and let the gate decide which become champion; or decide by hand."""
+    """Register the evaluated compositions, and let the gate decide which become champion, or decide yourself."""
     from flows.gate import overrides
     from flows.gate.promote import promote_workspace
     from flows.tracking.client import enabled
 
     project = _project()
     if not enabled():
-        raise ConfigError("CCLM_TRACKING must not be off to promote: registering needs MLflow. Unset it.")
+        raise ConfigError("CCLM_TRACKING must not be off for `cclm promote`: registering needs MLflow. Unset it.")
     if accept and rollback:
-        raise ConfigError("--accept and --rollback must not be given at once: they undo each other. Give one of them.")
-    say = (lambda _: None) if as_json else print
+        raise ConfigError("--accept and --rollback must not be combined: they undo each other. Use one of them.")
+    emit = (lambda _: None) if as_json else print
     if accept or rollback:
         decisions = [overrides.accept(project, name) for name in accept or []]
         decisions += [overrides.roll_back(project, name, reason) for name in rollback or []]
         for decision in decisions:
-            say(str(decision))
+            emit(str(decision))
     else:
-        decisions = promote_workspace(project, say)
+        decisions = promote_workspace(project, emit)
     if as_json:
         print(json.dumps([decision.as_json() for decision in decisions], indent=2))
 
@@ -106,11 +107,11 @@ def lineage(
 @app.command()
 def doctor(
     repair: Annotated[
-        bool, typer.Option("--repair", help="Mend what can be mended; else only say what is wrong.")
+        bool, typer.Option("--repair", help="Repair what can be repaired (default: only report).")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Look for what a crash has left behind in DVC, MLflow and Prefect: stuck runs, orphans, lost or unsent files."""
+    """Look for what a crash has left in DVC, MLflow and Prefect: stuck runs, orphaned processes, lost files."""
     from flows.doctor.command import doctor as examine
 
     sys.exit(examine(_project(), repair, as_json))
@@ -175,21 +176,21 @@ def serve(
     project = _project()
     tracking, model = connect(project), model_name(composition)
     if Registry(tracking).get(model, alias) is None:
-        raise ConfigError(f"{model} must have a version with the alias {alias}; it has none. See `cclm promote`.")
-    settings = environment.for_children({"MLFLOW_TRACKING_URI": tracking.uri})  # it finds its own server in the path
+        raise ConfigError(f"{model} has no version with the alias {alias}. See `cclm promote`.")
+    settings = environment.for_children({"MLFLOW_TRACKING_URI": tracking.uri})  # MLflow finds its own server in PATH
     words = ["-m", f"models:/{model}@{alias}", "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
     os.execve(sys.executable, [sys.executable, "-m", "mlflow", "models", "serve", *words], settings)
 
 
 def main() -> None:
-    """Runs the command line. Exit codes: 0 done, 1 a stage or the registry failed, 2 something that you must mend."""
+    """Runs the command line. Exit codes: 0 done, 1 a stage or the registry failed, 2 something that you must fix."""
     try:
         app()
     except CclmError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except TrackingError as error:
-        print(f"error: MLflow did not take or give what it was asked for: {error}", file=sys.stderr)
+        print(f"error: MLflow failed: {error}", file=sys.stderr)
         sys.exit(1)
 
 

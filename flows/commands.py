@@ -1,6 +1,4 @@
-"""`cclm run`, `cclm retrain`, `cclm push`: checks, plans, runs the flow in this process where there is something to do,
-and tells the result.
-"""
+"""`cclm run`, `cclm retrain`, `cclm push`: check, plan, run the flow in this process if needed, print the result."""
 
 import json
 import os
@@ -33,7 +31,7 @@ def run_pipeline(project: Project, targets: Sequence[str], force: Sequence[str],
     """Brings the pipeline up to date; returns the exit code.
 
     Raises:
-        CclmError: the configuration is wrong, or another run is under way.
+        CclmError: the configuration is invalid, or another run is in progress.
     """
     with prepared(project):
         plan = checked_plan(project)
@@ -51,7 +49,7 @@ def run_pipeline(project: Project, targets: Sequence[str], force: Sequence[str],
             plan = read_plan(project)
         else:
             summary, code = _nothing_stale(project, plan, list(nodes))
-    _tell(project, plan, summary, as_json)
+    _print_result(project, plan, summary, as_json)
     return code
 
 
@@ -76,8 +74,8 @@ def run_retraining(project: Project, component: str, settings: Mapping[str, Any]
             plan = read_plan(project)
         else:
             summary, code = _nothing_stale(project, plan, list(planned.nodes))
-            summary["retrained"] = planned.told(project, "unchanged")
-    _tell(project, plan, summary, as_json)
+            summary["retrained"] = planned.summary(project, "unchanged")
+    _print_result(project, plan, summary, as_json)
     if "retrained" in summary and not as_json:
         print(summary["retrained"]["message"] + ".")
     return code
@@ -96,7 +94,7 @@ def push_now(project: Project, as_json: bool) -> int:
             print(f"error: {error}", file=sys.stderr)
             return 1
     if remote is None:
-        raise ConfigError("there must be a DVC remote to push to; there is none. Run `dvc remote add -d NAME ADDRESS`.")
+        raise ConfigError("no DVC remote to push to. Run `dvc remote add -d NAME ADDRESS`.")
     print(json.dumps({"remote": remote}) if as_json else f"All that dvc.lock records is in DVC's remote {remote}.")
     return 0
 
@@ -120,14 +118,12 @@ def _run_flow(
             except PipelineError as error:
                 return error.summary, 1
     except KeyboardInterrupt:
-        console.print("Interrupted; the next run goes on from here.")
+        console.print("Interrupted; the next run continues from here.")
         raise SystemExit(130) from None
 
 
 def _nothing_stale(project: Project, plan: Plan, nodes: list[str]) -> tuple[dict[str, Any], int]:
-    """Nothing to run; what a bare `dvc repro` or a failure left to do is done: what is measured is registered, what is
-    recorded is pushed.
-    """
+    """Does what a bare `dvc repro` or a failure has left: registers evaluated compositions, pushes recorded outputs."""
     from flows.gate.promote import pending, promote_workspace
 
     stages = [{"stage": name, "outcome": "unchanged", "seconds": 0.0, "started": None, "ended": None} for name in nodes]
@@ -149,7 +145,7 @@ def _nothing_stale(project: Project, plan: Plan, nodes: list[str]) -> tuple[dict
     return summary, 1 if summary["promotion_error"] or summary["push_error"] else 0
 
 
-def _tell(project: Project, plan: Plan, summary: dict[str, Any], as_json: bool) -> None:
+def _print_result(project: Project, plan: Plan, summary: dict[str, Any], as_json: bool) -> None:
     measured = evaluations(plan, project)
     compared = comparison(project, measured)
     if as_json:
@@ -168,12 +164,12 @@ def _tell(project: Project, plan: Plan, summary: dict[str, Any], as_json: bool) 
         if stage["outcome"] == "failed":
             name = str(stage["stage"])
             log = (project.state("logs") / f"{name}.log").relative_to(project.root)
-            told = f"\nerror: {stage['message']}\n({name}'s whole log: {log})"
-            Console(stderr=True).print(told, highlight=False, markup=False, soft_wrap=True)
+            message = f"\nerror: {stage['message']}\n({name}'s whole log: {log})"
+            Console(stderr=True).print(message, highlight=False, markup=False, soft_wrap=True)
     if summary["promotion_error"]:
         warn(f"the compositions are not registered in MLflow: {summary['promotion_error']}. Try `cclm promote`.")
     if summary["push_error"]:
-        warn(f"{summary['push_error']}\nThey are whole in this clone. The next run, or `cclm push`, tries again.")
+        warn(f"{summary['push_error']}\nThey are complete in this clone. The next run, or `cclm push`, tries again.")
 
 
 def _print_stages(console: Console, summary: dict[str, Any]) -> None:
@@ -182,15 +178,15 @@ def _print_stages(console: Console, summary: dict[str, Any]) -> None:
         return
     console.print(stages_table(summary["stages"], summary["started"]))
     if together := overlaps(summary["stages"]):
-        console.print(f"Ran side by side: {', '.join(together)}", highlight=False, soft_wrap=True)
+        console.print(f"Ran in parallel: {', '.join(together)}", highlight=False, soft_wrap=True)
 
 
 def _quiet_prefect() -> None:
-    """This process shows the run itself; Prefect's own lines go to its server, when one is configured."""
+    """This process displays the run itself; Prefect's own log lines go to its server, if one is configured."""
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     if not os.environ.get("PREFECT_API_URL"):
         os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
-        # A temporary server that died does not come back: a quarter of a minute for each call, not a whole one.
+        # A temporary server that died does not come back: wait 15 s per call instead of a minute.
         os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "3")
 
 
@@ -199,12 +195,11 @@ def _leave(number: int, _frame: FrameType | None) -> None:
 
 
 def _start_servers(project: Project) -> None:
-    """Starts Prefect's temporary server, or reaches the one that is configured; beside that MLflow is opened, for on a
-    new clone each takes seconds to make its database.
+    """Starts Prefect's temporary server, or connects to the configured one, and opens MLflow at the same time: in a new
+    clone each takes seconds to create its database.
 
-    Ctrl-C goes to the whole process group. The server must outlive it, or the flow could not say that it was
-    interrupted and would wait for an answer; so it is started from a thread that blocks the signal, which a child
-    inherits.
+    Ctrl-C goes to the whole process group. The server must survive it, otherwise the flow could not report that it was
+    interrupted and would wait for an answer. So it is started from a thread that blocks the signal, and inherits that.
     """
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL
@@ -221,6 +216,6 @@ def _start_servers(project: Project) -> None:
     with ThreadPoolExecutor(max_workers=1) as pool:
         started = pool.submit(start)
         if enabled():
-            with suppress(TrackingError):  # the flow connects again, and says what is wrong
+            with suppress(TrackingError):  # the flow connects again, and reports the error
                 connect(project)
         started.result()

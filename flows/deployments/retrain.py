@@ -47,4 +47,4 @@ def retrain_component(
         )
         summary = carry_out(project, planned.plan, work)
         outcome = next(row["outcome"] for row in summary["stages"] if row["stage"] == planned.stage)
-        return summary | {"retrained": planned.told(project, outcome)}
+        return summary | {"retrained": planned.summary(project, outcome)}

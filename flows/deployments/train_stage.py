@@ -1,4 +1,4 @@
-"""What a worker without the shared disk does: one stage, in a clone of its own."""
+"""The flow of a worker without the shared disk: one stage, in its own clone."""
 
 from prefect import flow, get_run_logger
 
@@ -12,7 +12,7 @@ from flows.remote.clones import Order, train_in_clone
 def train_stage(stage: str, revision: str, lock: str, parent: str | None = None, tracked: bool = False) -> None:
     """Brings one stage up to date in a clone at a revision, and pushes the result to DVC's remote.
 
-    Started by a pipeline that runs with CCLM_TRAINING=workers, not by hand.
+    Started by a pipeline that runs with CCLM_TRAINING=workers, not manually.
 
     Args:
         stage: Its name in dvc.yaml.
@@ -24,6 +24,6 @@ def train_stage(stage: str, revision: str, lock: str, parent: str | None = None,
     project = Project.find()
     environment.apply(project.root)
     logger = get_run_logger()
-    if said := ensure_limit():
-        logger.warning(said)
+    if message := ensure_limit():
+        logger.warning(message)
     train_in_clone(project, Order(stage, revision, lock, parent, tracked), logger.info)

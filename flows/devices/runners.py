@@ -1,6 +1,6 @@
 """Where a flow's tasks run: threads of its own process, or a Ray cluster.
 
-`CCLM_TASK_RUNNER` says which, `threads` (the default) or `ray`; it is read when the flows are imported. For Ray,
+`CCLM_TASK_RUNNER` selects it, `threads` (the default) or `ray`; it is read when the flows are imported. For Ray,
 `RAY_ADDRESS` names a running cluster, as Ray itself reads it; without it a local one is started for the run.
 """
 
@@ -31,7 +31,7 @@ def on_ray() -> bool:
 
 
 def task_runner() -> Any:
-    """Prefect's task runner as the setting says.
+    """Prefect's task runner for the setting.
 
     Raises:
         ConfigError: the setting names no runner, or Ray is not installed.
@@ -54,7 +54,7 @@ def task_runner() -> Any:
 
 
 def training_resources() -> AbstractContextManager[Any]:
-    """What a training that is submitted in the block asks of the cluster: a GPU where it has any, else a core."""
+    """The resources that a training submitted in the block requests of the cluster: a GPU if it has one, or a core."""
     if not on_ray():
         return nullcontext()
     import ray

@@ -3,7 +3,7 @@
 A slot of this clone is a locked file under `.cclm/slots/`, named for its device: all runs share the slots, and the
 operating system frees those of a process that dies. With a Prefect server a training first leases one slot of the
 server's global concurrency limit `cclm-devices`, which counts the devices of all machines, and then takes a file, which
-says which device of this machine it is. Under Ray the cluster hands out the devices; cores alone are counted here too.
+determines its device on this machine. Under Ray the cluster assigns the devices; only cores are counted here.
 """
 
 import os
@@ -15,9 +15,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from cclm_core.runtime.errors import ConfigError
+from cclm_core.runtime.files import try_lock
 from flows.devices.runners import on_ray
 from flows.project import Project
 
@@ -35,10 +36,10 @@ class Slot:
 
 
 def num_slots() -> int:
-    """`CCLM_DEVICE_SLOTS`, else one for each GPU, else one for each CPU core.
+    """`CCLM_DEVICE_SLOTS`; by default one per GPU, or one per CPU core if there is no GPU.
 
     Raises:
-        ConfigError: the variable is no positive integer.
+        ConfigError: the variable is not a positive integer.
     """
     given = os.environ.get("CCLM_DEVICE_SLOTS")
     if given is None:
@@ -182,7 +183,7 @@ def _wait(stack: ExitStack, files: list[Path]) -> int:
 
 def _take(stack: ExitStack, path: Path) -> bool:
     try:
-        stack.enter_context(FileLock(path, timeout=0, thread_local=False))
+        stack.enter_context(try_lock(path, Timeout(str(path))))
     except Timeout:
         return False
     return True

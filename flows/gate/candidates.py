@@ -1,4 +1,4 @@
-"""Candidates: compositions as the registry has them, with what they were measured on and what they were made from."""
+"""Candidates: registered compositions, with the data that they were evaluated on and what they were made from."""
 
 from dataclasses import dataclass
 
@@ -47,24 +47,24 @@ class Candidate:
         return self.champion is not None and self.champion.number == self.version.number
 
     @property
-    def said_before(self) -> bool:
-        """Whether the gate's last answer still stands: nothing that it depends on has changed, or a person took it."""
+    def decided_before(self) -> bool:
+        """Whether the gate's last answer is valid: nothing it depends on changed, or the version was rolled back."""
         if self.version.result == ROLLED_BACK and not self.is_champion:
             return True
         return self.version.tags.get(GATE_KEY_TAG) == self.key()
 
     def key(self, champion: Version | None = None) -> str:
-        """Identifies everything that the gate's answer depends on, `champion` in the place of today's."""
+        """Identifies everything that the gate's answer depends on; `champion` replaces the present champion."""
         best = champion or self.champion
         against = [best.number, best.tags.get(METRICS_TAG), best.tags.get(EVALUATION_TAG)] if best else None
         rules, results = self.config.canonical(), folder_digest(self.evaluation.results)
         return digest([self.version.number, against, rules, results, evaluation_digest(self.evaluation)])
 
     def measured(self) -> Version:
-        """The version with the figures of the evaluation in its tags, which are written where they differ.
+        """The version with the metrics of the evaluation in its tags, which are written if they differ.
 
-        They are taken to be measured on nothing until all of them are there, so that a process that is killed in
-        between leaves no figures of one evaluation beside the name of another.
+        The tag of the evaluation is empty until all metrics are written, so that a process that is killed in between
+        does not leave the metrics of one evaluation with the name of another.
         """
         tags = measured_tags(self.evaluation)
         if {name: self.version.tags.get(name) for name in tags} != tags:
@@ -74,7 +74,7 @@ class Candidate:
 
 
 def known(registry: Registry, evaluation: Evaluation, config: PromotionConfig) -> Candidate | None:
-    """The composition as the registry has it; None when it is not registered."""
+    """The composition as it is registered; None if it is not."""
     model = model_name(evaluation.name)
     version = registry.find(model, folder_digest(evaluation.composition))
     if version is None:
@@ -85,7 +85,7 @@ def known(registry: Registry, evaluation: Evaluation, config: PromotionConfig) -
 def registered(
     project: Project, tracking: Tracking, evaluation: Evaluation, config: PromotionConfig, parent: str | None
 ) -> Candidate:
-    """The composition with the alias `candidate`, registered now where it was not.
+    """The composition with the alias `candidate`; it is registered if it was not.
 
     Raises:
         IntegrityError: its files, or those of its results, are damaged.
@@ -103,20 +103,20 @@ def registered(
 
 
 def measured_another(evaluation: Evaluation) -> bool:
-    """Whether the results say that they are those of another composition than the one beside them."""
+    """Whether evaluation.json names another composition than the one in the project."""
     about = evaluation.results / "evaluation.json"
-    said = read_json(about).get("composition") if about.is_file() else None
-    return said is not None and said != folder_digest(evaluation.composition)
+    named = read_json(about).get("composition") if about.is_file() else None
+    return named is not None and named != folder_digest(evaluation.composition)
 
 
 def measured_tags(evaluation: Evaluation) -> dict[str, str]:
-    """The figures of an evaluation, and what they were measured on."""
+    """Tags with the metrics of an evaluation and the digest of what they were measured on."""
     metrics = result_metrics(evaluation.results)
     return {METRICS_TAG: metrics_tag(metrics), EVALUATION_TAG: evaluation_digest(evaluation)}
 
 
 def evaluation_digest(evaluation: Evaluation) -> str:
-    """Identifies what a composition was measured on: results compare only where this is equal."""
+    """Identifies the data and settings of an evaluation: results can be compared only if this is equal."""
     folders = [path for path in evaluation.data if (path / MANIFEST).is_file()]
     return digest([sorted(folder_digest(path) for path in folders), evaluation.evaluate.params])
 

@@ -30,7 +30,7 @@ class MetricRule(Config):
 class PromotionConfig(Config):
     """`params.yaml: promotion`.
 
-    A candidate takes the champion's place when it is better by more than the margin on at least `improved` of the named
+    A candidate replaces the champion if it is better by more than the margin on at least `improved` of the named
     metrics, and worse by more than the margin on none. The margin is what two seeds differ by.
 
     >>> PromotionConfig(metrics={"entity_f1_clean": "higher"}).metrics["entity_f1_clean"].better
@@ -61,7 +61,7 @@ def promotion_config(project: Project) -> PromotionConfig:
     """`params.yaml: promotion`.
 
     Raises:
-        ConfigError: it is wrong.
+        ConfigError: the section is invalid.
     """
     path = project.params_file
     return PromotionConfig.parse(load_yaml(path).get("promotion"), f"{path.name}: promotion")
@@ -72,7 +72,7 @@ class Verdict:
     """Whether a candidate may be champion, and why.
 
     Attributes:
-        lasts: whether the answer stands until something that is compared changes; else it is asked for anew each time.
+        lasts: whether the answer is valid until something that is compared changes; otherwise the gate is asked again.
     """
 
     passed: bool
@@ -81,7 +81,7 @@ class Verdict:
 
 
 def compare(candidate: Mapping[str, float], champion: Mapping[str, float] | None, config: PromotionConfig) -> Verdict:
-    """Compares the metrics of a candidate with the champion's (None: there is none, or its metrics are unreadable).
+    """Compares the metrics of a candidate with the champion's (None: its metrics are unreadable).
 
     >>> rule = PromotionConfig(metrics={"f1": "higher"}, margin=0.01)
     >>> compare({"f1": 0.8}, {"f1": 0.7}, rule)
@@ -93,7 +93,7 @@ def compare(candidate: Mapping[str, float], champion: Mapping[str, float] | None
         return Verdict(False, "params.yaml names no metric under promotion: metrics, so nothing can be compared")
     if champion is None:
         return Verdict(False, "the champion's metrics cannot be read, so nothing can be compared")
-    improved, worse, said = 0, False, []
+    improved, worse, reasons = 0, False, []
     for name, rule in config.metrics.items():
         new, old = candidate.get(name), champion.get(name)
         for whose, value in (("candidate", new), ("champion", old)):
@@ -108,9 +108,9 @@ def compare(candidate: Mapping[str, float], champion: Mapping[str, float] | None
         improved += differs and gain > 0
         worse |= differs and gain < 0
         word = "no more different than the margin" if not differs else "better" if gain > 0 else "worse"
-        said.append(f"{name} {new:.4g} against {old:.4g}: {word}")
+        reasons.append(f"{name} {new:.4g} against {old:.4g}: {word}")
     wanted = len(config.metrics) if config.improved is None else config.improved
-    return Verdict(not worse and improved >= wanted, "; ".join(said))
+    return Verdict(not worse and improved >= wanted, "; ".join(reasons))
 
 
 def probe(uri: str, tracking_uri: str) -> Verdict:

@@ -1,8 +1,8 @@
-"""Changes of champion. Each is written down whole before its first step, so that whoever comes next can finish it.
+"""Changes of champion. Each is recorded as a whole before its first step, so that a later process can finish it.
 
 A change takes several writes to the registry, and MLflow has no transactions. So the first write, a tag of the
-registered model, says everything that is to be true afterwards; the steps that follow may be repeated at will; the last
-write takes that tag away. A process that is killed in between leaves the tag, and `settle` goes on from there.
+registered model, holds the complete result; the steps that follow can be repeated; the last write deletes that tag. A
+process that is killed in between leaves the tag, and `settle` continues from there.
 """
 
 import json
@@ -18,7 +18,7 @@ HANDOVER_TAG = "cclm.handover"
 
 @dataclass(frozen=True)
 class Handover:
-    """What is to be true after a change of champion.
+    """The result of a change of champion.
 
     Attributes:
         champion: the version that becomes champion; None: the model has no champion afterwards.
@@ -34,7 +34,7 @@ class Handover:
 
 
 def hand_over(registry: Registry, model: str, handover: Handover) -> bool:
-    """Carries out a change, unless the champion is not the one that it was decided upon; returns whether it did.
+    """Carries out a change, unless the champion has changed since the decision; returns whether it did.
 
     Raises:
         TrackingError: the registry cannot be reached.
@@ -45,16 +45,16 @@ def hand_over(registry: Registry, model: str, handover: Handover) -> bool:
     written = canonical_json(asdict(handover))
     registry.set_tag(model, HANDOVER_TAG, written)
     if registry.model(model).tags.get(HANDOVER_TAG) != written:
-        return False  # another clone of the project wrote over it at that moment; that change is finished instead
+        return False  # another clone of the project overwrote it at that moment; that change is finished instead
     _carry_out(registry, model, handover)
     return True
 
 
 def settle(registry: Registry, model: str) -> None:
-    """Finishes a change that was interrupted, and notes it where a person has taken the champion's alias away.
+    """Finishes a change that was interrupted, and records it if somebody has moved the champion's alias.
 
     Raises:
-        TrackingError: the registry cannot be reached, or what it says of a change cannot be read.
+        TrackingError: the registry cannot be reached, or its record of a change cannot be read.
     """
     now = registry.model(model)
     if HANDOVER_TAG in now.tags:
@@ -63,7 +63,7 @@ def settle(registry: Registry, model: str) -> None:
     champion = now.aliases.get(CHAMPION)
     for version in registry.search(model, GATE_RESULT_TAG, CHAMPION):
         if version.number != champion:
-            # The gate must not promote again at once what somebody has taken down by hand, in MLflow's own pages.
+            # The gate must not promote at once what somebody has demoted in MLflow's own pages.
             where = f"to version {champion}" if champion else "away"
             reason = f"its alias {CHAMPION} was moved {where} outside of the gate"
             registry.set_tags(model, version.number, {GATE_REASON_TAG: reason, GATE_RESULT_TAG: ROLLED_BACK})
@@ -82,6 +82,6 @@ def _read(model: str, written: str) -> Handover:
         return Handover(**json.loads(written))
     except (ValueError, TypeError):
         raise TrackingError(
-            f"the tag {HANDOVER_TAG} of the registered model {model} must hold a change of champion, got {written!r}. "
-            f"Look at its aliases in MLflow, put them right and delete the tag."
+            f"the tag {HANDOVER_TAG} of the registered model {model} must contain a change of champion, got "
+            f"{written!r}. Check its aliases in MLflow, correct them and delete the tag."
         ) from None

@@ -1,6 +1,6 @@
 """Where a composition, a component or any other result comes from: digests, parameters, and the runs that made it.
 
-The cards beside the results say what each was made from, as it was then; MLflow knows which run published a digest.
+The card of a result has the digests of what it was made from; MLflow knows which run published a digest.
 """
 
 import time
@@ -44,8 +44,8 @@ class Origin:
         kind: what its folder holds, e.g. `component`.
         stage: the stage of dvc.yaml that makes it.
         digest: of its folder.
-        here: whether the project's folder holds this very result; else its own origins cannot be told.
-        facts: what its card says: the vocabulary, the code, the configuration.
+        here: whether the project's folder holds exactly this result; otherwise its own origins are unknown.
+        facts: from its card: the vocabulary, the code, the configuration.
         run: the newest run that published this digest; None where MLflow knows none.
         made_from: the results that it was made from.
     """
@@ -95,10 +95,10 @@ class Lineage:
         ]
         if not found:
             names = sorted({node.item for node in self._makers.values()})
-            raise ConfigError(f"{name} must be a composition or a component of dvc.yaml; {nearest(name, names)}")
+            raise ConfigError(f"{name} is not a composition or a component of dvc.yaml; {nearest(name, names)}")
         path = min(found)[1]
         if artifact_kind(self.project.root / path) is None:
-            raise ConfigError(f"{path} must be there to tell where it comes from. Run `cclm run` or `dvc pull`.")
+            raise ConfigError(f"{path} not found, so its origin is unknown. Run `cclm run` or `dvc pull`.")
         return self.at(path, folder_digest(self.project.root / path))
 
     def at(self, path: str, digest: str) -> Origin:
@@ -176,7 +176,7 @@ def _card(folder: Path) -> dict[str, Any]:
 
 
 def _read_then(card: Mapping[str, Any], path: str, kind: str, present: str) -> str | None:
-    """The digest of what a stage read at `path`, as its card says; what is there now if the card does not say."""
+    """The digest of what a stage read at `path`, from its card; the present digest if the card has none."""
     parts = card.get("parts", [])
     if present in (card.get("data"), card.get("base"), *parts):
         return present
@@ -206,7 +206,7 @@ def _branch(origin: Origin, branch: Tree, seen: set[str]) -> Tree:
     seen.add(origin.digest)
     if origin.run:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(origin.run.started))
-        replaced = f", in the place of {origin.run.parent[:12]}" if origin.run.parent else ""
+        replaced = f", replacing {origin.run.parent[:12]}" if origin.run.parent else ""
         branch.add(f"made by run {origin.run.id} on {when}, commit {origin.run.commit[:12] or 'unknown'}{replaced}")
     for name in ("vocabulary", "code"):
         if name in origin.facts:

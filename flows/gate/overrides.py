@@ -1,4 +1,4 @@
-"""What a person decides against or without the gate: the first champion, and the way back to the one before."""
+"""Decisions of a person without the gate: accepting a champion, and rolling back to the previous one."""
 
 from filelock import FileLock
 
@@ -21,11 +21,11 @@ from flows.project import Project
 from flows.tracking.client import Tracking, connect
 
 ROLLED_FROM_TAG = "gate.rolled_back_from"
-ACCEPTED = "accepted by hand"
+ACCEPTED = "accepted by a person"
 
 
 def accept(project: Project, composition: str) -> Decision:
-    """Makes the candidate of a composition its champion by hand; it must still load and predict.
+    """Makes the candidate of a composition its champion without the gate; it must still load and predict.
 
     Raises:
         ConfigError: there is no such candidate, it is untrained, or it does not load.
@@ -55,10 +55,10 @@ def roll_back(project: Project, composition: str, why: str) -> Decision:
     """Makes `previous` the champion of a composition again; it must still load and predict.
 
     The version that was champion is tagged with the reason, and the gate never promotes it again: only `accept` does.
-    No version has the alias `previous` afterwards. So a second call changes nothing, and says what the first one did.
+    No version has the alias `previous` afterwards, so a second call changes nothing and returns the first decision.
 
     Args:
-        why: what was wrong with the champion, for whoever reads its tags.
+        why: what was wrong with the champion; kept in its tags.
 
     Raises:
         ConfigError: there is no previous champion, or it does not load; nothing is changed.
@@ -103,6 +103,5 @@ def _must_load(version: Version, tracking: Tracking, composition: str) -> None:
 def _hand_over(registry: Registry, model: str, handover: Handover) -> None:
     if not hand_over(registry, model, handover):
         raise ConfigError(
-            f"the champion of {model} must not change while another is named; somebody else has just changed it. Look "
-            "at it, and try again."
+            f"the champion of {model} was changed by another process at the same moment. Check it, and try again."
         )

@@ -39,7 +39,7 @@ def main(uri: str) -> None:
         raise ValueError("output='characters' must give one row for each character.")
     alone = model.predict([TEXTS[2]])[0]
     if max(abs(a - b) for a, b in zip(alone, means[2], strict=True)) > 1e-3:
-        raise ValueError("a text must have the same embedding alone and beside others.")
+        raise ValueError("a text must have the same embedding alone and in a batch.")
     print(json.dumps({"width": widths.pop()}))
 
 

@@ -1,7 +1,7 @@
 """Promotion: registers each composition that was evaluated, and lets the gate decide who is champion.
 
 It is no DVC stage. DVC may restore a stage from its run cache without running it, and a registration that was
-"restored" never happened: the files would say yes while the registry is empty, e.g. in a fresh clone or after
+"restored" never happened: the files would exist while the registry is empty, e.g. in a fresh clone or after
 another tracking server was configured. So it asks the registry itself, keyed by the composition's digest, and may be
 repeated at will: the flow runs it last, and `cclm promote` after a bare `dvc repro`.
 """
@@ -47,7 +47,7 @@ class Decision:
         created: whether a version was made for it now.
         result: `champion`; `candidate` if that is what it stays; `broken` if it does not load and predict;
             `rolled back` if a person took it down.
-        decided: whether the gate was asked now; else this is what it said before.
+        decided: whether the gate decided now; otherwise this is its earlier decision.
     """
 
     composition: str
@@ -71,12 +71,12 @@ def promote_all(
     project: Project,
     measured: Iterable[Evaluation],
     parent: str | None,
-    say: Callable[[str], None],
+    emit: Callable[[str], None],
     again: bool = False,
 ) -> list[Decision]:
-    """Registers what is not registered yet, and asks the gate where its answer may have changed.
+    """Registers what is not registered yet, and asks the gate if its answer may have changed.
 
-    What an earlier process left half done is finished first.
+    A change of champion that an earlier process left unfinished is finished first.
 
     Args:
         again: try those that did not load before once more, though nothing changed.
@@ -91,18 +91,18 @@ def promote_all(
         for evaluation in measured:
             settle(Registry(tracking), model_name(evaluation.name))
         candidates = [registered(project, tracking, evaluation, config, parent) for evaluation in measured]
-        asked = [one for one in candidates if not one.said_before or (again and one.version.result == BROKEN)]
+        asked = [one for one in candidates if not one.decided_before or (again and one.version.result == BROKEN)]
         with ThreadPoolExecutor() as pool:  # each try is a process of its own
             tried = list(pool.map(lambda one: probe(one.version.uri, tracking.uri), asked))
         answers = dict(zip((one.version.uri for one in asked), tried, strict=True))
         decisions = [_decide(one, answers.get(one.version.uri), tracking.uri) for one in candidates]
     for decision in decisions:
-        say(str(decision))
+        emit(str(decision))
     return decisions
 
 
 def pending(project: Project, measured: Iterable[Evaluation]) -> list[str]:
-    """The compositions for which `promote_all` would do something: not registered, or not gated as things stand.
+    """The compositions for which `promote_all` would do something: not registered, or the gate must decide (again).
 
     Raises:
         TrackingError: the registry cannot be reached.
@@ -112,12 +112,12 @@ def pending(project: Project, measured: Iterable[Evaluation]) -> list[str]:
     for evaluation in measured:
         candidate = known(registry, evaluation, config)
         unfinished = HANDOVER_TAG in registry.model(model_name(evaluation.name)).tags
-        if candidate is None or unfinished or not candidate.said_before:
+        if candidate is None or unfinished or not candidate.decided_before:
             waiting.append(evaluation.name)
     return waiting
 
 
-def promote_workspace(project: Project, say: Callable[[str], None]) -> list[Decision]:
+def promote_workspace(project: Project, emit: Callable[[str], None]) -> list[Decision]:
     """`cclm promote`: what a bare `dvc repro` has left to do, dvc.lock for its parent run included.
 
     Raises:
@@ -130,25 +130,25 @@ def promote_workspace(project: Project, say: Callable[[str], None]) -> list[Deci
     fresh = [one for one in measured if one.compose.name not in stale and one.evaluate.name not in stale]
     for one in measured:
         if one not in fresh:
-            say(f"{one.name}: its files are older than what they were made from; run the pipeline first")
+            emit(f"{one.name}: its files are older than what they were made from; run the pipeline first")
     if not measured:
-        raise ConfigError("there must be an evaluated composition; there is none. Run `cclm run` or `dvc repro`.")
+        raise ConfigError("no evaluated composition found. Run `cclm run` or `dvc repro`.")
     tracking = connect(project)
     parent = newest_parent(tracking)
     if parent is None:
         parent = create_parent(tracking, project, "promote")
         tracking.set_status(parent, "FINISHED")
     log_pipeline_files(tracking, project, parent)
-    return promote_all(project, fresh, parent, say, again=True)
+    return promote_all(project, fresh, parent, emit, again=True)
 
 
 def promotion_lock(project: Project) -> Path:
-    """What a process of this clone holds while it changes the registry."""
+    """The lock that a process of this clone holds while it changes the registry."""
     return project.state("locks") / "promote.lock"
 
 
 def _decide(candidate: Candidate, tried: Verdict | None, tracking_uri: str) -> Decision:
-    """Asks the gate, where the model was tried just now, and writes down what it says."""
+    """Asks the gate if the model was tried just now, and records its decision."""
     registry, name, old = candidate.registry, candidate.evaluation.name, candidate.version
     if tried is None:
         reason = old.tags.get(GATE_REASON_TAG, "")
@@ -166,10 +166,10 @@ def _decide(candidate: Candidate, tried: Verdict | None, tracking_uri: str) -> D
     else:
         if verdict.passed:
             reason = f"the champion changed while this one was compared ({reason}); the next run asks the gate again"
-        said = {GATE_RESULT_TAG: result, GATE_REASON_TAG: reason}
+        tags = {GATE_RESULT_TAG: result, GATE_REASON_TAG: reason}
         # The key is written last: a gate that was interrupted is asked again.
         lasts = verdict.lasts and not verdict.passed
-        registry.set_tags(version.model, version.number, said | (key if lasts else {}))
+        registry.set_tags(version.model, version.number, tags | (key if lasts else {}))
     return Decision(name, version.model, version.number, candidate.created, result, reason, True)
 
 
@@ -181,7 +181,7 @@ def _compared(candidate: Candidate, tracking_uri: str) -> Verdict:
         return Verdict(False, "its results are those of another composition; run the pipeline, then `cclm promote`")
     if champion is None:
         command = f"cclm promote --accept {evaluation.name}"
-        return Verdict(False, f"there is no champion to compare with; name the first one by hand: {command}")
+        return Verdict(False, f"there is no champion to compare with; name the first one: {command}")
     if candidate.is_champion:
         return Verdict(False, champion.tags.get(GATE_REASON_TAG) or "it is the champion already")
     if champion.tags.get(EVALUATION_TAG) != evaluation_digest(evaluation):
@@ -197,7 +197,7 @@ def _compared(candidate: Candidate, tracking_uri: str) -> Verdict:
     return Verdict(
         False,
         f"the champion, version {champion.number}, cannot be read any more ({readable.reason}); restore its files, or "
-        f"decide by hand: {command} ({verdict.reason})",
+        f"decide yourself: {command} ({verdict.reason})",
         lasts=False,
     )
 

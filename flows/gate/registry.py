@@ -16,7 +16,7 @@ from flows.tracking.metrics import usable
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 DIGEST_TAG, METRICS_TAG, EVALUATION_TAG = "cclm.digest", "cclm.metrics", "cclm.evaluation"
 GATE_RESULT_TAG, GATE_REASON_TAG, GATE_KEY_TAG = "gate.result", "gate.reason", "gate.key"
-BROKEN, ROLLED_BACK = "broken", "rolled back"  # what `gate.result` says beside the names of the aliases
+BROKEN, ROLLED_BACK = "broken", "rolled back"  # values of `gate.result` besides the names of the aliases
 # What a registered model needs where it is served.
 REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "safetensors", "pydantic", "pyyaml", "filelock", "rich")
 EXAMPLE = ["Shall I compare thee to a summer's day?", ""]
@@ -37,7 +37,7 @@ class Version:
 
     @property
     def metrics(self) -> dict[str, float] | None:
-        """What its evaluation measured, numbers alone; None when that cannot be read."""
+        """The numbers that its evaluation measured; None if they cannot be read."""
         try:
             values = json.loads(self.tags[METRICS_TAG])
         except (KeyError, ValueError):
@@ -46,7 +46,7 @@ class Version:
 
     @property
     def result(self) -> str:
-        """What the gate, or a person, last said of it: the name of an alias, or one of `BROKEN` and `ROLLED_BACK`."""
+        """The last decision of the gate or a person: the name of an alias, or one of `BROKEN` and `ROLLED_BACK`."""
         return self.tags.get(GATE_RESULT_TAG, "")
 
 
@@ -72,7 +72,7 @@ class Registry:
         self.client = tracking.client
 
     def model(self, name: str) -> Model:
-        """The aliases and tags of a model, read at once; none of either when there is no such model."""
+        """The aliases and tags of a model, read in one call; both empty if there is no such model."""
         from mlflow.exceptions import MlflowException
 
         with guarded():
@@ -87,7 +87,7 @@ class Registry:
     def find(self, model: str, digest: str) -> Version | None:
         """The version that holds the composition with this digest.
 
-        Should there be several, one that was rolled back, so that this is not forgotten; else the newest.
+        If there are several: one that was rolled back, so that the rollback is kept; otherwise the newest.
         """
         found = self.search(model, DIGEST_TAG, digest)
         return next((one for one in found if one.result == ROLLED_BACK), found[0] if found else None)
@@ -106,12 +106,12 @@ class Registry:
             return _version(self.client.get_model_version(model, number))
 
     def get(self, model: str, alias: str) -> Version | None:
-        """The version with an alias; None when no version has it."""
+        """The version with an alias; None if no version has it."""
         number = self.model(model).aliases.get(alias)
         return None if number is None else self.version(model, number)
 
     def set_alias(self, model: str, alias: str, number: str | None) -> None:
-        """Moves an alias to a version, or takes it away."""
+        """Moves an alias to a version, or deletes it (None)."""
         with guarded():
             if number is None:
                 self.client.delete_registered_model_alias(model, alias)
@@ -119,7 +119,7 @@ class Registry:
                 self.client.set_registered_model_alias(model, alias, number)
 
     def set_tag(self, model: str, name: str, value: str | None) -> None:
-        """Writes a tag of the model itself, or takes it away."""
+        """Writes a tag of the model itself, or deletes it (None)."""
         with guarded():
             if value is None:
                 self.client.delete_registered_model_tag(model, name)

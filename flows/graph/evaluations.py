@@ -1,4 +1,4 @@
-"""Compositions that were evaluated, recognized by what their folders' manifests say they hold."""
+"""Compositions that were evaluated, recognized by what their folders' manifests emit they hold."""
 
 from dataclasses import dataclass
 from pathlib import Path

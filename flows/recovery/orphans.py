@@ -16,7 +16,7 @@ def orphaned_stages(project: Project) -> list[psutil.Process]:
     for process in processes.mine():
         try:
             driver = processes.variable(process, processes.DRIVER_VARIABLE)
-            of_stage = (processes.variable(process, "CCLM_REPORT") or "").startswith(reports)
+            of_stage = (processes.variable(process, processes.REPORT_VARIABLE) or "").startswith(reports)
             words = process.cmdline()
             in_project = of_stage or process.cwd() == str(project.root)
             is_runner = "flows.stage" in words

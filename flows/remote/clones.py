@@ -1,8 +1,8 @@
-"""A worker without the shared disk: it trains a stage in a clone of its own and pushes the result to DVC's remote.
+"""A worker without the shared disk: it trains a stage in its own clone and pushes the result to DVC's remote.
 
-The clone is one of the repository that the worker's own project came from, at the revision that is asked for; its DVC
-remote is the worker's, which must be the storage that the one who asks pushes to. Clones stay in `.cclm/clones`, one
-for each stage with a cache for all, so that a repeated stage resumes from its checkpoint and fetches nothing twice.
+The clone is made from the repository that the worker's own project came from, at the requested revision. Its DVC remote
+is the worker's, which must be the storage that the requesting clone pushes to. Clones stay in `.cclm/clones`, one per
+stage with a common cache, so that a repeated stage resumes from its checkpoint and fetches nothing twice.
 """
 
 import re
@@ -47,12 +47,12 @@ class Order:
     tracked: bool
 
 
-def train_in_clone(project: Project, order: Order, say: Callable[[str], None]) -> None:
+def train_in_clone(project: Project, order: Order, emit: Callable[[str], None]) -> None:
     """Brings the stage up to date in a clone, on a device of this machine, and pushes outputs and run cache.
 
     Args:
         project: the worker's own clone.
-        say: receives each line that git, DVC and the stage print.
+        emit: receives each line that git, DVC and the stage print.
 
     Raises:
         ConfigError: the revision is not in the repository, there is no remote, or the order is malformed.
@@ -68,30 +68,33 @@ def train_in_clone(project: Project, order: Order, say: Callable[[str], None]) -
         )
     clone = project.state("clones") / order.stage
     with FileLock(clone.with_name(f"{clone.name}.lock")):
-        _checkout(project, clone, order.revision, say)
-        _configure(project, clone, remote, say)
+        _checkout(project, clone, order.revision, emit)
+        _configure(project, clone, remote, emit)
         if order.lock:
             (clone / "dvc.lock").write_text(order.lock, encoding="utf-8")
         with lease(project) as slot:
             settings = slot.environment | {processes.DRIVER_VARIABLE: processes.own()}
-            settings |= {"CCLM_PARENT_RUN": order.parent or "", **({} if order.tracked else {"CCLM_TRACKING": "off"})}
+            settings |= {
+                processes.PARENT_RUN_VARIABLE: order.parent or "",
+                **({} if order.tracked else {"CCLM_TRACKING": "off"}),
+            }
             try:
-                _dvc(clone, say, "repro", "--single-item", "--pull", "--allow-missing", order.stage, extra=settings)
+                _dvc(clone, emit, "repro", "--single-item", "--pull", "--allow-missing", order.stage, extra=settings)
             except CloneError as error:
                 raise CloneError(f"{error}\n(DVC's remote here: {remote[1]}; it must be the asking clone's.)") from None
-        _dvc(clone, say, "push", "--run-cache", order.stage)
+        _dvc(clone, emit, "push", "--run-cache", order.stage)
 
 
-def _checkout(project: Project, clone: Path, revision: str, say: Callable[[str], None]) -> None:
+def _checkout(project: Project, clone: Path, revision: str, emit: Callable[[str], None]) -> None:
     if not (clone / ".git").is_dir():
         origin = _origin(project)
-        _call(["git", "clone", "--quiet", "--no-checkout", "--", origin, str(clone)], project.root, say)
-    _call(["git", "fetch", "--quiet", "origin"], clone, say)
+        _call(["git", "clone", "--quiet", "--no-checkout", "--", origin, str(clone)], project.root, emit)
+    _call(["git", "fetch", "--quiet", "origin"], clone, emit)
     try:
-        _call(["git", "checkout", "--quiet", "--force", "--detach", revision, "--"], clone, say)
+        _call(["git", "checkout", "--quiet", "--force", "--detach", revision, "--"], clone, emit)
     except CloneError as error:
         raise ConfigError(
-            f"the revision {revision} must be in {_origin(project)}, where workers get it; it is not. "
+            f"the revision {revision} not found in {_origin(project)}, where workers fetch it. "
             f"Push it there first. ({error})"
         ) from None
 
@@ -104,7 +107,7 @@ def _origin(project: Project) -> str:
     return asked.stdout.strip() or str(project.root)
 
 
-def _configure(project: Project, clone: Path, remote: tuple[str, str], say: Callable[[str], None]) -> None:
+def _configure(project: Project, clone: Path, remote: tuple[str, str], emit: Callable[[str], None]) -> None:
     """Gives the clone this machine's own DVC settings, the remote's full address, and the cache of all clones."""
     own = project.root / ".dvc" / "config.local"
     local = clone / ".dvc" / "config.local"
@@ -113,17 +116,17 @@ def _configure(project: Project, clone: Path, remote: tuple[str, str], say: Call
         local.write_bytes(own.read_bytes())
         local.chmod(0o600)  # it may hold credentials
     name, address = remote
-    _dvc(clone, say, "remote", "modify", "--local", name, "url", address)
-    _dvc(clone, say, "config", "--local", "core.remote", name)
-    _dvc(clone, say, "config", "--local", "cache.dir", str(project.state("clones", "cache")))
+    _dvc(clone, emit, "remote", "modify", "--local", name, "url", address)
+    _dvc(clone, emit, "config", "--local", "core.remote", name)
+    _dvc(clone, emit, "config", "--local", "cache.dir", str(project.state("clones", "cache")))
 
 
-def _dvc(clone: Path, say: Callable[[str], None], *arguments: str, extra: Mapping[str, str] | None = None) -> None:
+def _dvc(clone: Path, emit: Callable[[str], None], *arguments: str, extra: Mapping[str, str] | None = None) -> None:
     settings = {"DVC_SITE_CACHE_DIR": str(Project(clone).state("dvc")), **(extra or {})}
-    _call(["dvc", "--wait-for-lock", *arguments], clone, say, settings)
+    _call(["dvc", "--wait-for-lock", *arguments], clone, emit, settings)
 
 
-def _call(command: list[str], cwd: Path, say: Callable[[str], None], extra: Mapping[str, str] | None = None) -> None:
+def _call(command: list[str], cwd: Path, emit: Callable[[str], None], extra: Mapping[str, str] | None = None) -> None:
     process = subprocess.Popen(
         command,
         cwd=cwd,
@@ -140,7 +143,7 @@ def _call(command: list[str], cwd: Path, say: Callable[[str], None], extra: Mapp
         for line in process.stdout:
             if text := line.rstrip():
                 lines.append(text)
-                say(text)
+                emit(text)
     if process.wait() != 0:
-        told = "\n".join(lines[-SHOWN_LINES:])
-        raise CloneError(f"`{' '.join(command[:4])}` failed with exit code {process.returncode}:\n{told}")
+        message = "\n".join(lines[-SHOWN_LINES:])
+        raise CloneError(f"`{' '.join(command[:4])}` failed with exit code {process.returncode}:\n{message}")

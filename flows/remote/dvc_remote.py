@@ -23,7 +23,7 @@ class PushError(Exception):
 
 
 def default_remote(project: Project) -> tuple[str, str] | None:
-    """The name and the full address of the remote that `dvc push` writes to; None when there is none.
+    """The name and the full address of the remote that `dvc push` writes to; None if there is no remote.
 
     Raises:
         ConfigError: DVC's configuration is wrong, e.g. the default remote is not there.
@@ -38,11 +38,10 @@ def default_remote(project: Project) -> tuple[str, str] | None:
             return None
         return str(name), str(config["remote"][name]["url"])
     except DvcConfigError as error:
-        raise ConfigError(f"DVC's configuration must be right: {error}") from None
+        raise ConfigError(f"DVC's configuration is invalid: {error}") from None
     except KeyError:
         raise ConfigError(
-            f"DVC's default remote {name} must have an address; there is none. Give it one: "
-            f"`dvc remote add --local {name} ADDRESS`."
+            f"DVC's default remote {name} has no address. Set it: `dvc remote add --local {name} ADDRESS`."
         ) from None
 
 
@@ -67,18 +66,18 @@ def push_outputs(project: Project) -> str | None:
     if remote is None:
         return None
     if not (project.root / "dvc.lock").is_file():
-        raise PushError("dvc.lock must name the outputs to push; there is none. Run `cclm run` or `dvc repro` first.")
+        raise PushError("dvc.lock not found. Run `cclm run` or `dvc repro` first.")
     mark = _mark(project, remote[1])  # before: what is recorded meanwhile is not pushed
     done = run_dvc(project, "--wait-for-lock", "push", "--remote", remote[0])
     if done.returncode != 0:
-        told = "\n".join((done.stderr or done.stdout).strip().splitlines()[-SHOWN_LINES:])
-        raise PushError(f"the outputs are not all in DVC's remote {remote[0]} ({remote[1]}):\n{told}")
+        message = "\n".join((done.stderr or done.stdout).strip().splitlines()[-SHOWN_LINES:])
+        raise PushError(f"the outputs are not all in DVC's remote {remote[0]} ({remote[1]}):\n{message}")
     write_json(_file(project), mark)
     return remote[0]
 
 
 def run_dvc(project: Project, *arguments: str, extra: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Runs `dvc` in a clone, with nothing asked of the terminal; its output is captured."""
+    """Runs `dvc` in a clone, without input; its output is captured."""
     command = ["dvc", *arguments]
     return subprocess.run(
         command,

@@ -106,14 +106,14 @@ def committed_revision(project: Project) -> str:
 
 
 def train_on_worker(
-    project: Project, node: Node, parent: str | None, tracked: bool, say: Callable[[str], None]
+    project: Project, node: Node, parent: str | None, tracked: bool, emit: Callable[[str], None]
 ) -> None:
     """Has a worker bring a stage up to date and push the result to DVC's remote.
 
     Args:
         parent: the pipeline's run in MLflow.
         tracked: whether to track the stage in MLflow.
-        say: receives messages.
+        emit: receives messages.
 
     Raises:
         WorkerError: the stage's inputs could not be pushed, or the worker's run failed.
@@ -132,7 +132,7 @@ def train_on_worker(
         "parent": parent,
         "tracked": tracked,
     }
-    _run_on_worker(node, order, say)
+    _run_on_worker(node, order, emit)
 
 
 def cancel_all() -> None:
@@ -145,7 +145,7 @@ def cancel_all() -> None:
             client.set_flow_run_state(run_id, Cancelling(), force=True)
 
 
-def _run_on_worker(node: Node, parameters: dict[str, Any], say: Callable[[str], None]) -> None:
+def _run_on_worker(node: Node, parameters: dict[str, Any], emit: Callable[[str], None]) -> None:
     import httpx
     from prefect.client.orchestration import get_client
     from prefect.deployments import run_deployment
@@ -153,7 +153,7 @@ def _run_on_worker(node: Node, parameters: dict[str, Any], say: Callable[[str], 
     run = run_deployment(DEPLOYMENT, parameters=parameters, flow_run_name=node.name, timeout=0)
     assert not hasattr(run, "__await__")
     _ordered.add(run.id)
-    say(f"{node.name}: waits for a worker, as flow run {run.name} {run.id}")
+    emit(f"{node.name}: waits for a worker, as flow run {run.name} {run.id}")
     try:
         with get_client(sync_client=True) as client:
             while not (run.state and run.state.is_final()):
@@ -161,7 +161,7 @@ def _run_on_worker(node: Node, parameters: dict[str, Any], say: Callable[[str], 
                 try:
                     run = client.read_flow_run(run.id)
                 except httpx.TransportError as error:  # the server is unreachable; the worker continues to train
-                    say(f"{node.name}: Prefect's server does not answer ({error}); trying again")
+                    emit(f"{node.name}: Prefect's server does not answer ({error}); trying again")
     finally:
         _ordered.discard(run.id)
     if not run.state.is_completed():

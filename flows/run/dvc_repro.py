@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from cclm_core.runtime.artifacts import folder_digest
-from flows import environment
+from flows import environment, processes
 from flows.devices.slots import lease
 from flows.graph.lockfile import keep
 from flows.graph.node import Node, artifact_kind
 from flows.project import Project
-from flows.run.stage_runner import RESTORE_ONLY
 from flows.tracking.client import connect
 from flows.tracking.follow import Follower, follow
 from flows.tracking.records import StageRecord, forget_checkpoints, read_record
 
-CONFIGURATION_EXIT_CODE = 2  # what the stage runner returns when the user must mend something
+CONFIGURATION_EXIT_CODE = 2  # of the stage runner, if the user must fix something
 SHOWN_LINES = 15
 
 _running: set[subprocess.Popen[str]] = set()
@@ -34,7 +33,7 @@ class StageError(Exception):
         stage: its name.
         exit_code: of the stage's own command; None when DVC failed before it ran.
         message: the last lines that it printed.
-        killed: whether it was told to stop.
+        killed: whether it was stopped.
     """
 
     def __init__(self, stage: str, exit_code: int | None, message: str, killed: bool = False) -> None:
@@ -50,7 +49,7 @@ class StageError(Exception):
 
     @property
     def may_retry(self) -> bool:
-        """Whether another try can help: it crashed, rather than being told to stop or what must be mended."""
+        """Whether another try can help: it crashed; it was not stopped, and its configuration is valid."""
         return self.exit_code not in (None, CONFIGURATION_EXIT_CODE) and not self.killed
 
 
@@ -78,7 +77,7 @@ class StageResult:
 
 
 def unchanged(project: Project, node: Node) -> StageResult:
-    """The result of a stage for which there is nothing to do."""
+    """The result of a stage that is up to date."""
     return StageResult(node.name, "unchanged", digests=digests(project, node))
 
 
@@ -88,7 +87,7 @@ def reproduce(
     parent: str | None,
     tracked: bool,
     force: bool,
-    say: Callable[[str], None],
+    emit: Callable[[str], None],
     pull: bool = False,
 ) -> StageResult:
     """Brings a stage up to date and, if it runs, tracks its run.
@@ -97,7 +96,7 @@ def reproduce(
         parent: the pipeline's run in MLflow.
         tracked: whether to forward the run to MLflow.
         force: run it even if nothing changed.
-        say: receives each line that DVC and the stage print.
+        emit: receives each line that DVC and the stage print.
         pull: restore it from what another clone has pushed to DVC's remote; it needs no device for that.
 
     Raises:
@@ -113,7 +112,9 @@ def reproduce(
             command,
             cwd=project.root,
             env=environment.for_children(
-                {"CCLM_FOLLOWED": "1"} | ({RESTORE_ONLY: "1"} if pull else {}) | (slot.environment if slot else {})
+                {processes.FOLLOWED_VARIABLE: "1"}
+                | ({processes.RESTORE_ONLY_VARIABLE: "1"} if pull else {})
+                | (slot.environment if slot else {})
             ),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -121,18 +122,16 @@ def reproduce(
             errors="replace",
         )
         with _registered(process), _followed(project, node, since, process, parent if tracked else None, tracked):
-            lines = _stream(process, log, say)
+            lines = _stream(process, log, emit)
             process.wait()
     if process.returncode == 0:
         keep(project)
-        forget_checkpoints(
-            project, node.name
-        )  # not before: whoever dies between publishing and recording resumes there
+        forget_checkpoints(project, node.name)  # not before: a crash between publishing and recording resumes there
     return _result(project, node, since, process.returncode, lines)
 
 
 def stop_all() -> None:
-    """Ends what still runs; each stage's runner sees its `dvc` go and ends its child."""
+    """Ends all running stages: each runner notices that its `dvc` has ended, and ends its child."""
     for process in list(_running):
         process.terminate()
 
@@ -171,7 +170,7 @@ def _message(record: StageRecord | None, lines: list[str]) -> str:
     return "".join(lines[-SHOWN_LINES:]).strip()
 
 
-def _stream(process: "subprocess.Popen[str]", log: Path, say: Callable[[str], None]) -> list[str]:
+def _stream(process: "subprocess.Popen[str]", log: Path, emit: Callable[[str], None]) -> list[str]:
     assert process.stdout
     lines = []
     with log.open("w", encoding="utf-8") as copy:
@@ -180,7 +179,7 @@ def _stream(process: "subprocess.Popen[str]", log: Path, say: Callable[[str], No
             copy.flush()
             lines.append(line)
             if text := line.rstrip():
-                say(text)
+                emit(text)
     return lines[-200:]
 
 
@@ -207,7 +206,7 @@ def _followed(
     def open_follower() -> Follower:
         return Follower(project, connect(project), node, parent)
 
-    # In a copy of the context: what it has to say goes to the log of the task.
+    # In a copy of the context: its messages go to the log of the task.
     within = copy_context().run
     thread = threading.Thread(target=within, args=(follow, project, node.name, since, over, open_follower))
     thread.start()

@@ -14,7 +14,7 @@ from flows.tracking.metrics import usable
 def publish_artifacts(project: Project, plan: Plan, summary: dict[str, Any]) -> None:
     """Adds to the running flow a table of the compositions, one of the gate's answers, and a link to its MLflow run.
 
-    A flow never fails because its pages lack them: that is said. There is no link where MLflow is no server.
+    A flow never fails because of its pages: a warning is printed. There is no link if MLflow is not a server.
     """
     from httpx import HTTPError
     from prefect.artifacts import create_link_artifact, create_table_artifact
@@ -33,7 +33,7 @@ def publish_artifacts(project: Project, plan: Plan, summary: dict[str, Any]) -> 
             create_table_artifact(
                 [{name: decision[name] for name in columns} for decision in promotion],
                 key="promotion",
-                description="What the gate said",
+                description="Decisions of the gate",
             )
         if address := run_address(project, summary.get("parent_run")):
             create_link_artifact(address, link_text="This run in MLflow", key="mlflow-run")
@@ -48,7 +48,7 @@ def run_address(project: Project, run_id: str | None) -> str | None:
     try:
         tracking = connect(project)
     except TrackingError:
-        return None  # what could not be tracked has been said already
+        return None  # a warning was printed before
     if not tracking.uri.startswith("http"):
         return None
     scheme, rest = tracking.uri.rstrip("/").split("://", 1)

@@ -31,8 +31,8 @@ class Retraining:
     stale: tuple[str, ...]
     before: str | None
 
-    def told(self, project: Project, outcome: str) -> dict[str, Any]:
-        """What became of the component: its digest before and after, and the same in words."""
+    def summary(self, project: Project, outcome: str) -> dict[str, Any]:
+        """The result: the component's digest before and after, and a message."""
         after = component_digest(project, self.nodes[self.stage])
         if outcome == "unchanged":
             words = f"{self.component} is up to date with its settings, so it was not trained again"
@@ -60,7 +60,7 @@ def plan_retraining(project: Project, component: str, settings: Mapping[str, Any
 
 
 def component_digest(project: Project, node: Node) -> str | None:
-    """The digest of the component that a stage published; None when there is none."""
+    """The digest of the component that a stage published; None if it has not published one."""
     for out in node.outs:
         if artifact_kind(project.root / out) == "component":
             return folder_digest(project.root / out)

@@ -30,8 +30,6 @@ from flows.tracking.parents import dvc_process
 from flows.tracking.records import StageRecord, read_record, reports_path
 
 LIBRARY = "cclm_core.cli.app"
-# Internal: set by the flow where DVC must only restore what a worker made.
-RESTORE_ONLY = "CCLM_RESTORE_ONLY"
 MESSAGE_LINES = 20
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -46,7 +44,7 @@ def main(arguments: list[str]) -> int:
     project = Project.find()
     environment.apply(project.root)
     stage = stage_name(arguments)
-    if os.environ.get(RESTORE_ONLY) == "1":
+    if os.environ.get(processes.RESTORE_ONLY_VARIABLE) == "1":
         raise ConfigError(
             f"{stage} was trained by a worker, but DVC cannot find its result. The worker and this clone must have the "
             "same DVC remote, and the same commands, parameters and data."
@@ -59,11 +57,11 @@ def main(arguments: list[str]) -> int:
         stage, (module, *arguments), time.time(), commit, dirty, process=processes.own(), cost=last.cost if last else {}
     )
     record.write(project)
-    child = Child([sys.executable, "-m", module, *arguments], {"CCLM_REPORT": str(reports)})
+    child = Child([sys.executable, "-m", module, *arguments], {processes.REPORT_VARIABLE: str(reports)})
     waiter = threading.Thread(target=lambda: child.finish(record).write(project))
     waiter.start()
     # In a flow, the flow's own process does the tracking, from the record.
-    if os.environ.get("CCLM_FOLLOWED") != "1":
+    if os.environ.get(processes.FOLLOWED_VARIABLE) != "1":
         track(record, child)
     waiter.join()
     return child.exit_code
@@ -193,7 +191,7 @@ def track(record: StageRecord, child: Child) -> None:
     if not enabled():
         return
     project = Project.find()
-    given = os.environ.get("CCLM_PARENT_RUN")
+    given = os.environ.get(processes.PARENT_RUN_VARIABLE)
     parent: DvcParent | None = None
 
     def open_follower() -> Follower:

@@ -13,7 +13,7 @@ from flows.tracking.metrics import result_metrics
 from flows.tracking.records import last_values
 
 COST_PREFIXES = ("evaluation_seconds", "characters_per_second")
-# The rest of an evaluation's figures stand in its metrics.json and in MLflow; a table of all of them is not read.
+# metrics.json and MLflow have all metrics of an evaluation; a table of all of them would be too long.
 HEADLINES = (
     "bits_per_masked_character",
     "trigram_bits",
@@ -88,7 +88,7 @@ def overlaps(stages: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def whereabouts(project: Project, measured: Sequence[Evaluation], uri: str) -> list[str]:
-    """Lines that say where to look next."""
+    """Lines about where to look next."""
     lines = []
     for evaluation in measured:
         folders = {path.parent for path in evaluation.results.rglob("*") if path.suffix in PLOT_SUFFIXES}

@@ -62,7 +62,7 @@ def promote(project: Project, plan: Plan, names: list[str], parent: str | None) 
 
 @task(name="push", task_run_name="push", cache_policy=NO_CACHE, persist_result=False)
 def push(project: Project) -> str | None:
-    """Copies the outputs that dvc.lock records to DVC's remote; returns its name, None where there is none."""
+    """Copies the outputs that dvc.lock records to DVC's remote; returns its name, None if there is no remote."""
     return push_outputs(project)
 
 
@@ -105,15 +105,15 @@ def outcome(name: str, future: PrefectFuture[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _on_worker(
-    project: Project, node: Node, parent: str | None, tracked: bool, say: Callable[[str], None]
+    project: Project, node: Node, parent: str | None, tracked: bool, emit: Callable[[str], None]
 ) -> StageResult:
     started = time.time()
     try:
-        workers.train_on_worker(project, node, parent, tracked, say)
+        workers.train_on_worker(project, node, parent, tracked, emit)
     except workers.WorkerError as error:
         raise StageError(node.name, 1 if error.crashed else None, str(error), error.cancelled) from None
     ended = time.time()
-    result = reproduce(project, node, parent, tracked, False, say, pull=True)
+    result = reproduce(project, node, parent, tracked, False, emit, pull=True)
     return StageResult(node.name, "ran", ended - started, started, ended, result.digests)
 
 

@@ -27,16 +27,16 @@ PROCESS_TAG = "cclm.process"  # who must end the run, as `flows.processes` names
 
 
 class TrackingError(Exception):
-    """MLflow did not take what it was given: unreachable, full, refused."""
+    """MLflow is unreachable, full, or has refused a request."""
 
 
 def enabled() -> bool:
-    """Whether runs are tracked at all: `CCLM_TRACKING=off` says no."""
+    """Whether runs are tracked at all: `CCLM_TRACKING=off` disables it."""
     return not environment.is_off("CCLM_TRACKING")
 
 
 def tracking_uri(project: Project) -> str:
-    """`MLFLOW_TRACKING_URI`, else the database that MLflow itself looks for in the project's folder."""
+    """`MLFLOW_TRACKING_URI`; by default the database that MLflow itself looks for in the project's folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project.root / 'mlflow.db'}"
 
 
@@ -123,7 +123,7 @@ class Tracking:
                 self.client.log_batch(run_id, params=pairs[start : start + 100], tags=labels[start : start + 100])
 
     def log_files(self, run_id: str, files: Iterable[tuple[Path, str]]) -> None:
-        """Copies each file into the run's artifacts, under the folder named beside it."""
+        """Copies each file into the run's artifacts, each under the given folder."""
         with guarded():
             for path, folder in files:
                 self.client.log_artifact(run_id, str(path), artifact_path=folder or None)
@@ -173,8 +173,8 @@ def connect(project: Project) -> Tracking:
             experiment = client.get_experiment_by_name(name)
             if experiment is not None:
                 return Tracking(client, str(experiment.experiment_id), uri, project)
-            place = (project.root / "mlruns").as_uri() if uri.startswith("sqlite:") else None
-            number = client.create_experiment(name, artifact_location=place, tags={KIND_TAG: TRAINING_KIND})
+            location = (project.root / "mlruns").as_uri() if uri.startswith("sqlite:") else None
+            number = client.create_experiment(name, artifact_location=location, tags={KIND_TAG: TRAINING_KIND})
             return Tracking(client, str(number), uri, project)
 
 

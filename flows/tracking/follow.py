@@ -36,7 +36,7 @@ class Follower:
         self.last_step: dict[str, int] = {}
 
     def start(self, record: StageRecord) -> None:
-        """Makes the run, with the parameters that dvc.yaml says the stage depends on.
+        """Makes the run, with the parameters that the stage depends on in dvc.yaml.
 
         Started again after an outage, it forwards everything once more; MLflow keeps equal points once.
         """
@@ -111,8 +111,8 @@ def follow(
 ) -> str | None:
     """Forwards a stage's run, from its record's appearance to its end; returns the id of its run in MLflow.
 
-    A stage never fails because it could not be tracked: that is said, its record and reports stay where they are, and
-    None is returned.
+    A stage never fails because it could not be tracked: a warning is printed, its record and reports are kept, and None
+    is returned.
 
     Args:
         since: records that started earlier are of another run.
@@ -179,7 +179,7 @@ def noise_curve(folder: Path, when: float) -> list[tuple[str, float, float, int]
 
 
 def _on_card(folder: Path) -> dict[str, str]:
-    """What the card of a training says of its identity beside the parameters: `cclm.data`, `cclm.code`, and so on."""
+    """The identity of a training on its card, apart from the parameters: `cclm.data`, `cclm.code`, and so on."""
     path = folder / "card.json"
     card = read_json(path) if path.is_file() else {}
     return {f"cclm.{name}": str(card[name]) for name in ("data", "vocabulary", "base", "code") if name in card}

@@ -22,7 +22,7 @@ DRIVER_TAG = "cclm.driver"
 
 
 def create_parent(tracking: Tracking, project: Project, driver: str, process: str | None = None) -> str:
-    """Starts the run of a pipeline driven by `driver`; returns its id. `process`, else this one, must end it."""
+    """Starts the run of a pipeline driven by `driver`; returns its id. `process` (default: this one) must end it."""
     commit, _ = project.git_revision()
     name = f"pipeline-{commit[:8] or time.strftime('%Y%m%d-%H%M%S')}"
     tags = {DRIVER_TAG: driver, "cclm.kind": "pipeline", PROCESS_TAG: process or processes.own()}
@@ -32,7 +32,7 @@ def create_parent(tracking: Tracking, project: Project, driver: str, process: st
 
 
 def newest_parent(tracking: Tracking) -> str | None:
-    """The pipeline run that started last; None when there is none."""
+    """The pipeline run that started last; None if there is none yet."""
     with guarded():
         runs = tracking.client.search_runs(
             [tracking.experiment_id], f"tags.`{DRIVER_TAG}` != ''", max_results=1, order_by=["start_time DESC"]
@@ -83,7 +83,7 @@ class DvcParent:
 
 
 def dvc_process() -> psutil.Process | None:
-    """The `dvc` process that started this one, however far above; None when there is none."""
+    """The `dvc` process that started this one, at any level; None if it was not started by DVC."""
     for process in psutil.Process().parents():
         try:
             words = process.cmdline()[:4]

@@ -1,6 +1,6 @@
-"""Shows a pipeline while it runs: a bar for each running stage on a terminal, else a line now and then.
+"""Displays a running pipeline: on a terminal a bar per running stage, otherwise a line every few seconds.
 
-Fed by the records and reports of the stages alone, so it shows a run whoever drives it.
+It reads only the records and reports of the stages, so it does not matter which process drives the run.
 """
 
 import threading
@@ -47,7 +47,7 @@ class Display:
         self.thread.join()
         self.progress.stop()
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Prints a line, above the bars if there are any."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
@@ -80,7 +80,7 @@ class _Stage:
             self.next_line = time.time() + LINE_SECONDS
             if self.display.console.is_terminal:
                 self.bar = self.display.progress.add_task(self.name, total=None, values="")
-            self.display.say(f"{self.name}: started")
+            self.display.print_line(f"{self.name}: started")
         lines = self.reports.new()
         if lines and not self.ended:
             self._show(lines[-1])
@@ -95,7 +95,7 @@ class _Stage:
         elif time.time() >= self.next_line:
             self.next_line = time.time() + LINE_SECONDS
             of = f"/{line['total']}" if line["total"] else ""
-            self.display.say(f"{self.name}: step {line['step']}{of}  {values}")
+            self.display.print_line(f"{self.name}: step {line['step']}{of}  {values}")
 
     def _end(self, record: StageRecord, ended: float) -> None:
         self.ended = True
@@ -103,4 +103,4 @@ class _Stage:
             self.display.progress.remove_task(self.bar)
             self.bar = None
         how = {"FINISHED": "done", "KILLED": "stopped"}.get(record.status, f"failed with exit code {record.exit_code}")
-        self.display.say(f"{self.name}: {how} after {ended - record.started:.1f} s")
+        self.display.print_line(f"{self.name}: {how} after {ended - record.started:.1f} s")

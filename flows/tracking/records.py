@@ -1,4 +1,4 @@
-"""What is known of a stage's last run: written by the runner, read by whoever follows, shows or repairs it."""
+"""The record of a stage's last run, and its reports: written by the runner, read to track, display or repair it."""
 
 import dataclasses
 import json
@@ -24,11 +24,11 @@ class StageRecord:
         dirty: whether tracked files differed from that commit.
         ended: Unix seconds, None while it runs.
         exit_code: of the command; None while it runs.
-        killed: whether it was told to stop.
+        killed: whether it was stopped.
         message: the last lines that it printed on standard error, when it failed.
         host: facts of the machine, and what the run used of it.
         run_id: where MLflow has it; None until it has.
-        process: the runner's, as `flows.processes` names it; "" in records of versions that did not say.
+        process: the runner's, as `flows.processes` names it; "" in records of old versions.
         cost: seconds, processor seconds and megabytes at the peak of the last run that succeeded, this one or an
             earlier one.
     """
@@ -49,7 +49,7 @@ class StageRecord:
 
     @property
     def status(self) -> str:
-        """MLflow's word for how it stands."""
+        """Its status in MLflow's terms: RUNNING, FINISHED, FAILED or KILLED."""
         if self.ended is None:
             return "RUNNING"
         return "KILLED" if self.killed else "FINISHED" if self.exit_code == 0 else "FAILED"
@@ -61,7 +61,7 @@ class StageRecord:
 
     @property
     def checkpoints(self) -> str | None:
-        """The folder that its command was told to keep checkpoints in; None when it was told of none."""
+        """The folder for checkpoints in its command; None if there is none."""
         words = list(self.command)
         return words[words.index("--checkpoints") + 1] if "--checkpoints" in words[:-1] else None
 
@@ -70,12 +70,12 @@ class StageRecord:
         return dataclasses.replace(self, **changes)
 
     def write(self, project: Project) -> None:
-        """Puts it in its place, atomically."""
+        """Writes it to `.cclm/stages`, atomically."""
         write_json(project.stage_file("stages", self.stage, ".json"), dataclasses.asdict(self))
 
 
 def read_record(project: Project, stage: str) -> StageRecord | None:
-    """The record of a stage's last run; None when there is none, or one that this version cannot read."""
+    """The record of a stage's last run; None if there is no record, or one that this version cannot read."""
     try:
         values = json.loads(project.stage_file("stages", stage, ".json").read_text(encoding="utf-8"))
         return StageRecord(**values | {"command": tuple(values["command"])})

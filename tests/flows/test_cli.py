@@ -51,9 +51,9 @@ def test_run_runs_shows_and_fails_with_the_stages_own_words(done: Toy, prefect_s
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "--target", "tarin@a"], "error: tarin@a must be a stage of dvc.yaml; did you mean 'train@a'?"),
-        (["run", "--force", "nothing"], "error: nothing must be a stage of dvc.yaml"),
-        (["promote"], "error: CCLM_TRACKING must not be off to promote"),
+        (["run", "--target", "tarin@a"], "error: tarin@a is not a stage of dvc.yaml; did you mean 'train@a'?"),
+        (["run", "--force", "nothing"], "error: nothing is not a stage of dvc.yaml"),
+        (["promote"], "error: CCLM_TRACKING must not be off for `cclm promote`"),
         (["run", "--no-such-option"], "No such option"),
     ],
 )

@@ -63,7 +63,7 @@ def test_a_run_is_on_record_with_its_reports(project: Toy) -> None:
     found = record(project)
     assert found and found.status == "FINISHED" and found.exit_code == 0
     assert found.ended and found.ended - found.started >= 0.5
-    assert found.command == ("toy_stages", *TRAIN[2:])
+    assert found.command == ("toy_stages", *TRAIN[4:])
     assert len(found.commit) == 40 and not found.dirty
     assert last_values(project, "train@a") == {"loss": 0.2}
     project.run(sys.executable, *TRAIN)
