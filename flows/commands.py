@@ -41,6 +41,7 @@ def run_pipeline(project: Project, targets: Sequence[str], force: Sequence[str],
             check_parameters(project)
 
             def start() -> dict[str, Any]:
+                """Runs the flow for the whole pipeline."""
                 from flows.run.pipeline import pretrain
 
                 return pretrain(list(targets), list(force))
@@ -66,6 +67,7 @@ def run_retraining(project: Project, component: str, settings: Mapping[str, Any]
             check_parameters(project)
 
             def start() -> dict[str, Any]:
+                """Runs the flow for one component."""
                 from flows.deployments.retrain import retrain_component
 
                 return retrain_component(component, {}, force)
@@ -209,6 +211,7 @@ def _start_servers(project: Project) -> None:
         import prefect.server.api.server  # noqa: F401
 
     def start() -> None:
+        """Starts or reaches the server."""
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         with get_client(sync_client=True) as client:
             client.hello()

@@ -11,6 +11,7 @@ def doctor(project: Project, repair: bool, as_json: bool) -> int:
     """Prints the findings; returns the exit code: 0 if nothing is wrong or all of it is repaired, 1 otherwise."""
 
     def show(_name: str, found: list[Result]) -> None:
+        """Prints the results of a check."""
         for result in found if not as_json else []:
             print(result, flush=True)
 

@@ -50,6 +50,7 @@ def lock_file(inspection: Inspection) -> Iterator[Finding]:
         return
 
     def repair() -> str:
+        """Restores or removes it."""
         restore(inspection.project)
         return "restored its newest whole copy" if path.is_file() else "moved it away; DVC's run cache has the results"
 

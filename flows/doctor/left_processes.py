@@ -25,6 +25,7 @@ def prefect_servers(inspection: Inspection) -> Iterator[Finding]:
 
 def _finding(process: psutil.Process, what: str, problem: str, remedy: str) -> Finding:
     def end() -> str:
+        """Ends the process."""
         processes.end([process])
         return "ended it"
 

@@ -1,4 +1,4 @@
-"""Compositions that were evaluated, recognized by what their folders' manifests emit they hold."""
+"""Compositions that were evaluated, recognized by the kind in their folders' manifests."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -201,9 +201,11 @@ def _followed(
         return
 
     def over() -> bool:
+        """Whether DVC has ended."""
         return process.poll() is not None
 
     def open_follower() -> Follower:
+        """Connects to MLflow."""
         return Follower(project, connect(project), node, parent)
 
     # In a copy of the context: its messages go to the log of the task.

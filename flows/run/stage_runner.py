@@ -195,6 +195,7 @@ def track(record: StageRecord, child: Child) -> None:
     parent: DvcParent | None = None
 
     def open_follower() -> Follower:
+        """Connects to MLflow; makes or finds the parent run."""
         nonlocal parent
         nodes = read_plan(project, changes=False).nodes
         node = nodes.get(record.stage) or Node(record.stage)

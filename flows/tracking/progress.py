@@ -71,6 +71,7 @@ class _Stage:
         self.next_line = 0.0
 
     def look(self) -> None:
+        """Reads the record and the reports, and displays what is new."""
         record = read_record(self.project, self.name)
         if record is None or record.started < self.since:
             return

@@ -1,6 +1,7 @@
 """`cclm` as a user meets it: exit codes, one readable message for what they must mend, plain and JSON output."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,20 @@ def test_an_unknown_section_of_params_is_refused_before_anything_runs(done: Toy)
     told = cclm(done, "run", check=False)
     assert told.returncode == 2
     assert told.stderr.startswith("error: params.yaml: quality is not a known section;")
+
+
+def test_all_of_params_is_checked_before_a_stage_of_the_library_runs(project: Toy) -> None:
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(Path(__file__).parents[2] / name, project.root)
+    project.params(lambda values: values["components"]["entities"]["training"].update(steps=-5))
+    told = cclm(project, "run", check=False)
+    assert told.returncode == 2 and "Prefect" not in told.stderr
+    assert told.stderr.startswith("error: params.yaml: components.entities: training.steps")
+
+
+def test_a_module_must_be_named(project: Toy) -> None:
+    told = project.run(sys.executable, "-m", "flows.stage", "--module", check=False)
+    assert told.returncode == 2 and told.stderr.startswith("error: --module must be followed by the name of a module")
 
 
 def test_one_run_at_a_time(done: Toy) -> None:
