@@ -62,7 +62,7 @@ def test_what_no_worker_trained_is_refused_here(done: Toy, worker: Toy) -> None:
 
 
 def test_only_a_committed_revision_that_workers_can_fetch_is_trained(done: Toy, worker: Toy) -> None:
-    with pytest.raises(ConfigError, match=f"the revision {'0' * 40} must be in {done.root}, where workers get it"):
+    with pytest.raises(ConfigError, match=f"the revision {'0' * 40} not found in {done.root}, where workers fetch it"):
         train_in_clone(worker, Order("train@a", "0" * 40, "", None, False), lambda _: None)
     with pytest.raises(ConfigError, match="a full commit and a stage's name must be given"):
         train_in_clone(worker, Order("train@a", "--upload-pack=x", "", None, False), lambda _: None)

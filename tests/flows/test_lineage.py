@@ -65,9 +65,9 @@ def test_the_card_counts_and_not_what_stands_in_the_folder_now(done: Toy) -> Non
 
 def test_what_is_not_there_is_named(project: Toy) -> None:
     lineage = Lineage(project, read_plan(project, changes=False), None)
-    with pytest.raises(ConfigError, match=r"bath must be a composition .* did you mean 'both'"):
+    with pytest.raises(ConfigError, match=r"bath is not a composition .* did you mean 'both'"):
         lineage.of("bath")
-    with pytest.raises(ConfigError, match="compositions/both must be there"):
+    with pytest.raises(ConfigError, match="compositions/both not found"):
         lineage.of("both")
 
 

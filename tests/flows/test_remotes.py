@@ -31,7 +31,7 @@ def test_a_failed_push_is_told_and_repeated_and_a_fresh_clone_pulls_all(
     monkeypatch.delenv("CCLM_PUSH", raising=False)
     assert default_remote(done) is None and not wants_push(done)
     told = cclm(done, "push", check=False)
-    assert told.returncode == 2 and "there must be a DVC remote to push to" in told.stderr
+    assert told.returncode == 2 and "no DVC remote to push to" in told.stderr
 
     storage = tmp_path / "storage"
     storage.write_text("a file is in the way")

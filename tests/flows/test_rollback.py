@@ -62,4 +62,4 @@ def test_the_command(shop: Shop) -> None:
     (decision,) = json.loads(done.stdout)
     assert decision["version"] == "1" and decision["reason"] == "rolled back from version 2: it swears"
     refused = shop.project.run(*command, "--accept", "both", check=False, CCLM_TRACKING="on")
-    assert refused.returncode == 2 and "must not be given at once" in refused.stderr
+    assert refused.returncode == 2 and "must not be combined" in refused.stderr
