@@ -119,6 +119,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = Toy(root)
     project.run("git", "init", "-q")
     project.dvc("init", "-q")
+    shutil.copy(Path(__file__).parents[2] / ".dvcignore", root)
     project.run("git", "add", ".")
     project.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "toy")
     return root
