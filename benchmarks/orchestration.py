@@ -32,7 +32,9 @@ import yaml
 from rows import Row, show
 
 from flows import environment
-from flows.graph import Node, read_plan
+from flows.graph.node import Node
+from flows.graph.plan import read_plan
+from flows.project import Project
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FLOW_BAR_SECONDS, NO_OP_BAR_SECONDS, STATUS_BAR_SECONDS = 30.0, 20.0, 2.0
@@ -75,7 +77,7 @@ def make_project(folder: Path, nodes: dict[str, Node], seconds: float) -> None:
 
 def stage(node: Node, seconds: float) -> dict[str, Any]:
     """A stage of dvc.yaml."""
-    words = ["python", "-m", "flows.stage", "stage", plain(node.name), f"{seconds:g}", *node.outs]
+    words = ["python", "-m", "flows.stage", "--module", MODULE, "stage", plain(node.name), f"{seconds:g}", *node.outs]
     return {
         "cmd": " ".join(words),
         "deps": list(node.deps),
@@ -92,7 +94,7 @@ def plain(name: str) -> str:
 
 def run(folder: Path, *command: str) -> None:
     """Runs a command in the project; its output is shown if it fails."""
-    ours = {"PYTHONPATH": str(REPOSITORY), "CCLM_STAGE_MODULE": MODULE, "CCLM_DEVICE_SLOTS": "1"}
+    ours = {"PYTHONPATH": str(REPOSITORY), "CCLM_DEVICE_SLOTS": "1"}
     env = environment.for_children(ours, without=[name for name in os.environ if name.startswith(OURS)])
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -133,7 +135,7 @@ def repetition(folder: Path, template: Path, nodes: dict[str, Node], seconds: fl
 
 def measure(repeats: int, seconds: float) -> list[Row]:
     """All rows."""
-    nodes = read_plan(REPOSITORY, changes=False).nodes
+    nodes = read_plan(Project(REPOSITORY), changes=False).nodes
     with tempfile.TemporaryDirectory(prefix="cclm-orchestration-") as work:
         template = Path(work) / "template"
         make_project(template, nodes, seconds)

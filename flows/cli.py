@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,8 +10,8 @@ import typer
 from cclm_core.cli.app import app as core
 from cclm_core.runtime.errors import CclmError, ConfigError
 from flows import environment
-from flows.paths import project_root
-from flows.tracking import TrackingError
+from flows.project import Project
+from flows.tracking.client import TrackingError
 
 app = typer.Typer(
     help="Composable character-level language models: pretrain components apart, compose them, retrain one alone.",
@@ -33,16 +32,16 @@ def run(
     force: Annotated[list[str] | None, typer.Option(help="Run this stage even if nothing changed; repeatable.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bring the pipeline up to date: run what changed, side by side where it can, then register the compositions."""
-    from flows.run import run_pipeline
+    """Bring the pipeline up to date: run what changed, in parallel if possible, then register the compositions."""
+    from flows.commands import run_pipeline
 
     sys.exit(run_pipeline(_project(), target or [], force or [], as_json))
 
 
 @app.command()
 def status(as_json: AsJson = False) -> None:
-    """Say what is stale and why, what a run would do, and what it cost last time."""
-    from flows.status import show
+    """Show what is stale and why, what a run would do, and what it cost last time."""
+    from flows.run.status import show
 
     show(_project(), as_json)
 
@@ -50,33 +49,34 @@ def status(as_json: AsJson = False) -> None:
 @app.command()
 def promote(
     accept: Annotated[
-        list[str] | None, typer.Option(help="Make this composition's candidate its champion by hand; repeatable.")
+        list[str] | None,
+        typer.Option(help="Make this composition's candidate its champion without the gate; repeatable."),
     ] = None,
     rollback: Annotated[
         list[str] | None,
         typer.Option(help="Make this composition's previous champion its champion again; repeatable."),
     ] = None,
-    reason: Annotated[str, typer.Option(help="Why, with --rollback; kept in the version's tags.")] = "by hand",
+    reason: Annotated[str, typer.Option(help="Why, with --rollback; kept in the version's tags.")] = "no reason given",
     as_json: AsJson = False,
 ) -> None:
-    """Register the evaluated compositions, and let the gate decide which become champion; or decide by hand."""
-    from flows import by_hand
-    from flows.promote import promote_workspace
-    from flows.tracking import enabled
+    """Register the evaluated compositions, and let the gate decide which become champion, or decide yourself."""
+    from flows.gate import overrides
+    from flows.gate.promote import promote_workspace
+    from flows.tracking.client import enabled
 
-    root = _project()
+    project = _project()
     if not enabled():
-        raise ConfigError("CCLM_TRACKING must not be off to promote: registering needs MLflow. Unset it.")
+        raise ConfigError("CCLM_TRACKING must not be off for `cclm promote`: registering needs MLflow. Unset it.")
     if accept and rollback:
-        raise ConfigError("--accept and --rollback must not be given at once: they undo each other. Give one of them.")
-    say = (lambda _: None) if as_json else print
+        raise ConfigError("--accept and --rollback must not be combined: they undo each other. Use one of them.")
+    emit = (lambda _: None) if as_json else print
     if accept or rollback:
-        decisions = [by_hand.accept(root, name) for name in accept or []]
-        decisions += [by_hand.roll_back(root, name, reason) for name in rollback or []]
+        decisions = [overrides.accept(project, name) for name in accept or []]
+        decisions += [overrides.roll_back(project, name, reason) for name in rollback or []]
         for decision in decisions:
-            say(str(decision))
+            emit(str(decision))
     else:
-        decisions = promote_workspace(root, say)
+        decisions = promote_workspace(project, emit)
     if as_json:
         print(json.dumps([decision.as_json() for decision in decisions], indent=2))
 
@@ -89,12 +89,12 @@ def lineage(
     """Show what a result was made from: digests, parameters, code, and the runs that made it."""
     from rich.console import Console
 
-    from flows.graph import read_plan
-    from flows.lineage import Lineage, tree
-    from flows.tracking import connect, enabled
+    from flows.gate.lineage import Lineage, tree
+    from flows.graph.plan import read_plan
+    from flows.tracking.client import connect, enabled
 
-    root = _project()
-    found = Lineage(root, read_plan(root, changes=False), connect(root) if enabled() else None).of(name)
+    project = _project()
+    found = Lineage(project, read_plan(project, changes=False), connect(project) if enabled() else None).of(name)
     if as_json:
         print(json.dumps(found.as_json(), indent=2))
     else:
@@ -105,11 +105,11 @@ def lineage(
 @app.command()
 def doctor(
     repair: Annotated[
-        bool, typer.Option("--repair", help="Mend what can be mended; else only say what is wrong.")
+        bool, typer.Option("--repair", help="Repair what can be repaired (default: only report).")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Look for what a crash has left behind in DVC, MLflow and Prefect: stuck runs, orphans, lost or unsent files."""
+    """Look for what a crash has left in DVC, MLflow and Prefect: stuck runs, orphaned processes, lost files."""
     from flows.doctor.command import doctor as examine
 
     sys.exit(examine(_project(), repair, as_json))
@@ -118,14 +118,14 @@ def doctor(
 @app.command()
 def ui(port: Annotated[int, typer.Option(help="Where to listen, on this machine only.")] = 5000) -> None:
     """Open MLflow's pages on the runs, learning curves and registered models."""
-    from flows.tracking import connect, page, tracking_uri
+    from flows.tracking.client import connect, page, tracking_uri
 
-    root = _project()
-    uri = tracking_uri(root)
+    project = _project()
+    uri = tracking_uri(project)
     if uri.startswith("http"):
         print(f"MLflow is at {uri}")
         return
-    experiment = connect(root).experiment_id
+    experiment = connect(project).experiment_id
     print(f"MLflow: {page(f'http://127.0.0.1:{port}', experiment)}  (Ctrl-C ends it)", flush=True)
     command = ["-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
     os.execv(sys.executable, [sys.executable, *command])
@@ -147,8 +147,8 @@ def retrain(
     as_json: AsJson = False,
 ) -> None:
     """Retrain one component; recompose, evaluate and gate the compositions that contain it; nothing else changes."""
-    from flows.run import run_retraining
-    from flows.settings import parse_settings
+    from flows.commands import run_retraining
+    from flows.graph.params_file import parse_settings
 
     sys.exit(run_retraining(_project(), component, parse_settings(setting or []), force, as_json))
 
@@ -156,7 +156,7 @@ def retrain(
 @app.command()
 def push(as_json: AsJson = False) -> None:
     """Copy the outputs that dvc.lock records to DVC's remote, from where other clones get them by `dvc pull`."""
-    from flows.run import push_now
+    from flows.commands import push_now
 
     sys.exit(push_now(_project(), as_json))
 
@@ -168,35 +168,35 @@ def serve(
     port: Annotated[int, typer.Option(help="Where to listen, on this machine only.")] = 5001,
 ) -> None:
     """Answer over HTTP: POST {"inputs": ["a text", ...]} to /invocations gives an embedding for each."""
-    from flows.registry import Registry, model_name
-    from flows.tracking import connect
+    from flows.gate.registry import Registry, model_name
+    from flows.tracking.client import connect
 
-    root = _project()
-    tracking, model = connect(root), model_name(composition)
+    project = _project()
+    tracking, model = connect(project), model_name(composition)
     if Registry(tracking).get(model, alias) is None:
-        raise ConfigError(f"{model} must have a version with the alias {alias}; it has none. See `cclm promote`.")
-    settings = environment.for_children({"MLFLOW_TRACKING_URI": tracking.uri})  # it finds its own server in the path
+        raise ConfigError(f"{model} has no version with the alias {alias}. See `cclm promote`.")
+    settings = environment.for_children({"MLFLOW_TRACKING_URI": tracking.uri})  # MLflow finds its own server in PATH
     words = ["-m", f"models:/{model}@{alias}", "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
     os.execve(sys.executable, [sys.executable, "-m", "mlflow", "models", "serve", *words], settings)
 
 
 def main() -> None:
-    """Runs the command line. Exit codes: 0 done, 1 a stage or the registry failed, 2 something that you must mend."""
+    """Runs the command line. Exit codes: 0 done, 1 a stage or the registry failed, 2 something that you must fix."""
     try:
         app()
     except CclmError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except TrackingError as error:
-        print(f"error: MLflow did not take or give what it was asked for: {error}", file=sys.stderr)
+        print(f"error: MLflow failed: {error}", file=sys.stderr)
         sys.exit(1)
 
 
-def _project() -> Path:
-    root = project_root()
-    os.chdir(root)
-    environment.apply(root)
-    return root
+def _project() -> Project:
+    project = Project.find()
+    os.chdir(project.root)
+    environment.apply(project.root)
+    return project
 
 
 if __name__ == "__main__":

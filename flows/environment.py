@@ -8,8 +8,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from flows.paths import state
 from flows.processes import name_of, split
+from flows.project import Project
 
 # Written by the stack when it is up: its supervisord (`host:pid:start`), then what its clients need; lines NAME=value.
 CLIENT_FILE, SUPERVISOR = "client.env", "CCLM_SUPERVISORD"
@@ -49,7 +49,10 @@ def apply(root: Path) -> None:
 
 def defaults(root: Path) -> dict[str, str]:
     """The defaults of this project."""
-    return DEFAULTS | {"PREFECT_HOME": str(state(root) / "prefect"), "DVC_SITE_CACHE_DIR": str(state(root, "dvc"))}
+    return DEFAULTS | {
+        "PREFECT_HOME": str(Project(root).state() / "prefect"),
+        "DVC_SITE_CACHE_DIR": str(Project(root).state("dvc")),
+    }
 
 
 def of_stack(root: Path) -> dict[str, str]:

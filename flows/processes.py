@@ -1,7 +1,8 @@
-"""Which process is at work, and whether it still is: what every record, lock and run that must end is checked against.
+"""Identity of processes, across processes and hosts: records, locks and open runs name the process that owns them.
 
-A process is named `host:pid:start`, so that a number that was given to another process, a reboot or another machine is
-never mistaken for it. A killed process whose parent has not noticed yet counts as gone.
+A process is named `host:pid:start`, so that a reused number, a reboot or another machine is never mistaken for it.
+`psutil` compares start times only within one process, and its times depend on the system clock; here they are ticks
+since the boot, with the id of the boot. A killed process whose parent has not noticed it yet counts as gone.
 """
 
 import os
@@ -12,8 +13,12 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
-# Names the run that a process belongs to, the one that drives it: set by the driver, inherited by all it starts.
+# Internal environment variables, by which the processes of a run find each other; docs/settings.md explains them.
 DRIVER_VARIABLE = "CCLM_DRIVER"
+FOLLOWED_VARIABLE = "CCLM_FOLLOWED"
+PARENT_RUN_VARIABLE = "CCLM_PARENT_RUN"
+REPORT_VARIABLE = "CCLM_REPORT"
+RESTORE_ONLY_VARIABLE = "CCLM_RESTORE_ONLY"
 
 
 def own() -> str:
@@ -22,13 +27,13 @@ def own() -> str:
 
 
 def name_of(pid: int) -> str | None:
-    """`host:pid:start` of a process of this machine; None when there is none."""
+    """`host:pid:start` of a process of this machine; None if it has ended."""
     started = _start(pid)
     return f"{platform.node()}:{pid}:{started}" if started else None
 
 
 def is_gone(name: str) -> bool:
-    """Whether a process of this machine has ended; of another machine's process nothing is known, so it has not."""
+    """Whether a process of this machine has ended; False for processes of other machines, which are unknown."""
     host, pid, started = split(name)
     return host == platform.node() and _start(pid) != started
 
@@ -50,7 +55,7 @@ def split(name: str) -> tuple[str, int, str]:
 
 
 def of_driver(driver: str) -> list[psutil.Process]:
-    """The processes that a run has started, itself excepted, the oldest first."""
+    """The processes that a run has started, except itself, the oldest first."""
     own_pid = split(driver)[1]
     return [one for one in mine() if one.pid != own_pid and variable(one, DRIVER_VARIABLE) == driver]
 
@@ -65,7 +70,7 @@ def mine() -> Iterator[psutil.Process]:
 
 
 def variable(process: psutil.Process, name: str) -> str | None:
-    """An environment variable that a process was started with; None when it has none or cannot be looked into."""
+    """An environment variable that a process was started with; None if it is not set or cannot be read."""
     try:
         value = process.environ().get(name)
     except psutil.Error:
@@ -74,9 +79,9 @@ def variable(process: psutil.Process, name: str) -> str | None:
 
 
 def holder(lock: Path) -> int | None:
-    """The number of the process that holds a lock file; None when nobody does. It is not taken for that.
+    """The number of the process that holds a lock file; None if nobody does. The lock is not taken for that.
 
-    Only Linux says who; elsewhere the files are held by nobody as far as is known.
+    Only Linux tells; on other systems the result is None.
     """
     if not lock.is_file() or not sys.platform.startswith("linux"):
         return None
@@ -90,7 +95,7 @@ def holder(lock: Path) -> int | None:
 
 
 def end(processes: list[psutil.Process], seconds: float = 10) -> None:
-    """Tells processes to stop, and kills those that do not within `seconds`."""
+    """Terminates processes, and kills those that have not ended within `seconds`."""
     for process in processes:
         try:
             process.terminate()
@@ -105,7 +110,7 @@ def end(processes: list[psutil.Process], seconds: float = 10) -> None:
 
 
 def _start(pid: int) -> str | None:
-    """When a process was started, in a form that a changed clock does not change; None when it has ended."""
+    """When a process was started, independent of the system clock; None if it has ended."""
     if not sys.platform.startswith("linux"):
         try:
             process = psutil.Process(pid)

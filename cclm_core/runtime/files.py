@@ -43,14 +43,18 @@ def flush_folder(folder: Path) -> None:
 
 
 @contextmanager
-def try_lock(path: Path, error: Exception) -> Iterator[None]:
+def try_lock(path: Path, error: Exception, reentrant: bool = False) -> Iterator[None]:
     """Holds the lock file `path` for the block.
+
+    Args:
+        error: raised if the lock is taken.
+        reentrant: whether the thread that holds the lock may take it again.
 
     Raises:
         Exception: `error`, if another process holds the lock. The call does not wait.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, timeout=0)
+    lock = FileLock(path, timeout=0, is_singleton=reentrant)
     try:
         lock.acquire()
     except Timeout:

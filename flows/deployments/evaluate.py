@@ -4,11 +4,11 @@ from typing import Any
 
 from prefect import flow
 
-from flows.paths import project_root
-from flows.pipeline import Work, carry_out
-from flows.preparation import checked_plan, prepared
-from flows.runners import task_runner
-from flows.selection import evaluation_stages, refuse_stale_before
+from flows.devices.runners import task_runner
+from flows.graph.selection import evaluation_stages, refuse_stale_before
+from flows.project import Project
+from flows.run.pipeline import Work, carry_out
+from flows.run.preparation import checked_plan, prepared
 
 
 @flow(name="evaluate", task_runner=task_runner(), persist_result=False)
@@ -23,9 +23,9 @@ def evaluate(compositions: list[str] = []) -> dict[str, Any]:  # noqa: B006 - th
         ConfigError: there is no such composition, what it is made from is stale, or another run is at work on this
             clone.
     """
-    root = project_root()
-    with prepared(root):
-        plan = checked_plan(root)
+    project = Project.find()
+    with prepared(project):
+        plan = checked_plan(project)
         nodes = evaluation_stages(plan, compositions)
         refuse_stale_before(plan, nodes)
-        return carry_out(root, plan, Work(nodes, gated=frozenset(nodes)))
+        return carry_out(project, plan, Work(nodes, gated=frozenset(nodes)))

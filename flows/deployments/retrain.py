@@ -4,12 +4,12 @@ from typing import Any
 
 from prefect import flow
 
-from flows.lineage import PARENT_TAG
-from flows.paths import project_root
-from flows.pipeline import Work, carry_out
-from flows.preparation import prepared
-from flows.retraining import plan_retraining
-from flows.runners import task_runner
+from flows.devices.runners import task_runner
+from flows.gate.lineage import PARENT_TAG
+from flows.project import Project
+from flows.run.pipeline import Work, carry_out
+from flows.run.preparation import prepared
+from flows.run.retraining import plan_retraining
 
 COMPONENT_TAG = "cclm.component"
 
@@ -33,9 +33,9 @@ def retrain_component(
         ConfigError: there is no such component, a setting is wrong, a stage that is needed is stale, or another run is
             at work on this clone.
     """
-    root = project_root()
-    with prepared(root):
-        planned = plan_retraining(root, component, settings)
+    project = Project.find()
+    with prepared(project):
+        planned = plan_retraining(project, component, settings)
         # What a component was before belongs to its run; its own bytes do not depend on it.
         lineage = {COMPONENT_TAG: component} | ({PARENT_TAG: planned.before} if planned.before else {})
         work = Work(
@@ -45,6 +45,6 @@ def retrain_component(
             tags={planned.stage: lineage},
             pipeline_tags=lineage,
         )
-        summary = carry_out(root, planned.plan, work)
+        summary = carry_out(project, planned.plan, work)
         outcome = next(row["outcome"] for row in summary["stages"] if row["stage"] == planned.stage)
-        return summary | {"retrained": planned.told(root, outcome)}
+        return summary | {"retrained": planned.summary(project, outcome)}

@@ -1,18 +1,18 @@
-"""What a worker without the shared disk does: one stage, in a clone of its own."""
+"""The flow of a worker without the shared disk: one stage, in its own clone."""
 
 from prefect import flow, get_run_logger
 
 from flows import environment
-from flows.clones import Order, train_in_clone
-from flows.paths import project_root
-from flows.slots import ensure_limit
+from flows.devices.slots import ensure_limit
+from flows.project import Project
+from flows.remote.clones import Order, train_in_clone
 
 
 @flow(name="train-stage", persist_result=False)
 def train_stage(stage: str, revision: str, lock: str, parent: str | None = None, tracked: bool = False) -> None:
     """Brings one stage up to date in a clone at a revision, and pushes the result to DVC's remote.
 
-    Started by a pipeline that runs with CCLM_TRAINING=workers, not by hand.
+    Started by a pipeline that runs with CCLM_TRAINING=workers, not manually.
 
     Args:
         stage: Its name in dvc.yaml.
@@ -21,9 +21,9 @@ def train_stage(stage: str, revision: str, lock: str, parent: str | None = None,
         parent: The pipeline's run in MLflow.
         tracked: Whether to track the stage in MLflow.
     """
-    root = project_root()
-    environment.apply(root)
+    project = Project.find()
+    environment.apply(project.root)
     logger = get_run_logger()
-    if said := ensure_limit():
-        logger.warning(said)
-    train_in_clone(root, Order(stage, revision, lock, parent, tracked), logger.info)
+    if message := ensure_limit():
+        logger.warning(message)
+    train_in_clone(project, Order(stage, revision, lock, parent, tracked), logger.info)

@@ -1,42 +1,26 @@
-"""All checks, in the order in which they are made and their repairs are done: what others rest on comes first."""
+"""All checks, in the order in which they are made and repaired: causes before their consequences."""
 
 from collections.abc import Callable, Iterable
 
-from flows.doctor import (
-    checkpoints,
-    disk_space,
-    dvc_lock_file,
-    dvc_locks,
-    flow_runs,
-    half_written,
-    orphans,
-    prefect_servers,
-    registered_models,
-    site_cache,
-    slots,
-    tracked_runs,
-    unpushed,
-    unregistered,
-    versions,
-)
-from flows.doctor.finding import Finding, Project
+from flows.doctor import dvc_checks, files, left_processes, mlflow_checks, prefect_checks, versions
+from flows.doctor.finding import Finding, Inspection
 
-Check = Callable[[Project], Iterable[Finding]]
+Check = Callable[[Inspection], Iterable[Finding]]
 
 CHECKS: dict[str, Check] = {
     "versions": versions.check,
-    "site-cache": site_cache.check,
-    "orphans": orphans.check,
-    "prefect-servers": prefect_servers.check,
-    "dvc-lock-file": dvc_lock_file.check,
-    "dvc-locks": dvc_locks.check,
-    "half-written": half_written.check,
-    "checkpoints": checkpoints.check,
-    "disk-space": disk_space.check,
-    "tracked-runs": tracked_runs.check,
-    "flow-runs": flow_runs.check,
-    "slots": slots.check,
-    "registered-models": registered_models.check,
-    "unregistered": unregistered.check,
-    "unpushed": unpushed.check,
+    "site-cache": dvc_checks.site_cache,
+    "orphans": left_processes.stages,
+    "prefect-servers": left_processes.prefect_servers,
+    "dvc-lock-file": dvc_checks.lock_file,
+    "dvc-locks": dvc_checks.readers,
+    "half-written": files.half_written,
+    "checkpoints": files.checkpoints,
+    "disk-space": files.disk_space,
+    "tracked-runs": mlflow_checks.tracked_runs,
+    "flow-runs": prefect_checks.flow_runs,
+    "slots": prefect_checks.slots,
+    "registered-models": mlflow_checks.registered_models,
+    "unregistered": mlflow_checks.unregistered,
+    "unpushed": dvc_checks.unpushed,
 }

@@ -1,27 +1,28 @@
-"""Makes the checks, does the repairs, and says what was found and done."""
+"""Makes the checks, repairs what they find, and reports both."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from subprocess import SubprocessError
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from cclm_core.runtime.errors import CclmError
+from cclm_core.runtime.files import try_lock
 from flows.doctor.catalogue import CHECKS
-from flows.doctor.finding import Finding, Project, UncheckedError
-from flows.doctor.orphans import orphans
-from flows.doctor.prefect_servers import left_over
-from flows.open_runs import abandoned, closed
-from flows.paths import state
-from flows.tracking import TrackingError
+from flows.doctor.finding import Finding, Inspection, UncheckedError
+from flows.project import Project
+from flows.recovery.flow_runs import PrefectError
+from flows.recovery.orphans import orphaned_servers, orphaned_stages
+from flows.tracking.client import TrackingError
+from flows.tracking.open_runs import abandoned, closed
 
-# What a check or a repair may meet in the world; anything else is an error of ours, and raised.
-MISHAPS = (UncheckedError, TrackingError, CclmError, OSError, SubprocessError, psutil.Error, Timeout)
+# Expected failures of a check or a repair; anything else is a bug, and raised.
+MISHAPS = (UncheckedError, TrackingError, PrefectError, CclmError, OSError, SubprocessError, psutil.Error, Timeout)
 
 
 @dataclass(frozen=True)
@@ -65,22 +66,22 @@ class Result:
         return "\n".join(lines)
 
 
-def diagnose(root: Path, repair: bool, tell: Callable[[str, list[Result]], None]) -> list[Result]:
-    """Makes every check in turn and, if told to, repairs what it finds before the next one is made.
+def diagnose(project: Project, repair: bool, show: Callable[[str, list[Result]], None]) -> list[Result]:
+    """Makes every check in turn; with `repair`, repairs what it finds before the next check is made.
 
     Args:
-        tell: receives each check's name and results as they come.
+        show: receives each check's name and results as they come.
     """
     results: list[Result] = []
-    with _no_run_starts(root, repair):
+    with _no_run_starts(project) if repair else nullcontext():
         for name, check in CHECKS.items():
-            project = Project(root)  # each looks afresh: a repair may have changed what it sees
-            found = list(_results(name, lambda check=check, project=project: check(project), repair))  # type: ignore[misc]
-            tell(name, found)
+            inspection = Inspection(project)  # a new one each time: a repair may have changed what it sees
+            found = list(_results(name, partial(check, inspection), repair))
+            show(name, found)
             results += found
-        for driver in abandoned(root, "driver") if repair else []:
-            if not orphans(Project(root)) and not left_over(root):  # all that it had started has ended
-                closed(root, "driver", driver.id)
+        for driver in abandoned(project, "driver") if repair else []:
+            if not orphaned_stages(project) and not orphaned_servers(project):  # all that it started has ended
+                closed(project, "driver", driver.id)
     return results
 
 
@@ -88,7 +89,9 @@ def _results(name: str, check: Callable[[], Iterable[Finding]], repair: bool) ->
     try:
         findings = list(check())
     except MISHAPS as error:
-        yield Result(name, Finding(subject="not checked", problem=str(error), remedy="mend that and look again"))
+        yield Result(
+            name, Finding(subject="not checked", problem=str(error), remedy="fix that and run the doctor again")
+        )
         return
     for finding in findings:
         yield _repaired(name, finding) if repair and finding.repair else Result(name, finding)
@@ -103,15 +106,9 @@ def _repaired(name: str, finding: Finding) -> Result:
 
 
 @contextmanager
-def _no_run_starts(root: Path, repair: bool) -> Iterator[None]:
-    """Keeps `cclm run` from starting amid repairs. One that is at work goes on: the checks leave it alone."""
-    lock = FileLock(state(root, "locks") / "run.lock")
-    try:
-        if repair:
-            lock.acquire(timeout=0)
-    except Timeout:
-        pass
-    try:
+def _no_run_starts(project: Project) -> Iterator[None]:
+    """Keeps `cclm run` from starting during repairs. A run in progress continues: the checks leave its files alone."""
+    with ExitStack() as stack:
+        with suppress(Timeout):
+            stack.enter_context(try_lock(project.run_lock, Timeout(str(project.run_lock))))
         yield
-    finally:
-        lock.release()

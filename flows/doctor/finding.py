@@ -1,34 +1,29 @@
-"""What a check finds, and what it looks at."""
+"""What a check finds, and what it inspects."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
-
-from flows import processes
-from flows.graph import Plan, read_plan
-from flows.open_runs import open_runs
-from flows.paths import state
-from flows.records import read_record
-from flows.tracking import Tracking, TrackingError, connect, enabled
+from flows.graph.plan import Plan, read_plan
+from flows.project import Project
+from flows.tracking.client import Tracking, TrackingError, connect, enabled
+from flows.tracking.open_runs import working
 
 
 class UncheckedError(Exception):
-    """A check cannot be made: a server does not answer, a file cannot be read. That is never taken for health."""
+    """A check could not be made: a server does not answer, a file cannot be read. It never counts as healthy."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """Something that is wrong.
+    """A problem.
 
     Attributes:
-        subject: what it is wrong with: a run, a file, a process.
+        subject: the run, file or process that has it.
         problem: what is wrong.
-        since: Unix seconds; None where nothing tells.
-        remedy: what `--repair` does about it; or what you must do, where it can do nothing.
-        repair: does it and says what it did; None where a person must. Doing it twice does no more than doing it once.
+        since: Unix seconds; None if unknown.
+        remedy: what `--repair` does about it, or what the user must do if `--repair` can do nothing.
+        repair: repairs it and returns what it did; None if only the user can. Repeating it has no further effect.
     """
 
     subject: str
@@ -38,49 +33,28 @@ class Finding:
     repair: Callable[[], str] | None = field(default=None, repr=False)
 
 
-def left_process(process: psutil.Process, what: str, problem: str, remedy: str) -> Finding:
-    """The finding of a process that works for nobody; repairing ends it."""
+class Inspection:
+    """The project as one check sees it; what is expensive to read is read once."""
 
-    def end() -> str:
-        processes.end([process])
-        return "ended it"
-
-    subject = f"process {process.pid}, {what}"
-    return Finding(subject=subject, problem=problem, since=process.create_time(), remedy=remedy, repair=end)
-
-
-class Project:
-    """The project as the checks look at it."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, project: Project) -> None:
+        self.project = project
 
     @cached_property
     def plan(self) -> Plan:
         """The stages, without what changed."""
-        return read_plan(self.root, changes=False)
+        return read_plan(self.project, changes=False)
 
     @property
     def working(self) -> list[str]:
-        """The processes that bring this pipeline up to date at this moment, in words."""
-        own = processes.own()
-        opened = [one.process for one in open_runs(self.root) if one.process != own and not one.abandoned]
-        found = [f"process {processes.split(process)[1]}" for process in opened]
-        locked = processes.holder(state(self.root, "locks") / "run.lock")
-        if locked is not None and not processes.is_own(locked):
-            found.append(f"process {locked}")
-        for path in state(self.root, "stages").glob("*.json"):
-            record = read_record(self.root, path.stem)
-            if record is not None and record.running:
-                found.append(f"process {processes.split(record.process)[1]} ({record.stage})")
-        return list(dict.fromkeys(found))
+        """The other processes that are running this pipeline now."""
+        return working(self.project)
 
     @property
     def tracking(self) -> Tracking | None:
-        """MLflow; None where tracking is off.
+        """MLflow; None if tracking is off.
 
         Raises:
-            UncheckedError: it does not answer.
+            UncheckedError: MLflow does not answer.
         """
         if not enabled():
             return None
@@ -91,6 +65,6 @@ class Project:
     @cached_property
     def _tracking(self) -> Tracking | TrackingError:
         try:
-            return connect(self.root)
-        except TrackingError as error:  # asked once: an unreachable server keeps everyone waiting
+            return connect(self.project)
+        except TrackingError as error:  # asked once: an unreachable server costs seconds each time
             return error

@@ -1,18 +1,18 @@
-"""Installed versions that are known not to work together, though the installer accepts them."""
+"""Check of installed versions that are known not to work together although the installer accepts them."""
 
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
-from flows.doctor.finding import Finding, Project
+from flows.doctor.finding import Finding, Inspection
 
-# Tried with Prefect 3.8.8; pyproject.toml has the same bounds, which an installation of something else may cross.
+# Tested with Prefect 3.8.8. pyproject.toml has the same bounds, but installing another package may exceed them.
 BROKEN_FROM = {
     "fastapi": ((0, 155), "no flow and no server of Prefect 3.8 starts"),
     "sqlalchemy": ((2, 1), "Prefect's scheduled runs silently never fire"),
 }
 
 
-def check(project: Project) -> Iterator[Finding]:  # noqa: ARG001
+def check(inspection: Inspection) -> Iterator[Finding]:  # noqa: ARG001
     """Yields a finding for each package that is too new."""
     for package, (bound, effect) in BROKEN_FROM.items():
         try:

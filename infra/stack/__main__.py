@@ -15,11 +15,11 @@ from xmlrpc.client import Fault, ServerProxy
 import psutil  # type: ignore[import-untyped]
 import typer
 from filelock import FileLock
+from flows.paths import project_root, state
 from supervisor.xmlrpc import SupervisorTransport
 
 from cclm_core.runtime.errors import CclmError
 from flows import environment
-from flows.paths import project_root, state
 from infra.stack.keeper import HEALTH, POLL_SECONDS
 from infra.stack.processes import end, members
 from infra.stack.settings import CONF, service_environment

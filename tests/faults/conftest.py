@@ -9,13 +9,13 @@ import pytest
 from flows import environment
 from tests.faults.pipeline import Pipeline, copied, settle, undisturbed
 from tests.faults.servers import prefect_server
-from tests.flows.conftest import Project, model, template  # noqa: F401 - fixtures
+from tests.flows.conftest import Toy, model, template  # noqa: F401 - fixtures
 
 
 @pytest.fixture(scope="session")
 def settled(template: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
     os.environ.update({name: environment.DEFAULTS[name] for name in ("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY")})
-    project = Project(template).copy(tmp_path_factory.mktemp("settled") / "project")
+    project = Toy(template).copy(tmp_path_factory.mktemp("settled") / "project")
     project.environment["TOY_MODEL"] = str(model)
     settle(project)
     return project.root
@@ -23,7 +23,7 @@ def settled(template: Path, model: Path, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="session")
 def expected(settled: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:  # noqa: F811
-    project = Project(settled).copy(tmp_path_factory.mktemp("undisturbed") / "project")
+    project = Toy(settled).copy(tmp_path_factory.mktemp("undisturbed") / "project")
     project.environment["TOY_MODEL"] = str(model)
     return undisturbed(project)
 

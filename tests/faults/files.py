@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 
 from cclm_core.runtime.artifacts import verify
-from flows.lockfile import is_whole
+from flows.graph.dvc_private import is_valid_lock
 from tests.faults.pipeline import CCLM, KINDS, TRAIN, Pipeline
-from tests.flows.conftest import Project
+from tests.flows.conftest import Toy
 from tests.flows.test_stage import wait_for
 
 Trial = Callable[[Pipeline], None]
@@ -54,7 +54,7 @@ def lock_file_killed(pipeline: Pipeline) -> None:
     """DVC dies while it writes dvc.lock; what the stage made is restored, not made again."""
     fault = pipeline.die_at("dvc", "open", "dvc.lock", written=True)
     pipeline.start(*TRAIN, held=False, **fault).wait(240)
-    assert pipeline.fired and not is_whole((pipeline.root / "dvc.lock").read_bytes())
+    assert pipeline.fired and not is_valid_lock((pipeline.root / "dvc.lock").read_bytes())
     pipeline.is_whole()
     outcomes = {row["stage"]: row["outcome"] for row in pipeline.again()["stages"]}
     assert outcomes["train@a"] in ("restored", "ran")
@@ -65,7 +65,7 @@ def lock_file_cut(pipeline: Pipeline) -> None:
     """dvc.lock is cut off; only what changed runs."""
     path = pipeline.root / "dvc.lock"
     content = path.read_bytes()
-    path.write_bytes(next(part for part in cuts(content) if "train@b" in stages(part) and not is_whole(part)))
+    path.write_bytes(next(part for part in cuts(content) if "train@b" in stages(part) and not is_valid_lock(part)))
     assert pipeline.dvc("status", check=False).returncode != 0  # YAML reads it, DVC does not
     summary = pipeline.again()
     assert {row["stage"]: row["outcome"] for row in summary["stages"]} == {"make": "unchanged", "train@a": "ran"}
@@ -161,7 +161,7 @@ def push(pipeline: Pipeline) -> None:
     assert "not all in DVC's remote storage" in pipeline.told()
     assert pipeline.again("run")["pushed"] == "storage"
     pipeline.check(whole_pipeline=True)
-    fresh = Project(pipeline.folder / "fresh")
+    fresh = Toy(pipeline.folder / "fresh")
     pipeline.run("git", "add", "-A")
     pipeline.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "recorded")
     pipeline.run("git", "clone", "-q", str(pipeline.root), str(fresh.root))

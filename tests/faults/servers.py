@@ -16,8 +16,8 @@ import yaml
 from mlflow.tracking import MlflowClient
 
 from flows import environment, processes
-from flows.open_runs import open_runs
-from flows.slots import LEASE_SECONDS, LIMIT
+from flows.devices.slots import LEASE_SECONDS, LIMIT
+from flows.tracking.open_runs import open_runs
 from tests.faults.pipeline import TRAIN, Pipeline
 from tests.flows.conftest import BIN
 from tests.flows.test_stage import wait_for
@@ -167,7 +167,7 @@ def tracking_away(pipeline: Pipeline) -> None:
         line.cut()
         pipeline.release()
         assert run.wait(240) == 0, pipeline.told()
-        assert "train@a is not tracked in MLflow" in pipeline.told() and open_runs(pipeline.root)
+        assert "train@a is not tracked in MLflow" in pipeline.told() and open_runs(pipeline)
         line.mend()
         pipeline.again()
         pipeline.check()
@@ -193,11 +193,13 @@ def registry_away(pipeline: Pipeline) -> None:
 def working(pipeline: Pipeline) -> Iterator[subprocess.Popen[bytes]]:
     """A server and a worker, which is at work on a run of the deployment: its training is held."""
     with prefect_server(pipeline.folder / "prefect") as server:
-        pipeline.environment |= {
-            "PREFECT_API_URL": f"http://127.0.0.1:{server.port}/api",
-            "PREFECT_HOME": str(pipeline.folder / "client"),
-            **environment.DEFAULTS,
-        }
+        pipeline.environment.update(
+            {
+                "PREFECT_API_URL": f"http://127.0.0.1:{server.port}/api",
+                "PREFECT_HOME": str(pipeline.folder / "client"),
+                **environment.DEFAULTS,
+            }
+        )
         deploy(pipeline)
         pipeline.hold()
         with (pipeline.folder / "run.log").open("wb") as log:
@@ -220,11 +222,11 @@ def working(pipeline: Pipeline) -> Iterator[subprocess.Popen[bytes]]:
 
 def deploy(pipeline: Pipeline) -> None:
     """A work pool, and the flow as a deployment for it."""
-    names = ("CCLM_STAGE_MODULE", "TOY_MODEL", "DVC_SITE_CACHE_DIR")
+    names = ("TOY_MODEL", "DVC_SITE_CACHE_DIR")
     variables = {name: pipeline.environment[name] for name in names} | {"PYTHONPATH": str(REPOSITORY)}
     deployment = {
         "name": "trial",
-        "entrypoint": f"{REPOSITORY}/flows/pipeline.py:pretrain",
+        "entrypoint": f"{REPOSITORY}/flows/run/pipeline.py:pretrain",
         "parameters": {"targets": ["train@a"]},
         "work_pool": {"name": "trials", "job_variables": {"env": variables, "stream_output": False}},
     }
@@ -237,7 +239,7 @@ def deploy(pipeline: Pipeline) -> None:
 
 def driver(pipeline: Pipeline) -> psutil.Process:
     """The process of the flow run."""
-    (one,) = (one for one in open_runs(pipeline.root) if one.kind == "driver")
+    (one,) = (one for one in open_runs(pipeline) if one.kind == "driver")
     return psutil.Process(processes.split(one.process)[1])
 
 
@@ -249,7 +251,7 @@ def state_of(pipeline: Pipeline, run_id: str) -> str:
 
 def flow_run(pipeline: Pipeline) -> str:
     """The number of the flow run that is at work."""
-    (one,) = (one for one in open_runs(pipeline.root) if one.kind == "prefect")
+    (one,) = (one for one in open_runs(pipeline) if one.kind == "prefect")
     return one.id
 
 

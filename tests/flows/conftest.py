@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,40 +13,39 @@ import pytest
 import yaml
 
 from flows import environment
-from flows.slots import LIMIT
+from flows.devices.slots import LIMIT
+from flows.project import Project
 
 BIN = Path(sys.executable).parent
 
 DVC_YAML = """
 stages:
   make:
-    cmd: python -m flows.stage stage make --out data/corpus
+    cmd: python -m flows.stage --module toy_stages stage make --out data/corpus
     params: [records]
     outs: [data/corpus]
   train:
     foreach: ${components}
     do:
-      cmd: python -m flows.stage stage train ${key} --corpus data/corpus
+      cmd: python -m flows.stage --module toy_stages stage train ${key} --corpus data/corpus
         --checkpoints .cclm/checkpoints/${key} --out models/${key}
       params: ["components.${key}"]
       deps: [data/corpus]
       outs: ["models/${key}"]
       meta: {resource: device}
   compose:
-    foreach: {both: {one: a, two: b}}
+    foreach: ${compositions}
     do:
-      cmd: >-
-        python -m flows.stage stage compose ${key} --part models/${item.one} --part models/${item.two}
-        --out compositions/${key}
+      cmd: python -m flows.stage --module toy_stages stage compose ${key} --parts models --out compositions/${key}
       params: ["compositions.${key}"]
-      deps: [models/a, models/b]
+      deps: [models]
       outs: ["compositions/${key}"]
   evaluate:
-    foreach: {both: 1}
+    foreach: ${compositions}
     do:
       cmd: >-
-        python -m flows.stage stage evaluate ${key} --composition compositions/${key} --corpus data/corpus
-        --out results/${key}
+        python -m flows.stage --module toy_stages stage evaluate ${key} --composition compositions/${key}
+        --corpus data/corpus --out results/${key}
       params: [quality]
       deps: ["compositions/${key}", data/corpus]
       outs: ["results/${key}"]
@@ -55,29 +55,28 @@ PARAMS: dict[str, Any] = {
     "records": 3,
     "quality": 0.5,
     "components": {"a": {"width": 1, "seconds": 0.5}, "b": {"width": 2, "seconds": 0.5}},
-    "compositions": {"both": {"untrained": False}},
+    "compositions": {"both": {"parts": ["a", "b"], "untrained": False}},
 }
 
 IGNORED = (".cclm/", "/data/", "/models/", "/compositions/", "/results/", "/mlflow.db", "/mlruns/", "__pycache__/")
 
 
-class Project:
+@dataclass(frozen=True)
+class Toy(Project):
     """A toy project and the commands that are tried on it."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.environment = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("MLFLOW_", "CCLM_", "PREFECT_", "DVC_"))
-        }
-        self.environment |= {
+    environment: dict[str, str] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        ours = ("MLFLOW_", "CCLM_", "PREFECT_", "DVC_")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        settings = {
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-            "CCLM_STAGE_MODULE": "toy_stages",
             "CCLM_TRACKING": "off",
             "DVC_NO_ANALYTICS": "1",
-            "DVC_SITE_CACHE_DIR": str(root / ".cclm/dvc"),
+            "DVC_SITE_CACHE_DIR": str(self.root / ".cclm/dvc"),
         }
+        self.environment.update(inherited | settings)
 
     def params(self, change: Callable[[dict[str, Any]], None] = lambda _: None) -> None:
         path = self.root / "params.yaml"
@@ -99,9 +98,9 @@ class Project:
         lock = yaml.safe_load((self.root / "dvc.lock").read_text())
         return {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
 
-    def copy(self, target: Path) -> "Project":
+    def copy(self, target: Path) -> "Toy":
         shutil.copytree(self.root, target)
-        return Project(target)
+        return Toy(target)
 
 
 Drive = Callable[..., dict[str, Any]]
@@ -117,9 +116,10 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ".cclm/\n/data/\n/models/\n/compositions/\n/results/\n/mlflow.db\n/mlruns/\n__pycache__/\n"
     )
     shutil.copy(Path(__file__).with_name("toy_stages.py"), root)
-    project = Project(root)
+    project = Toy(root)
     project.run("git", "init", "-q")
     project.dvc("init", "-q")
+    shutil.copy(Path(__file__).parents[2] / ".dvcignore", root)
     project.run("git", "add", ".")
     project.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "toy")
     return root
@@ -152,22 +152,22 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def project(template: Path, tmp_path: Path) -> Project:
+def project(template: Path, tmp_path: Path) -> Toy:
     """A toy project in which nothing has run."""
-    return Project(template).copy(tmp_path / "project")
+    return Toy(template).copy(tmp_path / "project")
 
 
 @pytest.fixture(scope="session")
 def reproduced(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    project = Project(template).copy(tmp_path_factory.mktemp("reproduced") / "project")
+    project = Toy(template).copy(tmp_path_factory.mktemp("reproduced") / "project")
     project.dvc("repro")
     return project.root
 
 
 @pytest.fixture
-def done(reproduced: Path, tmp_path: Path) -> Project:
+def done(reproduced: Path, tmp_path: Path) -> Toy:
     """A toy project that `dvc repro` has brought up to date."""
-    return Project(reproduced).copy(tmp_path / "done")
+    return Toy(reproduced).copy(tmp_path / "done")
 
 
 @pytest.fixture(scope="session")
@@ -190,10 +190,10 @@ def prefect_server() -> Iterator[str]:
 @pytest.fixture
 def drive(prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> Drive:  # noqa: ARG001
     """Runs the flow on a project, in this process."""
-    from flows.pipeline import PipelineError, pretrain
+    from flows.run.pipeline import PipelineError, pretrain
 
     def run(
-        project: Project, targets: list[str] | None = None, force: list[str] | None = None, **environment: str
+        project: Toy, targets: list[str] | None = None, force: list[str] | None = None, **environment: str
     ) -> dict[str, Any]:
         monkeypatch.chdir(project.root)
         for name in list(os.environ):

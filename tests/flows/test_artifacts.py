@@ -6,17 +6,19 @@ from pathlib import Path
 import pytest
 
 from cclm_core.runtime.artifacts import write_json
-from flows.artifacts import publish_artifacts, run_address
-from flows.follow import noise_curve, result_metrics
-from flows.graph import read_plan
-from flows.tracking import Tracking
-from tests.flows.conftest import Project
+from flows.graph.plan import read_plan
+from flows.project import Project
+from flows.run.prefect_pages import publish_artifacts, run_address
+from flows.tracking.client import Tracking
+from flows.tracking.follow import noise_curve
+from flows.tracking.metrics import result_metrics
+from tests.flows.conftest import Toy
 
 PAGES = "?workflowType=machine_learning"
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_the_flow_has_a_table_of_the_compositions_and_what_the_gate_said(done: Project) -> None:
+def test_the_flow_has_a_table_of_the_compositions_and_what_the_gate_said(done: Toy) -> None:
     from prefect import flow
     from prefect.artifacts import Artifact
 
@@ -24,7 +26,7 @@ def test_the_flow_has_a_table_of_the_compositions_and_what_the_gate_said(done: P
 
     @flow
     def shown() -> None:
-        publish_artifacts(done.root, read_plan(done.root, changes=False), {"promotion": [decision], "parent_run": None})
+        publish_artifacts(done, read_plan(done, changes=False), {"promotion": [decision], "parent_run": None})
 
     shown()
     compared, promoted = Artifact.get(key="compositions"), Artifact.get(key="promotion")
@@ -39,9 +41,9 @@ def test_a_run_has_an_address_where_mlflow_is_a_server(tmp_path: Path, monkeypat
         ("https://me:secret@models.example/mlflow", f"https://models.example/mlflow/#/experiments/7/runs/abc{PAGES}"),
         ("sqlite:///mlflow.db", None),
     ]:
-        monkeypatch.setattr("flows.artifacts.connect", lambda root, uri=uri: Tracking(None, "7", uri, root))
-        assert run_address(tmp_path, "abc") == address
-    assert run_address(tmp_path, None) is None
+        monkeypatch.setattr("flows.run.prefect_pages.connect", lambda root, uri=uri: Tracking(None, "7", uri, root))
+        assert run_address(Project(tmp_path), "abc") == address
+    assert run_address(Project(tmp_path), None) is None
 
 
 def test_the_noise_curve_goes_to_mlflow_on_one_axis(tmp_path: Path) -> None:

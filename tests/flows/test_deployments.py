@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 
-from tests.flows.conftest import BIN, Project
+from tests.flows.conftest import BIN, Toy
 from tests.flows.test_stage import wait_for
 
 REPOSITORY = Path(__file__).parents[2]
@@ -22,11 +22,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture
-def deployed(done: Project, prefect_server: str) -> Project:
+def deployed(done: Toy, prefect_server: str) -> Toy:
     """A toy project, with the deployments as the repository has them."""
     text = (REPOSITORY / "prefect.yaml").read_text().replace("entrypoint: ", f"entrypoint: {REPOSITORY}/")
     (done.root / "prefect.yaml").write_text(text)
-    done.environment |= {"PREFECT_API_URL": prefect_server, "DO_NOT_TRACK": "1"}
+    done.environment.update({"PREFECT_API_URL": prefect_server, "DO_NOT_TRACK": "1"})
     for pool in ("cclm-cpu", "cclm-gpu"):
         prefect(done, "--no-prompt", "work-pool", "create", "--type", "process", "--overwrite", pool)
     prefect(done, "--no-prompt", "deploy", "--all")
@@ -34,7 +34,7 @@ def deployed(done: Project, prefect_server: str) -> Project:
 
 
 @contextmanager
-def worker(project: Project, *words: str) -> Iterator[None]:
+def worker(project: Toy, *words: str) -> Iterator[None]:
     """A worker in the project's clone."""
     # It stops itself by SIGINT, which whatever runs in the background ignores.
     command = ["env", "--default-signal=INT", str(BIN / "prefect"), "worker", "start", *words]
@@ -46,7 +46,7 @@ def worker(project: Project, *words: str) -> Iterator[None]:
         process.wait(60)
 
 
-def prefect(project: Project, *words: str) -> str:
+def prefect(project: Toy, *words: str) -> str:
     return project.run(sys.executable, "-m", "prefect", *words).stdout
 
 
@@ -60,7 +60,7 @@ def start(name: str, **parameters: Any) -> UUID:
     return run_deployment(name, parameters=parameters, timeout=0, as_subflow=False).id  # type: ignore[union-attr]
 
 
-def outcomes(project: Project) -> dict[str, str]:
+def outcomes(project: Toy) -> dict[str, str]:
     summary = json.loads((project.root / ".cclm/last-run.json").read_text())
     return {row["stage"]: row["outcome"] for row in summary["stages"]}
 
@@ -81,14 +81,14 @@ def end(client: SyncPrefectClient, run: UUID) -> str:
     return state(client, run)
 
 
-def test_evaluating_on_demand_trains_nothing(deployed: Project) -> None:
+def test_evaluating_on_demand_trains_nothing(deployed: Toy) -> None:
     deployed.params(lambda values: values.update(quality=0.75))
     with worker(deployed, "--pool", "cclm-cpu"):
         prefect(deployed, "deployment", "run", "evaluate/on-demand", "-p", 'compositions=["both"]', "--watch")
     assert outcomes(deployed) == {"compose@both": "unchanged", "evaluate@both": "ran"}
 
 
-def test_a_second_night_is_left_out_and_a_second_retraining_waits(deployed: Project, client: SyncPrefectClient) -> None:
+def test_a_second_night_is_left_out_and_a_second_retraining_waits(deployed: Toy, client: SyncPrefectClient) -> None:
     with worker(deployed, "--pool", "cclm-gpu"):
         deployed.params(lambda values: values["components"]["b"].update(seconds=20, width=5))
         first = start("pretrain/nightly")
@@ -106,7 +106,7 @@ def test_a_second_night_is_left_out_and_a_second_retraining_waits(deployed: Proj
 
 
 def test_runs_of_different_deployments_wait_at_a_worker_that_takes_one(
-    deployed: Project, client: SyncPrefectClient
+    deployed: Toy, client: SyncPrefectClient
 ) -> None:
     with worker(deployed, "--pool", "cclm-gpu", "--limit", "1"):
         deployed.params(lambda values: values["components"]["b"].update(seconds=15, width=5))

@@ -16,22 +16,23 @@ import pytest
 import yaml
 
 from cclm_core.runtime.artifacts import MANIFEST
-from flows import by_hand, environment, processes
+from flows import environment, processes
 from flows.doctor.catalogue import CHECKS
 from flows.doctor.diagnosis import Result, diagnose
-from flows.doctor.finding import Project as Patient
+from flows.doctor.finding import Inspection
 from flows.doctor.versions import is_broken
-from flows.open_runs import abandoned, open_runs, opened
-from flows.records import read_record
-from flows.tracking import connect
-from tests.flows.conftest import Project
+from flows.gate import overrides
+from flows.tracking.client import connect
+from flows.tracking.open_runs import abandoned, open_runs, opened
+from flows.tracking.records import read_record
+from tests.flows.conftest import Toy
 from tests.flows.test_stage import running_child, wait_for
 
 DEAD = f"{processes.split(processes.own())[0]}:4194999:1-dead"
 
 
 @pytest.fixture
-def patient(done: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+def patient(done: Toy, monkeypatch: pytest.MonkeyPatch) -> Toy:
     """A project that is up to date and not tracked, and this process's environment that of its `cclm`."""
     monkeypatch.chdir(done.root)
     for name in [name for name in os.environ if name.startswith(("CCLM_", "MLFLOW_", "DVC_"))]:
@@ -44,15 +45,15 @@ def patient(done: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     return done
 
 
-def examine(project: Project, *names: str, repair: bool = False) -> list[Result]:
+def examine(project: Toy, *names: str, repair: bool = False) -> list[Result]:
     """What these checks find and do; all of them when none is named."""
     with pytest.MonkeyPatch.context() as patch:
         for name in set(CHECKS) - set(names or CHECKS):
             patch.setitem(CHECKS, name, lambda _: [])
-        return diagnose(project.root, repair, lambda _name, _found: None)
+        return diagnose(project, repair, lambda _name, _found: None)
 
 
-def mended(project: Project, *names: str) -> list[Result]:
+def mended(project: Toy, *names: str) -> list[Result]:
     """What they mend; nothing is left, and a second look finds nothing."""
     found = examine(project, *names)
     assert found and all(result.finding.remedy and not result.repaired for result in found)
@@ -64,23 +65,23 @@ def mended(project: Project, *names: str) -> list[Result]:
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_a_healthy_project_has_no_findings(patient: Project) -> None:
+def test_a_healthy_project_has_no_findings(patient: Toy) -> None:
     assert examine(patient) == []
     assert examine(patient, repair=True) == []
 
 
 @pytest.mark.parametrize("content", ["", "schema: '2"])
-def test_a_damaged_dvc_lock(patient: Project, content: str) -> None:
-    from flows.lockfile import keep
+def test_a_damaged_dvc_lock(patient: Toy, content: str) -> None:
+    from flows.graph.lockfile import keep
 
     whole = (patient.root / "dvc.lock").read_text()
-    keep(patient.root)
+    keep(patient)
     (patient.root / "dvc.lock").write_text(content)
     mended(patient, "dvc-lock-file")
     assert (patient.root / "dvc.lock").read_text() == whole
 
 
-def test_dvc_locks_of_dead_processes(patient: Project) -> None:
+def test_dvc_locks_of_dead_processes(patient: Toy) -> None:
     path = patient.root / ".dvc/tmp/rwlock"
     living = {"pid": os.getpid(), "cmd": "dvc repro"}
     dead = {"pid": 4194999, "cmd": "dvc repro"}
@@ -97,7 +98,7 @@ def test_dvc_locks_of_dead_processes(patient: Project) -> None:
 
 
 @pytest.fixture
-def orphan(patient: Project) -> Iterator[psutil.Process]:
+def orphan(patient: Toy) -> Iterator[psutil.Process]:
     """A stage whose runner has gone, as after a SIGKILL where the kernel tells no one."""
     report = patient.root / ".cclm/reports/train@a.jsonl"
     report.write_text("")
@@ -116,7 +117,7 @@ def orphan(patient: Project) -> Iterator[psutil.Process]:
         process.kill()
 
 
-def test_an_orphan_is_named_and_ended_only_when_told_to(patient: Project, orphan: psutil.Process) -> None:
+def test_an_orphan_is_named_and_ended_only_when_told_to(patient: Toy, orphan: psutil.Process) -> None:
     (found,) = examine(patient, "orphans")
     assert f"process {orphan.pid}, stage train a" in found.finding.subject
     assert orphan.is_running()
@@ -124,7 +125,7 @@ def test_an_orphan_is_named_and_ended_only_when_told_to(patient: Project, orphan
     assert wait_for(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE)
 
 
-def test_a_temporary_server_of_a_dead_run_is_ended_and_of_a_living_one_not(patient: Project) -> None:
+def test_a_temporary_server_of_a_dead_run_is_ended_and_of_a_living_one_not(patient: Toy) -> None:
     command = [sys.executable, "-c", "import time; time.sleep(60)", "prefect.server.api.server:create_app"]
     settings = {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT_HOME": str(patient.root / ".cclm/prefect")}
     left, used = (
@@ -141,7 +142,7 @@ def test_a_temporary_server_of_a_dead_run_is_ended_and_of_a_living_one_not(patie
             process.wait()
 
 
-def test_what_a_killed_writer_left_beside_an_output(patient: Project) -> None:
+def test_what_a_killed_writer_left_beside_an_output(patient: Toy) -> None:
     models, content = patient.root / "models", (patient.root / "models/a/content.json").read_bytes()
     (models / "a").rename(models / ".a.old")  # killed between moving the old one away and the new one in
     (models / ".a.writing").mkdir()
@@ -151,7 +152,7 @@ def test_what_a_killed_writer_left_beside_an_output(patient: Project) -> None:
     assert not list(models.glob(".*.writing")) and not list(models.glob(".*.old"))
 
 
-def test_an_output_that_is_being_written_is_left_alone(patient: Project) -> None:
+def test_an_output_that_is_being_written_is_left_alone(patient: Toy) -> None:
     from cclm_core.runtime.artifacts import publishing
 
     with publishing(patient.root / "models/a", "component") as folder:
@@ -160,7 +161,7 @@ def test_an_output_that_is_being_written_is_left_alone(patient: Project) -> None
     assert (patient.root / "models/a" / MANIFEST).is_file()
 
 
-def test_a_damaged_checkpoint(patient: Project) -> None:
+def test_a_damaged_checkpoint(patient: Toy) -> None:
     folder = patient.root / ".cclm/checkpoints/a/identity"
     folder.mkdir(parents=True)
     good, bad = (folder / f"step-{step:08d}-{hashlib.sha256(b'x').hexdigest()[:32]}.safetensors" for step in (1, 2))
@@ -171,7 +172,7 @@ def test_a_damaged_checkpoint(patient: Project) -> None:
     assert list(folder.iterdir()) == [good]
 
 
-def test_a_site_cache_that_others_can_write(patient: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_site_cache_that_others_can_write(patient: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     assert examine(patient, "site-cache") == []  # below .cclm, which is closed to others
     folder = Path(tempfile.mkdtemp())
     try:
@@ -183,7 +184,7 @@ def test_a_site_cache_that_others_can_write(patient: Project, monkeypatch: pytes
         shutil.rmtree(folder)
 
 
-def test_a_full_disk_and_unknown_versions_are_told(patient: Project) -> None:
+def test_a_full_disk_and_unknown_versions_are_told(patient: Toy) -> None:
     lock = yaml.safe_load((patient.root / "dvc.lock").read_text())
     lock["stages"]["make"]["outs"][0]["size"] = 10**18
     (patient.root / "dvc.lock").write_text(yaml.safe_dump(lock))
@@ -193,7 +194,7 @@ def test_a_full_disk_and_unknown_versions_are_told(patient: Project) -> None:
 
 
 @pytest.mark.slow
-def test_what_was_not_pushed(patient: Project, tmp_path: Path) -> None:
+def test_what_was_not_pushed(patient: Toy, tmp_path: Path) -> None:
     patient.dvc("remote", "add", "-q", "-d", "store", str(tmp_path / "store"))
     (result,) = mended(patient, "unpushed")
     assert "lacks" in result.finding.problem
@@ -205,7 +206,7 @@ def test_what_was_not_pushed(patient: Project, tmp_path: Path) -> None:
     assert not result.repaired and "neither has" in result.finding.problem
 
 
-def test_what_cannot_be_checked_is_no_health(patient: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_checked_is_no_health(patient: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CCLM_TRACKING", "on")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -221,15 +222,27 @@ def _environment() -> dict[str, str]:
     return {name: os.environ[name] for name in names}
 
 
-TRAIN = ["-m", "flows.stage", "stage", "train", "a", "--corpus", "data/corpus", "--out", "models/a"]
+TRAIN = [
+    "-m",
+    "flows.stage",
+    "--module",
+    "toy_stages",
+    "stage",
+    "train",
+    "a",
+    "--corpus",
+    "data/corpus",
+    "--out",
+    "models/a",
+]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("by", ["doctor", "next run"])
 def test_runs_in_mlflow_of_a_killed_stage_are_ended_with_all_that_was_reported(
-    patient: Project, by: str, monkeypatch: pytest.MonkeyPatch
+    patient: Toy, by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows.doctor.sweep import sweep
+    from flows.recovery.sweep import sweep
 
     monkeypatch.setenv("CCLM_TRACKING", "on")
     patient.params(lambda values: values["components"]["a"].update(seconds=120))
@@ -238,13 +251,13 @@ def test_runs_in_mlflow_of_a_killed_stage_are_ended_with_all_that_was_reported(
         [sys.executable, *TRAIN], cwd=patient.root, env=patient.environment | {"CCLM_TRACKING": "on"}
     )
     child = running_child(patient)
-    assert wait_for(lambda: len(open_runs(patient.root)) == 2, 120)  # the stage's run and the one above it
+    assert wait_for(lambda: len(open_runs(patient)) == 2, 120)  # the stage's run and the one above it
 
     # While it works nothing is touched.
-    assert len(Patient(patient.root).working) == 2
+    assert len(Inspection(patient).working) == 2
     assert examine(patient, "tracked-runs", "orphans", "half-written", repair=True) == []
-    sweep(patient.root)
-    assert child.is_running() and len(open_runs(patient.root)) == 2
+    sweep(patient)
+    assert child.is_running() and len(open_runs(patient)) == 2
 
     runner.kill()
     runner.wait()
@@ -252,11 +265,11 @@ def test_runs_in_mlflow_of_a_killed_stage_are_ended_with_all_that_was_reported(
     if by == "doctor":
         assert len(mended(patient, "tracked-runs")) == 2
     else:
-        sweep(patient.root)
+        sweep(patient)
         assert examine(patient, "tracked-runs") == []
-    assert abandoned(patient.root, "mlflow") == []
+    assert abandoned(patient, "mlflow") == []
 
-    tracking = connect(patient.root)
+    tracking = connect(patient)
     runs = tracking.client.search_runs([tracking.experiment_id])
     assert {run.info.status for run in runs} == {"KILLED"} and len(runs) == 2
     (stage,) = (run for run in runs if "dvc.stage" in run.data.tags)
@@ -264,12 +277,12 @@ def test_runs_in_mlflow_of_a_killed_stage_are_ended_with_all_that_was_reported(
     points = tracking.client.get_metric_history(stage.info.run_id, "loss")
     lines = (patient.root / ".cclm/reports/train@a.jsonl").read_text().splitlines()
     assert [point.step for point in points] == [json.loads(line)["step"] for line in lines]
-    record = read_record(patient.root, "train@a")
+    record = read_record(patient, "train@a")
     assert record and record.status == "KILLED" and record.run_id == stage.info.run_id
 
 
 def test_flow_runs_and_slots_of_dead_processes(
-    patient: Project, prefect_server: str, monkeypatch: pytest.MonkeyPatch
+    patient: Toy, prefect_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from prefect import flow
     from prefect.client.orchestration import get_client
@@ -294,7 +307,7 @@ def test_flow_runs_and_slots_of_dead_processes(
             start(Running(), None),
             start(Running(), None),
         )
-        opened(patient.root, "prefect", noted, prefect_server, DEAD)
+        opened(patient, "prefect", noted, prefect_server, DEAD)
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
         try:
             time.sleep(1.5)
@@ -315,10 +328,10 @@ def test_flow_runs_and_slots_of_dead_processes(
 
 @pytest.mark.slow
 def test_a_champion_whose_files_are_gone_falls_back_loudly(
-    patient: Project, model: Path, monkeypatch: pytest.MonkeyPatch
+    patient: Toy, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows import promote as promotion
-    from flows.gate import Verdict
+    from flows.gate import promote as promotion
+    from flows.gate.gate import Verdict
     from tests.flows.test_promote import Shop
 
     monkeypatch.setattr(promotion, "probe", lambda _uri, _tracking: Verdict(True, ""))
@@ -327,7 +340,7 @@ def test_a_champion_whose_files_are_gone_falls_back_loudly(
     for number, f1 in ((1, 0.5), (2, 0.6)):
         shop.make(number, {"f1": f1})
         shop.promote()
-        by_hand.accept(shop.root, "both") if number == 1 else None
+        overrides.accept(shop.project, "both") if number == 1 else None
     assert (shop.alias("champion"), shop.alias("previous")) == ("2", "1")
     assert examine(patient, "registered-models") == []
 

@@ -7,19 +7,17 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 
-from flows.records import read_record
-from flows.slots import LIMIT
-from flows.tables import overlaps
-from tests.flows.conftest import Drive, Project
+from flows.devices.slots import LIMIT
+from flows.run.tables import overlaps
+from flows.tracking.records import read_record
+from tests.flows.conftest import Drive, Toy
 
 
 def outcomes(summary: dict[str, Any]) -> dict[str, str]:
     return {row["stage"]: row["outcome"] for row in summary["stages"]}
 
 
-def test_the_flow_and_bare_dvc_agree_and_devices_work_side_by_side(
-    project: Project, done: Project, drive: Drive
-) -> None:
+def test_the_flow_and_bare_dvc_agree_and_devices_work_side_by_side(project: Toy, done: Toy, drive: Drive) -> None:
     project.params(lambda values: [one.update(seconds=1.5) for one in values["components"].values()])
     summary = drive(project, CCLM_DEVICE_SLOTS="2")
     assert set(outcomes(summary).values()) == {"ran"}
@@ -32,19 +30,19 @@ def test_the_flow_and_bare_dvc_agree_and_devices_work_side_by_side(
     before = time.time()
     again = drive(project)
     assert set(outcomes(again).values()) == {"unchanged"}
-    assert all((found := read_record(project.root, name)) and found.started < before for name in outcomes(again))
+    assert all((found := read_record(project, name)) and found.started < before for name in outcomes(again))
     digests = {row["stage"]: row["digests"] for row in summary["stages"]}
     assert {row["stage"]: row["digests"] for row in again["stages"]} == digests
 
 
-def test_with_one_slot_devices_take_turns(done: Project, drive: Drive) -> None:
+def test_with_one_slot_devices_take_turns(done: Toy, drive: Drive) -> None:
     done.params(lambda values: [one.update(seconds=1) for one in values["components"].values()])
     summary = drive(done, ["train"], CCLM_DEVICE_SLOTS="1")
     assert outcomes(summary) == {"make": "unchanged", "train@a": "ran", "train@b": "ran"}
     assert overlaps(summary["stages"]) == []
 
 
-def test_one_changed_parameter_reruns_only_what_depends_on_it(done: Project, drive: Drive) -> None:
+def test_one_changed_parameter_reruns_only_what_depends_on_it(done: Toy, drive: Drive) -> None:
     before = done.digests()
     done.params(lambda values: values["components"]["b"].update(width=7))
     assert outcomes(drive(done)) == {
@@ -58,7 +56,7 @@ def test_one_changed_parameter_reruns_only_what_depends_on_it(done: Project, dri
     assert changed == {"models/b", "compositions/both"}  # the toy's results depend on its quality alone
 
 
-def test_what_is_missing_is_restored_without_running(done: Project, drive: Drive) -> None:
+def test_what_is_missing_is_restored_without_running(done: Toy, drive: Drive) -> None:
     before = done.digests()
     (done.root / "models/a/content.json").unlink()
     summary = drive(done)
@@ -67,14 +65,12 @@ def test_what_is_missing_is_restored_without_running(done: Project, drive: Drive
     assert (done.root / "models/a/content.json").is_file() and done.digests() == before
 
 
-def test_forcing_a_stage_runs_it_alone(done: Project, drive: Drive) -> None:
+def test_forcing_a_stage_runs_it_alone(done: Toy, drive: Drive) -> None:
     summary = drive(done, force=["compose"])
     assert outcomes(summary) == {name: "ran" if name == "compose@both" else "unchanged" for name in outcomes(summary)}
 
 
-def test_checkpoints_go_once_the_result_is_on_record_and_a_forced_training_starts_anew(
-    done: Project, drive: Drive
-) -> None:
+def test_checkpoints_go_once_the_result_is_on_record_and_a_forced_training_starts_anew(done: Toy, drive: Drive) -> None:
     training = {"width": 6, "seconds": 0.1, "steps": 4, "checkpoint_every": 2}
     done.params(lambda values: values["components"].update(a=training))
     checkpoints, journal = done.root / ".cclm/checkpoints/a", done.root / ".cclm/steps-a"
@@ -86,7 +82,7 @@ def test_checkpoints_go_once_the_result_is_on_record_and_a_forced_training_start
     assert journal.read_text().split() == ["1", "2", "3", "4"] * 2 and not checkpoints.exists()
 
 
-def test_a_failed_stage_stops_its_dependents_alone_and_the_next_run_goes_on(done: Project, drive: Drive) -> None:
+def test_a_failed_stage_stops_its_dependents_alone_and_the_next_run_goes_on(done: Toy, drive: Drive) -> None:
     done.params(lambda values: values["components"]["a"].update(width=8, fail=2))
     done.params(lambda values: values["components"]["b"].update(width=8))
     summary = drive(done)
@@ -112,7 +108,7 @@ def test_a_failed_stage_stops_its_dependents_alone_and_the_next_run_goes_on(done
     }
 
 
-def test_a_crashed_training_is_tried_once_more(done: Project, drive: Drive) -> None:
+def test_a_crashed_training_is_tried_once_more(done: Toy, drive: Drive) -> None:
     (done.root / ".cclm/crash-a").touch()
     done.params(lambda values: values["components"]["a"].update(width=3))
     summary = drive(done, ["train@a"])
@@ -122,7 +118,7 @@ def test_a_crashed_training_is_tried_once_more(done: Project, drive: Drive) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("slots", "together"), [(2, ["train@a", "train@b"]), (1, [])])
-def test_the_servers_limit_counts_the_devices(done: Project, drive: Drive, slots: int, together: list[str]) -> None:
+def test_the_servers_limit_counts_the_devices(done: Toy, drive: Drive, slots: int, together: list[str]) -> None:
     with get_client(sync_client=True) as client:
         change = GlobalConcurrencyLimitUpdate(limit=slots)
         client.update_global_concurrency_limit(LIMIT, change)

@@ -3,7 +3,7 @@
 import pytest
 
 from cclm_core.runtime.errors import ConfigError
-from flows.gate import PromotionConfig, compare
+from flows.gate.gate import PromotionConfig, compare
 
 RULES = PromotionConfig.parse({"metrics": {"f1": "higher", "bits": {"better": "lower", "margin": 0.2}}}, "here")
 ONE_OF_TWO = RULES.model_copy(update={"margin": 0.01, "improved": 1})

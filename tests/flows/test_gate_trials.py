@@ -12,15 +12,17 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from cclm_core.runtime.artifacts import publishing, write_json
-from flows import by_hand, environment
-from flows import promote as promotion
-from flows.by_hand import accept, roll_back
-from flows.gate import Verdict, probe
-from flows.handover import HANDOVER_TAG
-from flows.promote import pending
-from flows.registry import EVALUATION_TAG, METRICS_TAG, Registry
-from flows.tracking import TrackingError, connect
-from tests.flows.conftest import Project
+from flows import environment
+from flows.gate import overrides
+from flows.gate import promote as promotion
+from flows.gate.gate import Verdict, probe
+from flows.gate.handover import HANDOVER_TAG
+from flows.gate.integrity import retire
+from flows.gate.overrides import accept, roll_back
+from flows.gate.promote import pending
+from flows.gate.registry import DIGEST_TAG, EVALUATION_TAG, METRICS_TAG, Registry
+from flows.tracking.client import TrackingError, connect
+from tests.flows.conftest import Toy
 from tests.flows.test_promote import Shop
 
 MODEL = "cclm-both"
@@ -33,11 +35,11 @@ def trusting(monkeypatch: pytest.MonkeyPatch, unreadable: str | None = None) -> 
     def quick(uri: str, _tracking: str) -> Verdict:
         return Verdict(not uri.endswith(f"/{unreadable}"), "it does not load")
 
-    for module in (promotion, by_hand):
+    for module in (promotion, overrides):
         monkeypatch.setattr(module, "probe", quick)
 
 
-def opened(project: Project, model: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+def opened(project: Toy, model: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
     monkeypatch.chdir(project.root)
     for name, value in environment.DEFAULTS.items():
         monkeypatch.setenv(name, value)
@@ -51,12 +53,12 @@ def opened(project: Project, model: Path, monkeypatch: pytest.MonkeyPatch) -> Sh
 def crowned(reproduced: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose version 2, f1 0.6, is champion and whose version 1, f1 0.5, is previous."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        project = Project(reproduced).copy(tmp_path_factory.mktemp("crowned") / "project")
+        project = Toy(reproduced).copy(tmp_path_factory.mktemp("crowned") / "project")
         shop = opened(project, model, monkeypatch)
         trusting(monkeypatch)
         shop.make(1, {"f1": 0.5})
         shop.promote()
-        accept(shop.root, "both")
+        accept(shop.project, "both")
         shop.make(2, {"f1": 0.6})
         assert shop.promote().result == "champion"
     return project.root
@@ -64,12 +66,12 @@ def crowned(reproduced: Path, model: Path, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def shop(crowned: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    return opened(Project(crowned).copy(tmp_path / "shop"), model, monkeypatch)
+    return opened(Toy(crowned).copy(tmp_path / "shop"), model, monkeypatch)
 
 
 def standing(shop: Shop) -> Standing:
     """The versions that are candidate, champion and previous."""
-    aliases = Registry(connect(shop.root)).model(MODEL).aliases
+    aliases = Registry(connect(shop.project)).model(MODEL).aliases
     return aliases.get("candidate"), aliases.get("champion"), aliases.get("previous")
 
 
@@ -133,7 +135,7 @@ def test_trial(name: str, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     else:
         assert decision.result == "candidate"
         assert standing(shop) == ("3", None if name == "no champion" else "2", "1")
-    assert not pending(shop.root, shop.measured())
+    assert not pending(shop.project, shop.measured())
 
 
 def test_trial_unreadable_champion(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +145,7 @@ def test_trial_unreadable_champion(shop: Shop, monkeypatch: pytest.MonkeyPatch) 
     assert "the champion, version 2, cannot be read any more (it does not load)" in decision.reason
     assert decision.result == "candidate" and standing(shop) == ("3", "2", "1")
     trusting(monkeypatch)  # its files are restored: no more than that changes, and the gate is asked again
-    assert pending(shop.root, shop.measured()) == ["both"]
+    assert pending(shop.project, shop.measured()) == ["both"]
     assert shop.promote().result == "champion" and standing(shop) == ("3", "3", "2")
 
 
@@ -203,7 +205,7 @@ def test_a_champion_that_changes_while_the_candidate_is_compared_is_not_replaced
     shop.make(3, {"f1": 0.9})
     decision = shop.promote()
     assert decision.result == "candidate" and "the champion changed while this one was compared" in decision.reason
-    assert standing(shop) == ("3", "1", "1") and pending(shop.root, shop.measured()) == ["both"]
+    assert standing(shop) == ("3", "1", "1") and pending(shop.project, shop.measured()) == ["both"]
 
 
 def test_a_champion_whose_alias_was_moved_by_hand_is_not_promoted_again(
@@ -221,13 +223,13 @@ def test_a_champion_whose_alias_was_moved_by_hand_is_not_promoted_again(
 
 def _until_write(action: str, root: Path, model: Path, number: int) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        shop = opened(Project(root), model, monkeypatch)
+        shop = opened(Toy(root), model, monkeypatch)
         trusting(monkeypatch)
-        client = connect(root).client
+        client = connect(Toy(root)).client
         writes = iter(range(100))
         for name in ("set_registered_model_alias", "set_registered_model_tag", "set_model_version_tag"):
             _count(client, name, number, writes)
-        for name in ("delete_registered_model_alias", "delete_registered_model_tag"):
+        for name in ("delete_registered_model_alias", "delete_registered_model_tag", "delete_model_version_tag"):
             _count(client, name, number, writes)
         _act(action, shop)
 
@@ -247,14 +249,20 @@ def _act(action: str, shop: Shop) -> None:
     if action == "promote":
         shop.promote()
     elif action == "accept":
-        accept(shop.root, "both")
+        accept(shop.project, "both")
+    elif action == "retire":
+        version = Registry(connect(shop.project)).version(MODEL, "2")
+        if DIGEST_TAG in version.tags:  # as the doctor, which looks for damaged versions by this tag
+            retire(shop.project, connect(shop.project), version, "its files are gone")
     else:
-        roll_back(shop.root, "both", "it was bad")
+        roll_back(shop.project, "both", "it was bad")
 
 
 ENDS: dict[str, tuple[Standing, dict[str, str]]] = {
     "promote": (("3", "3", "2"), {"1": "previous", "2": "previous", "3": "champion"}),
     "rollback": (("2", "1", None), {"1": "champion", "2": "rolled back"}),
+    # Its files in the project are whole: they are registered again, as version 3, and beat version 1.
+    "retire": (("3", "3", "1"), {"1": "previous", "2": "broken", "3": "champion"}),
 }
 
 
@@ -270,7 +278,7 @@ def test_killed_between_any_two_writes_the_next_one_finishes_it(
         assert shop.promote().result == "candidate"  # registered once: what follows is the change of champion alone
         shop.make(3, {"f1": 0.9})
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "mlflow.tracking", "flows.lineage"])
+    context.set_forkserver_preload([__name__, "mlflow.tracking", "flows.gate.lineage"])
     killed = 0
     for number in range(100):
         root = tmp_path / f"killed-{number}"
@@ -282,12 +290,12 @@ def test_killed_between_any_two_writes_the_next_one_finishes_it(
             break
         assert process.exitcode == -signal.SIGKILL
         killed += 1
-        mended = opened(Project(root), model, monkeypatch)
+        mended = opened(Toy(root), model, monkeypatch)
         trusting(monkeypatch)
         assert standing(mended)[1] in ("1", "2", "3")
-        if action == "rollback":
+        if action in ("rollback", "retire"):
             _act(action, mended)
         mended.promote()
         assert (standing(mended), results(mended)) == ENDS[action], number
-        assert HANDOVER_TAG not in Registry(connect(root)).model(MODEL).tags
+        assert HANDOVER_TAG not in Registry(connect(Toy(root))).model(MODEL).tags
     assert killed >= 8

@@ -9,76 +9,81 @@ import pytest
 
 from cclm_core.runtime.config import load_yaml
 from cclm_core.runtime.errors import ConfigError
-from flows import gate, graph, stage, tables
-from flows.graph import evaluations, read_plan
-from tests.flows.conftest import Project
+from flows.gate import gate
+from flows.graph import plan as graph
+from flows.graph.evaluations import evaluations
+from flows.graph.node import flatten
+from flows.graph.plan import read_plan
+from flows.run import stage_runner as stage
+from flows.run import tables
+from tests.flows.conftest import Toy
 
 
-def test_every_stage_comes_after_those_that_it_needs(project: Project) -> None:
-    plan = read_plan(project.root)
+def test_every_stage_comes_after_those_that_it_needs(project: Toy) -> None:
+    plan = read_plan(project)
     assert list(plan.nodes) == ["make", "train@a", "train@b", "compose@both", "evaluate@both"]
     assert plan.nodes["compose@both"].needs == ("train@a", "train@b")
     assert plan.nodes["evaluate@both"].needs == ("compose@both", "make")
     assert [node.name for node in plan.nodes.values() if node.needs_device] == ["train@a", "train@b"]
 
 
-def test_a_stage_knows_its_own_parameters_and_paths_alone(project: Project) -> None:
-    node = read_plan(project.root, changes=False).nodes["train@b"]
+def test_a_stage_knows_its_own_parameters_and_paths_alone(project: Toy) -> None:
+    node = read_plan(project, changes=False).nodes["train@b"]
     assert node.params == {"components.b.width": 2, "components.b.seconds": 0.5}
     assert node.deps == ("data/corpus",) and node.outs == ("models/b",)
     assert node.item == "b"
 
 
-def test_what_never_ran_is_stale_and_says_so(project: Project) -> None:
-    stale = read_plan(project.root).stale()
+def test_what_never_ran_is_stale_and_says_so(project: Toy) -> None:
+    stale = read_plan(project).stale()
     assert list(stale) == ["make", "train@a", "train@b", "compose@both", "evaluate@both"]
     assert stale["make"] == ("never run",)
     assert stale["compose@both"] == ("never run", "after train@a", "after train@b")
 
 
-def test_a_changed_parameter_makes_stale_what_depends_on_it(done: Project) -> None:
-    assert read_plan(done.root).stale() == {}
+def test_a_changed_parameter_makes_stale_what_depends_on_it(done: Toy) -> None:
+    assert read_plan(done).stale() == {}
     done.params(lambda values: values["components"]["a"].update(width=5))
-    assert read_plan(done.root).stale() == {
+    assert read_plan(done).stale() == {
         "train@a": ("params.yaml: components.a modified",),
         "compose@both": ("after train@a",),
         "evaluate@both": ("after compose@both",),
     }
 
 
-def test_a_missing_output_is_named(done: Project) -> None:
+def test_a_missing_output_is_named(done: Toy) -> None:
     (done.root / "models/b/curve.csv").unlink()
-    assert read_plan(done.root).changed["train@b"] == ("models/b modified",)
+    assert read_plan(done).changed["train@b"] == ("models/b modified",)
 
 
-def test_targets_bring_what_they_need(project: Project) -> None:
-    plan = read_plan(project.root, changes=False)
+def test_targets_bring_what_they_need(project: Toy) -> None:
+    plan = read_plan(project, changes=False)
     assert list(plan.select(["train@a"])) == ["make", "train@a"]
     assert plan.match(["train"]) == plan.match(["train@*"]) == ["train@a", "train@b"]
     assert list(plan.select([])) == list(plan.nodes)
 
 
-def test_an_unknown_target_is_refused_with_the_nearest(project: Project) -> None:
-    with pytest.raises(ConfigError, match=r"tarin@a must be a stage of dvc.yaml; did you mean 'train@a'\?"):
-        read_plan(project.root, changes=False).select(["tarin@a"])
+def test_an_unknown_target_is_refused_with_the_nearest(project: Toy) -> None:
+    with pytest.raises(ConfigError, match=r"tarin@a is not a stage of dvc.yaml; did you mean 'train@a'\?"):
+        read_plan(project, changes=False).select(["tarin@a"])
 
 
-def test_a_broken_graph_is_an_error_that_a_user_can_read(project: Project) -> None:
+def test_a_broken_graph_is_an_error_that_a_user_can_read(project: Toy) -> None:
     (project.root / "dvc.yaml").write_text("stages: {make: {cmd: }}\n")
     with pytest.raises(ConfigError, match="DVC cannot read the pipeline"):
-        read_plan(project.root)
+        read_plan(project)
 
 
-def test_compositions_and_their_results_are_found_by_what_they_are(done: Project) -> None:
-    plan = read_plan(done.root, changes=False)
-    (found,) = evaluations(plan, done.root)
+def test_compositions_and_their_results_are_found_by_what_they_are(done: Toy) -> None:
+    plan = read_plan(done, changes=False)
+    (found,) = evaluations(plan, done)
     assert (found.name, found.compose.name, found.evaluate.name) == ("both", "compose@both", "evaluate@both")
     assert found.composition == done.root / "compositions/both" and found.results == done.root / "results/both"
     assert found.data == (done.root / "data/corpus",) and not found.untrained
 
 
-def test_nothing_is_measured_before_anything_ran(project: Project) -> None:
-    assert evaluations(read_plan(project.root, changes=False), project.root) == []
+def test_nothing_is_measured_before_anything_ran(project: Toy) -> None:
+    assert evaluations(read_plan(project, changes=False), project) == []
 
 
 @pytest.mark.parametrize("module", [graph, gate, stage, tables])
@@ -87,16 +92,19 @@ def test_examples_in_docstrings(module: object) -> None:
     assert result.attempted > 0 and result.failed == 0
 
 
-def test_the_plan_needs_neither_torch_nor_mlflow_nor_prefect(done: Project) -> None:
-    code = "import sys; from pathlib import Path; from flows.graph import read_plan; import flows.cli; "
-    code += "read_plan(Path('.')); print([name for name in ('torch', 'mlflow', 'prefect') if name in sys.modules])"
+def test_the_plan_needs_neither_torch_nor_mlflow_nor_prefect(done: Toy) -> None:
+    code = "import sys; from pathlib import Path; from flows.graph.plan import read_plan; import flows.cli; "
+    code += "from flows.project import Project; "
+    code += (
+        "read_plan(Project(Path('.'))); print([name for name in ('torch', 'mlflow', 'prefect') if name in sys.modules])"
+    )
     done_here = subprocess.run(
         [sys.executable, "-c", code], cwd=done.root, env=done.environment, capture_output=True, text=True, check=True
     )
     assert done_here.stdout.strip() == "[]"
 
 
-def test_the_state_folder_is_closed_to_others(done: Project) -> None:
+def test_the_state_folder_is_closed_to_others(done: Toy) -> None:
     assert (done.root / ".cclm").stat().st_mode & 0o077 == 0
     assert Path(done.root / ".cclm/dvc").is_dir()
 
@@ -104,5 +112,5 @@ def test_the_state_folder_is_closed_to_others(done: Project) -> None:
 def test_no_parameter_has_a_name_that_dvc_overlooks() -> None:
     """DVC leaves keys named so out of the key of its run cache: a changed `size` restores what the old one made."""
     path = Path(__file__).parents[2] / "params.yaml"
-    names = {part for key in graph.flatten(load_yaml(path)) for part in key.split(".")}
+    names = {part for key in flatten(load_yaml(path)) for part in key.split(".")}
     assert names.isdisjoint({"size", "nfiles"})

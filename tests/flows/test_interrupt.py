@@ -10,13 +10,13 @@ import psutil
 import pytest
 from mlflow.tracking import MlflowClient
 
-from flows.records import last_values
-from tests.flows.conftest import Project
+from flows.tracking.records import last_values
+from tests.flows.conftest import Toy
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "whole_group", "code"), [(signal.SIGINT, True, 130), (signal.SIGTERM, False, 143)])
-def test_a_stopped_run_ends_everything(done: Project, number: signal.Signals, whole_group: bool, code: int) -> None:
+def test_a_stopped_run_ends_everything(done: Toy, number: signal.Signals, whole_group: bool, code: int) -> None:
     done.params(lambda values: values["components"]["a"].update(width=5, seconds=300))
     (done.root / ".cclm/reports/train@a.jsonl").unlink()
     run = subprocess.Popen(
@@ -30,7 +30,7 @@ def test_a_stopped_run_ends_everything(done: Project, number: signal.Signals, wh
     )
     try:
         end = time.monotonic() + 120
-        while not last_values(done.root, "train@a"):
+        while not last_values(done, "train@a"):
             assert time.monotonic() < end and run.poll() is None
             time.sleep(0.2)
         time.sleep(2)  # until MLflow has the run as well

@@ -11,16 +11,16 @@ from cclm_core.runtime.artifacts import folder_digest, publishing, write_json
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.steps import pretrain
 from cclm_core.training.code import digest_of_used
-from flows.graph import read_plan
-from flows.lineage import Lineage
-from tests.flows.conftest import Project
+from flows.gate.lineage import Lineage
+from flows.graph.plan import read_plan
+from tests.flows.conftest import Toy
 
 
 @pytest.mark.slow
 def test_a_registered_version_names_the_runs_of_all_that_it_was_made_from(
-    done: Project, model: Path, monkeypatch: pytest.MonkeyPatch
+    done: Toy, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done.environment |= {"CCLM_TRACKING": "on", "TOY_MODEL": str(model), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    done.environment.update({"CCLM_TRACKING": "on", "TOY_MODEL": str(model), "MLFLOW_DISABLE_TELEMETRY": "true"})
     done.params(lambda values: [one.update(width=9) for one in values["components"].values()])
     done.dvc("repro")
     monkeypatch.chdir(done.root)
@@ -48,7 +48,7 @@ def test_a_registered_version_names_the_runs_of_all_that_it_was_made_from(
     assert "in the place of 0123456789ab" in shown and tags["cclm.component.b.run"] in shown
 
 
-def test_the_card_counts_and_not_what_stands_in_the_folder_now(done: Project) -> None:
+def test_the_card_counts_and_not_what_stands_in_the_folder_now(done: Toy) -> None:
     old = folder_digest(done.root / "models/a")
     other = folder_digest(done.root / "models/b")
     with publishing(done.root / "compositions/both", "composition") as folder:
@@ -56,18 +56,18 @@ def test_the_card_counts_and_not_what_stands_in_the_folder_now(done: Project) ->
         write_json(folder / "composition.json", {"parts": ["a", "b"]})
     with publishing(done.root / "models/a", "component") as folder:
         write_json(folder / "card.json", {"code": "retrained since"})
-    lineage = Lineage(done.root, read_plan(done.root, changes=False), None)
+    lineage = Lineage(done, read_plan(done, changes=False), None)
     top = lineage.of("both")
     assert top.facts == {"seed": 3}
     assert [(part.name, part.digest, part.here) for part in top.made_from] == [("a", old, False), ("b", other, True)]
     assert lineage.of("a").facts == {"code": "retrained since"} and lineage.of("train@a").kind == "component"
 
 
-def test_what_is_not_there_is_named(project: Project) -> None:
-    lineage = Lineage(project.root, read_plan(project.root, changes=False), None)
-    with pytest.raises(ConfigError, match=r"bath must be a composition .* did you mean 'both'"):
+def test_what_is_not_there_is_named(project: Toy) -> None:
+    lineage = Lineage(project, read_plan(project, changes=False), None)
+    with pytest.raises(ConfigError, match=r"bath is not a composition .* did you mean 'both'"):
         lineage.of("bath")
-    with pytest.raises(ConfigError, match="compositions/both must be there"):
+    with pytest.raises(ConfigError, match="compositions/both not found"):
         lineage.of("both")
 
 

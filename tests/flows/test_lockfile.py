@@ -1,10 +1,11 @@
-"""A dvc.lock that was cut off is put back, and nothing else is touched."""
+"""A truncated dvc.lock is restored, and nothing else is touched."""
 
 from pathlib import Path
 
 import pytest
 
-from flows.lockfile import keep, mend
+from flows.graph.lockfile import keep, restore
+from flows.project import Project
 
 WHOLE = "schema: '2.0'\nstages:\n  ingest:\n    cmd: python\n"
 
@@ -12,22 +13,22 @@ WHOLE = "schema: '2.0'\nstages:\n  ingest:\n    cmd: python\n"
 @pytest.mark.parametrize("damage", ["", "schema: '2", "schema: '2.0'\nstages:\n", WHOLE[:-8], "- 1\n", "stages: {}\n"])
 def test_a_damaged_lock_file_is_put_back(tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "dvc.lock").write_text(WHOLE)
-    keep(tmp_path)
+    keep(Project(tmp_path))
     (tmp_path / "dvc.lock").write_text(damage)
-    keep(tmp_path)
-    assert mend(tmp_path)
+    keep(Project(tmp_path))
+    assert restore(Project(tmp_path))
     assert (tmp_path / "dvc.lock").read_text() == WHOLE
-    assert "dvc.lock was cut off" in capsys.readouterr().err
+    assert "dvc.lock was truncated" in capsys.readouterr().err
 
 
 def test_a_damaged_lock_file_without_a_copy_is_moved_away(tmp_path: Path) -> None:
     (tmp_path / "dvc.lock").write_text("")
-    assert mend(tmp_path)
+    assert restore(Project(tmp_path))
     assert not (tmp_path / "dvc.lock").exists()
 
 
 def test_a_whole_or_missing_lock_file_is_left_alone(tmp_path: Path) -> None:
-    assert not mend(tmp_path)
+    assert not restore(Project(tmp_path))
     (tmp_path / "dvc.lock").write_text(WHOLE)
-    assert not mend(tmp_path)
+    assert not restore(Project(tmp_path))
     assert (tmp_path / "dvc.lock").read_text() == WHOLE

@@ -11,27 +11,29 @@ from mlflow.tracking import MlflowClient
 
 from cclm_core.runtime.artifacts import publishing, write_json
 from cclm_core.runtime.errors import ConfigError, IntegrityError
-from flows import by_hand, environment
-from flows import promote as promotion
-from flows.by_hand import accept
-from flows.gate import Verdict
-from flows.graph import Evaluation, evaluations, read_plan
-from flows.promote import Decision, pending, promote_all
-from flows.registry import Registry, model_name
-from flows.tracking import connect
-from tests.flows.conftest import Project
+from flows import environment
+from flows.gate import overrides
+from flows.gate import promote as promotion
+from flows.gate.gate import Verdict
+from flows.gate.overrides import accept
+from flows.gate.promote import Decision, pending, promote_all
+from flows.gate.registry import Registry, model_name
+from flows.graph.evaluations import Evaluation, evaluations
+from flows.graph.plan import read_plan
+from flows.tracking.client import connect
+from tests.flows.conftest import Toy
 
 
 class Shop:
     """A project with one measured composition, and what the tests do to it."""
 
-    def __init__(self, project: Project, model: Path) -> None:
+    def __init__(self, project: Toy, model: Path) -> None:
         self.project, self.root, self.model = project, project.root, model
         project.params(lambda values: values.update(promotion={"metrics": {"f1": "higher"}, "margin": 0.01}))
         self.client = MlflowClient(f"sqlite:///{self.root / 'mlflow.db'}")
 
     def measured(self, untrained: bool = False) -> list[Evaluation]:
-        (one,) = evaluations(read_plan(self.root, changes=False), self.root)
+        (one,) = evaluations(read_plan(self.project, changes=False), self.project)
         return [Evaluation(**{**one.__dict__, "untrained": untrained})]
 
     def make(self, number: int, metrics: dict[str, float], broken: bool = False) -> None:
@@ -45,11 +47,11 @@ class Shop:
             write_json(folder / "metrics.json", metrics)
 
     def promote(self, untrained: bool = False) -> Decision:
-        (decision,) = promote_all(self.root, self.measured(untrained), None, lambda _: None)
+        (decision,) = promote_all(self.project, self.measured(untrained), None, lambda _: None)
         return decision
 
     def alias(self, name: str) -> str | None:
-        version = Registry(connect(self.root)).get("cclm-both", name)
+        version = Registry(connect(self.project)).get("cclm-both", name)
         return version.number if version else None
 
     def versions(self) -> list[str]:
@@ -57,7 +59,7 @@ class Shop:
 
 
 @pytest.fixture
-def shop(done: Project, model: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+def shop(done: Toy, model: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
     monkeypatch.chdir(done.root)
     for name, value in {**environment.DEFAULTS, "DVC_SITE_CACHE_DIR": str(done.root / ".cclm/dvc")}.items():
         monkeypatch.setenv(name, value)
@@ -69,7 +71,7 @@ def shop(done: Project, model: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every model loads: that takes seconds each time, and is tried for real in the two last tests."""
-    for module in (promotion, by_hand):
+    for module in (promotion, overrides):
         monkeypatch.setattr(module, "probe", lambda _uri, _tracking: Verdict(True, ""))
 
 
@@ -77,7 +79,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_from_the_first_candidate_to_the_second_champion(shop: Shop) -> None:
     # Nothing to compare with: it stays a candidate, and the way on is named.
     shop.make(1, {"f1": 0.5})
-    assert pending(shop.root, shop.measured()) == ["both"]
+    assert pending(shop.project, shop.measured()) == ["both"]
     first = shop.promote()
     assert (first.created, first.version, first.result) == (True, "1", "candidate")
     assert "cclm promote --accept both" in first.reason
@@ -87,12 +89,12 @@ def test_from_the_first_candidate_to_the_second_champion(shop: Shop) -> None:
     assert json.loads(tags["cclm.metrics"]) == {"f1": 0.5} and len(tags["git.commit"]) == 40
 
     # Again: nothing new, nothing asked.
-    assert pending(shop.root, shop.measured()) == []
+    assert pending(shop.project, shop.measured()) == []
     again = shop.promote()
     assert (again.created, again.decided, again.reason) == (False, False, first.reason)
     assert shop.versions() == ["1"]
 
-    assert accept(shop.root, "both").result == "champion"
+    assert accept(shop.project, "both").result == "champion"
     assert shop.alias("champion") == "1"
 
     # Better by more than the margin: champion, and the old one is `previous`.
@@ -109,10 +111,10 @@ def test_what_is_not_comparable_stays_a_candidate(shop: Shop) -> None:
     shop.make(1, {"f1": 0.5})
     assert "never champion" in shop.promote(untrained=True).reason
     with pytest.raises(ConfigError, match="both is an untrained control"):
-        accept(shop.root, "both")
+        accept(shop.project, "both")
     shop.make(2, {"f1": 0.5})
     shop.promote()
-    accept(shop.root, "both")
+    accept(shop.project, "both")
 
     for metrics, reason in [
         ({"f1": 0.5}, "no more different than the margin"),
@@ -144,9 +146,9 @@ def test_a_candidate_that_does_not_load_never_gets_past_the_gate(shop: Shop, mon
     decision = shop.promote()
     assert decision.result == "broken" and "does not load and predict in a fresh process" in decision.reason
     assert (shop.alias("candidate"), shop.alias("champion")) == ("1", None)
-    monkeypatch.setattr(by_hand, "probe", lambda _uri, _tracking: Verdict(False, decision.reason))
+    monkeypatch.setattr(overrides, "probe", lambda _uri, _tracking: Verdict(False, decision.reason))
     with pytest.raises(ConfigError, match="both version 1 cannot be champion: it does not load"):
-        accept(shop.root, "both")
+        accept(shop.project, "both")
 
 
 def test_the_registered_model_embeds_whatever_text_it_is_given(shop: Shop) -> None:

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from flows.tables import overlaps
-from tests.flows.conftest import Project
+from flows.run.tables import overlaps
+from tests.flows.conftest import Toy
 from tests.flows.test_stage import wait_for
 
 
-def test_an_unknown_runner_and_a_missing_extra_are_refused(done: Project) -> None:
+def test_an_unknown_runner_and_a_missing_extra_are_refused(done: Toy) -> None:
     told = done.run(sys.executable, "-m", "flows.cli", "run", "--force", "make", check=False, CCLM_TASK_RUNNER="rai")
     assert told.returncode == 2 and "CCLM_TASK_RUNNER must name a task runner, got 'rai'" in told.stderr
     (done.root / "prefect_ray.py").write_text("raise ImportError('it is not here')")
@@ -55,7 +55,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.mark.slow
 def test_two_nodes_train_side_by_side_and_a_third_training_waits(
-    project: Project, done: Project, cluster: str, prefect_server: str
+    project: Toy, done: Toy, cluster: str, prefect_server: str
 ) -> None:
     third = {"width": 3, "seconds": TRAINING_SECONDS}
     project.params(lambda values: [one.update(seconds=TRAINING_SECONDS) for one in values["components"].values()])
@@ -77,9 +77,9 @@ def test_two_nodes_train_side_by_side_and_a_third_training_waits(
 
 
 @pytest.mark.slow
-def test_without_a_server_a_local_cluster_does_it_and_a_killed_run_leaves_no_training(project: Project) -> None:
+def test_without_a_server_a_local_cluster_does_it_and_a_killed_run_leaves_no_training(project: Toy) -> None:
     pytest.importorskip("prefect_ray", reason="needs the extra ray: pip install 'cclm[ray]'")
-    project.environment |= SETTINGS | {"CCLM_TASK_RUNNER": "ray"}
+    project.environment.update(SETTINGS | {"CCLM_TASK_RUNNER": "ray"})
     project.params(lambda values: values["components"]["a"].update(seconds=120))
     command = [sys.executable, "-m", "flows.cli", "run"]
     run = subprocess.Popen(command, cwd=project.root, env=project.environment)
@@ -96,7 +96,7 @@ def test_without_a_server_a_local_cluster_does_it_and_a_killed_run_leaves_no_tra
     assert "up to date" in project.dvc("status").stdout
 
 
-def trainings(project: Project, name: str) -> list[psutil.Process]:
+def trainings(project: Toy, name: str) -> list[psutil.Process]:
     """The processes that train a component of the project."""
     found = []
     for process in psutil.process_iter(["cmdline", "cwd"]):

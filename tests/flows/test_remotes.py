@@ -9,33 +9,34 @@ import pytest
 
 from cclm_core.runtime.artifacts import folder_digest
 from cclm_core.runtime.errors import ConfigError
-from flows.remotes import default_remote, wants_push
-from tests.flows.conftest import Project
+from flows.project import Project
+from flows.remote.dvc_remote import default_remote, wants_push
+from tests.flows.conftest import Toy
 
 FOLDERS = ("data/corpus", "models/a", "models/b", "compositions/both", "results/both")
 
 
-def cclm(project: Project, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+def cclm(project: Toy, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
     return project.run(sys.executable, "-m", "flows.cli", *arguments, check=check, **environment)
 
 
-def commit(project: Project) -> None:
+def commit(project: Toy) -> None:
     project.run("git", "add", "-A")
     project.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "recorded")
 
 
 def test_a_failed_push_is_told_and_repeated_and_a_fresh_clone_pulls_all(
-    done: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    done: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("CCLM_PUSH", raising=False)
-    assert default_remote(done.root) is None and not wants_push(done.root)
+    assert default_remote(done) is None and not wants_push(done)
     told = cclm(done, "push", check=False)
-    assert told.returncode == 2 and "there must be a DVC remote to push to" in told.stderr
+    assert told.returncode == 2 and "no DVC remote to push to" in told.stderr
 
     storage = tmp_path / "storage"
     storage.write_text("a file is in the way")
     done.dvc("remote", "add", "-d", "storage", str(storage))
-    assert default_remote(done.root) == ("storage", str(storage)) and wants_push(done.root)
+    assert default_remote(done) == ("storage", str(storage)) and wants_push(done)
     before = done.digests()
     told = cclm(done, "run", check=False)  # nothing is stale, but all is unpushed
     assert told.returncode == 1 and f"the outputs are not all in DVC's remote storage ({storage})" in told.stderr
@@ -43,16 +44,16 @@ def test_a_failed_push_is_told_and_repeated_and_a_fresh_clone_pulls_all(
 
     storage.unlink()
     assert json.loads(cclm(done, "run", "--json").stdout)["pushed"] == "storage"
-    assert not wants_push(done.root)
+    assert not wants_push(done)
     commit(done)
-    project = Project(tmp_path / "fresh")
+    project = Toy(tmp_path / "fresh")
     subprocess.run(["git", "clone", "-q", done.root, project.root], check=True)
     project.dvc("pull")
     assert [folder_digest(project.root / path) for path in FOLDERS] == [folder_digest(done.root / p) for p in FOLDERS]
     assert "up to date" in project.dvc("status").stdout
 
 
-def test_a_run_pushes_what_it_recorded_last_of_all(done: Project, tmp_path: Path, prefect_server: str) -> None:
+def test_a_run_pushes_what_it_recorded_last_of_all(done: Toy, tmp_path: Path, prefect_server: str) -> None:
     storage = tmp_path / "storage"
     done.dvc("remote", "add", "-d", "storage", str(storage))
     done.params(lambda values: values["components"]["a"].update(fail=2, width=4))
@@ -62,22 +63,22 @@ def test_a_run_pushes_what_it_recorded_last_of_all(done: Project, tmp_path: Path
     summary = json.loads(cclm(done, "run", "--json", PREFECT_API_URL=prefect_server).stdout)
     assert summary["pushed"] == "storage" and summary["push_error"] is None
     assert "Everything is up to date" in done.dvc("push").stdout
-    assert not wants_push(done.root)
+    assert not wants_push(done)
     with pytest.MonkeyPatch.context() as patch:
         (done.root / ".cclm/pushed.json").unlink()
-        assert wants_push(done.root)
+        assert wants_push(done)
         patch.setenv("CCLM_PUSH", "off")
-        assert not wants_push(done.root)
+        assert not wants_push(done)
 
 
-def test_a_default_remote_without_an_address_is_named(done: Project) -> None:
+def test_a_default_remote_without_an_address_is_named(done: Toy) -> None:
     done.dvc("config", "core.remote", "nowhere")
     with pytest.raises(ConfigError, match="nowhere"):
-        default_remote(done.root)
+        default_remote(done)
 
 
 def test_the_projects_own_remote_is_a_folder_of_each_clone(tmp_path: Path) -> None:
     """Relative to .dvc, so that it is inside of the project wherever that lies."""
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc/config").write_text((Path(__file__).parents[2] / ".dvc/config").read_text())
-    assert default_remote(tmp_path) == ("storage", str(tmp_path / ".cclm/remote"))
+    assert default_remote(Project(tmp_path)) == ("storage", str(tmp_path / ".cclm/remote"))

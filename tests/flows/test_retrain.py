@@ -1,6 +1,7 @@
 """Retraining one component: it and what contains it change, nothing else; what cannot be done changes nothing."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,16 +12,17 @@ from mlflow.tracking import MlflowClient
 
 from cclm_core.runtime.artifacts import folder_digest
 from cclm_core.runtime.errors import ConfigError
-from flows.graph import read_plan
-from flows.selection import component_stage, evaluation_stages, refuse_stale_before, with_dependents
-from tests.flows.conftest import Project
+from flows.graph.plan import read_plan
+from flows.graph.selection import component_stage, evaluation_stages, refuse_stale_before, with_dependents
+from flows.project import Project
+from tests.flows.conftest import Toy
 
 
-def cclm(project: Project, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+def cclm(project: Toy, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
     return project.run(sys.executable, "-m", "flows.cli", *arguments, check=check, **environment)
 
 
-def test_only_the_component_and_what_contains_it_change(done: Project, prefect_server: str) -> None:
+def test_only_the_component_and_what_contains_it_change(done: Toy, prefect_server: str) -> None:
     before, parent = done.digests(), folder_digest(done.root / "models/b")
     stamps = {path: path.stat().st_mtime_ns for path in (done.root / "models/a").iterdir()}
     told = cclm(done, "retrain", "b", "--set", "width=7", "--json", CCLM_TRACKING="on", PREFECT_API_URL=prefect_server)
@@ -43,7 +45,7 @@ def test_only_the_component_and_what_contains_it_change(done: Project, prefect_s
     assert "cclm.parent" not in tags["compose@both"]
 
 
-def test_what_is_trained_to_the_same_bytes_says_so(done: Project, prefect_server: str) -> None:
+def test_what_is_trained_to_the_same_bytes_says_so(done: Toy, prefect_server: str) -> None:
     before = done.digests()
     told = cclm(done, "retrain", "a", "--force", PREFECT_API_URL=prefect_server)
     assert "a was retrained to the same bytes, so nothing after it changed." in told.stdout
@@ -56,7 +58,7 @@ def test_what_is_trained_to_the_same_bytes_says_so(done: Project, prefect_server
     }
 
 
-def test_nothing_to_retrain_starts_no_prefect(done: Project) -> None:
+def test_nothing_to_retrain_starts_no_prefect(done: Toy) -> None:
     told = cclm(done, "retrain", "a")
     assert "a is up to date with its settings, so it was not trained again." in told.stdout
     assert not (done.root / ".cclm/prefect").exists()
@@ -70,14 +72,14 @@ def test_nothing_to_retrain_starts_no_prefect(done: Project) -> None:
             ["a"],
             "stale: make (params.yaml: records modified). Run the whole pipeline first: `cclm run`.",
         ),
-        ({"components": {"a": {"width": 9}}}, ["b"], "stale: train@a (params.yaml: components.a modified)"),
-        ({}, ["aa"], "aa must be a component of params.yaml; did you mean 'a'?"),
-        ({}, ["a", "--set", "width"], "a setting must look like KEY=VALUE, e.g. training.steps=500, got 'width'."),
-        ({}, ["a", "--set", "width.deep=1"], "components.a.width must be a mapping to hold width.deep"),
+        ({"components": {"a": {"width": 9}}}, ["b"], "are stale: train@a (params.yaml: components.a modified)"),
+        ({}, ["aa"], "aa is not a component of params.yaml; did you mean 'a'?"),
+        ({}, ["a", "--set", "width"], "a setting must have the form KEY=VALUE, e.g. training.steps=500, got 'width'."),
+        ({}, ["a", "--set", "width.deep=1"], "components.a.width must be a mapping to contain width.deep"),
     ],
 )
 def test_what_cannot_be_retrained_is_refused_and_changes_nothing(
-    done: Project, change: dict[str, Any], arguments: list[str], message: str
+    done: Toy, change: dict[str, Any], arguments: list[str], message: str
 ) -> None:
     def update(values: dict[str, Any]) -> None:
         for key, value in change.items():
@@ -90,8 +92,8 @@ def test_what_cannot_be_retrained_is_refused_and_changes_nothing(
     assert ((done.root / "params.yaml").read_bytes(), (done.root / "dvc.lock").read_bytes()) == before
 
 
-def test_a_part_of_the_pipeline_is_found_by_what_its_stages_read(done: Project) -> None:
-    plan = read_plan(done.root)
+def test_a_part_of_the_pipeline_is_found_by_what_its_stages_read(done: Toy) -> None:
+    plan = read_plan(done)
     assert component_stage(plan, "b") == "train@b"
     assert list(with_dependents(plan, "train@b")) == ["train@b", "compose@both", "evaluate@both"]
     assert (
@@ -99,12 +101,12 @@ def test_a_part_of_the_pipeline_is_found_by_what_its_stages_read(done: Project) 
         == list(evaluation_stages(plan, ["both"]))
         == ["compose@both", "evaluate@both"]
     )
-    with pytest.raises(ConfigError, match=r"bot must be a composition of params.yaml; did you mean 'both'\?"):
+    with pytest.raises(ConfigError, match=r"bot is not a composition of params.yaml; did you mean 'both'\?"):
         evaluation_stages(plan, ["bot"])
     refuse_stale_before(plan, with_dependents(plan, "train@b"))
 
 
-def test_evaluating_trains_nothing(done: Project, prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+def test_evaluating_trains_nothing(done: Toy, prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
     from flows.deployments.evaluate import evaluate
 
     monkeypatch.chdir(done.root)
@@ -118,28 +120,30 @@ def test_evaluating_trains_nothing(done: Project, prefect_server: str, monkeypat
         "evaluate@both": "ran",
     }
     done.params(lambda values: values["components"]["a"].update(width=9))
-    with pytest.raises(ConfigError, match=r"stale: train@a \(params.yaml: components.a modified\)"):
+    with pytest.raises(ConfigError, match=r"are stale: train@a \(params.yaml: components.a modified\)"):
         evaluate([])
 
 
 def test_settings_of_the_real_params_are_checked_and_its_comments_kept(tmp_path: Path) -> None:
-    from flows.settings import write_settings
+    from flows.graph.params_file import write_settings
 
     source = (Path(__file__).parents[2] / "params.yaml").read_text()
     params = tmp_path / "params.yaml"
     params.write_text(source)
+    shutil.copy(Path(__file__).parents[2] / "dvc.yaml", tmp_path)  # its stages are the library's, so that checks it
+    project = Project(tmp_path)
     for settings, message in [
         ({"training.setps": 5}, r"params.yaml: components.entities: training.setps is not a known key; .*'steps'"),
         ({"training.steps": -5}, r"params.yaml: components.entities: training.steps: .* got -5"),
     ]:
         with pytest.raises(ConfigError, match=message):
-            write_settings(tmp_path, "entities", settings)
+            write_settings(project, "entities", settings)
         assert params.read_text() == source
-    with pytest.raises(ConfigError, match=r"components.entitys is not there; did you mean 'entities'\?"):
-        write_settings(tmp_path, "entitys", {})
-    assert not write_settings(tmp_path, "entities", {"training.steps": 300})
-    assert write_settings(tmp_path, "entities", {"training.steps": 5, "training.learning_rate": 0.001})
+    with pytest.raises(ConfigError, match=r"components.entitys not found; did you mean 'entities'\?"):
+        write_settings(project, "entitys", {})
+    assert not write_settings(project, "entities", {"training.steps": 300})
+    assert write_settings(project, "entities", {"training.steps": 5, "training.learning_rate": 0.001})
     line = "    training: {steps: 300, batch_size: 32, window: 256, threads: 1, variants: [modern]}"
     changed = line.replace("300", "5").replace("}", ", learning_rate: 0.001}")
     assert source.count(line) == 1 and params.read_text() == source.replace(line, changed)
-    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+    assert {path.name for path in tmp_path.iterdir()} == {"dvc.yaml", "params.yaml"}

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from cclm_core.runtime.artifacts import folder_digest
-from tests.flows.conftest import Project
+from tests.flows.conftest import Toy
 from tests.flows.test_remotes import FOLDERS, cclm, commit
 from tests.flows.test_stage import wait_for
 from tests.infra.test_stack import free_port
@@ -77,16 +77,16 @@ def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
         made.delete()
 
 
-def remote(project: Project, bucket: Bucket, endpoint: str) -> None:
+def remote(project: Toy, bucket: Bucket, endpoint: str) -> None:
     """The commands of docs/production.md."""
     project.dvc("remote", "modify", "--local", "storage", "url", f"s3://{bucket.name}/outputs")
     project.dvc("remote", "modify", "--local", "storage", "endpointurl", endpoint)
 
 
-def test_outputs_go_to_s3_once_and_a_fresh_clone_has_them(done: Project, bucket: Bucket, tmp_path: Path) -> None:
+def test_outputs_go_to_s3_once_and_a_fresh_clone_has_them(done: Toy, bucket: Bucket, tmp_path: Path) -> None:
     done.dvc("remote", "add", "-d", "storage", str(tmp_path / "none"))
     remote(done, bucket, f"http://127.0.0.1:{free_port()}")
-    done.environment |= bucket.environment
+    done.environment.update(bucket.environment)
     told = cclm(done, "push", check=False, AWS_MAX_ATTEMPTS="1")
     assert told.returncode == 1 and f"not all in DVC's remote storage (s3://{bucket.name}/outputs)" in told.stderr
 
@@ -99,8 +99,8 @@ def test_outputs_go_to_s3_once_and_a_fresh_clone_has_them(done: Project, bucket:
     assert json.loads(cclm(done, "run", "--json").stdout)["pushed"] is None  # nothing is left to push
 
     commit(done)
-    fresh = Project(tmp_path / "fresh")
-    fresh.environment |= bucket.environment
+    fresh = Toy(tmp_path / "fresh")
+    fresh.environment.update(bucket.environment)
     subprocess.run(["git", "clone", "-q", done.root, fresh.root], check=True)
     remote(fresh, bucket, bucket.endpoint)
     fresh.dvc("pull")
@@ -108,14 +108,14 @@ def test_outputs_go_to_s3_once_and_a_fresh_clone_has_them(done: Project, bucket:
     assert "up to date" in fresh.dvc("status").stdout
 
 
-def test_what_one_clone_trained_is_restored_in_another_over_s3(done: Project, bucket: Bucket, tmp_path: Path) -> None:
+def test_what_one_clone_trained_is_restored_in_another_over_s3(done: Toy, bucket: Bucket, tmp_path: Path) -> None:
     """As a worker without the shared disk and the pipeline that asks it do (docs/production.md)."""
     done.dvc("remote", "add", "-d", "storage", f"s3://{bucket.name}/outputs")
     commit(done)
-    other = Project(tmp_path / "other")
+    other = Toy(tmp_path / "other")
     subprocess.run(["git", "clone", "-q", done.root, other.root], check=True)
     for project in (done, other):
-        project.environment |= bucket.environment
+        project.environment.update(bucket.environment)
         remote(project, bucket, bucket.endpoint)
         project.params(lambda values: values["components"]["a"].update(width=9))
     done.dvc("push", "make")

@@ -11,7 +11,7 @@ from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.store import save
 from cclm_core.runtime.artifacts import publishing
 from cclm_core.runtime.errors import IntegrityError
-from flows.serving import Embeddings
+from flows.gate.serving import Embeddings
 from tests.composition.nests import over, tower
 from tests.encoders.shapes import SMALL, embedder
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.flows.conftest import Project
+from tests.flows.conftest import Toy
 from tests.flows.test_remotes import cclm, commit
 
 
@@ -17,13 +17,11 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-def test_a_component_of_the_pipeline_is_fetched_by_tag_in_another_clone(
-    done: Project, model: Path, tmp_path: Path
-) -> None:
+def test_a_component_of_the_pipeline_is_fetched_by_tag_in_another_clone(done: Toy, model: Path, tmp_path: Path) -> None:
     storage, shelf = str(tmp_path / "storage"), str(tmp_path / "shelf")
     for who in ("AUTHOR", "COMMITTER"):
-        done.environment |= {f"GIT_{who}_NAME": "test", f"GIT_{who}_EMAIL": "test@example.invalid"}
-    done.environment |= {"TOY_MODEL": str(model), "CCLM_SHELF": shelf}
+        done.environment.update({f"GIT_{who}_NAME": "test", f"GIT_{who}_EMAIL": "test@example.invalid"})
+    done.environment.update({"TOY_MODEL": str(model), "CCLM_SHELF": shelf})
     done.dvc("remote", "add", "-d", "storage", storage)
     cclm(done, "shelf", "create", shelf, "--remote", storage)  # one storage serves both: it goes by content
     made = {}
@@ -36,10 +34,10 @@ def test_a_component_of_the_pipeline_is_fetched_by_tag_in_another_clone(
         made[tag] = files(done.root / "models/a")
     assert made["v1"] != made["v2"]
 
-    other = Project(tmp_path / "other")
+    other = Toy(tmp_path / "other")
     subprocess.run(["git", "clone", "-q", done.root, other.root], check=True)
     shutil.rmtree(done.root)  # the shelf and the storage are enough; the clone's own repository as well
-    other.environment |= {"CCLM_SHELF": shelf}
+    other.environment.update({"CCLM_SHELF": shelf})
     for tag, there in made.items():
         fetched: dict[str, Any] = json.loads(cclm(other, "shelf", "fetch", "a", "component", tag, "--json").stdout)
         assert files(other.root / fetched["folder"]) == there and not (other.root / "models").exists()

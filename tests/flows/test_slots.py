@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from cclm_core.runtime.errors import ConfigError
-from flows import slots
-from flows.slots import LIMIT, ensure_limit, gpus, lease, num_slots
+from flows.devices import slots
+from flows.devices.slots import LIMIT, ensure_limit, gpus, lease, num_slots
+from flows.project import Project
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +28,7 @@ def test_as_many_hold_a_slot_as_there_are(tmp_path: Path, monkeypatch: pytest.Mo
 
     def work() -> None:
         nonlocal most
-        with lease(tmp_path) as slot:
+        with lease(Project(tmp_path)) as slot:
             held.append(slot.number)
             most = max(most, len(held))
             time.sleep(0.3)
@@ -43,14 +44,15 @@ def test_as_many_hold_a_slot_as_there_are(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_killed_process_frees_its_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CCLM_DEVICE_SLOTS", "1")
-    code = "import sys, time; from pathlib import Path; from flows.slots import lease\n"
-    code += "with lease(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    code = "import sys, time; from pathlib import Path; from flows.devices.slots import lease\n"
+    code += "from flows.project import Project\n"
+    code += "with lease(Project(Path(sys.argv[1]))): print('held', flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert holder.stdout and holder.stdout.readline() == "held\n"
     taken = threading.Event()
 
     def take() -> None:
-        with lease(tmp_path):
+        with lease(Project(tmp_path)):
             taken.set()
 
     thread = threading.Thread(target=take)
@@ -67,7 +69,7 @@ def test_a_gpu_slot_shows_one_device(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-abc")
     monkeypatch.delenv("CCLM_DEVICE_SLOTS", raising=False)
     assert gpus() == ["3", "GPU-abc"] and num_slots() == 2
-    with lease(tmp_path) as first, lease(tmp_path) as second:
+    with lease(Project(tmp_path)) as first, lease(Project(tmp_path)) as second:
         assert first.environment == {"CUDA_VISIBLE_DEVICES": "3"}
         assert second.environment == {"CUDA_VISIBLE_DEVICES": "GPU-abc"}
 
@@ -75,7 +77,7 @@ def test_a_gpu_slot_shows_one_device(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_without_a_gpu_there_is_a_slot_for_each_core(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("CCLM_DEVICE_SLOTS", raising=False)
     assert num_slots() >= 1
-    with lease(tmp_path) as slot:
+    with lease(Project(tmp_path)) as slot:
         assert slot.environment == {}
 
 
@@ -103,9 +105,12 @@ def test_a_missing_limit_is_made_once_and_one_that_is_deleted_later_is_an_error(
     assert ensure_limit() is None
     with get_client(sync_client=True) as client:
         assert client.read_global_concurrency_limit_by_name("cclm-devices-test").limit == 3
-        with lease(tmp_path) as slot:
+        with lease(Project(tmp_path)) as slot:
             assert slot.number == 0
             assert client.read_global_concurrency_limit_by_name("cclm-devices-test").active_slots == 1
         client.delete_global_concurrency_limit_by_name("cclm-devices-test")
-    with pytest.raises(ConfigError, match="must have the global concurrency limit cclm-devices-test"), lease(tmp_path):
+    with (
+        pytest.raises(ConfigError, match="must have the global concurrency limit cclm-devices-test"),
+        lease(Project(tmp_path)),
+    ):
         raise AssertionError

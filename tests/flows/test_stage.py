@@ -10,11 +10,23 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from flows.records import StageRecord, last_values, read_record
-from flows.stage import stage_name
-from tests.flows.conftest import Project
+from flows.run.stage_runner import stage_name
+from flows.tracking.records import StageRecord, last_values, read_record
+from tests.flows.conftest import Toy
 
-TRAIN = ["-m", "flows.stage", "stage", "train", "a", "--corpus", "data/corpus", "--out", "models/a"]
+TRAIN = [
+    "-m",
+    "flows.stage",
+    "--module",
+    "toy_stages",
+    "stage",
+    "train",
+    "a",
+    "--corpus",
+    "data/corpus",
+    "--out",
+    "models/a",
+]
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 20, every: float = 0.05) -> bool:
@@ -26,8 +38,8 @@ def wait_for(condition: Callable[[], object], seconds: float = 20, every: float 
     return False
 
 
-def record(project: Project, stage: str = "train@a") -> StageRecord | None:
-    return read_record(project.root, stage)
+def record(project: Toy, stage: str = "train@a") -> StageRecord | None:
+    return read_record(project, stage)
 
 
 @pytest.mark.parametrize(
@@ -46,20 +58,20 @@ def test_the_name_of_a_stage(monkeypatch: pytest.MonkeyPatch, arguments: list[st
     assert stage_name(arguments) == "pretrain@x"
 
 
-def test_a_run_is_on_record_with_its_reports(project: Project) -> None:
+def test_a_run_is_on_record_with_its_reports(project: Toy) -> None:
     project.run(sys.executable, *TRAIN)
     found = record(project)
     assert found and found.status == "FINISHED" and found.exit_code == 0
     assert found.ended and found.ended - found.started >= 0.5
-    assert found.command == ("toy_stages", *TRAIN[2:])
+    assert found.command == ("toy_stages", *TRAIN[4:])
     assert len(found.commit) == 40 and not found.dirty
-    assert last_values(project.root, "train@a") == {"loss": 0.2}
+    assert last_values(project, "train@a") == {"loss": 0.2}
     project.run(sys.executable, *TRAIN)
     assert len((project.root / ".cclm/reports/train@a.jsonl").read_text().splitlines()) == 5
 
 
 @pytest.mark.parametrize("code", [1, 2])
-def test_the_exit_code_and_the_message_are_the_childs(project: Project, code: int) -> None:
+def test_the_exit_code_and_the_message_are_the_childs(project: Toy, code: int) -> None:
     project.params(lambda values: values["components"]["a"].update(fail=code))
     done = project.run(sys.executable, *TRAIN, check=False)
     assert done.returncode == code
@@ -70,31 +82,31 @@ def test_the_exit_code_and_the_message_are_the_childs(project: Project, code: in
     assert not (project.root / "models/a").exists()
 
 
-def test_a_child_that_a_signal_ended_says_which(project: Project) -> None:
+def test_a_child_that_a_signal_ended_says_which(project: Toy) -> None:
     (project.root / ".cclm").mkdir(exist_ok=True)
     (project.root / ".cclm/crash-a").touch()
     assert project.run(sys.executable, *TRAIN, check=False).returncode == 128 + signal.SIGABRT
 
 
 @pytest.fixture
-def slow(project: Project) -> Project:
+def slow(project: Toy) -> Toy:
     project.params(lambda values: values["components"]["a"].update(seconds=60))
     return project
 
 
-def running_child(project: Project) -> psutil.Process:
+def running_child(project: Toy) -> psutil.Process:
     """The toy stage's process, once it reports."""
-    assert wait_for(lambda: last_values(project.root, "train@a"))
+    assert wait_for(lambda: last_values(project, "train@a"))
     found = [
         process
         for process in psutil.process_iter(["cmdline", "cwd"])
-        if "toy_stages" in (process.info["cmdline"] or []) and process.info["cwd"] == str(project.root)
+        if (process.info["cmdline"] or [])[1:3] == ["-m", "toy_stages"] and process.info["cwd"] == str(project.root)
     ]
     assert len(found) == 1
     return found[0]
 
 
-def test_sigterm_is_passed_on_and_recorded(slow: Project) -> None:
+def test_sigterm_is_passed_on_and_recorded(slow: Toy) -> None:
     runner = subprocess.Popen([sys.executable, *TRAIN], cwd=slow.root, env=slow.environment)
     child = running_child(slow)
     runner.terminate()
@@ -104,7 +116,7 @@ def test_sigterm_is_passed_on_and_recorded(slow: Project) -> None:
     assert found and found.status == "KILLED"
 
 
-def test_a_killed_runner_takes_its_child_along(slow: Project) -> None:
+def test_a_killed_runner_takes_its_child_along(slow: Toy) -> None:
     runner = subprocess.Popen([sys.executable, *TRAIN], cwd=slow.root, env=slow.environment)
     child = running_child(slow)
     runner.kill()
@@ -112,7 +124,7 @@ def test_a_killed_runner_takes_its_child_along(slow: Project) -> None:
     assert wait_for(lambda: not child.is_running())
 
 
-def test_a_stage_ends_when_its_dvc_was_killed(slow: Project) -> None:
+def test_a_stage_ends_when_its_dvc_was_killed(slow: Toy) -> None:
     slow.dvc("repro", "make")
     dvc = subprocess.Popen(["dvc", "repro", "-s", "train@a"], cwd=slow.root, env=slow.environment)
     child = running_child(slow)
@@ -123,7 +135,7 @@ def test_a_stage_ends_when_its_dvc_was_killed(slow: Project) -> None:
     assert wait_for(lambda: (found := record(slow)) and found.status == "KILLED")
 
 
-def test_a_stage_ends_when_the_flow_that_started_it_was_killed(slow: Project) -> None:
+def test_a_stage_ends_when_the_flow_that_started_it_was_killed(slow: Toy) -> None:
     slow.dvc("repro", "make")
     code = "import os, subprocess; from flows import processes\n"
     code += "os.environ[processes.DRIVER_VARIABLE] = processes.own(); subprocess.run(['dvc', 'repro', '-s', 'train@a'])"
@@ -137,7 +149,7 @@ def test_a_stage_ends_when_the_flow_that_started_it_was_killed(slow: Project) ->
     slow.dvc("--wait-for-lock", "repro", "-s", "train@a")  # nothing holds it
 
 
-def test_an_unreachable_mlflow_is_told_and_fails_nothing(project: Project) -> None:
+def test_an_unreachable_mlflow_is_told_and_fails_nothing(project: Toy) -> None:
     done = project.run(
         sys.executable,
         *TRAIN,

@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 
-from flows.records import read_record
-from flows.status import FOLLOWS, NOTHING, RESTORED, RUNNING, RUNS, StageStatus, wall_seconds
-from tests.flows.conftest import Project
+from flows.run.status import FOLLOWS, NOTHING, RESTORED, RUNNING, RUNS, StageStatus, wall_seconds
+from flows.tracking.records import read_record
+from tests.flows.conftest import Toy
 from tests.flows.test_stage import running_child
 
 
-def status(project: Project) -> dict[str, Any]:
+def status(project: Toy) -> dict[str, Any]:
     """What it says, and that it imported nothing heavy."""
     code = (
-        "import sys; from pathlib import Path; from flows.status import show; show(Path.cwd(), True); "
+        "import sys; from pathlib import Path; from flows.project import Project; from flows.run.status import show; "
+        "show(Project(Path.cwd()), True); "
         "print([name for name in ('torch', 'mlflow', 'prefect', 'pandas') if name in sys.modules], file=sys.stderr)"
     )
     done = project.run(sys.executable, "-c", code, CCLM_DEVICE_SLOTS="2")
@@ -25,7 +26,7 @@ def status(project: Project) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-def test_what_a_run_would_do_and_what_it_cost(done: Project) -> None:
+def test_what_a_run_would_do_and_what_it_cost(done: Toy) -> None:
     before = status(done)
     assert {row["run_would"] for row in before["stages"]} == {NOTHING} and before["wall_seconds"] == 0
     assert before["unregistered"] == [] and before["unpushed"] is None  # not tracked, and no remote
@@ -42,7 +43,7 @@ def test_what_a_run_would_do_and_what_it_cost(done: Project) -> None:
         "evaluate@both": FOLLOWS,
     }
     assert rows["train@b"]["why"] == ["models/b modified"]
-    record = read_record(done.root, "train@a")
+    record = read_record(done, "train@a")
     assert record and record.ended
     assert rows["train@a"]["cost"]["seconds"] == pytest.approx(record.ended - record.started)
     assert set(rows["train@a"]["cost"]) == {"seconds", "cpu_seconds", "peak_memory_megabytes"}
@@ -59,16 +60,16 @@ def test_what_a_run_would_do_and_what_it_cost(done: Project) -> None:
     assert {row["stage"]: row["run_would"] for row in status(done)["stages"]}["train@b"] == RESTORED
 
 
-def test_what_was_never_measured_has_no_estimate(project: Project) -> None:
+def test_what_was_never_measured_has_no_estimate(project: Toy) -> None:
     found = status(project)
     assert found["wall_seconds"] is None and found["total"] == {"seconds": None, "cpu_seconds": None}
     assert {row["run_would"] for row in found["stages"]} == {RUNS, FOLLOWS}
     told = project.run(sys.executable, "-m", "flows.cli", "status").stdout
-    assert "never measured here: make, train@a, train@b, compose@both, and 1 more" in told
+    assert "Never measured here: make, train@a, train@b, compose@both, and 1 more" in told
 
 
-def test_what_runs_and_what_a_killed_run_cost_before(done: Project) -> None:
-    before = read_record(done.root, "train@a")
+def test_what_runs_and_what_a_killed_run_cost_before(done: Toy) -> None:
+    before = read_record(done, "train@a")
     done.params(lambda values: values["components"]["a"].update(seconds=60))
     (done.root / ".cclm/reports/train@a.jsonl").unlink()
     dvc = subprocess.Popen(["dvc", "repro", "-q", "-s", "train@a"], cwd=done.root, env=done.environment)
@@ -80,7 +81,7 @@ def test_what_runs_and_what_a_killed_run_cost_before(done: Project) -> None:
     assert before and row["cost"] == before.cost and before.cost["seconds"] > 0
 
 
-def test_what_waits_to_be_registered_or_pushed(done: Project, tmp_path: Path) -> None:
+def test_what_waits_to_be_registered_or_pushed(done: Toy, tmp_path: Path) -> None:
     done.environment["CCLM_TRACKING"] = "on"
     assert status(done)["unregistered"] == ["both"]
     done.dvc("remote", "add", "-q", "-d", "store", str(tmp_path / "store"))

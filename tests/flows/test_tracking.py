@@ -10,15 +10,15 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from cclm_core.runtime.artifacts import folder_digest
-from flows.parents import DvcParent
-from flows.tracking import connect
-from tests.flows.conftest import Drive, Project
+from flows.tracking.client import connect
+from flows.tracking.parents import DvcParent
+from tests.flows.conftest import Drive, Toy
 
 ALL = ["compose@both", "evaluate@both", "train@a", "train@b"]
 
 
 @pytest.fixture
-def tracked(done: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+def tracked(done: Toy, monkeypatch: pytest.MonkeyPatch) -> Toy:
     """A project whose next run has four stages to do, and tells MLflow."""
     monkeypatch.setitem(done.environment, "CCLM_TRACKING", "on")
     monkeypatch.setitem(done.environment, "MLFLOW_DISABLE_TELEMETRY", "true")
@@ -27,7 +27,7 @@ def tracked(done: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     return done
 
 
-def runs(project: Project) -> tuple[MlflowClient, list[Any], dict[str, Any]]:
+def runs(project: Toy) -> tuple[MlflowClient, list[Any], dict[str, Any]]:
     """The client, the pipelines' runs, and the stages' runs by stage."""
     client = MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("cclm")
@@ -39,7 +39,7 @@ def runs(project: Project) -> tuple[MlflowClient, list[Any], dict[str, Any]]:
     return client, parents, {run.data.tags["dvc.stage"]: run for run in stages}
 
 
-def check_parent(client: MlflowClient, project: Project, parent: Any, driver: str) -> None:
+def check_parent(client: MlflowClient, project: Toy, parent: Any, driver: str) -> None:
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=project.root, capture_output=True, text=True, check=True
     ).stdout.strip()
@@ -51,7 +51,7 @@ def check_parent(client: MlflowClient, project: Project, parent: Any, driver: st
     assert parent.data.metrics == {"both/f1": 0.75, "both/nested.bits": 0.25}
 
 
-def check_stages(client: MlflowClient, project: Project, parent: Any, stages: dict[str, Any]) -> None:
+def check_stages(client: MlflowClient, project: Toy, parent: Any, stages: dict[str, Any]) -> None:
     for name, run in stages.items():
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert run.info.run_name == name and run.info.status == "FINISHED"
@@ -72,7 +72,7 @@ def check_stages(client: MlflowClient, project: Project, parent: Any, stages: di
     assert stages["evaluate@both"].data.metrics["nested.bits"] == 0.25
 
 
-def test_under_bare_dvc(tracked: Project) -> None:
+def test_under_bare_dvc(tracked: Toy) -> None:
     tracked.dvc("repro", "-s", "train@a", "evaluate@both")
     client, (parent,), stages = runs(tracked)
     assert sorted(stages) == ["evaluate@both", "train@a"]
@@ -80,7 +80,7 @@ def test_under_bare_dvc(tracked: Project) -> None:
     check_stages(client, tracked, parent, stages)
 
 
-def test_under_the_flow(tracked: Project, drive: Drive, model: Path) -> None:
+def test_under_the_flow(tracked: Toy, drive: Drive, model: Path) -> None:
     drive(tracked, TOY_MODEL=str(model))
     client, (parent,), stages = runs(tracked)
     assert sorted(stages) == ALL
@@ -93,7 +93,7 @@ def test_under_the_flow(tracked: Project, drive: Drive, model: Path) -> None:
     assert len(runs(tracked)[1]) == 1, "a run that had nothing to do leaves nothing"
 
 
-def test_a_failed_stage_fails_its_run_and_the_pipelines(tracked: Project, drive: Drive) -> None:
+def test_a_failed_stage_fails_its_run_and_the_pipelines(tracked: Toy, drive: Drive) -> None:
     tracked.params(lambda values: values["components"]["a"].update(fail=2))
     drive(tracked, ["train@a"])
     _, (parent,), stages = runs(tracked)
@@ -102,34 +102,34 @@ def test_a_failed_stage_fails_its_run_and_the_pipelines(tracked: Project, drive:
 
 
 def test_stages_of_one_dvc_process_share_a_parent_that_stands_as_the_worst_of_them(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+    project: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(project.root / ".cclm/dvc"))
     monkeypatch.setenv("PREFECT_HOME", str(project.root / ".cclm/prefect"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    tracking = connect(project.root)
+    tracking = connect(project)
 
     def status() -> str:
         return str(tracking.client.get_run(parent).info.status)
 
     def stage(ends: str) -> None:
-        assert DvcParent(tracking, project.root, psutil.Process()).start() == parent
+        assert DvcParent(tracking, project, psutil.Process()).start() == parent
         assert status() == "RUNNING"
-        DvcParent(tracking, project.root, psutil.Process()).end(ends)
+        DvcParent(tracking, project, psutil.Process()).end(ends)
 
-    parent = DvcParent(tracking, project.root, psutil.Process()).start()
+    parent = DvcParent(tracking, project, psutil.Process()).start()
     stage("FINISHED")
     assert status() == "FINISHED"
     stage("FAILED")
     assert status() == "FAILED"
     stage("FINISHED")  # dvc repro --keep-going
     assert status() == "FAILED"
-    assert DvcParent(tracking, project.root, psutil.Process().parent()).start() != parent
+    assert DvcParent(tracking, project, psutil.Process().parent()).start() != parent
 
 
 @pytest.mark.slow
 def test_processes_that_start_at_once_share_one_database_and_experiment(tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from flows.tracking import connect\n"
+    code = "import sys; from pathlib import Path; from flows.tracking.client import connect\n"
     code += "print(connect(Path(sys.argv[1])).experiment_id)"
     command = [sys.executable, "-c", code, str(tmp_path)]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]

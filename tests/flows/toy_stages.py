@@ -2,7 +2,7 @@
 
 python -m toy_stages stage make --out DIR
 python -m toy_stages stage train NAME --corpus DIR [--checkpoints DIR] --out DIR
-python -m toy_stages stage compose NAME --part DIR [--part DIR] --out DIR
+python -m toy_stages stage compose NAME --parts DIR --out DIR
 python -m toy_stages stage evaluate NAME --composition DIR --corpus DIR --out DIR
 """
 
@@ -23,7 +23,7 @@ from cclm_core.runtime.artifacts import publishing, read_json, verify, write_jso
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("words", nargs="+")
-    parser.add_argument("--part", action="append", default=[], type=Path)
+    parser.add_argument("--parts", type=Path)
     parser.add_argument("--corpus", type=Path)
     parser.add_argument("--composition", type=Path)
     parser.add_argument("--checkpoints", type=Path)
@@ -36,8 +36,9 @@ def main() -> None:
     elif kind == "train":
         train(name, params["components"][name], given)
     elif kind == "compose":
-        parts = {part.name: verify(part, "component") for part in given.part}
-        publish(given.out, "composition", {"name": name, "parts": parts}, {"parts": len(parts)})
+        parts = {part: verify(given.parts / part, "component") for part in params["compositions"][name]["parts"]}
+        card = {"parts": list(parts.values())}
+        publish(given.out, "composition", {"name": name, "parts": parts}, {"parts": len(parts)}, card=card)
     else:
         quality = params["quality"]
         publish(given.out, "evaluation", {}, {"f1": quality, "nested": {"bits": 1 - quality}})
@@ -90,7 +91,9 @@ def report(step: int, total: int, values: dict[str, float]) -> None:
         stream.write(json.dumps(line) + "\n")
 
 
-def publish(out: Path, kind: str, content: object, metrics: object, num_bytes: int = 0) -> None:
+def publish(
+    out: Path, kind: str, content: object, metrics: object, num_bytes: int = 0, card: object | None = None
+) -> None:
     """A folder with a little of everything; when the test gives a real model, a composition also holds it, and the
     component that is a part of it that part.
     """
@@ -102,6 +105,8 @@ def publish(out: Path, kind: str, content: object, metrics: object, num_bytes: i
         write_json(folder / "content.json", content)
         write_json(folder / "metrics.json", metrics)
         (folder / "curve.csv").write_text("x,y\n1,2\n")
+        if card:
+            write_json(folder / "card.json", card)
         if num_bytes:
             (folder / "weights").write_bytes(bytes(num_bytes))
 

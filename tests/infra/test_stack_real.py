@@ -17,11 +17,11 @@ import pytest
 import yaml
 
 from flows import environment
-from flows.records import read_record
+from flows.tracking.records import read_record
 from infra.stack.__main__ import status
 from infra.stack.processes import members
 from infra.stack.settings import read_conf
-from tests.flows.conftest import BIN, Project
+from tests.flows.conftest import BIN, Toy
 from tests.infra.test_stack import free_port
 
 if TYPE_CHECKING:  # Prefect reads the environment, which the stack completes, when it is imported
@@ -48,13 +48,13 @@ def until(answer: Callable[[], object]) -> object:
 
 
 @pytest.fixture
-def stack(project: Project, model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+def stack(project: Toy, model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Toy]:
     (project.root / "infra").mkdir()
     (project.root / "infra/stack.conf").write_text((REPOSITORY / "infra/stack.conf").read_text())
-    variables = {"CCLM_STAGE_MODULE": "toy_stages", "TOY_MODEL": str(model), "PYTHONPATH": str(REPOSITORY)}
+    variables = {"TOY_MODEL": str(model), "PYTHONPATH": str(REPOSITORY)}
     deployment = {
         "name": "nightly",
-        "entrypoint": f"{REPOSITORY}/flows/pipeline.py:pretrain",
+        "entrypoint": f"{REPOSITORY}/flows/run/pipeline.py:pretrain",
         "work_pool": {"name": "cclm-cpu", "job_variables": {"env": variables, "stream_output": False}},
         "schedules": [{"interval": 60}],
         "concurrency_limit": 1,
@@ -62,8 +62,8 @@ def stack(project: Project, model: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     step = {"prefect.deployments.steps.set_working_directory": {"directory": str(project.root)}}
     (project.root / "prefect.yaml").write_text(yaml.safe_dump({"pull": [step], "deployments": [deployment]}))
     names = read_conf(REPOSITORY / "infra/stack.conf")["settings"]
-    project.environment |= {name: str(free_port()) for name in names if name.endswith("_PORT")}
-    project.environment |= {"CCLM_DATABASE_URL": "sqlite", "PYTHONPATH": str(REPOSITORY)}
+    project.environment.update({name: str(free_port()) for name in names if name.endswith("_PORT")})
+    project.environment.update({"CCLM_DATABASE_URL": "sqlite", "PYTHONPATH": str(REPOSITORY)})
     project.environment.pop("CCLM_TRACKING")
     for name in list(os.environ):
         if name.startswith(("PREFECT_", "MLFLOW_")):
@@ -73,22 +73,22 @@ def stack(project: Project, model: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     assert members(project.root / ".cclm/stack") == []
 
 
-def run(project: Project, *words: str) -> str:
+def run(project: Toy, *words: str) -> str:
     return project.run(sys.executable, "-m", "infra.stack", *words).stdout
 
 
-def pid(project: Project, name: str) -> int:
+def pid(project: Toy, name: str) -> int:
     """The pid of a service, 0 if it does not run."""
     services = status(project.root / ".cclm/stack")["services"]
     return next(int(one["pid"]) for one in services if one["name"] == name) if services else 0
 
 
-def is_back(project: Project, name: str, old: int) -> bool:
+def is_back(project: Toy, name: str, old: int) -> bool:
     """Whether a service has a new process."""
     return pid(project, name) not in (0, old)
 
 
-def test_schedule_restart_registration_and_serving(stack: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_schedule_restart_registration_and_serving(stack: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     run(stack, "up")
     for name, value in environment.of_stack(stack.root).items():
         monkeypatch.setenv(name, value)
@@ -111,7 +111,7 @@ def test_schedule_restart_registration_and_serving(stack: Project, monkeypatch: 
     # The worker dies while a flow trains: it is restarted, and the flow goes on.
     stack.params(lambda values: values["components"]["a"].update(width=9, seconds=20))
     with get_client(sync_client=True) as client:
-        at_work = until(lambda: (found := read_record(stack.root, "train@a")) and found.running and running(client))
+        at_work = until(lambda: (found := read_record(stack, "train@a")) and found.running and running(client))
         psutil.Process(worker).kill()
         until(lambda: is_back(stack, "worker-cpu", worker))
         until(lambda: at_work in completed(client))
@@ -129,7 +129,7 @@ def running(client: "SyncPrefectClient") -> UUID | None:
     return next((run.id for run in client.read_flow_runs() if run.state and run.state.is_running()), None)
 
 
-def answers_as_a_server(stack: Project) -> None:
+def answers_as_a_server(stack: Toy) -> None:
     """`cclm serve`: texts in, embeddings out; rows of characters on demand; a wrong question is refused by name."""
     port = free_port()
     words = ["serve", "both", "--alias", "candidate", "--port", str(port)]

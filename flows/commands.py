@@ -1,0 +1,224 @@
+"""`cclm run`, `cclm retrain`, `cclm push`: check, plan, run the flow in this process if needed, print the result."""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+
+from cclm_core.runtime.errors import ConfigError
+from flows.graph.evaluations import evaluations
+from flows.graph.plan import Plan, read_plan
+from flows.messages import warn
+from flows.project import Project
+from flows.recovery.sweep import sweep_flow_runs
+from flows.remote.dvc_remote import PushError, push_outputs, wants_push
+from flows.run.preparation import check_parameters, checked_plan, forget_recorded, prepared
+from flows.run.retraining import plan_retraining
+from flows.run.tables import comparison, comparison_table, figures, overlaps, stages_table, whereabouts
+from flows.tracking.client import TrackingError, connect, enabled, tracking_uri
+from flows.tracking.progress import Display
+
+
+def run_pipeline(project: Project, targets: Sequence[str], force: Sequence[str], as_json: bool) -> int:
+    """Brings the pipeline up to date; returns the exit code.
+
+    Raises:
+        CclmError: the configuration is invalid, or another run is in progress.
+    """
+    with prepared(project):
+        plan = checked_plan(project)
+        nodes = plan.select([*targets, *(force if targets else ())])
+        stale = [name for name in plan.stale() if name in nodes]
+        if stale or plan.match(force):
+            check_parameters(project)
+
+            def start() -> dict[str, Any]:
+                """Runs the flow for the whole pipeline."""
+                from flows.run.pipeline import pretrain
+
+                return pretrain(list(targets), list(force))
+
+            summary, code = _run_flow(project, list(nodes), stale, start)
+            plan = read_plan(project)
+        else:
+            summary, code = _nothing_stale(project, plan, list(nodes))
+    _print_result(project, plan, summary, as_json)
+    return code
+
+
+def run_retraining(project: Project, component: str, settings: Mapping[str, Any], force: bool, as_json: bool) -> int:
+    """Retrains one component and what contains it; returns the exit code.
+
+    Raises:
+        CclmError: there is no such component, a setting is wrong, what is needed is stale, or another run is under way.
+    """
+    with prepared(project):
+        planned = plan_retraining(project, component, settings)
+        plan = planned.plan
+        if planned.stale or force:
+            check_parameters(project)
+
+            def start() -> dict[str, Any]:
+                """Runs the flow for one component."""
+                from flows.deployments.retrain import retrain_component
+
+                return retrain_component(component, {}, force)
+
+            summary, code = _run_flow(project, list(planned.nodes), list(planned.stale) or [planned.stage], start)
+            plan = read_plan(project)
+        else:
+            summary, code = _nothing_stale(project, plan, list(planned.nodes))
+            summary["retrained"] = planned.summary(project, "unchanged")
+    _print_result(project, plan, summary, as_json)
+    if "retrained" in summary and not as_json:
+        print(summary["retrained"]["message"] + ".")
+    return code
+
+
+def push_now(project: Project, as_json: bool) -> int:
+    """Pushes the outputs that dvc.lock records to DVC's remote; returns the exit code.
+
+    Raises:
+        ConfigError: there is no remote, or a run is under way.
+    """
+    with prepared(project):
+        try:
+            remote = push_outputs(project)
+        except PushError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+    if remote is None:
+        raise ConfigError("no DVC remote to push to. Run `dvc remote add -d NAME ADDRESS`.")
+    print(json.dumps({"remote": remote}) if as_json else f"All that dvc.lock records is in DVC's remote {remote}.")
+    return 0
+
+
+def _run_flow(
+    project: Project, nodes: list[str], stale: list[str], start: Callable[[], dict[str, Any]]
+) -> tuple[dict[str, Any], int]:
+    console = Console(stderr=True)
+    console.print(f"{len(stale)} of {len(nodes)} stages are stale; starting Prefect ...", highlight=False)
+    _quiet_prefect()
+    # Prefect hands SIGTERM on once its flow has ended; leaving by an exception stops its temporary server as well.
+    signal.signal(signal.SIGTERM, _leave)
+    try:
+        _start_servers(project)
+        sweep_flow_runs(project)
+        from flows.run.pipeline import PipelineError
+
+        with Display(project, nodes, time.time(), console):
+            try:
+                return start(), 0
+            except PipelineError as error:
+                return error.summary, 1
+    except KeyboardInterrupt:
+        console.print("Interrupted; the next run continues from here.")
+        raise SystemExit(130) from None
+
+
+def _nothing_stale(project: Project, plan: Plan, nodes: list[str]) -> tuple[dict[str, Any], int]:
+    """Does what a bare `dvc repro` or a failure has left: registers evaluated compositions, pushes recorded outputs."""
+    from flows.gate.promote import pending, promote_workspace
+
+    stages = [{"stage": name, "outcome": "unchanged", "seconds": 0.0, "started": None, "ended": None} for name in nodes]
+    summary: dict[str, Any] = {"started": time.time(), "stages": stages, "promotion": [], "promotion_error": None}
+    summary |= {"pushed": None, "push_error": None}
+    forget_recorded(project, plan)
+    if enabled() and (measured := evaluations(plan, project)):
+        try:
+            if pending(project, measured):
+                decisions = promote_workspace(project, lambda _: None)
+                summary["promotion"] = [decision.as_json() for decision in decisions]
+        except TrackingError as error:
+            summary["promotion_error"] = str(error)
+    try:
+        if wants_push(project):
+            summary["pushed"] = push_outputs(project)
+    except PushError as error:
+        summary["push_error"] = str(error)
+    return summary, 1 if summary["promotion_error"] or summary["push_error"] else 0
+
+
+def _print_result(project: Project, plan: Plan, summary: dict[str, Any], as_json: bool) -> None:
+    measured = evaluations(plan, project)
+    compared = comparison(project, measured)
+    if as_json:
+        print(json.dumps(summary | {"comparison": figures(compared), "tracking_uri": tracking_uri(project)}, indent=2))
+    else:
+        console = Console()
+        _print_stages(console, summary)
+        if compared:
+            console.print(comparison_table(compared))
+        for decision in summary["promotion"]:
+            line = "{composition}: {model} version {version}, {result}: {reason}".format(**decision)
+            console.print(line, highlight=False, soft_wrap=True)
+        for line in whereabouts(project, measured, tracking_uri(project)):
+            console.print(line, highlight=False, soft_wrap=True)
+    for stage in summary["stages"]:
+        if stage["outcome"] == "failed":
+            name = str(stage["stage"])
+            log = (project.state("logs") / f"{name}.log").relative_to(project.root)
+            message = f"\nerror: {stage['message']}\n({name}'s whole log: {log})"
+            Console(stderr=True).print(message, highlight=False, markup=False, soft_wrap=True)
+    if summary["promotion_error"]:
+        warn(f"the compositions are not registered in MLflow: {summary['promotion_error']}. Try `cclm promote`.")
+    if summary["push_error"]:
+        warn(f"{summary['push_error']}\nThey are complete in this clone. The next run, or `cclm push`, tries again.")
+
+
+def _print_stages(console: Console, summary: dict[str, Any]) -> None:
+    if all(stage["outcome"] == "unchanged" for stage in summary["stages"]):
+        console.print(f"Nothing to run: all {len(summary['stages'])} stages are up to date.", highlight=False)
+        return
+    console.print(stages_table(summary["stages"], summary["started"]))
+    if together := overlaps(summary["stages"]):
+        console.print(f"Ran in parallel: {', '.join(together)}", highlight=False, soft_wrap=True)
+
+
+def _quiet_prefect() -> None:
+    """This process displays the run itself; Prefect's own log lines go to its server, if one is configured."""
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    if not os.environ.get("PREFECT_API_URL"):
+        os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
+        # A temporary server that died does not come back: wait 15 s per call instead of a minute.
+        os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "3")
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _start_servers(project: Project) -> None:
+    """Starts Prefect's temporary server, or connects to the configured one, and opens MLflow at the same time: in a new
+    clone each takes seconds to create its database.
+
+    Ctrl-C goes to the whole process group. The server must survive it, otherwise the flow could not report that it was
+    interrupted and would wait for an answer. So it is started from a thread that blocks the signal, and inherits that.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL
+
+    if not PREFECT_API_URL.value():
+        # The client does this at its first call; two threads that import at once may see half of a module.
+        import prefect.server.api.server  # noqa: F401
+
+    def start() -> None:
+        """Starts or reaches the server."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        with get_client(sync_client=True) as client:
+            client.hello()
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        started = pool.submit(start)
+        if enabled():
+            with suppress(TrackingError):  # the flow connects again, and reports the error
+                connect(project)
+        started.result()

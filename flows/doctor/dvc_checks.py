@@ -1,0 +1,171 @@
+"""Checks of DVC: its site cache, dvc.lock, its list of readers and writers, and its remote."""
+
+import json
+import os
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from flows import environment
+from flows.doctor.finding import Finding, Inspection, UncheckedError
+from flows.graph import dvc_private
+from flows.graph.dvc_private import is_valid_lock
+from flows.graph.lockfile import restore
+
+SHOWN = 5
+
+
+def site_cache(inspection: Inspection) -> Iterator[Finding]:
+    """Yields a finding if other users could reach the files of DVC's site cache.
+
+    DVC unpickles what it finds there, so anyone who can write there can run code as this user.
+
+    Source: CVE-2025-69872 (diskcache, which DVC uses).
+    """
+    from dvc.repo import Repo
+
+    with Repo(str(inspection.project.root)) as repo:
+        cache = Path(repo.site_cache_dir)
+    if not cache.exists():
+        return
+    for folder in (cache, *cache.parents):  # DVC itself makes it open to all, so a folder above must be closed
+        if _is_private(folder):
+            return
+    ours = cache.stat().st_uid == os.getuid()
+    remedy = "closes it to other users" if ours else "set core.site_cache_dir in .dvc/config to a folder of your own"
+    yield Finding(
+        subject=str(cache),
+        problem="other users can write DVC's site cache, or own it; DVC runs what they put there (CVE-2025-69872)",
+        remedy=remedy,
+        repair=(lambda: _close(cache)) if ours else None,
+    )
+
+
+def lock_file(inspection: Inspection) -> Iterator[Finding]:
+    """Yields a finding if dvc.lock cannot be read; during a run it may be half written, so it is not checked then."""
+    path = inspection.project.lock_file
+    if inspection.working or not path.is_file() or is_valid_lock(path.read_bytes()):
+        return
+
+    def repair() -> str:
+        """Restores or removes it."""
+        restore(inspection.project)
+        return "restored its newest whole copy" if path.is_file() else "moved it away; DVC's run cache has the results"
+
+    yield Finding(
+        subject=path.name,
+        problem="it is truncated or empty, so DVC cannot tell what is up to date",
+        since=path.stat().st_mtime,
+        remedy="restores the newest whole copy that `cclm run` kept, or moves the file away if there is no copy",
+        repair=repair,
+    )
+
+
+def readers(inspection: Inspection) -> Iterator[Finding]:
+    """Yields a finding for each dead process in DVC's list of readers and writers, and one if the list is damaged."""
+    root = inspection.project.root
+    path = root / dvc_private.RWLOCK
+    try:
+        gone = dvc_private.gone_processes(root)
+    except dvc_private.DamagedListError:
+        if not inspection.working:  # otherwise DVC may be writing it
+            yield Finding(
+                subject=dvc_private.RWLOCK,
+                problem="it cannot be parsed, so DVC refuses every stage",
+                since=path.stat().st_mtime,
+                remedy="deletes it: nothing is running",
+                repair=lambda: _delete_list(root),
+            )
+        return
+    for pid in gone:
+        yield Finding(
+            subject=f"{dvc_private.RWLOCK}, process {pid}",
+            problem="it is listed as reading or writing outputs, and has ended",
+            since=path.stat().st_mtime,
+            remedy="removes it from the list",
+            repair=lambda pid=pid: _remove(root, pid),  # type: ignore[misc]
+        )
+
+
+def unpushed(inspection: Inspection) -> Iterator[Finding]:
+    """Yields a finding for outputs that the default remote lacks, and one for outputs that are nowhere.
+
+    Skipped during a run, which pushes at its end.
+
+    Raises:
+        UncheckedError: the remote does not answer.
+    """
+    from dvc.repo import Repo
+
+    if inspection.working:
+        return
+    with Repo(str(inspection.project.root)) as repo:
+        if not repo.config["core"].get("remote"):
+            return
+        cache = repo.cache.local
+    status: dict[str, Any] = json.loads(_dvc(inspection, "status", "--cloud", "--json").stdout or "{}")
+    if new := sorted(name for name, value in status.items() if value == "new"):
+        yield Finding(
+            subject="DVC's default remote",
+            problem=f"it lacks {len(new)} objects of this project: {_some(new)}",
+            remedy="pushes them",
+            repair=lambda: _push(inspection),
+        )
+    # To compare a folder, DVC reads its list from the remote if the cache lacks it; if the remote lacks it as well,
+    # DVC reports nothing.
+    path = inspection.project.lock_file
+    outputs = dvc_private.recorded_outputs(path.read_bytes()) if path.is_file() else []
+    lost = [out["path"] for out in outputs if "md5" in out and not cache.exists(out["md5"])]
+    if missing := sorted({*lost, *(name for name, value in status.items() if value == "missing")}):
+        yield Finding(
+            subject="DVC's cache and its default remote",
+            problem=f"neither has outputs in dvc.lock: {_some(missing)}",
+            remedy="push them from where they were made, or make them again with `cclm run --force STAGE`",
+        )
+
+
+def _delete_list(root: Path) -> str:
+    dvc_private.remove_list(root)
+    return "deleted it"
+
+
+def _remove(root: Path, pid: int) -> str:
+    dvc_private.remove_process(root, pid)
+    return "removed it from the list"
+
+
+def _is_private(folder: Path) -> bool:
+    status = folder.stat()
+    return status.st_uid == os.getuid() and not stat.S_IMODE(status.st_mode) & 0o077
+
+
+def _close(cache: Path) -> str:
+    cache.chmod(0o700)
+    return "closed it to other users"
+
+
+def _push(inspection: Inspection) -> str:
+    done = _dvc(inspection, "push")
+    return done.stdout.strip().splitlines()[-1] if done.stdout.strip() else "pushed them"
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+
+
+def _dvc(inspection: Inspection, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    done = subprocess.run(
+        ["dvc", "--wait-for-lock", *arguments],
+        cwd=inspection.project.root,
+        env=environment.for_children(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        errors = [line for line in done.stderr.strip().splitlines() if "ERROR" in line]
+        errors = errors or done.stderr.splitlines()[-1:]
+        raise UncheckedError(f"`dvc {' '.join(arguments)}` failed: {' '.join(errors)}")
+    return done

@@ -1,0 +1,107 @@
+"""Decisions of a person without the gate: accepting a champion, and rolling back to the previous one."""
+
+from filelock import FileLock
+
+from cclm_core.runtime.errors import ConfigError
+from flows.gate.gate import probe
+from flows.gate.handover import Handover, hand_over, settle
+from flows.gate.promote import Decision, promotion_lock
+from flows.gate.registry import (
+    CANDIDATE,
+    CHAMPION,
+    GATE_REASON_TAG,
+    GATE_RESULT_TAG,
+    PREVIOUS,
+    ROLLED_BACK,
+    Registry,
+    Version,
+    model_name,
+)
+from flows.project import Project
+from flows.tracking.client import Tracking, connect
+
+ROLLED_FROM_TAG = "gate.rolled_back_from"
+ACCEPTED = "accepted by a person"
+
+
+def accept(project: Project, composition: str) -> Decision:
+    """Makes the candidate of a composition its champion without the gate; it must still load and predict.
+
+    Raises:
+        ConfigError: there is no such candidate, it is untrained, or it does not load.
+        TrackingError: the registry cannot be reached.
+    """
+    tracking = connect(project)
+    registry, model = Registry(tracking), model_name(composition)
+    with FileLock(promotion_lock(project)):
+        settle(registry, model)
+        version = registry.get(model, CANDIDATE)
+        if version is None:
+            raise ConfigError(f"{composition} must have a candidate in the registry. Run `cclm promote` first.")
+        if version.tags.get("cclm.untrained") == "true":
+            raise ConfigError(f"{composition} is an untrained control; it can never be champion.")
+        _must_load(version, tracking, composition)
+        aliases = registry.model(model).aliases
+        replaced, previous = aliases.get(CHAMPION), aliases.get(PREVIOUS)
+        tags = {version.number: {GATE_RESULT_TAG: CHAMPION, GATE_REASON_TAG: ACCEPTED}}
+        if replaced is not None and replaced != version.number:
+            tags[replaced] = {GATE_RESULT_TAG: PREVIOUS, GATE_REASON_TAG: f"replaced by version {version.number}"}
+            previous = replaced
+        _hand_over(registry, model, Handover(version.number, replaced, previous, tags))
+    return Decision(composition, model, version.number, False, CHAMPION, ACCEPTED, True)
+
+
+def roll_back(project: Project, composition: str, why: str) -> Decision:
+    """Makes `previous` the champion of a composition again; it must still load and predict.
+
+    The version that was champion is tagged with the reason, and the gate never promotes it again: only `accept` does.
+    No version has the alias `previous` afterwards, so a second call changes nothing and returns the first decision.
+
+    Args:
+        why: what was wrong with the champion; kept in its tags.
+
+    Raises:
+        ConfigError: there is no previous champion, or it does not load; nothing is changed.
+        TrackingError: the registry cannot be reached.
+    """
+    tracking = connect(project)
+    registry, model = Registry(tracking), model_name(composition)
+    with FileLock(promotion_lock(project)):
+        settle(registry, model)
+        champion, previous = registry.get(model, CHAMPION), registry.get(model, PREVIOUS)
+        if champion is None:
+            raise ConfigError(f"{composition} must have a champion to roll back from; {model} has none.")
+        if previous is None or previous.number == champion.number:
+            if ROLLED_FROM_TAG in champion.tags:
+                reason = champion.tags.get(GATE_REASON_TAG, "")
+                return Decision(composition, model, champion.number, False, CHAMPION, reason, False)
+            raise ConfigError(
+                f"{composition} must have a previous champion to roll back to; version {champion.number} of {model} "
+                f"has replaced none. `cclm promote --accept {composition}` makes its candidate the champion."
+            )
+        _must_load(previous, tracking, composition)
+        reason = f"rolled back from version {champion.number}: {why}"
+        gone = f"rolled back to version {previous.number}: {why}"
+        tags = {
+            previous.number: {
+                GATE_RESULT_TAG: CHAMPION,
+                GATE_REASON_TAG: reason,
+                ROLLED_FROM_TAG: champion.number,
+            },
+            champion.number: {GATE_RESULT_TAG: ROLLED_BACK, GATE_REASON_TAG: gone},
+        }
+        _hand_over(registry, model, Handover(previous.number, champion.number, None, tags))
+    return Decision(composition, model, previous.number, False, CHAMPION, reason, True)
+
+
+def _must_load(version: Version, tracking: Tracking, composition: str) -> None:
+    tried = probe(version.uri, tracking.uri)
+    if not tried.passed:
+        raise ConfigError(f"{composition} version {version.number} cannot be champion: {tried.reason}.")
+
+
+def _hand_over(registry: Registry, model: str, handover: Handover) -> None:
+    if not hand_over(registry, model, handover):
+        raise ConfigError(
+            f"the champion of {model} was changed by another process at the same moment. Check it, and try again."
+        )

@@ -1,0 +1,146 @@
+"""Everything that reads files or internals of DVC that are not its documented interface. Checked for DVC `CHECKED`.
+
+| function | relies on |
+|---|---|
+| `can_restore` | `Stage.changed_stage`, `deps_cached`, `save_deps`, `stage_cache.restore(dry=True)` |
+| `is_valid_lock` | `dvc.schema.COMPILED_LOCKFILE_SCHEMA` |
+| `gone_processes`, `remove_process`, `remove_list` | `.dvc/tmp/rwlock`: JSON with `read` and `write`, and its lock |
+| `folder_remote`, `object_path` | `.dvc/config` as INI, and the layout `files/md5/ab/cdef...` |
+
+`tests/flows/test_private.py` fails when another version of DVC is installed. Then run `tests/flows/test_graph.py`,
+`test_status.py`, `test_doctor.py` and `test_lockfile.py` with it, and widen `CHECKED`.
+"""
+
+import configparser
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+import yaml
+
+CHECKED = ">=3.67,<3.68"
+RWLOCK = ".dvc/tmp/rwlock"
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the fast one, if PyYAML was built with it
+
+
+class DamagedListError(Exception):
+    """DVC's list of readers and writers cannot be parsed; DVC then refuses every stage."""
+
+
+def can_restore(stage: Any) -> bool:
+    """Whether DVC's run cache holds the outputs of a stage for its present inputs: asks as `dvc repro` does.
+
+    Args:
+        stage: a `dvc.stage.Stage`; its in-memory state is changed.
+    """
+    from dvc.exceptions import DvcException
+
+    try:
+        if stage.changed_stage() or not stage.deps_cached():
+            stage.save_deps()
+            for out in stage.outs:  # they belong to the inputs in dvc.lock, not to the present ones
+                out.clear()
+        stage.repo.stage_cache.restore(stage, dry=True)
+    except DvcException:
+        return False
+    return True
+
+
+def is_valid_lock(content: bytes) -> bool:
+    """Whether DVC accepts these bytes as a dvc.lock. A truncated file is often still a YAML mapping."""
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from voluptuous import Invalid
+
+    try:
+        values = yaml.load(content, Loader=_LOADER)
+        COMPILED_LOCKFILE_SCHEMA(values)
+    except (yaml.YAMLError, Invalid):
+        return False
+    return isinstance(values, dict) and "schema" in values
+
+
+def recorded_outputs(content: bytes) -> list[dict[str, Any]]:
+    """The outputs in a dvc.lock, each with `path`, `md5` and `size`."""
+    stages = (yaml.load(content, Loader=_LOADER) or {}).get("stages") or {}
+    return [out for stage in stages.values() for out in stage.get("outs", [])]
+
+
+def folder_remote(root: Path) -> Path | None:
+    """The default remote of the project at `root`, if it is a folder on this machine. Does not import DVC."""
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read([root / ".dvc" / "config", root / ".dvc" / "config.local"])
+    name = parser.get("core", "remote", fallback="")
+    url = parser.get(f"'remote \"{name}\"'", "url", fallback="")
+    if not url or "://" in url:
+        return None
+    return Path(url) if Path(url).is_absolute() else (root / ".dvc" / url).resolve()
+
+
+def object_path(store: Path, md5: str) -> Path:
+    """The file that holds the object `md5` in a cache or a remote that is a folder."""
+    return store / "files" / "md5" / md5[:2] / md5[2:]
+
+
+def gone_processes(root: Path) -> list[int]:
+    """Processes that have ended and are still in DVC's list of readers and writers, `.dvc/tmp/rwlock`.
+
+    DVC frees its other locks with the process. An entry of this list stays, and if its number is given to another
+    process, it blocks a stage forever.
+
+    Raises:
+        DamagedListError: the list cannot be parsed.
+    """
+    path = root / RWLOCK
+    if not path.is_file():
+        return []
+    written = path.stat().st_mtime
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        return sorted({pid for pid in _pids(entries) if _is_gone(pid, written)})
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise DamagedListError(f"{RWLOCK} cannot be parsed: {error}") from error
+
+
+def remove_process(root: Path, pid: int) -> None:
+    """Removes the entries of process `pid` from DVC's list of readers and writers."""
+    path = root / RWLOCK
+    with _list_lock(root):
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        write = {name: info for name, info in entries.get("write", {}).items() if int(info["pid"]) != pid}
+        read = {
+            name: left
+            for name, infos in entries.get("read", {}).items()
+            if (left := [info for info in infos if int(info["pid"]) != pid])
+        }
+        path.write_text(json.dumps({"write": write, "read": read}), encoding="utf-8")
+
+
+def remove_list(root: Path) -> None:
+    """Deletes DVC's list of readers and writers. Only while no DVC runs."""
+    with _list_lock(root):
+        (root / RWLOCK).unlink(missing_ok=True)
+
+
+def _list_lock(root: Path) -> Any:
+    from dvc.lock import make_lock
+
+    folder = root / ".dvc" / "tmp"
+    return make_lock(str(folder / "rwlock.lock"), tmp_dir=str(folder), wait=True)
+
+
+def _pids(entries: dict[str, Any]) -> Iterator[int]:
+    for info in entries.get("write", {}).values():
+        yield int(info["pid"])
+    for infos in entries.get("read", {}).values():
+        yield from (int(info["pid"]) for info in infos)
+
+
+def _is_gone(pid: int, written: float) -> bool:
+    """Whether the process of an entry has ended: no process has its number, or one that is younger than the list."""
+    try:
+        process = psutil.Process(pid)
+        return bool(process.status() == psutil.STATUS_ZOMBIE or process.create_time() > written + 1)
+    except psutil.NoSuchProcess:
+        return True

@@ -1,0 +1,178 @@
+"""The plan, read from DVC: stages, what each needs, what changed and why. There is no second graph."""
+
+import fnmatch
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cclm_core.runtime.config import nearest
+from cclm_core.runtime.errors import ConfigError
+from flows.graph.dvc_private import can_restore
+from flows.graph.node import Node, flatten
+from flows.graph.parts import recomposed, restrict
+from flows.project import Project
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stages in an order in which they can run, and why those that changed would run again.
+
+    Attributes:
+        nodes: by name, every stage after those that it needs.
+        changed: stage name -> reasons, for the stages that DVC itself calls changed.
+        restorable: the changed stages for whose present inputs DVC's cache has results: they need not run.
+        recomposed: the changed stages in which only other outputs of a shared folder changed, none of their parts: they
+            run again to equal files, and the stages after them need not run.
+    """
+
+    nodes: dict[str, Node]
+    changed: dict[str, tuple[str, ...]]
+    restorable: frozenset[str] = frozenset()
+    recomposed: frozenset[str] = frozenset()
+
+    def stale(self) -> dict[str, tuple[str, ...]]:
+        """The stages that a run would look at, in order, with reasons: those that changed and those after them.
+
+        A composition of which only other components change is looked at itself, but not the stages after it.
+        """
+        reasons: dict[str, tuple[str, ...]] = {}
+        cascading: set[str] = set()
+        for name, node in self.nodes.items():
+            after = tuple(f"after {need}" for need in node.needs if need in cascading)
+            beside = tuple(f"after {other}, not one of its parts" for other in node.shares if other in cascading)
+            own = self.changed.get(name, ())
+            if why := own + after + beside:
+                reasons[name] = why
+            if after or (own and name not in self.recomposed):
+                cascading.add(name)
+        return reasons
+
+    def select(self, targets: Iterable[str]) -> dict[str, Node]:
+        """The stages that `targets` name (`pretrain`, `pretrain@entities`, `pretrain@*`) and all that they need.
+
+        Raises:
+            ConfigError: a target names no stage.
+        """
+        names = set(self.match(targets)) if targets else set(self.nodes)
+        for name in reversed(self.nodes):
+            if name in names:
+                names.update(self.nodes[name].needs)
+        return {name: node for name, node in self.nodes.items() if name in names}
+
+    def match(self, targets: Iterable[str]) -> list[str]:
+        """The names of the stages that `targets` name, in order.
+
+        Raises:
+            ConfigError: a target names no stage.
+        """
+        matches: set[str] = set()
+        for target in targets:
+            names = [name for name in self.nodes if target in (name, name.partition("@")[0])]
+            names = names or fnmatch.filter(self.nodes, target)
+            if not names:
+                raise ConfigError(f"{target} is not a stage of dvc.yaml; {nearest(target, list(self.nodes))}")
+            matches.update(names)
+        return [name for name in self.nodes if name in matches]
+
+
+def read_plan(project: Project, changes: bool = True) -> Plan:
+    """Asks DVC for the graph of the project.
+
+    Args:
+        changes: whether to ask what changed as well.
+
+    Raises:
+        ConfigError: dvc.yaml or params.yaml is invalid.
+    """
+    from dvc.repo import lock_repo
+
+    # DVC discards its index whenever it takes its lock: one lock for all questions reads dvc.yaml once.
+    with _repository(project) as repo, lock_repo(repo):
+        import networkx  # type: ignore[import-untyped]
+
+        graph = repo.index.graph
+        order = list(networkx.lexicographical_topological_sort(graph.reverse(), key=lambda stage: stage.name))
+        nodes = {stage.name: _node(stage, graph, project) for stage in order if getattr(stage, "name", None)}
+        nodes = restrict(nodes, project)
+        stages = [stage for stage in order if stage.name in nodes] if changes else []
+        changed = {stage.name: why for stage in stages if (why := _why(stage))}
+        restorable = {stage.name for stage in stages if stage.name in changed and can_restore(stage)}
+    return Plan(nodes, changed, frozenset(restorable), recomposed(nodes, changed, project))
+
+
+@contextmanager
+def _repository(project: Project) -> Iterator[Any]:
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    logging.getLogger("dvc").setLevel(logging.ERROR)
+    try:
+        repo = Repo(str(project.root), _wait_for_lock=True)
+        try:
+            yield repo
+        finally:
+            repo.close()
+    except DvcException as error:
+        raise ConfigError(f"DVC cannot read the pipeline: {error}") from None
+
+
+def _node(stage: Any, graph: Any, project: Project) -> Node:
+    from dvc.dependency.param import ParamsDependency
+
+    params: dict[str, Any] = {}
+    deps: list[str] = []
+    for dep in stage.deps:
+        if isinstance(dep, ParamsDependency):
+            for key, value in dep.read_params(flatten=True).items():
+                params.update(flatten(value, key))
+        else:
+            deps.append(_relative(dep, project))
+    return Node(
+        name=stage.name,
+        needs=tuple(sorted(other.name for other in graph.successors(stage))),
+        params=params,
+        deps=tuple(deps),
+        outs=tuple(_relative(out, project) for out in stage.outs),
+        meta=dict(stage.meta or {}),
+    )
+
+
+def _why(stage: Any) -> tuple[str, ...]:
+    """Why DVC calls a stage changed; empty if it does not."""
+    from dvc.lock import LockError
+
+    try:
+        entries = [entry for found in stage.status().values() for entry in found]
+    except LockError as error:  # another DVC process is working on it
+        return (str(error).partition("\n\n")[0].replace("\n", ""),)
+    if entries and not any(dep.hash_info for dep in stage.deps):
+        return ("never run",)
+    return _reasons(entries)
+
+
+def _relative(output: Any, project: Project) -> str:
+    path = Path(output.fs_path)
+    return path.relative_to(project.root).as_posix() if path.is_relative_to(project.root) else str(path)
+
+
+def _reasons(entries: list[Any]) -> tuple[str, ...]:
+    """DVC's status entries as messages.
+
+    >>> _reasons(["changed command", {"changed deps": {"params.yaml": {"base.steps": "modified"}, "data": "new"}}])
+    ('command changed', 'params.yaml: base.steps modified', 'data new')
+    """
+    reasons = []
+    for entry in entries:
+        if isinstance(entry, str):
+            reasons.append("command changed" if entry == "changed command" else entry)
+            continue
+        for paths in entry.values():
+            for path, what in paths.items():
+                if isinstance(what, dict):
+                    reasons += [f"{path}: {key} {change}" for key, change in what.items()]
+                else:
+                    reasons.append(f"{path} {'is missing' if what == 'deleted' else what}")
+    return tuple(reasons)

@@ -1,0 +1,55 @@
+"""Processes that work for a run that has ended: stages, whose results nobody would record, and temporary servers."""
+
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+
+from flows import processes
+from flows.project import Project
+from flows.recovery.prefect_private import is_temporary_server
+
+
+def orphaned_stages(project: Project) -> list[psutil.Process]:
+    """The processes of this project's stages whose runner, or whose run, has ended. They lock their outputs."""
+    reports = str(project.root / ".cclm")
+    orphans = []
+    for process in processes.mine():
+        try:
+            driver = processes.variable(process, processes.DRIVER_VARIABLE)
+            of_stage = (processes.variable(process, processes.REPORT_VARIABLE) or "").startswith(reports)
+            words = process.cmdline()
+            in_project = of_stage or process.cwd() == str(project.root)
+            is_runner = "flows.stage" in words
+            alone = of_stage and not is_runner and not _has_runner(process)
+            left = driver is not None and processes.is_gone(driver) and (of_stage or is_runner or _is_dvc(words))
+        except psutil.Error:  # it ended just now, or belongs to another user
+            continue
+        if in_project and (alone or left):
+            orphans.append(process)
+    return orphans
+
+
+def orphaned_servers(project: Project) -> list[psutil.Process]:
+    """Prefect's temporary servers on this project's database whose run has ended."""
+    orphans = []
+    for process in processes.mine():
+        try:
+            if not is_temporary_server(process):
+                continue
+            home = Path(processes.variable(process, "PREFECT_HOME") or "/")
+            driver = processes.variable(process, processes.DRIVER_VARIABLE)
+            gone = processes.is_gone(driver) if driver else process.ppid() == 1
+        except psutil.Error:
+            continue
+        if gone and home == project.root / ".cclm" / "prefect":
+            orphans.append(process)
+    return orphans
+
+
+def _has_runner(process: psutil.Process) -> bool:
+    """Whether an ancestor is a stage runner: between it and a worker process of a stage is the stage itself."""
+    return any("flows.stage" in parent.cmdline() for parent in process.parents())
+
+
+def _is_dvc(words: list[str]) -> bool:
+    return any(word.rpartition("/")[2] == "dvc" for word in words[:2])

@@ -1,0 +1,149 @@
+"""A worker without the shared disk: it trains a stage in its own clone and pushes the result to DVC's remote.
+
+The clone is made from the repository that the worker's own project came from, at the requested revision. Its DVC remote
+is the worker's, which must be the storage that the requesting clone pushes to. Clones stay in `.cclm/clones`, one per
+stage with a common cache, so that a repeated stage resumes from its checkpoint and fetches nothing twice.
+"""
+
+import re
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from cclm_core.runtime.errors import ConfigError
+from flows import environment, processes
+from flows.devices.slots import lease
+from flows.project import Project
+from flows.remote.dvc_remote import default_remote
+
+SHOWN_LINES = 15
+_COMMIT = re.compile(r"[0-9a-f]{40,64}")
+_STAGE = re.compile(r"\w[\w.-]*(@\w[\w.-]*)?")
+
+
+class CloneError(Exception):
+    """A command failed in the clone; the message has its last lines."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a worker is asked to do.
+
+    Attributes:
+        stage: the stage to bring up to date.
+        revision: the full git commit.
+        lock: the content of the asking clone's dvc.lock, which names what the stage reads.
+        parent: the pipeline's run in MLflow, which must then be a server that the worker reaches.
+        tracked: whether to track the run of the stage.
+    """
+
+    stage: str
+    revision: str
+    lock: str
+    parent: str | None
+    tracked: bool
+
+
+def train_in_clone(project: Project, order: Order, emit: Callable[[str], None]) -> None:
+    """Brings the stage up to date in a clone, on a device of this machine, and pushes outputs and run cache.
+
+    Args:
+        project: the worker's own clone.
+        emit: receives each line that git, DVC and the stage print.
+
+    Raises:
+        ConfigError: the revision is not in the repository, there is no remote, or the order is malformed.
+        CloneError: the stage failed.
+    """
+    if not _COMMIT.fullmatch(order.revision) or not _STAGE.fullmatch(order.stage):
+        raise ConfigError(f"a full commit and a stage's name must be given, got {order.revision!r}, {order.stage!r}.")
+    remote = default_remote(project)
+    if remote is None:
+        raise ConfigError(
+            f"{project.root} has no default DVC remote; it must be the one of the clone that asks. "
+            "Run `dvc remote add --local -d NAME ADDRESS`."
+        )
+    clone = project.state("clones") / order.stage
+    with FileLock(clone.with_name(f"{clone.name}.lock")):
+        _checkout(project, clone, order.revision, emit)
+        _configure(project, clone, remote, emit)
+        if order.lock:
+            (clone / "dvc.lock").write_text(order.lock, encoding="utf-8")
+        with lease(project) as slot:
+            settings = slot.environment | {processes.DRIVER_VARIABLE: processes.own()}
+            settings |= {
+                processes.PARENT_RUN_VARIABLE: order.parent or "",
+                **({} if order.tracked else {"CCLM_TRACKING": "off"}),
+            }
+            try:
+                _dvc(clone, emit, "repro", "--single-item", "--pull", "--allow-missing", order.stage, extra=settings)
+            except CloneError as error:
+                raise CloneError(f"{error}\n(DVC's remote here: {remote[1]}; it must be the asking clone's.)") from None
+        _dvc(clone, emit, "push", "--run-cache", order.stage)
+
+
+def _checkout(project: Project, clone: Path, revision: str, emit: Callable[[str], None]) -> None:
+    if not (clone / ".git").is_dir():
+        origin = _origin(project)
+        _call(["git", "clone", "--quiet", "--no-checkout", "--", origin, str(clone)], project.root, emit)
+    _call(["git", "fetch", "--quiet", "origin"], clone, emit)
+    try:
+        _call(["git", "checkout", "--quiet", "--force", "--detach", revision, "--"], clone, emit)
+    except CloneError as error:
+        raise ConfigError(
+            f"the revision {revision} not found in {_origin(project)}, where workers fetch it. "
+            f"Push it there first. ({error})"
+        ) from None
+
+
+def _origin(project: Project) -> str:
+    """The repository that the worker's project was cloned from; the project itself when it was made here."""
+    asked = subprocess.run(
+        ["git", "-C", str(project.root), "remote", "get-url", "origin"], capture_output=True, text=True, check=False
+    )
+    return asked.stdout.strip() or str(project.root)
+
+
+def _configure(project: Project, clone: Path, remote: tuple[str, str], emit: Callable[[str], None]) -> None:
+    """Gives the clone this machine's own DVC settings, the remote's full address, and the cache of all clones."""
+    own = project.root / ".dvc" / "config.local"
+    local = clone / ".dvc" / "config.local"
+    local.unlink(missing_ok=True)
+    if own.is_file():
+        local.write_bytes(own.read_bytes())
+        local.chmod(0o600)  # it may hold credentials
+    name, address = remote
+    _dvc(clone, emit, "remote", "modify", "--local", name, "url", address)
+    _dvc(clone, emit, "config", "--local", "core.remote", name)
+    _dvc(clone, emit, "config", "--local", "cache.dir", str(project.state("clones", "cache")))
+
+
+def _dvc(clone: Path, emit: Callable[[str], None], *arguments: str, extra: Mapping[str, str] | None = None) -> None:
+    settings = {"DVC_SITE_CACHE_DIR": str(Project(clone).state("dvc")), **(extra or {})}
+    _call(["dvc", "--wait-for-lock", *arguments], clone, emit, settings)
+
+
+def _call(command: list[str], cwd: Path, emit: Callable[[str], None], extra: Mapping[str, str] | None = None) -> None:
+    process = subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=environment.for_children(dict(extra or {}), without=("DVC_ROOT", "DVC_STAGE")),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    assert process.stdout
+    lines = []
+    with process.stdout:
+        for line in process.stdout:
+            if text := line.rstrip():
+                lines.append(text)
+                emit(text)
+    if process.wait() != 0:
+        message = "\n".join(lines[-SHOWN_LINES:])
+        raise CloneError(f"`{' '.join(command[:4])}` failed with exit code {process.returncode}:\n{message}")

@@ -1,0 +1,221 @@
+"""What all flows do: one task per stage, independent stages in parallel, then promotion, then the push to DVC's remote.
+
+`pretrain` is the flow for the whole pipeline; the flows for a part of it are in `flows/deployments/`.
+"""
+
+import time
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.futures import PrefectFuture, wait
+
+from cclm_core.runtime.artifacts import write_json
+from cclm_core.runtime.errors import ConfigError
+from flows.devices.runners import task_runner
+from flows.devices.slots import ensure_limit
+from flows.gate.promote import pending
+from flows.graph.evaluations import evaluations
+from flows.graph.node import Node
+from flows.graph.plan import Plan
+from flows.graph.selection import after_forced, submission_order
+from flows.messages import warn
+from flows.project import Project
+from flows.recovery.flow_runs import noted
+from flows.remote import workers
+from flows.remote.dvc_remote import PushError, wants_push
+from flows.run.dvc_repro import stop_all
+from flows.run.prefect_pages import publish_artifacts
+from flows.run.preparation import check_parameters, checked_plan, forget_recorded, prepared
+from flows.run.tasks import outcome, promote, push, submit
+from flows.tracking.client import TrackingError, connect, enabled, log_pipeline_files
+from flows.tracking.parents import create_parent
+
+
+class PipelineError(Exception):
+    """Stages failed, the compositions could not be registered, or the outputs not pushed; see the summary."""
+
+    def __init__(self, summary: dict[str, Any]) -> None:
+        self.summary = summary
+        messages = [stage["message"] for stage in summary["stages"] if stage["outcome"] == "failed"]
+        for what, error in (("registered", summary["promotion_error"]), ("pushed", summary["push_error"])):
+            if error:
+                messages.append(f"the stages are done, but not {what}: {error}")
+        super().__init__("\n".join(messages))
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one run does.
+
+    Attributes:
+        nodes: the stages that it brings up to date, in order.
+        forced: the stages that run even if nothing changed.
+        gated: the stages whose compositions are registered and gated; None: all that are up to date.
+        tags: stage -> tags of its run in MLflow, when it runs.
+        pipeline_tags: tags of the pipeline's run in MLflow.
+    """
+
+    nodes: dict[str, Node]
+    forced: frozenset[str] = frozenset()
+    gated: frozenset[str] | None = None
+    tags: Mapping[str, dict[str, str]] = field(default_factory=dict)
+    pipeline_tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@flow(name="pretrain", task_runner=task_runner(), persist_result=False)
+def pretrain(targets: list[str] = [], force: list[str] = []) -> dict[str, Any]:  # noqa: B006 - the form's own types
+    """Brings the pipeline up to date: every stage that changed, or those that `targets` names with what they need.
+
+    Args:
+        targets: Stages, e.g. `pretrain@entities`, or groups of them, e.g. `evaluate`; all when empty.
+        force: Stages that run even if nothing changed.
+
+    Raises:
+        PipelineError: a stage failed; its dependents did not run, the others did.
+        ConfigError: params.yaml is wrong, or another run is at work on this clone.
+    """
+    project = Project.find()
+    with prepared(project):
+        plan = checked_plan(project)
+        nodes = plan.select([*targets, *(force if targets else [])])
+        return carry_out(project, plan, Work(nodes, frozenset(plan.match(force))))
+
+
+def carry_out(project: Project, plan: Plan, work: Work) -> dict[str, Any]:
+    """Does the work, inside a flow, and returns its summary: what became of each stage, promotion and push.
+
+    Raises:
+        PipelineError: something failed; what did not depend on it is done.
+        ConfigError: params.yaml is wrong.
+    """
+    with noted(project):
+        return _carry_out(project, plan, work)
+
+
+def _carry_out(project: Project, plan: Plan, work: Work) -> dict[str, Any]:
+    stale = plan.stale()
+    forget_recorded(project, plan)
+    busy = bool(work.forced or stale.keys() & work.nodes.keys())
+    if busy:
+        check_parameters(project)
+    if workers.enabled():
+        workers.check(project, work.forced, work.nodes)
+    if message := ensure_limit():
+        get_run_logger().warning(message)
+    started = time.time()
+    parent, tracked = _open_parent(project, plan, work.pipeline_tags, busy)
+    status = "KILLED"
+    try:
+        results = _run_stages(project, work, stale.keys() | after_forced(work.nodes, work.forced), parent, tracked)
+        summary: dict[str, Any] = {"started": started, "parent_run": parent, "stages": results, "promotion": []}
+        summary |= _promoted(project, plan, work, results, parent) if tracked else {"promotion_error": None}
+        summary |= _pushed(project, results)
+        summary["ended"] = time.time()
+        publish_artifacts(project, plan, summary)
+        failed = bool(summary["promotion_error"] or summary["push_error"]) or _any_failed(results)
+        status = "FAILED" if failed else "FINISHED"
+        write_json(project.state() / "last-run.json", summary)
+    finally:
+        stop_all()
+        workers.cancel_all()
+        _close_parent(project, parent, status)
+    if failed:
+        raise PipelineError(summary)
+    return summary
+
+
+def _run_stages(
+    project: Project, work: Work, stale: AbstractSet[str], parent: str | None, tracked: bool
+) -> list[dict[str, Any]]:
+    """Runs the stages; returns their results in the order of the plan.
+
+    A stage that shares a folder with others (`Node.shares`) is submitted when these have ended, however they ended: DVC
+    refuses it while they run. So stages that do not come after such a stage are submitted first.
+    """
+    futures: dict[str, PrefectFuture[dict[str, Any]]] = {}
+    for name in submission_order(work.nodes):
+        node = work.nodes[name]
+        wait([futures[other] for other in node.shares if other in futures])
+        futures[name] = submit(
+            project,
+            node,
+            [futures[need] for need in node.needs if need in futures],
+            parent=parent,
+            tracked=tracked,
+            stale=name in stale,
+            force=name in work.forced,
+            tags=work.tags.get(name, {}),
+        )
+    return [outcome(name, futures[name]) for name in work.nodes]
+
+
+def _promoted(
+    project: Project, plan: Plan, work: Work, results: list[dict[str, Any]], parent: str | None
+) -> dict[str, Any]:
+    done = {row["stage"] for row in results if row["outcome"] not in ("failed", "not run")}
+    # A target may leave out a composition's evaluation: what it would register is not measured yet.
+    fresh = done | (plan.nodes.keys() - plan.stale().keys() - {row["stage"] for row in results})
+    names = [
+        evaluation.name
+        for evaluation in evaluations(plan, project)
+        if {evaluation.compose.name, evaluation.evaluate.name} <= fresh
+        and (work.gated is None or evaluation.evaluate.name in work.gated)
+    ]
+    if not names:
+        return {"promotion": [], "promotion_error": None}
+    promoted = promote(project, plan, names, parent, return_state=True)
+    if promoted.is_completed():
+        return {"promotion": promoted.result(), "promotion_error": None}
+    error = promoted.result(raise_on_failure=False)
+    if not isinstance(error, TrackingError):
+        promoted.result()  # an error of ours: it is raised, with its traceback
+    return {"promotion": [], "promotion_error": str(error)}
+
+
+def _pushed(project: Project, results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Pushes what the stages have recorded, once all of them have."""
+    if _any_failed(results) or not wants_push(project):
+        return {"pushed": None, "push_error": None}
+    pushed = push(project, return_state=True)
+    if pushed.is_completed():
+        return {"pushed": pushed.result(), "push_error": None}
+    error = pushed.result(raise_on_failure=False)
+    if not isinstance(error, PushError | ConfigError):
+        pushed.result()
+    return {"pushed": None, "push_error": str(error)}
+
+
+def _any_failed(results: list[dict[str, Any]]) -> bool:
+    return any(row["outcome"] == "failed" for row in results)
+
+
+def _open_parent(project: Project, plan: Plan, tags: Mapping[str, str], busy: bool) -> tuple[str | None, bool]:
+    """The run in MLflow, and whether MLflow is there; a night on which nothing changed leaves no run."""
+    if not enabled():
+        return None, False
+    try:
+        tracking = connect(project)
+        if not busy and not pending(project, evaluations(plan, project)):
+            return None, True
+        parent = create_parent(tracking, project, "prefect")
+        tracking.log(parent, tags=tags)
+        return parent, True
+    except TrackingError as error:
+        warn(f"this run is not tracked in MLflow, and no composition will be registered: {error}")
+        return None, False
+
+
+def _close_parent(project: Project, parent: str | None, status: str) -> None:
+    if parent is None:
+        return
+    try:
+        tracking = connect(project)
+        log_pipeline_files(tracking, project, parent)
+        last = project.state() / "last-run.json"
+        tracking.log_files(parent, [(last, "")] if status != "KILLED" and last.is_file() else [])
+        tracking.set_status(parent, status)
+    except TrackingError as error:
+        warn(f"the pipeline's run could not be ended in MLflow ({error}).")

@@ -1,0 +1,28 @@
+"""The metrics of a published folder, and which of their values can be compared."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from cclm_core.runtime.artifacts import read_json
+from flows.graph.node import flatten
+
+
+def usable(value: Any) -> bool:
+    """Whether a value of a metric can be compared: a finite number, and not a bool.
+
+    >>> [usable(value) for value in (0.5, 3, float("nan"), float("inf"), 10**400, True, "0.5", None)]
+    [True, True, False, False, False, False, False, False]
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) if isinstance(value, float) else abs(value) < 2**1000
+
+
+def result_metrics(folder: Path) -> dict[str, float]:
+    """The numbers in a published folder's metrics.json, nested names joined with dots."""
+    path = folder / "metrics.json"
+    if not path.is_file():
+        return {}
+    values: dict[str, Any] = flatten(read_json(path))
+    return {name: float(value) for name, value in values.items() if usable(value)}

@@ -1,0 +1,130 @@
+"""Compositions by their parts: each needs the components in its `parts` alone, though DVC sees the whole folder."""
+
+from typing import Any
+
+import pytest
+
+from cclm_core.runtime.errors import ConfigError
+from flows.graph.plan import read_plan
+from flows.graph.selection import refuse_stale_before, submission_order, with_dependents
+from flows.run.status import NOTHING, RECOMPOSES, RUNS, read_status
+from flows.tracking.records import read_record
+from tests.flows.conftest import Drive, Toy
+
+SOLO = {"parts": ["a"], "untrained": False}
+ALL = {"parts": ["a", "b", "c"], "untrained": False}
+
+
+def widen(values: dict[str, Any]) -> None:
+    """A third component, a composition without it, and one with all three."""
+    values["components"]["c"] = {"width": 3, "seconds": 0.5}
+    values["compositions"] |= {"solo": SOLO, "trio": ALL}
+
+
+@pytest.fixture
+def wide(project: Toy) -> Toy:
+    """Three components and three compositions; nothing has run."""
+    project.params(widen)
+    return project
+
+
+@pytest.fixture(scope="session")
+def composed_template(reproduced: Any, tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    project = Toy(reproduced).copy(tmp_path_factory.mktemp("composed") / "project")
+    project.params(widen)
+    project.dvc("repro")
+    return project
+
+
+@pytest.fixture
+def composed(composed_template: Toy, tmp_path: Any) -> Toy:
+    """The same, up to date."""
+    return composed_template.copy(tmp_path / "composed")
+
+
+def outcomes(summary: dict[str, Any]) -> dict[str, str]:
+    return {row["stage"]: row["outcome"] for row in summary["stages"]}
+
+
+def test_a_composition_needs_its_parts_alone(wide: Toy) -> None:
+    nodes = read_plan(wide, changes=False).nodes
+    solo = nodes["compose@solo"]
+    assert solo.needs == ("train@a",)
+    assert solo.shares == ("train@b", "train@c")
+    assert solo.deps == ("models/a",) and solo.folders == ("models",)
+    assert nodes["compose@trio"].needs == ("train@a", "train@b", "train@c") and nodes["compose@trio"].shares == ()
+    assert nodes["train@a"].folders == ()
+
+
+def test_a_part_that_no_stage_makes_is_refused(wide: Toy) -> None:
+    wide.params(lambda values: values["compositions"]["solo"].update(parts=["aa"]))
+    with pytest.raises(ConfigError, match=r"compose@solo has the part aa, but no stage makes models/aa; did you"):
+        read_plan(wide, changes=False)
+    (wide.root / "models/aa").mkdir(parents=True)  # a component that was made elsewhere
+    assert read_plan(wide, changes=False).nodes["compose@solo"].needs == ()
+
+
+def test_a_target_trains_only_its_parts(wide: Toy, drive: Drive) -> None:
+    assert outcomes(drive(wide, ["compose@solo"])) == {"make": "ran", "train@a": "ran", "compose@solo": "ran"}
+    assert not (wide.root / "models/b").exists()
+
+
+def test_a_failed_component_blocks_only_the_compositions_that_contain_it(wide: Toy, drive: Drive) -> None:
+    wide.params(lambda values: values["components"]["c"].update(fail=2))
+    found = outcomes(drive(wide))
+    assert found["train@c"] == "failed"
+    assert {name for name, outcome in found.items() if outcome == "not run"} == {"compose@trio", "evaluate@trio"}
+    assert {found[name] for name in ("compose@solo", "evaluate@solo", "compose@both", "evaluate@both")} == {"ran"}
+
+
+def test_a_composition_without_the_changed_component_is_composed_but_not_evaluated_again(
+    composed: Toy, drive: Drive
+) -> None:
+    before = composed.digests()
+    evaluated = read_record(composed, "evaluate@solo")
+    composed.params(lambda values: values["components"]["c"].update(width=9))
+    stale = read_plan(composed).stale()
+    assert stale["compose@solo"] == ("after train@c, not one of its parts",)
+    assert "evaluate@solo" not in stale and "evaluate@trio" in stale
+    found = outcomes(drive(composed))
+    assert [found[name] for name in ("train@c", "compose@solo", "compose@trio")] == ["ran"] * 3
+    assert [found[name] for name in ("evaluate@solo", "evaluate@both")] == ["unchanged"] * 2
+    assert read_record(composed, "evaluate@solo") == evaluated
+    changed = {path for path, digest in composed.digests().items() if digest != before[path]}
+    assert changed == {"models/c", "compositions/trio"}
+    assert "Data and pipelines are up to date." in composed.dvc("status").stdout
+
+
+def test_the_status_explains_a_composition_of_which_no_part_changed(composed: Toy) -> None:
+    composed.params(lambda values: values["components"]["c"].update(width=9))
+    composed.dvc("repro", "-q", "-s", "train@c")
+    rows = {row.stage: row for row in read_status(composed).stages}
+    assert {name: rows[name].run_would for name in ("compose@solo", "evaluate@solo", "compose@trio")} == {
+        "compose@solo": RECOMPOSES,
+        "evaluate@solo": NOTHING,
+        "compose@trio": RUNS,
+    }
+    assert rows["compose@solo"].why == ("models modified", "none of its parts changed, so it is not evaluated again")
+    composed.params(lambda values: values["compositions"]["solo"].update(untrained=True))
+    assert {row.stage: row.run_would for row in read_status(composed).stages}["compose@solo"] == RUNS
+
+
+def test_both_drivers_agree(wide: Toy, composed: Toy, drive: Drive) -> None:
+    drive(wide)
+    assert wide.digests() == composed.digests()
+    assert "Data and pipelines are up to date." in wide.dvc("status").stdout
+
+
+def test_retraining_recomposes_what_shares_the_folder_and_evaluates_what_contains_the_component(composed: Toy) -> None:
+    plan = read_plan(composed, changes=False)
+    nodes = with_dependents(plan, "train@c")
+    assert list(nodes) == ["train@c", "compose@both", "compose@solo", "compose@trio", "evaluate@trio"]
+    refuse_stale_before(plan, nodes)
+
+
+def test_stages_that_share_a_folder_are_submitted_last(wide: Toy) -> None:
+    nodes = read_plan(wide, changes=False).nodes
+    order = submission_order(nodes)
+    assert order[:4] == ["make", "train@a", "train@b", "train@c"]
+    assert set(order) == set(nodes)
+    assert all(order.index(need) < order.index(name) for name in order for need in nodes[name].needs)
