@@ -195,7 +195,7 @@ def main() -> None:
 def _project() -> Project:
     project = Project.find()
     os.chdir(project.root)
-    environment.apply(project.root)
+    environment.apply(project)
     return project
 
 

@@ -41,24 +41,24 @@ DEFAULTS = {
 NAMED_BY_USER = {"PREFECT_": ("PREFECT_API_URL", "PREFECT_PROFILE"), "MLFLOW_": ("MLFLOW_TRACKING_URI",)}
 
 
-def apply(root: Path) -> None:
+def apply(project: Project) -> None:
     """Puts the defaults into this process's environment; call it before Prefect or MLflow is imported."""
-    for name, value in (of_stack(root) | defaults(root)).items():
+    for name, value in (of_stack(project) | defaults(project)).items():
         os.environ.setdefault(name, value)
 
 
-def defaults(root: Path) -> dict[str, str]:
+def defaults(project: Project) -> dict[str, str]:
     """The defaults of this project."""
     return DEFAULTS | {
-        "PREFECT_HOME": str(Project(root).state() / "prefect"),
-        "DVC_SITE_CACHE_DIR": str(Project(root).state("dvc")),
+        "PREFECT_HOME": str(project.state() / "prefect"),
+        "DVC_SITE_CACHE_DIR": str(project.state("dvc")),
     }
 
 
-def of_stack(root: Path) -> dict[str, str]:
+def of_stack(project: Project) -> dict[str, str]:
     """What a client of the project's stack needs while it is up, for those tools whose server the user left open."""
     named = tuple(tool for tool, names in NAMED_BY_USER.items() if any(name in os.environ for name in names))
-    settings = stack_settings(root / ".cclm" / "stack")
+    settings = stack_settings(project.root / ".cclm" / "stack")
     return {name: value for name, value in settings.items() if not name.startswith(named)}
 
 

@@ -22,7 +22,7 @@ def train_stage(stage: str, revision: str, lock: str, parent: str | None = None,
         tracked: Whether to track the stage in MLflow.
     """
     project = Project.find()
-    environment.apply(project.root)
+    environment.apply(project)
     logger = get_run_logger()
     if message := ensure_limit():
         logger.warning(message)

@@ -29,7 +29,7 @@ def prepared(project: Project) -> Iterator[None]:
         ConfigError: params.yaml has an unknown section or an invalid promotion section, or another run is in progress
             in this clone.
     """
-    environment.apply(project.root)
+    environment.apply(project)
     if uses_library(project):
         parameters.load(_params(project))
     promotion_config(project)

@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
     """
     module, arguments = parse_module(arguments)
     project = Project.find()
-    environment.apply(project.root)
+    environment.apply(project)
     stage = stage_name(arguments)
     if os.environ.get(processes.RESTORE_ONLY_VARIABLE) == "1":
         raise ConfigError(

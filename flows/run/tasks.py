@@ -38,7 +38,7 @@ def run_stage(
     after: list[Any],  # noqa: ARG001 - the results that it waits for
 ) -> dict[str, Any]:
     """Brings one stage up to date through DVC, the only cache; returns small JSON, see `StageResult`."""
-    environment.apply(project.root)
+    environment.apply(project)
     logger = get_run_logger()
     if not stale and not force:
         return unchanged(project, node).as_json()

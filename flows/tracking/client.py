@@ -161,7 +161,7 @@ def connect(project: Project) -> Tracking:
     Raises:
         TrackingError: it cannot be reached.
     """
-    environment.apply(project.root)
+    environment.apply(project)
     uri = tracking_uri(project)
     with guarded():
         from mlflow.tracking import MlflowClient

@@ -15,11 +15,11 @@ from xmlrpc.client import Fault, ServerProxy
 import psutil  # type: ignore[import-untyped]
 import typer
 from filelock import FileLock
-from flows.paths import project_root, state
 from supervisor.xmlrpc import SupervisorTransport
 
 from cclm_core.runtime.errors import CclmError
 from flows import environment
+from flows.project import Project
 from infra.stack.keeper import HEALTH, POLL_SECONDS
 from infra.stack.processes import end, members
 from infra.stack.settings import CONF, service_environment
@@ -35,12 +35,12 @@ class StackError(CclmError):
 @app.command()
 def up(foreground: Annotated[bool, typer.Option("--foreground", help="Stay until SIGTERM.")] = False) -> None:
     """Start PostgreSQL, Prefect, MLflow and the workers, each when the one before is healthy."""
-    root = project_root()
-    folder = state(root, "stack")
+    project = Project.find()
+    folder = project.state("stack")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        with FileLock(state(root, "locks") / "stack.lock"):
-            _start(root, folder)
+        with FileLock(project.state("locks") / "stack.lock"):
+            _start(project, folder)
         while foreground and status(folder)["phase"] != "down":
             time.sleep(1)
     except BaseException:
@@ -57,16 +57,16 @@ def up(foreground: Annotated[bool, typer.Option("--foreground", help="Stay until
 @app.command()
 def down() -> None:
     """Stop the workers, their flows, then the servers; also what a killed supervisord left."""
-    root = project_root()
-    with FileLock(state(root, "locks") / "stack.lock"):
-        _stop(state(root, "stack"))
+    project = Project.find()
+    with FileLock(project.state("locks") / "stack.lock"):
+        _stop(project.state("stack"))
     print("the stack is down")
 
 
 @app.command()
 def ps(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
     """Show what runs. Exit code 0 if everything is healthy, otherwise 1."""
-    found = status(state(project_root(), "stack"))
+    found = status(Project.find().state("stack"))
     if as_json:
         print(json.dumps(found, indent=2))
     else:
@@ -109,15 +109,15 @@ def status(folder: Path) -> dict[str, Any]:
     return state | {"services": services}
 
 
-def _start(root: Path, folder: Path) -> None:
+def _start(project: Project, folder: Path) -> None:
     log = folder / "logs" / "keeper.log"
     seen = log.stat().st_size if log.is_file() else 0
     if status(folder)["phase"] in ("stopping", "down"):
         _stop(folder)
         (folder / HEALTH).unlink(missing_ok=True)
-        variables = service_environment(root, folder)
+        variables = service_environment(project, folder)
         command = [sys.executable, "-m", "supervisor.supervisord", "--configuration", str(folder / CONF)]
-        done = subprocess.run(command, cwd=root, env=variables, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=project.root, env=variables, capture_output=True, text=True, check=False)
         if done.returncode:
             raise StackError(f"supervisord did not start:\n{done.stderr or done.stdout}")
     before, phase = "", ""

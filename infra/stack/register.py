@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 
-from flows.slots import ensure_limit
+from flows.devices.slots import ensure_limit
 
 CONNECT_SECONDS = 60.0
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.runtime.files import atomic_write
 from flows import environment
+from flows.project import Project
 from infra.stack.database import USER, choose
 from infra.stack.processes import MARKER
 
@@ -61,17 +62,17 @@ def write_conf(conf: RawConfigParser, kinds: str, path: Path) -> None:
         conf.write(stream)
 
 
-def service_environment(root: Path, folder: Path) -> dict[str, str]:
+def service_environment(project: Project, folder: Path) -> dict[str, str]:
     """The environment of supervisord and its services; creates what it refers to: passwords, configuration, cluster.
 
     Args:
-        root: of the project.
+        project: the project whose servers these are.
         folder: of the stack.
 
     Raises:
         ConfigError: a setting is invalid, a port is in use, or PostgreSQL is not installed.
     """
-    conf = read_conf(root / "infra/stack.conf")
+    conf = read_conf(project.root / "infra/stack.conf")
     settings = {name: os.environ.get(name, value) for name, value in conf["settings"].items()}
     path = folder / SECRETS
     kept = dict(line.split("=", 1) for line in path.read_text().splitlines()) if path.is_file() else {}
@@ -86,7 +87,7 @@ def service_environment(root: Path, folder: Path) -> dict[str, str]:
     # configparser reads %% as %.
     users = MLFLOW_USERS.format(uri=database.urls["mlflow_users"].replace("%", "%%"))
     write_private(folder / "mlflow-users.ini", users)
-    fixed = {name: os.environ.get(name, value) for name, value in environment.defaults(root).items()}
+    fixed = {name: os.environ.get(name, value) for name, value in environment.defaults(project).items()}
     del fixed["MLFLOW_CONFIGURE_LOGGING"]  # it is off for clients; a server needs its log
     return {
         **{name: value for name, value in os.environ.items() if name != "CCLM_DATABASE_URL"},
