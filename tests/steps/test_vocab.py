@@ -106,7 +106,7 @@ def test_refusals_leave_no_artifact_and_the_next_run_works(tmp_path: Path, param
     with pytest.raises(ArtifactError, match="must hold a published corpus"):
         vocab(params, tmp_path / "none", out, silent)
     empty_train = corpus_of(tmp_path / "test_only", [RECORDS[3]])
-    with pytest.raises(DataError, match=r"the train split of .* must hold a document"):
+    with pytest.raises(DataError, match=r"the train split of .* is empty"):
         vocab(params, empty_train, out, silent)
     corpus = corpus_of(tmp_path / "corpus", RECORDS)
     params.write_text("vocabulary: {min_cuont: 1}\n")

@@ -52,13 +52,13 @@ def test_padding_does_not_change_the_ids_of_a_text(preprocessor: Preprocessor) -
     assert alone.tolist() == beside.tolist()
 
 
-def test_ids_are_whole_numbers(preprocessor: Preprocessor) -> None:
+def test_ids_are_integers(preprocessor: Preprocessor) -> None:
     """The original gives float64; and floats are not taken for ids."""
     assert preprocessor.encode("ab").dtype == np.uint16
     assert preprocessor.string_to_array("ab").dtype == np.int64
     assert preprocessor.encode_batch([]).ids.dtype == preprocessor.encode_batch(["a"]).ids.dtype == np.int64
     assert preprocessor.decode([]) == ""
-    with pytest.raises(DataError, match="whole numbers, got float64"):
+    with pytest.raises(DataError, match="integers, got float64"):
         preprocessor.decode(np.array([260.0]))
 
 
