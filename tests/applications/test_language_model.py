@@ -22,8 +22,8 @@ TEXTS = ["", "a", "the cat sat.", "naïve — 😀 café", "ab " * 40, "a long o
 def objective_and_model(context: int = 256) -> tuple[NextCharacters, LanguageModel]:
     base = embedder(CAUSAL["causal-hourglass-4"])
     with seeded_initialisation(2):
-        context = ObjectiveContext(width=base.width, preprocessor=base.preprocessor)
-        objective = NextCharactersConfig(num_ahead=2).build(context)
+        inputs = ObjectiveContext(width=base.width, preprocessor=base.preprocessor)
+        objective = NextCharactersConfig(num_ahead=2).build(inputs)
         nn.init.normal_(objective.head.weight, std=0.5)
     return objective, LanguageModel.of(base, objective, base.preprocessor, context)
 
