@@ -13,6 +13,8 @@ from cclm_core.steps.params import SECTIONS
 ROOT = Path(__file__).parents[1]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 MAX_LINES = 140
+PLUGINS = {"cclm_core/datasets"}
+"""Imported by the name in params.yaml (`ingest.source.parser`), not by an import statement."""
 
 
 def body(name: str) -> dict[str, list[str]]:
@@ -42,7 +44,9 @@ def test_a_stage_depends_on_the_packages_that_it_imports_and_on_no_others(stage:
     files = used(stage)
     declared = [dependency for dependency in body(stage)["deps"] if dependency.startswith("cclm_core")]
     missing = {file for file in files if not any(covers(dependency, file) for dependency in declared)}
-    needless = {dependency for dependency in declared if not any(covers(dependency, file) for file in files)}
+    needless = {
+        dependency for dependency in set(declared) - PLUGINS if not any(covers(dependency, file) for file in files)
+    }
     assert not missing, f"add to the dependencies of {stage} in dvc.yaml: {sorted(missing)}"
     assert not needless, f"remove from the dependencies of {stage} in dvc.yaml: {sorted(needless)}"
 

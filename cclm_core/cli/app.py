@@ -10,6 +10,7 @@ import typer
 from cclm_core.cli.shelf import app as shelf
 from cclm_core.runtime.errors import CclmError
 from cclm_core.runtime.reporting import reporting
+from cclm_core.steps.params import Params
 
 app = typer.Typer(
     help="Composable character-level language models.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -21,12 +22,13 @@ stage = typer.Typer(
 app.add_typer(stage, name="stage")
 app.add_typer(shelf, name="shelf")
 
-Params = Annotated[Path, typer.Option(help="The parameters, a YAML file.")]
+ParamsFile = Annotated[Path, typer.Option("--params", help="The parameters, a YAML file.")]
 Out = Annotated[Path, typer.Option(help="The folder to publish; an existing one is replaced.")]
 Corpus = Annotated[Path, typer.Option(help="The corpus, made by `ingest`.")]
 Encoded = Annotated[Path, typer.Option(help="The encoded corpus, made by `vocab`.")]
 Base = Annotated[Path, typer.Option(help="A frozen embedder, made by `base`, or a composition.")]
 Checkpoints = Annotated[Path, typer.Option(help="The folder of checkpoints, which the caller removes afterwards.")]
+Curve = Annotated[Path | None, typer.Option(help="A copy of the learning curve, for DVC's plots.")]
 Name = Annotated[str, typer.Argument(help="Its name in the parameters.")]
 
 
@@ -38,7 +40,7 @@ def report_path() -> Path | None:
 
 @stage.command()
 def ingest(
-    params: Params,
+    params: ParamsFile,
     out: Out,
     downloads: Annotated[Path, typer.Option(help="The folder for downloaded archives.")],
 ) -> None:
@@ -46,49 +48,57 @@ def ingest(
     from cclm_core.steps.ingest import ingest as run
 
     with reporting("ingest", report_path()) as report:
-        run(params, downloads, out, report)
+        run(Params.load(params), downloads, out, report)
 
 
 @stage.command()
-def vocab(params: Params, corpus: Corpus, out: Out) -> None:
+def vocab(params: ParamsFile, corpus: Corpus, out: Out) -> None:
     """Fit the character vocabulary and encode the corpus."""
     from cclm_core.steps.vocab import vocab as run
 
     with reporting("vocab", report_path()) as report:
-        run(params, corpus, out, report)
+        run(Params.load(params), corpus, out, report)
 
 
 @stage.command()
-def noise(params: Params, corpus: Corpus, out: Out) -> None:
+def noise(params: ParamsFile, corpus: Corpus, out: Out) -> None:
     """Make the noisy evaluation sets."""
     from cclm_core.steps.noise import noise as run
 
     with reporting("noise", report_path()) as report:
-        run(params, corpus, out, report)
+        run(Params.load(params), corpus, out, report)
 
 
 @stage.command()
-def base(params: Params, encoded: Encoded, checkpoints: Checkpoints, out: Out) -> None:
+def base(params: ParamsFile, encoded: Encoded, checkpoints: Checkpoints, out: Out, curve: Curve = None) -> None:
     """Pretrain the shared embedder."""
     from cclm_core.steps.base import base as run
 
     with reporting("base", report_path()) as report:
-        run(params, encoded, checkpoints, out, report)
+        run(Params.load(params), encoded, checkpoints, out, report, curve)
 
 
 @stage.command()
-def pretrain(name: Name, params: Params, encoded: Encoded, base: Base, checkpoints: Checkpoints, out: Out) -> None:
+def pretrain(
+    name: Name,
+    params: ParamsFile,
+    encoded: Encoded,
+    base: Base,
+    checkpoints: Checkpoints,
+    out: Out,
+    curve: Curve = None,
+) -> None:
     """Train one component over the frozen embedder."""
     from cclm_core.steps.pretrain import pretrain as run
 
     with reporting(f"pretrain@{name}", report_path()) as report:
-        run(params, name, encoded, base, checkpoints, out, report)
+        run(Params.load(params), name, encoded, base, checkpoints, out, report, curve)
 
 
 @stage.command()
 def compose(
     name: Name,
-    params: Params,
+    params: ParamsFile,
     base: Base,
     components: Annotated[Path, typer.Option(help="The folder that holds the parts, by name.")],
     out: Out,
@@ -97,23 +107,25 @@ def compose(
     from cclm_core.steps.compose import compose as run
 
     with reporting(f"compose@{name}", report_path()) as report:
-        run(params, name, base, components, out, report)
+        run(Params.load(params), name, base, components, out, report)
 
 
 @stage.command()
 def evaluate(
     name: Name,
-    params: Params,
+    params: ParamsFile,
     composition: Annotated[Path, typer.Option(help="The composition, made by `compose`.")],
     encoded: Encoded,
     noise: Annotated[Path, typer.Option(help="The evaluation sets, made by `noise`.")],
     out: Out,
+    metrics: Annotated[Path | None, typer.Option(help="A copy of the metrics, for DVC's tables.")] = None,
+    noise_curve: Annotated[Path | None, typer.Option(help="A CSV of the noise curves, for DVC's plots.")] = None,
 ) -> None:
     """Measure a composition on unseen groups."""
     from cclm_core.steps.evaluate import evaluate as run
 
     with reporting(f"evaluate@{name}", report_path()) as report:
-        run(params, name, composition, encoded, noise, out, report)
+        run(Params.load(params), name, composition, encoded, noise, out, report, metrics, noise_curve)
 
 
 @app.command()

@@ -93,7 +93,7 @@ class NoiseRecipe(_Shape):
 
 
 class TrainingNoise(NoiseRecipe):
-    """The noise in training, drawn again for every batch; rate 0 turns it off.
+    """The section `training_noise`: the noise in training, drawn again for every batch; rate 0 turns it off.
 
     Attributes:
         misspellings: the path of a list for the kind `misspelling` (see the module `misspellings`); only this kind
@@ -131,7 +131,7 @@ class SpellingSources(Config):
 
 
 class NoiseConfig(_Shape):
-    """The section `noise`: the evaluation sets, and the noise in training.
+    """The section `noise`: the noisy evaluation sets.
 
     Attributes:
         rates: one set of documents for each rate, by the recipe that the other keys define.
@@ -139,7 +139,6 @@ class NoiseConfig(_Shape):
         misspellings: the source of the kind `misspelling` in these sets; only this kind needs it.
         max_documents: the most documents of the test split in a set.
         variants: only documents of these variants or without a variant; None: all documents.
-        training: read only by the training stages.
     """
 
     rates: Rates = (0.05, 0.1, 0.2)
@@ -147,7 +146,6 @@ class NoiseConfig(_Shape):
     misspellings: SpellingSources = SpellingSources()
     max_documents: int = Field(default=1000, ge=1)
     variants: tuple[str, ...] | None = None
-    training: TrainingNoise = TrainingNoise()
 
     @field_validator("sets")
     @classmethod

@@ -38,7 +38,7 @@ class DenoiseConfig(Config):
     objective: Literal["denoise"] = "denoise"
     noise: NoiseRecipe = Field(
         default_factory=lambda: NoiseRecipe(rate=0.05, kinds=_kinds()),
-        description="the errors to correct, in training and on held-out text; noise.training is not used",
+        description="the errors to correct, in training and on held-out text; training_noise is not used",
     )
     edit_weight: float = Field(default=2.0, gt=0, description="weight of a wrong character; a right one has weight 1")
 

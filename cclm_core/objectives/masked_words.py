@@ -1,7 +1,7 @@
 """Masked words: hide whole words, predict them from the characters around them."""
 
 import math
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from cclm_core.text.word_targets import WordTargets
 class MaskedWordsConfig(Config):
     """How many words are masked, and the loss of the head."""
 
+    needs_words: ClassVar[bool] = True  # the vocabulary must have word targets
     objective: Literal["masked_words"] = "masked_words"
     rate: float = Field(default=0.15, gt=0, lt=1, description="share of the words to predict")
     min_length: int = Field(default=1, ge=1, description="fewest ids of a word that may be chosen")

@@ -2,6 +2,7 @@
 
 ```
 atomic_write(path, content)   the reader sees the old file or the new one, also after a power cut
+copy_file(source, target)     the same, with the content of another file
 flush_folder(folder)          makes renames and removals in a folder durable
 try_lock(path, error)         takes a lock now, or raises `error`
 ```
@@ -31,6 +32,13 @@ def atomic_write(path: Path, content: bytes | str) -> None:
         temporary.unlink(missing_ok=True)
         raise
     flush_folder(path.parent)
+
+
+def copy_file(source: Path, target: Path | None) -> None:
+    """Copies a file atomically; does nothing if `target` is None. Missing folders are created."""
+    if target is not None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(target, source.read_bytes())
 
 
 def flush_folder(folder: Path) -> None:

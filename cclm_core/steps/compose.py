@@ -10,10 +10,10 @@ from cclm_core.runtime.config import nearest
 from cclm_core.runtime.errors import ArtifactError
 from cclm_core.runtime.random import derive_seed, seeded_initialisation
 from cclm_core.runtime.reporting import Report
-from cclm_core.steps import parameters
+from cclm_core.steps.params import Params
 
 
-def compose(params: Path, name: str, base: Path, components: Path, out: Path, report: Report) -> None:
+def compose(params: Params, name: str, base: Path, components: Path, out: Path, report: Report) -> None:
     """Composes the parts that `compositions.<name>` of the parameters lists, over `base`, and publishes them at `out`.
 
     Args:
@@ -28,8 +28,8 @@ def compose(params: Path, name: str, base: Path, components: Path, out: Path, re
         CclmError: a part is missing (the nearest one is named) or damaged, or the parts do not fit together; `out` is
             left as it was.
     """
-    config = parameters.section(params, f"compositions.{name}", CompositionConfig)
-    seed = parameters.seed(params)
+    config = params.named(CompositionConfig, name)
+    seed = params.seed
     folders = [_folder(components, part, f"{params}: compositions.{name}.parts") for part in config.parts]
     digests = {
         "base": verify(base, "embedder", "composition"),

@@ -17,11 +17,22 @@ from cclm_core.evaluation.selection import read_text_sets
 from cclm_core.runtime.artifacts import publishing, rounded, verify, write_json, write_text
 from cclm_core.runtime.device import chosen_device
 from cclm_core.runtime.errors import CompositionError
+from cclm_core.runtime.files import copy_file
 from cclm_core.runtime.reporting import Report
-from cclm_core.steps import parameters
+from cclm_core.steps.params import Params
 
 
-def evaluate(params: Path, name: str, composition: Path, encoded: Path, noise: Path, out: Path, report: Report) -> None:
+def evaluate(
+    params: Params,
+    name: str,
+    composition: Path,
+    encoded: Path,
+    noise: Path,
+    out: Path,
+    report: Report,
+    metrics: Path | None = None,
+    noise_curve: Path | None = None,
+) -> None:
     """Evaluates the composition `name` and publishes the results at `out`.
 
     ```
@@ -35,14 +46,15 @@ def evaluate(params: Path, name: str, composition: Path, encoded: Path, noise: P
     predictions.jsonl    some test documents, clean and at the highest rate
     ```
 
-    What could not be measured has no figure and no file.
+    What could not be measured has no figure and no file. DVC's tables and charts read two more files: `metrics`, a
+    copy of metrics.json, and `noise_curve`, a CSV with the columns rate, metric and value.
 
     Raises:
         CclmError: an input is missing or damaged, or the composition has another vocabulary than the corpus;
             `out` is left unchanged.
     """
-    config = parameters.section(params, "evaluation", EvaluationConfig)
-    seed = parameters.seed(params)
+    config = params.section(EvaluationConfig)
+    seed = params.seed
     digests = {
         kind: verify(folder, kind)
         for kind, folder in (("composition", composition), ("encoded", encoded), ("noise", noise))
@@ -57,6 +69,20 @@ def evaluate(params: Path, name: str, composition: Path, encoded: Path, noise: P
     about = {"stage": "evaluate", "name": name, "seed": seed, **digests, "configuration": config.canonical()}
     with publishing(out, "evaluation") as folder:
         write_evaluation(folder, name, evaluation, about)
+    copy_file(out / "metrics.json", metrics)
+    if noise_curve is not None:
+        noise_curve.parent.mkdir(parents=True, exist_ok=True)
+        _write_rows(noise_curve, _long(evaluation.all_tables().get("noise_curve", [])), ("rate", "metric", "value"))
+
+
+def _long(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row per noise rate and metric: one chart per metric needs no list of metrics in dvc.yaml."""
+    return [
+        {"rate": row["rate"], "metric": metric, "value": value}
+        for row in rows
+        for metric, value in row.items()
+        if metric != "rate" and value is not None
+    ]
 
 
 def write_evaluation(folder: Path, name: str, evaluation: Evaluation, about: dict[str, Any]) -> None:
@@ -90,8 +116,8 @@ def _rounded(value: Any) -> Any:
     return value
 
 
-def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+def _write_rows(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str] = ()) -> None:
     with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(stream, fieldnames=columns or list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(_rounded(row) for row in rows)

@@ -19,12 +19,12 @@ from cclm_core.ingest.prepare import Block, Preparation, keys
 from cclm_core.ingest.splits import Splitter
 from cclm_core.runtime.artifacts import publishing, write_json
 from cclm_core.runtime.reporting import Report
-from cclm_core.steps.parameters import section, seed
+from cclm_core.steps.params import Params
 
 _COUNTS = ("records", "characters", "entities")
 
 
-def ingest(params: Path, downloads: Path, out: Path, report: Report, workers: int | None = None) -> None:
+def ingest(params: Params, downloads: Path, out: Path, report: Report, workers: int | None = None) -> None:
     """Reads the source once, as a stream, and publishes the corpus.
 
     Args:
@@ -39,8 +39,8 @@ def ingest(params: Path, downloads: Path, out: Path, report: Report, workers: in
         DataError: the source cannot be read, or a split gets no record.
         IntegrityError: an archive's checksum does not match.
     """
-    config = section(params, "ingest", IngestConfig)
-    splitter = _splitter(config, seed(params))
+    config = params.section(IngestConfig)
+    splitter = _splitter(config, params.seed)
     if not (config.source.reads_in_workers or config.filters or config.transforms or config.duplicates):
         workers = 1  # the remaining work per record costs less than sending it to a worker
     with publishing(out, "corpus") as folder:

@@ -21,7 +21,7 @@ from cclm_core.runtime.artifacts import publishing, verify, write_json
 from cclm_core.runtime.errors import DataError
 from cclm_core.runtime.random import derive, derive_seed
 from cclm_core.runtime.reporting import Report
-from cclm_core.steps.parameters import section, seed
+from cclm_core.steps.params import Params
 from cclm_core.steps.spellings import misspellings
 
 _SCHEMA = pa.schema(
@@ -30,7 +30,7 @@ _SCHEMA = pa.schema(
 )
 
 
-def noise(params: Path, corpus: Path, out: Path, report: Report) -> None:
+def noise(params: Params, corpus: Path, out: Path, report: Report) -> None:
     """Publishes sets of the same documents, and the misspellings that the sets and training use.
 
     ```
@@ -56,7 +56,7 @@ def noise(params: Path, corpus: Path, out: Path, report: Report) -> None:
         IntegrityError: `corpus` was altered.
         DataError: the test split has no document of these variants, or no misspellings can be read or learned.
     """
-    config, run_seed = section(params, "noise", NoiseConfig), seed(params)
+    config, run_seed = params.section(NoiseConfig), params.seed
     verify(corpus, "corpus")
     records = sample(read_records(corpus, "test"), config, run_seed)
     if not records:

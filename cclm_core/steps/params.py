@@ -143,7 +143,7 @@ class Params:
             trained: Any = self.named(component, name)
             tasks[f"components.{name}"] = trained.task
         for key, task in tasks.items():
-            if task.needs_words:
+            if getattr(task, "needs_words", False):
                 raise ConfigError(
                     f"{self.source}: {key} trains on {task.objective}, which needs a vocabulary with word targets. Set "
                     "vocabulary.words, e.g. `words: {kind: words}`."

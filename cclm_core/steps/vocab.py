@@ -10,13 +10,13 @@ from cclm_core.corpus.records import entity_labels, read_texts, row_groups
 from cclm_core.runtime.artifacts import publishing, verify, write_json
 from cclm_core.runtime.errors import DataError
 from cclm_core.runtime.reporting import Report
-from cclm_core.steps.parameters import section
+from cclm_core.steps.params import Params
 from cclm_core.text.vocabulary import Preprocessor, VocabularyConfig
 from cclm_core.text.word_targets import FILE as TARGETS
 from cclm_core.text.word_targets import WordTargets
 
 
-def vocab(params: Path, corpus: Path, out: Path, report: Report, workers: int | None = None) -> None:
+def vocab(params: Params, corpus: Path, out: Path, report: Report, workers: int | None = None) -> None:
     """Reads a corpus twice, as a stream, and publishes it as ids and tags (see `corpus.encoded`); twice more for the
     targets of masked language modeling and their counts (see `text.word_targets`), if `words` is configured.
 
@@ -33,7 +33,7 @@ def vocab(params: Path, corpus: Path, out: Path, report: Report, workers: int | 
         IntegrityError: `corpus` was altered.
         DataError: the train split is empty.
     """
-    config = section(params, "vocabulary", VocabularyConfig)
+    config = params.section(VocabularyConfig)
     verify(corpus, "corpus")
     preprocessor = Preprocessor(config).fit(read_texts(corpus, "train"))
     with publishing(out, "encoded") as folder:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from cclm_core.evaluation.promotion import PromotionConfig
 from cclm_core.runtime.artifacts import MANIFEST, folder_digest, read_json, verify
 from cclm_core.runtime.config import digest
-from flows.gate.gate import PromotionConfig
 from flows.gate.lineage import registration_tags
 from flows.gate.registry import (
     CANDIDATE,

@@ -107,12 +107,12 @@ def _changed(path: Path, component: str, settings: Mapping[str, Any]) -> tuple[s
 
 def _check(path: Path, content: str) -> None:
     """Checks the whole new content; messages name params.yaml, not the draft."""
-    from cclm_core.steps.check import check
+    from cclm_core.steps.params import Params
 
     draft = path.with_name(f".{NAME}.draft")
     try:
         atomic_write(draft, content)
-        check(draft)
+        Params.load(draft).check()
     except ConfigError as error:
         raise ConfigError(str(error).replace(str(draft), NAME)) from None
     finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.runtime.files import try_lock
-from cclm_core.steps import parameters
+from cclm_core.steps.params import Params
 from flows import environment
 from flows.gate.gate import promotion_config
 from flows.graph.lockfile import restore
@@ -31,7 +31,7 @@ def prepared(project: Project) -> Iterator[None]:
     """
     environment.apply(project)
     if uses_library(project):
-        parameters.load(_params(project))
+        Params.load(_params(project))
     promotion_config(project)
     busy = ConfigError(
         f"another run of the pipeline is in progress in {project.root}, started by `cclm` or by a worker of Prefect. "
@@ -67,9 +67,7 @@ def check_parameters(project: Project) -> None:
         ConfigError: the first section that is invalid.
     """
     if uses_library(project):
-        from cclm_core.steps.check import check
-
-        check(_params(project))
+        Params.load(_params(project)).check()
 
 
 def forget_recorded(project: Project, plan: Plan) -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from cclm_core.noise.edits import move_starts
 from cclm_core.noise.engine import apply, eligible
-from cclm_core.noise.kinds import CATALOGUE, TYPING
-from cclm_core.noise.recipe import NoiseConfig, NoiseRecipe, TrainingNoise
+from cclm_core.noise.kinds import CATALOGUE
+from cclm_core.noise.recipe import NoiseConfig, NoiseRecipe
 from cclm_core.noise.tables import SymbolTables
 from cclm_core.runtime.config import canonical_json
 from cclm_core.runtime.errors import ConfigError
@@ -152,18 +152,13 @@ def test_wrong_recipes_are_refused(values: dict[str, object], message: str) -> N
 
 
 def test_the_section_noise() -> None:
-    config = NoiseConfig.parse(
-        {"rates": [0.05, 0.2], "kinds": ["drop"], "protect_first": True, "training": {"rate": 0.03}},
-        "params.yaml: noise",
-    )
+    values = {"rates": [0.05, 0.2], "kinds": ["drop"], "protect_first": True}
+    config = NoiseConfig.parse(values, "params.yaml: noise")
     recipe = config.recipe(0.2)
     assert (recipe.rate, recipe.kinds, recipe.protect_first) == (0.2, {"drop": 1.0}, True)
-    assert config.training == TrainingNoise(rate=0.03)
-    assert set(config.training.kinds) == set(TYPING)
     for values, message in [
         ({"rates": [0.1, 0.1]}, "rates must differ in their first six digits"),
         ({"rates": [0]}, "greater than 0"),
-        ({"training": {"rates": 1}}, "noise: training.rates is not a known key; did you mean 'rate'?"),
     ]:
         with pytest.raises(ConfigError, match=message):
             NoiseConfig.parse(values, "params.yaml: noise")

@@ -16,6 +16,7 @@ from cclm_core.runtime.artifacts import folder_digest, verify
 from cclm_core.runtime.errors import CclmError, CompositionError
 from cclm_core.runtime.reporting import silent
 from cclm_core.steps.compose import compose
+from cclm_core.steps.params import Params
 from tests.corpora import encode, records
 from tests.encoders.shapes import text
 from tests.steps.test_training_steps import ENCODER, PARAMS, TRAINING, Project
@@ -33,7 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.run_base()
     for name in ("masked_characters", "entities"):
         project.run_pretrain(name)
-    compose(project.params, "pair", project.base, project.folder, project.folder / "pair", silent)
+    compose(Params.load(project.params), "pair", project.base, project.folder, project.folder / "pair", silent)
     project.run_pretrain("over", base=project.folder / "pair")
     return project
 
@@ -65,7 +66,7 @@ def test_compositions_are_composed_as_base_and_as_part_and_have_controls(made: P
         }
     )
     for name, base in (("top", "pair"), ("top-control", "pair"), ("both", "base"), ("new", "base")):
-        compose(project.params, name, made.folder / base, made.folder, tmp_path / name, silent)
+        compose(Params.load(project.params), name, made.folder / base, made.folder, tmp_path / name, silent)
         verify(tmp_path / name, "composition")
     both, new = (load_composition(tmp_path / name) for name in ("both", "new"))
     assert list(both.features(text(3))) == ["entities", "pair", "pair/masked_characters", "pair/entities"]
@@ -78,7 +79,7 @@ def test_compositions_are_composed_as_base_and_as_part_and_have_controls(made: P
     ]
     assert numbers["parameters"] == sum(weight.numel() for one in weights for weight in one.parameters())
     with pytest.raises(CompositionError, match=r"'over' must have been trained on this base"):
-        compose(project.params, "wrong", made.base, made.folder, tmp_path / "wrong", silent)
+        compose(Params.load(project.params), "wrong", made.base, made.folder, tmp_path / "wrong", silent)
     assert not (tmp_path / "wrong").exists()
 
 

@@ -14,6 +14,7 @@ from cclm_core.runtime.artifacts import publishing, read_json, verify, write_jso
 from cclm_core.runtime.errors import ConfigError, DataError
 from cclm_core.runtime.reporting import silent
 from cclm_core.steps.noise import noise, sample
+from cclm_core.steps.params import Params
 from cclm_core.steps.spellings import misspellings
 
 LINE = "Cassius came with Brutus to the Capitol before noon."
@@ -228,7 +229,7 @@ def test_everything_but_the_seed_may_be_omitted(section: str, tmp_path: Path) ->
     (tmp_path / "params.yaml").write_text(f"seed: 1\n{section}")
     with publishing(tmp_path / "corpus", "corpus") as written:
         write_shards(written, RECORDS[:5])
-    noise(tmp_path / "params.yaml", tmp_path / "corpus", tmp_path / "noise", silent)
+    noise(Params.load(tmp_path / "params.yaml"), tmp_path / "corpus", tmp_path / "noise", silent)
     assert (tmp_path / "noise" / "rate-0.1.parquet").exists()
     assert (tmp_path / "noise" / "misspellings.csv").read_text() == "word,misspelling,count\n"
 

@@ -13,6 +13,7 @@ from cclm_core.runtime.errors import ArtifactError, CclmError, CompositionError,
 from cclm_core.runtime.reporting import silent
 from cclm_core.steps.base import base
 from cclm_core.steps.compose import compose
+from cclm_core.steps.params import Params
 from cclm_core.steps.pretrain import pretrain
 from cclm_core.steps.vocab import vocab
 from tests.corpora import encode, records
@@ -51,11 +52,19 @@ class Project:
         self.params.write_text(yaml.safe_dump(params))
 
     def run_base(self, out: Path | None = None) -> None:
-        base(self.params, self.encoded, self.folder / "checkpoints" / "base", out or self.base, silent)
+        base(Params.load(self.params), self.encoded, self.folder / "checkpoints" / "base", out or self.base, silent)
 
     def run_pretrain(self, name: str, base: Path | None = None) -> Path:
         out = self.folder / name
-        pretrain(self.params, name, self.encoded, base or self.base, self.folder / "checkpoints" / name, out, silent)
+        pretrain(
+            Params.load(self.params),
+            name,
+            self.encoded,
+            base or self.base,
+            self.folder / "checkpoints" / name,
+            out,
+            silent,
+        )
         return out
 
 
@@ -84,7 +93,15 @@ def test_a_training_whose_result_was_lost_goes_on_from_its_end(made: Project) ->
     before = folder_digest(out)
     shutil.rmtree(out)
     checkpoints = made.folder / "checkpoints" / "entities"
-    pretrain(made.params, "entities", made.encoded, made.base, checkpoints, out, lambda step, *_: steps.append(step))
+    pretrain(
+        Params.load(made.params),
+        "entities",
+        made.encoded,
+        made.base,
+        checkpoints,
+        out,
+        lambda step, *_: steps.append(step),
+    )
     assert folder_digest(out) == before and steps == []
 
 
@@ -95,7 +112,7 @@ def test_the_same_stage_gives_the_same_bytes_beside_another_or_alone(made: Proje
 
 def test_a_composition_loads_and_embeds_and_its_control_is_untrained(made: Project, tmp_path: Path) -> None:
     for name in ("pair", "control"):
-        compose(made.params, name, made.base, made.folder, tmp_path / name, silent)
+        compose(Params.load(made.params), name, made.base, made.folder, tmp_path / name, silent)
         verify(tmp_path / name, "composition")
     pair, control = (load_composition(tmp_path / name) for name in ("pair", "control"))
     assert pair.parts == ("masked_characters", "entities")
@@ -108,12 +125,12 @@ def test_a_part_that_is_missing_is_refused_and_the_nearest_one_is_named(made: Pr
         ArtifactError,
         match=r"misspelled\.parts: masked_charakters not found in .*; did you mean 'masked_characters'\?",
     ):
-        compose(made.params, "misspelled", made.base, made.folder, tmp_path / "out", silent)
+        compose(Params.load(made.params), "misspelled", made.base, made.folder, tmp_path / "out", silent)
     with pytest.raises(ArtifactError, match=r"entities not found in .*nowhere; the folder holds no component"):
-        compose(made.params, "alone", made.base, tmp_path / "nowhere", tmp_path / "out", silent)
+        compose(Params.load(made.params), "alone", made.base, tmp_path / "nowhere", tmp_path / "out", silent)
     assert not (tmp_path / "out").exists()
     with pytest.raises(ConfigError, match=r"compositions\.pear is not there; did you mean 'pair'"):
-        compose(made.params, "pear", made.base, made.folder, tmp_path / "out", silent)
+        compose(Params.load(made.params), "pear", made.base, made.folder, tmp_path / "out", silent)
 
 
 def test_a_component_that_names_a_missing_base_is_refused(made: Project, tmp_path: Path) -> None:
@@ -131,13 +148,13 @@ def test_an_altered_base_is_refused(made: Project, tmp_path: Path) -> None:
 
 
 def test_a_component_of_another_base_is_refused_and_the_old_composition_stays(made: Project, tmp_path: Path) -> None:
-    compose(made.params, "alone", made.base, made.folder, tmp_path / "pair", silent)
+    compose(Params.load(made.params), "alone", made.base, made.folder, tmp_path / "pair", silent)
     before = folder_digest(tmp_path / "pair")
     other = Project(tmp_path)
     other.write(PARAMS | {"seed": 4})
-    base(other.params, made.encoded, tmp_path / "checkpoints", tmp_path / "other", silent)
+    base(Params.load(other.params), made.encoded, tmp_path / "checkpoints", tmp_path / "other", silent)
     with pytest.raises(CompositionError, match="must have been trained on this base"):
-        compose(made.params, "alone", tmp_path / "other", made.folder, tmp_path / "pair", silent)
+        compose(Params.load(made.params), "alone", tmp_path / "other", made.folder, tmp_path / "pair", silent)
     assert folder_digest(tmp_path / "pair") == before
     assert not list(tmp_path.glob(".pair.*writing"))
 
@@ -167,7 +184,7 @@ def test_an_independent_causal_component_is_trained_beside_a_base_that_looks_ahe
     assert json.loads((part / "metrics.json").read_text())["held_out_bits_per_character"] > 0
     shutil.copytree(made.folder / "entities", tmp_path / "entities")
     for name in ("pair", "control"):
-        compose(project.params, name, made.base, tmp_path, tmp_path / name, silent)
+        compose(Params.load(project.params), name, made.base, tmp_path, tmp_path / name, silent)
     pair, control = (load_composition(tmp_path / name) for name in ("pair", "control"))
     assert pair.parts == ("entities", "next")
     beginning, whole = (pair.embed([text])[0] for text in ("Viola lo", "Viola loves"))
@@ -223,7 +240,7 @@ WORDS = PARAMS | {
 def test_masked_words_train_a_base_and_components(tmp_path: Path, kind: str) -> None:
     project, corpus = Project(tmp_path), corpus_of(tmp_path / "corpus", records(40))
     project.write(WORDS | {"vocabulary": {"words": {"kind": kind, "max_targets": 60, "min_count": 1}}})
-    vocab(project.params, corpus, project.encoded, silent)
+    vocab(Params.load(project.params), corpus, project.encoded, silent)
     project.run_base()
     figures = json.loads((project.base / "metrics.json").read_text())
     assert figures["held_out_bits_per_masked_word"] > 0 < figures["held_out_bits_per_masked_character"]
@@ -239,7 +256,15 @@ def test_masked_words_train_a_base_and_components(tmp_path: Path, kind: str) -> 
         checkpoints = project.folder / "checkpoints" / loss
         shutil.rmtree(checkpoints)
         with pytest.raises(KeyboardInterrupt):
-            pretrain(project.params, loss, project.encoded, project.base, checkpoints, project.folder / loss, interrupt)
+            pretrain(
+                Params.load(project.params),
+                loss,
+                project.encoded,
+                project.base,
+                checkpoints,
+                project.folder / loss,
+                interrupt,
+            )
         assert [path.name[:13] for path in checkpoints.rglob("step-*")] == ["step-00000001"]
         assert folder_digest(project.run_pretrain(loss)) == first
 

@@ -11,6 +11,7 @@ from cclm_core.corpus.records import SPLITS, Entity, Record, write_shards
 from cclm_core.runtime.artifacts import publishing, read_json, verify, write_json
 from cclm_core.runtime.errors import ArtifactError, ConfigError, DataError, IntegrityError
 from cclm_core.runtime.reporting import silent
+from cclm_core.steps.params import Params
 from cclm_core.steps.vocab import vocab
 
 RECORDS = [
@@ -43,7 +44,7 @@ def test_encodes_every_split_with_the_alphabet_of_train(tmp_path: Path, params: 
         reports.append((step, dict(values)))
 
     corpus, out = corpus_of(tmp_path / "corpus", RECORDS), tmp_path / "encoded"
-    vocab(params, corpus, out, report)
+    vocab(Params.load(params), corpus, out, report)
     verify(out, "encoded")
     result = EncodedCorpus.open(out)
     assert set(result.preprocessor.alphabet) == set(RECORDS[0].text + RECORDS[1].text)
@@ -58,7 +59,7 @@ def test_encodes_every_split_with_the_alphabet_of_train(tmp_path: Path, params: 
 
 
 def test_metrics(tmp_path: Path, params: Path) -> None:
-    vocab(params, corpus_of(tmp_path / "corpus", RECORDS), tmp_path / "encoded", silent)
+    vocab(Params.load(params), corpus_of(tmp_path / "corpus", RECORDS), tmp_path / "encoded", silent)
     metrics = read_json(tmp_path / "encoded" / "metrics.json")
     assert metrics["alphabet"] == len(set(RECORDS[0].text + RECORDS[1].text))
     assert metrics["splits"]["train"] == {
@@ -80,7 +81,7 @@ def test_twice_the_same_bytes_whatever_the_chunks(
     first = vocab_digest(params, corpus, tmp_path / "encoded")
     assert vocab_digest(params, corpus, tmp_path / "encoded") == first
     monkeypatch.setattr(encoded, "_RECORDS", 1)
-    vocab(params, corpus, tmp_path / "small", silent)
+    vocab(Params.load(params), corpus, tmp_path / "small", silent)
     for name in SPLITS:
         for kind in ("ids", "tags"):
             file = f"{name}.{kind}.bin"
@@ -88,13 +89,13 @@ def test_twice_the_same_bytes_whatever_the_chunks(
 
 
 def vocab_digest(params: Path, corpus: Path, out: Path) -> str:
-    vocab(params, corpus, out, silent)
+    vocab(Params.load(params), corpus, out, silent)
     return verify(out, "encoded")
 
 
 def test_a_configured_limit_is_kept(tmp_path: Path, params: Path) -> None:
     params.write_text("vocabulary: {min_count: 3, max_characters: 2, cls: true}\n")
-    vocab(params, corpus_of(tmp_path / "corpus", RECORDS), tmp_path / "encoded", silent)
+    vocab(Params.load(params), corpus_of(tmp_path / "corpus", RECORDS), tmp_path / "encoded", silent)
     result = EncodedCorpus.open(tmp_path / "encoded")
     assert result.preprocessor.alphabet == " l"  # o is as frequent, but comes later
     assert result.split("test").ids[0] == 2
@@ -104,19 +105,19 @@ def test_a_configured_limit_is_kept(tmp_path: Path, params: Path) -> None:
 def test_refusals_leave_no_artifact_and_the_next_run_works(tmp_path: Path, params: Path) -> None:
     out = tmp_path / "encoded"
     with pytest.raises(ArtifactError, match="must hold a published corpus"):
-        vocab(params, tmp_path / "none", out, silent)
+        vocab(Params.load(params), tmp_path / "none", out, silent)
     empty_train = corpus_of(tmp_path / "test_only", [RECORDS[3]])
     with pytest.raises(DataError, match=r"the train split of .* is empty"):
-        vocab(params, empty_train, out, silent)
+        vocab(Params.load(params), empty_train, out, silent)
     corpus = corpus_of(tmp_path / "corpus", RECORDS)
     params.write_text("vocabulary: {min_cuont: 1}\n")
     with pytest.raises(ConfigError, match="did you mean 'min_count'"):
-        vocab(params, corpus, out, silent)
+        vocab(Params.load(params), corpus, out, silent)
     assert sorted(path.name for path in tmp_path.iterdir() if "encoded" in path.name and path.is_dir()) == []
     params.write_text("vocabulary: {}\n")
-    vocab(params, corpus, out, silent)
+    vocab(Params.load(params), corpus, out, silent)
     assert verify(out, "encoded")
     shard = next(corpus.glob("train-*.parquet"))
     shard.write_bytes(shard.read_bytes() + b"x")
     with pytest.raises(IntegrityError, match=r"train-00000\.parquet is altered"):
-        vocab(params, corpus, out, silent)
+        vocab(Params.load(params), corpus, out, silent)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from cclm_core.runtime.artifacts import verify
 from cclm_core.runtime.errors import ArtifactError, CclmError, ConfigError, DataError, IntegrityError
 from cclm_core.runtime.reporting import silent
+from cclm_core.steps.params import Params
 from cclm_core.steps.vocab import vocab
 from cclm_core.text.vocabulary import Preprocessor, TargetsConfig, VocabularyConfig
 from cclm_core.text.word_targets import FILE, OTHER, Targets, WordTargets, id_spans, read_targets
@@ -224,7 +225,7 @@ def test_the_stage_writes_targets_where_they_are_configured(tmp_path: Path) -> N
     params, out = tmp_path / "params.yaml", tmp_path / "encoded"
     corpus = corpus_of(tmp_path / "corpus", RECORDS)
     params.write_text("vocabulary: {words: {kind: words, max_targets: 50, min_count: 1}}\n")
-    vocab(params, corpus, out, silent)
+    vocab(Params.load(params), corpus, out, silent)
     verify(out, "encoded")
     targets = WordTargets.load(out / FILE)
     names = targets.names
@@ -232,5 +233,5 @@ def test_the_stage_writes_targets_where_they_are_configured(tmp_path: Path) -> N
     assert {"lord", "Hamlet", "Elsinore"} < set(names)
     assert "Brutus" not in names  # a word of the test split
     params.write_text("vocabulary: {}\n")
-    vocab(params, corpus, out, silent)
+    vocab(Params.load(params), corpus, out, silent)
     assert not (out / FILE).exists()
