@@ -1,6 +1,6 @@
 """The edit map: where each symbol of a noised text came from, and how labels and windows move with the symbols.
 
-`source[p]` is the index of the input symbol for which output symbol p stands, or -1 where it was inserted; after
+`source[p]` is the index of the input symbol to which output symbol p corresponds, or -1 where it was inserted; after
 a swap the two sources are exchanged. An inserted symbol always follows the symbol with which it was typed.
 """
 
@@ -27,8 +27,8 @@ class Emission(NamedTuple):
         consumes: how many input symbols each replaces: one number for all, or (E,).
         lengths: how many symbols each puts in place: one number, or (E,), at most W.
         symbols: W arrays (E,): the first symbol of each edit, the second, …; meaningless beyond its length.
-        offsets: W numbers or arrays (E,): the input symbol for which each stands, counted from the position of the
-            edit, or INSERTED if it stands for none.
+        offsets: W numbers or arrays (E,): the input symbol to which each corresponds, counted from the position of the
+            edit, or INSERTED if it corresponds to none.
     """
 
     consumes: int | Indices

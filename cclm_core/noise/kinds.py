@@ -47,7 +47,7 @@ class TypingKind(Kind):
 
     Attributes:
         puts: the symbols that it puts in place: the one at the site, the next one, a space, or one of the `choices`;
-            and for which symbol of the text each stands, counted from the site, or INSERTED.
+            and the symbol of the text to which each corresponds, counted from the site, or INSERTED.
         consumes: how many symbols it replaces.
         choices: the table of `SymbolTables` with the alternatives, one way for each; None: there is one way.
         condition: at which sites (E,) it can act; None: at all of them.

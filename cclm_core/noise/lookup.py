@@ -136,10 +136,10 @@ class Lookup:
 
 
 def align(text: Sequence[Hashable], replacement: Sequence[Hashable]) -> tuple[int, ...]:
-    """For each item of `replacement` the index of the item of `text` for which it stands, or INSERTED.
+    """For each item of `replacement` the index of the item of `text` to which it corresponds, or INSERTED.
 
     Follows the fewest insertions, deletions, substitutions and swaps of neighbors (the optimal string alignment
-    distance); the first item always stands for one.
+    distance); the first item always corresponds to one.
     """
     same = 0  # items at the start that are equal; the distance is that of the rest
     while same < min(len(text), len(replacement)) and text[same] == replacement[same]:

@@ -27,7 +27,7 @@ class NoisedText(NamedTuple):
     Attributes:
         text: M characters.
         entities: where the entities are now, without those that lost all their characters.
-        source: (M,) int32, the index of the input character for which each one stands; -1 where it was inserted.
+        source: (M,) int32, the index of the input character to which each corresponds; -1 where it was inserted.
         edits: the edits that were made.
     """
 

@@ -1,4 +1,4 @@
-"""The examples of the docs and of the docstrings run, and print what they say."""
+"""The examples of the docs and of the docstrings run and print the expected output."""
 
 import doctest
 import importlib

@@ -1,4 +1,4 @@
-"""Lookup tables: which sequences are found, and for which symbols their replacements stand."""
+"""Lookup tables: which sequences are found, and to which symbols their replacements correspond."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -48,7 +48,7 @@ def test_an_alignment_has_the_fewest_edits(text: str, replacement: str) -> None:
     offsets = align(text, replacement)
     aligned = [offset for offset in offsets if offset != INSERTED]
     assert len(offsets) == len(replacement) and len(set(aligned)) == len(aligned)
-    # That the first item always stands for one adds at most one substitution.
+    # That the first item always corresponds to one adds at most one substitution.
     assert distance(text, replacement) <= num_edits(text, replacement, offsets) <= distance(text, replacement) + 1
     assert not text or not replacement or offsets[0] != INSERTED
     assert align([ord(item) for item in text], tuple(map(ord, replacement))) == offsets

@@ -1,4 +1,4 @@
-"""Lists of misspellings: the forms in which they come, what is left out, and what pairs of words teach."""
+"""Lists of misspellings: their formats, rejected lines, and what is learned from pairs of words."""
 
 from pathlib import Path
 
