@@ -50,7 +50,7 @@ def test_unknown_sections_and_wrong_types_are_refused(values: dict[str, Any], me
 
 
 def test_a_misspelled_key_or_name_is_answered_with_the_nearest_one() -> None:
-    with pytest.raises(ConfigError, match=r"ingest\.test_group is not a known key; did you mean 'test_groups'"):
+    with pytest.raises(ConfigError, match=r"ingest: test_group is not a known key; did you mean 'test_groups'"):
         Params({"seed": 1, "ingest": {**DEFAULTS["ingest"], "test_group": []}}).section(IngestConfig)
     with pytest.raises(ConfigError, match=r"components\.entity not found; did you mean 'entities'"):
         Params(DEFAULTS).named(ComponentConfig, "entity")
