@@ -30,7 +30,7 @@ def compose(params: Params, name: str, base: Path, components: Path, out: Path, 
     """
     config = params.named(CompositionConfig, name)
     seed = params.seed
-    folders = [_folder(components, part, f"{params}: compositions.{name}.parts") for part in config.parts]
+    folders = [_folder(components, part, f"{params.source}: compositions.{name}.parts") for part in config.parts]
     digests = {
         "base": verify(base, "embedder", "composition"),
         "parts": [verify(folder, "component", "composition") for folder in folders],
