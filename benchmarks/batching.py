@@ -94,7 +94,7 @@ def _batches(corpus: EncodedCorpus, threads: int) -> Row:
         return module.examples(windows.batch(step, config.training.batch_size, 1), True, 1, "training", step)
 
     def train(examples: list[Any]) -> None:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.training.precision == "bf16"):
+        with autocast(torch.device("cpu"), config.training.precision):
             loss, _ = module(examples)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cclm_core.runtime.device import autocast, device_of
+from cclm_core.runtime.device import Precision, autocast, device_of
 
 
 class TextEncoder(Protocol):
@@ -70,7 +70,7 @@ class TextReader:
             no id is read twice and the last window is shorter; with overlap it ends at the end of the text.
         batch_characters: ids per forward pass, padding included, unless a single window is longer.
         causal: whether the features of an id depend only on it and the ids before it.
-        precision: `bf16` for matrix products in bfloat16; features are float32 either way.
+        precision: of the model's matrix products; features are float32 in any case.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class TextReader:
         overlap: int | None = None,
         batch_characters: int = 32768,
         causal: bool = False,
-        precision: str = "fp32",
+        precision: Precision = "fp32",
     ) -> None:
         self.encoder, self.window, self.batch_characters = encoder, window, batch_characters
         self.overlap = window - max(1, window // 2) if overlap is None else overlap

@@ -3,7 +3,7 @@
 The recipe is the same for every composition, so that their figures are comparable; it is stored with each result.
 """
 
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
@@ -11,13 +11,14 @@ from cclm_core.evaluation.baselines.catalogue import ALL_BASELINES, BaselineConf
 from cclm_core.evaluation.metrics import Bootstrap
 from cclm_core.evaluation.probes.catalogue import ALL_PROBES, ProbeConfig
 from cclm_core.runtime.config import Config
+from cclm_core.runtime.device import Precision
 
 
 class EvaluationConfig(Config):
     """Which probes and baselines are evaluated, and how texts are read."""
 
     threads: int = Field(default=1, ge=1, description="CPU threads; the number can change the last bits")
-    precision: Literal["bf16", "fp32"] = Field(default="bf16", description="of the model's matrix products")
+    precision: Precision = Field(default="auto", description="of the model's matrix products; see runtime/device.py")
     variants: tuple[str, ...] = Field(
         default=("modern",), description="documents of these variants are read, and those without a variant"
     )

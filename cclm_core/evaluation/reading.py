@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cclm_core.runtime.device import autocast, device_of
+from cclm_core.runtime.device import Precision, autocast, device_of
 from cclm_core.text.vocabulary import Preprocessor
 
 
@@ -43,10 +43,12 @@ class Reader:
         composed: the frozen composition, in evaluation mode.
         batch_characters: ids per forward pass, padding included, unless one piece alone is longer.
         max_window: a longer text is cut, without overlap, into pieces that are read apart.
-        precision: `bf16` for the matrix products of the model in bfloat16; features are float32 either way.
+        precision: of the model's matrix products; features are float32 in any case.
     """
 
-    def __init__(self, composed: Composed, batch_characters: int, max_window: int, precision: str = "fp32") -> None:
+    def __init__(
+        self, composed: Composed, batch_characters: int, max_window: int, precision: Precision = "fp32"
+    ) -> None:
         self.composed = composed
         self.width = composed.width
         self.batch_characters, self.max_window = batch_characters, max_window

@@ -8,13 +8,14 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
 from cclm_core.runtime.errors import ConfigError
 
 VARIABLE = "CCLM_DEVICE"
+Precision = Literal["auto", "bf16", "fp32"]
 
 
 def chosen_device() -> torch.device:
@@ -52,9 +53,25 @@ def device_of(module: Parametrised) -> torch.device:
     return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
 
 
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """With `bf16`, matrix products in bfloat16 where that is safe; with `fp32`, nothing changes."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """Matrix products in the precision `resolved_precision` gives; weights and features stay float32."""
+    if resolved_precision(device, precision) == "bf16":
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
+
+
+def resolved_precision(device: torch.device, precision: Precision) -> Literal["bf16", "fp32"]:
+    """The precision of matrix products on `device`; `auto` is bf16 where the hardware computes it, otherwise fp32.
+
+    Without AVX-512, torch computes bfloat16 products on the CPU without vector instructions. Measured on a Zen 3 CPU
+    with torch 2.13, one thread: a product of 2048 x 256 by 256 x 256 reaches 24 GFLOP/s in fp32, 0.4 in bf16; a
+    convolution of 128 to 128 features, kernel 7, over 32 x 256 characters takes 0.08 s in fp32, 5.8 s in bf16.
+    """
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if torch.backends.cpu.get_cpu_capability().startswith("AVX512") else "fp32"
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from cclm_core.encoders.hourglass import HourglassConfig
 from cclm_core.objectives.catalogue import ObjectiveConfig
 from cclm_core.objectives.masked_characters import MaskedCharactersConfig
 from cclm_core.runtime.config import Config
+from cclm_core.runtime.device import Precision
 
 
 class TrainingConfig(Config):
@@ -26,7 +27,10 @@ class TrainingConfig(Config):
     warmup_steps: int = Field(default=50, ge=0, description="steps of linear warm-up; cosine decay to 0 follows")
     weight_decay: float = Field(default=0.05, ge=0, description="decoupled weight decay of matrices")
     gradient_clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
-    precision: Literal["bf16", "fp32"] = Field(default="bf16", description="of matrix products; weights stay fp32")
+    precision: Precision = Field(
+        default="auto",
+        description="of matrix products; auto: bf16 where the hardware has it (runtime/device.py)",
+    )
     compile: bool = Field(
         default=False,
         description="whether to apply torch.compile to the encoder, which needs a C++ compiler; measure first: on a "

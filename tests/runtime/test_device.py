@@ -17,7 +17,7 @@ from cclm_core.encoders.embedder import Embedder
 from cclm_core.evaluation.reading import Reader
 from cclm_core.objectives.base import ObjectiveContext
 from cclm_core.objectives.denoise import DenoiseConfig
-from cclm_core.runtime.device import chosen_device, device_of, num_threads
+from cclm_core.runtime.device import autocast, chosen_device, device_of, num_threads, resolved_precision
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.runtime.random import seeded_initialisation
 from tests.composition.nests import FUSIONS
@@ -155,3 +155,15 @@ def test_the_number_of_threads_is_restored() -> None:
         assert torch.get_num_threads() == before + 1
         raise ValueError("stop")
     assert torch.get_num_threads() == before
+
+
+def test_auto_precision_is_bf16_only_where_the_cpu_computes_it() -> None:
+    cpu = torch.device("cpu")
+    has_avx512 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    assert resolved_precision(cpu, "auto") == ("bf16" if has_avx512 else "fp32")
+    assert [resolved_precision(cpu, "bf16"), resolved_precision(cpu, "fp32")] == ["bf16", "fp32"]
+    left, right = torch.ones(2, 2), torch.ones(2, 2)
+    with autocast(cpu, "bf16"):
+        assert (left @ right).dtype == torch.bfloat16
+    with autocast(cpu, "fp32"):
+        assert (left @ right).dtype == torch.float32
