@@ -27,6 +27,7 @@ from cclm_core.corpus.records import Record, read_records
 from cclm_core.corpus.windows import Windows
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.noise.recipe import TrainingNoise
+from cclm_core.runtime.device import autocast
 from cclm_core.text.vocabulary import MASK, NUM_SPECIAL, Preprocessor
 from cclm_core.training.config import BaseConfig
 from cclm_core.training.module import TrainingModule
