@@ -23,7 +23,9 @@ class EvaluationConfig(Config):
         default=("modern",), description="documents of these variants are read, and those without a variant"
     )
     batch_characters: int = Field(default=4096, ge=1, description="ids per forward pass, padding included")
-    max_window: int = Field(default=1024, ge=2, description="ids that the model reads at once; longer texts are cut")
+    window: int = Field(
+        default=2048, ge=2, description="ids that are read together; longer texts overlap by half, as in `embed`"
+    )
     num_examples: int = Field(default=20, ge=0, description="documents shown in predictions.jsonl, per noise rate")
     contributions: bool = Field(default=True, description="also measure the composition without each component")
     bootstrap: Bootstrap = Bootstrap()

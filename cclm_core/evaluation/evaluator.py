@@ -37,7 +37,7 @@ def evaluate_composition(
     """
     result = Evaluation(config.bootstrap, seed)
     views = [whole(composed.width), *_leaving_one_out(composed, config, result)]
-    reader = Reader(composed, config.batch_characters, config.max_window, config.precision)
+    reader = Reader(composed, config.batch_characters, config.window, config.precision)
     baselines: dict[str, object] = {member.baseline: member.build(corpus) for member in config.baselines}
     context = Context(reader, corpus, test_sets, config.variants, views, baselines, seed)
     numbers = [parameter.numel() for parameter in composed.parameters()]

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from cclm_core.composition.long_texts import Piece
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.evaluation.metrics import Measurement
-from cclm_core.evaluation.reading import Piece, Reader
+from cclm_core.evaluation.reading import Reader
 from cclm_core.evaluation.selection import TextSet, of_variants
 from cclm_core.evaluation.views import View
 from cclm_core.runtime.errors import CclmError

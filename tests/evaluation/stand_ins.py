@@ -40,6 +40,8 @@ SMALL = EvaluationConfig.parse(
 class Stand(nn.Module):
     """A fixed random embedding and three random convolutions: features that depend on seven characters."""
 
+    causal = False
+
     def __init__(self, preprocessor: Preprocessor, width: int = 96, blank: bool = False) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(3)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cclm_core.shelf.publishing import About
 from datasets import Dataset
 from torch import nn
 
@@ -18,7 +19,6 @@ from cclm_core import (
     Preprocessor,
     Shelf,
 )
-from cclm_core.shelf.publishing import About
 from tests.corpora import sentence
 from tests.shelf.conftest import identity
 

@@ -87,12 +87,12 @@ def test_a_composition_embeds_and_is_saved_where_its_weights_are(fusion: str, tm
     model = ComposedModel(base, [component(base, "one"), component(base, "other")], fusion=fusion).eval()
     texts = ["abc de", "", "a" * 40]
     expected, ids = model.embed(texts, window=16), np.array([[260, 261, 262]])
-    reader = Reader(model, 1024, 1024)(ids)
+    reader = Reader(model, 1024, 1024).read(ids)
     with elsewhere() as device:
         model.to(device)
         for found, wanted in zip(model.embed(texts, window=16), expected, strict=True):
             close(torch.from_numpy(found), torch.from_numpy(wanted))
-        close(Reader(model, 1024, 1024)(ids), reader)
+        close(Reader(model, 1024, 1024).read(ids), reader)
         save(model, tmp_path)
         again = ComposedModel(model.base, list(model.components.values()), fusion=fusion)
         again.embed(texts)  # what is composed of parts that are elsewhere is there too

@@ -153,7 +153,7 @@ def masked_features(reader: Reader, masked: Masked) -> Tensor:
         batch = masked.shown[first : first + rows]
         begin, end = np.searchsorted(masked.places, [first * length, (first + len(batch)) * length]).tolist()
         chosen = torch.from_numpy(masked.places[begin:end] - first * length)
-        features[begin:end] = reader(batch).flatten(0, 1)[chosen]
+        features[begin:end] = reader.read(batch).flatten(0, 1)[chosen]
     return features
 
 

@@ -10,11 +10,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from cclm_core.composition.long_texts import Piece
 from cclm_core.evaluation.baselines.base import LabelBaseline
 from cclm_core.evaluation.linear_probe import PenalizedProbe, Scale, fit_penalized
 from cclm_core.evaluation.metrics import Floats, Measurement, quotient, ratio
 from cclm_core.evaluation.probe import Context, Encoded, Figures, NotMeasurable, Probe, Scoring
-from cclm_core.evaluation.reading import Piece, Reader
+from cclm_core.evaluation.reading import Reader
 from cclm_core.evaluation.selection import TextSet, document_ids, labeled, shuffled, texts_of
 from cclm_core.evaluation.views import View
 from cclm_core.runtime.config import Config

@@ -8,12 +8,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from cclm_core.composition.long_texts import Piece
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.evaluation.baselines.base import TagBaseline
 from cclm_core.evaluation.linear_probe import LinearProbe, LinearProbeConfig, fit
 from cclm_core.evaluation.metrics import Floats, Measurement, quotient
 from cclm_core.evaluation.probe import Context, Encoded, Figures, NotMeasurable, Probe, Scoring
-from cclm_core.evaluation.reading import Piece, Reader
+from cclm_core.evaluation.reading import Reader
 from cclm_core.evaluation.selection import TextSet, shuffled, up_to
 from cclm_core.evaluation.spans import Scores, SpanScore, TextSpans, gold_spans, spans_of_texts
 from cclm_core.evaluation.tag_sampling import Tagged, choose_rows, choose_tagged, tagged_documents
