@@ -45,10 +45,11 @@ stages:
     do:
       cmd: >-
         python -m flows.stage --module toy_stages stage evaluate ${key} --composition compositions/${key}
-        --corpus data/corpus --out results/${key}
+        --corpus data/corpus --out results/${key} --metrics results/${key}.json
       params: [quality]
       deps: ["compositions/${key}", data/corpus]
       outs: ["results/${key}"]
+      metrics: ["results/${key}.json"]
 """
 
 PARAMS: dict[str, Any] = {

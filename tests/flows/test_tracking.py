@@ -1,5 +1,6 @@
 """MLflow has one run for the pipeline and one for each stage that ran, whichever driver ran it."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from cclm_core.runtime.artifacts import folder_digest
+from flows.graph.node import flatten
 from flows.tracking.client import connect
 from flows.tracking.parents import DvcParent
 from tests.flows.conftest import Drive, Toy
@@ -72,12 +74,26 @@ def check_stages(client: MlflowClient, project: Toy, parent: Any, stages: dict[s
     assert stages["evaluate@both"].data.metrics["nested.bits"] == 0.25
 
 
+def check_dvc_shows_the_same(project: Toy, run: Any) -> None:
+    """Every cell of `dvc metrics show` and `dvc exp show` is a metric of the evaluation's run in MLflow."""
+    shown = json.loads(project.dvc("metrics", "show", "--json").stdout)[""]["data"]
+    cells = {path: flatten(entry["data"]) for path, entry in shown.items()}
+    assert list(cells) == ["results/both.json"]
+    assert cells["results/both.json"] == {
+        name: value for name, value in run.data.metrics.items() if not name.startswith("system/")
+    }
+    experiments = json.loads(project.dvc("exp", "show", "--json").stdout)
+    workspace = next(row for row in experiments if row["rev"] == "workspace")
+    assert flatten(workspace["data"]["metrics"]["results/both.json"]["data"]) == cells["results/both.json"]
+
+
 def test_under_bare_dvc(tracked: Toy) -> None:
     tracked.dvc("repro", "-s", "train@a", "evaluate@both")
     client, (parent,), stages = runs(tracked)
     assert sorted(stages) == ["evaluate@both", "train@a"]
     check_parent(client, tracked, parent, "dvc")
     check_stages(client, tracked, parent, stages)
+    check_dvc_shows_the_same(tracked, stages["evaluate@both"])
 
 
 def test_under_the_flow(tracked: Toy, drive: Drive, model: Path) -> None:

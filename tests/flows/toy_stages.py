@@ -3,7 +3,7 @@
 python -m toy_stages stage make --out DIR
 python -m toy_stages stage train NAME --corpus DIR [--checkpoints DIR] --out DIR
 python -m toy_stages stage compose NAME --parts DIR --out DIR
-python -m toy_stages stage evaluate NAME --composition DIR --corpus DIR --out DIR
+python -m toy_stages stage evaluate NAME --composition DIR --corpus DIR --out DIR --metrics FILE
 """
 
 import argparse
@@ -18,6 +18,7 @@ from pathlib import Path
 import yaml
 
 from cclm_core.runtime.artifacts import publishing, read_json, verify, write_json
+from cclm_core.runtime.files import copy_file
 
 
 def main() -> None:
@@ -27,6 +28,7 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path)
     parser.add_argument("--composition", type=Path)
     parser.add_argument("--checkpoints", type=Path)
+    parser.add_argument("--metrics", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     kind, name = given.words[1], given.words[-1]
@@ -42,6 +44,7 @@ def main() -> None:
     else:
         quality = params["quality"]
         publish(given.out, "evaluation", {}, {"f1": quality, "nested": {"bits": 1 - quality}})
+        copy_file(given.out / "metrics.json", given.metrics)
 
 
 def train(name: str, config: dict[str, float], given: argparse.Namespace) -> None:
