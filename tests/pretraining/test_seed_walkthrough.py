@@ -19,10 +19,7 @@ from cclm_core import (
     Preprocessor,
     Shelf,
 )
-<<<<<<< Updated upstream
-=======
 from cclm_core.shelf import About
->>>>>>> Stashed changes
 from tests.corpora import sentence
 from tests.shelf.conftest import identity
 
