@@ -34,10 +34,10 @@ $(STAMP): requirements.lock pyproject.toml
 	install -d -m 700 .cclm
 	touch $@
 
-# What `pip install cclm[evaluation]` gives, with the pinned versions, and the test tools.
+# The library with its extras, but for those that bring Prefect, MLflow or DVC; pinned versions; the test tools.
 $(CORE)/.installed: requirements.lock pyproject.toml
 	rm -rf $(CORE)
-	$(call pip_install,$(CORE),-c requirements.lock -e ".[evaluation$(comma)huggingface$(comma)test]")
+	$(call pip_install,$(CORE),-c requirements.lock -e ".[evaluation$(comma)huggingface$(comma)archives$(comma)test]")
 	touch $@
 
 run: install

@@ -14,6 +14,7 @@ from cclm_core.evaluation.result import Evaluation
 from cclm_core.evaluation.selection import TextSet
 from cclm_core.evaluation.views import View, leaving_one_out, whole
 from cclm_core.runtime.device import num_threads
+from cclm_core.runtime.extras import require
 from cclm_core.runtime.reporting import Report
 
 
@@ -34,7 +35,11 @@ def evaluate_composition(
         config: the probes, the baselines, and how texts are read.
         seed: decides which documents and positions are read, the same for every composition.
         report: gets the number of finished steps, and at the end the characters per second and the total seconds.
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
     """
+    require("sklearn", "evaluation")
     result = Evaluation(config.bootstrap, seed)
     views = [whole(composed.width), *_leaving_one_out(composed, config, result)]
     reader = Reader(composed, config.batch_characters, config.window, config.precision)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cclm_core.evaluation.result import Evaluation
+from cclm_core.runtime.extras import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,6 +95,7 @@ PLOTS: dict[str, tuple[str, Callable[[Path, str, Evaluation], None]]] = {
 
 @contextmanager
 def _figure(path: Path, height: float = 4.4, width: float = 6.4) -> Iterator["Figure"]:
+    require("matplotlib", "evaluation")
     import matplotlib.style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,8 +1,9 @@
-"""Errors that a user can cause, each saying what must hold, what was given and what to do.
+"""Errors that a user can cause. Each message gives what is wrong, the value, and what to do.
 
 ```
 CclmError
 ├── ConfigError        an unknown key, a value out of range, a section that is missing
+│   └── MissingExtraError an optional dependency that is not installed
 ├── DataError          a source, a record or a corpus that cannot be used
 │   └── IntegrityError a checksum or digest that does not match
 ├── ArtifactError      a published folder that is missing, incomplete or of another kind
@@ -21,6 +22,10 @@ class CclmError(Exception):
 
 class ConfigError(CclmError):
     """The configuration is wrong."""
+
+
+class MissingExtraError(ConfigError):
+    """An optional dependency is not installed."""
 
 
 class DataError(CclmError):

@@ -1,12 +1,12 @@
 """The walk-through of the original CCLM's README, as it is typed there, with torch in place of Keras."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from cclm_core.shelf.publishing import About
 from datasets import Dataset
 from torch import nn
 
@@ -82,6 +82,7 @@ def test_the_walk_through_of_the_seed(dataset: Any) -> None:
     assert probability.shape == (1, 1) and 0 < float(probability) < 1
 
 
+@pytest.mark.skipif(find_spec("dvc") is None, reason="a shelf needs DVC: pip install 'cclm[shelf]'")
 def test_the_shelf_of_the_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An item is fetched by identifier, item type and tag; `fetch` returns the folder to load it from."""
     prep = Preprocessor().fit(TEXTS)

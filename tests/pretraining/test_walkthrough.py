@@ -1,6 +1,7 @@
 """The README's walk-through and docs/library.md run as they are written, on a list of strings and on a dataset."""
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ def run(path: Path, code: list[str], names: dict[str, Any]) -> None:
         exec(compile(block, str(path), "exec"), names)
 
 
+@pytest.mark.skipif(find_spec("dvc") is None, reason="a shelf needs DVC: pip install 'cclm[shelf]'")
 @pytest.mark.parametrize("kind", ["list", "dataset"])
 def test_the_walk_through(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -35,6 +35,7 @@ from cclm_core.ingest.sources.base import SourceConfig, batched
 from cclm_core.ingest.sources.indexes import Indexes, user_indexes
 from cclm_core.runtime.artifacts import file_digest
 from cclm_core.runtime.errors import CclmError, DataError, IntegrityError
+from cclm_core.runtime.extras import require
 from cclm_core.runtime.files import flush_folder
 
 _MAX_ARCHIVE_BYTES = 256 << 20
@@ -173,6 +174,7 @@ def _safe_name(member: tarfile.TarInfo) -> str | None:
 
 def _links(config: ArchiveConfig, indexes: Indexes, failures: list[str]) -> Iterator[tuple[Any, Any]]:
     """Links to the archive, each with the finder that found it; locations without one are added to `failures`."""
+    require("unearth", "archives")
     from unearth import PackageFinder
     from unearth.fetchers import PyPIClient
 

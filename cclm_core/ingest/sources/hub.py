@@ -10,6 +10,7 @@ from cclm_core.corpus.quarantine import Located, Rejected
 from cclm_core.ingest.sources.base import Items, SourceConfig, batched
 from cclm_core.ingest.sources.columns import Columns, row_reader
 from cclm_core.runtime.errors import DataError
+from cclm_core.runtime.extras import require
 
 
 class DatasetConfig(SourceConfig):
@@ -84,6 +85,7 @@ def _title(config: DatasetConfig) -> str:
 
 
 def _from_disk(config: DatasetConfig) -> Any:
+    require("datasets", "huggingface")
     from datasets import DatasetDict, load_from_disk
 
     folder = Path(str(config.path))
@@ -101,6 +103,7 @@ def _from_disk(config: DatasetConfig) -> Any:
 
 
 def _from_hub(config: DatasetConfig) -> Any:
+    require("datasets", "huggingface")
     from datasets import load_dataset
 
     try:
