@@ -6,7 +6,6 @@ same configuration (time, host, path, device) is written into one.
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typing import Any
 
 from cclm_core.runtime.config import canonical_json
 from cclm_core.runtime.errors import ArtifactError, IntegrityError
-from cclm_core.runtime.files import atomic_write, flush_folder, try_lock
+from cclm_core.runtime.files import atomic_write, flush_folder, flush_tree, try_lock
 
 MANIFEST = "manifest.json"
 
@@ -44,7 +43,7 @@ def publishing(target: Path, kind: str) -> Iterator[Path]:
         try:
             yield beside
             write_json(beside / MANIFEST, {"kind": kind, "files": _digests(beside)})
-            _flush(beside)
+            flush_tree(beside)
             if target.exists():
                 target.rename(old)
             beside.rename(target)
@@ -133,11 +132,3 @@ def read_json(path: Path) -> Any:
 def _digests(folder: Path) -> dict[str, str]:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
     return {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
-
-
-def _flush(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as stream:
-                os.fsync(stream.fileno())
-    flush_folder(folder)

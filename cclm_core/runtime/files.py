@@ -3,6 +3,7 @@
 ```
 atomic_write(path, content)   the reader sees the old file or the new one, also after a power cut
 copy_file(source, target)     the same, with the content of another file
+atomic_open(path)             the same for a stream
 flush_folder(folder)          makes renames and removals in a folder durable
 try_lock(path, error)         takes a lock now, or raises `error`
 ```
@@ -12,19 +13,31 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
 
 def atomic_write(path: Path, content: bytes | str) -> None:
-    """Replaces `path` with `content`: temporary sibling, fsync, rename, fsync of the folder. Text is UTF-8.
+    """Replaces `path` with `content`; text is UTF-8. See `atomic_open`."""
+    with atomic_open(path) as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def atomic_open(path: Path, shared: bool = False) -> Iterator[BinaryIO]:
+    """Opens a temporary sibling that replaces `path` if the block succeeds: fsync, rename, fsync of the folder.
 
     The sibling is named `.NAME.writing`. A process that is killed may leave it; the next write replaces it.
+
+    Args:
+        path: the file to write.
+        shared: whether several processes may write `path` at the same time; their siblings are then named by pid.
     """
-    temporary = path.with_name(f".{path.name}.writing")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.writing" if shared else f".{path.name}.writing")
     try:
         with temporary.open("wb") as stream:
-            stream.write(content.encode() if isinstance(content, str) else content)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
@@ -48,6 +61,15 @@ def flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def flush_tree(folder: Path) -> None:
+    """Makes a folder and everything in it survive a power cut."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with (Path(parent) / name).open("rb") as stream:
+                os.fsync(stream.fileno())
+        flush_folder(Path(parent))
 
 
 @contextmanager

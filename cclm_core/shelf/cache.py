@@ -9,7 +9,6 @@
 ```
 """
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from pydantic import Field, ValidationError
 from cclm_core.runtime.artifacts import write_json
 from cclm_core.runtime.config import Config, digest
 from cclm_core.runtime.errors import IntegrityError
-from cclm_core.runtime.files import flush_folder
+from cclm_core.runtime.files import flush_folder, flush_tree
 from cclm_core.shelf.card import Card
 from cclm_core.shelf.files import check
 from cclm_core.shelf.repository import CARD, README
@@ -94,11 +93,7 @@ class Cache:
         (version / CARD).write_bytes(card.to_bytes())
         (version / README).write_text(card.to_markdown(), encoding="utf-8")
         self._verified(version, card.digest)
-        for parent, _, names in os.walk(version):
-            for name in names:
-                with (Path(parent) / name).open("rb") as stream:
-                    os.fsync(stream.fileno())
-            flush_folder(Path(parent))
+        flush_tree(version)
         self.folder.mkdir(parents=True, exist_ok=True)
         version.rename(self.folder / card.digest)
         flush_folder(self.folder)

@@ -17,7 +17,6 @@ def describe() -> dict[str, object]:  # optional, next to it: more about the tex
 """
 
 import hashlib
-import os
 import re
 import ssl
 import tarfile
@@ -36,7 +35,7 @@ from cclm_core.ingest.sources.indexes import Indexes, user_indexes
 from cclm_core.runtime.artifacts import file_digest
 from cclm_core.runtime.errors import CclmError, DataError, IntegrityError
 from cclm_core.runtime.extras import require
-from cclm_core.runtime.files import flush_folder
+from cclm_core.runtime.files import atomic_open
 
 _MAX_ARCHIVE_BYTES = 256 << 20
 _MAX_MEMBER_BYTES = 16 << 20
@@ -203,24 +202,16 @@ def _links(config: ArchiveConfig, indexes: Indexes, failures: list[str]) -> Iter
 
 def _download(client: Any, link: Any, target: Path, config: ArchiveConfig) -> None:
     """Writes a temporary sibling, checks it, and only then renames it to `target`."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.writing")
     digest, size = hashlib.sha256(), 0
-    try:
-        with client.get_stream(link.normalized) as response, temporary.open("wb") as stream:
-            response.raise_for_status()
-            for chunk in response.iter_bytes():
-                size += len(chunk)
-                if size > _MAX_ARCHIVE_BYTES:
-                    raise DataError(f"{link.redacted} is larger than {_MAX_ARCHIVE_BYTES} bytes; it was not kept.")
-                digest.update(chunk)
-                stream.write(chunk)
-            stream.flush()
-            os.fsync(stream.fileno())
+    with atomic_open(target, shared=True) as stream, client.get_stream(link.normalized) as response:
+        response.raise_for_status()
+        for chunk in response.iter_bytes():
+            size += len(chunk)
+            if size > _MAX_ARCHIVE_BYTES:
+                raise DataError(f"{link.redacted} is larger than {_MAX_ARCHIVE_BYTES} bytes; it was not kept.")
+            digest.update(chunk)
+            stream.write(chunk)
         _check(digest.hexdigest(), config, f"{link.redacted}; it was not kept. Correct the SHA-256 if it is wrong")
-        temporary.replace(target)
-        flush_folder(target.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _check(actual: str, config: ArchiveConfig, what: str) -> None:
