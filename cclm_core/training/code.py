@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-_WITHOUT_EFFECT = {"errors", "reporting"}
-"""Modules that cannot change the bytes of an artifact: messages and progress."""
+_WITHOUT_EFFECT = {"errors", "extras", "params", "reporting"}
+"""Modules that cannot change the bytes of an artifact: messages, progress, and the table of params.yaml's sections."""
 
 
 def has_effect(path: Path) -> bool:
-    """Whether a change of this source file can change the bytes of an artifact: not messages, progress, empty files."""
+    """Whether a change of this source file can change the bytes of an artifact: not messages, empty files."""
     return path.stem not in _WITHOUT_EFFECT and path.stat().st_size > 0
 
 

@@ -138,7 +138,7 @@ def test_a_fusion_is_named_in_parameters_or_given_as_a_mapping() -> None:
         assert config.canonical()["fusion"] == "attention"
     assert CompositionConfig.parse({"parts": ["a"]}, "compositions.x").fusion.kind == "concatenation"
     base = embedder()
-    with pytest.raises(ConfigError, match=r"the composition 'pair': fusion: .*'atention'"):
+    with pytest.raises(ConfigError, match=r"the composition 'pair': fusion.* got 'atention'"):
         ComposedModel(base, parts_of(base), "pair", "atention")
     with pytest.raises(ConfigError, match=r"compositions\.x.*fusion"):
         CompositionConfig.parse({"parts": ["a"], "fusion": "atention"}, "compositions.x")

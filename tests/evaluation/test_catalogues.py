@@ -75,7 +75,7 @@ def test_every_member_is_evaluated_by_default() -> None:
 def test_a_member_twice_or_an_unknown_one_is_refused() -> None:
     with pytest.raises(ConfigError, match="probes must contain each member at most once, got more of: tags"):
         EvaluationConfig.parse({"probes": [{"probe": "tags"}, {"probe": "tags"}]}, "evaluation")
-    with pytest.raises(ConfigError, match="'characters', 'tags', 'labels'"):
+    with pytest.raises(ConfigError, match=r"probe must be one of .*got 'classes'; did you mean 'labels'"):
         EvaluationConfig.parse({"probes": [{"probe": "classes"}]}, "evaluation")
     with pytest.raises(ConfigError, match="did you mean 'train_documents'"):
         EvaluationConfig.parse({"probes": [{"probe": "labels", "train_document": 1}]}, "evaluation")

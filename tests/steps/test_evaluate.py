@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -18,6 +19,7 @@ from cclm_core.runtime.errors import ArtifactError, CompositionError, ConfigErro
 from cclm_core.runtime.random import seeded_initialisation
 from cclm_core.runtime.reporting import silent
 from cclm_core.steps.evaluate import evaluate
+from cclm_core.steps.params import Params
 from cclm_core.text.vocabulary import Preprocessor
 from tests.evaluation.stand_ins import SMALL, clean_set, encode, records
 
@@ -80,7 +82,8 @@ class Project:
     def run(self, out: Path, **changed: Path) -> Path:
         """Evaluates into `out`, with other inputs where they are given."""
         paths = {"params": self.params, "composition": self.composition, "encoded": self.encoded, "noise": self.noise}
-        evaluate(name="pair", out=out, report=silent, **(paths | changed))
+        given: dict[str, Any] = paths | changed
+        evaluate(name="pair", out=out, report=silent, **given | {"params": Params.load(given["params"])})
         return out
 
 

@@ -14,6 +14,7 @@ from cclm_core.runtime.artifacts import read_json, verify
 from cclm_core.runtime.errors import CclmError, ConfigError, DataError
 from cclm_core.runtime.reporting import silent
 from cclm_core.steps.ingest import ingest
+from cclm_core.steps.params import Params
 from tests.datasets.test_plays import FOLIO, MODERN
 from tests.ingest.test_archive import NAME, _archive
 
@@ -29,7 +30,7 @@ def _in_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _ingest(section: dict[str, Any], out: Path = OUT) -> dict[str, Any]:
     Path("params.yaml").write_text(json.dumps({"seed": 1, "ingest": section}))
-    ingest(Path("params.yaml"), Path("downloads"), out, silent)
+    ingest(Params.load(Path("params.yaml")), Path("downloads"), out, silent)
     metrics: dict[str, Any] = read_json(out / "metrics.json")
     return metrics
 
@@ -148,9 +149,10 @@ MEASURE = """
 import resource
 from pathlib import Path
 from cclm_core.steps.ingest import ingest
+from cclm_core.steps.params import Params
 from cclm_core.runtime.reporting import silent
 for name in ("small", "large"):
-    ingest(Path(f"{name}.yaml"), Path("downloads"), Path(name), silent)
+    ingest(Params.load(Path(f"{name}.yaml")), Path("downloads"), Path(name), silent)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
