@@ -1,7 +1,7 @@
 """The table that compares compositions: baselines next to our figures, the best of each row marked."""
 
 from cclm_core.evaluation.metrics import Baseline, Metric
-from flows.tables import comparison_rows, comparison_table, figures
+from flows.run.tables import comparison_rows, comparison_table, figures
 
 BASELINES = (Baseline(name="ngrams", value=0.614), Baseline(name="majority", value=0.32))
 FULL = {
