@@ -85,7 +85,7 @@ def test_what_waits_to_be_registered_or_pushed(done: Toy, tmp_path: Path) -> Non
     done.environment["CCLM_TRACKING"] = "on"
     assert status(done)["unregistered"] == ["both"]
     done.dvc("remote", "add", "-q", "-d", "store", str(tmp_path / "store"))
-    assert len(status(done)["unpushed"]) == 5
+    assert len(status(done)["unpushed"]) == 6
     done.dvc("push", "-q")
     assert status(done)["unpushed"] == []
 
