@@ -93,6 +93,7 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
         elif problem["type"] == "union_tag_invalid":
             key, tags = (str(problem["ctx"][name]).replace("'", "") for name in ("discriminator", "expected_tags"))
             tag = problem["ctx"]["tag"]
+            key = key.removesuffix("()").removeprefix("_")  # a function that reads the key `kind` is named `_kind`
             lines.append(f"{place}.{key} must be one of {tags}, got {tag!r}; {nearest(str(tag), tags.split(', '))}")
         else:
             lines.append(f"{place}: {problem['msg']}, got {problem['input']!r}")

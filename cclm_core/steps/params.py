@@ -47,8 +47,7 @@ class Params:
         source: its name in error messages.
 
     Raises:
-        ConfigError: a section that no stage reads (with the nearest known one), a section that is not a mapping, or a
-            seed that is not an integer.
+        ConfigError: a section that no stage reads (with the nearest known one), or a section that is not a mapping.
     """
 
     def __init__(self, values: dict[str, Any], source: str = "params.yaml") -> None:
@@ -58,10 +57,7 @@ class Params:
                 raise ConfigError(f"{source}: {key} is not a known section; {nearest(str(key), ['seed', *SECTIONS])}")
             if key != "seed" and value is not None and not isinstance(value, dict):
                 raise ConfigError(f"{source}: {key} must be a mapping, got {value!r}.")
-        seed = values.get("seed")
-        if not isinstance(seed, int) or isinstance(seed, bool):
-            raise ConfigError(f"{source}: seed must be an integer, got {seed!r}.")
-        self.seed: int = seed
+        self._seed = values.get("seed")
         self._values = {key: value or {} for key, value in values.items() if key != "seed"}
 
     @classmethod
@@ -72,6 +68,17 @@ class Params:
             ConfigError: the file is missing or is not a YAML mapping; or see the class.
         """
         return cls(load_yaml(path), str(path))
+
+    @property
+    def seed(self) -> int:
+        """The seed of the whole pipeline.
+
+        Raises:
+            ConfigError: it is missing or not an integer.
+        """
+        if not isinstance(self._seed, int) or isinstance(self._seed, bool):
+            raise ConfigError(f"{self.source}: seed must be an integer, got {self._seed!r}.")
+        return self._seed
 
     def section(self, config: type[C]) -> C:
         """The section that `config` validates. A section that is left out has its defaults.
@@ -106,9 +113,10 @@ class Params:
         """Validates every section, and what has to agree between sections.
 
         Raises:
-            ConfigError: for the first problem: an invalid section; a composition with a part that is not a component;
-                an objective that needs word targets while the vocabulary has none.
+            ConfigError: for the first problem: a seed that is not an integer; an invalid section; a composition with a
+                part that is not a component; an objective that needs word targets while the vocabulary has none.
         """
+        assert isinstance(self.seed, int)  # raises if it is not
         for key in SECTIONS:
             config = _class_of(key)
             if key in NAMED:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cclm_core.cli.app import app as cli
+from cclm_core.cli import app as cli
 from cclm_core.composition.store import load_embedder
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.runtime.config import canonical_json, digest

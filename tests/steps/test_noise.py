@@ -35,7 +35,7 @@ def run(folder: Path, records: list[Record], seed: int = 1, most: int = 1000) ->
     with publishing(folder / "corpus", "corpus") as written:
         write_shards(written, records)
         write_json(written / "metrics.json", {})
-    noise(folder / "params.yaml", folder / "corpus", folder / "noise", silent)
+    noise(Params.load(folder / "params.yaml"), folder / "corpus", folder / "noise", silent)
     return folder / "noise"
 
 
@@ -140,7 +140,7 @@ def test_a_document_may_lose_all_its_text(tmp_path: Path) -> None:
     (folder / "params.yaml").write_text("seed: 1\nnoise: {rates: [1.0], kinds: [drop]}\n")
     with publishing(folder / "corpus", "corpus") as written:
         write_shards(written, [Record("1", "Ay", split="test", entities=(Entity(0, 2, "P"),))])
-    noise(folder / "params.yaml", folder / "corpus", folder / "noise", silent)
+    noise(Params.load(folder / "params.yaml"), folder / "corpus", folder / "noise", silent)
     assert read(folder / "noise", "rate-1").iloc[0].to_dict() == {
         "id": "1",
         "text": "",
@@ -180,7 +180,7 @@ def spelt(folder: Path, misspellings: str) -> Path:
     with publishing(folder / "corpus", "corpus") as written:
         write_shards(written, [*train, *test])
         write_json(written / "metrics.json", {})
-    noise(folder / "params.yaml", folder / "corpus", folder / "noise", silent)
+    noise(Params.load(folder / "params.yaml"), folder / "corpus", folder / "noise", silent)
     return folder / "noise"
 
 
@@ -197,8 +197,9 @@ def test_misspellings_are_learnt_from_two_spellings_of_the_train_split(tmp_path:
 
 def test_misspellings_come_from_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "list.txt").write_text("miand->mind\n")
-    assert set(read(spelt(tmp_path, "{path: list.txt}"), "set-natural")["text"]) == {
+    (tmp_path / "misspellings").mkdir()
+    (tmp_path / "misspellings/list.txt").write_text("miand->mind\n")
+    assert set(read(spelt(tmp_path, "{path: misspellings/list.txt}"), "set-natural")["text"]) == {
         "My love, miand what Cupid looks like!"
     }
 
@@ -206,8 +207,8 @@ def test_misspellings_come_from_a_list(tmp_path: Path, monkeypatch: pytest.Monke
 def test_misspellings_from_nowhere(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"noise\.sets\.natural has the kind misspelling, but noise\.misspellings"):
         spelt(tmp_path, "{}")
-    with pytest.raises(DataError, match=r"list of misspellings not found at nowhere\.txt"):
-        spelt(tmp_path, "{path: nowhere.txt}")
+    with pytest.raises(DataError, match=r"list of misspellings not found at misspellings/nowhere\.txt"):
+        spelt(tmp_path, "{path: misspellings/nowhere.txt}")
     with pytest.raises(DataError, match="the variants modern and quarto of the train split"):
         spelt(tmp_path, "{words: modern, spellings: quarto}")
     with pytest.raises(ConfigError, match="must both name a variant of the corpus, or neither"):
@@ -217,8 +218,9 @@ def test_misspellings_from_nowhere(tmp_path: Path) -> None:
 
 def test_a_list_and_the_corpus_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "list.txt").write_text("loue->love\nluv->love\n")
-    made = spelt(tmp_path, "{path: list.txt, words: modern, spellings: folio}")
+    (tmp_path / "misspellings").mkdir()
+    (tmp_path / "misspellings/list.txt").write_text("loue->love\nluv->love\n")
+    made = spelt(tmp_path, "{path: misspellings/list.txt, words: modern, spellings: folio}")
     assert "love,loue,3\nlove,luv,1\n" in (made / "misspellings.csv").read_text()
 
 

@@ -46,7 +46,7 @@ def test_optional_sections_and_keys_may_be_left_out(tmp_path: Path) -> None:
 )
 def test_unknown_sections_and_wrong_types_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        Params({"seed": 1, **values})
+        Params({"seed": 1, **values}).check()
 
 
 def test_a_misspelled_key_or_name_is_answered_with_the_nearest_one() -> None:

@@ -129,7 +129,7 @@ def test_a_part_that_is_missing_is_refused_and_the_nearest_one_is_named(made: Pr
     with pytest.raises(ArtifactError, match=r"entities not found in .*nowhere; the folder holds no component"):
         compose(Params.load(made.params), "alone", made.base, tmp_path / "nowhere", tmp_path / "out", silent)
     assert not (tmp_path / "out").exists()
-    with pytest.raises(ConfigError, match=r"compositions\.pear is not there; did you mean 'pair'"):
+    with pytest.raises(ConfigError, match=r"compositions\.pear not found; did you mean 'pair'"):
         compose(Params.load(made.params), "pear", made.base, made.folder, tmp_path / "out", silent)
 
 
@@ -287,7 +287,7 @@ def test_words_are_refused_where_the_vocabulary_has_none(made: Project, tmp_path
     ("change", "message"),
     [
         ({"compnents": {}}, "compnents is not a known section; did you mean 'components'"),
-        ({"components": {"entity": {}}}, "components.entities is not there; did you mean 'entity'"),
+        ({"components": {"entity": {}}}, "components.entities not found; did you mean 'entity'"),
         (
             {"components": {"entities": {"task": {"objective": "entities"}, "training": {"step": 3}}}},
             "training.step is not a known key; did you mean 'steps'",
