@@ -71,7 +71,8 @@ def comparison_table(compared: Mapping[str, Mapping[str, Metric]]) -> Table:
     table.caption = ", ".join(f"{sign} {meaning}" for sign, meaning in legend.items() if sign in cells)
     table.caption_justify = "left"
     for column in rows[0] if rows else ("metric", *compared):
-        table.add_column(column, justify="right" if column in compared else "left")
+        width = max((len(row["metric"]) for row in rows), default=0) if column == "metric" else None
+        table.add_column(column, justify="right" if column in compared else "left", min_width=width)
     for row in rows:
         table.add_row(*(f"[bold]{cell}[/bold]" if BEST in cell else cell for cell in row.values()))
     return table
