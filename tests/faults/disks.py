@@ -162,7 +162,7 @@ def trained(folder: Path) -> "tuple[Training, Training]":
     from tests.training.test_interrupted import CHANGES
 
     encode(folder / "encoded", records(60), TargetsConfig(min_count=1))
-    whole = Training({"objective": "entities"}, False, CHANGES, str(folder / "encoded"), str(folder / "whole"))
+    whole = Training({"objective": "entities"}, CHANGES, str(folder / "encoded"), str(folder / "whole"))
     disturbed = whole._replace(folder=str(folder / "disturbed"))
     for one in (whole, disturbed):
         Path(one.folder).mkdir()
