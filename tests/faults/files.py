@@ -174,7 +174,8 @@ def two_at_once(pipeline: Pipeline) -> None:
     """The second of two pipelines on one clone is refused while the first works, and harms nothing."""
     first = pipeline.start(*TRAIN)
     second = pipeline.run(*CCLM, *TRAIN, check=False)
-    assert second.returncode == 2 and "one run of the pipeline at a time; another one is at work" in second.stderr
+    assert second.returncode == 2
+    assert "another run of the pipeline is in progress" in second.stderr
     bare = pipeline.dvc("repro", "-s", "train@a", check=False)
     assert bare.returncode != 0 and "busy" in bare.stderr + bare.stdout
     assert first.poll() is None and pipeline.is_held()
