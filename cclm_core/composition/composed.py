@@ -12,7 +12,7 @@ from torch import Tensor
 from cclm_core.composition.component import Component
 from cclm_core.composition.config import CompositionCard
 from cclm_core.composition.fusion import Concatenation, FusionConfig
-from cclm_core.composition.long_texts import TextReader
+from cclm_core.composition.long_texts import WINDOW, TextReader
 from cclm_core.encoders.embedder import Base, Embedder, Reading
 from cclm_core.runtime.config import canonical_json
 from cclm_core.runtime.device import device_of
@@ -146,7 +146,7 @@ class ComposedModel(Base):
         return self._outputs(Reading(self._batch(ids), self.train_base))
 
     def embed(
-        self, texts: Sequence[str], window: int = 2048, batch_characters: int = 32768
+        self, texts: Sequence[str], window: int = WINDOW, batch_characters: int = 32768
     ) -> list[npt.NDArray[np.float32]]:
         """Embeds texts of any length, including empty ones: one array (L, width) per text, a row per id.
 

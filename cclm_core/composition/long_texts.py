@@ -13,6 +13,9 @@ from torch import Tensor
 
 from cclm_core.runtime.device import Precision, autocast, device_of
 
+WINDOW = 2048
+"""Ids that are read together by default, in `ComposedModel.embed` and in evaluation."""
+
 
 class TextEncoder(Protocol):
     """Maps ids (B, L) int64, 0 for padding, to features (B, L, W), independent of the padding."""

@@ -7,6 +7,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from cclm_core.composition.long_texts import WINDOW
 from cclm_core.evaluation.baselines.catalogue import ALL_BASELINES, BaselineConfig
 from cclm_core.evaluation.metrics import Bootstrap
 from cclm_core.evaluation.probes.catalogue import ALL_PROBES, ProbeConfig
@@ -24,7 +25,7 @@ class EvaluationConfig(Config):
     )
     batch_characters: int = Field(default=4096, ge=1, description="ids per forward pass, padding included")
     window: int = Field(
-        default=2048, ge=2, description="ids that are read together; longer texts overlap by half, as in `embed`"
+        default=WINDOW, ge=2, description="ids that are read together; longer texts overlap by half, as in `embed`"
     )
     num_examples: int = Field(default=20, ge=0, description="documents shown in predictions.jsonl, per noise rate")
     contributions: bool = Field(default=True, description="also measure the composition without each component")

@@ -116,7 +116,7 @@ class Params:
             ConfigError: for the first problem: a seed that is not an integer; an invalid section; a composition with a
                 part that is not a component; an objective that needs word targets while the vocabulary has none.
         """
-        assert isinstance(self.seed, int)  # raises if it is not
+        _ = self.seed  # raises if it is not an integer
         for key in SECTIONS:
             config = _class_of(key)
             if key in NAMED:
