@@ -1,7 +1,8 @@
-# make install    a virtual environment in .venv with the versions of requirements.lock; needs Python 3.11
-# make run        install, then run the whole pipeline: stages that are stale, registration of the compositions
-# make test       install, then the tests; make test-slow the slow ones, make test-faults those that kill processes and
-#                 fill disks, make test-core the library's tests without Prefect, MLflow and DVC
+# make install    create .venv with the versions in requirements.lock; needs Python 3.11
+# make run        install, then run all stages that are out of date and register the compositions
+# make test       install, then run the tests
+# make test-slow  slow tests; make test-faults kills processes and fills disks; make test-core tests the library without
+#                 Prefect, MLflow and DVC
 # make up         install, then start the servers and workers; make down stops them, make ps lists them
 SHELL := /bin/bash
 PYTHON ?= python3.11
@@ -15,9 +16,9 @@ STAMP := $(VENV)/.installed
 
 install: $(STAMP)
 
-# $(call pip_install,VENV,ARGUMENTS) installs with uv, which takes seconds, and with pip where uv fails. uv does not read
-# pip's settings, so the index and the folder of wheels that pip uses are passed on. Bytecode is compiled once here:
-# where Python cannot write it, every command takes seconds longer.
+# $(call pip_install,VENV,ARGUMENTS) installs with uv, which takes seconds, and falls back to pip. uv does not read pip's
+# settings, so we pass on pip's index and find-links. Bytecode is compiled here once; without it, every command starts
+# seconds later.
 define pip_install
 	test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
 	pip="$(1)/bin/python -m pip --disable-pip-version-check"; \
@@ -34,7 +35,7 @@ $(STAMP): requirements.lock pyproject.toml
 	install -d -m 700 .cclm
 	touch $@
 
-# The library with its extras, but for those that bring Prefect, MLflow or DVC; pinned versions; the test tools.
+# The library and its test tools at pinned versions, without the extras that bring Prefect, MLflow or DVC.
 $(CORE)/.installed: requirements.lock pyproject.toml
 	rm -rf $(CORE)
 	$(call pip_install,$(CORE),-c requirements.lock -e ".[evaluation$(comma)huggingface$(comma)archives$(comma)test]")
@@ -78,7 +79,7 @@ down: install
 ps: install
 	$(BIN)/python -m infra.stack ps
 
-# What the pipeline made here: the caches stay (.dvc/cache, .cclm/downloads), so that the next run restores it.
+# Removes the pipeline's outputs. Caches stay (.dvc/cache, .cclm/downloads), so the next run restores them.
 clean:
 	rm -rf data models results
 	find .cclm -mindepth 1 -maxdepth 1 ! -name downloads ! -name prefect ! -name remote ! -name stack -exec rm -rf {} + 2>/dev/null || true

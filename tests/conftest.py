@@ -1,6 +1,6 @@
-"""What holds for all tests: one thread, so that models of this size do not wait for each other, no deadlines, the CPU.
+"""Settings for all tests: the CPU, one thread (faster for models this small), no Hypothesis deadlines.
 
-A test that needs a GPU sets CCLM_DEVICE itself; all others compare bytes, which only the CPU repeats.
+GPU tests set CCLM_DEVICE themselves. The others compare bytes, which are reproducible only on the CPU.
 """
 
 import os
@@ -10,5 +10,5 @@ from hypothesis import settings
 
 os.environ["CCLM_DEVICE"] = "cpu"
 torch.set_num_threads(1)
-settings.register_profile("cclm", deadline=None)  # a busy machine is no failure
+settings.register_profile("cclm", deadline=None)  # a busy machine is not a failure
 settings.load_profile("cclm")

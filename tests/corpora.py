@@ -1,4 +1,4 @@
-"""Small corpora that a model can learn from in seconds."""
+"""Small corpora that a model learns from in seconds."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ THINGS = ("the sea", "a sad song", "the letter", "his ring", "the captain")
 
 
 def sentence(generator: np.random.Generator, number: int, split: str) -> Record:
-    """A sentence of name, verb, thing; the name is an entity and its first letter decides the label."""
+    """A sentence such as "Viola loves the sea.": the name is an entity, its first letter determines the label."""
     name, verb, thing = (words[generator.integers(len(words))] for words in (NAMES, VERBS, THINGS))
     text = f"{name} {verb} {thing}."
     entity = Entity(0, len(name), "PERSON")
@@ -28,20 +28,20 @@ def sentence(generator: np.random.Generator, number: int, split: str) -> Record:
 
 
 def records(size: int = 200) -> list[Record]:
-    """`size` training sentences, a quarter of that for validation and for test."""
+    """`size` training sentences, and a quarter as many for validation and for test."""
     generator = np.random.default_rng(5)
     sizes = {"train": size, "validation": size // 4, "test": size // 4}
     return [sentence(generator, number, split) for split, count in sizes.items() for number in range(count)]
 
 
-def encode(folder: Path, some: list[Record], words: TargetsConfig | None = None) -> EncodedCorpus:
-    """Publishes an encoded corpus at `folder`, with targets if `words` is given, and opens it."""
-    texts = [record.text for record in some if record.split == "train"]
+def encode(folder: Path, corpus: list[Record], words: TargetsConfig | None = None) -> EncodedCorpus:
+    """Publishes an encoded corpus at `folder` (with word targets if `words` is given) and opens it."""
+    texts = [record.text for record in corpus if record.split == "train"]
     preprocessor = Preprocessor(VocabularyConfig(words=words)).fit(texts)
-    labels = {entity.label for record in some for entity in record.entities}
-    with publishing(folder, "encoded") as beside, EncodedWriter(beside, preprocessor, labels) as writer:
-        for _ in writer.write(some):
+    labels = {entity.label for record in corpus for entity in record.entities}
+    with publishing(folder, "encoded") as output, EncodedWriter(output, preprocessor, labels) as writer:
+        for _ in writer.write(corpus):
             pass
         if words is not None:
-            WordTargets.fit(texts, words, preprocessor).counted(texts).save(beside / TARGETS)
+            WordTargets.fit(texts, words, preprocessor).counted(texts).save(output / TARGETS)
     return EncodedCorpus.open(folder)

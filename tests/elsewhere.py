@@ -1,8 +1,7 @@
-"""A second device, pretended: what would fail on a GPU fails here too, on a machine without one.
+"""A simulated second device: code that mixes devices fails here as it would on a GPU.
 
-Tensors that were moved `ELSEWHERE` are computed on the CPU, but an operation that takes one of them together with a
-tensor that was left behind is refused, as is reading one with NumPy. torch calls the device `meta`, the one that it has
-on every machine; unlike torch's own meta tensors these have values.
+Tensors on `ELSEWHERE` are computed on the CPU. An operation that mixes one with a CPU tensor raises, and so does reading
+one with NumPy. The device's name is `meta`, which torch has on every machine; unlike real meta tensors, these have values.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ _CPU = torch.device("cpu")
 
 
 class Moved(Tensor):
-    """A tensor that is elsewhere; `inner` holds its values."""
+    """A tensor on the simulated device; `inner` holds its values."""
 
     inner: Tensor
 
@@ -32,9 +31,9 @@ class Moved(Tensor):
         return moved
 
     def tolist(self) -> list[Any]:
-        """The values, as a GPU's tensor gives them too."""
-        found: list[Any] = self.inner.tolist()
-        return found
+        """The values, as with a tensor on a GPU."""
+        values: list[Any] = self.inner.tolist()
+        return values
 
     @classmethod
     def __torch_dispatch__(cls, function: Any, _: Any, values: Any = (), options: Any = None) -> Any:
@@ -48,22 +47,22 @@ class _Mode(TorchDispatchMode):
 
 @contextmanager
 def elsewhere() -> Iterator[torch.device]:
-    """In the block tensors can be made on the device and moved to it."""
+    """Inside this context, tensors can be created on the simulated device and moved to it."""
     with _Mode():
         yield ELSEWHERE
 
 
 def _compute(function: Callable[..., Any], values: Any, options: dict[str, Any]) -> Any:
-    found = [one for one in tree_flatten((values, options))[0] if isinstance(one, Tensor)]
-    moved = {id(one.inner): one for one in found if isinstance(one, Moved)}
-    left = [one for one in found if not isinstance(one, Moved) and one.ndim]
-    if moved and left and function not in _BETWEEN:
-        raise RuntimeError(f"{function}: tensors must be on one device; left on the CPU: {left}")
+    tensors = [leaf for leaf in tree_flatten((values, options))[0] if isinstance(leaf, Tensor)]
+    moved = {id(tensor.inner): tensor for tensor in tensors if isinstance(tensor, Moved)}
+    on_cpu = [tensor for tensor in tensors if not isinstance(tensor, Moved) and tensor.ndim]
+    if moved and on_cpu and function not in _BETWEEN:
+        raise RuntimeError(f"{function}: all tensors must be on one device; these are on the CPU: {on_cpu}")
     target = options.get("device") or (ELSEWHERE if moved else _CPU)
-    values, options = tree_map(lambda one: one.inner if isinstance(one, Moved) else one, (values, options))
-    made = function(*values, **(options | ({"device": _CPU} if options.get("device") else {})))
+    values, options = tree_map(lambda leaf: leaf.inner if isinstance(leaf, Moved) else leaf, (values, options))
+    result = function(*values, **(options | ({"device": _CPU} if options.get("device") else {})))
     if target != ELSEWHERE:
-        return made
-    # What was changed in place comes out as the tensor that it was. A view of a weight must be like it in every mode.
+        return result
+    # An in-place operation returns its own input. Views of weights must be created outside of inference mode.
     with torch.inference_mode(False):
-        return tree_map(lambda one: moved.get(id(one), Moved(one)) if isinstance(one, Tensor) else one, made)
+        return tree_map(lambda leaf: moved.get(id(leaf), Moved(leaf)) if isinstance(leaf, Tensor) else leaf, result)

@@ -1,4 +1,4 @@
-"""Checks that the environment has no Prefect, MLflow or DVC, for `make test-core`."""
+"""Fails if Prefect, MLflow or DVC is installed; used by `make test-core`."""
 
 import sys
 from importlib.util import find_spec

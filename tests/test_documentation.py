@@ -1,0 +1,113 @@
+"""The documentation is true: code blocks run as written and can be pasted twice, configurations load, links resolve."""
+
+import re
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from datasets import Dataset
+from typer.testing import CliRunner
+
+import cclm_core
+from cclm_core.cli.app import app
+from cclm_core.runtime.reporting import silent
+from cclm_core.steps.ingest import ingest
+from cclm_core.steps.params import Params
+from tests.shelf.conftest import identity
+
+__all__ = ["identity"]
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *ROOT.glob("*/README.md")])
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The code blocks of a Markdown page in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
+
+
+def run(page: Path, code: list[str], variables: dict[str, Any]) -> None:
+    for block in code:
+        exec(compile(block, str(page), "exec"), variables)
+
+
+@pytest.mark.skipif(find_spec("dvc") is None, reason="a shelf needs DVC: pip install 'cclm[shelf]'")
+@pytest.mark.parametrize("kind", ["list", "dataset"])
+def test_the_walkthrough_runs_twice_on_a_list_and_on_a_dataset(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = DOCS / "walkthrough.md"
+    texts, *steps = blocks(page, "python")
+    variables: dict[str, Any] = {}
+    for _ in range(2):
+        run(page, [texts], variables)
+        if kind == "dataset":
+            variables["texts"] = Dataset.from_dict({"text": variables["texts"]})
+        run(page, steps, variables)
+
+    composed, parts = variables["composed"], [variables[name].model for name in ("characters", "words", "ahead")]
+    assert variables["features"].shape == (1, len("cclm is neat"), sum(part.width for part in parts))
+    assert not any(parameter.requires_grad for parameter in variables["embedder"].parameters())
+    shares = variables["labels"][1::2].bincount() / len(variables["labels"][1::2])
+    assert variables["accuracy"] > shares.max() + 0.2
+    for local, fetched in zip(composed.embed(["teh parcle never came", ""]), variables["vectors"], strict=True):
+        assert np.array_equal(local, fetched)
+
+
+def test_the_library_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    variables: dict[str, Any] = {}
+    run(DOCS / "walkthrough.md", blocks(DOCS / "walkthrough.md", "python")[:1], variables)
+    run(DOCS / "library.md", blocks(DOCS / "library.md", "python"), variables)
+    trained = [variables[name].model for name in ("base", "words", "ahead", "robust", "edges")]
+    assert cclm_core.ComposedModel(variables["embedder"], trained).width == sum(part.width for part in trained)
+    result = CliRunner().invoke(
+        app, ["generate", "my order", "--component", "models/ahead", "--base", "models/base"], catch_exceptions=False
+    )
+    assert result.exit_code == 0 and len(result.output) > len("my order")
+
+
+def test_the_params_of_the_page_on_own_data_are_valid_and_read_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = DOCS / "own-data.md"
+    text = next(block for block in blocks(page, "yaml") if block.startswith("seed:"))
+    rows = blocks(page, "csv")[0] + "".join(f"message {number} of this file,topic {number % 3}\n" for number in range(50))
+    Path("tickets.csv").write_text(rows, encoding="utf-8")
+    params = Params(yaml.safe_load(text))
+    params.check()
+    ingest(params, Path("downloads"), Path("corpus"), silent, workers=1)
+    assert '"records":52' in Path("corpus/metrics.json").read_text().replace(" ", "")
+
+
+def links() -> Iterator[tuple[Path, str]]:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            if "://" not in target:
+                yield page, target
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as repository hosts derive them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(("page", "target"), links(), ids=lambda value: getattr(value, "name", value))
+def test_links_between_pages_resolve(page: Path, target: str) -> None:
+    path, _, anchor = target.partition("#")
+    file = (page.parent / path).resolve() if path else page
+    assert file.exists(), f"{page.name} links to {target}, which does not exist"
+    assert not anchor or anchor in anchors(file), f"{page.name} links to {target}: no such heading"
+
+
+def test_every_public_name_exists() -> None:
+    for name in cclm_core.__all__:
+        assert getattr(cclm_core, name).__name__ == name
