@@ -1,7 +1,8 @@
 """A simulated second device: code that mixes devices fails here as it would on a GPU.
 
-Tensors on `ELSEWHERE` are computed on the CPU. An operation that mixes one with a CPU tensor raises, and so does reading
-one with NumPy. The device's name is `meta`, which torch has on every machine; unlike real meta tensors, these have values.
+Tensors on `ELSEWHERE` are computed on the CPU. An operation that mixes one with a CPU tensor raises, and so does
+reading one with NumPy. The device's name is `meta`, which torch has on every machine; unlike real meta tensors, these
+have values.
 """
 
 from collections.abc import Callable, Iterator

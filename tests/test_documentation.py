@@ -79,7 +79,9 @@ def test_the_params_of_the_page_on_own_data_are_valid_and_read_its_file(
     monkeypatch.chdir(tmp_path)
     page = DOCS / "own-data.md"
     text = next(block for block in blocks(page, "yaml") if block.startswith("seed:"))
-    rows = blocks(page, "csv")[0] + "".join(f"message {number} of this file,topic {number % 3}\n" for number in range(50))
+    rows = blocks(page, "csv")[0] + "".join(
+        f"message {number} of this file,topic {number % 3}\n" for number in range(50)
+    )
     Path("tickets.csv").write_text(rows, encoding="utf-8")
     params = Params(yaml.safe_load(text))
     params.check()
