@@ -9,6 +9,8 @@ PYTHON ?= python3.11
 VENV := .venv
 CORE := .venv-core
 comma := ,
+# Tests run in one process per core, at most 4, and each file in one process.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
@@ -45,7 +47,7 @@ run: install
 	$(BIN)/cclm run
 
 test: install
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" $(PARALLEL)
 
 test-slow: install
 	$(BIN)/pytest -m slow
@@ -55,7 +57,7 @@ test-faults: install
 
 test-core: $(CORE)/.installed
 	$(CORE)/bin/python tests/no_pipeline.py
-	$(CORE)/bin/pytest -m "not slow" --ignore tests/flows --ignore tests/faults --ignore tests/infra
+	$(CORE)/bin/pytest -m "not slow" $(PARALLEL) --ignore tests/flows --ignore tests/faults --ignore tests/infra
 
 lint: install
 	$(BIN)/ruff check .
