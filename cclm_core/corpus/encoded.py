@@ -239,9 +239,7 @@ class EncodedWriter:
         self.preprocessor = preprocessor
         self.entity_labels = sorted(set(entity_labels))
         if len(self.entity_labels) > MAX_LABELS:
-            raise DataError(
-                f"a corpus can have at most {MAX_LABELS} entity labels, got {len(self.entity_labels)}."
-            )
+            raise DataError(f"a corpus can have at most {MAX_LABELS} entity labels, got {len(self.entity_labels)}.")
         self.counts = {name: SplitCounts() for name in SPLITS}
         self.tags = dict.fromkeys(self.entity_labels, 0)
         self._files = {name: _SplitFiles(folder, name) for name in SPLITS}

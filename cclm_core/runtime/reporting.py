@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -62,7 +63,7 @@ def format_duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     units = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
     rest = round(seconds)
-    for (unit, length), (next_unit, next_length) in zip(units, units[1:], strict=False):
+    for (unit, length), (next_unit, next_length) in pairwise(units):
         if rest >= length:
             return f"{rest // length} {unit} {rest % length // next_length} {next_unit}"
     return f"{rest} s"

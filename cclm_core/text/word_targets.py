@@ -28,9 +28,9 @@ from cclm_core.runtime.artifacts import read_json, write_json
 from cclm_core.runtime.config import digest
 from cclm_core.runtime.errors import ArtifactError, ConfigError, IntegrityError
 from cclm_core.text.code_points import refuse_surrogates
+from cclm_core.text.config import TargetsConfig
 from cclm_core.text.normalization import Form, aligned, normalize
 from cclm_core.text.texts import chunks, strings
-from cclm_core.text.config import TargetsConfig
 from cclm_core.text.vocabulary import Preprocessor
 from cclm_core.text.words import RUN, with_apostrophes
 

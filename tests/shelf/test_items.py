@@ -60,7 +60,7 @@ def test_another_type_is_refused(stage: Path, tmp_path: Path) -> None:
         describe(stage, "embedder")
     with pytest.raises(ArtifactError, match="not found"):
         describe(tmp_path / "nowhere", "component")
-    with pytest.raises(ArtifactError, match="preprocessor.json not found"):
+    with pytest.raises(ArtifactError, match=r"preprocessor\.json not found"):
         describe(stage, "preprocessor")
 
 
