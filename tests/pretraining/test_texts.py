@@ -71,7 +71,7 @@ def test_a_dataset_is_divided_like_a_list(dataset: Any) -> None:
 def test_the_column_can_be_chosen() -> None:
     dataset = Dataset.from_dict({"text": ["x"] * 50, "body": MANY[:50]})
     assert parts(dataset, column="body") == parts(MANY[:50])
-    with pytest.raises(DataError, match="must have a column 'boby'"):
+    with pytest.raises(DataError, match="column 'boby' not found"):
         parts(dataset, column="boby")
 
 
