@@ -83,7 +83,7 @@ def verify(folder: Path, *kinds: str) -> str:
             state = "missing" if name not in actual else "unexpected" if name not in expected else "altered"
             # Delete first: DVC does not notice a changed file whose modification time is unchanged.
             raise IntegrityError(
-                f"{folder / name} is {state}. Delete {folder}, then restore it with `dvc checkout` or run its stage again."
+                f"{folder / name} is {state}. Delete {folder}, then run `dvc checkout` or the stage that creates it."
             )
     return folder_digest(folder)
 

@@ -70,7 +70,7 @@ class WordTargets:
             config: kind and maximum number of targets.
             normalisation: the normal form of the preprocessor.
             tokenizer: a `tokenizers.Tokenizer` whose token 0 is `[OTHER]`.
-            counts: (num_targets,) int64, the number of occurrences of each target; None if not counted, see `counted`.
+            counts: (num_targets,) int64, the number of occurrences of each target; None if not counted.
         """
         self.config = config
         self.normalisation = normalisation
