@@ -239,7 +239,8 @@ class EncodedWriter:
         self.preprocessor = preprocessor
         self.entity_labels = sorted(set(entity_labels))
         if len(self.entity_labels) > MAX_LABELS:
-            raise DataError(f"a corpus can have at most {MAX_LABELS} entity labels, got {len(self.entity_labels)}.")
+            num_labels = len(self.entity_labels)
+            raise DataError(f"a corpus can have at most {MAX_LABELS} entity labels, got {num_labels}. Merge some.")
         self.counts = {name: SplitCounts() for name in SPLITS}
         self.tags = dict.fromkeys(self.entity_labels, 0)
         self._files = {name: _SplitFiles(folder, name) for name in SPLITS}
@@ -332,7 +333,8 @@ def _tag(tags: Tags, record: Record, preprocessor: Preprocessor, labels: Sequenc
     for entity in record.entities:
         if not 0 <= entity.start < entity.end <= len(record.text):
             raise DataError(
-                f"document {record.id}: the span {tuple(entity)} must be within the {len(record.text)} characters."
+                f"document {record.id}: the span {tuple(entity)} must be within the {len(record.text)} characters. "
+                "Correct the record."
             )
         if entity.label not in labels:
             raise DataError(f"document {record.id}: the label must be one of {list(labels)}, got {entity.label!r}.")

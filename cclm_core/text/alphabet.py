@@ -64,7 +64,9 @@ class Alphabet:
         """
         points = code_points(characters)
         if len(points) > MAX_CHARACTERS:
-            raise DataError(f"an alphabet must have at most {MAX_CHARACTERS} characters, got {len(points)}.")
+            raise DataError(
+                f"an alphabet must have at most {MAX_CHARACTERS} characters, got {len(points)}. Remove some."
+            )
         if len(np.unique(points)) < len(points):
             repeated = next(character for character in characters if characters.count(character) > 1)
             raise DataError(f"an alphabet must not repeat a character, got {repeated!r} twice. Remove one.")

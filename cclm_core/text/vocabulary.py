@@ -95,7 +95,15 @@ class Batch(NamedTuple):
 
 
 class Preprocessor:
-    """Maps text to ids and back; the module lists the ids."""
+    """Maps text to ids and back; the module lists the ids.
+
+    Attributes:
+        config: the settings.
+        alphabet: character k has the id 260 + k.
+    """
+
+    config: VocabularyConfig
+    alphabet: str
 
     def __init__(
         self,
@@ -293,7 +301,7 @@ class Preprocessor:
         """
         array = np.asarray(ids).reshape(-1)
         if len(array) and array.dtype.kind not in "iu":
-            raise DataError(f"ids must be integers, got {array.dtype}.")
+            raise DataError(f"ids must be integers, got {array.dtype}. Convert them.")
         array = array.astype(np.int64)
         if len(array) and (array.min() < 0 or array.max() >= self.num_ids):
             wrong = array[(array < 0) | (array >= self.num_ids)][0]
@@ -358,10 +366,10 @@ class Preprocessor:
 def _check_same(saved: Preprocessor, config: VocabularyConfig | None, alphabet: str, path: Any) -> None:
     """Checks the arguments that were passed together with `load_from`."""
     if config is not None:
-        for key, value in saved.config.canonical().items():
-            if (given := config.canonical()[key]) != value:
+        for key, expected in saved.config.canonical().items():
+            if (value := config.canonical()[key]) != expected:
                 raise ConfigError(
-                    f"`config` contradicts {path}: {key} must be {value!r}, got {given!r}. Omit `config`."
+                    f"`config` contradicts {path}: {key} must be {expected!r}, got {value!r}. Omit `config`."
                 )
     if alphabet not in ("", saved.alphabet):
         raise ConfigError(f"`alphabet` contradicts {path}, got {alphabet!r:.40}. Omit `alphabet`.")
