@@ -21,7 +21,7 @@ import torch
 from rows import Row, show
 
 from cclm_core.corpus.encoded import EncodedCorpus, EncodedWriter
-from cclm_core.corpus.masking import choose_places
+from cclm_core.corpus.masking import choose_positions
 from cclm_core.corpus.parallel import prefetch
 from cclm_core.corpus.records import Record, read_records
 from cclm_core.corpus.windows import Windows
@@ -62,7 +62,7 @@ def _mask(corpus: EncodedCorpus) -> list[Row]:
     generator = np.random.default_rng(1)
 
     def ours(mean_span: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        places = choose_places(ids, task.rate, mean_span, generator)
+        places = choose_positions(ids, task.rate, mean_span, generator)
         masked = ids.copy()
         masked.reshape(-1)[places[generator.random(len(places), dtype=np.float32) < task.mask_share]] = MASK
         return torch.from_numpy(masked), torch.from_numpy(places), torch.from_numpy(ids.reshape(-1)[places])

@@ -26,7 +26,7 @@ __all__ = [
     "save",
 ]
 
-_HOMES = {
+_MODULES = {
     "CausalLanguagePretrainer": "cclm_core.pretraining.pretrainer",
     "CharacterMaskPretrainer": "cclm_core.pretraining.pretrainer",
     "ComposedModel": "cclm_core.composition.composed",
@@ -40,9 +40,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports public names when they are first used, so that `import cclm_core` does not import torch."""
-    if name not in _HOMES:
+    """Imports a public name on first use, so that `import cclm_core` does not import torch."""
+    if name not in _MODULES:
         raise AttributeError(f"module 'cclm_core' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)

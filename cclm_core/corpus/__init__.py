@@ -1,4 +1,4 @@
-"""A corpus on disk, as records and as ids, and how training reads it in windows and batches."""
+"""A corpus on disk, as records and as ids, and the windows and batches that training reads."""
 
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.corpus.records import Entity, Record

@@ -3,12 +3,12 @@
 ```
 preprocessor.json            the vocabulary
 encoded.json                 {"splits": {"train": num_ids, …}, "entity_labels": […], "preprocessor": digest}
-<split>.ids.bin              uint16, little endian: the ids of the documents, with an END after each
+<split>.ids.bin              uint16, little endian: the ids of the documents, each followed by an END
 <split>.tags.bin             uint8: a BIO tag per id
 <split>.documents.parquet    id, start, length (ids, without the END), author, group, variant, label
 ```
 
-Tags: 0 is O; 1 + 2k is B of entity label k, 2 + 2k is I. Neither reading nor writing keeps a split in memory.
+Tags: 0 is O, 1 + 2k is B of entity label k, 2 + 2k is I. Reading and writing never load a whole split into memory.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,7 +40,7 @@ _DOCUMENTS = pa.schema(
     [("id", pa.string()), ("start", pa.int64()), ("length", pa.int32())]
     + [(name, pa.string()) for name in ("author", "group", "variant", "label")]
 )
-# Encoded together, and a row group of the documents: the bound of memory.
+# Limits of a chunk, which is encoded at once and becomes a row group of the documents. They bound the memory.
 _RECORDS = 4096
 _CHARACTERS = 1 << 22
 
@@ -48,7 +48,7 @@ Tags = npt.NDArray[np.uint8]
 
 
 def begin_tag(label: int) -> int:
-    """The B tag of the entity label with this index; its I tag is one higher."""
+    """The B tag of entity label number `label`. The I tag is one higher."""
     return 1 + 2 * label
 
 
@@ -68,7 +68,7 @@ class EncodedSplit:
 
     @cached_property
     def documents(self) -> "pd.DataFrame":
-        """One row per document, in the order of the ids; columns as listed in the module."""
+        """One row per document, in the order of the ids; the module lists the columns."""
         documents: pd.DataFrame = pq.read_table(self.path).to_pandas()
         return documents
 
@@ -77,8 +77,8 @@ class EncodedCorpus:
     """A folder with an encoded corpus, opened for reading.
 
     Attributes:
-        folder: where it is.
-        preprocessor: the vocabulary of its ids.
+        folder: the folder of the corpus.
+        preprocessor: the vocabulary of the ids.
         entity_labels: label k has the tags 1 + 2k and 2 + 2k.
         num_ids: split → number of ids.
     """
@@ -91,16 +91,16 @@ class EncodedCorpus:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Opens a folder; reads no ids yet.
+        """Opens a folder without reading any ids.
 
         Raises:
             ArtifactError: a file is missing or damaged.
-            IntegrityError: the vocabulary is not the one that made the ids.
+            IntegrityError: the ids were made with another vocabulary.
         """
         about = read_json(folder / "encoded.json")
         if not isinstance(about, dict) or {"splits", "entity_labels", "preprocessor"} - about.keys():
             raise ArtifactError(
-                f"{folder}/encoded.json must name splits, entity_labels and preprocessor. Run the stage `vocab`."
+                f"{folder}/encoded.json must have splits, entity_labels and preprocessor. Run the stage `vocab`."
             )
         preprocessor = Preprocessor.load(folder / "preprocessor.json")
         if preprocessor.digest != about["preprocessor"]:
@@ -111,21 +111,22 @@ class EncodedCorpus:
         """The split with this name.
 
         Raises:
-            ArtifactError: there is no such split, or one of its files has the wrong length.
+            ArtifactError: the split does not exist, or one of its files has the wrong length.
         """
         if name not in self.num_ids:
-            raise ArtifactError(f"split {name!r} not found in {self.folder}; it has {sorted(self.num_ids)}.")
+            raise ArtifactError(f"split {name!r} not found in {self.folder}. Choose one of {sorted(self.num_ids)}.")
         ids: Ids = _mapped(self.folder / f"{name}.ids.bin", "<u2", self.num_ids[name])
         tags: Tags = _mapped(self.folder / f"{name}.tags.bin", "u1", self.num_ids[name])
         return EncodedSplit(ids, tags, self.folder / f"{name}.documents.parquet")
 
 
 class Encoding(NamedTuple):
-    """Records as ids and tags, with an END after each.
+    """Records as ids and tags, each record followed by an END.
 
     Attributes:
-        ids, tags: (N,) uint16 and uint8.
-        lengths: (R,) the number of ids of each record, without the END.
+        ids: (N,) uint16.
+        tags: (N,) uint8.
+        lengths: (R,) int64, the number of ids of each record, END excluded.
         num_fallbacks: the number of characters that became bytes.
     """
 
@@ -136,10 +137,10 @@ class Encoding(NamedTuple):
 
 
 def encode_records(records: Sequence[Record], preprocessor: Preprocessor, entity_labels: Sequence[str]) -> Encoding:
-    """Encodes records and projects their entity spans onto ids; all bytes of a character belong to its span.
+    """Encodes records and their entity spans. All bytes of a character belong to its span.
 
     Raises:
-        DataError: a lone surrogate, a span outside its text, or a label that is not in `entity_labels`.
+        DataError: a lone surrogate, a span outside its text, or a label that `entity_labels` lacks.
     """
     spans = {row: record.entities for row, record in enumerate(records) if record.entities}
     names = [record.id for record in records]
@@ -153,7 +154,7 @@ def _encode(
     preprocessor: Preprocessor,
     entity_labels: Sequence[str],
 ) -> Encoding:
-    """Encodes texts with these names; `spans` has the entities of the texts that have any."""
+    """Encodes texts; `names` are for error messages, `spans` maps the index of a text to its entities."""
     ragged = preprocessor.encode_ragged(texts)
     starts = np.cumsum(ragged.lengths + 1) - (ragged.lengths + 1)
     ids = np.full(len(ragged.ids) + len(texts), END, dtype=np.uint16)
@@ -168,7 +169,14 @@ def _encode(
 
 
 class EncodedGroup(NamedTuple):
-    """An encoded row group: its split, ids and tags, and the columns of its documents except start and length."""
+    """An encoded row group.
+
+    Attributes:
+        split: the split of all its records.
+        encoding: ids and tags.
+        documents: the columns of the documents except start and length.
+        characters: the number of characters.
+    """
 
     split: str
     encoding: Encoding
@@ -178,13 +186,13 @@ class EncodedGroup(NamedTuple):
 
 @dataclass(frozen=True)
 class GroupEncoder:
-    """Encodes row groups of a corpus; can be pickled, so that worker processes can do it."""
+    """Encodes row groups of a corpus. Can be pickled and sent to worker processes."""
 
     preprocessor: Preprocessor
     entity_labels: tuple[str, ...]
 
     def __call__(self, group: RowGroup) -> EncodedGroup:
-        """The encoded row group.
+        """Reads and encodes a row group.
 
         Raises:
             DataError: see `encode_records`.
@@ -192,12 +200,12 @@ class GroupEncoder:
         return self.encode(read_group(group), group.split)
 
     def encode(self, table: pa.Table, split: str) -> EncodedGroup:
-        """The records of a table, all of one split, encoded."""
+        """Encodes a table of records, all of one split."""
         texts, names = table.column("text").to_pylist(), table.column("id").to_pylist()
         entities = table.column("entities")
         rows = np.flatnonzero(pc.list_value_length(entities).to_numpy())
         values = entities.take(pa.array(rows)).to_pylist()
-        spans = {row: [Entity(**value) for value in of_row] for row, of_row in zip(rows.tolist(), values, strict=True)}
+        spans = {row: [Entity(**value) for value in cell] for row, cell in zip(rows.tolist(), values, strict=True)}
         encoding = _encode(texts, names, spans, self.preprocessor, self.entity_labels)
         documents = table.select(["id", "author", "group", "variant", "label"])
         return EncodedGroup(split, encoding, documents, sum(map(len, texts)))
@@ -205,7 +213,7 @@ class GroupEncoder:
 
 @dataclass
 class SplitCounts:
-    """What was written to one split."""
+    """Totals of one split."""
 
     documents: int = 0
     characters: int = 0
@@ -214,10 +222,10 @@ class SplitCounts:
 
 
 class EncodedWriter:
-    """Writes an encoded corpus into an empty folder, as a context manager; see the module for its files.
+    """Writes an encoded corpus into an empty folder, as a context manager. The module lists the files.
 
     Attributes:
-        counts: split → what was written so far.
+        counts: split → totals written so far.
         tags: entity label → number of ids with its B or I tag, in all splits.
     """
 
@@ -231,14 +239,15 @@ class EncodedWriter:
         self.preprocessor = preprocessor
         self.entity_labels = sorted(set(entity_labels))
         if len(self.entity_labels) > MAX_LABELS:
-            raise DataError(f"a corpus can have at most {MAX_LABELS} entity labels, got {len(self.entity_labels)}.")
+            num_labels = len(self.entity_labels)
+            raise DataError(f"a corpus can have at most {MAX_LABELS} entity labels, got {num_labels}. Merge some.")
         self.counts = {name: SplitCounts() for name in SPLITS}
         self.tags = dict.fromkeys(self.entity_labels, 0)
         self._files = {name: _SplitFiles(folder, name) for name in SPLITS}
 
     @property
     def encoder(self) -> GroupEncoder:
-        """Encodes row groups for this writer, in this process or another."""
+        """The encoder of row groups for this writer, for use in this process or another."""
         return GroupEncoder(self.preprocessor, tuple(self.entity_labels))
 
     def __enter__(self) -> Self:
@@ -254,10 +263,10 @@ class EncodedWriter:
             write_json(self.folder / "encoded.json", about)
 
     def write(self, records: Iterable[Record]) -> Iterator[int]:
-        """Appends records to their splits; yields how many were written, chunk by chunk.
+        """Appends records to their splits; yields the number of records of each chunk written.
 
         Raises:
-            DataError: see `encode_records`; an unknown split.
+            DataError: see `encode_records`, or an unknown split.
         """
         for chunk in _chunks(records):
             for split, group in groupby(chunk, key=lambda record: record.split):
@@ -280,12 +289,15 @@ class EncodedWriter:
 
 
 class _SplitFiles:
+    """The three open files of one split."""
+
     def __init__(self, folder: Path, name: str) -> None:
         self._ids: BinaryIO = (folder / f"{name}.ids.bin").open("wb")
         self._tags: BinaryIO = (folder / f"{name}.tags.bin").open("wb")
         self._documents = pq.ParquetWriter(folder / f"{name}.documents.parquet", _DOCUMENTS, compression="zstd")
 
     def append(self, encoding: Encoding, documents: pa.Table, start: int) -> None:
+        """Appends an encoded row group; `start` is the number of ids already in the split."""
         self._ids.write(np.ascontiguousarray(encoding.ids, dtype="<u2").data)
         self._tags.write(np.ascontiguousarray(encoding.tags).data)
         steps = encoding.lengths + 1
@@ -295,6 +307,7 @@ class _SplitFiles:
         self._documents.write_table(pa.table({name: columns[name] for name in _DOCUMENTS.names}, schema=_DOCUMENTS))
 
     def close(self) -> None:
+        """Closes the files."""
         self._ids.close()
         self._tags.close()
         self._documents.close()
@@ -314,16 +327,17 @@ def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
 
 
 def _tag(tags: Tags, record: Record, preprocessor: Preprocessor, labels: Sequence[str], exact: bool) -> None:
-    """Writes the tags of one record; `tags` starts at its first id, `exact` tells that each character is one id."""
+    """Writes the tags of one record. `tags` starts at its first id; `exact` means that id k is character k."""
     first = int(preprocessor.config.cls)
     offsets = None if exact else preprocessor.offsets(record.text)
     for entity in record.entities:
         if not 0 <= entity.start < entity.end <= len(record.text):
             raise DataError(
-                f"document {record.id}: the span {tuple(entity)} must lie within its {len(record.text)} characters."
+                f"document {record.id}: the span {tuple(entity)} must be within the {len(record.text)} characters. "
+                "Correct the record."
             )
         if entity.label not in labels:
-            raise DataError(f"document {record.id}: the label {entity.label!r} must be one of {list(labels)}.")
+            raise DataError(f"document {record.id}: the label must be one of {list(labels)}, got {entity.label!r}.")
         if offsets is None:
             start, end = entity.start + first, entity.end + first
         else:
@@ -337,5 +351,5 @@ def _mapped(path: Path, kind: str, length: int) -> npt.NDArray[Any]:
     expected = length * np.dtype(kind).itemsize
     if not path.is_file() or path.stat().st_size != expected:
         actual = f"{path.stat().st_size} bytes" if path.is_file() else "no such file"
-        raise ArtifactError(f"{path} must have {expected} bytes, found {actual}. Run the stage `vocab` again.")
+        raise ArtifactError(f"{path} must have {expected} bytes, got {actual}. Run the stage `vocab` again.")
     return np.memmap(path, dtype=kind, mode="r") if length else np.empty(0, dtype=kind)

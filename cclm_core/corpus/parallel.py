@@ -1,13 +1,13 @@
-"""Work in several threads or processes of one machine, with the results in the order of the tasks.
+"""Parallel work on one machine, with results in the order of the tasks.
 
 ```
-ordered_map   the window both share: a bounded number of tasks in flight, results in order
-prefetch      threads: batches that are prepared while the model trains
-process_map   processes: the blocks of a corpus
+prefetch      threads: prepares batches while the model trains
+process_map   processes: processes the blocks of a corpus
+ordered_map   shared by both: a bounded number of tasks in flight
 ```
 
-The number of worker processes is a property of the machine, not of the result: it comes from the environment variable
-CCLM_WORKERS, otherwise it is the number of available cores, and no result may depend on it.
+The environment variable CCLM_WORKERS sets the number of worker processes (default: the available cores). Results must
+not depend on it.
 """
 
 import multiprocessing
@@ -33,22 +33,22 @@ Result = TypeVar("Result")
 
 VARIABLE = "CCLM_WORKERS"
 
-_BATCHES_PER_THREAD = 4  # prepared or in preparation per thread
-_BLOCKS_PER_PROCESS = 3  # one in work, one waiting for the worker, one waiting for an earlier result
-_MIN_TASKS = 4  # starting a process takes as long as a few tasks: fewer tasks are done in this process
+_BATCHES_PER_THREAD = 4  # ready or in preparation
+_BLOCKS_PER_PROCESS = 3  # one in progress, one queued, one finished that waits for an earlier result
+_MIN_TASKS = 4  # fewer tasks run in this process: starting a worker takes as long as a few tasks
 
 
 def num_workers() -> int:
-    """The number of worker processes: CCLM_WORKERS, otherwise the number of cores that this process may use.
+    """The number of worker processes: CCLM_WORKERS, otherwise the number of cores available to this process.
 
     Raises:
-        ConfigError: CCLM_WORKERS is not a whole number of at least 1.
+        ConfigError: CCLM_WORKERS is not a positive integer.
     """
     value = os.environ.get(VARIABLE, "")
     if not value:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not value.isdecimal() or int(value) < 1:
-        raise ConfigError(f"{VARIABLE} must be a whole number of at least 1, got {value!r}.")
+        raise ConfigError(f"{VARIABLE} must be a positive integer, got {value!r}. Unset it to use all available cores.")
     return int(value)
 
 
@@ -57,13 +57,13 @@ def ordered_map(
 ) -> Iterator[Result]:
     """Yields `function(task)` for every task, in the order of the tasks.
 
-    An exception in `function` is raised where its result would have come.
+    If `function` raises an exception, the iterator raises it at that task.
 
     Args:
-        pool: where `function` runs; the caller shuts it down.
+        pool: runs `function`; the caller shuts it down.
         function: called once per task.
-        tasks: taken as they are needed, so there may be any number of them.
-        ahead: tasks in flight or finished, besides the one whose result is awaited; bounds the memory.
+        tasks: any number of tasks, read only as needed.
+        ahead: maximum number of tasks in flight or finished in addition to the next result; bounds the memory.
 
     >>> with ThreadPoolExecutor(2) as pool:
     ...     list(ordered_map(pool, abs, [-3, 2, -1], ahead=2))
@@ -80,15 +80,15 @@ def ordered_map(
 
 @contextmanager
 def prefetch(make: Callable[[int], Result], numbers: range, workers: int) -> Iterator[Iterator[Result]]:
-    """Provides `make(number)` for each of `numbers`, in order, prepared in threads.
+    """Yields an iterator over `make(number)` for each of `numbers`, in order, computed ahead in threads.
 
-    Threads suffice for batches: preparing one takes a small part of a training step, and NumPy releases the GIL while
-    it works on arrays. When the block is left, pending work is dropped and the threads have ended.
+    Threads are enough for batches: preparing one takes a small part of a training step, and NumPy releases the GIL. On
+    exit, pending work is canceled and the threads end.
 
     Args:
-        make: a function of the number alone, so that training can resume anywhere; called from several threads.
-        numbers: which items; a resumed training starts with a later one.
-        workers: number of threads; 0 makes each item when it is requested.
+        make: called from several threads; must depend only on the number, so that training can resume anywhere.
+        numbers: the numbers of the items, such as the remaining steps of a resumed training.
+        workers: number of threads; 0 computes each item on request.
 
     Raises:
         ValueError: `workers` is negative.
@@ -98,7 +98,7 @@ def prefetch(make: Callable[[int], Result], numbers: range, workers: int) -> Ite
     [4, 9, 16]
     """
     if workers < 0:
-        raise ValueError(f"`workers` must be at least 0, got {workers}")
+        raise ValueError(f"`workers` must be at least 0, got {workers}.")
     if workers == 0:
         yield map(make, numbers)
         return
@@ -113,15 +113,15 @@ def prefetch(make: Callable[[int], Result], numbers: range, workers: int) -> Ite
 def process_map(
     function: Callable[[Task], Result], tasks: Iterable[Task], workers: int | None = None
 ) -> Iterator[Iterator[Result]]:
-    """Provides `function(task)` for every task, in the order of the tasks, computed in worker processes.
+    """Yields an iterator over `function(task)` for every task, in order, computed in worker processes.
 
-    Memory does not grow with the number of tasks. The workers end with the block, or when this process dies.
+    Memory does not grow with the number of tasks. The workers end on exit, or when this process dies.
 
     Args:
-        function: pickled once per worker; importable by name, with its state if it is an object.
-        tasks: picklable, as their results are; any number of them.
-        workers: number of processes; 1 works in this process, None calls `num_workers`. With several, a script that
-            calls this must be importable (`if __name__ == "__main__":`), as for `multiprocessing`.
+        function: picklable; sent once to each worker.
+        tasks: any number of picklable tasks with picklable results.
+        workers: number of processes; 1 runs everything in this process, None calls `num_workers`. With more than one,
+            protect the calling script with `if __name__ == "__main__":`, as for `multiprocessing`.
 
     Raises:
         CclmError: a worker was killed, for example because memory ran out.
@@ -133,10 +133,10 @@ def process_map(
     if workers == 1 or len(first) < _MIN_TASKS:
         yield map(function, tasks)
         return
-    # Not fork: a forked child may deadlock on locks that threads of torch, Arrow or the tokenizers hold.
+    # Not fork: a forked child can deadlock on locks held by threads of torch, Arrow or tokenizers.
     context = multiprocessing.get_context("spawn")
     with TemporaryDirectory(prefix="cclm-") as folder:
-        # Through a file, because multiprocessing hangs if a worker dies before it has read large `initargs`.
+        # In a file, because multiprocessing hangs if a worker dies before it has read large `initargs`.
         state = Path(folder) / "function.pickle"
         state.write_bytes(pickle.dumps(function))
         pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(state,))
@@ -144,25 +144,25 @@ def process_map(
             yield ordered_map(pool, _call, tasks, workers * _BLOCKS_PER_PROCESS - 1)
         except BrokenProcessPool as error:
             raise CclmError(
-                f"a worker process ended before its work was done: {error} If memory is short, set {VARIABLE} to a "
+                f"a worker process ended before its work was done: {error} If memory ran out, set {VARIABLE} to a "
                 "smaller number."
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-_function: Callable[[Any], Any]  # of a worker process: set once, so that its state is not sent with every task
+_function: Callable[[Any], Any]  # set once per worker process, so that it is not sent with every task
 
 
 def _start_worker(state: Path) -> None:
     global _function
     _function = pickle.loads(state.read_bytes())  # noqa: S301  written by the parent
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the parent
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
 def _exit_with_parent() -> None:
-    """Ends this worker when its parent dies: the pool's queues stay open between the workers, so they would wait."""
+    """Ends this worker when its parent dies. Without this, workers wait forever on the pool's open queues."""
     parent = multiprocessing.parent_process()
     assert parent is not None, "runs in worker processes only"
     parent.join()
@@ -174,6 +174,6 @@ def _call(task: Any) -> Any:
         return _function(task)
     except CclmError:
         raise
-    except Exception as error:  # noqa: BLE001  raised again in the parent; not every exception can be unpickled there
+    except Exception as error:  # noqa: BLE001  raised again in the parent; not every exception can be unpickled
         details = traceback.format_exc()
         raise RuntimeError(f"{type(error).__name__} in a worker process: {error}\n{details}") from None

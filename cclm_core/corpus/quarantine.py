@@ -1,4 +1,4 @@
-"""Records as they are read, and the quarantine for input that cannot be used: a file, and counts for the metrics."""
+"""Located records, and the quarantine for unusable input: a file, and counts per reason for the metrics."""
 
 import json
 from collections import Counter
@@ -12,14 +12,14 @@ _EXCERPT = 80
 
 
 class Rejected(NamedTuple):
-    """A piece of input that cannot be used.
+    """A piece of unusable input.
 
     Args:
-        file: the name of the file in the configuration; never a path outside the project.
-        line: counted from 1; in a table, the row; 0 for the whole file.
-        reason: the same words for the same fault, so that it can be counted.
+        file: the file name in the configuration; never a path outside the project.
+        line: the line, or the row of a table, from 1; 0 for the whole file.
+        reason: a fixed text per kind of fault, so that reasons can be counted.
         excerpt: the beginning of the rejected input.
-        duplicate_of: the location, as `file:line`, of the record that this one repeats; empty for other reasons.
+        duplicate_of: the location (`file:line`) of the record that this one duplicates; empty for other reasons.
     """
 
     file: str
@@ -30,7 +30,7 @@ class Rejected(NamedTuple):
 
 
 class Located(NamedTuple):
-    """A record and where it was read; `file` and `line` as in `Rejected`."""
+    """A record and its location; `file` and `line` as in `Rejected`."""
 
     record: Record
     file: str
@@ -38,7 +38,7 @@ class Located(NamedTuple):
 
 
 class Quarantine:
-    """Writes `quarantine.jsonl`, in the order of rejection, and counts reasons; memory stays constant."""
+    """Writes `quarantine.jsonl` in the order of rejection and counts the reasons, in constant memory."""
 
     def __init__(self, path: Path) -> None:
         self.reasons: Counter[str] = Counter()
@@ -51,7 +51,7 @@ class Quarantine:
         self._stream.close()
 
     def add(self, rejected: Rejected) -> None:
-        """Puts one piece into quarantine."""
+        """Writes one rejected piece and counts its reason."""
         self.reasons[rejected.reason] += 1
         excerpt = rejected.excerpt[:_EXCERPT].encode("utf-8", "backslashreplace").decode()
         row = rejected._replace(excerpt=excerpt)._asdict()

@@ -1,7 +1,7 @@
-"""A corpus on disk: records in Parquet shards, a series of shards per split.
+"""A corpus on disk: records in Parquet shards, one series of shards per split.
 
-The files are `train-00000.parquet`, `train-00001.parquet`, …, `validation-…` and `test-…`: sorted by split, then in the
-order of the source. The bytes are a function of the records alone. Reading and writing stream by row group.
+The files are `train-00000.parquet`, `train-00001.parquet`, …, `validation-…` and `test-…`. Records are sorted by split,
+then in the order of the source. Equal records give equal bytes. Reading and writing stream by row group.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -18,12 +18,12 @@ from cclm_core.runtime.artifacts import verify
 from cclm_core.runtime.errors import ArtifactError
 
 SPLITS = ("train", "validation", "test")
-"""The splits, in the order in which they are stored and read."""
+"""The splits, in the order of storing and reading."""
 
-# The limits of a row group, which is what is kept in memory: a number of records, and about so many characters.
+# Limits of a row group, the unit kept in memory. The limit of characters is approximate.
 _GROUP_RECORDS = 4096
 _GROUP_CHARACTERS = 4 << 20
-# Columns whose values repeat are stored as indices into a dictionary; ids and texts hardly ever repeat.
+# Columns with repeated values are dictionary-encoded; ids and texts rarely repeat.
 _DICTIONARIES = ["author", "group", "variant", "label", "split"]
 
 _ENTITY = pa.struct([("start", pa.int32()), ("end", pa.int32()), ("label", pa.string())])
@@ -42,7 +42,7 @@ SCHEMA = pa.schema(
 
 
 class Entity(NamedTuple):
-    """A labeled span of a record's text: characters `start` to `end`, half open."""
+    """A labeled span of a record's text: characters `start` to `end`, end excluded."""
 
     start: int
     end: int
@@ -55,12 +55,12 @@ class Record:
 
     Args:
         id: unique in the corpus.
-        text: never empty.
-        author: who wrote or speaks it.
-        group: records that must be in the same split, e.g. the play; None for a record on its own.
-        variant: the edition or version, e.g. `modern` or `folio`.
-        label: the class, for classification.
-        entities: sorted, not overlapping, inside the text.
+        text: not empty.
+        author: the writer or speaker.
+        group: records of a group stay in one split, such as the speeches of a play; None for no group.
+        variant: the edition or version, such as `modern` or `folio`.
+        label: the target of classification.
+        entities: sorted, without overlaps, inside the text.
         split: `train`, `validation` or `test`.
     """
 
@@ -75,7 +75,7 @@ class Record:
 
 
 def fault(record: Record) -> str | None:
-    """Why `record` cannot be part of a corpus; None if it can.
+    """The reason why `record` cannot be in a corpus; None if it can.
 
     >>> fault(Record(id="1", text="To be"))
     >>> fault(Record(id="1", text="To be", entities=(Entity(3, 9, "X"),)))
@@ -101,42 +101,42 @@ def fault(record: Record) -> str | None:
 
 
 def to_table(records: Sequence[Record]) -> pa.Table:
-    """The records as a table with the columns of `SCHEMA`, in their order."""
+    """Converts records to a table with the columns of `SCHEMA`."""
     return pa.Table.from_pydict({name: [_cell(row, name) for row in records] for name in SCHEMA.names}, SCHEMA)
 
 
 def write_shards(folder: Path, records: Iterable[Record], records_per_shard: int = 65536) -> dict[str, int]:
-    """Writes `records`, whose splits may come in any order, into shards in `folder`.
+    """Writes `records` into shards in `folder`; the splits can come in any order. An empty split has no shard.
 
     Returns:
-        The number of records in each split, in the order of `SPLITS`; a split without records has no shard.
+        Split → number of records, in the order of `SPLITS`.
     """
-    waiting: dict[str, list[Record]] = {split: [] for split in SPLITS}
+    buffers: dict[str, list[Record]] = {split: [] for split in SPLITS}
     characters = dict.fromkeys(SPLITS, 0)
     with ShardWriter(folder, records_per_shard) as writer:
         for record in records:
-            assert record.split in waiting, f"split must be one of {SPLITS}, got {record.split!r}"
-            pending = waiting[record.split]
-            pending.append(record)
+            assert record.split in buffers, f"split must be one of {SPLITS}, got {record.split!r}"
+            buffer = buffers[record.split]
+            buffer.append(record)
             characters[record.split] += len(record.text)
-            if len(pending) == _GROUP_RECORDS or characters[record.split] >= _GROUP_CHARACTERS:
-                writer.add(record.split, to_table(pending))
-                waiting[record.split], characters[record.split] = [], 0
-        for split, pending in waiting.items():
-            writer.add(split, to_table(pending))
+            if len(buffer) == _GROUP_RECORDS or characters[record.split] >= _GROUP_CHARACTERS:
+                writer.add(record.split, to_table(buffer))
+                buffers[record.split], characters[record.split] = [], 0
+        for split, buffer in buffers.items():
+            writer.add(split, to_table(buffer))
     return writer.num_records
 
 
 class ShardWriter:
-    """Writes tables of records into shards, as a context manager; keeps one row group of each split in memory.
+    """Writes tables of records into shards, as a context manager. Keeps one row group per split in memory.
 
-    Attributes:
-        num_records: split → number of records written, in the order of `SPLITS`.
+    Raises:
+        ValueError: `records_per_shard` is below 1.
     """
 
     def __init__(self, folder: Path, records_per_shard: int) -> None:
         if records_per_shard < 1:
-            raise ValueError(f"`records_per_shard` must be at least 1, got {records_per_shard}")
+            raise ValueError(f"`records_per_shard` must be at least 1, got {records_per_shard}.")
         self._shards = {split: _Shards(folder, split, records_per_shard) for split in SPLITS}
 
     def __enter__(self) -> Self:
@@ -148,10 +148,11 @@ class ShardWriter:
 
     @property
     def num_records(self) -> dict[str, int]:
+        """Split → number of records written, in the order of `SPLITS`."""
         return {split: shards.num_records for split, shards in self._shards.items()}
 
     def add(self, split: str, table: pa.Table) -> None:
-        """Appends the records of `table`, all of them of this split."""
+        """Appends a table of records, all of this split."""
         self._shards[split].add(table)
 
 
@@ -159,34 +160,34 @@ def read_records(folder: Path, split: str | None = None, variants: Collection[st
     """Reads the records of a corpus, one row group at a time.
 
     Args:
-        folder: a published corpus; call `artifacts.verify` first if it may have been altered.
+        folder: a published corpus. Call `artifacts.verify` first if it may have been altered.
         split: only this split; None for all, in the order of `SPLITS`.
         variants: only these variants; None for all.
 
     Raises:
-        ArtifactError: no shard in `folder`.
+        ArtifactError: `folder` has no shard.
     """
     for group in row_groups(folder, split):
         yield from _rows(read_group(group), variants)
 
 
 def read_texts(folder: Path, split: str) -> Iterator[str]:
-    """The texts of one split, in order; no other column is read.
+    """Yields the texts of one split, in order. Reads no other column.
 
     Raises:
-        ArtifactError: no shard in `folder`.
+        ArtifactError: `folder` has no shard.
     """
     for group in row_groups(folder, split):
         yield from read_group(group, ["text"]).column("text").to_pylist()
 
 
 def corpus_texts(folder: Path, split: str = "train", variants: Collection[str] | None = None) -> Iterator[str]:
-    """The texts of one split of a published corpus, in a stream, after a check of its digests.
+    """Checks the digests of a published corpus and streams the texts of one split.
 
-    `Preprocessor().fit(corpus_texts(Path("data/corpus")))` finds the alphabet that the stage `vocab` finds.
+    `Preprocessor().fit(corpus_texts(Path("data/corpus")))` finds the same alphabet as the stage `vocab`.
 
     Args:
-        folder: what the stage `ingest` published; every file is checked against the manifest first.
+        folder: the output of the stage `ingest`.
         split: `train`, `validation` or `test`.
         variants: only the records of these variants; None for all.
 
@@ -202,7 +203,7 @@ def entity_labels(folder: Path) -> set[str]:
     """The labels of all entities of a corpus.
 
     Raises:
-        ArtifactError: no shard in `folder`.
+        ArtifactError: `folder` has no shard.
     """
     labels: set[str] = set()
     for group in row_groups(folder):
@@ -212,7 +213,7 @@ def entity_labels(folder: Path) -> set[str]:
 
 
 class RowGroup(NamedTuple):
-    """Row group `number` of the shard `path`, which belongs to `split`: what is read at a time."""
+    """Row group `number` of the shard `path` of `split`; the unit of reading."""
 
     path: Path
     number: int
@@ -220,14 +221,14 @@ class RowGroup(NamedTuple):
 
 
 def row_groups(folder: Path, split: str | None = None) -> Iterator[RowGroup]:
-    """The row groups of a corpus in the order of its records; `split` None for all splits.
+    """Yields the row groups of a corpus, in the order of the records; `split` None for all splits.
 
     Raises:
-        ArtifactError: no shard in `folder`.
+        ArtifactError: `folder` has no shard.
     """
     assert split is None or split in SPLITS, f"split must be one of {SPLITS}, got {split!r}"
     if not any(folder.glob("*.parquet")):
-        raise ArtifactError(f"no shard of a corpus in {folder}. Run the stage `ingest`.")
+        raise ArtifactError(f"no Parquet shard found in {folder}. Run the stage `ingest`.")
     for name in SPLITS if split is None else (split,):
         for path in sorted(folder.glob(f"{name}-*.parquet")):
             with pq.ParquetFile(path) as shard:
@@ -236,13 +237,13 @@ def row_groups(folder: Path, split: str | None = None) -> Iterator[RowGroup]:
 
 
 def read_group(group: RowGroup, columns: list[str] | None = None) -> pa.Table:
-    """The records of a row group; `columns` None for all of `SCHEMA`."""
+    """Reads the records of a row group; `columns` None for all of `SCHEMA`."""
     with pq.ParquetFile(group.path) as shard:
         return shard.read_row_group(group.number, columns=columns, use_threads=False)
 
 
 class _Shards:
-    """The shards of one split: a buffer of one row group, and a file that is closed when it is full."""
+    """The shards of one split: a buffer of one row group, and the current file."""
 
     def __init__(self, folder: Path, split: str, records_per_shard: int) -> None:
         self.num_records = 0
@@ -253,6 +254,7 @@ class _Shards:
         self._writer: Any = None
 
     def add(self, table: pa.Table) -> None:
+        """Appends records; starts a new row group or shard when the current one is full."""
         while table.num_rows:
             part = table.slice(0, self._records_per_shard - self._num_in_shard)
             table = table.slice(part.num_rows)
@@ -261,13 +263,14 @@ class _Shards:
             self._buffered_characters += pc.sum(pc.utf8_length(part.column("text"))).as_py()
             self.num_records += part.num_rows
             self._num_in_shard += part.num_rows
-            full = self._num_in_shard == self._records_per_shard
-            if full or self._num_buffered >= _GROUP_RECORDS or self._buffered_characters >= _GROUP_CHARACTERS:
+            is_full = self._num_in_shard == self._records_per_shard
+            if is_full or self._num_buffered >= _GROUP_RECORDS or self._buffered_characters >= _GROUP_CHARACTERS:
                 self._write_group()
-            if full:
+            if is_full:
                 self._end_shard()
 
     def close(self, complete: bool) -> None:
+        """Closes the current file, after writing the buffer if `complete`."""
         if complete:
             self._write_group()
         self._end_shard()
@@ -281,7 +284,7 @@ class _Shards:
                 path, SCHEMA, compression="zstd", compression_level=1, version="2.6", use_dictionary=_DICTIONARIES
             )
             self._num_shards += 1
-        # One chunk, so that the bytes do not depend on how the records were batched.
+        # A single chunk, so that the bytes do not depend on the sizes of the added tables.
         self._writer.write_table(pa.concat_tables(self._tables).combine_chunks(), row_group_size=self._num_buffered)
         self._tables, self._num_buffered, self._buffered_characters = [], 0, 0
 

@@ -1,6 +1,6 @@
-"""Windows of a split, drawn by index arithmetic: batch number k is a function of the seed and k alone.
+"""Windows of a split, computed by index arithmetic: batch k is a function of the seed and k.
 
-So batches do not depend on the number of workers, and training resumes at any batch without replaying earlier ones.
+Batches do not depend on the number of workers, and training resumes at any batch without replaying earlier ones.
 """
 
 from collections.abc import Collection
@@ -18,16 +18,19 @@ from cclm_core.runtime.errors import DataError
 from cclm_core.runtime.random import derive
 from cclm_core.text.alphabet import PAD
 
-# Positions of the shuffled order computed at once, for several batches: a few cost NumPy nearly as much.
+# Positions of the shuffled order per call, for several batches: NumPy takes nearly as long for a few.
 _BLOCK = 2048
 
 _Index = npt.NDArray[np.int64]
 
 
 class WindowBatch(NamedTuple):
-    """Rows of text: `ids` (B, L) int64, padded with 0; `tags` (B, L) uint8; `lengths` (B,) int64.
+    """A batch of rows of text. A row can contain several documents, each followed by the END id.
 
-    A row may hold several documents, each followed by the END id, which tells an encoder where the next one begins.
+    Attributes:
+        ids: (B, L) int64, padded with 0.
+        tags: (B, L) uint8, padded with 0.
+        lengths: (B,) int64, the number of ids of each row, padding excluded.
     """
 
     ids: npt.NDArray[np.int64]
@@ -36,26 +39,25 @@ class WindowBatch(NamedTuple):
 
 
 class Windows:
-    """Windows of at most `length` ids over the documents of a split, with new boundaries and a new order each epoch.
+    """Windows of `length` ids over the documents of a split, with new boundaries and a new order each epoch.
 
-    The selected documents are read as one text, in their order, with an END after each, whether or not they are
-    adjacent in the files. The text is cut every `length` ids. So every id is in exactly one window of an epoch, and at
-    most two rows of an epoch are shorter than the others, however short the documents are.
+    The selected documents, each followed by an END, are concatenated and cut every `length` ids. Every id is in exactly
+    one window per epoch. At most two windows per epoch are shorter, even if the documents are short.
 
-    Attention, convolution and n-grams may look across an END: a model learns from the END that what lies beyond it is
-    unrelated, and rows need no mask between documents.
+    Encoders can look across an END. A model learns that the text after it is unrelated, so rows need no mask between
+    documents.
 
     Attributes:
-        starts, ends: (R,) int64, the ranges of ids that are read, adjacent documents joined; 16 bytes of memory per
-            range. All documents of a split are one range.
+        starts, ends: (R,) int64, the ranges of ids to read, adjacent documents joined; 16 bytes of memory per range.
+            Without `variants`, there is a single range.
 
     Args:
-        split: the encoded split to read.
+        split: the encoded split.
         length: ids per window, at least 2.
-        variants: read only documents of these variants, and those without a variant; None reads all.
+        variants: read only the documents of these variants and those without a variant; None reads all.
 
     Raises:
-        DataError: no document remains.
+        DataError: no document is selected.
     """
 
     def __init__(self, split: EncodedSplit, length: int, variants: tuple[str, ...] | None = None) -> None:
@@ -69,7 +71,7 @@ class Windows:
         self._before = np.concatenate([[0], np.cumsum(self.ends - self.starts)])
         if self.num_ids == 0:
             raise DataError(
-                f"no document of the variants {variants} in {split.path}; name other variants, or null for all."
+                f"no document of the variants {variants} found in {split.path}. Use other variants, or null for all."
             )
         self._block: tuple[tuple[int, int, int, int], _Index] | None = None
 
@@ -79,15 +81,15 @@ class Windows:
         return int(self._before[-1])
 
     def num_windows(self, phase: int) -> int:
-        """The number of windows if the first one lacks its first `phase` ids (0 to `length` - 1)."""
+        """The number of windows if the first window is shorter by `phase` ids (0 to `length` - 1)."""
         return -(-(self.num_ids + phase) // self.length)
 
     def batches_per_epoch(self, batch_size: int) -> int:
-        """The number of batches that cover every window at least once, for any phase."""
+        """The number of batches that cover every window at least once, at any phase."""
         return -(-self.num_windows(self.length - 1) // batch_size)
 
     def batch(self, number: int, batch_size: int, seed: int) -> WindowBatch:
-        """Batch `number`, counted from 0, of a training with `batch_size` windows per batch."""
+        """Batch `number` (from 0) of a training with `batch_size` windows per batch."""
         epoch, within = divmod(number, self.batches_per_epoch(batch_size))
         phase = int(derive(seed, "phase", epoch).integers(self.length))
         per_block = max(1, _BLOCK // batch_size)
@@ -97,16 +99,16 @@ class Windows:
         if cached is None or cached[0] != key:
             size = self.num_windows(phase)
             positions = (np.arange(per_block * batch_size, dtype=np.int64) + block * per_block * batch_size) % size
-            # Replaced whole, never modified: several threads may draw batches.
+            # Replace the tuple and never modify it: several threads draw batches.
             self._block = cached = (key, permute(positions, size, derive(seed, "order", epoch)))
         return self._gather(cached[1][row * batch_size : (row + 1) * batch_size], phase)
 
     def fixed(self, num_windows: int, seed: int) -> WindowBatch:
-        """A sample of `num_windows` windows (fewer if there are fewer) of phase 0, chosen by `seed`."""
+        """A random sample of `num_windows` windows of phase 0, or all windows if there are fewer."""
         return self._gather(self.fixed_order(num_windows, seed), 0)
 
     def fixed_order(self, num_windows: int, seed: int) -> _Index:
-        """The numbers (B,) of the windows that `fixed` draws; window k starts `k * length` ids into the joined text."""
+        """The numbers (B,) of the windows of `fixed`. Window k starts at id `k * length` of the joined documents."""
         positions = np.arange(min(num_windows, self.num_windows(0)), dtype=np.int64)
         return permute(positions, self.num_windows(0), derive(seed, "fixed"))
 
@@ -115,7 +117,7 @@ class Windows:
         ends = np.minimum(begins + self.length, self.num_ids)
         begins = np.maximum(begins, 0)
         lengths = ends - begins
-        # The pieces of each row: one for each range that it overlaps.
+        # Each row consists of one piece per range that it overlaps.
         first = np.searchsorted(self._before, begins, side="right") - 1
         counts = np.searchsorted(self._before, ends, side="left") - first
         row = np.repeat(np.arange(len(order)), counts)
@@ -135,7 +137,7 @@ class Windows:
 
 
 def _ranges(split: EncodedSplit, variants: Collection[str]) -> tuple[_Index, _Index]:
-    """Starts and ends of the ids of the selected documents, END included, adjacent documents joined."""
+    """The ranges of ids of the selected documents, each END included, adjacent documents joined."""
     starts, ends = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
     with pq.ParquetFile(split.path) as documents:
         for batch in documents.iter_batches(columns=["start", "length", "variant"]):
@@ -144,7 +146,7 @@ def _ranges(split: EncodedSplit, variants: Collection[str]) -> tuple[_Index, _In
                 pc.or_(pc.is_null(variant), pc.is_in(variant, pa.array(list(variants), pa.string())))
             )
             begin = selected.column("start").to_numpy().astype(np.int64)
-            end = begin + selected.column("length").to_numpy() + 1  # with the END after each document
+            end = begin + selected.column("length").to_numpy() + 1  # END included
             joined = _joined(begin, end)
             starts.append(joined[0])
             ends.append(joined[1])
@@ -152,7 +154,7 @@ def _ranges(split: EncodedSplit, variants: Collection[str]) -> tuple[_Index, _In
 
 
 def _joined(starts: _Index, ends: _Index) -> tuple[_Index, _Index]:
-    """[0, 5, 9], [5, 7, 12] → [0, 9], [7, 12]"""
+    """Joins adjacent ranges: starts [0, 5, 9] and ends [5, 7, 12] become [0, 9] and [7, 12]."""
     gaps = starts[1:] != ends[:-1]
     always = np.ones(min(1, len(starts)), dtype=bool)
     return starts[np.append(always, gaps)], ends[np.append(gaps, always)]

@@ -20,7 +20,7 @@ from cclm_core.corpus.records import Entity, Record
 from cclm_core.ingest.named import named_function
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.errors import DataError
-from cclm_core.text.normalization import Form, aligned, normalise
+from cclm_core.text.normalization import Form, aligned, normalize
 
 Starts = npt.NDArray[np.integer[Any]]
 
@@ -77,7 +77,7 @@ class Normalise(TransformConfig):
     form: Form = Field(description="NFC, NFD, NFKC or NFKD")
 
     def apply(self, text: str) -> str:
-        return normalise(text, self.form)
+        return normalize(text, self.form)
 
     def origins(self, text: str) -> Starts:
         return aligned(text, self.form).starts

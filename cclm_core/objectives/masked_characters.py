@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from cclm_core.corpus.masking import choose_places
+from cclm_core.corpus.masking import choose_positions
 from cclm_core.corpus.windows import WindowBatch
 from cclm_core.objectives.base import Example, Objective, ObjectiveContext, Sums
 from cclm_core.runtime.config import Config
@@ -49,7 +49,7 @@ class MaskedCharacters(Objective):
         """Targets: `places` (T,) of masked characters, and the clean `ids` (T,) there."""
         noised = self.noised(batch, generator, training)
         length = noised.ids.shape[1]
-        places = choose_places(noised.ids, self.config.rate, self.config.mean_span, generator)
+        places = choose_positions(noised.ids, self.config.rate, self.config.mean_span, generator)
         shown = generator.random(len(places), dtype=np.float32) < (self.config.mask_share if training else 1.0)
         ids = noised.ids.copy()
         ids.reshape(-1)[places[shown]] = MASK

@@ -1,7 +1,7 @@
-"""Published folders: written beside, flushed, renamed; a manifest of SHA-256 digests verified on reading.
+"""Published folders: written to a temporary folder, flushed, renamed; verified against a manifest of SHA-256 digests.
 
-A reader sees the old folder or the new one, never a mixture. Nothing that differs between two runs of the
-same configuration (time, host, path, device) is written into one.
+A reader sees the old folder or the new one, never a mixture. A published folder contains nothing that differs between
+two runs of the same configuration, such as the time, the host, a path or the device.
 """
 
 import hashlib
@@ -21,35 +21,35 @@ MANIFEST = "manifest.json"
 
 @contextmanager
 def publishing(target: Path, kind: str) -> Iterator[Path]:
-    """Yields an empty folder beside `target` that takes its place, with a manifest, when the block succeeds.
+    """Yields an empty temporary folder. If the block succeeds, adds a manifest and replaces `target` with it.
 
     Args:
-        target: the folder to publish; an older one is replaced.
-        kind: what the folder holds, e.g. `corpus`, `embedder`: checked by `verify`.
+        target: the folder to publish; an existing one is replaced.
+        kind: the kind of artifact, such as `corpus` or `embedder`; `verify` checks it.
 
     Raises:
         ArtifactError: `target` is a file, or another process is writing it.
     """
     if target.exists() and not target.is_dir():
-        raise ArtifactError(f"{target} must be a folder, but it is a file; move it away or name another output.")
+        raise ArtifactError(f"{target} must be a folder, but it is a file. Move the file or choose another output.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.writing")
+    temporary = target.with_name(f".{target.name}.writing")
     old = target.with_name(f".{target.name}.old")
-    busy = ArtifactError(f"{target} is being written by another process; wait until it finishes.")
+    busy = ArtifactError(f"{target} is being written by another process. Wait until it finishes.")
     with try_lock(target.with_name(f".{target.name}.lock"), busy):
-        for leftover in (beside, old):
+        for leftover in (temporary, old):
             shutil.rmtree(leftover, ignore_errors=True)
-        beside.mkdir()
+        temporary.mkdir()
         try:
-            yield beside
-            write_json(beside / MANIFEST, {"kind": kind, "files": _digests(beside)})
-            flush_tree(beside)
+            yield temporary
+            write_json(temporary / MANIFEST, {"kind": kind, "files": _digests(temporary)})
+            flush_tree(temporary)
             if target.exists():
                 target.rename(old)
-            beside.rename(target)
+            temporary.rename(target)
             flush_folder(target.parent)
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
 
 
@@ -57,36 +57,39 @@ def verify(folder: Path, *kinds: str) -> str:
     """Checks every file of a published folder against its manifest; returns the folder's digest.
 
     Args:
-        folder: what a stage published.
-        kinds: what it may hold, e.g. `embedder`; at least one.
+        folder: the published folder.
+        kinds: the accepted kinds of artifact, such as `embedder`; at least one.
 
     Raises:
-        ArtifactError: no such folder, no manifest, or another kind of artifact.
+        ArtifactError: the folder or its manifest is missing, or it is another kind of artifact.
         IntegrityError: a file is missing, unexpected or altered.
     """
     kind = " or ".join(kinds)
     if not folder.is_dir():
-        raise ArtifactError(
-            f"{folder} must hold a published {kind}; there is no such folder. Run the stage that makes it."
-        )
+        raise ArtifactError(f"{kind} not found: {folder} does not exist. Run the stage that creates it.")
     manifest_path = folder / MANIFEST
     if not manifest_path.is_file():
-        raise ArtifactError(f"{folder} must hold {MANIFEST}; there is none: it was not published by CCLM.")
+        raise ArtifactError(
+            f"{MANIFEST} not found in {folder}, so it was not published by CCLM. Run the stage that creates the {kind}."
+        )
     manifest = read_json(manifest_path)
     if manifest.get("kind") not in kinds:
-        raise ArtifactError(f"{folder} must hold a {kind}, but it holds a {manifest.get('kind')}.")
-    promised, found = manifest["files"], _digests(folder)
-    for name in sorted(promised.keys() | found.keys()):
-        if promised.get(name) != found.get(name):
-            what = "missing" if name not in found else "unexpected" if name not in promised else "altered"
-            # DVC overlooks a change that left the file's time as it was, until the folder is away.
-            remedy = f"remove {folder} and restore it with `dvc checkout`, or make it anew"
-            raise IntegrityError(f"{folder / name} is {what}; {remedy}.")
+        raise ArtifactError(
+            f"{folder} must contain a published {kind}, got {manifest.get('kind')}. Pass the folder of the {kind}."
+        )
+    expected, actual = manifest["files"], _digests(folder)
+    for name in sorted(expected.keys() | actual.keys()):
+        if expected.get(name) != actual.get(name):
+            state = "missing" if name not in actual else "unexpected" if name not in expected else "altered"
+            # Delete first: DVC does not notice a changed file whose modification time is unchanged.
+            raise IntegrityError(
+                f"{folder / name} is {state}. Delete {folder}, then run `dvc checkout` or the stage that creates it."
+            )
     return folder_digest(folder)
 
 
 def folder_digest(folder: Path) -> str:
-    """SHA-256 of a published folder's manifest, which holds the digest of every file in it."""
+    """SHA-256 of a published folder's manifest, which lists the digest of every file."""
     return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
 
 
@@ -97,7 +100,7 @@ def file_digest(path: Path) -> str:
 
 
 def rounded(value: float) -> float:
-    """`value` with six significant digits, the precision of every published figure.
+    """Rounds to six significant digits, the precision of every published figure.
 
     >>> rounded(0.123456789)
     0.123457
@@ -106,7 +109,7 @@ def rounded(value: float) -> float:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes canonical JSON and a line end, atomically."""
+    """Writes canonical JSON and a final newline, atomically."""
     write_text(path, canonical_json(value) + "\n")
 
 
@@ -119,14 +122,14 @@ def read_json(path: Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-        ArtifactError: the file is missing or holds no JSON.
+        ArtifactError: the file is missing or is not valid JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ArtifactError(f"{path} must exist; there is no such file. Run the stage that makes it.") from None
+        raise ArtifactError(f"{path} not found. Run the stage that creates it.") from None
     except ValueError as error:
-        raise ArtifactError(f"{path} must be JSON: {error}. Make it anew.") from None
+        raise ArtifactError(f"{path} is not valid JSON: {error}. Run the stage that creates it.") from None
 
 
 def _digests(folder: Path) -> dict[str, str]:

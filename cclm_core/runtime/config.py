@@ -1,7 +1,6 @@
-"""Configuration: frozen pydantic models, unknown keys refused by name, canonical JSON and digests.
+"""Configuration: frozen pydantic models that refuse unknown keys, canonical JSON, and digests.
 
-Numbers stand in `params.yaml`; what they mean and which values are allowed stands in the model beside
-the thing that they configure.
+Numbers are in `params.yaml`. Their meaning and their range are in the model, next to the code that it configures.
 """
 
 import difflib
@@ -18,16 +17,20 @@ from cclm_core.runtime.errors import ConfigError
 
 
 class Config(BaseModel):
-    """Base of every configuration: frozen, keyword-only, unknown keys refused."""
+    """Base class of every configuration: frozen and keyword-only; refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, validate_default=True)
 
     @classmethod
     def parse(cls, values: Mapping[str, Any] | None, where: str) -> Self:
-        """Validates `values`, read from `where` (a name for the error message, e.g. `params.yaml: base`).
+        """Validates `values`.
+
+        Args:
+            values: the keys and their values; None for an empty mapping.
+            where: the source of the values in error messages, such as `params.yaml: base`.
 
         Raises:
-            ConfigError: an unknown key (with the nearest valid one), a missing or an invalid value.
+            ConfigError: a key is unknown (the message suggests the nearest one), or a value is missing or invalid.
         """
         try:
             return cls.model_validate(dict(values or {}))
@@ -35,12 +38,12 @@ class Config(BaseModel):
             raise ConfigError(_explain(error, cls, where)) from None
 
     def canonical(self) -> dict[str, Any]:
-        """The complete configuration, defaults included, as plain JSON values."""
+        """The complete configuration as plain JSON values, defaults included."""
         return self.model_dump(mode="json")
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal values give equal bytes.
+    """JSON with sorted keys and no spaces, so that equal values give equal bytes.
 
     >>> canonical_json({"b": 1, "a": [1.5, None]})
     '{"a":[1.5,null],"b":1}'
@@ -57,21 +60,21 @@ def load_yaml(path: Path) -> dict[str, Any]:
     """Reads a YAML mapping.
 
     Raises:
-        ConfigError: the file is missing, is no file, is no UTF-8, is no YAML or holds no mapping.
+        ConfigError: the file is missing, is not YAML in UTF-8, or does not contain a mapping.
     """
     if not path.is_file():
-        raise ConfigError(f"{path} must be a YAML file; there is none. Run from the project's folder or name the file.")
+        raise ConfigError(f"YAML file {path} not found. Run the command in the project folder, or pass the path.")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} must be YAML in UTF-8: {error}") from None
+        raise ConfigError(f"{path} is not valid YAML in UTF-8: {error}") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} must hold a mapping at its top, got {type(values).__name__}.")
+        raise ConfigError(f"{path} must contain a mapping of keys to values, got {type(values).__name__}.")
     return values
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """A hint for an unknown name: the nearest known one, else all of them.
+    """A hint for an unknown name: the nearest known name, or all known names if none is near.
 
     >>> nearest("setps", ["steps", "seed"])
     "did you mean 'steps'?"
@@ -84,44 +87,44 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
     lines = []
     for problem in error.errors():
         path = [str(part) for part in problem["loc"]]
-        above, keys = _walk(model, path[:-1])
-        place = f"{where}: {'.'.join([*above, *path[-1:]])}"
+        parents, valid_keys = _walk(model, path[:-1])
+        key = f"{where}: {'.'.join([*parents, *path[-1:]])}"
         if problem["type"] == "extra_forbidden":
-            lines.append(f"{place} is not a known key; {nearest(path[-1], keys)}")
+            lines.append(f"{key} is not a known key; {nearest(path[-1], valid_keys)}")
         elif problem["type"] == "missing":
-            lines.append(f"{place} is missing; it must be given.")
+            lines.append(f"{key} is missing. Add it.")
         elif problem["type"] == "union_tag_invalid":
-            key, tags = (str(problem["ctx"][name]).replace("'", "") for name in ("discriminator", "expected_tags"))
+            field, tags = (str(problem["ctx"][name]).replace("'", "") for name in ("discriminator", "expected_tags"))
             tag = problem["ctx"]["tag"]
-            key = key.removesuffix("()").removeprefix("_")  # a function that reads the key `kind` is named `_kind`
-            lines.append(f"{place}.{key} must be one of {tags}, got {tag!r}; {nearest(str(tag), tags.split(', '))}")
+            field = field.removesuffix("()").removeprefix("_")  # the discriminator of the key `kind` is named `_kind`
+            lines.append(f"{key}.{field} must be one of {tags}, got {tag!r}; {nearest(str(tag), tags.split(', '))}")
         else:
-            lines.append(f"{place}: {problem['msg']}, got {problem['input']!r}")
+            lines.append(f"{key}: {problem['msg']}, got {problem['input']!r}")
     return "\n".join(lines)
 
 
 def _walk(model: type[BaseModel], path: list[str]) -> tuple[list[str], list[str]]:
-    """Follows `path` below `model`, as far as the annotations tell: the keys on the way, and those valid at its end.
+    """Follows `path` from `model` through the annotations; returns the keys on the way and the valid keys at its end.
 
-    Behind a key whose value is one of several models pydantic names the one that was chosen; that is no key.
+    Where a value is a union of models, pydantic adds the tag of the selected model to the path. A tag is not a key.
     """
-    shown, current = [], [model]
+    keys, models = [], [model]
     for part in path:
-        tagged = [one for one in current if _has_tag(one, part)]
+        tagged = [candidate for candidate in models if _has_tag(candidate, part)]
         if not tagged:
-            shown.append(part)
-        fields = [one.model_fields[part] for one in current if part in one.model_fields]
-        current = tagged or [one for field in fields for one in _models(field.annotation)] or current
-    return shown, [name for one in current for name in one.model_fields]
+            keys.append(part)
+        fields = [candidate.model_fields[part] for candidate in models if part in candidate.model_fields]
+        models = tagged or [nested for field in fields for nested in _models(field.annotation)] or models
+    return keys, [name for candidate in models for name in candidate.model_fields]
 
 
 def _has_tag(model: type[BaseModel], tag: str) -> bool:
-    annotations = [field.annotation for field in model.model_fields.values()]
-    return any(get_origin(one) is Literal and get_args(one) == (tag,) for one in annotations)
+    types = [field.annotation for field in model.model_fields.values()]
+    return any(get_origin(annotation) is Literal and get_args(annotation) == (tag,) for annotation in types)
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
     """The models in an annotation: itself, or the members of a union."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [one for part in get_args(annotation) for one in _models(part)]
+    return [model for part in get_args(annotation) for model in _models(part)]

@@ -1,7 +1,7 @@
-"""Where models run: a choice of the machine, and no part of any configuration, identity or artifact.
+"""The device that models run on. It depends on the machine and is not part of a configuration, identity or artifact.
 
-The environment variable CCLM_DEVICE names it: `cpu`, `cuda`, `cuda:1`. Where it is not set, it is the GPU if torch sees
-one. On the CPU the same training gives the same bytes; a GPU rounds differently, and not the same each time.
+The environment variable CCLM_DEVICE selects it: `cpu`, `cuda`, `cuda:1`. The default is a GPU if torch sees one,
+otherwise the CPU. On the CPU, the same training gives the same bytes. A GPU rounds differently, and not always alike.
 """
 
 import os
@@ -19,53 +19,60 @@ Precision = Literal["auto", "bf16", "fp32"]
 
 
 def chosen_device() -> torch.device:
-    """The device that this process is to compute on.
+    """The device of this process: CCLM_DEVICE, otherwise a GPU if torch sees one, otherwise the CPU.
 
     Raises:
-        ConfigError: CCLM_DEVICE names no device, or one that torch does not see.
+        ConfigError: CCLM_DEVICE is not the name of a device, or torch does not see that device.
     """
     name = os.environ.get(VARIABLE, "")
     if not name:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise ConfigError(
-            f"{VARIABLE} must be cpu, cuda or cuda:NUMBER, got {name!r}; unset, it is a GPU if there is one."
+            f"{VARIABLE} must be cpu, cuda or cuda:NUMBER, got {name!r}. Unset it to use a GPU if torch sees one."
         )
     device = torch.device(name)
     if device.type == "cuda":
-        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= found:
+        num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= num_gpus:
             raise ConfigError(
-                f"{VARIABLE} must name a device that torch {torch.__version__} sees, got {name!r}, but it sees {found} "
-                "GPUs. Set it to cpu or to a lower number, or install a driver and a build of torch for this GPU."
+                f"{VARIABLE} is {name!r}, but torch {torch.__version__} sees {num_gpus} GPUs. Set it to cpu or to a "
+                "lower number, or install a driver and a torch build for this GPU."
             )
     return device
 
 
-class Parametrised(Protocol):
-    """A module, or what has parameters like one."""
+class HasParameters(Protocol):
+    """A torch module, or another object with parameters."""
 
-    def parameters(self) -> Iterator[Any]: ...
+    def parameters(self) -> Iterator[Any]:
+        """Iterates over the parameters."""
+        ...
 
 
-def device_of(module: Parametrised) -> torch.device:
-    """Where the weights of a module are; the CPU if it has none."""
+def device_of(module: HasParameters) -> torch.device:
+    """The device of a module's weights; the CPU if it has no weights."""
     return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """Matrix products in the precision `resolved_precision` gives; weights and features stay float32."""
+    """Computes matrix products in `resolved_precision`; weights and features stay float32."""
     if resolved_precision(device, precision) == "bf16":
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
 
 
 def resolved_precision(device: torch.device, precision: Precision) -> Literal["bf16", "fp32"]:
-    """The precision of matrix products on `device`; `auto` is bf16 where the hardware computes it, otherwise fp32.
+    """The precision of matrix products on `device`; `auto` is bf16 where the hardware supports it, otherwise fp32.
 
     Without AVX-512, torch computes bfloat16 products on the CPU without vector instructions. Measured on a Zen 3 CPU
-    with torch 2.13, one thread: a product of 2048 x 256 by 256 x 256 reaches 24 GFLOP/s in fp32, 0.4 in bf16; a
-    convolution of 128 to 128 features, kernel 7, over 32 x 256 characters takes 0.08 s in fp32, 5.8 s in bf16.
+    with torch 2.13 and one thread:
+
+    ```
+                                                             fp32          bf16
+    product of 2048 x 256 by 256 x 256                       24 GFLOP/s    0.4 GFLOP/s
+    convolution 128 to 128, kernel 7, 32 x 256 characters    0.08 s        5.8 s
+    ```
     """
     if precision != "auto":
         return precision
@@ -76,7 +83,7 @@ def resolved_precision(device: torch.device, precision: Precision) -> Literal["b
 
 @contextmanager
 def num_threads(number: int) -> Iterator[None]:
-    """Runs the block with `number` CPU threads, from 1; torch's setting is restored afterwards."""
+    """Runs the block with `number` CPU threads (at least 1), then restores torch's setting."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

@@ -1,27 +1,27 @@
-"""Errors that a user can cause. Each message gives what is wrong, the value, and what to do.
+"""Errors that a user can cause. Each message states what is wrong, the value, and what to do.
 
 ```
 CclmError
-├── ConfigError        an unknown key, a value out of range, a section that is missing
-│   └── MissingExtraError an optional dependency that is not installed
+├── ConfigError        an unknown key, a value out of range, a missing section
+│   └── MissingExtraError  an optional dependency that is not installed
 ├── DataError          a source, a record or a corpus that cannot be used
 │   └── IntegrityError a checksum or digest that does not match
-├── ArtifactError      a published folder that is missing, incomplete or of another kind
-├── CompositionError   parts that do not belong together: other base, other vocabulary
-├── ShelfError         a shelf that cannot be reached, read or written, or does not hold what was asked for
-└── TrainingError      a run that cannot go on: a non-finite loss, a locked output
+├── ArtifactError      a published folder that is missing, incomplete or of the wrong kind
+├── CompositionError   parts that do not fit together, such as components of different bases
+├── ShelfError         a shelf that cannot be reached, read or written, or lacks the requested item
+└── TrainingError      a training that cannot continue: a non-finite loss, a locked output
 ```
 
-A broken invariant of our own is an `assert`, not one of these.
+A broken internal invariant is an `assert`.
 """
 
 
 class CclmError(Exception):
-    """Base of all errors that a user can cause."""
+    """Base class of all errors that a user can cause."""
 
 
 class ConfigError(CclmError):
-    """The configuration is wrong."""
+    """The configuration is invalid."""
 
 
 class MissingExtraError(ConfigError):
@@ -33,11 +33,11 @@ class DataError(CclmError):
 
 
 class IntegrityError(DataError):
-    """Bytes differ from what their checksum promises."""
+    """Data does not match its checksum."""
 
 
 class ArtifactError(CclmError):
-    """A folder that should hold a published artifact does not."""
+    """A folder does not contain the expected artifact."""
 
 
 class CompositionError(CclmError):
@@ -45,8 +45,8 @@ class CompositionError(CclmError):
 
 
 class ShelfError(CclmError):
-    """A shelf cannot be reached, read or written, or does not hold what was asked for."""
+    """A shelf cannot be reached, read or written, or lacks the requested item."""
 
 
 class TrainingError(CclmError):
-    """Training cannot go on."""
+    """A training cannot continue."""

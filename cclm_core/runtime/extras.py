@@ -6,10 +6,10 @@ from cclm_core.runtime.errors import MissingExtraError
 
 
 def require(module: str, extra: str) -> None:
-    """Checks that an optional dependency is installed; call it right before the import.
+    """Checks that an optional dependency is installed. Call it right before the import.
 
     Raises:
-        MissingExtraError: it is not; the message gives the command that installs it.
+        MissingExtraError: it is not installed. The message contains the command to install it.
     """
     if find_spec(module) is None:
         raise MissingExtraError(f"{module} is not installed. Run `pip install 'cclm[{extra}]'`.")

@@ -1,11 +1,11 @@
-"""Writing files atomically, and locks that the operating system frees when a process dies.
+"""Atomic file writes, and locks that the operating system releases when a process dies.
 
 ```
-atomic_write(path, content)   the reader sees the old file or the new one, also after a power cut
+atomic_write(path, content)   replaces a file; readers see the old or the new one, even after a power failure
 copy_file(source, target)     the same, with the content of another file
-atomic_open(path)             the same for a stream
-flush_folder(folder)          makes renames and removals in a folder durable
-try_lock(path, error)         takes a lock now, or raises `error`
+atomic_open(path)             the same, as a stream
+flush_folder(folder)          makes renames and deletions in a folder durable
+try_lock(path, error)         takes a lock without waiting, or raises `error`
 ```
 """
 
@@ -26,13 +26,13 @@ def atomic_write(path: Path, content: bytes | str) -> None:
 
 @contextmanager
 def atomic_open(path: Path, shared: bool = False) -> Iterator[BinaryIO]:
-    """Opens a temporary sibling that replaces `path` if the block succeeds: fsync, rename, fsync of the folder.
+    """Opens a temporary file that replaces `path` if the block succeeds: fsync, rename, fsync of the folder.
 
-    The sibling is named `.NAME.writing`. A process that is killed may leave it; the next write replaces it.
+    The temporary file is `.NAME.writing` in the same folder. If a process is killed, the next write replaces it.
 
     Args:
         path: the file to write.
-        shared: whether several processes may write `path` at the same time; their siblings are then named by pid.
+        shared: whether several processes may write `path` at the same time; adds the pid to the temporary name.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.writing" if shared else f".{path.name}.writing")
     try:
@@ -48,14 +48,14 @@ def atomic_open(path: Path, shared: bool = False) -> Iterator[BinaryIO]:
 
 
 def copy_file(source: Path, target: Path | None) -> None:
-    """Copies a file atomically; does nothing if `target` is None. Missing folders are created."""
+    """Copies a file atomically and creates missing folders; does nothing if `target` is None."""
     if target is not None:
         target.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(target, source.read_bytes())
 
 
 def flush_folder(folder: Path) -> None:
-    """Makes files that were created, renamed or removed in `folder` survive a power cut."""
+    """Makes created, renamed and deleted files in `folder` durable: they survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -64,7 +64,7 @@ def flush_folder(folder: Path) -> None:
 
 
 def flush_tree(folder: Path) -> None:
-    """Makes a folder and everything in it survive a power cut."""
+    """Makes a folder and everything in it durable."""
     for parent, _, names in os.walk(folder):
         for name in names:
             with (Path(parent) / name).open("rb") as stream:
@@ -77,11 +77,12 @@ def try_lock(path: Path, error: Exception, reentrant: bool = False) -> Iterator[
     """Holds the lock file `path` for the block.
 
     Args:
+        path: the lock file; its folder is created if it is missing.
         error: raised if the lock is taken.
         reentrant: whether the thread that holds the lock may take it again.
 
     Raises:
-        Exception: `error`, if another process holds the lock. The call does not wait.
+        Exception: `error`, immediately, if another process holds the lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, timeout=0, is_singleton=reentrant)

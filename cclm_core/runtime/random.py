@@ -1,4 +1,4 @@
-"""Generators derived from one seed by name, so that no draw depends on order, worker or process.
+"""Random generators derived from one seed by name, so that no draw depends on order, worker or process.
 
 >>> derive(7, "noise", 0).integers(100) == derive(7, "noise", 0).integers(100)
 True
@@ -16,27 +16,28 @@ import numpy.typing as npt
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
-    """A 63-bit seed that depends on `seed` and on every name, through SHA-256.
+    """A 63-bit seed from the SHA-256 of `seed` and `names`.
 
     Args:
         seed: the seed of the whole run, any integer.
-        names: what the draws are for, from the general to the particular: stage, objective, step.
+        names: the purpose of the draws, from general to specific: stage, objective, step.
     """
-    text = _named(seed, names)
+    text = _key(seed, names)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
 @cache
 def seeds_of(seed: int, *names: str | int) -> Callable[[str], int]:
-    """What `derive_seed(seed, *names, last)` gives, as a function of `last`, for millions of them.
+    """A fast function `last -> derive_seed(seed, *names, last)`, for millions of calls.
 
     >>> seeds_of(7, "split")("hamlet") == derive_seed(7, "split", "hamlet")
     True
     """
-    begun = hashlib.sha256("\x1f".join([_named(seed, names), "str:"]).encode())
+    prefix = hashlib.sha256("\x1f".join([_key(seed, names), "str:"]).encode())
 
     def seed_of(last: str) -> int:
-        state = begun.copy()
+        """The seed for the last name."""
+        state = prefix.copy()
         state.update(last.encode())
         return int.from_bytes(state.digest()[:8], "little") >> 1
 
@@ -44,13 +45,13 @@ def seeds_of(seed: int, *names: str | int) -> Callable[[str], int]:
 
 
 def derive(seed: int, *names: str | int) -> np.random.Generator:
-    """A NumPy generator (PCG64) for the purpose that `names` name."""
+    """A NumPy generator (PCG64) seeded with `derive_seed(seed, *names)`."""
     return np.random.Generator(np.random.PCG64(derive_seed(seed, *names)))
 
 
 @contextmanager
 def seeded_initialisation(seed: int) -> Iterator[None]:
-    """Modules built in the block get weights that depend on `seed` alone; torch's own generator is left as it was."""
+    """Seeds the initial weights of modules built in the block; torch's global generator does not change."""
     import torch
 
     with torch.random.fork_rng(devices=[]):
@@ -58,14 +59,14 @@ def seeded_initialisation(seed: int) -> Iterator[None]:
         yield
 
 
-def _named(seed: int, names: tuple[str | int, ...]) -> str:
+def _key(seed: int, names: tuple[str | int, ...]) -> str:
     return "\x1f".join([str(seed), *(f"{type(name).__name__}:{name}" for name in names)])
 
 
 def mix64(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Mixes the bits of 64-bit integers, (...) uint64: equal inputs give equal outputs, close inputs unrelated ones.
+    """Mixes the bits of 64-bit integers, (...) uint64; close inputs give unrelated outputs. `values` is not changed.
 
-    For random draws at arbitrary positions, which no stateful generator gives. `values` is not changed.
+    Use it to draw at arbitrary positions without a stateful generator.
 
     Source: the finalizer of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators").
     """

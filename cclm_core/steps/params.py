@@ -13,7 +13,7 @@ from cclm_core.runtime.errors import ConfigError
 
 SECTIONS = {
     "ingest": "cclm_core.ingest.config:IngestConfig",
-    "vocabulary": "cclm_core.text.vocabulary:VocabularyConfig",
+    "vocabulary": "cclm_core.text.config:VocabularyConfig",
     "noise": "cclm_core.noise.recipe:NoiseConfig",
     "training_noise": "cclm_core.noise.recipe:TrainingNoise",
     "base": "cclm_core.training.config:BaseConfig",

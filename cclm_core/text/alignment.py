@@ -1,6 +1,7 @@
-"""Aligns two versions of a text whose spelling differs, by sequences of four keys that occur once in each.
+"""Aligns two versions of a text with different spelling.
 
-The key of a word is the same for most spellings of it, so an anchor is a place where the versions certainly correspond.
+The anchors are sequences of four spelling keys that occur exactly once in each version. Most spellings of a word have
+the same key.
 """
 
 import re
@@ -9,8 +10,8 @@ from difflib import SequenceMatcher
 from functools import lru_cache
 from typing import TypeVar
 
-_LENGTH = 4  # keys in a gram
-_LONGEST_GAP = 3  # words between two anchors that may be paired one by one
+_LENGTH = 4  # keys per gram
+_LONGEST_GAP = 3  # words between two anchors that are paired one by one
 _MIN_SIMILARITY = 0.5
 
 K = TypeVar("K", bound=Hashable)
@@ -32,12 +33,12 @@ def spelling_key(word: str) -> str:
 
 
 def grams(keys: Sequence[str]) -> Iterator[Gram]:
-    """All sequences of four consecutive keys, in order."""
+    """Yields all sequences of four consecutive keys."""
     return (tuple(keys[start : start + _LENGTH]) for start in range(len(keys) - _LENGTH + 1))
 
 
 def unambiguous(pairs: Iterable[tuple[K, V]]) -> dict[K, V]:
-    """The mapping that pairs of a key and a value define, without the keys that have several values.
+    """Maps each key to its value; drops keys with different values.
 
     >>> unambiguous([("a", 1), ("b", 2), ("b", 2), ("a", 3)])
     {'b': 2}
@@ -56,15 +57,15 @@ def similar(first: str, second: str) -> bool:
 
 
 def corresponding_words(
-    words: Sequence[str], others: Sequence[str], key: Callable[[str], str]
+    left: Sequence[str], right: Sequence[str], key: Callable[[str], str]
 ) -> Iterator[tuple[str, str]]:
-    """Pairs of corresponding words, in the order of the text.
+    """Yields pairs of corresponding words, in order.
 
-    Words correspond where four keys in a row occur once in each version. Between two such places they correspond
-    if both versions have the same number of words there, at most three, and the words are similar.
+    Words correspond if they are in a sequence of four keys that occurs exactly once in each version. Between two such
+    sequences, similar words correspond if both versions have the same number of words there, at most three.
 
     Args:
-        words, others: the words of both versions.
+        left, right: the words of the two versions.
         key: maps most spellings of a word to the same string, such as `spelling_key`.
 
     >>> text = "she doth teach the torches to burn bright"
@@ -72,27 +73,28 @@ def corresponding_words(
     >>> list(corresponding_words(text.split(), folio.split(), lambda word: word.lower()[:2]))[-2:]
     [('burn', 'burne'), ('bright', 'bright')]
     """
-    positions, other_positions = _unique_grams(words, key), _unique_grams(others, key)
-    anchors = [(start, other_positions[gram]) for gram, start in positions.items() if gram in other_positions]
-    end, other_end = 0, 0
-    for start, other in sorted(anchors):
-        if min(start - end, other - other_end) < 0 and other - start != other_end - end:
-            continue  # overlaps the previous anchor with another shift
-        if start > end:
-            yield from _gap_pairs(words[end:start], others[other_end:other])
-            end, other_end = start, other
-        for offset in range(end - start, _LENGTH):
-            yield words[start + offset], others[other + offset]
-        end, other_end = start + _LENGTH, other + _LENGTH
+    left_grams, right_grams = _unique_grams(left, key), _unique_grams(right, key)
+    anchors = [(start, right_grams[gram]) for gram, start in left_grams.items() if gram in right_grams]
+    left_end, right_end = 0, 0
+    for left_start, right_start in sorted(anchors):
+        shift = right_start - left_start
+        if min(left_start - left_end, right_start - right_end) < 0 and shift != right_end - left_end:
+            continue  # overlaps the previous anchor with a different shift
+        if left_start > left_end:
+            yield from _gap_pairs(left[left_end:left_start], right[right_end:right_start])
+            left_end, right_end = left_start, right_start
+        for offset in range(left_end - left_start, _LENGTH):
+            yield left[left_start + offset], right[right_start + offset]
+        left_end, right_end = left_start + _LENGTH, right_start + _LENGTH
 
 
 def _unique_grams(words: Sequence[str], key: Callable[[str], str]) -> dict[Gram, int]:
-    """The grams that occur once, with their positions."""
+    """Gram -> position, for the grams that occur exactly once."""
     return unambiguous((gram, start) for start, gram in enumerate(grams([key(word) for word in words])))
 
 
-def _gap_pairs(words: Sequence[str], others: Sequence[str]) -> Iterator[tuple[str, str]]:
-    if 0 < len(words) == len(others) <= _LONGEST_GAP:
-        for word, other in zip(words, others, strict=True):
-            if similar(word.lower(), other.lower()):
-                yield word, other
+def _gap_pairs(left: Sequence[str], right: Sequence[str]) -> Iterator[tuple[str, str]]:
+    if 0 < len(left) == len(right) <= _LONGEST_GAP:
+        for left_word, right_word in zip(left, right, strict=True):
+            if similar(left_word.lower(), right_word.lower()):
+                yield left_word, right_word

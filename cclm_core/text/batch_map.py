@@ -1,7 +1,7 @@
-"""Text to ids as a function of a batch: for `datasets` and Ray Data, where one machine is too small.
+"""Encodes batches of texts with `datasets` or Ray Data, for corpora that are too large for one machine.
 
-The function gives the ids that `encode_records` gives on one machine, an END behind each text, so that a corpus that
-was encoded elsewhere is the same. It can be pickled, and holds nothing but the vocabulary.
+The ids equal those of `encode_records`, with an END after each text, so the result does not depend on where a corpus
+is encoded. `Encode` can be pickled.
 
 >>> encode = Encode(Preprocessor(alphabet="ab"))
 >>> encode({"text": ["ab", "é"]})
@@ -20,29 +20,35 @@ from cclm_core.text.vocabulary import END, Preprocessor
 class Encode:
     """Encodes the texts of a batch of columns.
 
-    `dataset.map(encode, batched=True)` adds its columns to a `datasets.Dataset`; with Ray,
-    `dataset.map_batches(encode)` makes a dataset of its columns alone.
+    In `datasets`, `dataset.map(encode, batched=True)` adds the new columns to the dataset. In Ray,
+    `dataset.map_batches(encode)` returns a dataset of the new columns only.
 
     Args:
         preprocessor: the vocabulary.
-        column: which column holds the texts.
+        column: the column of texts.
     """
 
     def __init__(self, preprocessor: Preprocessor, column: str = "text") -> None:
         self.preprocessor, self.column = preprocessor, column
 
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-        """Columns of the same length as the batch: `ids`, with the END; `length`, without it; `fallback_characters`.
+        """Encodes a batch.
+
+        Returns:
+            One value per text: `ids`, END included; `length`, the number of ids without END; `fallback_characters`, the
+            number of characters that became bytes.
 
         Raises:
-            DataError: no such column, something else than strings in it, or a lone surrogate.
+            DataError: the column is missing, contains a value that is not a string, or a lone surrogate.
         """
         if self.column not in batch:
-            raise DataError(f"a batch must have a column {self.column!r}; it has {', '.join(batch)}.")
+            raise DataError(f"column {self.column!r} not found in {', '.join(batch)}. Pass `column` to Encode.")
         texts = [str(text) if isinstance(text, np.str_) else text for text in batch[self.column]]
         for index, text in enumerate(texts):
             if not isinstance(text, str):
-                raise DataError(f"texts must be strings, but number {index} of a batch is {type(text).__name__}.")
+                raise DataError(
+                    f"texts must be strings, got {type(text).__name__} at index {index} of a batch. Convert it."
+                )
         ids, lengths, fallbacks = self.preprocessor.encode_ragged(texts)
         parts = np.split(ids, np.cumsum(lengths)[:-1]) if texts else []
         return {

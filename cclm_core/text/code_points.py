@@ -1,4 +1,4 @@
-"""Characters as numbers: code points, and what is refused because it is no character."""
+"""Code points of texts, and the check for lone surrogates, which are not characters."""
 
 from collections.abc import Sequence
 
@@ -14,22 +14,22 @@ def code_points(text: str) -> Points:
     """The code points of a text, (N,) uint32.
 
     Raises:
-        DataError: a lone surrogate, named with its position.
+        DataError: a lone surrogate; the message gives its position.
     """
     refuse_surrogates(text)
     return np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
 
 
 def text_of(points: Points) -> str:
-    """The text of code points (N,): the inverse of `code_points`."""
+    """The text of code points (N,); the inverse of `code_points`."""
     return points.astype("<u4", copy=False).tobytes().decode("utf-32-le")
 
 
 def refuse_surrogates(text: str) -> None:
-    """Refuses text that is no valid Unicode.
+    """Checks that a text is valid Unicode.
 
     Raises:
-        DataError: a lone surrogate, named with its position.
+        DataError: a lone surrogate; the message gives its position.
     """
     if text.isascii():
         return
@@ -38,16 +38,16 @@ def refuse_surrogates(text: str) -> None:
     except UnicodeEncodeError as error:
         name = f"U+{ord(text[error.start]):04X}"
         raise DataError(
-            f"text must be valid Unicode, got the lone surrogate {name} at character {error.start}; "
-            "remove or replace it."
+            f"text must be valid Unicode, got the lone surrogate {name} at character {error.start}. "
+            "Remove or replace it."
         ) from None
 
 
 def refuse_surrogates_in(texts: Sequence[str]) -> None:
-    """Refuses texts of which one is no valid Unicode.
+    """Checks that all texts are valid Unicode.
 
     Raises:
-        DataError: a lone surrogate, named with its text and position.
+        DataError: a lone surrogate; the message gives its text and position.
     """
     for index, text in enumerate(texts):
         try:
@@ -57,7 +57,7 @@ def refuse_surrogates_in(texts: Sequence[str]) -> None:
 
 
 def utf8_widths(points: Points) -> npt.NDArray[np.int64]:
-    """How many bytes UTF-8 has for each code point (N,): 1 to 4.
+    """The number of UTF-8 bytes of each code point, (N,) int64 from 1 to 4.
 
     >>> utf8_widths(code_points("aé漢😀")).tolist()
     [1, 2, 3, 4]

@@ -1,4 +1,4 @@
-"""Texts as a stream: strings from a list, an iterator or a `datasets.Dataset`.
+"""Streams texts from a list, an iterator or a `datasets.Dataset`.
 
 >>> list(strings(["To be,", "or not"]))
 ['To be,', 'or not']
@@ -9,33 +9,34 @@ from typing import Any
 
 from cclm_core.runtime.errors import DataError
 
-_CHUNK = 1 << 20  # characters held at once: large enough for NumPy, small beside the table of counts
-_ROWS = 1000  # rows of a dataset read at once
+_CHUNK = 1 << 20  # characters per chunk: large enough for NumPy, small compared to the table of counts
+_ROWS = 1000  # rows of a dataset per read
 
 
 def strings(texts: Any, column: str | None = None) -> Iterator[str]:
-    """The strings of `texts`, checked one by one; nothing is held but the one that is given.
+    """Yields the strings of `texts`, checked one by one, without keeping them.
 
     Args:
-        texts: an iterable of strings, or a `datasets.Dataset` or `IterableDataset`.
-        column: which column of a dataset to read; the first that holds strings, if None.
+        texts: an iterable of strings, a `datasets.Dataset` or an `IterableDataset`.
+        column: the column of a dataset; None selects the first column of strings.
 
     Raises:
-        DataError: something else than strings, several splits at once, or no such column.
+        DataError: a text is not a string, the column is missing, or a `DatasetDict` of several splits was passed.
     """
     if isinstance(texts, str | bytes):
-        raise DataError(f"texts must be an iterable of strings, got one {type(texts).__name__}; put it into a list.")
+        raise DataError(f"texts must be an iterable of strings, got one {type(texts).__name__}. Put it into a list.")
     is_dataset = hasattr(texts, "column_names")
     if column is not None and not is_dataset:
-        raise DataError(f"`column` must be given with a dataset alone, got {column!r} with {type(texts).__name__}.")
+        raise DataError(f"`column` requires a dataset, got {column!r} with {type(texts).__name__}. Omit `column`.")
     for index, text in enumerate(_column(texts, column) if is_dataset else texts):
         if not isinstance(text, str):
-            raise DataError(f"texts must be strings, but number {index} is {type(text).__name__}: {text!r:.80}")
+            kind = type(text).__name__
+            raise DataError(f"texts must be strings, got {kind} at index {index}: {text!r:.80}. Convert it.")
         yield text
 
 
 def chunks(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Groups texts so that a group has about a million characters, or one text that is longer."""
+    """Groups texts into chunks of about a million characters; a longer text ends its chunk."""
     chunk: list[str] = []
     size = 0
     for text in texts:
@@ -49,21 +50,21 @@ def chunks(texts: Iterable[str]) -> Iterator[list[str]]:
 
 def _column(dataset: Any, column: str | None) -> Iterator[Any]:
     if isinstance(dataset, dict):
-        raise DataError(f"texts must be one dataset, got several splits; choose one of {sorted(dataset)}.")
-    kinds = dataset.features or {}
-    if kinds:
-        is_string = [name for name, kind in kinds.items() if getattr(kind, "dtype", None) in ("string", "large_string")]
-        column = _chosen(column, list(kinds), is_string)
+        raise DataError(f"texts must be one dataset, got several splits. Choose one of {sorted(dataset)}.")
+    features = dataset.features or {}
+    if features:
+        types = {name: getattr(feature, "dtype", None) for name, feature in features.items()}
+        column = _selected(column, list(types), [name for name in types if types[name] in ("string", "large_string")])
     for batch in dataset.iter(batch_size=_ROWS):
-        # A dataset that a generator makes does not know its columns before it is read.
-        column = _chosen(column, list(batch), [name for name in batch if isinstance(batch[name][0], str)])
+        # A dataset from a generator does not know its columns before the first read.
+        column = _selected(column, list(batch), [name for name in batch if isinstance(batch[name][0], str)])
         yield from batch[column]
 
 
-def _chosen(column: str | None, columns: list[str], of_strings: list[str]) -> str:
-    if column is None and not of_strings:
-        raise DataError(f"the dataset must have a column of strings, got {sorted(columns)}; name one with `column`.")
-    chosen = of_strings[0] if column is None else column
-    if chosen not in columns:
-        raise DataError(f"the dataset must have a column {chosen!r}, got {sorted(columns)}.")
-    return chosen
+def _selected(column: str | None, columns: list[str], string_columns: list[str]) -> str:
+    if column is None and not string_columns:
+        raise DataError(f"the dataset must have a column of strings, got {sorted(columns)}. Pass `column`.")
+    name = string_columns[0] if column is None else column
+    if name not in columns:
+        raise DataError(f"column {name!r} not found in the dataset. Choose one of {sorted(columns)}.")
+    return name

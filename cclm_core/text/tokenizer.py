@@ -1,9 +1,8 @@
-"""The vocabulary as a Hugging Face `tokenizers.Tokenizer`: the same ids and offsets as `Preprocessor`, by another path.
+"""The vocabulary as a Hugging Face `tokenizers.Tokenizer`, with the ids and offsets of `Preprocessor`.
 
-Byte-pair encoding without merges looks up single characters, and its byte fallback gives the bytes of those that it
-does not know. The special tokens stand in the model's vocabulary alone and are not declared "added tokens": those are
-searched for in the text, so that a user who writes `[CLS]` would put a special id into it. They are left out again by
-the decoder.
+The model is byte-pair encoding without merges: it looks up single characters and falls back to bytes. The special
+tokens are in its vocabulary but are not "added tokens". `tokenizers` searches texts for added tokens, so a user who
+types `[CLS]` would insert a special id. The decoder skips special ids.
 
 >>> preprocessor = Preprocessor(alphabet="ab")
 >>> tokenizer = character_tokenizer(preprocessor)
@@ -18,26 +17,26 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, processors
 
-from cclm_core.text.normalization import normaliser
+from cclm_core.text.normalization import normalizer
 from cclm_core.text.vocabulary import CLS, END, FIRST_BYTE, FIRST_CHARACTER, MASK, PAD, Preprocessor
 
 SPECIAL_TOKENS = {"[PAD]": PAD, "[MASK]": MASK, "[CLS]": CLS, "[END]": END}
-"""Names of the special ids. In a text they are text."""
+"""Names of the special ids. In a text, these names are ordinary text."""
 
 
 def character_tokenizer(preprocessor: Preprocessor) -> Any:
     """A `tokenizers.Tokenizer` with the ids, offsets and normal form of `preprocessor`.
 
-    `encode`, `encode_batch`, pairs and `save("tokenizer.json")` work as usual. A pair is the ids of the first text,
-    END, the ids of the second (type id 1); CLS, where configured, stands once, at the front. Decoding gives back every
-    text. Ids that no text has, where bytes are no UTF-8, may decode to more U+FFFD than by `Preprocessor.decode`.
+    `encode`, `encode_batch`, pairs and `save("tokenizer.json")` work as usual. A pair is encoded as the first text,
+    END, the second text (type id 1), after one CLS if `cls` is set. Decoding restores every text. Invalid UTF-8 can
+    decode to more U+FFFD characters than with `Preprocessor.decode`.
 
-    Neither padding nor truncation is on. Padding as in `Preprocessor.encode_batch` is
+    Padding and truncation are off. For the padding of `Preprocessor.encode_batch`, call
     `tokenizer.enable_padding(pad_id=PAD, pad_token="[PAD]", pad_to_multiple_of=downsample_factor)`. Truncation by
-    `tokenizers` may cut a character's bytes apart; `Preprocessor.encode_batch(texts, truncate=True)` does not.
+    `tokenizers` can split the bytes of a character; `Preprocessor.encode_batch(texts, truncate=True)` does not.
 
-    With normalisation, the end of an offset may leave out combining marks that were composed into the character
-    (`tokenizers` counts so); the starts are those of `Preprocessor.offsets`.
+    With normalization, the starts of offsets equal `Preprocessor.offsets`. The end of an offset can exclude combining
+    marks that were composed into the character.
     """
     vocab = dict(SPECIAL_TOKENS)
     vocab |= {f"<0x{byte:02X}>": FIRST_BYTE + byte for byte in range(256)}
@@ -49,11 +48,11 @@ def character_tokenizer(preprocessor: Preprocessor) -> Any:
         pair=f"{front}$A [END] $B:1",
         special_tokens=[("[CLS]", CLS), ("[END]", END)],
     )
-    # Every token of a text is one character, so that only a special token matches whole.
+    # Every other token is a single character or byte, so the pattern matches special tokens only.
     special = "|".join(name.strip("[]") for name in SPECIAL_TOKENS)
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace(Regex(rf"^\[({special})\]$"), ""), decoders.ByteFallback(), decoders.Fuse()]
     )
     if preprocessor.config.normalisation is not None:
-        tokenizer.normalizer = normaliser(preprocessor.config.normalisation)
+        tokenizer.normalizer = normalizer(preprocessor.config.normalisation)
     return tokenizer

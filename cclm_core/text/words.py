@@ -1,6 +1,4 @@
-"""What a word is. Every other definition of a word in the program is derived from this one.
-
-A word is a run of letters, with single apostrophes inside.
+"""The definition of a word: a run of letters, with single apostrophes inside. All other definitions derive from it.
 
 >>> WORD.findall("Don't tell naïve_one the 1st rule of 'tis")
 ["Don't", 'tell', 'naïve', 'one', 'the', 'st', 'rule', 'of', 'tis']
@@ -18,11 +16,11 @@ APOSTROPHES = "'\u2019"
 LETTER = r"[^\W\d_]"
 """The pattern of one letter."""
 RUN = r"\w+"
-"""The pattern of a run of letters, digits and underscores: what is left of a word without its apostrophes."""
+"""The pattern of a run of letters, digits and underscores."""
 
 
 def with_apostrophes(run: str) -> str:
-    """The pattern of runs that are joined by single apostrophes, where `run` is the pattern of one.
+    """The pattern of one or more runs joined by single apostrophes; `run` is the pattern of a run.
 
     >>> re.findall(with_apostrophes(RUN), "don't x_1 'tis")
     ["don't", 'x_1', 'tis']
@@ -34,7 +32,7 @@ WORD = re.compile(with_apostrophes(f"{LETTER}+"))
 
 
 def alphanumeric(text: str) -> npt.NDArray[np.bool_]:
-    """(L,) bool: which characters of a text are letters or digits.
+    """Whether each character of a text is a letter or a digit, (L,) bool.
 
     >>> alphanumeric("a 1'").tolist()
     [True, False, True, False]
@@ -43,9 +41,9 @@ def alphanumeric(text: str) -> npt.NDArray[np.bool_]:
 
 
 def letters(preprocessor: Preprocessor) -> npt.NDArray[np.bool_]:
-    """(num_ids,) bool: which ids can be part of a word: letters, digits, apostrophes, and bytes of rare characters.
+    """Whether each id can be part of a word, (num_ids,) bool: letters, digits, apostrophes, bytes.
 
-    Digits and bytes count, unlike in `WORD`: a model that reads ids needs one answer for each, without its neighbors.
+    Digits and bytes count, unlike in `WORD`: a model classifies each id without looking at its neighbors.
     """
     mask = np.zeros(preprocessor.num_ids, dtype=bool)
     mask[FIRST_BYTE:FIRST_CHARACTER] = True

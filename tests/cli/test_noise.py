@@ -54,7 +54,7 @@ def test_a_text_is_noised_as_the_recipe_says(tmp_path: Path) -> None:
         ("{rat: 1}", "--recipe: rat is not a known key; did you mean 'rate'?"),
         ("rate", "must be a mapping"),
         ("{rate: [", "must be YAML"),
-        ("missing.yaml", "there is none"),
+        ("missing.yaml", "missing.yaml not found"),
     ],
 )
 def test_wrong_recipes(given: str, message: str) -> None:

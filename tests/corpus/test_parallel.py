@@ -1,4 +1,4 @@
-"""Threads and processes: results in the order of the tasks, errors in their place, nothing left running."""
+"""Threads and processes: results in the order of the tasks, errors at their task, nothing left running."""
 
 import os
 import signal
@@ -18,12 +18,12 @@ from cclm_core.runtime.errors import CclmError, ConfigError, DataError
 
 
 def square(number: int) -> tuple[int, int]:
-    time.sleep(0.02 if number % 5 == 0 else 0)  # so that results are ready in another order
+    time.sleep(0.02 if number % 5 == 0 else 0)  # so that results finish out of order
     return number**2, os.getpid()
 
 
 class TwoArgumentsError(Exception):
-    """Cannot be unpickled: its message alone does not make one."""
+    """Cannot be unpickled: the constructor needs more than the message."""
 
     def __init__(self, number: int, reason: str) -> None:
         super().__init__(f"{number} is {reason}")
@@ -52,21 +52,21 @@ def children() -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
-def test_results_come_in_the_order_of_the_tasks(workers: int) -> None:
+def test_results_are_in_the_order_of_the_tasks(workers: int) -> None:
     with process_map(square, range(50), workers) as results:
         numbers, processes = zip(*results, strict=True)
     assert list(numbers) == [number**2 for number in range(50)]
-    assert len(set(processes)) <= workers  # a worker that starts late may find no task left
+    assert len(set(processes)) <= workers  # a worker that starts late can get no task
     assert (os.getpid() in processes) == (workers == 1)
     assert not children()
 
 
-def test_a_few_tasks_start_no_process() -> None:
+def test_fewer_than_four_tasks_run_in_this_process() -> None:
     with process_map(square, range(3), 2) as results:
         assert {process for _, process in results} == {os.getpid()}
 
 
-def test_tasks_are_taken_as_they_are_needed_and_may_be_large() -> None:
+def test_tasks_are_read_as_needed_and_can_be_large() -> None:
     taken: list[int] = []
 
     def tasks() -> Iterator[bytes]:
@@ -81,7 +81,7 @@ def test_tasks_are_taken_as_they_are_needed_and_may_be_large() -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_error_is_raised_in_its_place(workers: int) -> None:
+def test_an_error_is_raised_at_its_task(workers: int) -> None:
     seen: list[int] = []
     with (
         pytest.raises(DataError, match="number 7 must not come"),
@@ -93,7 +93,7 @@ def test_an_error_is_raised_in_its_place(workers: int) -> None:
     assert not children()
 
 
-def test_an_error_of_any_kind_arrives_with_its_message_and_traceback() -> None:
+def test_any_error_arrives_with_its_message_and_traceback() -> None:
     with (
         pytest.raises(RuntimeError, match=r"(?s)TwoArgumentsError in a worker process: 8 is wrong.*in refuse_seven"),
         process_map(refuse_seven, [1, 2, 8, 3, 4], 2) as results,
@@ -112,7 +112,7 @@ def test_a_killed_worker_is_an_error_and_the_others_end(size: int) -> None:
     assert not children()
 
 
-def test_an_error_of_the_consumer_ends_the_workers() -> None:
+def test_an_error_in_the_consumer_ends_the_workers() -> None:
     with pytest.raises(KeyboardInterrupt), process_map(square, range(10**6), 2) as results:
         next(results)
         raise KeyboardInterrupt
@@ -138,7 +138,7 @@ with process_map(partial(int.__add__, 2**10_000_000), range(10**6), 2) as result
 """
 
 
-def test_workers_that_end_while_they_start_are_an_error(tmp_path: Path) -> None:
+def test_workers_that_fail_to_start_are_an_error(tmp_path: Path) -> None:
     """A script without `if __name__ == "__main__"` cannot be imported by the workers; its function is large."""
     (tmp_path / "script.py").write_text(UNGUARDED)
     root = str(Path(__file__).parents[2])
@@ -170,11 +170,11 @@ def test_the_number_of_workers_comes_from_the_environment(monkeypatch: pytest.Mo
     assert num_workers() == len(os.sched_getaffinity(0))
     for wrong in ("0", "-1", "two"):
         monkeypatch.setenv("CCLM_WORKERS", wrong)
-        with pytest.raises(ConfigError, match="CCLM_WORKERS must be a whole number of at least 1"):
+        with pytest.raises(ConfigError, match="CCLM_WORKERS must be a positive integer, got"):
             num_workers()
 
 
-def test_a_pool_of_any_kind_keeps_the_order_and_a_bounded_number_of_tasks() -> None:
+def test_ordered_map_keeps_the_order_and_bounds_the_tasks_in_flight() -> None:
     taken: list[int] = []
 
     def tasks() -> Iterator[int]:
@@ -194,7 +194,7 @@ def threads() -> list[threading.Thread]:
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_the_order_is_that_of_the_numbers_from_any_of_them_on(workers: int) -> None:
+def test_prefetch_yields_items_in_order_from_any_start(workers: int) -> None:
     for first in (0, 5, 50, 51):
         with prefetch(lambda number: number**2, range(first, 51), workers) as items:
             assert list(items) == [number**2 for number in range(first, 51)]
@@ -202,12 +202,12 @@ def test_the_order_is_that_of_the_numbers_from_any_of_them_on(workers: int) -> N
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_items_are_made_in_other_threads_and_only_a_few_ahead(workers: int) -> None:
-    made: list[tuple[int, threading.Thread]] = []
-    with prefetch(lambda number: made.append((number, threading.current_thread())), range(1000), workers) as items:
+def test_prefetch_computes_a_few_items_ahead_in_other_threads(workers: int) -> None:
+    computed: list[tuple[int, threading.Thread]] = []
+    with prefetch(lambda number: computed.append((number, threading.current_thread())), range(1000), workers) as items:
         next(items)
-    assert {thread for _, thread in made} and threading.main_thread() not in {thread for _, thread in made}
-    assert len(made) <= 4 * workers + 1
+    assert {thread for _, thread in computed} and threading.main_thread() not in {thread for _, thread in computed}
+    assert len(computed) <= 4 * workers + 1
 
 
 class WrongError(Exception):
@@ -225,7 +225,7 @@ def test_an_exception_in_the_consumer_ends_the_threads(workers: int, error: type
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_an_exception_in_the_making_is_raised_in_its_place(workers: int) -> None:
+def test_an_exception_in_make_is_raised_at_its_item(workers: int) -> None:
     def make(number: int) -> int:
         if number == 3:
             raise WrongError("number 3")

@@ -1,4 +1,4 @@
-"""Shards keep every record, in order, with the same bytes for the same records, and read by split and variant."""
+"""Shards keep every record in order, have reproducible bytes, and can be read by split and variant."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ def _records(count: int) -> list[Record]:
     ]
 
 
-def test_what_is_written_is_read_sorted_by_split_then_source_order(tmp_path: Path) -> None:
+def test_records_are_read_by_split_then_in_source_order(tmp_path: Path) -> None:
     records = _records(100)
     assert write_shards(tmp_path, records, records_per_shard=7) == {"train": 34, "validation": 33, "test": 33}
     expected = [record for split in SPLITS for record in records if record.split == split]
@@ -44,7 +44,7 @@ def test_reading_selects_split_and_variants(tmp_path: Path) -> None:
     assert len(modern) == 7
 
 
-def test_same_records_give_same_bytes_and_other_records_do_not(tmp_path: Path) -> None:
+def test_the_bytes_depend_only_on_the_records(tmp_path: Path) -> None:
     digests = []
     for name, records in (("a", _records(50)), ("b", _records(50)), ("c", _records(51))):
         (tmp_path / name).mkdir()
@@ -54,14 +54,14 @@ def test_same_records_give_same_bytes_and_other_records_do_not(tmp_path: Path) -
     assert digests[0] != digests[2]
 
 
-def test_memory_is_bounded_by_row_groups_however_long_the_texts(tmp_path: Path) -> None:
+def test_row_groups_of_long_texts_are_small(tmp_path: Path) -> None:
     write_shards(tmp_path, (Record(id=str(index), text="x" * (1 << 20)) for index in range(9)))
     with pq.ParquetFile(tmp_path / "train-00000.parquet") as shard:
         assert [shard.metadata.row_group(index).num_rows for index in range(shard.num_row_groups)] == [4, 4, 1]
 
 
 def test_a_folder_without_shards_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="no shard of a corpus"):
+    with pytest.raises(ArtifactError, match="no Parquet shard found"):
         list(read_records(tmp_path))
 
 
@@ -79,7 +79,7 @@ def test_a_folder_without_shards_is_refused(tmp_path: Path) -> None:
         ({"entities": (Entity(0, 3, "X"), Entity(2, 4, "X"))}, "entity spans overlap or are not sorted"),
     ],
 )
-def test_faults_are_named(change: dict[str, object], reason: str) -> None:
+def test_fault_returns_the_reason(change: dict[str, object], reason: str) -> None:
     good = Record(id="1", text="hello", entities=(Entity(0, 2, "X"), Entity(2, 5, "Y")))
     assert fault(good) is None
     assert fault(replace(good, **change)) == reason  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Windows: every id once an epoch, whatever the cut; the same batches in any order of asking."""
+"""Windows: every id once per epoch, new boundaries each epoch, batches that depend only on their number."""
 
 from pathlib import Path
 
@@ -23,21 +23,21 @@ def test_an_epoch_reads_every_id_exactly_once(windows: Windows) -> None:
     assert np.array_equal(read, np.sort(np.asarray(windows.split.ids, dtype=np.int64)))
 
 
-def test_the_cut_moves_between_epochs_and_loses_no_tail(tmp_path: Path) -> None:
+def test_boundaries_move_between_epochs_and_no_text_is_lost(tmp_path: Path) -> None:
     some = [Record(str(n), "".join(chr(0x4E00 + 7 * n + k) for k in range(7)), split="train") for n in range(20)]
     some += [Record(split, "x", split=split) for split in ("validation", "test")]
     windows = Windows(encode(tmp_path / "encoded", some).split("train"), 16)
     per_epoch = windows.batches_per_epoch(4)
-    cuts = []
+    epochs = []
     for epoch in range(5):
         batches = [windows.batch(epoch * per_epoch + number, 4, seed=1) for number in range(per_epoch)]
         characters = np.concatenate([batch.ids[batch.ids > 3] for batch in batches])
         assert np.array_equal(np.unique(characters), np.unique(windows.split.ids[windows.split.ids > 3]))
-        cuts.append(frozenset(tuple(row) for batch in batches for row in batch.ids))
-    assert len(set(cuts)) >= 3
+        epochs.append(frozenset(tuple(row) for batch in batches for row in batch.ids))
+    assert len(set(epochs)) >= 3
 
 
-def test_a_batch_depends_on_its_number_alone(windows: Windows) -> None:
+def test_a_batch_depends_only_on_its_number_and_the_seed(windows: Windows) -> None:
     forwards = [windows.batch(number, 8, seed=2).ids for number in (0, 1, 2)]
     backwards = [windows.batch(number, 8, seed=2).ids for number in (2, 1, 0)]
     assert all(np.array_equal(a, b) for a, b in zip(forwards, reversed(backwards), strict=True))
@@ -45,12 +45,12 @@ def test_a_batch_depends_on_its_number_alone(windows: Windows) -> None:
 
 
 def mixed(count: int) -> list[Record]:
-    """Documents of two variants in turn, so that no two of one variant stand beside each other."""
+    """Documents of two alternating variants, so that documents of one variant are never adjacent."""
     some = [Record(str(n), "ab" * 10, variant=("folio", "modern")[n % 2], split="train") for n in range(count)]
     return some + [Record(split, "ab" * 10, split=split) for split in ("validation", "test")]
 
 
-def test_documents_that_stand_apart_fill_rows_and_keep_their_ends(tmp_path: Path) -> None:
+def test_documents_that_are_not_adjacent_fill_rows_and_keep_their_ends(tmp_path: Path) -> None:
     windows = Windows(encode(tmp_path / "encoded", mixed(600)).split("train"), 64, ("modern",))
     assert len(windows.starts) == 300 and windows.num_ids == 300 * 21
     per_epoch = windows.batches_per_epoch(8)
@@ -58,11 +58,11 @@ def test_documents_that_stand_apart_fill_rows_and_keep_their_ends(tmp_path: Path
     padding = sum(int((batch.ids == 0).sum()) for batch in batches) / sum(batch.ids.size for batch in batches)
     assert padding < 0.05
     row = next(row for batch in batches for row in batch.ids if (row > 0).all())
-    marks = np.flatnonzero(row == 3)
-    assert np.array_equal(np.diff(marks), np.full(len(marks) - 1, 21)), "one end mark behind each document"
+    ends = np.flatnonzero(row == 3)
+    assert np.array_equal(np.diff(ends), np.full(len(ends) - 1, 21)), "one END after each document"
 
 
-def test_an_epoch_of_documents_that_stand_apart_reads_each_of_their_ids_once(tmp_path: Path) -> None:
+def test_an_epoch_of_documents_that_are_not_adjacent_reads_each_id_once(tmp_path: Path) -> None:
     some = [
         Record(str(n), "".join(chr(0x4E00 + 7 * n + k) for k in range(7)), variant=("a", "b", None)[n % 3])
         for n in range(40)
@@ -71,11 +71,11 @@ def test_an_epoch_of_documents_that_stand_apart_reads_each_of_their_ids_once(tmp
     corpus = encode(tmp_path / "encoded", some)
     windows = Windows(corpus.split("train"), 16, ("b",))
     batch = windows.fixed(windows.num_windows(0), seed=3)
-    wanted = sorted(character for record in some[:40] if record.variant != "a" for character in record.text)
-    assert sorted(corpus.preprocessor.decode(batch.ids.ravel())) == wanted
+    expected = sorted(character for record in some[:40] if record.variant != "a" for character in record.text)
+    assert sorted(corpus.preprocessor.decode(batch.ids.ravel())) == expected
 
 
-def test_all_documents_are_one_range_for_which_no_table_is_read(tmp_path: Path) -> None:
+def test_all_documents_are_one_range_without_reading_the_table(tmp_path: Path) -> None:
     split = encode(tmp_path / "encoded", mixed(30)).split("train")
     split.path.unlink()
     windows = Windows(split, 64)

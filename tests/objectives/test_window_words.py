@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cclm_core.corpus.windows import WindowBatch
 from cclm_core.objectives.window_words import window_words
-from cclm_core.text.normalization import normalise
+from cclm_core.text.normalization import normalize
 from cclm_core.text.vocabulary import CLS, END, Preprocessor, TargetsConfig, VocabularyConfig
 from cclm_core.text.word_targets import WordTargets, id_spans
 
@@ -113,7 +113,7 @@ def test_the_words_of_windows_are_those_of_the_text(
     ids: list[int] = []
     words: list[list[tuple[int, int, int]]] = []  # of the whole text: the target and the ids of each piece
     for text in texts:
-        normal = normalise(text, form)
+        normal = normalize(text, form)
         there = targets.encode(normal)
         spans = id_spans(there, preprocessor.offsets(normal)) + len(ids)
         for target, (start, end) in zip(there.ids.tolist(), spans.tolist(), strict=True):

@@ -1,5 +1,6 @@
 """The walk-through of the original CCLM's README, as it is typed there, with torch in place of Keras."""
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -97,5 +98,18 @@ def test_the_shelf_of_the_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     identifier = "en_wiki_clm_1"
     item_type = "preprocessor"
     folder = shelf.fetch(identifier, item_type, tag="v0.2.1", cache_dir=cache_dir)
-    prep = Preprocessor.load(folder / "preprocessor.json")
+    prep = Preprocessor(load_from=folder / "preprocessor.json")
     assert prep.digest == Preprocessor().fit(TEXTS).digest
+
+
+def test_a_saved_preprocessor_is_loaded_with_load_from(tmp_path: Path) -> None:
+    saved = Preprocessor(max_example_len=48).fit(TEXTS)
+    cache_dir, identifier, item_type = str(tmp_path), "en_wiki_clm_1", "preprocessor"
+    folder = tmp_path / identifier / item_type
+    folder.mkdir(parents=True)
+    saved.save(folder / "cclm_config.json")
+
+    prep = Preprocessor(
+        load_from=os.path.join(cache_dir, identifier, item_type, "cclm_config.json")  # noqa: PTH118  as in the README
+    )
+    assert (prep.digest, prep.max_example_len) == (saved.digest, 48)

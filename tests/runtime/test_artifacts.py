@@ -1,4 +1,4 @@
-"""Publishing: old or new, never mixed; whatever was altered is named."""
+"""Publishing replaces a folder in one step; verification names every missing, unexpected or altered file."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def publish(target: Path, text: str) -> None:
         (folder / "deep" / "text.txt").write_text(text)
 
 
-def test_a_folder_is_published_whole_and_replaced_whole(tmp_path: Path) -> None:
+def test_publishing_replaces_the_whole_folder(tmp_path: Path) -> None:
     target = tmp_path / "out" / "corpus"
     publish(target, "old")
     old = verify(target, "corpus")
@@ -26,7 +26,7 @@ def test_a_folder_is_published_whole_and_replaced_whole(tmp_path: Path) -> None:
     assert {path.name for path in target.parent.iterdir()} <= {"corpus", ".corpus.lock"}
 
 
-def test_a_failure_leaves_the_old_folder_and_no_rest(tmp_path: Path) -> None:
+def test_a_failure_keeps_the_old_folder_and_leaves_no_temporary_files(tmp_path: Path) -> None:
     target = tmp_path / "corpus"
     publish(target, "old")
     with pytest.raises(RuntimeError), publishing(target, "corpus") as folder:
@@ -36,7 +36,7 @@ def test_a_failure_leaves_the_old_folder_and_no_rest(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} <= {"corpus", ".corpus.lock"}
 
 
-def test_what_a_killed_writer_left_is_cleared_away(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
     target = tmp_path / "corpus"
     (tmp_path / ".corpus.writing").mkdir()
     (tmp_path / ".corpus.writing" / "half").write_text("half")
@@ -45,13 +45,13 @@ def test_what_a_killed_writer_left_is_cleared_away(tmp_path: Path) -> None:
     verify(target, "corpus")
 
 
-def test_two_writers_of_one_folder_exclude_each_other(tmp_path: Path) -> None:
+def test_only_one_process_can_write_a_folder(tmp_path: Path) -> None:
     target = tmp_path / "corpus"
     with publishing(target, "corpus"), pytest.raises(ArtifactError, match="being written by another process"):
         publish(target, "other")
 
 
-def test_what_was_altered_is_named(tmp_path: Path) -> None:
+def test_verify_names_the_damaged_file(tmp_path: Path) -> None:
     target = tmp_path / "corpus"
     publish(target, "text")
     (target / "deep" / "text.txt").write_text("Text")
@@ -66,14 +66,14 @@ def test_what_was_altered_is_named(tmp_path: Path) -> None:
         verify(target, "corpus")
 
 
-def test_another_kind_no_folder_and_no_manifest_are_refused(tmp_path: Path) -> None:
+def test_verify_refuses_another_kind_a_missing_folder_and_a_missing_manifest(tmp_path: Path) -> None:
     publish(tmp_path / "corpus", "text")
-    with pytest.raises(ArtifactError, match="must hold a component, but it holds a corpus"):
+    with pytest.raises(ArtifactError, match="must contain a published component, got corpus"):
         verify(tmp_path / "corpus", "component")
-    with pytest.raises(ArtifactError, match=r"there is no such folder\. Run the stage"):
+    with pytest.raises(ArtifactError, match=r"corpus not found: .*nowhere does not exist\. Run the stage"):
         verify(tmp_path / "nowhere", "corpus")
     (tmp_path / "bare").mkdir()
-    with pytest.raises(ArtifactError, match="was not published by CCLM"):
+    with pytest.raises(ArtifactError, match=r"manifest\.json not found in .*bare"):
         verify(tmp_path / "bare", "corpus")
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError, match="must be a folder, but it is a file"):

@@ -1,4 +1,4 @@
-"""Whatever computes does so on the device that its weights are on, and leaves no tensor behind."""
+"""Every model computes on the device of its weights and leaves no tensor on another device."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from tests.elsewhere import elsewhere
 from tests.encoders.shapes import CAUSAL, CONFIGS, SMALL, embedder, text
 
 
-def test_unset_it_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_device_is_a_gpu_if_torch_sees_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CCLM_DEVICE")
     assert chosen_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
     monkeypatch.setenv("CCLM_DEVICE", "")
@@ -33,20 +33,20 @@ def test_unset_it_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("name", ["gpu", "CPU", "cpu:0", "cuda:", "cuda:x", "meta", " cpu"])
-def test_a_misspelt_device_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_misspelled_device_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("CCLM_DEVICE", name)
     with pytest.raises(ConfigError, match=f"CCLM_DEVICE must be cpu, cuda or cuda:NUMBER, got {name!r}"):
         chosen_device()
 
 
 @pytest.mark.parametrize("name", ["cuda:99", *(() if torch.cuda.is_available() else ("cuda", "cuda:0"))])
-def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_missing_device_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("CCLM_DEVICE", name)
-    with pytest.raises(ConfigError, match=f"must name a device that torch .* sees, got {name!r}, but it sees .* GPUs"):
+    with pytest.raises(ConfigError, match=f"CCLM_DEVICE is {name!r}, but torch .* sees .* GPUs"):
         chosen_device()
 
 
-def test_a_tensor_that_was_left_behind_is_found() -> None:
+def test_the_test_device_detects_a_tensor_on_the_wrong_device() -> None:
     with elsewhere() as device:
         there = torch.ones(2, 3).to(device)
         assert there.device == device and float(there.sum()) == 6
@@ -57,20 +57,20 @@ def test_a_tensor_that_was_left_behind_is_found() -> None:
         assert (there + torch.ones(2, 3, device=device)).cpu().numpy().sum() == 12
 
 
-def close(one: Tensor, other: Tensor) -> None:
-    """The CPU has linear layers of its own, which round differently."""
-    torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+def close(actual: Tensor, expected: Tensor) -> None:
+    """Equal within a tolerance: the CPU has its own kernels for linear layers, which round differently."""
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", [*CONFIGS, *CAUSAL])
-def test_every_encoder_computes_where_its_weights_are(name: str) -> None:
+def test_every_encoder_computes_on_the_device_of_its_weights(name: str) -> None:
     base = embedder((CONFIGS | CAUSAL)[name])
     ids = torch.cat([nn.functional.pad(text(size, size), (0, 19 - size)) for size in (19, 12, 1, 0)])
     expected = base(ids)
     with elsewhere() as device:
-        found = base.to(device)(ids.to(device))
-        assert found.device == device
-        close(found.cpu(), expected)
+        features = base.to(device)(ids.to(device))
+        assert features.device == device
+        close(features.cpu(), expected)
 
 
 def component(base: Embedder, name: str, objective: str = "entities", independent: bool = False) -> Component:
@@ -82,26 +82,26 @@ def component(base: Embedder, name: str, objective: str = "entities", independen
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-def test_a_composition_embeds_and_is_saved_where_its_weights_are(fusion: str, tmp_path: Path) -> None:
+def test_a_composition_embeds_and_is_saved_from_the_device_of_its_weights(fusion: str, tmp_path: Path) -> None:
     base = embedder(SMALL)
-    model = ComposedModel(base, [component(base, "one"), component(base, "other")], fusion=fusion).eval()
+    model = ComposedModel(base, [component(base, "first"), component(base, "second")], fusion=fusion).eval()
     texts = ["abc de", "", "a" * 40]
     expected, ids = model.embed(texts, window=16), np.array([[260, 261, 262]])
     reader = Reader(model, 1024, 1024).read(ids)
     with elsewhere() as device:
         model.to(device)
-        for found, wanted in zip(model.embed(texts, window=16), expected, strict=True):
-            close(torch.from_numpy(found), torch.from_numpy(wanted))
+        for features, expected_features in zip(model.embed(texts, window=16), expected, strict=True):
+            close(torch.from_numpy(features), torch.from_numpy(expected_features))
         close(Reader(model, 1024, 1024).read(ids), reader)
         save(model, tmp_path)
-        again = ComposedModel(model.base, list(model.components.values()), fusion=fusion)
-        again.embed(texts)  # what is composed of parts that are elsewhere is there too
-    assert load_composition(tmp_path).digest == model.digest == again.digest
+        recomposed = ComposedModel(model.base, list(model.components.values()), fusion=fusion)
+        recomposed.embed(texts)  # a new composition of these parts is on the same device
+    assert load_composition(tmp_path).digest == model.digest == recomposed.digest
 
 
 def test_a_frozen_base_moves_with_the_component_over_it(tmp_path: Path) -> None:
     base = embedder(SMALL)
-    encoder, digest = OverBase(base, component(base, "one")), base.digest
+    encoder, digest = OverBase(base, component(base, "first")), base.digest
     expected = encoder(text(9))
     with elsewhere() as device:
         encoder.to(device)
@@ -111,7 +111,7 @@ def test_a_frozen_base_moves_with_the_component_over_it(tmp_path: Path) -> None:
     assert load_component(tmp_path).digest == encoder.component.digest
 
 
-def test_text_is_written_where_the_weights_are() -> None:
+def test_text_is_generated_on_the_device_of_the_weights() -> None:
     base = embedder(SMALL)
     encoder = OverBase(base, component(base, "next", "next_characters", independent=True))
     with seeded_initialisation(1):
@@ -124,7 +124,7 @@ def test_text_is_written_where_the_weights_are() -> None:
         assert model.bits_per_character(["abc", "bca"]) == pytest.approx(bits)
 
 
-def test_text_is_corrected_where_the_weights_are() -> None:
+def test_text_is_corrected_on_the_device_of_the_weights() -> None:
     base = embedder(SMALL)
     part = component(base, "denoise", "denoise")
     with seeded_initialisation(2):
@@ -133,16 +133,16 @@ def test_text_is_corrected_where_the_weights_are() -> None:
     corrector = Corrector(base, part, objective, 256)
     expected = corrector.correct("abc de", num_alternatives=2, min_confidence=0.0)
     with elsewhere() as device:
-        found = corrector.to(device).correct("abc de", num_alternatives=2, min_confidence=0.0)
-    assert (found.text, found.changes) == (expected.text, expected.changes)
-    assert dict(found.alternatives) == pytest.approx(dict(expected.alternatives), rel=1e-4)
+        corrected = corrector.to(device).correct("abc de", num_alternatives=2, min_confidence=0.0)
+    assert (corrected.text, corrected.changes) == (expected.text, expected.changes)
+    assert dict(corrected.alternatives) == pytest.approx(dict(expected.alternatives), rel=1e-4)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("name", [*CONFIGS, *CAUSAL])
-def test_every_encoder_says_on_a_gpu_what_it_says_on_the_cpu(name: str) -> None:
-    """Sums in another order, and another kernel of attention: hence the tolerance, on features of about 1."""
+def test_every_encoder_gives_the_same_features_on_a_gpu_and_on_the_cpu(name: str) -> None:
+    """Within a tolerance for features of about 1: a GPU sums in another order and has another attention kernel."""
     base = embedder((CONFIGS | CAUSAL)[name])
     ids = torch.cat([nn.functional.pad(text(size, size), (0, 19 - size)) for size in (19, 12, 1)])
     expected = base(ids)
@@ -157,7 +157,7 @@ def test_the_number_of_threads_is_restored() -> None:
     assert torch.get_num_threads() == before
 
 
-def test_auto_precision_is_bf16_only_where_the_cpu_computes_it() -> None:
+def test_auto_precision_is_bf16_only_if_the_cpu_supports_it() -> None:
     cpu = torch.device("cpu")
     has_avx512 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
     assert resolved_precision(cpu, "auto") == ("bf16" if has_avx512 else "fp32")

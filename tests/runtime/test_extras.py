@@ -1,4 +1,4 @@
-"""A missing optional dependency is an error with the command that installs it."""
+"""The error for a missing optional dependency contains the command to install it."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from cclm_core.runtime.errors import MissingExtraError
 from cclm_core.runtime.extras import require
 
 
-def test_what_is_installed_passes_and_what_is_not_names_its_extra() -> None:
+def test_the_error_for_a_missing_package_contains_its_extra() -> None:
     require("numpy", "core")
     with pytest.raises(MissingExtraError, match=r"no_such_module is not installed\. Run `pip install 'cclm\[some\]'`"):
         require("no_such_module", "some")

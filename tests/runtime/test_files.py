@@ -9,7 +9,7 @@ from cclm_core.runtime.errors import ArtifactError
 from cclm_core.runtime.files import atomic_write, try_lock
 
 
-def test_text_and_bytes_replace_what_was_there(tmp_path: Path) -> None:
+def test_atomic_write_replaces_a_file_with_text_or_bytes(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     atomic_write(path, "é\n")
     assert path.read_bytes() == "é\n".encode()
@@ -27,19 +27,19 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_temporary_file(tmp_path
     assert list(tmp_path.iterdir()) == [path]
 
 
-def _hold(path: Path, held: object, release: object) -> None:
+def _hold_lock(path: Path, acquired: object, release: object) -> None:
     with try_lock(path, ArtifactError("busy")):
-        held.set()  # type: ignore[attr-defined]
+        acquired.set()  # type: ignore[attr-defined]
         release.wait()  # type: ignore[attr-defined]
 
 
-def test_a_lock_that_another_process_holds_raises_the_given_error(tmp_path: Path) -> None:
+def test_try_lock_raises_the_given_error_if_another_process_holds_the_lock(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    held, release = context.Event(), context.Event()
-    process = context.Process(target=_hold, args=(tmp_path / "x.lock", held, release))
+    acquired, release = context.Event(), context.Event()
+    process = context.Process(target=_hold_lock, args=(tmp_path / "x.lock", acquired, release))
     process.start()
     try:
-        assert held.wait(60)
+        assert acquired.wait(60)
         with pytest.raises(ArtifactError, match="busy"), try_lock(tmp_path / "x.lock", ArtifactError("busy")):
             pass
     finally:

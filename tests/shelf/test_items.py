@@ -56,11 +56,11 @@ def test_what_was_altered_after_its_stage_is_refused(stage: Path) -> None:
 
 
 def test_another_type_is_refused(stage: Path, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="must hold a embedder, but it holds a component"):
+    with pytest.raises(ArtifactError, match="must contain a published embedder, got component"):
         describe(stage, "embedder")
     with pytest.raises(ArtifactError, match="not found"):
         describe(tmp_path / "nowhere", "component")
-    with pytest.raises(ArtifactError, match=r"preprocessor.json must exist"):
+    with pytest.raises(ArtifactError, match=r"preprocessor\.json not found"):
         describe(stage, "preprocessor")
 
 

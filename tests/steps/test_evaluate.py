@@ -163,9 +163,9 @@ def test_a_composition_with_another_vocabulary_is_refused_and_nothing_is_left(pr
 
 
 def test_missing_damaged_or_misnamed_inputs_are_refused(project: Project, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="no such folder"):
+    with pytest.raises(ArtifactError, match="nowhere does not exist"):
         project.run(tmp_path / "out", noise=tmp_path / "nowhere")
-    with pytest.raises(ArtifactError, match="must hold a composition"):
+    with pytest.raises(ArtifactError, match="must contain a published composition"):
         project.run(tmp_path / "out", composition=project.noise)
     damaged = compose(tmp_path / "damaged", Preprocessor(alphabet="xyz"))
     (damaged / "composition.json").write_text("{}")

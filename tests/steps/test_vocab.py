@@ -104,7 +104,7 @@ def test_a_configured_limit_is_kept(tmp_path: Path, params: Path) -> None:
 
 def test_refusals_leave_no_artifact_and_the_next_run_works(tmp_path: Path, params: Path) -> None:
     out = tmp_path / "encoded"
-    with pytest.raises(ArtifactError, match="must hold a published corpus"):
+    with pytest.raises(ArtifactError, match="corpus not found"):
         vocab(Params.load(params), tmp_path / "none", out, silent)
     empty_train = corpus_of(tmp_path / "test_only", [RECORDS[3]])
     with pytest.raises(DataError, match=r"the train split of .* is empty"):

@@ -1,4 +1,4 @@
-"""The examples of the docs and of the docstrings run, and print what they say."""
+"""The examples in the docs and the docstrings run and print the expected output."""
 
 import doctest
 import importlib
@@ -9,6 +9,7 @@ import pytest
 MODULES = (
     "alignment",
     "alphabet",
+    "batch_map",
     "code_points",
     "normalization",
     "texts",
@@ -21,13 +22,13 @@ DOCS = Path(__file__).parents[2] / "docs" / "text.md"
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_the_examples_of_a_module(name: str) -> None:
+def test_the_examples_in_a_module(name: str) -> None:
     result = doctest.testmod(importlib.import_module(f"cclm_core.text.{name}"))
     assert result.attempted > 0
     assert result.failed == 0
 
 
-def test_the_examples_of_the_page_on_text() -> None:
+def test_the_examples_in_docs_text_md() -> None:
     result = doctest.testfile(str(DOCS), module_relative=False)
     assert result.attempted > 15
     assert result.failed == 0

@@ -1,4 +1,4 @@
-"""10,000 generated texts over all planes of Unicode, through encode and decode, by both paths."""
+"""Encodes and decodes 10,000 random texts from all planes of Unicode, with `Preprocessor` and with `tokenizers`."""
 
 import random
 
@@ -14,14 +14,14 @@ NUM_TEXTS = 10_000
 
 
 def generated(seed: int) -> list[str]:
-    """Texts of 0 to 60 characters: of one plane, of ASCII, or of all planes mixed; no surrogates."""
+    """Texts of 0 to 60 characters from one or several planes, without surrogates."""
     draw = random.Random(seed)
     planes = [range(0x80), range(0x80, 0xD800), range(0xE000, 0x10000)]
     planes += [range(plane << 16, (plane + 1) << 16) for plane in range(1, 17)]
     texts = []
     for _ in range(NUM_TEXTS):
-        chosen = draw.choices(planes, k=draw.choice([1, 1, 2, 20]))
-        texts.append("".join(chr(draw.choice(draw.choice(chosen))) for _ in range(draw.randrange(61))))
+        selected = draw.choices(planes, k=draw.choice([1, 1, 2, 20]))
+        texts.append("".join(chr(draw.choice(draw.choice(selected))) for _ in range(draw.randrange(61))))
     return texts
 
 
@@ -30,7 +30,7 @@ def texts() -> list[str]:
     return generated(1)
 
 
-def test_the_texts_reach_every_plane_and_every_width(texts: list[str]) -> None:
+def test_the_random_texts_cover_every_plane(texts: list[str]) -> None:
     points = np.frombuffer("".join(texts).encode("utf-32-le"), dtype="<u4")
     assert set((points >> 16).tolist()) == set(range(17))
     assert sum(text.isascii() for text in texts) > 300
@@ -39,7 +39,7 @@ def test_the_texts_reach_every_plane_and_every_width(texts: list[str]) -> None:
 
 @pytest.mark.parametrize("max_characters", [0, 300, 65276])
 @pytest.mark.parametrize("cls", [False, True])
-def test_ten_thousand_texts_come_back_by_both_paths(texts: list[str], max_characters: int, cls: bool) -> None:
+def test_every_text_is_restored_by_preprocessor_and_tokenizer(texts: list[str], max_characters: int, cls: bool) -> None:
     preprocessor = Preprocessor(VocabularyConfig(max_characters=max_characters, cls=cls)).fit(texts)
     ids, lengths, fallbacks = preprocessor.encode_ragged(texts)
     rows = np.split(ids, np.cumsum(lengths)[:-1])
@@ -54,7 +54,9 @@ def test_ten_thousand_texts_come_back_by_both_paths(texts: list[str], max_charac
 
 
 @pytest.mark.parametrize("slice_length", [1, 7, 64, 1 << 20])
-def test_ids_do_not_depend_on_the_slices(texts: list[str], slice_length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ids_do_not_depend_on_the_length_of_slices(
+    texts: list[str], slice_length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     some = texts[:400]
     alphabet = Alphabet("".join(sorted(set("".join(some[::2])))))
     lengths = np.array([len(text) for text in some])
@@ -66,8 +68,8 @@ def test_ids_do_not_depend_on_the_slices(texts: list[str], slice_length: int, mo
     assert alphabet.decode(whole.ids) == "".join(some)
 
 
-def test_a_text_that_becomes_bytes_only_at_its_end_has_room_for_them() -> None:
-    """The room that is set aside for bytes does not suffice here."""
+def test_a_text_with_many_unknown_characters_at_its_end_is_encoded() -> None:
+    """The spare room for bytes is too small here and must grow."""
     preprocessor = Preprocessor(alphabet="a")
     text = "a" * 100_000 + "🚀" * 50_000
     ids = preprocessor.encode(text)

@@ -1,4 +1,4 @@
-"""What is reported of the original CCLM and of CANINE on the side of the text does not happen here."""
+"""Known defects of the original CCLM and of CANINE in text handling do not occur here."""
 
 from pathlib import Path
 
@@ -19,18 +19,18 @@ def preprocessor() -> Preprocessor:
 @pytest.mark.parametrize("text", ["", "a", "é", "🚀", "\x00"])
 def test_empty_and_one_character_strings_work_in_every_call(preprocessor: Preprocessor, text: str) -> None:
     """CANINE fails on "" and "a"."""
-    for one in (preprocessor, Preprocessor(VocabularyConfig(cls=True)).fit([text]), Preprocessor()):
-        assert one.decode(one.encode(text)) == text
-        assert one.decode(one.string_to_array(text)) == text
-        assert one.decode_batch(one.encode_batch([text]).ids) == [text]
-        assert len(one.offsets(text)) == len(one.encode(text))
-        assert one.encode_ragged([text]).lengths.tolist() == [len(one.encode(text))]
+    for prep in (preprocessor, Preprocessor(VocabularyConfig(cls=True)).fit([text]), Preprocessor()):
+        assert prep.decode(prep.encode(text)) == text
+        assert prep.decode(prep.string_to_array(text)) == text
+        assert prep.decode_batch(prep.encode_batch([text]).ids) == [text]
+        assert len(prep.offsets(text)) == len(prep.encode(text))
+        assert prep.encode_ragged([text]).lengths.tolist() == [len(prep.encode(text))]
 
 
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("last", ["a", "é"])
 def test_no_tail_is_dropped_at_any_length(preprocessor: Preprocessor, length: int, last: str) -> None:
-    """CANINE's downsampling loses the last characters of a length that is no multiple of its stride."""
+    """CANINE's downsampling drops the last characters if the length is not a multiple of its stride."""
     text = ("abc" * length)[: max(0, length - 1)] + last * bool(length)
     batch = preprocessor.encode_batch([text, "b"])
     assert preprocessor.decode_batch(batch.ids) == [text, "b"]
@@ -39,7 +39,7 @@ def test_no_tail_is_dropped_at_any_length(preprocessor: Preprocessor, length: in
 
 
 def test_unknown_characters_do_not_become_padding(preprocessor: Preprocessor) -> None:
-    """The original's `string_to_array` gives 0, its padding, for a character that is not in the vocabulary."""
+    """In the original, `string_to_array` maps unknown characters to 0, its padding id."""
     for text in ("xyz", "漢字", "🚀\U0010ffff", "\x00", "a?c"):
         ids = preprocessor.encode(text)
         assert (ids >= NUM_SPECIAL).all() and PAD not in ids
@@ -48,12 +48,12 @@ def test_unknown_characters_do_not_become_padding(preprocessor: Preprocessor) ->
 
 def test_padding_does_not_change_the_ids_of_a_text(preprocessor: Preprocessor) -> None:
     alone = preprocessor.encode_batch(["abé"]).ids[0, :4]
-    beside = preprocessor.encode_batch(["abé", "abc" * 50]).ids[0, :4]
-    assert alone.tolist() == beside.tolist()
+    in_longer_batch = preprocessor.encode_batch(["abé", "abc" * 50]).ids[0, :4]
+    assert alone.tolist() == in_longer_batch.tolist()
 
 
 def test_ids_are_integers(preprocessor: Preprocessor) -> None:
-    """The original gives float64; and floats are not taken for ids."""
+    """The original returns float64. Here, floats are refused as ids."""
     assert preprocessor.encode("ab").dtype == np.uint16
     assert preprocessor.string_to_array("ab").dtype == np.int64
     assert preprocessor.encode_batch([]).ids.dtype == preprocessor.encode_batch(["a"]).ids.dtype == np.int64
@@ -62,16 +62,16 @@ def test_ids_are_integers(preprocessor: Preprocessor) -> None:
         preprocessor.decode(np.array([260.0]))
 
 
-def test_a_text_that_is_longer_than_the_maximum_is_not_cut_or_passed_on_unsaid() -> None:
-    """The original infers a length above its own maximum."""
+def test_a_text_above_the_maximum_length_is_an_error_unless_truncated() -> None:
+    """The original returns rows that are longer than its own maximum."""
     preprocessor = Preprocessor(VocabularyConfig(max_length=4), "a")
     with pytest.raises(DataError, match="at most 4 ids, got 5"):
         preprocessor.string_to_array("aaaaa")
     assert len(preprocessor.string_to_array("aaaaa", truncate=True)) == 4
 
 
-def test_saving_loses_no_setting(tmp_path: Path) -> None:
-    """The original's `save` forgets the vocabulary's limit, CLS, the downsample factor and the word tokenizer."""
+def test_saving_keeps_every_setting(tmp_path: Path) -> None:
+    """The original's `save` drops the size limit, CLS, the downsample factor and the word tokenizer."""
     config = VocabularyConfig(
         min_count=2,
         max_characters=77,

@@ -1,4 +1,4 @@
-"""Rows of a batch: rounding to the downsample factor, the maximum length, and what was cut."""
+"""Rows of a batch: rounding to the downsample factor, the maximum length, and truncation."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ from cclm_core.text.vocabulary import CLS, PAD, Preprocessor, VocabularyConfig
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("abé漢🚀e\u0301ﬁ"), max_size=30)
 
 
-def made(alphabet: str = "ab", **settings: Any) -> Preprocessor:
+def preprocessor_with(alphabet: str = "ab", **settings: Any) -> Preprocessor:
     return Preprocessor(VocabularyConfig(**settings), alphabet)
 
 
 @given(st.lists(TEXTS, max_size=6), st.integers(1, 9), st.booleans())
 def test_the_length_of_a_batch_is_the_next_multiple_of_the_factor(texts: list[str], factor: int, cls: bool) -> None:
-    preprocessor = made(downsample_factor=factor, cls=cls)
+    preprocessor = preprocessor_with(downsample_factor=factor, cls=cls)
     batch = preprocessor.encode_batch(texts)
     longest = max((len(preprocessor.encode(text)) for text in texts), default=0)
     assert batch.ids.shape[1] % factor == 0
@@ -35,59 +35,59 @@ def test_the_length_of_a_batch_is_the_next_multiple_of_the_factor(texts: list[st
     st.booleans(),
     st.sampled_from([None, "NFC", "NFKD"]),
 )
-def test_what_is_cut_is_told_and_is_never_half_a_character(
+def test_truncation_reports_the_cut_and_never_splits_a_character(
     texts: list[str], factor: int, multiple: int, cls: bool, form: Any
 ) -> None:
     limit = factor * multiple
-    preprocessor = made(downsample_factor=factor, max_length=limit, cls=cls, normalisation=form)
+    preprocessor = preprocessor_with(downsample_factor=factor, max_length=limit, cls=cls, normalisation=form)
     batch = preprocessor.encode_batch(texts, truncate=True)
     assert batch.ids.shape[1] <= limit
     for text, row, length, cut in zip(texts, *batch, strict=True):
         ids, offsets = preprocessor.encode(text), preprocessor.offsets(text)
         assert row[:length].tolist() == ids[:length].tolist()
         assert (row[length:] == PAD).all()
-        kept = len(text) - cut
-        assert kept == preprocessor.num_fitting(text, limit)
+        num_kept = len(text) - cut
+        assert num_kept == preprocessor.num_fitting(text, limit)
         if len(ids) <= limit:
             assert cut == 0 and length == len(ids)
         else:
             assert cut > 0
-            assert (offsets[:length] < kept).all() and (offsets[length:] >= kept).all()
+            assert (offsets[:length] < num_kept).all() and (offsets[length:] >= num_kept).all()
             next_width = int((offsets == offsets[length]).sum())
-            assert length + next_width > limit  # nothing more would have fitted
+            assert length + next_width > limit  # the next character does not fit
         if form is None:
-            assert preprocessor.decode(row) == text[:kept]
+            assert preprocessor.decode(row) == text[:num_kept]
         assert preprocessor.string_to_array(text, limit, truncate=True).tolist()[:length] == row[:length].tolist()
 
 
-def test_a_text_that_is_too_long_is_refused_unless_cutting_is_asked_for() -> None:
-    preprocessor = made(max_length=4, downsample_factor=2)
-    with pytest.raises(DataError, match="text 1 must have at most 4 ids, got 5; shorten it, or set `truncate=True`"):
+def test_a_text_that_is_too_long_is_an_error_unless_truncated() -> None:
+    preprocessor = preprocessor_with(max_length=4, downsample_factor=2)
+    with pytest.raises(DataError, match=r"text 1 must have at most 4 ids, got 5\. Shorten it, or set `truncate=True`"):
         preprocessor.encode_batch(["a", "aabba"])
     with pytest.raises(DataError, match="text must have at most 4 ids, got 5"):
         preprocessor.string_to_array("aabba")
     with pytest.raises(DataError, match="text must have at most 2 ids, got 3"):
-        made().string_to_array("aab", 2)
-    with pytest.raises(DataError, match="configure `max_length`"):
-        made().encode_batch(["a"], truncate=True)
-    assert len(preprocessor.encode("aabba")) == 5  # a row of a batch has a limit, a text has none
+        preprocessor_with().string_to_array("aab", 2)
+    with pytest.raises(DataError, match="needs a maximum length"):
+        preprocessor_with().encode_batch(["a"], truncate=True)
+    assert len(preprocessor.encode("aabba")) == 5  # only rows of a batch have a limit
     assert preprocessor.encode_batch(["aabb"]).cut.tolist() == [0]
 
 
-def test_a_row_is_cut_before_a_character_that_does_not_fit_whole() -> None:
-    preprocessor = made(max_length=4)
+def test_a_row_ends_before_a_character_that_does_not_fit() -> None:
+    preprocessor = preprocessor_with(max_length=4)
     batch = preprocessor.encode_batch(["ab漢b", "abab", "漢漢", "🚀"], truncate=True)
     assert preprocessor.decode_batch(batch.ids) == ["ab", "abab", "漢", "🚀"]
     assert batch.lengths.tolist() == [2, 4, 3, 4]
     assert batch.cut.tolist() == [2, 0, 1, 0]
     assert batch.ids.shape == (4, 4)
-    small = made(max_length=2)
-    nothing = small.encode_batch(["漢", "🚀a"], truncate=True)
-    assert nothing.ids.shape == (2, 0) and nothing.cut.tolist() == [1, 2]
+    small = preprocessor_with(max_length=2)
+    empty = small.encode_batch(["漢", "🚀a"], truncate=True)
+    assert empty.ids.shape == (2, 0) and empty.cut.tolist() == [1, 2]
 
 
-def test_a_length_of_its_own() -> None:
-    preprocessor = made(downsample_factor=4, cls=True)
+def test_string_to_array_pads_to_the_given_length() -> None:
+    preprocessor = preprocessor_with(downsample_factor=4, cls=True)
     assert preprocessor.string_to_array("ab").tolist() == [CLS, 260, 261, PAD]
     assert preprocessor.string_to_array("ab", 3).tolist() == [CLS, 260, 261]
     assert preprocessor.string_to_array("ab", 7).tolist() == [CLS, 260, 261, PAD, PAD, PAD, PAD]
@@ -98,25 +98,25 @@ def test_a_length_of_its_own() -> None:
     assert preprocessor.string_to_array("").tolist() == [CLS, PAD, PAD, PAD]
 
 
-def test_a_batch_of_nothing_and_batches_of_padding_alone() -> None:
-    preprocessor = made(downsample_factor=4)
+def test_empty_batches_and_batches_of_empty_texts() -> None:
+    preprocessor = preprocessor_with(downsample_factor=4)
     assert preprocessor.encode_batch([]).ids.shape == (0, 0)
     assert preprocessor.encode_batch(["", ""]).ids.shape == (2, 0)
     assert preprocessor.decode_batch(np.full((2, 4), PAD)) == ["", ""]
     assert preprocessor.decode_batch(np.zeros((0, 4), dtype=np.int64)) == []
     assert preprocessor.encode_ragged([]).ids.shape == (0,)
-    with_cls = made(downsample_factor=4, cls=True).encode_batch(["", "a"])
+    with_cls = preprocessor_with(downsample_factor=4, cls=True).encode_batch(["", "a"])
     assert with_cls.ids.tolist() == [[CLS, PAD, PAD, PAD], [CLS, 260, PAD, PAD]]
 
 
-def test_a_maximum_that_no_row_can_fill_is_refused() -> None:
+def test_a_maximum_length_must_be_a_multiple_of_the_downsample_factor() -> None:
     with pytest.raises(ConfigError, match="max_length must be a multiple of downsample_factor, got 10 and 4"):
         VocabularyConfig.parse({"max_length": 10, "downsample_factor": 4}, "params.yaml: vocabulary")
     with pytest.raises(ConfigError, match="downsample_factor"):
         VocabularyConfig.parse({"downsample_factor": 0}, "params.yaml: vocabulary")
 
 
-def test_the_names_of_the_original_work_next_to_the_configuration() -> None:
+def test_the_names_of_the_original_cclm_work() -> None:
     prep = Preprocessor(max_example_len=16)
     prep.fit(["cclm is neat"])
     assert prep.max_example_len == prep.config.max_length == 16
@@ -127,13 +127,13 @@ def test_the_names_of_the_original_work_next_to_the_configuration() -> None:
         prep.string_to_array(2 * "cclm is neat", prep.max_example_len)
 
 
-def test_without_a_maximum_a_row_is_as_long_as_its_text() -> None:
+def test_without_a_maximum_length_a_row_is_as_long_as_its_text() -> None:
     prep = Preprocessor().fit(["cclm is neat"])
     assert prep.max_example_len is None
     assert prep.string_to_array("cclm", prep.max_example_len).shape == (4,)
 
 
-def test_a_maximum_that_contradicts_the_configuration_is_refused() -> None:
+def test_a_maximum_length_that_contradicts_the_configuration_is_refused() -> None:
     config = VocabularyConfig(max_length=8, downsample_factor=4)
     assert Preprocessor(config, max_example_len=8).config == config
     with pytest.raises(ConfigError, match="max_example_len 16 contradicts max_length 8"):

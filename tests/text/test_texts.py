@@ -1,4 +1,4 @@
-"""Texts from everywhere: lists, iterators, datasets, a published corpus."""
+"""Texts from lists, iterators, datasets and a published corpus."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ from cclm_core.text.vocabulary import Preprocessor
 from tests.steps.test_vocab import RECORDS, corpus_of
 
 
-def test_every_source_of_the_same_texts_gives_the_same_alphabet() -> None:
+def test_all_sources_of_the_same_texts_give_the_same_alphabet() -> None:
     datasets = pytest.importorskip("datasets")
     texts = ["naïve", "", "漢字 🚀"]
 
@@ -31,19 +31,21 @@ def test_every_source_of_the_same_texts_gives_the_same_alphabet() -> None:
         assert Preprocessor().fit(source).alphabet == expected
     for source in (dataset, dataset.to_iterable_dataset(), generated):
         assert Preprocessor().fit(source, column="text").alphabet == expected
-        with pytest.raises(DataError, match=r"must have a column 'body', got \['number', 'text'\]"):
+        with pytest.raises(
+            DataError, match=r"column 'body' not found in the dataset\. Choose one of \['number', 'text'\]"
+        ):
             Preprocessor().fit(source, column="body")
     with pytest.raises(DataError, match=r"must have a column of strings, got \['number'\]"):
         Preprocessor().fit(generated.remove_columns("text"))
     assert Preprocessor().fit(datasets.Dataset.from_dict({"text": []}), column="text").alphabet == ""
 
 
-def test_a_column_is_chosen_of_a_dataset_alone() -> None:
-    with pytest.raises(DataError, match="`column` must be given with a dataset alone, got 'text' with list"):
+def test_a_column_requires_a_dataset() -> None:
+    with pytest.raises(DataError, match="`column` requires a dataset, got 'text' with list"):
         Preprocessor().fit(["a"], column="text")
 
 
-def test_a_published_corpus_gives_the_alphabet_of_the_stage_vocab(tmp_path: Path) -> None:
+def test_a_published_corpus_gives_the_same_alphabet_as_the_stage_vocab(tmp_path: Path) -> None:
     corpus = corpus_of(tmp_path / "corpus", RECORDS)
     params = tmp_path / "params.yaml"
     params.write_text("vocabulary: {}\n")
@@ -54,8 +56,8 @@ def test_a_published_corpus_gives_the_alphabet_of_the_stage_vocab(tmp_path: Path
     assert list(corpus_texts(corpus, variants=["modern"])) == ["My lord Hamlet!"]
 
 
-def test_a_corpus_that_is_none_or_was_altered_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="must hold a published corpus"):
+def test_a_missing_or_altered_corpus_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="corpus not found"):
         corpus_texts(tmp_path / "none")
     corpus = corpus_of(tmp_path / "corpus", RECORDS)
     shard = next(corpus.glob("train-*.parquet"))
@@ -64,7 +66,7 @@ def test_a_corpus_that_is_none_or_was_altered_is_refused(tmp_path: Path) -> None
         corpus_texts(corpus)
 
 
-def test_chunks_hold_every_text_once_and_in_order() -> None:
+def test_chunks_contain_every_text_once_in_order() -> None:
     texts = ["a" * 700_000, "b", "c" * 400_000, "", "d"]
     grouped = list(chunks(iter(texts)))
     assert [len(group) for group in grouped] == [3, 2]

@@ -1,4 +1,4 @@
-"""The Hugging Face tokenizer gives the ids and offsets of the array path, for every text."""
+"""The Hugging Face tokenizer gives the same ids and offsets as `Preprocessor`, for every text."""
 
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from cclm_core.text.tokenizer import SPECIAL_TOKENS, character_tokenizer
 from cclm_core.text.vocabulary import CLS, END, PAD, Preprocessor, VocabularyConfig
 
 FORMS = ("NFC", "NFD", "NFKC", "NFKD")
-# What tokenizers are known to treat apart: the marks that stand for a space, spaces, line ends, joiners, combining
-# marks, NUL, the names of special tokens and of bytes.
+# Texts that tokenizers often treat specially: markers of spaces, whitespace, joiners, combining marks, NUL, names of
+# special tokens and of bytes.
 TROUBLE = st.sampled_from(
     [
         *("\u2581", "\u0120", "\u010a", " ", "  ", "\n", "\r\n", "\t", "\x00", "\u200d", "\ufe0f", "\u0301", "\u0323"),
@@ -29,8 +29,8 @@ ALPHABETS = st.lists(st.characters(exclude_categories=["Cs"]) | TROUBLE.filter(l
 )
 
 
-def agree(tokenizer: Any, preprocessor: Preprocessor, text: str) -> None:
-    """Ids, starts of offsets, and the text that comes back."""
+def check_equal(tokenizer: Any, preprocessor: Preprocessor, text: str) -> None:
+    """Compares ids, starts of offsets, and the decoded text."""
     encoding = tokenizer.encode(text)
     assert encoding.ids == preprocessor.encode(text).tolist()
     special = np.array(encoding.special_tokens_mask, dtype=bool)
@@ -44,21 +44,21 @@ def agree(tokenizer: Any, preprocessor: Preprocessor, text: str) -> None:
 
 @settings(max_examples=500)
 @given(TEXTS, ALPHABETS, st.booleans())
-def test_ids_and_offsets_are_those_of_the_array_path(text: str, alphabet: str, cls: bool) -> None:
+def test_ids_and_offsets_equal_those_of_the_preprocessor(text: str, alphabet: str, cls: bool) -> None:
     preprocessor = Preprocessor(VocabularyConfig(cls=cls), alphabet)
-    agree(character_tokenizer(preprocessor), preprocessor, text)
-    own = Preprocessor(VocabularyConfig(cls=cls)).fit([text])  # no character becomes bytes
-    agree(character_tokenizer(own), own, text)
+    check_equal(character_tokenizer(preprocessor), preprocessor, text)
+    own = Preprocessor(VocabularyConfig(cls=cls)).fit([text])  # without bytes
+    check_equal(character_tokenizer(own), own, text)
 
 
 @given(TEXTS, ALPHABETS, st.booleans(), st.sampled_from(FORMS))
-def test_they_agree_under_normalisation(text: str, alphabet: str, cls: bool, form: Any) -> None:
+def test_ids_and_offsets_are_equal_with_normalization(text: str, alphabet: str, cls: bool, form: Any) -> None:
     preprocessor = Preprocessor(VocabularyConfig(cls=cls, normalisation=form), alphabet)
-    agree(character_tokenizer(preprocessor), preprocessor, text)
+    check_equal(character_tokenizer(preprocessor), preprocessor, text)
 
 
 @given(st.lists(TEXTS, max_size=6), st.booleans(), st.integers(1, 9))
-def test_a_batch_and_its_padding(texts: list[str], cls: bool, factor: int) -> None:
+def test_a_padded_batch_equals_encode_batch(texts: list[str], cls: bool, factor: int) -> None:
     preprocessor = Preprocessor(VocabularyConfig(cls=cls, downsample_factor=factor)).fit([*texts[:2], "ab"])
     tokenizer = character_tokenizer(preprocessor)
     tokenizer.enable_padding(pad_id=PAD, pad_token="[PAD]", pad_to_multiple_of=factor)
@@ -70,7 +70,7 @@ def test_a_batch_and_its_padding(texts: list[str], cls: bool, factor: int) -> No
 
 
 @given(TEXTS, TEXTS, st.booleans())
-def test_a_pair_is_both_texts_with_an_end_mark_between(first: str, second: str, cls: bool) -> None:
+def test_a_pair_is_two_texts_with_an_end_between(first: str, second: str, cls: bool) -> None:
     preprocessor = Preprocessor(VocabularyConfig(cls=cls)).fit([first])
     encoding = character_tokenizer(preprocessor).encode(first, second)
     left, right = preprocessor.encode(first).tolist(), preprocessor.encode(second).tolist()[cls:]
@@ -79,20 +79,20 @@ def test_a_pair_is_both_texts_with_an_end_mark_between(first: str, second: str, 
 
 
 @pytest.mark.parametrize("cls", [False, True])
-def test_a_saved_tokenizer_is_the_same_tokenizer(tmp_path: Path, cls: bool) -> None:
-    """Parity must not hang on settings that tokenizer.json does not hold."""
+def test_a_saved_tokenizer_gives_the_same_ids(tmp_path: Path, cls: bool) -> None:
+    """No setting is missing from tokenizer.json."""
     text = "naïve [CLS] \u2581\u0120\x00\r\n 漢字 [PAD]<0x41>"
     for form in (None, *FORMS):
         preprocessor = Preprocessor(VocabularyConfig(cls=cls, normalisation=form)).fit([text])
         path = tmp_path / "tokenizer.json"
         character_tokenizer(preprocessor).save(str(path))
         loaded = Tokenizer.from_file(str(path))
-        for one in ("", "a", text, text + "é🚀", "[MASK]"):
-            agree(loaded, preprocessor, one)
+        for sample in ("", "a", text, text + "é🚀", "[MASK]"):
+            check_equal(loaded, preprocessor, sample)
         assert loaded.get_vocab_size() == preprocessor.num_ids
 
 
-def test_names_of_special_tokens_in_a_text_are_text() -> None:
+def test_names_of_special_tokens_in_a_text_are_ordinary_text() -> None:
     preprocessor = Preprocessor(VocabularyConfig(cls=True)).fit(["".join(SPECIAL_TOKENS)])
     tokenizer = character_tokenizer(preprocessor)
     for name, number in SPECIAL_TOKENS.items():
@@ -102,7 +102,7 @@ def test_names_of_special_tokens_in_a_text_are_text() -> None:
         assert tokenizer.decode(encoding.ids) == f"a {name} b"
 
 
-def test_special_ids_are_left_out_of_decoded_text() -> None:
+def test_decoding_skips_special_ids() -> None:
     preprocessor = Preprocessor(alphabet="ab")
     tokenizer = character_tokenizer(preprocessor)
     assert tokenizer.decode([CLS, 260, 1, 261, END, PAD, PAD]) == "ab"
@@ -110,7 +110,7 @@ def test_special_ids_are_left_out_of_decoded_text() -> None:
     assert tokenizer.decode([PAD]) == ""
 
 
-def test_the_largest_alphabet() -> None:
+def test_the_largest_alphabet_works() -> None:
     every = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000)]))[:65276]
     preprocessor = Preprocessor(alphabet=every)
-    agree(character_tokenizer(preprocessor), preprocessor, every[::7] + "\U0010ffff")
+    check_equal(character_tokenizer(preprocessor), preprocessor, every[::7] + "\U0010ffff")

@@ -1,4 +1,4 @@
-"""The vocabulary: nothing is lost, ids are where they should be, what cannot be encoded is named."""
+"""The vocabulary: lossless encoding, correct ids and offsets, clear errors."""
 
 import json
 import string
@@ -30,7 +30,7 @@ MIXED = "naïve 漢字 👩‍🚀 \x00\r\n\u2028 ﬁn\U0010ffff"
 
 
 @given(TEXTS, ALPHABETS, st.booleans())
-def test_text_comes_back_whatever_the_alphabet(text: str, alphabet: str, cls: bool) -> None:
+def test_decoding_restores_the_text_for_any_alphabet(text: str, alphabet: str, cls: bool) -> None:
     preprocessor = Preprocessor(VocabularyConfig(cls=cls), alphabet)
     ids = preprocessor.encode(text)
     assert ids.dtype == np.uint16
@@ -39,7 +39,7 @@ def test_text_comes_back_whatever_the_alphabet(text: str, alphabet: str, cls: bo
 
 
 @given(TEXTS, ALPHABETS, st.booleans())
-def test_every_id_names_the_character_that_it_encodes(text: str, alphabet: str, cls: bool) -> None:
+def test_offsets_map_every_id_to_its_character(text: str, alphabet: str, cls: bool) -> None:
     preprocessor = Preprocessor(VocabularyConfig(cls=cls), alphabet)
     ids, offsets = preprocessor.encode(text), preprocessor.offsets(text)
     assert len(ids) == len(offsets)
@@ -49,7 +49,7 @@ def test_every_id_names_the_character_that_it_encodes(text: str, alphabet: str, 
 
 
 @given(st.lists(TEXTS, max_size=8), ALPHABETS, st.booleans())
-def test_a_batch_holds_what_each_text_alone_gives(texts: list[str], alphabet: str, cls: bool) -> None:
+def test_a_batch_gives_the_same_ids_as_single_texts(texts: list[str], alphabet: str, cls: bool) -> None:
     preprocessor = Preprocessor(VocabularyConfig(cls=cls), alphabet)
     alone = [preprocessor.encode(text) for text in texts]
     batch = preprocessor.encode_batch(texts)
@@ -60,23 +60,23 @@ def test_a_batch_holds_what_each_text_alone_gives(texts: list[str], alphabet: st
         assert row[: len(ids)].tolist() == ids.tolist()
         assert (row[len(ids) :] == PAD).all()
     assert preprocessor.decode_batch(batch.ids) == texts
-    lost = [sum(character not in alphabet for character in text) for text in texts]
-    assert preprocessor.encode_ragged(texts).fallbacks.tolist() == lost
+    unknown = [sum(character not in alphabet for character in text) for text in texts]
+    assert preprocessor.encode_ragged(texts).fallbacks.tolist() == unknown
 
 
-def test_ids_follow_frequency_and_ties_follow_the_code_point() -> None:
+def test_ids_are_ordered_by_frequency_then_by_code_point() -> None:
     preprocessor = Preprocessor().fit(["cab", "ca", "c", "z"])
     assert preprocessor.alphabet == "cabz"
     assert preprocessor.encode("zc").tolist() == [FIRST_CHARACTER + 3, FIRST_CHARACTER]
     assert preprocessor.num_ids == 264
 
 
-def test_ties_follow_the_code_point_in_a_large_alphabet() -> None:
+def test_ties_are_ordered_by_code_point_in_a_large_alphabet() -> None:
     letters = "".join(map(chr, range(0x4E00, 0x4E00 + 500)))
     assert Preprocessor().fit([letters[::-1], "zz"]).alphabet == "z" + letters
 
 
-def test_as_many_bytes_as_utf8_has() -> None:
+def test_unknown_characters_become_their_utf8_bytes() -> None:
     preprocessor = Preprocessor()
     for character in "\x00\x7f\x80\u07ff\u0800\ud7ff\ue000\uffff\U00010000\U0010ffff":
         ids = preprocessor.encode(f"{character}{character}")
@@ -84,7 +84,7 @@ def test_as_many_bytes_as_utf8_has() -> None:
         assert preprocessor.decode(ids) == character * 2
 
 
-def test_rare_characters_and_those_beyond_the_limit_become_bytes() -> None:
+def test_characters_beyond_the_limits_become_bytes() -> None:
     texts = ["aaaa bbb cc é"]
     assert Preprocessor(VocabularyConfig(min_count=2)).fit(texts).alphabet == "a bc"
     small = Preprocessor(VocabularyConfig(max_characters=1)).fit(texts)
@@ -94,7 +94,7 @@ def test_rare_characters_and_those_beyond_the_limit_become_bytes() -> None:
     assert only_bytes.decode(only_bytes.encode(MIXED)) == MIXED
 
 
-def test_fitting_does_not_depend_on_how_texts_are_cut_into_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fitting_does_not_depend_on_the_size_of_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     some = [MIXED, string.printable, "", "the end"] * 5
     whole = Preprocessor().fit(some).alphabet
     monkeypatch.setattr(texts, "_CHUNK", 7)
@@ -102,8 +102,7 @@ def test_fitting_does_not_depend_on_how_texts_are_cut_into_chunks(monkeypatch: p
     assert set(whole) == set("".join(some))
 
 
-def test_fitting_streams(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No more than a chunk of texts is alive at once."""
+def test_fitting_keeps_at_most_two_chunks_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(texts, "_CHUNK", 100)
     alive = weakref.WeakSet()
     most = 0
@@ -120,38 +119,40 @@ def test_fitting_streams(monkeypatch: pytest.MonkeyPatch) -> None:
             yield text
 
     assert set(Preprocessor().fit(some()).alphabet) == set("text 0123456789")
-    assert most < 40  # the chunk that is counted, and the one that is being filled
+    assert most < 40  # one chunk is counted, the next is being filled
 
 
-def test_fitting_again_starts_anew() -> None:
+def test_fitting_again_replaces_the_alphabet() -> None:
     preprocessor = Preprocessor().fit(["abc"]).fit(["xyz"])
     assert preprocessor.alphabet == "xyz"
     assert preprocessor.decode(preprocessor.encode("abc")) == "abc"
 
 
-def test_fits_a_dataset_by_its_first_column_of_strings() -> None:
+def test_fit_reads_the_first_column_of_strings_of_a_dataset() -> None:
     datasets = pytest.importorskip("datasets")
     dataset = datasets.Dataset.from_dict({"number": [1, 2], "text": ["ab", "a"], "title": ["x", "y"]})
     assert Preprocessor().fit(dataset).alphabet == "ab"
     assert Preprocessor().fit(dataset, column="title").alphabet == "xy"
     assert Preprocessor().fit(dataset.to_iterable_dataset()).alphabet == "ab"
-    with pytest.raises(DataError, match=r"must have a column 'body', got \['number', 'text', 'title'\]"):
+    with pytest.raises(
+        DataError, match=r"column 'body' not found in the dataset\. Choose one of \['number', 'text', 'title'\]"
+    ):
         Preprocessor().fit(dataset, column="body")
     with pytest.raises(DataError, match="must have a column of strings"):
         Preprocessor().fit(dataset.select_columns("number"))
-    with pytest.raises(DataError, match=r"several splits; choose one of \['train'\]"):
+    with pytest.raises(DataError, match=r"several splits\. Choose one of \['train'\]"):
         Preprocessor().fit(datasets.DatasetDict({"train": dataset}))
 
 
-def test_what_is_no_text_is_refused() -> None:
-    with pytest.raises(DataError, match="got one str; put it into a list"):
+def test_texts_must_be_an_iterable_of_strings() -> None:
+    with pytest.raises(DataError, match=r"got one str\. Put it into a list"):
         Preprocessor().fit("banana")
-    with pytest.raises(DataError, match="number 1 is int: 7"):
+    with pytest.raises(DataError, match="got int at index 1: 7"):
         Preprocessor().fit(["a", 7])
 
 
 @pytest.mark.parametrize("surrogate", ["\ud800", "\udfff"])
-def test_lone_surrogates_are_refused_by_name_and_position(surrogate: str) -> None:
+def test_the_error_for_a_lone_surrogate_contains_its_position(surrogate: str) -> None:
     preprocessor = Preprocessor(alphabet="ab")
     name = f"U\\+{ord(surrogate):04X} at character 2"
     for call in (preprocessor.encode, preprocessor.offsets, preprocessor.string_to_array):
@@ -165,7 +166,7 @@ def test_lone_surrogates_are_refused_by_name_and_position(surrogate: str) -> Non
         Preprocessor(alphabet="ab" + surrogate)
 
 
-def test_decoding_leaves_special_ids_out_and_marks_bytes_that_are_no_text() -> None:
+def test_decoding_skips_special_ids_and_replaces_invalid_utf8() -> None:
     preprocessor = Preprocessor(alphabet="ab")
     a = FIRST_CHARACTER
     assert preprocessor.decode([CLS, a, MASK, a + 1, END, PAD]) == "ab"
@@ -176,17 +177,17 @@ def test_decoding_leaves_special_ids_out_and_marks_bytes_that_are_no_text() -> N
             preprocessor.decode([a, wrong])
 
 
-def test_string_to_array_pads_and_cuts_between_characters() -> None:
+def test_string_to_array_pads_and_truncates_between_characters() -> None:
     preprocessor = Preprocessor(alphabet="ab")
     assert preprocessor.string_to_array("ab").tolist() == [260, 261]
     assert preprocessor.string_to_array("ab", 4).tolist() == [260, 261, PAD, PAD]
     for length in range(5):
-        cut = preprocessor.string_to_array("aé漢b", length, truncate=True)
-        assert len(cut) == length
-        assert preprocessor.decode(cut) == ["", "a", "a", "aé", "aé"][length]
+        row = preprocessor.string_to_array("aé漢b", length, truncate=True)
+        assert len(row) == length
+        assert preprocessor.decode(row) == ["", "a", "a", "aé", "aé"][length]
 
 
-def test_a_saved_vocabulary_is_the_same_vocabulary(tmp_path: Path) -> None:
+def test_saving_and_loading_keeps_the_vocabulary(tmp_path: Path) -> None:
     path = tmp_path / "preprocessor.json"
     saved = Preprocessor(VocabularyConfig(min_count=1, cls=True)).fit([MIXED + "\"\\'"])
     saved.save(path)
@@ -195,14 +196,48 @@ def test_a_saved_vocabulary_is_the_same_vocabulary(tmp_path: Path) -> None:
     assert loaded.encode(MIXED).tolist() == saved.encode(MIXED).tolist()
 
 
+def test_load_from_reads_a_saved_vocabulary(tmp_path: Path) -> None:
+    path = tmp_path / "preprocessor.json"
+    config = VocabularyConfig(cls=True, max_length=64)
+    saved = Preprocessor(config).fit([MIXED])
+    saved.save(path)
+    for loaded in (
+        Preprocessor(load_from=path),
+        Preprocessor(load_from=str(path)),
+        Preprocessor(config, saved.alphabet, max_example_len=64, load_from=path),
+    ):
+        assert (loaded.alphabet, loaded.config, loaded.digest) == (saved.alphabet, saved.config, saved.digest)
+
+
+def test_load_from_refuses_arguments_that_contradict_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "preprocessor.json"
+    Preprocessor(VocabularyConfig(max_length=64), "ab").save(path)
+    with pytest.raises(ConfigError, match=r"`config` contradicts .*: max_length must be 64, got None\. Omit `config`"):
+        Preprocessor(VocabularyConfig(), load_from=path)
+    with pytest.raises(ConfigError, match=r"`alphabet` contradicts .*, got 'abc'\. Omit `alphabet`"):
+        Preprocessor(alphabet="abc", load_from=path)
+    with pytest.raises(ConfigError, match="max_example_len 32 contradicts max_length 64"):
+        Preprocessor(max_example_len=32, load_from=path)
+    with pytest.raises(ArtifactError, match=r"missing\.json not found"):
+        Preprocessor(load_from=tmp_path / "missing.json")
+
+
+def test_load_from_accepts_a_row_length_that_the_file_does_not_set(tmp_path: Path) -> None:
+    path = tmp_path / "preprocessor.json"
+    saved = Preprocessor(alphabet="ab")
+    saved.save(path)
+    loaded = Preprocessor(max_example_len=32, load_from=path)
+    assert loaded.max_example_len == 32 and loaded.digest == saved.digest
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
         (lambda content: content.update(alphabet="ba"), IntegrityError, "was altered"),
-        (lambda content: content.update(alphabet="aa"), ArtifactError, "'a' stands in it twice"),
+        (lambda content: content.update(alphabet="aa"), ArtifactError, "must not repeat a character, got 'a'"),
         (lambda content: content.update(alphabet="\ud800"), ArtifactError, r"U\+D800"),
         (lambda content: content.update(alphabet=["a"]), ArtifactError, "damaged"),
-        (lambda content: content.update(format="cclm-embedder"), ArtifactError, "must be a vocabulary"),
+        (lambda content: content.update(format="cclm-embedder"), ArtifactError, "is not a vocabulary"),
         (lambda content: content.pop("digest"), ArtifactError, "damaged"),
         (lambda content: content["config"].update(min_cuont=3), ConfigError, "did you mean 'min_count'"),
     ],
@@ -217,25 +252,25 @@ def test_damaged_files_are_refused(tmp_path: Path, change: object, error: type[C
         Preprocessor.load(path)
 
 
-def test_files_that_are_no_vocabulary_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="must exist"):
+def test_files_without_a_vocabulary_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"none\.json not found"):
         Preprocessor.load(tmp_path / "none.json")
     path = tmp_path / "cut.json"
     for content in ('{"format": "cclm-prep', "[]", "null"):
         path.write_text(content)
-        with pytest.raises(ArtifactError, match=r"cut\.json must"):
+        with pytest.raises(ArtifactError, match=r"cut\.json is not"):
             Preprocessor.load(path)
 
 
-def test_the_digest_tells_apart_what_gives_other_ids_and_nothing_else() -> None:
+def test_the_digest_depends_only_on_what_determines_the_ids() -> None:
     digest = Preprocessor(alphabet="ab").digest
     assert Preprocessor(alphabet="ba").digest != digest
     assert Preprocessor(VocabularyConfig(cls=True), alphabet="ab").digest != digest
     assert Preprocessor(VocabularyConfig(min_count=9), alphabet="ab").digest == digest
 
 
-def test_limits_of_the_alphabet() -> None:
-    with pytest.raises(DataError, match="distinct, but 'b' stands in it twice"):
+def test_the_alphabet_is_distinct_and_limited() -> None:
+    with pytest.raises(DataError, match="must not repeat a character, got 'b'"):
         Preprocessor(alphabet="abcb")
     with pytest.raises(ConfigError, match="max_characters"):
         VocabularyConfig.parse({"max_characters": 2**16}, "params.yaml: vocabulary")

@@ -1,4 +1,4 @@
-"""Word targets: which words they are, where they stand, and that fitting them is reproducible."""
+"""Word targets: which words they are, their positions, and reproducible fitting."""
 
 import json
 import subprocess
@@ -39,63 +39,63 @@ def words_of(text: str, targets: Targets) -> list[str]:
     return [text[start:end] for start, end in zip(targets.starts, targets.ends, strict=True)]
 
 
-def test_the_most_frequent_words_come_first_and_ties_follow_the_code_point() -> None:
+def test_targets_are_ordered_by_frequency_then_by_code_point() -> None:
     targets, _ = fitted(max_targets=5)
-    assert targets.names == ["[OTHER]", "to", "be", "or", "To"]  # of the words that occur once, the first
+    assert targets.names == ["[OTHER]", "to", "be", "or", "To"]  # "To" is the first of the words that occur once
     assert targets.num_targets == 5
     frequent, _ = fitted(min_count=2)
     assert frequent.names == ["[OTHER]", "to", "be", "or"]
 
 
-def test_each_target_stands_where_its_word_stands() -> None:
+def test_each_target_has_the_position_of_its_word() -> None:
     text = "don't  be -- [OTHER] naïve_1, or\x00 to"
     targets, _ = fitted()
-    found = targets.encode(text)
-    assert words_of(text, found) == ["don't", "be", "OTHER", "naïve_1", "or", "to"]
-    assert [targets.names[target] for target in found.ids] == ["[OTHER]", "be", "[OTHER]", "[OTHER]", "or", "to"]
-    assert found.ids[0] == OTHER
-    assert (found.ids.dtype, found.starts.dtype, found.ends.dtype) == (np.int64, np.int32, np.int32)
+    words = targets.encode(text)
+    assert words_of(text, words) == ["don't", "be", "OTHER", "naïve_1", "or", "to"]
+    assert [targets.names[target] for target in words.ids] == ["[OTHER]", "be", "[OTHER]", "[OTHER]", "or", "to"]
+    assert words.ids[0] == OTHER
+    assert (words.ids.dtype, words.starts.dtype, words.ends.dtype) == (np.int64, np.int32, np.int32)
 
 
 @pytest.mark.parametrize("kind", ["words", "bpe"])
 @pytest.mark.parametrize("text", ["", " ", "...", "\x00"])
-def test_a_text_without_a_word_has_no_target(kind: str, text: str) -> None:
+def test_a_text_without_words_has_no_targets(kind: str, text: str) -> None:
     targets, preprocessor = fitted(kind)
-    found = targets.encode(text)
-    assert [part.shape for part in found] == [(0,)] * 3
-    assert id_spans(found, preprocessor.offsets(text)).shape == (0, 2)
+    words = targets.encode(text)
+    assert [part.shape for part in words] == [(0,)] * 3
+    assert id_spans(words, preprocessor.offsets(text)).shape == (0, 2)
     assert targets.encode_batch([]) == []
 
 
-def test_pieces_of_words_are_merged_from_the_alphabet() -> None:
+def test_bpe_merges_pieces_from_the_alphabet() -> None:
     targets, preprocessor = fitted("bpe", max_targets=60)
     assert set(preprocessor.alphabet) < set(targets.names)
     assert targets.num_targets > len(preprocessor.alphabet) + 1
     assert all(name in "".join(PLAY) for name in targets.names[1:])
     text = "to be nobéte"
-    found = targets.encode(text)
-    assert "".join(words_of(text, found)) == "tobenobéte"
-    for target, piece in zip(found.ids, words_of(text, found), strict=True):
+    words = targets.encode(text)
+    assert "".join(words_of(text, words)) == "tobenobéte"
+    for target, piece in zip(words.ids, words_of(text, words), strict=True):
         assert (piece == "é") == (target == OTHER)
         assert target == OTHER or targets.names[target] == piece
 
 
-def test_too_few_targets_for_an_alphabet_are_refused() -> None:
+def test_bpe_needs_more_targets_than_characters() -> None:
     with pytest.raises(ConfigError, match=r"must be more than the \d+ characters of the alphabet for kind bpe, got 2"):
         fitted("bpe", max_targets=2)
     assert fitted("words", max_targets=2)[0].names == ["[OTHER]", "to"]
 
 
 @given(TEXTS, st.sampled_from(["words", "bpe"]), st.sampled_from([None, "NFC", "NFKD"]), st.booleans())
-def test_the_ids_that_a_target_covers_are_those_of_its_characters(text: str, kind: str, form: Any, cls: bool) -> None:
+def test_id_spans_cover_the_characters_of_each_target(text: str, kind: str, form: Any, cls: bool) -> None:
     targets, preprocessor = fitted(kind, normalisation=form, cls=cls, texts=[*PLAY, text[::2]])
-    found = targets.encode(text)
-    assert all(start < end for start, end in zip(found.starts, found.ends, strict=True))
-    spans = id_spans(found, preprocessor.offsets(text)).tolist()
+    words = targets.encode(text)
+    assert all(start < end for start, end in zip(words.starts, words.ends, strict=True))
+    spans = id_spans(words, preprocessor.offsets(text)).tolist()
     assert all(first < last for first, last in spans)
     assert all(left[1] <= right[0] for left, right in pairwise(spans))
     ids = preprocessor.encode(text)
-    for target, (first, last), word in zip(found.ids, spans, words_of(text, found), strict=True):
+    for target, (first, last), word in zip(words.ids, spans, words_of(text, words), strict=True):
         assert preprocessor.decode(ids[:first]) + preprocessor.decode(ids[first:last]) == preprocessor.decode(
             ids[:last]
         )
@@ -105,24 +105,24 @@ def test_the_ids_that_a_target_covers_are_those_of_its_characters(text: str, kin
             assert preprocessor.decode(ids[first:last]) == targets.names[target]
 
 
-def test_normalised_texts_have_the_same_targets() -> None:
+def test_targets_are_found_after_normalization() -> None:
     targets, preprocessor = fitted(texts=["café x"], normalisation="NFC")
     text = "a cafe\u0301 x"
-    found = targets.encode(text)
-    assert words_of(text, found) == ["a", "cafe\u0301", "x"]
-    assert [targets.names[target] for target in found.ids] == ["[OTHER]", "café", "x"]
-    assert id_spans(found, preprocessor.offsets(text)).tolist() == [[0, 1], [2, 6], [7, 8]]
+    words = targets.encode(text)
+    assert words_of(text, words) == ["a", "cafe\u0301", "x"]
+    assert [targets.names[target] for target in words.ids] == ["[OTHER]", "café", "x"]
+    assert id_spans(words, preprocessor.offsets(text)).tolist() == [[0, 1], [2, 6], [7, 8]]
 
 
 def test_a_target_never_ends_inside_a_character_of_the_original() -> None:
-    """Normalised, one character may be several words."""
+    """Normalization can turn one character into several words."""
     targets, preprocessor = fitted(texts=["1\u20442 x"], normalisation="NFKC")
-    found = targets.encode("½ x")
+    words = targets.encode("½ x")
     assert preprocessor.decode(preprocessor.encode("½ x")) == "1\u20442 x"
-    assert words_of("½ x", found) == ["x"]
+    assert words_of("½ x", words) == ["x"]
 
 
-def test_fitting_streams_and_depends_neither_on_order_nor_on_chunks() -> None:
+def test_fitting_does_not_depend_on_the_order_of_a_stream() -> None:
     def stream() -> Iterator[str]:
         yield from reversed(PLAY * 3)
 
@@ -135,7 +135,7 @@ def test_fitting_streams_and_depends_neither_on_order_nor_on_chunks() -> None:
 
 
 @pytest.mark.parametrize("kind", ["words", "bpe"])
-def test_a_fresh_process_with_other_threads_fits_the_same_bytes(tmp_path: Path, kind: str) -> None:
+def test_fitting_gives_the_same_bytes_for_any_number_of_threads(tmp_path: Path, kind: str) -> None:
     program = f"""
 import sys
 from pathlib import Path
@@ -156,22 +156,22 @@ WordTargets.fit(texts, config, preprocessor).save(Path(sys.argv[1]))
 
 
 @pytest.mark.parametrize("kind", ["words", "bpe"])
-def test_counted_targets_are_as_frequent_as_they_occur(kind: str) -> None:
+def test_counts_equal_the_occurrences_of_targets(kind: str) -> None:
     targets, _ = fitted(kind, normalisation="NFC", min_count=2 if kind == "words" else 1)
     assert targets.counts is None
     texts = [*PLAY, "a cafe\u0301", "", "to be", *["or"] * 2000]
-    found = np.concatenate([each.ids for each in targets.encode_batch(texts)])
+    ids = np.concatenate([words.ids for words in targets.encode_batch(texts)])
     counted = targets.counted(iter(texts))
     assert counted.counts is not None and counted.counts.dtype == np.int64
-    assert counted.counts.tolist() == np.bincount(found, minlength=targets.num_targets).tolist()
+    assert counted.counts.tolist() == np.bincount(ids, minlength=targets.num_targets).tolist()
     assert counted.names == targets.names and counted.digest != targets.digest and targets.counts is None
-    with pytest.raises(DataError, match="number 1 is int: 7"):
+    with pytest.raises(DataError, match="got int at index 1: 7"):
         targets.counted(["a", 7])
 
 
-def test_what_is_no_text_is_refused() -> None:
+def test_texts_must_be_valid_strings() -> None:
     preprocessor = Preprocessor().fit(PLAY)
-    with pytest.raises(DataError, match="number 1 is int: 7"):
+    with pytest.raises(DataError, match="got int at index 1: 7"):
         WordTargets.fit(["a", 7], TargetsConfig(), preprocessor)
     with pytest.raises(DataError, match=r"lone surrogate U\+D800 at character 1"):
         WordTargets.fit(["a\ud800"], TargetsConfig(), preprocessor)
@@ -180,7 +180,7 @@ def test_what_is_no_text_is_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", ["words", "bpe"])
-def test_saved_targets_are_the_same_targets(tmp_path: Path, kind: str) -> None:
+def test_saving_and_loading_keeps_the_targets(tmp_path: Path, kind: str) -> None:
     saved, _ = fitted(kind, normalisation="NFC")
     path = tmp_path / FILE
     saved.save(path)
@@ -194,7 +194,7 @@ def test_saved_targets_are_the_same_targets(tmp_path: Path, kind: str) -> None:
     assert counts is not None and counts.tolist() == saved.counted(PLAY).counts.tolist()  # type: ignore[union-attr]
 
 
-def test_the_targets_of_an_encoded_folder(tmp_path: Path) -> None:
+def test_read_targets_returns_none_without_a_file(tmp_path: Path) -> None:
     assert read_targets(tmp_path) is None
     fitted()[0].save(tmp_path / FILE)
     read = read_targets(tmp_path)
@@ -208,7 +208,7 @@ def test_the_targets_of_an_encoded_folder(tmp_path: Path) -> None:
         (lambda content: content.update(normalisation="NFC"), IntegrityError, "was altered"),
         (lambda content: content["counts"].append(7), IntegrityError, "was altered"),
         (lambda content: content.pop("digest"), ArtifactError, "damaged"),
-        (lambda content: content.update(format="other"), ArtifactError, "must hold word targets"),
+        (lambda content: content.update(format="other"), ArtifactError, "does not contain word targets"),
     ],
 )
 def test_damaged_files_are_refused(tmp_path: Path, change: Any, error: type[CclmError], message: str) -> None:
@@ -221,7 +221,7 @@ def test_damaged_files_are_refused(tmp_path: Path, change: Any, error: type[Cclm
         WordTargets.load(path)
 
 
-def test_the_stage_writes_targets_where_they_are_configured(tmp_path: Path) -> None:
+def test_the_stage_vocab_writes_targets_if_configured(tmp_path: Path) -> None:
     params, out = tmp_path / "params.yaml", tmp_path / "encoded"
     corpus = corpus_of(tmp_path / "corpus", RECORDS)
     params.write_text("vocabulary: {words: {kind: words, max_targets: 50, min_count: 1}}\n")

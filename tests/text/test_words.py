@@ -1,4 +1,4 @@
-"""The definition of a word, and the definitions that are derived from it."""
+"""The definition of a word and the definitions derived from it."""
 
 import re
 
@@ -30,17 +30,17 @@ def test_runs_may_contain_digits_and_underscores() -> None:
     assert re.findall(with_apostrophes(RUN), "don't x_1 2nd 'tis") == ["don't", "x_1", "2nd", "tis"]
 
 
-def test_the_pattern_means_the_same_to_another_engine() -> None:
+def test_another_regex_engine_finds_the_same_words() -> None:
     text = "Don't x_1 2nd 'tis naïve Жук dogs' \u2019s a''b"
     assert regex.findall(WORD.pattern, text) == WORD.findall(text)
 
 
-def test_alphanumeric_characters() -> None:
+def test_alphanumeric_marks_letters_and_digits() -> None:
     assert alphanumeric("aÉ1²漢 '-_").tolist() == [True] * 5 + [False] * 4
     assert alphanumeric("").shape == (0,)
 
 
-def test_ids_of_words() -> None:
+def test_letters_marks_ids_that_can_be_part_of_a_word() -> None:
     mask = letters(Preprocessor(alphabet=" '-1aé\u2019"))
     assert mask.dtype == np.bool_
     assert not mask[:FIRST_BYTE].any() and mask[FIRST_BYTE:FIRST_CHARACTER].all()
