@@ -48,7 +48,7 @@ def test_a_span_moves_with_its_characters(edit_map: np.ndarray, expected: list[t
         ([0, 1, 2, 0], source(0, 2, 3), [0, 1, 0]),  # the first letter dropped: the second begins
         ([0, 1, 2, 0], source(0, 1, -1, 2, -1, 3, -1), [0, 1, 2, 2, 2, 0, 0]),
         ([0, 1, 2, 0], source(0, 2, 1, 3), [0, 1, 2, 0]),  # swapped, yet it begins with B
-        ([1, 1, 3, 4], source(0, 1, 2, 3), [1, 1, 3, 4]),  # neighbours stay apart
+        ([1, 1, 3, 4], source(0, 1, 2, 3), [1, 1, 3, 4]),  # neighbors stay apart
         ([1, 1, 3, 4], source(0, -1, 1, 3), [1, 2, 1, 3]),
         ([2, 2, 0, 3], source(1, 2, 3), [2, 0, 3]),  # cut by the window's start: it has no beginning
         ([4, 2, 2], source(0, 1, 2), [4, 2, 2]),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cclm_core.noise.draws import chances, hits
+from cclm_core.noise.draws import uniform_at, hits
 from cclm_core.noise.engine import apply
 from cclm_core.noise.kinds import CATALOGUE, TYPING
 from cclm_core.noise.recipe import NoiseRecipe
@@ -82,8 +82,8 @@ def test_hits_have_the_given_rate_everywhere() -> None:
 
 
 def test_draws_are_uniform_and_differ_by_key() -> None:
-    drawn = chances(3, np.arange(100_000))
+    drawn = uniform_at(3, np.arange(100_000))
     assert ((drawn >= 0) & (drawn < 1)).all()
     assert np.abs(np.bincount((drawn * 20).astype(int)) - 5000).max() <= 5 * np.sqrt(5000)
     assert abs(np.corrcoef(drawn[1:], drawn[:-1])[0, 1]) < 0.02
-    assert abs(np.corrcoef(drawn, chances(4, np.arange(100_000)))[0, 1]) < 0.02
+    assert abs(np.corrcoef(drawn, uniform_at(4, np.arange(100_000)))[0, 1]) < 0.02

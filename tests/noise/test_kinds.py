@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cclm_core.noise.confusions import CONFUSIONS
 from cclm_core.noise.edits import INSERTED, Noised
-from cclm_core.noise.engine import apply, eligible, num_chances
+from cclm_core.noise.engine import apply, eligible, num_opportunities
 from cclm_core.noise.kinds import CATALOGUE
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.tables import LETTER, Choices, SymbolTables
@@ -44,7 +44,7 @@ class Expected(NamedTuple):
 
 
 def ways(choices: Choices, letter: str) -> set[str]:
-    return {PREPROCESSOR.decode([symbol]) for symbol in choices.ways(int(PREPROCESSOR.encode(letter)[0]))}
+    return {PREPROCESSOR.decode([symbol]) for symbol in choices.alternatives(int(PREPROCESSOR.encode(letter)[0]))}
 
 
 def misspelled(word: str) -> set[str]:
@@ -133,7 +133,7 @@ def test_the_rate_measured_is_the_rate_asked_for(kind: str, rate: float) -> None
     symbols = PREPROCESSOR.encode(SENTENCE * 2000)
     recipe = NoiseRecipe(rate=rate, kinds=[kind])
     result = apply(recipe, symbols, TABLES, np.random.default_rng(1))
-    chances = num_chances(eligible(recipe, symbols, TABLES), result.edits)
+    chances = num_opportunities(eligible(recipe, symbols, TABLES), result.edits)
     edits = len(result.edits.positions)
     assert abs(edits - rate * chances) <= 4 * math.sqrt(chances * rate * (1 - rate))
     assert chances >= 8_000
@@ -230,7 +230,7 @@ def test_insert_adds_a_letter_of_the_same_case_behind_each() -> None:
     assert noised("insert", "aB", 1.0).source.tolist() == [0, INSERTED, 1, INSERTED]
 
 
-def test_keyboard_takes_each_neighbouring_key() -> None:
+def test_keyboard_takes_each_neighboring_key() -> None:
     typed = [PREPROCESSOR.decode(noised("keyboard", "sP", 1.0, seed).symbols) for seed in range(200)]
     assert {text[0] for text in typed} == set("adwezx")
     assert {text[1] for text in typed} == set("OL")

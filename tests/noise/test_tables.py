@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cclm_core.noise.engine import apply, eligible
-from cclm_core.noise.keyboards import LAYOUTS, neighbours, neighbours_on
+from cclm_core.noise.keyboards import LAYOUTS, neighbors, neighbors_on
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.tables import LETTER, SymbolTables
 from cclm_core.text.vocabulary import FIRST_CHARACTER, Preprocessor
@@ -17,7 +17,7 @@ def tables(alphabet: str) -> tuple[dict[str, int], SymbolTables]:
 
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
 def test_keys_touch_each_other_mutually(layout: str) -> None:
-    near = neighbours(layout)
+    near = neighbors(layout)
     assert set(near) == {letter for row in LAYOUTS[layout] for letter in row if letter.isalpha()}
     for key, others in near.items():
         assert key not in others and len(set(others)) == len(others) >= 1
@@ -25,37 +25,37 @@ def test_keys_touch_each_other_mutually(layout: str) -> None:
 
 
 def test_what_is_beside_a_key_depends_on_the_keyboard() -> None:
-    assert set(neighbours("qwerty")["g"]) == set("fhtyvb")
-    assert set(neighbours("qwertz")["z"]) == set("tugh")
-    assert set(neighbours("azerty")["a"]) == set("zq")
-    assert set(neighbours("dvorak")["e"]) == set("oupqj")
-    assert set(neighbours("jcuken")["ж"]) == set("дэзхю")
-    both = neighbours_on(["qwertz", "jcuken"])
-    assert both["y"] == neighbours("qwertz")["y"] and both["ж"] == neighbours("jcuken")["ж"]
+    assert set(neighbors("qwerty")["g"]) == set("fhtyvb")
+    assert set(neighbors("qwertz")["z"]) == set("tugh")
+    assert set(neighbors("azerty")["a"]) == set("zq")
+    assert set(neighbors("dvorak")["e"]) == set("oupqj")
+    assert set(neighbors("jcuken")["ж"]) == set("дэзхю")
+    both = neighbors_on(["qwertz", "jcuken"])
+    assert both["y"] == neighbors("qwertz")["y"] and both["ж"] == neighbors("jcuken")["ж"]
 
 
 def test_noise_stays_inside_the_alphabet() -> None:
     ids, found = tables("asdé")
-    assert set(found.keys.ways(ids["s"])) == {ids["a"], ids["d"]}
-    assert found.keys.ways(ids["é"]) == []
+    assert set(found.keys.alternatives(ids["s"])) == {ids["a"], ids["d"]}
+    assert found.keys.alternatives(ids["é"]) == []
     assert not found.case.counts.any()
 
 
 def test_case_and_keys_keep_to_each_other() -> None:
     ids, found = tables("asASéÉßς1")
-    assert found.case.ways(ids["a"]) == [ids["A"]] and found.case.ways(ids["A"]) == [ids["a"]]
-    assert found.case.ways(ids["É"]) == [ids["é"]]
-    assert not any(found.case.ways(ids[character]) for character in "ßς1")
-    assert found.keys.ways(ids["A"]) == [ids["S"]]
+    assert found.case.alternatives(ids["a"]) == [ids["A"]] and found.case.alternatives(ids["A"]) == [ids["a"]]
+    assert found.case.alternatives(ids["É"]) == [ids["é"]]
+    assert not any(found.case.alternatives(ids[character]) for character in "ßς1")
+    assert found.keys.alternatives(ids["A"]) == [ids["S"]]
 
 
-def test_inserted_letters_have_the_script_and_the_case_of_their_neighbour() -> None:
+def test_inserted_letters_have_the_script_and_the_case_of_their_neighbor() -> None:
     ids, found = tables("abABждЖ漢字1")
-    assert set(found.letters.ways(ids["a"])) == {ids["a"], ids["b"]}
-    assert set(found.letters.ways(ids["B"])) == {ids["A"], ids["B"]}
-    assert set(found.letters.ways(ids["ж"])) == {ids["ж"], ids["д"]}
-    assert set(found.letters.ways(ids["漢"])) == {ids["漢"], ids["字"]}
-    assert found.letters.ways(ids["1"]) == []
+    assert set(found.letters.alternatives(ids["a"])) == {ids["a"], ids["b"]}
+    assert set(found.letters.alternatives(ids["B"])) == {ids["A"], ids["B"]}
+    assert set(found.letters.alternatives(ids["ж"])) == {ids["ж"], ids["д"]}
+    assert set(found.letters.alternatives(ids["漢"])) == {ids["漢"], ids["字"]}
+    assert found.letters.alternatives(ids["1"]) == []
 
 
 def test_special_ids_and_bytes_are_no_letters() -> None:
