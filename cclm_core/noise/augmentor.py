@@ -79,7 +79,7 @@ def _built_in(name: str) -> Transform:
     if name not in TRANSFORMS:
         raise ConfigError(
             f"no transformation is called {name!r}; {nearest(name, list(TRANSFORMS))} "
-            "Or pass your own as (probability, function)."
+            "(or pass your own as a pair (probability, function))"
         )
     return TRANSFORMS[name]
 

@@ -54,7 +54,8 @@ class Lookup:
         self._counts = np.array([sum(table[sequence].values()) for sequence in sequences], dtype=np.int64)
         self._starts = np.cumsum(self._counts) - self._counts
         # A replacement of weight n is listed n times.
-        self._replacements = np.repeat(np.arange(len(rows)), np.array([weight for _, _, weight in rows], dtype=np.int64))
+        weights = np.array([weight for _, _, weight in rows], dtype=np.int64)
+        self._replacements = np.repeat(np.arange(len(rows)), weights)
         self._longest = max(map(len, sequences), default=0)
         # Whether a sequence starts with each symbol; the last item stands for all higher symbols.
         self._is_first = np.zeros(max((sequence[0] for sequence in sequences), default=-1) + 2, dtype=bool)

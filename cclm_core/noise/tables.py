@@ -130,7 +130,7 @@ class SymbolTables:
             flags=flags,
             space=ids.get(" ", NONE),
             case=Choices.of(_cases(letters, ids), num_symbols),
-            keys=Choices.of({id_: _in_vocabulary(_near(letter, keys), ids) for letter, id_ in letters.items()}, num_symbols),
+            keys=Choices.of(_adjacent(letters, keys), num_symbols),
             letters=Choices.of(_scripts(letters), num_symbols),
             confusions={name: _patterns(table.pairs(), ids, encode) for name, table in CONFUSIONS.items()},
             words=_words(misspellings or {}, ids, encode),
@@ -190,13 +190,18 @@ def _cases(letters: Mapping[str, int], ids: Mapping[str, int]) -> dict[int, list
     return {id_: _in_vocabulary([letter], ids) for id_, letter in flipped.items()}
 
 
-def _near(letter: str, keys: Mapping[str, str]) -> list[str]:
-    neighbors = keys.get(letter.lower(), "")
-    return [key.upper() if letter.isupper() else key for key in neighbors]
+def _adjacent(letters: Mapping[str, int], keys: Mapping[str, str]) -> dict[int, list[int]]:
+    """Maps each letter to the letters on adjacent keys, in its case."""
+
+    def in_case(letter: str) -> str:
+        neighbors = keys.get(letter.lower(), "")
+        return "".join(key.upper() for key in neighbors) if letter.isupper() else neighbors
+
+    return {id_: _in_vocabulary(in_case(letter), letters) for letter, id_ in letters.items()}
 
 
 def _scripts(letters: Mapping[str, int]) -> dict[int, list[int]]:
-    """Maps each letter to the letters of its script and case: those with a key, or all if the script has no keyboard."""
+    """Maps each letter to the letters of its script and case: those with a key; all if the script has no keyboard."""
     groups: dict[tuple[str, bool], list[int]] = {}
     with_key = plain_letters()
     scripts = {_script(letter)[0] for letter in with_key}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from cclm_core.applications import generation
-from cclm_core.applications.generation import Sampling, allowed, sharpened, size_of, write
+from cclm_core.applications.generation import Sampling, allowed_ids, generate, next_probabilities, utf8_length
 from cclm_core.applications.language_model import LanguageModel, Scores
 from cclm_core.cli.app import app
 from cclm_core.composition import Component, ComponentCard, OverBase
@@ -69,19 +69,19 @@ def model(published: Path) -> LanguageModel:
 
 def test_it_writes_the_sentences_that_it_learnt_and_stops_at_their_end(model: LanguageModel) -> None:
     for prompt in ("Viola ", "Orsino loves", "Fe"):
-        text = prompt + "".join(write(model, prompt, Sampling(temperature=0)))
+        text = prompt + "".join(generate(model, prompt, Sampling(temperature=0)))
         assert text in SENTENCES
-    assert {"".join(write(model, "", Sampling(seed=seed, temperature=0.2))) for seed in range(5)} < SENTENCES
-    drawn = {"".join(write(model, "Olivia ", Sampling(temperature=1, seed=seed))) for seed in range(8)}
+    assert {"".join(generate(model, "", Sampling(seed=seed, temperature=0.2))) for seed in range(5)} < SENTENCES
+    drawn = {"".join(generate(model, "Olivia ", Sampling(temperature=1, seed=seed))) for seed in range(8)}
     assert len(drawn) > 1
 
 
 def test_the_seed_decides_and_the_length_is_kept(model: LanguageModel) -> None:
     wild = Sampling(temperature=3, max_characters=30, seed=5)
-    one, again = ([*write(model, "A", wild)] for _ in range(2))
+    one, again = ([*generate(model, "A", wild)] for _ in range(2))
     assert one == again and all(len(character) == 1 for character in one) and len(one) <= 30
-    assert one != [*write(model, "A", wild.model_copy(update={"seed": 6}))]
-    assert [*write(model, "A", Sampling(max_characters=0))] == []
+    assert one != [*generate(model, "A", wild.model_copy(update={"seed": 6}))]
+    assert [*generate(model, "A", Sampling(max_characters=0))] == []
 
 
 def test_what_it_learnt_is_cheap_and_a_wrong_letter_stands_out(model: LanguageModel) -> None:
@@ -106,7 +106,7 @@ def test_what_is_drawn_at_random_is_always_whole_characters() -> None:
         model.head.get_parameter("bias")[END] = -1e9
     sizes = set()
     for seed in range(5):
-        text = "".join(write(model, "a", Sampling(temperature=1, max_characters=100, seed=seed)))
+        text = "".join(generate(model, "a", Sampling(temperature=1, max_characters=100, seed=seed)))
         assert len(text) == 100 and "\ufffd" not in text and text.encode().decode() == text
         sizes |= {len(character.encode()) for character in text}
     assert sizes == {1, 2, 3, 4}
@@ -115,9 +115,9 @@ def test_what_is_drawn_at_random_is_always_whole_characters() -> None:
 @pytest.mark.parametrize("character", ["a", "é", "—", "\ud7ff", "\ue000", "\uffff", "\U00010000", "😀", "\U0010ffff"])
 def test_every_character_can_be_spelt_in_bytes(character: str) -> None:
     spelt = character.encode()
-    assert size_of(spelt[0]) == len(spelt)
+    assert utf8_length(spelt[0]) == len(spelt)
     for place, byte in enumerate(spelt):
-        assert allowed(spelt[:place], 300)[FIRST_BYTE + byte]
+        assert allowed_ids(spelt[:place], 300)[FIRST_BYTE + byte]
 
 
 def test_what_is_no_utf8_cannot_be_begun() -> None:
@@ -126,9 +126,9 @@ def test_what_is_no_utf8_cannot_be_begun() -> None:
     beginnings = {character.encode()[:2] for character in characters}
     firsts = {beginning[:1] for beginning in beginnings}
     for first in range(256):
-        assert allowed(b"", 300)[FIRST_BYTE + first] == (bytes([first]) in firsts)
+        assert allowed_ids(b"", 300)[FIRST_BYTE + first] == (bytes([first]) in firsts)
     for first in range(0xC2, 0xF5):
-        seconds = allowed(bytes([first]), 300)
+        seconds = allowed_ids(bytes([first]), 300)
         assert all(seconds[FIRST_BYTE + byte] == (bytes([first, byte]) in beginnings) for byte in range(256))
         assert not seconds[260:].any() and not seconds[:NUM_SPECIAL].any()
 
@@ -149,7 +149,7 @@ def test_what_is_no_utf8_cannot_be_begun() -> None:
 )
 def test_chances_are_sharpened_as_asked(sampling: Sampling, chances: list[float]) -> None:
     scores: Scores = np.log([0.1, 0.4, 0.2, 0.3]) + 7
-    np.testing.assert_allclose(sharpened(scores, sampling), chances, atol=1e-12)
+    np.testing.assert_allclose(next_probabilities(scores, sampling), chances, atol=1e-12)
 
 
 def test_the_examples_in_the_docstrings_hold() -> None:
@@ -161,12 +161,12 @@ def test_the_command_continues_the_prompt(published: Path, model: LanguageModel)
     for given, typed in (("Viola ", None), ("-", "Viola "), ("-", "Viola \n")):
         shown = CliRunner().invoke(app, ["generate", given, *options], input=typed, catch_exceptions=False)
         assert shown.exit_code == 0
-        assert shown.stdout == "Viola " + "".join(write(model, "Viola ", Sampling(temperature=0))) + "\n"
+        assert shown.stdout == "Viola " + "".join(generate(model, "Viola ", Sampling(temperature=0))) + "\n"
 
 
 def test_the_command_begins_texts_from_one_seed_after_the_other(published: Path, model: LanguageModel) -> None:
     options = ["--component", str(published / "next"), "--base", str(published / "base"), "--times", "3", "--seed", "4"]
-    texts = ["".join(write(model, "", Sampling(seed=seed))) for seed in (4, 5, 6)]
+    texts = ["".join(generate(model, "", Sampling(seed=seed))) for seed in (4, 5, 6)]
     shown = CliRunner().invoke(app, ["generate", *options], catch_exceptions=False)
     assert shown.stdout == f"\n{'-' * 20}\n".join(texts) + "\n"
     shown = CliRunner().invoke(app, ["generate", *options, "--json", "--max-characters", "9"], catch_exceptions=False)
@@ -211,7 +211,7 @@ def test_it_writes_the_same_over_a_composition_and_from_a_fork(tmp_path: Path) -
             save(model, beside)
     sampling = Sampling(max_characters=9, temperature=1)
     written = [
-        "".join(write(LanguageModel.load(tmp_path / one, tmp_path / below), "ab", sampling))
+        "".join(generate(LanguageModel.load(tmp_path / one, tmp_path / below), "ab", sampling))
         for one, below in (("component", "composition"), ("fork", "embedder"), ("fork", "composition"))
     ]
     assert len(set(written)) == 1 and len(written[0]) > 0
