@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import torch
 
-from cclm_core.applications.readings import Predictions, KnownWords, Option, Piece, cheapest, read_piece
+from cclm_core.applications.readings import KnownWords, Option, Piece, Predictions, cheapest, read_piece
 from cclm_core.applications.trained import load_trained
 from cclm_core.composition.component import Component, OverBase
 from cclm_core.composition.long_texts import TextReader
@@ -119,11 +119,11 @@ class Corrector:
             ConfigError: a number is outside its range.
             DataError: the text contains a lone surrogate.
         """
-        if num_alternatives < 0 or max_rounds < 1 or not 0 <= min_confidence <= 1:
-            raise ConfigError(
-                "num_alternatives must be at least 0, max_rounds at least 1 and min_confidence between 0 and 1, got "
-                f"{num_alternatives}, {max_rounds} and {min_confidence}"
-            )
+        for name, value, minimum in (("num_alternatives", num_alternatives, 0), ("max_rounds", max_rounds, 1)):
+            if value < minimum:
+                raise ConfigError(f"{name} must be at least {minimum}, got {value}")
+        if not 0 <= min_confidence <= 1:
+            raise ConfigError(f"min_confidence must be between 0 and 1, got {min_confidence}")
         corrected, previous = text, None
         for _ in range(max_rounds):
             if corrected == previous:
