@@ -13,19 +13,12 @@ _SEPARATOR = "-" * 20
 def show_generated(
     prompt: str, base: Path, component: Path, sampling: Sampling, times: int, context: int | None, as_json: bool
 ) -> None:
-    """Prints a prompt and its continuation: character by character, or as JSON.
+    """Prints a prompt with its continuation `times` times: character by character, or as JSON.
 
-    Args:
-        prompt: the beginning of the text; `-` reads standard input, without the line break that `echo` adds.
-        base, component: the folders of the base and of the component trained on `next_characters`.
-        sampling: how to sample.
-        times: number of continuations, each with the next seed.
-        context: see `LanguageModel`.
-        as_json: print one JSON object per continuation.
+    The prompt `-` reads standard input without its last line break, since `echo` adds one.
 
     Raises:
-        ArtifactError: the base or the component is missing or damaged, or the component was trained on another
-            objective.
+        ArtifactError: the base or the component is missing or damaged, or of another objective.
         CompositionError: the component was trained on another base.
         DataError: the prompt contains a lone surrogate.
     """

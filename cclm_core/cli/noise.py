@@ -1,4 +1,4 @@
-"""The output of `cclm noise`: noised texts with colored edits, and a table of all kinds of noise."""
+"""What `cclm noise` prints: noised texts with each edit in color, and a table of all kinds."""
 
 import json
 import sys
@@ -24,11 +24,11 @@ def show_noise(text: str | None, recipe: str, misspellings: Path | None, seed: i
     """Prints noised versions of a text: in color on a terminal, or as JSON with their edit maps.
 
     Args:
-        text: the text; `-` reads standard input, None uses `SENTENCE`.
+        text: the text; `-` reads standard input; None: `SENTENCE`.
         recipe: see `read_recipe`.
-        misspellings: the path of a list for the kind `misspelling`.
-        seed: the seed of the first version; each further version has the next seed.
-        times: number of versions.
+        misspellings: a list for the kind `misspelling`.
+        seed: of the first version; each further version has the next seed.
+        times: the number of versions.
         as_json: print JSON.
 
     Raises:
@@ -41,7 +41,7 @@ def show_noise(text: str | None, recipe: str, misspellings: Path | None, seed: i
     for number in range(times):
         noised = noiser(text, np.random.default_rng(seed + number))
         if as_json:
-            print(json.dumps(_json_of(noised), ensure_ascii=False))
+            print(json.dumps(_described(noised), ensure_ascii=False))
         elif console.is_terminal:
             console.print(colored(text, noised))
         else:
@@ -49,9 +49,9 @@ def show_noise(text: str | None, recipe: str, misspellings: Path | None, seed: i
 
 
 def show_kinds(text: str | None, seed: int, misspellings: Path | None) -> None:
-    """Prints a table of all kinds of noise, each with a noised version of a text; arguments as for `show_noise`."""
+    """Prints a table of all kinds with the version of a text that each makes; arguments as for `show_noise`."""
     table = Table(box=None, pad_edge=False)
-    for column in ("kind", "example", "description"):
+    for column in ("kind", "what it makes of the text", "what it does"):
         table.add_column(column, overflow="fold")
     spellings = _SPELLINGS if misspellings is None else _spellings(misspellings)
     for name, noised in every_kind(_text(text), seed, spellings):
@@ -60,14 +60,14 @@ def show_kinds(text: str | None, seed: int, misspellings: Path | None) -> None:
 
 
 def every_kind(text: str, seed: int, misspellings: Spellings | None) -> Iterator[tuple[str, str]]:
-    """Yields the name of each kind with a noised text: at the rate 0.25, or 1 for the kind `misspelling`."""
+    """For each kind its name and the version of a text that it makes: at a quarter of the places, or every word."""
     for name in CATALOGUE:
         recipe = NoiseRecipe(rate=1 if name == "misspelling" else 0.25, kinds={name: 1.0})
         yield name, TextNoiser(recipe, misspellings)(text, np.random.default_rng(seed)).text
 
 
 def colored(text: str, noised: NoisedText) -> Text:
-    """A noised text with removed characters in red, struck through, and inserted ones in green."""
+    """A noised text with what was removed struck through in red, and what was inserted in green."""
     shown = Text()
     read = written = 0
     edits = noised.edits
@@ -76,7 +76,7 @@ def colored(text: str, noised: NoisedText) -> Text:
     ):
         shown.append(noised.text[written:start])
         old, new = text[position : position + consumes], noised.text[start : start + emits]
-        kept = old if new.startswith(old) else ""  # an insertion after an unchanged letter
+        kept = old if new.startswith(old) else ""  # an insertion after a letter that stays
         shown.append(kept)
         shown.append(old[len(kept) :], style="strike red")
         shown.append(new[len(kept) :], style="bold green")
@@ -85,25 +85,22 @@ def colored(text: str, noised: NoisedText) -> Text:
     return shown
 
 
-def read_recipe(value: str) -> NoiseRecipe:
-    """Parses the option `--recipe`: the path of a .yaml file, or YAML.
+def read_recipe(given: str) -> NoiseRecipe:
+    """A recipe from the path of a YAML file, or from YAML itself.
 
     Raises:
-        ConfigError: the file is missing, or the value is not YAML, not a mapping, or not a valid recipe.
+        ConfigError: not YAML, not a mapping, or not a valid recipe.
     """
-    path = Path(value)
-    if not value.lstrip().startswith("{") and path.suffix in (".yaml", ".yml"):
+    path = Path(given)
+    if not given.lstrip().startswith("{") and path.suffix in (".yaml", ".yml"):
         return NoiseRecipe.parse(load_yaml(path), str(path))
     try:
-        recipe: Any = yaml.safe_load(value)
+        values: Any = yaml.safe_load(given)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--recipe must be YAML or the path of a .yaml file, got {value!r}: {error}") from None
-    if not isinstance(recipe, dict):
-        raise ConfigError(
-            f"--recipe must be a mapping such as '{{rate: 0.1, kinds: [swap]}}' or the path of a .yaml file, "
-            f"got {value!r}."
-        )
-    return NoiseRecipe.parse(recipe, "--recipe")
+        raise ConfigError(f"--recipe must be YAML or a .yaml file, got {given!r}: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"--recipe must be a mapping such as '{{rate: 0.1, kinds: [swap]}}', got {given!r}.")
+    return NoiseRecipe.parse(values, "--recipe")
 
 
 def _spellings(path: Path | None) -> Spellings | None:
@@ -116,7 +113,7 @@ def _text(text: str | None) -> str:
     return sys.stdin.read() if text == "-" else text
 
 
-def _json_of(noised: NoisedText) -> dict[str, Any]:
+def _described(noised: NoisedText) -> dict[str, Any]:
     names = list(CATALOGUE)
     edits = [
         {"position": position, "kind": names[kind], "consumes": consumes, "emits": emits}
