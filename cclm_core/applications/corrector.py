@@ -52,8 +52,8 @@ class Corrector:
         base: the frozen embedder or composition.
         component: the component trained on the objective `denoise` over this base.
         objective: the objective with the trained head.
-        window: maximum number of ids per forward pass, at least 2. The window of the training works best. A longer
-            text is read in windows that overlap by half, see `TextReader`.
+        window: length of a window in ids, at least 2. The window of the training works best. A longer text is read in
+            windows that overlap by half, see `TextReader`.
         words: known words, or None. A character model alone mistakes unknown names for misspellings. With known words,
             numbers, abbreviations and names in code stay unchanged.
 

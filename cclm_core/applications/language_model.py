@@ -29,7 +29,7 @@ class LanguageModel:
         encoder: maps ids (B, L) to causal features (B, L, W), L ≥ 1.
         head: maps features (..., W) to logits (..., V) of the next id.
         preprocessor: the vocabulary of V ids.
-        context: maximum number of ids per forward pass and text, at least 2. The window of the training works best.
+        context: length of a window in ids, at least 2. The window of the training works best.
     """
 
     def __init__(self, encoder: nn.Module, head: nn.Module, preprocessor: Preprocessor, context: int) -> None:

@@ -47,7 +47,7 @@ def load_trained(component: Path, base: Path, objective: str) -> TrainedComponen
     if part.card.objective != objective:
         raise ArtifactError(
             f"{component} was trained on {part.card.objective}, but a component trained on {objective} is needed. "
-            f"Select another one, or train one with `task: {{objective: {objective}}}`."
+            f"Train one with `task: {{objective: {objective}}}`."
         )
     part.card.check(loaded_base)
     card = read_json(component / "card.json") if (component / "card.json").is_file() else {}

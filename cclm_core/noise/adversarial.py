@@ -49,7 +49,7 @@ def attack(
         text: the text to attack.
         scorer: the score to minimize; called with up to `batch_size` texts at once.
         noise: the possible edits, as a recipe (its rate is not used), or as a noiser to include a list of misspellings.
-        max_edits: maximum number of edits, at least 1. With 2 or more, there can be worse edits than those found.
+        max_edits: maximum number of edits, at least 1. With 2 or more, the search can miss the worst edits.
         max_candidates: maximum number of edits to try per round, at least 1; a random sample if there are more.
         protected: (start, end) spans of characters that are not edited; `end` is exclusive.
         seed: the seed of this sample.

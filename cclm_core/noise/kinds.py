@@ -141,6 +141,7 @@ def _listed_words(sites: Sites, positions: Indices) -> Match:
     scope = sites.scope
 
     def continues(at: Indices) -> Mask:
+        """Whether the symbols at indices continue the word of the previous symbol."""
         flags = scope.flags(at)
         is_apostrophe = (flags & APOSTROPHE != 0) & (scope.flags(at + 1) & LETTER != 0)
         inside: Mask = (flags & (LETTER | EXTENDS) != 0) | is_apostrophe

@@ -124,6 +124,7 @@ class SymbolTables:
         keys = neighbors_on(layouts)
 
         def encode(text: str) -> tuple[int, ...]:
+            """The ids of a text, with bytes for characters outside the alphabet."""
             return tuple(symbol for character in text for symbol in _symbols(character, ids))
 
         return cls(
@@ -140,8 +141,8 @@ class SymbolTables:
     def extended(self, characters: str) -> "SymbolTables":
         """Returns a copy with one more symbol for each of `characters`, after the existing ones.
 
-        The new symbols have flags, the other case, and each other as letters of the same script; no keys, confusions
-        or misspellings.
+        The new symbols get flags, case pairs, and each other as letters of the same script. They get no keys,
+        confusions or misspellings.
         """
         new = {character: len(self.flags) + rank for rank, character in enumerate(characters)}
         alphabet = {**self.alphabet, **new}
@@ -194,6 +195,7 @@ def _adjacent(letters: Mapping[str, int], keys: Mapping[str, str]) -> dict[int, 
     """Maps each letter to the letters on adjacent keys, in its case."""
 
     def in_case(letter: str) -> str:
+        """The letters on the keys next to a letter, in its case."""
         neighbors = keys.get(letter.lower(), "")
         return "".join(key.upper() for key in neighbors) if letter.isupper() else neighbors
 

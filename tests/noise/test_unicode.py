@@ -78,7 +78,7 @@ def test_unicode_strings_can_be_restored(kind: str, texts: list[str], preprocess
 
     moved = move_tags(tags, noised.source)
     kept = noised.source != INSERTED
-    assert ((moved[kept] > 0) == (tags[noised.source[kept]] > 0)).all()  # labels stay on their words
+    assert ((moved[kept] > 0) == (tags[noised.source[kept]] > 0)).all()  # labels move with their words
     previous = np.maximum.accumulate(np.where(kept, noised.source, 0))
     assert ((moved[~kept] > 0) == (tags[previous[~kept]] > 0)).all()
 
