@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from cclm_core.applications.generation import Sampling, write
+from cclm_core.applications.generation import Sampling, generate
 from cclm_core.applications.language_model import LanguageModel
 
 _SEPARATOR = "-" * 20
@@ -26,7 +26,7 @@ def show_generated(
     model = LanguageModel.load(component, base, context)
     for number in range(times):
         current = sampling.model_copy(update={"seed": sampling.seed + number})
-        characters = write(model, text, current)
+        characters = generate(model, text, current)
         if as_json:
             written = list(characters)
             ended = len(written) < sampling.max_characters

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cclm_core.corpus.records import SCHEMA, Record, read_records
-from cclm_core.noise.engine import num_chances
+from cclm_core.noise.engine import num_opportunities
 from cclm_core.noise.kinds import CATALOGUE
 from cclm_core.noise.misspellings import write_misspellings
 from cclm_core.noise.recipe import NoiseConfig, NoiseRecipe
@@ -115,7 +115,7 @@ class Tally:
 
     def count(self, record: Record, noiser: TextNoiser, noised: NoisedText) -> NoisedText:
         """Adds one document, and returns its noised text."""
-        self.chances += num_chances(noiser.eligible(record.text, record.entities), noised.edits)
+        self.chances += num_opportunities(noiser.eligible(record.text, record.entities), noised.edits)
         names = list(CATALOGUE)
         self.edits.update(names[kind] for kind in noised.edits.kinds.tolist())
         self.entities_kept += len(noised.entities)
