@@ -146,6 +146,7 @@ class _Loading:
         self._folders: list[Path] = []
 
     def load(self, folder: Path, *kinds: Kind) -> Base | Component:
+        """Reads a model of one of `kinds`."""
         kind = kind_of(folder)
         if kind not in kinds:
             raise ArtifactError(f"{folder} must contain a model of kind {' or '.join(kinds)}, got {kind}.")
@@ -158,9 +159,11 @@ class _Loading:
                 return self._composition(folder)
 
     def base(self, folder: Path) -> Base:
+        """Reads a base; returns the object already read if the digests are equal."""
         return self._first_equal(cast("Base", self.load(folder, "embedder", "composition")))
 
     def part(self, folder: Path) -> Part:
+        """Reads a part; returns the base already read if it is that base."""
         model = cast("Part", self.load(folder, "component", "composition"))
         if isinstance(model, Component):
             return model
