@@ -133,8 +133,8 @@ class ComposedModel(Base):
         """Embeds ids as features (B, L, `width`) float32.
 
         Args:
-            ids: (B, L) or (L,) int64, 0 for padding, L ≥ 0. An array, e.g. from `Preprocessor.string_to_array`, is moved
-                to the device of the model.
+            ids: (B, L) or (L,) int64, 0 for padding, L ≥ 0. An array, e.g. from `Preprocessor.string_to_array`, is
+                moved to the device of the model.
             reading: the same ids, shared with an enclosing model, if any.
         """
         reading = reading or Reading(self._batch(ids), self.train_base)

@@ -50,8 +50,8 @@ class DenoiseConfig(Config):
 class EditHead(nn.Module):
     """Predicts the correct character at each position, and any character missing after it.
 
-    The classes are NOTHING and the alphabet; see `classes`. Special ids and bytes have no class. An extra logit, "keep", is
-    added to that of the input character.
+    The classes are NOTHING and the alphabet; see `classes`. Special ids and bytes have no class. An extra logit,
+    "keep", is added to that of the input character.
 
     Args:
         width: features per character.

@@ -33,7 +33,6 @@ from cclm_core.training.config import TrainingConfig
 from cclm_core.training.loop import Data, evaluate, open_data, train
 from cclm_core.training.module import Point, TrainingModule
 
-
 M = TypeVar("M", bound=Model)
 
 
