@@ -35,9 +35,7 @@ class SampledSoftmaxConfig(Config):
     """Compares true targets with targets drawn once for the whole batch."""
 
     kind: Literal["sampled_softmax"] = "sampled_softmax"
-    num_draws: int = Field(
-        default=2000, ge=1, description="draws per batch; repeated draws count once"
-    )
+    num_draws: int = Field(default=2000, ge=1, description="draws per batch; repeated draws count once")
     proposal: Literal["log_uniform", "frequency"] = Field(
         default="log_uniform",
         description="distribution of draws: about 1 / rank by frequency, or the frequency",

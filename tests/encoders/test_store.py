@@ -1,4 +1,4 @@
-"""Saved embedders, and that training a base does not depend on the code of compositions."""
+"""Saving and loading embedders, without the code of compositions."""
 
 import subprocess
 import sys
@@ -27,7 +27,7 @@ def test_a_loaded_embedder_equals_the_saved_one(tmp_path: Path) -> None:
 
 
 def test_compositions_save_and_load_embedders_in_the_same_format(tmp_path: Path) -> None:
-    base, folders = embedder(SMALL), [tmp_path / "one", tmp_path / "two"]
+    base, folders = embedder(SMALL), [tmp_path / "embedder", tmp_path / "composition"]
     for folder, write in zip(folders, (save_embedder, save), strict=True):
         folder.mkdir()
         write(base, folder)
