@@ -23,7 +23,7 @@ def _checked(names: Sequence[str]) -> Sequence[str]:
         if not _NAME.fullmatch(name):
             raise ValueError(f"the name of a part must not be empty or contain `.`, `/` or `\\`, got {name!r}.")
         if hasattr(_RESERVED, name):
-            raise ValueError(f"the name of a part must not be {name!r}, which torch.nn.ModuleDict reserves.")
+            raise ValueError(f"the name of a part must not be {name!r}, reserved by torch.nn.ModuleDict. Rename it.")
     return names
 
 

@@ -229,7 +229,7 @@ def test_invalid_names_of_parts_are_refused(tmp_path: Path) -> None:
     for name, message in (
         ("a/b", "must not be empty"),
         ("", "must not be empty"),
-        ("values", "must not be 'values', which torch.nn.ModuleDict reserves"),
+        ("values", "must not be 'values', reserved by torch"),
     ):
         with pytest.raises(ConfigError, match=message):
             ComposedModel(base, [over(base, name)])
