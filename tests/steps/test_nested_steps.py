@@ -108,7 +108,7 @@ def test_the_command_forks_a_component_with_its_head_and_refuses_to_do_it_twice(
         json.loads((folder / "metrics.json").read_text()) for folder in (tmp_path / "fork", made.folder / name)
     )
     assert figures["parameters"] > old["parameters"] and figures | {"parameters": 0} == old | {"parameters": 0}
-    with pytest.raises(CclmError, match=r"is independent already"):
+    with pytest.raises(CclmError, match=r"is already independent"):
         CliRunner().invoke(app, ["fork", out, str(tmp_path / "again"), "--base", below], catch_exceptions=False)
     assert not (tmp_path / "again").exists()
 
