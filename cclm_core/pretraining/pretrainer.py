@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from cclm_core.composition.component import Component
+from cclm_core.composition.store import save
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.encoders.catalogue import EncoderConfig
 from cclm_core.encoders.embedder import Base
@@ -43,7 +44,7 @@ from cclm_core.training.component import component_card, component_module, new_c
 from cclm_core.training.config import ComponentConfig, TrainingConfig
 from cclm_core.training.loop import Data
 from cclm_core.training.module import Point
-from cclm_core.training.run import Identity, TrainingInputs, TrainingRun, load_misspellings, publish
+from cclm_core.training.run import Artifact, Identity, TrainingInputs, TrainingRun, load_misspellings, publish
 
 _MAX_WARMUP_STEPS = 50  # of a training whose warm-up is not given
 
@@ -190,7 +191,8 @@ class Pretrainer:
             ArtifactError: `folder` is a file, or another process is writing it.
         """
         last = self._last
-        publish(Path(folder), "component", last.component, last.objective, last.curve, last.identity)
+        artifact = Artifact("component", last.component, save, last.objective)
+        publish(Path(folder), artifact, last.curve, last.identity)
 
     @property
     def _last(self) -> _Fitted:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cclm_core.encoders.embedder import Embedder
+from cclm_core.encoders.store import save_embedder
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.runtime.artifacts import verify
 from cclm_core.runtime.files import copy_file
@@ -12,7 +13,7 @@ from cclm_core.steps.params import Params
 from cclm_core.training.code import digest_of_used
 from cclm_core.training.config import BaseConfig
 from cclm_core.training.module import TrainingModule
-from cclm_core.training.run import Identity, TrainingInputs, TrainingRun
+from cclm_core.training.run import Artifact, Identity, TrainingInputs, TrainingRun
 
 
 def base(
@@ -43,5 +44,5 @@ def base(
     )
     module = TrainingModule(embedder, objectives)
     run = TrainingRun(identity, seed, module, inputs.data(config.training), config.training)
-    run.publish(checkpoints, out, "embedder", embedder, None, report)
+    run.publish(checkpoints, out, Artifact("embedder", embedder, save_embedder), report)
     copy_file(out / "curve.csv", curve)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cclm_core.composition.store import load_base
+from cclm_core.composition.store import load_base, save
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.runtime.artifacts import verify
 from cclm_core.runtime.errors import ArtifactError
@@ -13,7 +13,7 @@ from cclm_core.steps.params import Params
 from cclm_core.training.code import digest_of_used
 from cclm_core.training.component import component_module, new_component
 from cclm_core.training.config import ComponentConfig
-from cclm_core.training.run import Identity, TrainingInputs, TrainingRun
+from cclm_core.training.run import Artifact, Identity, TrainingInputs, TrainingRun
 
 
 def pretrain(
@@ -58,5 +58,5 @@ def pretrain(
     module = component_module(embedder, component, objective)
     seed = derive_seed(params.seed, "pretrain", name)
     run = TrainingRun(identity, seed, module, inputs.data(config.training), config.training)
-    run.publish(checkpoints, out, "component", component, objective, report)
+    run.publish(checkpoints, out, Artifact("component", component, save, objective), report)
     copy_file(out / "curve.csv", curve)

@@ -4,20 +4,19 @@
 inputs = TrainingInputs.open(encoded, noise)               # corpus, word targets, misspellings
 module = TrainingModule(encoder, objectives)               # objectives: config.build(inputs.context(encoder.width))
 run = TrainingRun(identity, seed, module, inputs.data(config), config)
-run.publish(checkpoints, out, "embedder", embedder, None, report)
+run.publish(checkpoints, out, Artifact("embedder", embedder, save_embedder), report)
 ```
 """
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import Field
 
-from cclm_core.composition.store import save
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.encoders.embedder import Base, Model
 from cclm_core.noise.misspellings import Spellings, read_misspellings
@@ -33,6 +32,26 @@ from cclm_core.training.code import code_digest
 from cclm_core.training.config import TrainingConfig
 from cclm_core.training.loop import Data, evaluate, open_data, train
 from cclm_core.training.module import Point, TrainingModule
+
+M = TypeVar("M", bound=Model)
+
+
+@dataclass(frozen=True)
+class Artifact(Generic[M]):
+    """A trained model to publish.
+
+    Args:
+        kind: `embedder` or `component`.
+        model: the embedder or the component.
+        save: writes the model into a folder. Training does not know the formats of models: a change of the code of
+            compositions must not retrain the base.
+        objective: the objective whose head is published with the model, if any.
+    """
+
+    kind: str
+    model: M
+    save: Callable[[M, Path], None]
+    objective: Objective | None = None
 
 
 class Identity(Config):
@@ -125,9 +144,7 @@ class TrainingRun:
     data: Data
     config: TrainingConfig
 
-    def publish(
-        self, checkpoints: Path, out: Path, kind: str, model: Model, objective: Objective | None, report: Report
-    ) -> None:
+    def publish(self, checkpoints: Path, out: Path, artifact: Artifact[M], report: Report) -> None:
         """Trains, resuming from `checkpoints`, and publishes the result at `out`; see `publish`.
 
         Raises:
@@ -137,7 +154,7 @@ class TrainingRun:
         store = Checkpoints(checkpoints, self._key)
         with store.exclusive():
             curve = train(self.module, self.data, self.config, self.seed, store, report)
-            publish(out, kind, model, objective, curve, self.identity)
+            publish(out, artifact, curve, self.identity)
 
     def fit(self, folder: Path | None, name: str, report: Report) -> list[Point]:
         """Trains and returns the learning curve. A training that has finished is restored from `folder`.
@@ -180,23 +197,20 @@ class TrainingRun:
             )
 
 
-def publish(
-    out: Path, kind: str, model: Model, objective: Objective | None, curve: Sequence[Point], identity: Identity
-) -> None:
+def publish(out: Path, artifact: Artifact[M], curve: Sequence[Point], identity: Identity) -> None:
     """Publishes what a training made: model, head, learning curve, metrics and identity.
 
     Args:
         out: the folder to publish.
-        kind: `embedder` or `component`.
-        model: the embedder or the component. Its number of parameters is a metric.
-        objective: the objective whose head is published with the model; None for none.
+        artifact: the model and, if any, its head. The number of parameters of the model is a metric.
         curve: the learning curve.
         identity: everything that the result depends on.
     """
-    with publishing(out, kind) as folder:
-        save(model, folder)
-        if objective is not None:
-            objective.save(folder)
+    model = artifact.model
+    with publishing(out, artifact.kind) as folder:
+        artifact.save(model, folder)
+        if artifact.objective is not None:
+            artifact.objective.save(folder)
         facts = {"digest": model.digest} if isinstance(model, Base) else {}
         numbers = {"parameters": sum(parameter.numel() for parameter in model.parameters())}
         write_results(folder, curve, identity.canonical() | facts, numbers)
