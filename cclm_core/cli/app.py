@@ -118,8 +118,12 @@ def evaluate(
     encoded: Encoded,
     noise: Annotated[Path, typer.Option(help="Folder of the noise sets, output of `noise`.")],
     out: Out,
-    metrics: Annotated[Path | None, typer.Option(help="Also write the metrics to this JSON file, for DVC's tables.")] = None,
-    noise_curve: Annotated[Path | None, typer.Option(help="Also write the noise curves to this CSV file, for DVC's plots.")] = None,
+    metrics: Annotated[
+        Path | None, typer.Option(help="Also write the metrics to this JSON file, for DVC's tables.")
+    ] = None,
+    noise_curve: Annotated[
+        Path | None, typer.Option(help="Also write the noise curves to this CSV file, for DVC's plots.")
+    ] = None,
 ) -> None:
     """Measure a composition on the test split, clean and with noise."""
     from cclm_core.steps.evaluate import evaluate as run
@@ -135,8 +139,12 @@ def correct(
         "models/components/denoise"
     ),
     base: Base = Path("models/base"),
-    alternatives: Annotated[int, typer.Option(min=0, help="Number of alternative readings to show, most likely first.")] = 0,
-    min_confidence: Annotated[float, typer.Option(min=0, max=1, help="Make only changes with at least this probability.")] = 0.5,
+    alternatives: Annotated[
+        int, typer.Option(min=0, help="Number of alternative readings to show, most likely first.")
+    ] = 0,
+    min_confidence: Annotated[
+        float, typer.Option(min=0, max=1, help="Make only changes with at least this probability.")
+    ] = 0.5,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per text.")] = False,
 ) -> None:
     """Correct typing errors in a text. On a terminal, deletions are red and insertions green.
@@ -151,7 +159,9 @@ def correct(
 
 @app.command()
 def fork(
-    component: Annotated[Path, typer.Argument(help="Folder of a component that shares the base, e.g. models/components/entities.")],
+    component: Annotated[
+        Path, typer.Argument(help="Folder of a component that shares the base, e.g. models/components/entities.")
+    ],
     out: Annotated[Path, typer.Argument(help="Output folder for the new component. It is replaced.")],
     base: Base = Path("models/base"),
 ) -> None:
@@ -175,7 +185,8 @@ def noise_command(
         typer.Option(help="A YAML file, or inline YAML: '{rate: 0.1, kinds: {swap: 2, ocr: 1}, unit: word}'."),
     ] = "{}",
     misspellings: Annotated[
-        Path | None, typer.Option(help="List for the kind misspelling: a .csv file, or a .txt file with lines like teh->the.")
+        Path | None,
+        typer.Option(help="List for the kind misspelling: a .csv file, or a .txt file with lines like teh->the."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same noise.")] = 1,
     times: Annotated[int, typer.Option(min=1, help="Number of noisy versions, with consecutive seeds.")] = 1,
@@ -195,22 +206,22 @@ def noise_command(
 
 @app.command()
 def generate(
-    prompt: Annotated[
-        str, typer.Argument(help="Beginning of the text; - reads standard input (default: empty).")
-    ] = "",
-    component: Annotated[Path, typer.Option(help="Folder of a component trained on the objective next_characters.")] = Path(
-        "models/components/next"
-    ),
+    prompt: Annotated[str, typer.Argument(help="Beginning of the text; - reads standard input (default: empty).")] = "",
+    component: Annotated[
+        Path, typer.Option(help="Folder of a component trained on the objective next_characters.")
+    ] = Path("models/components/next"),
     base: Base = Path("models/base"),
     max_characters: Annotated[
         int, typer.Option(help="Maximum number of characters; generation can stop earlier, where the text ends.")
     ] = 200,
     temperature: Annotated[
-        float, typer.Option(help="Randomness, 0 to 10. 0: always the most likely character; 1: the predicted probabilities.")
+        float,
+        typer.Option(help="Randomness, 0 to 10. 0: always the most likely character; 1: the predicted probabilities."),
     ] = 0.8,
     top_k: Annotated[int | None, typer.Option(help="Sample from the k most likely characters (default: all).")] = None,
     top_p: Annotated[
-        float, typer.Option(help="Sample from the most likely characters with this total probability, above 0 and up to 1.")
+        float,
+        typer.Option(help="Sample from the most likely characters with this total probability, above 0 and up to 1."),
     ] = 1.0,
     seed: Annotated[int, typer.Option(help="Random seed; the same seed generates the same text.")] = 1,
     times: Annotated[int, typer.Option(min=1, help="Number of texts, with consecutive seeds.")] = 1,

@@ -136,7 +136,7 @@ class Repository:
 
     def _read(self, name: str, size: int) -> str:
         if size > MAX_BYTES:
-            raise IntegrityError(f"a card, a signature or settings must have at most {MAX_BYTES:,} bytes, got {size:,}.")
+            raise IntegrityError(f"a card, signature or settings must have at most {MAX_BYTES:,} bytes, got {size:,}.")
         return run("git", "cat-file", "blob", name, at=self._folder)
 
     def _git(self, *arguments: str, accept: tuple[int, ...] = (0,)) -> str:

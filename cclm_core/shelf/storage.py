@@ -1,9 +1,9 @@
 """The files of items, in a storage that DVC reads and writes.
 
-DVC never reads the settings or pointers of a shelf: settings can name a command that DVC runs or a folder that it writes
-to, and pointers can name paths outside. Only the address of the default remote is taken from a shelf's `.dvc/config`. A
-download takes keys and paths from the card. Credentials follow the address: if the user's own DVC settings have a remote
-with the same `url`, that remote is used instead.
+DVC never reads the settings or pointers of a shelf: settings can name a command that DVC runs or a folder that it
+writes to, and pointers can name paths outside. Only the address of the default remote is taken from a shelf's
+`.dvc/config`. A download takes keys and paths from the card. Credentials follow the address: if the user's own DVC
+settings have a remote with the same `url`, that remote is used instead.
 """
 
 import configparser
@@ -85,7 +85,7 @@ def download(remote: dict[str, str], files: Sequence[ItemFile], folder: Path) ->
 
 
 def connect(remote: dict[str, str], folder: Path) -> None:
-    """Makes `folder` a DVC repository without git and with only this remote, or the user's own one with the same url."""
+    """Makes `folder` a DVC repository without git, with only this remote or the user's own remote of the same url."""
     config = folder / SETTINGS
     config.parent.mkdir(parents=True)
     own = re.compile(rf"remote\.(.+)\.url={re.escape(remote['url'])}")
