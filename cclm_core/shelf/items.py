@@ -48,7 +48,7 @@ def describe(folder: Path, item_type: str) -> Described:
         digests = {"model": preprocessor.digest, "vocabulary": preprocessor.digest}
         return Described({PREPROCESSOR: path}, preprocessor.config.canonical(), digests, {})
     if not folder.is_dir():
-        raise ArtifactError(f"{folder} not found; it must be the folder of a {item_type}. Run the stage that makes it.")
+        raise ArtifactError(f"{folder} not found. Run the stage that makes the {item_type}.")
     sources = dict(regular_files(folder))
     if MANIFEST in sources:
         verify(folder, item_type)
