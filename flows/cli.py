@@ -151,7 +151,7 @@ def retrain(
     force: Annotated[bool, typer.Option("--force", help="Train the component even if nothing changed.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Retrain one component, then compose, evaluate and register the compositions that contain it."""
+    """Retrain one component, then compose, evaluate and register the compositions with it. Others do not change."""
     from flows.commands import run_retraining
     from flows.graph.params_file import parse_settings
 

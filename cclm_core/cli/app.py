@@ -62,7 +62,7 @@ def vocab(params: ParamsFile, corpus: Corpus, out: Out) -> None:
 
 @stage.command()
 def noise(params: ParamsFile, corpus: Corpus, out: Out) -> None:
-    """Create the noise sets: noisy copies of the test texts."""
+    """Create the noise sets: test texts with several kinds of noise, and clean ones to compare with."""
     from cclm_core.steps.noise import noise as run
 
     with reporting("noise", report_path()) as report:
@@ -140,7 +140,11 @@ def correct(
     ),
     base: Base = Path("models/base"),
     alternatives: Annotated[
-        int, typer.Option(min=0, help="Number of alternative readings to show, most likely first.")
+        int,
+        typer.Option(
+            min=0,
+            help="Number of alternatives to show, most likely first. Their probabilities are relative to the text.",
+        ),
     ] = 0,
     min_confidence: Annotated[
         float, typer.Option(min=0, max=1, help="Make only changes with at least this probability.")
@@ -167,7 +171,8 @@ def fork(
 ) -> None:
     """Copy a component together with its base, so that both can be trained without affecting other components.
 
-    The new component has the same output, name and head, and can replace the old one in any composition.
+    The new component has the same output, name and head.
+    It can replace the old one in any composition with the same vocabulary.
     The old component and the base do not change.
     """
     from cclm_core.steps.fork import fork as run
