@@ -232,7 +232,7 @@ def _waiting(status: Status) -> list[str]:
     if status.todo and enabled():
         lines.append("`cclm run` then registers what it has composed or evaluated, and lets the gate decide.")
     if status.unpushed:
-        lines.append(f"Not on the remote: {', '.join(_shortened(status.unpushed))}. `dvc push` uploads them.")
+        lines.append(f"Not on the remote: {', '.join(_shortened(status.unpushed))}. `cclm push` uploads them.")
     return lines
 
 

@@ -134,7 +134,7 @@ def test_a_shelf_on_s3(model: Path, bucket: Bucket, tmp_path: Path, monkeypatch:
         monkeypatch.setenv(f"GIT_{kind}_EMAIL", "test@example.invalid")
     shelf, words = str(tmp_path / "shelf"), [sys.executable, "-m", "flows.cli", "shelf"]
     subprocess.run([*words, "create", shelf, "--remote", f"s3://{bucket.name}/shelf"], check=True)
-    about = ["--licence", "Apache-2.0", "--tag", "v1", "--repo", shelf]
+    about = ["--license", "Apache-2.0", "--tag", "v1", "--repo", shelf]
     subprocess.run([*words, "publish", model, "both", "composition", *about], check=True)
     cache = ["--cache-dir", str(tmp_path / "cache"), "--repo", shelf, "--json"]
     told = subprocess.run([*words, "fetch", "both", "composition", "v1", *cache], check=True, capture_output=True)
