@@ -20,7 +20,7 @@ from flows import environment
 from flows.project import Project
 from flows.tracking.records import read_record
 from infra.stack.__main__ import status
-from infra.stack.processes import members
+from infra.stack.keeper import members
 from infra.stack.settings import read_conf
 from tests.flows.conftest import BIN, Toy
 from tests.infra.test_stack import free_port
