@@ -22,7 +22,7 @@ from flows.tracking.client import TrackingError
 from flows.tracking.open_runs import abandoned, closed
 
 # Expected failures of a check or a repair. Anything else is a bug and is raised.
-EXPECTED_ERRORS = (UncheckedError, TrackingError, PrefectError, CclmError, OSError, SubprocessError, psutil.Error, Timeout)
+ERRORS = (UncheckedError, TrackingError, PrefectError, CclmError, OSError, SubprocessError, psutil.Error, Timeout)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def diagnose(project: Project, repair: bool, show: Callable[[str, list[Result]],
 def _results(name: str, check: Callable[[], Iterable[Finding]], repair: bool) -> Iterator[Result]:
     try:
         findings = list(check())
-    except EXPECTED_ERRORS as error:
+    except ERRORS as error:
         remedy = "fix the cause and run the doctor again"
         yield Result(name, Finding(subject="not checked", problem=str(error), remedy=remedy))
         return
@@ -102,7 +102,7 @@ def _repaired(name: str, finding: Finding) -> Result:
     assert finding.repair is not None
     try:
         return Result(name, finding, True, finding.repair())
-    except EXPECTED_ERRORS as error:
+    except ERRORS as error:
         return Result(name, finding, False, f"{type(error).__name__}: {error}")
 
 

@@ -113,7 +113,7 @@ def unpushed(inspection: Inspection) -> Iterator[Finding]:
             remedy="pushes them",
             repair=lambda: _push(inspection),
         )
-    # To compare a folder, DVC reads its list of files from the cache or the remote. If both lack it, DVC reports nothing.
+    # DVC compares a folder by its list of files. If cache and remote both lack the list, DVC reports nothing.
     path = inspection.project.lock_file
     recorded = dvc_private.recorded_outputs(path.read_bytes()) if path.is_file() else []
     lost = [out["path"] for out in recorded if "md5" in out and not cache.exists(out["md5"])]

@@ -5,8 +5,8 @@
 | `is_temporary_server` | the application's name on the command line, `PREFECT__SERVER_EPHEMERAL=1` |
 | `local_pid` | `infrastructure_pid`: `HOST:PID` of a process worker, `PID` of a served flow |
 
-`tests/flows/test_private.py` fails with any other version of Prefect. Then run `tests/flows/test_doctor.py` and the fault
-trials of killed flows and servers, and widen `CHECKED`.
+`tests/flows/test_private.py` fails with any other version of Prefect. Then run `tests/flows/test_doctor.py` and the
+fault trials of killed flows and servers, and widen `CHECKED`.
 """
 
 import os

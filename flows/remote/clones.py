@@ -36,7 +36,7 @@ class Order:
         stage: the stage to bring up to date.
         revision: the full Git commit.
         lock: the content of the requesting clone's dvc.lock, which records the inputs of the stage.
-        parent: the id of the pipeline's run on an MLflow server that the worker can reach; None if there is none.
+        parent: the id of the pipeline's run on an MLflow server that the worker can reach, or None.
         tracked: whether to track the run of the stage.
     """
 

@@ -23,7 +23,7 @@ class PushError(Exception):
 
 
 def default_remote(project: Project) -> tuple[str, str] | None:
-    """The name and full address of the remote that `dvc push` writes to; None if there is none.
+    """The name and full address of the remote that `dvc push` writes to, or None.
 
     Raises:
         ConfigError: DVC's configuration is invalid, or the default remote is not defined.
@@ -59,7 +59,7 @@ def push_outputs(project: Project) -> str | None:
     """Pushes the outputs recorded in dvc.lock.
 
     Returns:
-        the name of the remote; None if there is none.
+        the name of the remote, or None without a default remote.
 
     Raises:
         PushError: DVC could not push everything.

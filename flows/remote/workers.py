@@ -81,8 +81,8 @@ def check(project: Project, forced: frozenset[str], nodes: dict[str, Node]) -> N
         )
     if names := [name for name in forced if name in nodes and nodes[name].needs_device]:
         raise ConfigError(
-            f"{', '.join(names)} cannot be forced with {SETTING}=workers: DVC would restore the old result from its run "
-            f"cache. Change a parameter, or force it with {SETTING}=here."
+            f"{', '.join(names)} cannot be forced with {SETTING}=workers: DVC would restore the old result from its "
+            f"run cache. Change a parameter, or force it with {SETTING}=here."
         )
     with get_client(sync_client=True) as client:
         try:
@@ -118,7 +118,7 @@ def train_on_worker(
     Args:
         project: the clone that runs the pipeline.
         node: the stage.
-        parent: the id of the pipeline's run in MLflow; None if there is none.
+        parent: the id of the pipeline's run in MLflow, or None.
         tracked: whether to track the stage in MLflow.
         emit: receives progress messages.
 

@@ -1,4 +1,4 @@
-"""Renders the job template as Prefect's Kubernetes worker does, without a cluster; needs `pip install prefect-kubernetes`.
+"""Renders the job template as Prefect's Kubernetes worker does. Needs prefect-kubernetes, but no cluster.
 
 python infra/kubernetes/check.py [NAME=VALUE ...]   prints the job of a flow run with these variables
 """

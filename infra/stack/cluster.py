@@ -33,7 +33,7 @@ def cluster_variables(folder: Path, password: str) -> dict[str, str]:
     user, data = str(os.geteuid()), folder / "postgresql"
     if os.geteuid() == 0:
         if ROOT_USER not in (entry.pw_name for entry in pwd.getpwall()):
-            raise ConfigError(f"PostgreSQL refuses to run as root, and user {ROOT_USER} not found. Run as another user.")
+            raise ConfigError(f"PostgreSQL refuses to run as root; user {ROOT_USER} not found. Run as another user.")
         project = folder.parents[1]
         name = f"{project.name}-{hashlib.sha256(str(project).encode()).hexdigest()[:8]}"
         user, data = ROOT_USER, ROOT_FOLDER / name / "postgresql"

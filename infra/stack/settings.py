@@ -37,7 +37,8 @@ def service_environment(project: Project, folder: Path) -> dict[str, str]:
     own = f"postgresql://{USER}:{stored['POSTGRESQL_PASSWORD']}@127.0.0.1:{settings['CCLM_POSTGRESQL_PORT']}"
     databases = database_urls(url or own, folder)
     write_private(path, stored)
-    write_private(folder / "mlflow-users.ini", MLFLOW_USERS + databases["CCLM_MLFLOW_USERS_DATABASE"].replace("%", "%%"))
+    users_url = databases["CCLM_MLFLOW_USERS_DATABASE"].replace("%", "%%")  # configparser reads %% as %
+    write_private(folder / "mlflow-users.ini", f"{MLFLOW_USERS}{users_url}\n")
     cluster = {} if url else cluster_variables(folder, stored["POSTGRESQL_PASSWORD"])
     if url:
         conf.remove_section("program:postgresql")
@@ -103,7 +104,7 @@ def write_private(path: Path, content: str | Mapping[str, str]) -> None:
 
 
 def _write_conf(conf: RawConfigParser, folder: Path, variables: Mapping[str, str]) -> None:
-    """Writes supervisord's configuration: programs with their defaults, settings and health checks with their values."""
+    """Writes supervisord's configuration with program defaults, effective settings and expanded health checks."""
     conf["settings"] = {name: variables[name] for name in conf["settings"]}
     for section in [name for name in conf.sections() if name.startswith("program:")]:
         conf[section] = {**conf["program-default"], **conf[section]}

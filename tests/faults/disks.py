@@ -1,7 +1,7 @@
 """Full disks and damaged checkpoints.
 
-A small disk is a tmpfs in its own mount namespace, which needs no privileges: `unshare` creates the namespace, processes
-enter it to use the disk, and the test reads the disk through /proc.
+A small disk is a tmpfs in its own mount namespace, which needs no privileges: `unshare` creates the namespace,
+processes enter it to use the disk, and the test reads the disk through /proc.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""A toy pipeline for fault trials: its training writes checkpoints, can be paused at a step, and is checked afterwards."""
+"""A toy pipeline for fault trials: its training writes checkpoints and can be paused at a step."""
 
 import json
 import os

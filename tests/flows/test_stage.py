@@ -14,6 +14,7 @@ from flows.run.stage_runner import stage_name
 from flows.tracking.records import StageRecord, last_values, read_record
 from tests.flows.conftest import TRAIN, Toy
 
+
 def wait_for(condition: Callable[[], object], seconds: float = 20, every: float = 0.05) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -278,7 +278,7 @@ def test_another_process_with_the_pid_of_supervisord_is_not_mistaken_for_it(tmp_
     assert environment.stack_settings(tmp_path) == {}
 
 
-def test_passwords_are_generated_once_and_only_this_user_can_read_them(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_passwords_are_generated_once_and_private(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     stack.folder.mkdir(parents=True)
     names = ("PREFECT_API_AUTH_STRING", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY")
     first = service_environment(Project(stack.root), stack.folder)

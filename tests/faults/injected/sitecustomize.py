@@ -1,10 +1,10 @@
-"""Kills its process at the moment that `CCLM_TEST_FAULT` describes. Python imports this module at start if this folder is
-in PYTHONPATH.
+"""Kills its process at the moment that `CCLM_TEST_FAULT` describes. Python imports this module at start if its folder
+is in PYTHONPATH.
 
 The moment is an audit event (https://docs.python.org/3/library/audit_events.html) with an argument that ends in
 `ending`, in a process with `program` in its command line, after `number` other such events. With `written`, the event
-opens a file for writing, and the process dies at its first write to the emptied file. A fault fires once: the pid of the
-killed process is written to the file `fired`.
+opens a file for writing, and the process dies at its first write to the emptied file. A fault fires once: the pid of
+the killed process is written to the file `fired`.
 """
 
 import json
