@@ -58,7 +58,8 @@ def ps(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON obje
         print(json.dumps(state, indent=2))
     else:
         for service in state["services"]:
-            print(f"{service['name']:14} {service['statename']:9} {service['problem'] or service['description']}")
+            detail = service["problem"] or service["description"] or "healthy"
+            print(f"{service['name']:14} {service['statename']:9} {detail}")
         print(f"the stack is {state['phase']}")
     sys.exit(1 if state["phase"] != "up" or any(service["problem"] for service in state["services"]) else 0)
 

@@ -44,9 +44,8 @@ def cluster_variables(folder: Path, password: str) -> dict[str, str]:
 
 def _create(binaries: Path, data: Path, user: str, password: str) -> None:
     data.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", prefix="cclm-") as file:
-        file.write(password + "\n")
-        file.flush()
+    with tempfile.NamedTemporaryFile(prefix="cclm-") as file:
+        Path(file.name).write_text(password, encoding="utf-8")
         command = [f"{binaries}/initdb", "--pgdata", str(data), "--username", USER, "--pwfile", file.name]
         command += ["--encoding", "UTF8", "--locale", "C.UTF-8", "--auth", "scram-sha-256", "--data-checksums"]
         if user == ROOT_USER:
