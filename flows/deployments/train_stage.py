@@ -17,7 +17,7 @@ def train_stage(stage: str, revision: str, lock: str, parent: str | None = None,
     Args:
         stage: Its name in dvc.yaml.
         revision: The full git commit.
-        lock: The content of the asking clone's dvc.lock.
+        lock: The content of the requesting clone's dvc.lock.
         parent: The pipeline's run in MLflow.
         tracked: Whether to track the stage in MLflow.
     """

@@ -59,6 +59,10 @@ PARAMS: dict[str, Any] = {
     "compositions": {"both": {"parts": ["a", "b"], "untrained": False}},
 }
 
+# Python's arguments to train component a.
+TRAIN = ["-m", "flows.stage", "--module", "toy_stages"]
+TRAIN += ["stage", "train", "a", "--corpus", "data/corpus", "--out", "models/a"]
+
 IGNORED = (".cclm/", "/data/", "/models/", "/compositions/", "/results/", "/mlflow.db", "/mlruns/", "__pycache__/")
 
 

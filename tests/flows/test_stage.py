@@ -12,21 +12,7 @@ import pytest
 
 from flows.run.stage_runner import stage_name
 from flows.tracking.records import StageRecord, last_values, read_record
-from tests.flows.conftest import Toy
-
-TRAIN = [
-    "-m",
-    "flows.stage",
-    "--module",
-    "toy_stages",
-    "stage",
-    "train",
-    "a",
-    "--corpus",
-    "data/corpus",
-    "--out",
-    "models/a",
-]
+from tests.flows.conftest import TRAIN, Toy
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 20, every: float = 0.05) -> bool:
