@@ -74,8 +74,8 @@ class Splitter:
         total = sum(counts.values())
         if total == 0:
             reasons = ", ".join(f"{number} x {reason}" for reason, number in sorted(rejected.items()))
-            cause = f"Rejected: {reasons}. Fix the input or ingest.filters." if reasons else "It is empty. Check ingest.source."
-            raise DataError(f"no usable record in the source. {cause}")
+            cause = f"Rejected: {reasons}. Fix the input or" if reasons else "It is empty. Check"
+            raise DataError(f"no usable record in the source. {cause} ingest.source and ingest.filters.")
         if self._missing:
             name = sorted(self._missing)[0]
             hint = nearest(name, sorted(self._seen)[:_MAX_HINTS]) if self._seen else "no record has a group"
