@@ -141,9 +141,8 @@ class FunctionTransform(TransformConfig):
             raise DataError(f"the transform {self.name} must return a str, got {type(changed).__name__}.")
         return changed
 
-    def origins(self, text: str) -> None:  # noqa: ARG002
+    def origins(self, text: str) -> None:
         """Returns None: the origins are unknown."""
-        return None
 
 
 Transform = Annotated[

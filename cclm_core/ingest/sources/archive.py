@@ -84,9 +84,7 @@ class ArchiveConfig(SourceConfig):
     def _checked(self, items: Iterable[Any]) -> Iterator[Located | Rejected]:
         for item in items:
             if not isinstance(item, Located | Rejected):
-                raise DataError(
-                    f"the parser {self.parser} must yield Located or Rejected, got {type(item).__name__}."
-                )
+                raise DataError(f"the parser {self.parser} must yield Located or Rejected, got {type(item).__name__}.")
             yield item
 
 
