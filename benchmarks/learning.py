@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from rows import Row, options, seed_list, show
+from rows import Row, format_number, options, seed_list, show
 
 COMPOSITIONS = ("full", "language", "control")
 LOWER: Literal["lower"] = "lower"
@@ -82,7 +82,7 @@ def rows(results: dict[int, dict[str, dict[str, float]]]) -> list[Row]:
         peer_name = name.rpartition("/")[2]
         values = [(metrics["full"][metric], metrics[peer][peer_metric]) for metrics in results.values()]
         for seed, (value, peer_value) in zip(results, values, strict=True):
-            text = f"{peer_name}: {peer_value:.3g} {unit} ({value - peer_value:+.3f})"
+            text = f"{peer_name}: {format_number(peer_value)} ({value - peer_value:+.3f})"
             table.append(Row(f"{name}/seed-{seed}", value, unit, text, value / peer_value, better))
         difference = statistics.median(value - peer_value for value, peer_value in values)
         ratio = statistics.median(value / peer_value for value, peer_value in values)

@@ -10,11 +10,6 @@ from cclm_core.encoders import EmbeddingConfig
 from cclm_core.encoders.attention import AttentionConfig
 from cclm_core.encoders.embedder import EmbedderConfig
 
-try:
-    from transformers import CanineConfig, CanineModel
-except ImportError as error:
-    exit_without_peer(error)
-
 LENGTH = 256  # characters: the number of positions of `Original`
 ATTENTION = EmbedderConfig(
     embedding=EmbeddingConfig(width=256, ngram_sizes=()), encoder=AttentionConfig(num_layers=16, width=256)
@@ -52,6 +47,10 @@ class Canine(nn.Module):
     """CANINE from transformers: 12 layers of width 256, downsampling by 4, local attention."""
 
     def __init__(self) -> None:
+        try:
+            from transformers import CanineConfig, CanineModel
+        except ImportError as error:
+            exit_without_peer(error)
         super().__init__()
         sizes: dict[str, Any] = {"hidden_size": 256, "num_hidden_layers": 12, "num_attention_heads": 4}
         sizes |= {"intermediate_size": 1024, "num_hash_buckets": 4096, "max_position_embeddings": 2048}

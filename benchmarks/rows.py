@@ -69,30 +69,32 @@ def show(title: str, rows: list[Row], as_json: bool) -> None:
 def ratio_in_words(row: Row) -> str:
     """Returns the ratio of a row with a verdict.
 
-    >>> ratio_in_words(Row("noise", 300.0, "characters/s", "peer: 100 characters/s", 3.0, "higher"))
-    '3.00 x: better'
+    >>> ratio_in_words(Row("noise", 300.0, "characters/s", "textnoisr: 100 characters/s", 3.0, "higher"))
+    '3.00 times the peer: better'
     >>> ratio_in_words(Row("cclm status", 3.0, "s", "limit: 2 s", 1.5, "lower"))
-    '1.50 x: worse'
+    '1.50 times the limit: worse'
     """
     if row.ratio is None:
         return ""
-    ratio = f"{row.ratio:#.3g}".rstrip(".")
-    if row.better is None:
-        return f"{ratio} x"
-    verdict = "equal" if float(ratio) == 1 else "better" if (row.ratio > 1) == (row.better == "higher") else "worse"
-    return f"{ratio} x: {verdict}"
+    ratio, reference = f"{row.ratio:#.3g}".rstrip("."), "limit" if row.peer.startswith("limit") else "peer"
+    if row.better is None or row.ratio == 1:
+        return f"{ratio} times the {reference}"
+    verdict = "better" if (row.ratio > 1) == (row.better == "higher") else "worse"
+    return f"{ratio} times the {reference}: {verdict}"
 
 
 def format_number(value: float) -> str:
-    """Returns a number with three significant digits; large numbers in thousands or millions.
+    """Returns a number with three significant digits; large numbers in thousands, millions or billions.
 
     >>> [format_number(value) for value in (0.58964, 2.7461, 384, 61152, 1234567)]
     ['0.590', '2.75', '384', '61.2 k', '1.23 M']
     """
-    for factor, unit in ((1e6, "M"), (1e3, "k")):
-        if abs(value) >= max(factor, 1e4):
+    for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= max(10_000, 0.9995 * factor):
             return f"{value / factor:#.3g}".rstrip(".") + f" {unit}"
-    return f"{value:.0f}" if float(value).is_integer() else f"{value:#.3g}".rstrip(".")
+    if float(value).is_integer() or abs(value) >= 999.5:
+        return f"{value:.0f}"
+    return f"{value:#.3g}".rstrip(".")
 
 
 def exit_without_peer(error: ImportError) -> NoReturn:
