@@ -86,7 +86,7 @@ def test_only_near_texts_match_for_any_batch_size(tmp_path: Path) -> None:
     generator = np.random.default_rng(4)
     texts = [" ".join(chr(0x4E00 + int(k)) for k in generator.integers(0, 20_000, 100)) for _ in range(200)]
     near_texts = [text[:180] + "…" + text[184:] for text in texts[:50]]
-    far_texts = [text[:100] + other[100:] for text, other in zip(texts[:50], texts[50:100], strict=True)]
+    far_texts = [left[:100] + right[100:] for left, right in zip(texts[:50], texts[50:100], strict=True)]
     matches = nearest_earlier(tmp_path / "a", [*texts, *near_texts, *far_texts], 400)
     assert matches[:200] == list(range(200))
     assert matches[200:250] == list(range(50))

@@ -19,7 +19,7 @@ class Play(NamedTuple):
         name: group of the records of both editions.
         genre: label of the records: `comedy`, `history` or `tragedy`.
         modern: file name of the edition in modern spelling.
-        folio: file name of the edition in the spelling of the First Folio; None if there is none.
+        folio: file name of the edition in the spelling of the First Folio; None if it is missing.
         title: lowercase words, in any spelling, at least one of which is near the start or end of each file.
         aliases: names of characters that the list of persons lacks.
     """

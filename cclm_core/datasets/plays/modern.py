@@ -43,8 +43,8 @@ def parse_modern(text: str) -> Parsed:
     lines = _without_directions(text).split("\n")
     body = _body(lines)
     capitals = _writes_capitals(lines[body:])
-    known = {_name(line) for line in lines[body:] if _is_heading(line.strip(), capitals)}
-    titles = {_fold(lines[0])} - {_fold(name) for name in known}
+    speakers = {_name(line) for line in lines[body:] if _is_heading(line.strip(), capitals)}
+    titles = {_fold(lines[0])} - {_fold(name) for name in speakers}
     builder = SpeechBuilder()
     after_blank, after_scene, skipping = True, False, False
     for number, line in enumerate(lines[body:], start=body + 1):
@@ -72,7 +72,7 @@ def parse_modern(text: str) -> Parsed:
         elif (starts or capitals) and line[:8].strip() and _is_heading(stripped, capitals):
             builder.begin(_name(stripped), number)
             after_scene = False
-        elif (inline := _INLINE.match(stripped)) and inline[1] in known and (starts or inline[1].isupper()):
+        elif (inline := _INLINE.match(stripped)) and inline[1] in speakers and (starts or inline[1].isupper()):
             builder.begin(inline[1], number)
             builder.add(stripped[inline.end() :], number)
             after_scene = False

@@ -147,8 +147,8 @@ def named_files(config: FilesConfig) -> list[tuple[Path, str]]:
 def _format(config: FilesConfig, path: Path) -> Format:
     file_format = config.format or _SUFFIXES.get(path.suffix.lower())
     if file_format is None:
-        known = ", ".join(sorted(_SUFFIXES))
-        raise DataError(f"{path.name}: unknown format. Use one of the suffixes {known}, or set ingest.source.format.")
+        suffixes = ", ".join(sorted(_SUFFIXES))
+        raise DataError(f"{path.name}: unknown format. Use one of the suffixes {suffixes}, or set ingest.source.format.")
     return file_format
 
 
