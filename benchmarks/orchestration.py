@@ -43,10 +43,15 @@ STAGE = """
 import sys, time
 from pathlib import Path
 from cclm_core.runtime.artifacts import publishing, write_json
-name, seconds, out = sys.argv[2:]
+name, seconds, *outs = sys.argv[2:]
 time.sleep(float(seconds))
-with publishing(Path(out), "toy") as folder:
-    write_json(folder / "content.json", {"name": name})
+for out in map(Path, outs):
+    if out.suffix:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(name)
+    else:
+        with publishing(out, "toy") as folder:
+            write_json(folder / "content.json", {"name": name})
 """
 
 
