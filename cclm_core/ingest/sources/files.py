@@ -148,7 +148,7 @@ def _format(config: FilesConfig, path: Path) -> Format:
     file_format = config.format or _SUFFIXES.get(path.suffix.lower())
     if file_format is None:
         suffixes = ", ".join(sorted(_SUFFIXES))
-        raise DataError(f"{path.name}: unknown format. Use one of the suffixes {suffixes}, or set ingest.source.format.")
+        raise DataError(f"{path.name}: unknown format. Use a suffix of {suffixes}, or set ingest.source.format.")
     return file_format
 
 
