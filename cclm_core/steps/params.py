@@ -25,7 +25,7 @@ SECTIONS = {
 """Section -> the class that validates it, as `module:class`."""
 
 NAMED = ("components", "compositions")
-"""Sections that map names, selected by the user, to configurations."""
+"""Sections with user-defined names as keys, each with its own configuration."""
 
 MISSPELLINGS = "misspellings"
 """The folder for lists of misspellings. DVC watches it: a changed list reruns the stages that read it."""
@@ -164,8 +164,8 @@ class Params:
             value = value.get(name) if isinstance(value, dict) else None
         if value is not None and Path(str(value)).parts[:1] != (MISSPELLINGS,):
             raise ConfigError(
-                f"{self.source}: {key}.{LISTS[key]} must be a file in {MISSPELLINGS}/, got {value!r}. Move it there: DVC "
-                "watches only that folder, so changes to a list elsewhere would not rerun the stages that read it."
+                f"{self.source}: {key}.{LISTS[key]} must be a file in {MISSPELLINGS}/, got {value!r}. Move it there: "
+                "DVC watches only that folder, so changes to a list elsewhere would not rerun the stages that read it."
             )
 
 

@@ -49,7 +49,7 @@ def vocab(params: Params, corpus: Path, out: Path, report: Report, workers: int 
                 report(num_documents, {"ids": sum(counts.ids for counts in writer.counts.values())})
         if not writer.counts["train"].documents:
             raise DataError(
-                f"the train split of {corpus} is empty. Check the splits in ingest, and the numbers in its metrics.json."
+                f"the train split of {corpus} is empty. Check its metrics.json and the splits in the section ingest."
             )
         if config.words is not None:
             targets = WordTargets.fit(read_texts(corpus, "train"), config.words, preprocessor)

@@ -16,7 +16,7 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Ada
     """AdamW over the trainable parameters of `model`, with weight decay on matrices only.
 
     Muon for the inner matrices of the default base learned less in the same CPU time, at three learning rates and one
-    seed. Its steps take 0.30 s instead of 0.23 s, and the better steps do not make up for it (benchmarks/optimizers.py).
+    seed: its steps take 0.30 s instead of 0.23 s and gain less than that (benchmarks/optimizers.py).
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [

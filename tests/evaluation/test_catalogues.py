@@ -11,7 +11,7 @@ from cclm_core.evaluation.baselines.catalogue import AnyBaseline
 from cclm_core.evaluation.probe import Context, NotMeasurable, Probe
 from cclm_core.evaluation.probes.catalogue import AnyProbe
 from cclm_core.evaluation.reading import Reader
-from cclm_core.evaluation.views import whole
+from cclm_core.evaluation.views import full_view
 from cclm_core.runtime.errors import ConfigError
 from tests.evaluation.stand_ins import SMALL, Stand, clean_set, encode, records
 
@@ -24,7 +24,7 @@ def context(folder: Path) -> Context:
     corpus = encode(folder, some)
     reader = Reader(Stand(corpus.preprocessor), 4096, 1024)
     baselines: dict[str, object] = {one.baseline: one.build(corpus) for one in SMALL.baselines}
-    return Context(reader, corpus, [clean_set(some)], (), [whole(reader.width)], baselines, 1)
+    return Context(reader, corpus, [clean_set(some)], (), [full_view(reader.width)], baselines, 1)
 
 
 @pytest.mark.parametrize("name", PROBES)
@@ -35,13 +35,13 @@ def test_a_probe_measures_something_that_has_a_direction_and_documents(name: str
     assert isinstance(probe, Probe)
     probe.fit()
     encoded = [made.corpus.preprocessor.encode(text) for text in made.test_sets[0].texts]
-    scoring = probe.score(made.test_sets[0], encoded)
+    scorer = probe.scorer(made.test_sets[0], encoded)
     figures = [probe.measure()]
-    if scoring:
+    if scorer:
         for piece in made.reader.pieces(encoded):
-            scoring.add(piece)
-        figures.append(scoring.figures())
-        assert isinstance(scoring.example(0), dict)
+            scorer.add(piece)
+        figures.append(scorer.result())
+        assert isinstance(scorer.example(0), dict)
     metrics = {key: metric for one in figures for key, metric in one.metrics.items()}
     assert metrics and any(metric.headline for metric in metrics.values())
     for metric in metrics.values():

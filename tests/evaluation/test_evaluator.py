@@ -10,7 +10,7 @@ from cclm_core.corpus.records import Record
 from cclm_core.evaluation import EvaluationConfig, evaluate_composition
 from cclm_core.evaluation.metrics import Better
 from cclm_core.evaluation.result import Evaluation
-from cclm_core.evaluation.selection import TextSet, shuffled, up_to
+from cclm_core.evaluation.selection import TextSet, shuffled, limit_ids
 from cclm_core.runtime.reporting import Report, silent
 from tests.evaluation.stand_ins import SMALL, Stand, clean_set, encode, records
 
@@ -120,7 +120,7 @@ def test_probes_are_fitted_on_no_document_of_a_test_group(learned: Evaluation, t
         for record in some
     ]
     result = evaluate(tmp_path, wrong, [clean_set(some)])
-    assert result.chosen == learned.chosen
+    assert result.hyperparameters == learned.hyperparameters
     assert result.metrics["entity_f1_clean"] == learned.metrics["entity_f1_clean"]
     assert result.values()["label_accuracy"] == pytest.approx(1 - learned.values()["label_accuracy"])
 
@@ -169,5 +169,5 @@ def test_the_choice_of_documents_depends_on_seed_and_purpose(tmp_path: Path) -> 
     documents = encode(tmp_path, records()).split("train").documents
     orders = [shuffled(documents, *how)["id"].tolist() for how in ((1, "a"), (1, "a"), (2, "a"), (1, "b"))]
     assert orders[0] == orders[1] and orders[0] != orders[2] and orders[0] != orders[3]
-    few = up_to(documents, 500)
+    few = limit_ids(documents, 500)
     assert few["length"].sum() - few["length"].iloc[-1] < 500 <= few["length"].sum()

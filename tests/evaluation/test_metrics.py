@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cclm_core.evaluation.metrics import Baseline, Bootstrap, Metric, best, published, ratio, read_metrics
+from cclm_core.evaluation.metrics import Baseline, Bootstrap, Metric, best, to_metric, ratio, read_metrics
 from cclm_core.runtime.artifacts import write_json
 from cclm_core.runtime.errors import ConfigError
 
@@ -47,7 +47,7 @@ def test_about_one_interval_in_twenty_misses_the_truth() -> None:
 
 
 def test_one_document_has_no_interval() -> None:
-    metric = published(ratio([1], [2], "lower"), {"other": ratio([2], [2])}, BOOTSTRAP, 1)
+    metric = to_metric(ratio([1], [2], "lower"), {"other": ratio([2], [2])}, BOOTSTRAP, 1)
     assert metric == Metric(value=0.5, better="lower", documents=1, baselines=(Baseline(name="other", value=1),))
 
 

@@ -55,17 +55,17 @@ def test_what_is_found_exactly_scores_one_and_off_by_one_scores_nothing() -> Non
     perfect.add(gold, gold)
     shifted.add(gold, [(0, 4, "PERSON"), (8, 12, "PLACE")])
     mislabelled.add(gold, [(0, 5, "PLACE"), (9, 12, "PLACE")])
-    assert perfect.figures() == {"precision": 1.0, "recall": 1.0, "f1": 1.0}
-    assert shifted.figures() == {"precision": 0.0, "recall": 0.0, "f1": 0.0}
-    assert mislabelled.figures()["f1"] == 0.5
-    assert mislabelled.figures("PLACE") == {"precision": 0.5, "recall": 1.0, "f1": pytest.approx(2 / 3)}
-    assert mislabelled.figures("PERSON")["recall"] == 0.0
+    assert perfect.metrics() == {"precision": 1.0, "recall": 1.0, "f1": 1.0}
+    assert shifted.metrics() == {"precision": 0.0, "recall": 0.0, "f1": 0.0}
+    assert mislabelled.metrics()["f1"] == 0.5
+    assert mislabelled.metrics("PLACE") == {"precision": 0.5, "recall": 1.0, "f1": pytest.approx(2 / 3)}
+    assert mislabelled.metrics("PERSON")["recall"] == 0.0
 
 
 def test_no_gold_and_no_predicted_spans_are_no_error() -> None:
     score = SpanScore()
     score.add([], [])
-    assert score.figures()["f1"] == 0.0 and score.labels() == []
+    assert score.metrics()["f1"] == 0.0 and score.labels() == []
 
 
 @settings(max_examples=40, deadline=None)
@@ -83,9 +83,9 @@ def test_scores_agree_with_nervaluate(documents: list[tuple[list[Span], list[Spa
         true.append([{"label": LABELS[k], "start": a, "end": b - 1} for a, b, k in gold])
         found.append([{"label": LABELS[k], "start": a, "end": b - 1} for a, b, k in predicted])
     result = Evaluator(true, found, tags=list(LABELS)).evaluate()["overall"]["strict"]
-    assert score.figures()["precision"] == pytest.approx(result.precision)
-    assert score.figures()["recall"] == pytest.approx(result.recall)
-    assert score.figures()["f1"] == pytest.approx(result.f1)
+    assert score.metrics()["precision"] == pytest.approx(result.precision)
+    assert score.metrics()["recall"] == pytest.approx(result.recall)
+    assert score.metrics()["f1"] == pytest.approx(result.f1)
 
 
 def legal(tags: Sequence[int], edges: npt.NDArray[np.bool_], blanks: npt.NDArray[np.bool_]) -> bool:

@@ -7,7 +7,7 @@ from cclm_core.composition.composed import ComposedModel
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.evaluation import evaluate_composition
 from cclm_core.evaluation.result import Evaluation
-from cclm_core.evaluation.views import leaving_one_out
+from cclm_core.evaluation.views import leave_one_out
 from cclm_core.runtime.reporting import silent
 from cclm_core.text.vocabulary import Preprocessor
 from tests.composition.nests import over
@@ -21,7 +21,7 @@ class Rest(Stand):
 
     def __init__(self, preprocessor: Preprocessor, left_out: str) -> None:
         super().__init__(preprocessor)
-        (view,) = (view for view in leaving_one_out(self.width, super().columns) if view.left_out == left_out)
+        (view,) = (view for view in leave_one_out(self.width, super().columns) if view.left_out == left_out)
         self.view, self.width = view, len(view.columns)
 
     columns = {"rest": slice(0, 64)}  # noqa: RUF012
@@ -40,7 +40,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> EncodedCorpus:
 
 
 @pytest.fixture(scope="module")
-def whole(corpus: EncodedCorpus) -> Evaluation:
+def full_view(corpus: EncodedCorpus) -> Evaluation:
     return evaluate_composition(Stand(corpus.preprocessor), corpus, [clean_set(records())], SMALL, 1, silent)
 
 

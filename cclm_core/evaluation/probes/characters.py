@@ -14,7 +14,7 @@ from cclm_core.corpus.windows import Windows
 from cclm_core.evaluation.baselines.base import CharacterBaseline, Masked
 from cclm_core.evaluation.linear_probe import LinearProbe, LinearProbeConfig, fit
 from cclm_core.evaluation.metrics import Floats, Measurement, ratio
-from cclm_core.evaluation.probe import Context, Figures, NotMeasurable, Probe
+from cclm_core.evaluation.probe import Context, ProbeResult, NotMeasurable, Probe
 from cclm_core.evaluation.reading import Reader
 from cclm_core.evaluation.views import View
 from cclm_core.runtime.config import Config
@@ -65,7 +65,7 @@ class CharactersProbe(Probe):
             self._fitted.append((view, probe))
         return {}
 
-    def measure(self) -> Figures:
+    def measure(self) -> ProbeResult:
         """See `Probe.measure`."""
         windows = self._windows("test")
         masked, starts = self._masked(windows, "test", self._config.test_windows)
@@ -81,7 +81,7 @@ class CharactersProbe(Probe):
             name: {_BITS: _measurement(other.bits(masked), documents)} for name, other in self._baselines.items()
         }
         without = {left_out: {_BITS: bits} for left_out, bits in measured.items() if left_out}
-        return Figures({_BITS: measured[""]}, baselines, without)
+        return ProbeResult({_BITS: measured[""]}, baselines, without)
 
     def _windows(self, split: str) -> Windows:
         return Windows(self._context.corpus.split(split), self._config.window, self._context.variants)
@@ -148,11 +148,11 @@ def masked_features(reader: Reader, masked: Masked) -> Tensor:
     """Features (N, W) at the masked positions, batch by batch."""
     length = masked.shown.shape[1]
     rows = max(1, reader.batch_characters // length)
-    features = torch.empty(len(masked.places), reader.width)
+    features = torch.empty(len(masked.positions), reader.width)
     for first in range(0, len(masked.shown), rows):
         batch = masked.shown[first : first + rows]
-        begin, end = np.searchsorted(masked.places, [first * length, (first + len(batch)) * length]).tolist()
-        chosen = torch.from_numpy(masked.places[begin:end] - first * length)
+        begin, end = np.searchsorted(masked.positions, [first * length, (first + len(batch)) * length]).tolist()
+        chosen = torch.from_numpy(masked.positions[begin:end] - first * length)
         features[begin:end] = reader.read(batch).flatten(0, 1)[chosen]
     return features
 
@@ -165,7 +165,7 @@ def _documents(masked: Masked, starts: npt.NDArray[np.int64], lengths: npt.NDArr
         starts: (B,) position of the first id of each window in the joined documents.
         lengths: of the documents, without the END mark that follows each.
     """
-    rows, columns = np.divmod(masked.places, masked.shown.shape[1])
+    rows, columns = np.divmod(masked.positions, masked.shown.shape[1])
     ends = np.cumsum(lengths + 1)
     documents: npt.NDArray[np.int64] = np.unique(
         np.searchsorted(ends, starts[rows] + columns, side="right"), return_inverse=True

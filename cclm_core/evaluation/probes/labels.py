@@ -14,9 +14,9 @@ from cclm_core.composition.long_texts import Piece
 from cclm_core.evaluation.baselines.base import LabelBaseline
 from cclm_core.evaluation.linear_probe import PenalizedProbe, Scale, fit_penalized
 from cclm_core.evaluation.metrics import Floats, Measurement, quotient, ratio
-from cclm_core.evaluation.probe import Context, Encoded, Figures, NotMeasurable, Probe, Scoring
+from cclm_core.evaluation.probe import Context, Encoded, ProbeResult, NotMeasurable, Probe, Scorer
 from cclm_core.evaluation.reading import Reader
-from cclm_core.evaluation.selection import TextSet, document_ids, labeled, shuffled, texts_of
+from cclm_core.evaluation.selection import TextSet, document_ids, labeled_ids, shuffled, texts_of
 from cclm_core.evaluation.views import View
 from cclm_core.runtime.config import Config
 
@@ -66,19 +66,19 @@ class LabelsProbe(Probe):
         penalties = []
         for view in self._context.views:
             probe, penalty = fit_labels(
-                view.of_sides(pooled), labels[0], view.of_sides(validation), labels[1], config.penalties
+                view.of_pooled(pooled), labels[0], view.of_pooled(validation), labels[1], config.penalties
             )
             self._fitted.append((view, probe))
             penalties.append(penalty)
         return {"label_penalty": penalties[0]}
 
-    def measure(self) -> Figures:
+    def measure(self) -> ProbeResult:
         """See `Probe.measure`."""
         assert self.scale is not None
         test = self._test()
         gold = test["label"].tolist()
         pooled = pool(self._context.reader, self.scale, self._ids("test", test), self.config.max_characters)
-        predicted = {view.left_out: probe.predict(view.of_sides(pooled)) for view, probe in self._fitted}
+        predicted = {view.left_out: probe.predict(view.of_pooled(pooled)) for view, probe in self._fitted}
         without = {
             left_out: {_ACCURACY: label_metrics(gold, labels)[_ACCURACY]}
             for left_out, labels in predicted.items()
@@ -87,16 +87,16 @@ class LabelsProbe(Probe):
         rows = zip(test["id"].tolist(), gold, predicted[""], strict=True)
         table = [dict(zip(("id", "true", "predicted"), row, strict=True)) for row in rows]
         baselines = {name: label_metrics(gold, labels) for name, labels in self._baselines(test).items()}
-        return Figures(label_metrics(gold, predicted[""]), baselines, without, {"confusion": table})
+        return ProbeResult(label_metrics(gold, predicted[""]), baselines, without, {"confusion": table})
 
-    def score(self, test_set: TextSet, encoded: Encoded) -> Scoring | None:
-        """See `Probe.score`."""
-        chosen = labeled(self._context.test_sets[0], self.config.min_characters)
+    def scorer(self, test_set: TextSet, encoded: Encoded) -> Scorer | None:
+        """See `Probe.scorer`."""
+        chosen = labeled_ids(self._context.test_sets[0], self.config.min_characters)
         if not chosen:
             return None
         assert self.scale is not None
         pooling = Pool(self.scale, len(encoded), self.config.max_characters)
-        return LabelScoring(self._fitted[0][1], pooling, test_set, chosen)
+        return LabelScorer(self._fitted[0][1], pooling, test_set, chosen)
 
     def _baselines(self, test: pd.DataFrame) -> dict[str, list[str]]:
         """The labels of `test` that each baseline predicts."""
@@ -130,7 +130,7 @@ class LabelsProbe(Probe):
         return document_ids(self._context.corpus.split(split), documents)
 
 
-class LabelScoring(Scoring):
+class LabelScorer(Scorer):
     """The labels that a fitted probe predicts for the `chosen` documents of one test set, by id."""
 
     def __init__(self, probe: PenalizedProbe, pooling: "Pool", test_set: TextSet, chosen: set[str]) -> None:
@@ -138,18 +138,18 @@ class LabelScoring(Scoring):
         self._predicted: list[str] = []
 
     def add(self, piece: Piece) -> None:
-        """See `Scoring.add`."""
+        """See `Scorer.add`."""
         self._pooling.add(*piece)
 
-    def figures(self) -> Figures:
-        """See `Scoring.figures`."""
+    def result(self) -> ProbeResult:
+        """See `Scorer.result`."""
         self._predicted = self._probe.predict(self._pooling.pooled())
         places = [place for place, name in enumerate(self._test_set.ids) if name in self._chosen]
         gold = [str(self._test_set.labels[place]) for place in places]
-        return Figures(label_metrics(gold, [self._predicted[place] for place in places]))
+        return ProbeResult(label_metrics(gold, [self._predicted[place] for place in places]))
 
     def example(self, place: int) -> dict[str, Any]:
-        """See `Scoring.example`."""
+        """See `Scorer.example`."""
         if self._test_set.ids[place] not in self._chosen:
             return {}
         return {"label": self._test_set.labels[place], "predicted_label": self._predicted[place]}

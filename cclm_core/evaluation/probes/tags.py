@@ -13,12 +13,12 @@ from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.evaluation.baselines.base import TagBaseline
 from cclm_core.evaluation.linear_probe import LinearProbe, LinearProbeConfig, fit
 from cclm_core.evaluation.metrics import Floats, Measurement, quotient
-from cclm_core.evaluation.probe import Context, Encoded, Figures, NotMeasurable, Probe, Scoring
+from cclm_core.evaluation.probe import Context, Encoded, ProbeResult, NotMeasurable, Probe, Scorer
 from cclm_core.evaluation.reading import Reader
-from cclm_core.evaluation.selection import TextSet, shuffled, up_to
+from cclm_core.evaluation.selection import TextSet, shuffled, limit_ids
 from cclm_core.evaluation.spans import Scores, SpanScore, TextSpans, gold_spans, spans_of_texts
-from cclm_core.evaluation.tag_sampling import Tagged, choose_rows, choose_tagged, tagged_documents
-from cclm_core.evaluation.views import View, whole
+from cclm_core.evaluation.tag_sampling import Tagged, sample_rows, select_tagged, tagged_documents
+from cclm_core.evaluation.views import View, full_view
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.random import derive
 from cclm_core.text.vocabulary import Preprocessor
@@ -57,10 +57,10 @@ class Tagger(NamedTuple):
 
     def scores(self, features: Tensor) -> Scores:
         """Scores (L, 1 + 2K) of the tags of `features` (L, W)."""
-        return raised(self.probe.log_probabilities(features).numpy(), self.bonus)
+        return add_bonus(self.probe.log_probabilities(features).numpy(), self.bonus)
 
 
-def raised(scores: Scores, bonus: float) -> Scores:
+def add_bonus(scores: Scores, bonus: float) -> Scores:
     """Scores (L, 1 + 2K), with `bonus` added to every tag but O."""
     return scores + np.where(np.arange(scores.shape[1]) > 0, bonus, 0).astype(np.float32)
 
@@ -80,21 +80,21 @@ class TagsProbe(Probe):
             raise NotMeasurable("the test documents have no entities")
         context, config, labels = self._context, self.config, self.corpus.entity_labels
         documents = shuffled(context.documents("train"), context.seed, "documents", "tags")
-        tagged = choose_tagged(self.corpus.split("train"), documents, config.train_characters, config.entity_share)
+        tagged = select_tagged(self.corpus.split("train"), documents, config.train_characters, config.entity_share)
         if not any(text.any() for text in tagged.tags):
             raise NotMeasurable("the training documents have no entities")
         rows = tag_rows(context.reader, tagged, config, context.seed)
         probes = [fit_tags(rows, len(labels), config, context.seed, view) for view in context.views]
         documents = shuffled(context.documents("validation"), context.seed, "documents", "tags", "validation")
-        held_out = tagged_documents(self.corpus.split("validation"), up_to(documents, config.validation_characters))
-        taggers = choose_bonuses(context.reader, probes, held_out, self.corpus, config)
+        held_out = tagged_documents(self.corpus.split("validation"), limit_ids(documents, config.validation_characters))
+        taggers = select_bonuses(context.reader, probes, held_out, self.corpus, config)
         self.taggers = {view.left_out: tagger for view, tagger in zip(context.views, taggers, strict=True)}
         self._fit_baselines()
         return {"tag_bonus": taggers[0].bonus}
 
-    def score(self, test_set: TextSet, encoded: Encoded) -> Scoring:
-        """See `Probe.score`."""
-        return TagScoring(self, test_set, encoded)
+    def scorer(self, test_set: TextSet, encoded: Encoded) -> Scorer:
+        """See `Probe.scorer`."""
+        return TagScorer(self, test_set, encoded)
 
     def _fit_baselines(self) -> None:
         documents = shuffled(self._context.documents("train"), self._context.seed, "documents", "dictionary")
@@ -107,7 +107,7 @@ class TagsProbe(Probe):
             )
 
 
-class TagScoring(Scoring):
+class TagScorer(Scorer):
     """The spans that a fitted `TagsProbe` finds in one test set."""
 
     def __init__(self, probe: TagsProbe, test_set: TextSet, encoded: Encoded) -> None:
@@ -116,13 +116,13 @@ class TagScoring(Scoring):
         self._spans: list[TextSpans] = []
 
     def add(self, piece: Piece) -> None:
-        """See `Scoring.add`."""
+        """See `Scorer.add`."""
         for left_out, tagger in self._probe.taggers.items():
             part = slice(piece.start, piece.start + len(piece.features))
             self._scores[left_out][piece.text][part] = tagger.scores(piece.features)
 
-    def figures(self) -> Figures:
-        """See `Scoring.figures`."""
+    def result(self) -> ProbeResult:
+        """See `Scorer.result`."""
         probe, texts, gold = self._probe, self._test_set.texts, self._test_set.entities
         spans = {
             left_out: spans_of_texts(
@@ -137,10 +137,10 @@ class TagScoring(Scoring):
             for name, baseline in probe.baselines.items()
         }
         without = {left_out: {_F1: span_metrics(gold, found)[_F1]} for left_out, found in spans.items()}
-        return Figures(metrics, {name: {_F1: other[_F1]} for name, other in baselines.items()}, without, self._tables())
+        return ProbeResult(metrics, {name: {_F1: other[_F1]} for name, other in baselines.items()}, without, self._tables())
 
     def example(self, place: int) -> dict[str, Any]:
-        """See `Scoring.example`."""
+        """See `Scorer.example`."""
         text = self._test_set.texts[place]
         pairs = {"entities": self._test_set.entities[place], "predicted_entities": self._spans[place]}
         return {
@@ -154,7 +154,7 @@ class TagScoring(Scoring):
         rows = []
         for label in total.labels():
             counts = {"gold": total.gold.get(label, 0), "predicted": total.predicted.get(label, 0)}
-            rows.append({"set": self._test_set.name, "label": label, **counts, **total.figures(label)})
+            rows.append({"set": self._test_set.name, "label": label, **counts, **total.metrics(label)})
         return {"entities": rows}
 
 
@@ -198,18 +198,18 @@ class TagRows(NamedTuple):
 
 
 def tag_rows(reader: Reader, tagged: Tagged, config: TagsProbeConfig, seed: int) -> TagRows:
-    """Reads texts whose tags are known, and keeps the characters that `choose_rows` chooses."""
+    """Reads texts whose tags are known, and keeps the characters that `sample_rows` chooses."""
     generator = derive(seed, "evaluation", "rows", "tags")
-    rows = choose_rows(tagged.tags, config.rows, config.margin, generator)
-    counts = np.array([int(chosen.sum()) for chosen in rows.chosen])
+    rows = sample_rows(tagged.tags, config.rows, config.margin, generator)
+    counts = np.array([int(chosen.sum()) for chosen in rows.selected])
     first = np.cumsum(counts) - counts
     features = torch.empty(int(counts.sum()), reader.width)
     targets = torch.zeros(len(features), dtype=torch.int64)
     weights = torch.ones(len(features))
     for text, start, read in reader.pieces(tagged.texts):
         part = slice(start, start + len(read))
-        chosen = rows.chosen[text][part]
-        begin = int(first[text] + rows.chosen[text][:start].sum())
+        chosen = rows.selected[text][part]
+        begin = int(first[text] + rows.selected[text][:start].sum())
         place = slice(begin, begin + int(chosen.sum()))
         features[place] = read[torch.from_numpy(chosen)]
         targets[place] = torch.from_numpy(tagged.tags[text][part][chosen].astype(np.int64))
@@ -223,7 +223,7 @@ def fit_tags(
 ) -> LinearProbe:
     """Fits BIO tags of `num_labels` labels; features outside the view, if one is given, have no effect."""
     width = rows.features.shape[1]
-    view = view or whole(width)
+    view = view or full_view(width)
     # "readout" is part of what a seed means: another name would draw another order.
     generator = derive(seed, "evaluation", "readout", "tags")
     features = view.of(rows.features)
@@ -231,7 +231,7 @@ def fit_tags(
     return probe.widened(view.columns, width) if view.left_out else probe
 
 
-def choose_bonuses(
+def select_bonuses(
     reader: Reader, probes: Sequence[LinearProbe], held_out: Tagged, corpus: EncodedCorpus, config: TagsProbeConfig
 ) -> list[Tagger]:
     """Gives each probe the bonus of `config.bonuses` with the highest F1 on held-out texts; 0 without any entities."""
@@ -263,7 +263,7 @@ def _best_bonus(
     gold = [gold_spans(*pair, preprocessor, labels) for pair in zip(held_out.texts, held_out.tags, strict=True)]
 
     def f1(bonus: float) -> float:
-        shifted = [raised(row, bonus) for row in scores]
+        shifted = [add_bonus(row, bonus) for row in scores]
         spans = spans_of_texts(texts, shifted, preprocessor, labels, config.word_boundaries)
         return span_metrics(gold, spans)[_F1].value
 

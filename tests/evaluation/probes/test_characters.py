@@ -58,15 +58,15 @@ def test_masks_depend_on_seed_and_split_alone_and_spare_special_ids() -> None:
         mask_windows(ids, CONFIG, 1, "x"),
         mask_windows(ids, CONFIG, 2, "x"),
     )
-    assert np.array_equal(one.places, two.places) and not np.array_equal(one.places, other.places)
-    assert one.ids.min() > END and (one.shown.ravel()[one.places] == MASK).all()
-    assert np.array_equal(one.ids, ids.ravel()[one.places])
+    assert np.array_equal(one.positions, two.positions) and not np.array_equal(one.positions, other.positions)
+    assert one.ids.min() > END and (one.shown.ravel()[one.positions] == MASK).all()
+    assert np.array_equal(one.ids, ids.ravel()[one.positions])
 
 
 def test_neighbors_are_as_shown() -> None:
     ids = windows_of("abcdefgh" * 480, 30)
     masked = mask_windows(ids, CONFIG, 1, "x")
-    rows, columns = masked.places // 64, masked.places % 64
+    rows, columns = masked.positions // 64, masked.positions % 64
     for number in range(0, len(rows), 17):
         row, column = rows[number], columns[number]
         assert masked.left[number] == (masked.shown[row, column - 1] if column else MASK)
@@ -80,7 +80,7 @@ def test_every_masked_character_belongs_to_the_document_that_holds_it(tmp_path: 
     numbers = _documents(masked, windows.fixed_order(50, 3) * 64, split.documents["length"].to_numpy(np.int64))
     assert numbers.max() + 1 == len(set(numbers.tolist()))
     starts = split.documents["start"].to_numpy(np.int64)
-    position = (windows.fixed_order(50, 3) * 64)[masked.places // 64] + masked.places % 64
+    position = (windows.fixed_order(50, 3) * 64)[masked.positions // 64] + masked.positions % 64
     assert np.array_equal(split.ids[position], masked.ids)
     expected = np.searchsorted(starts, position, side="right") - 1
     assert np.array_equal(np.unique(expected, return_inverse=True)[1], numbers)

@@ -10,10 +10,10 @@ import torch
 
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.evaluation.linear_probe import LinearProbeConfig
-from cclm_core.evaluation.probes.tags import Tagger, TagsProbeConfig, choose_bonuses, fit_tags, span_metrics, tag_rows
+from cclm_core.evaluation.probes.tags import Tagger, TagsProbeConfig, select_bonuses, fit_tags, span_metrics, tag_rows
 from cclm_core.evaluation.reading import Reader
 from cclm_core.evaluation.spans import Scores, SpanScore, TextSpans, gold_spans, spans_of_texts
-from cclm_core.evaluation.tag_sampling import Tagged, choose_rows, choose_tagged, tagged_documents
+from cclm_core.evaluation.tag_sampling import Tagged, sample_rows, select_tagged, tagged_documents
 from cclm_core.text.vocabulary import Preprocessor, VocabularyConfig
 from tests.evaluation.stand_ins import Stand, encode, records
 
@@ -22,23 +22,23 @@ TAGS = [np.array([0] * 40 + [1, 2, 2] + [0] * 57, dtype=np.uint8) for _ in range
 
 
 def test_every_character_near_an_entity_is_chosen_and_the_others_represent_all_of_them() -> None:
-    rows = choose_rows(TAGS, 1000, 2, np.random.default_rng(0))
-    for near, chosen in zip(rows.near, rows.chosen, strict=True):
+    rows = sample_rows(TAGS, 1000, 2, np.random.default_rng(0))
+    for near, chosen in zip(rows.near, rows.selected, strict=True):
         assert np.flatnonzero(near).tolist() == list(range(38, 45)) and chosen[38:45].all()
-    num_chosen = sum(chosen.sum() for chosen in rows.chosen)
-    far = sum((chosen & ~near).sum() for near, chosen in zip(rows.near, rows.chosen, strict=True))
+    num_chosen = sum(chosen.sum() for chosen in rows.selected)
+    far = sum((chosen & ~near).sum() for near, chosen in zip(rows.near, rows.selected, strict=True))
     assert 900 < num_chosen < 1100
     assert far * rows.far_weight == pytest.approx(50 * 93, rel=0.1)
 
 
 def test_all_rows_are_chosen_where_there_is_room() -> None:
-    rows = choose_rows(TAGS, 100_000, 3, np.random.default_rng(0))
-    assert all(chosen.all() for chosen in rows.chosen) and rows.far_weight == 1
+    rows = sample_rows(TAGS, 100_000, 3, np.random.default_rng(0))
+    assert all(chosen.all() for chosen in rows.selected) and rows.far_weight == 1
 
 
 def test_storage_is_bounded_where_everything_is_an_entity() -> None:
-    rows = choose_rows([np.full(5000, 2, dtype=np.uint8)], 1000, 3, np.random.default_rng(0))
-    assert sum(chosen.sum() for chosen in rows.chosen) < 1200
+    rows = sample_rows([np.full(5000, 2, dtype=np.uint8)], 1000, 3, np.random.default_rng(0))
+    assert sum(chosen.sum() for chosen in rows.selected) < 1200
 
 
 def scores_for(preprocessor: Preprocessor, text: str, spans: TextSpans) -> Scores:
@@ -106,7 +106,7 @@ def test_documents_with_entities_are_preferred_and_the_weights_correct_that(tmp_
     some = records()
     plain = [dataclasses.replace(r, entities=()) if n % 10 else r for n, r in enumerate(some)]
     split = encode(tmp_path, plain).split("train")
-    tagged = choose_tagged(split, split.documents, 2000, 0.75)
+    tagged = select_tagged(split, split.documents, 2000, 0.75)
     lengths = np.array([len(text) for text in tagged.texts])
     found = np.array([text.any() for text in tagged.tags])
     assert found.mean() > 0.5 and 1800 < lengths.sum() < 2400
@@ -121,10 +121,10 @@ def test_held_out_texts_choose_the_bonus_that_finds_what_is_rare(corpus: Encoded
     probe = fit_tags(tag_rows(reader, train, CONFIG, 1), 1, CONFIG, 1)
     shy = probe._replace(bias=probe.bias + torch.tensor([6.0, 0.0, 0.0]))
     bold = probe._replace(bias=probe.bias - torch.tensor([6.0, 0.0, 0.0]))
-    chosen = choose_bonuses(reader, [bold, shy], held_out, corpus, CONFIG)
+    chosen = select_bonuses(reader, [bold, shy], held_out, corpus, CONFIG)
     assert chosen[0].bonus == 0 and chosen[1].bonus >= 1
     nothing = Tagged([], [], [])
-    assert choose_bonuses(reader, [shy], nothing, corpus, CONFIG) == [Tagger(shy)]
+    assert select_bonuses(reader, [shy], nothing, corpus, CONFIG) == [Tagger(shy)]
 
 
 def test_metrics_of_documents_are_those_of_all_spans_together() -> None:
@@ -134,6 +134,6 @@ def test_metrics_of_documents_are_those_of_all_spans_together() -> None:
     for true, predicted in zip(gold, found, strict=True):
         total.add(true, predicted)
     metrics = span_metrics(gold, found)
-    assert {name.removeprefix("entity_"): metric.value for name, metric in metrics.items()} == total.figures()
+    assert {name.removeprefix("entity_"): metric.value for name, metric in metrics.items()} == total.metrics()
     counts: npt.NDArray[np.float64] = metrics["entity_f1"].statistics
     assert counts.tolist() == [[1, 2, 2], [0, 1, 0], [0, 0, 1]]
