@@ -12,7 +12,7 @@ from cclm_core.evaluation.probe import Context, NotMeasurable, Probe, Scorer
 from cclm_core.evaluation.reading import Composed, Reader
 from cclm_core.evaluation.result import Evaluation
 from cclm_core.evaluation.selection import TextSet
-from cclm_core.evaluation.views import View, leave_one_out, full_view
+from cclm_core.evaluation.views import View, full_view, leave_one_out
 from cclm_core.runtime.device import num_threads
 from cclm_core.runtime.extras import require
 from cclm_core.runtime.reporting import Report

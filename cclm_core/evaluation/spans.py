@@ -28,7 +28,7 @@ _BATCH_TEXTS = 64  # texts decoded at once
 def tags_to_spans(tags: Sequence[int] | npt.NDArray[np.integer]) -> list[Span]:
     """The spans of tags (L,).
 
-    Ill-formed sequences are repaired like in CoNLL's scorer: an I that does not continue a span of its label starts one.
+    Repairs ill-formed sequences like CoNLL's scorer: an I that does not continue a span of its label starts a new one.
 
     >>> tags_to_spans([0, 2, 2, 4])
     [(1, 3, 0), (3, 4, 1)]
@@ -179,8 +179,8 @@ class SpanScore:
 
     def add(self, gold: Iterable[tuple[int, int, str]], predicted: Iterable[tuple[int, int, str]]) -> None:
         """Counts the spans of one document."""
-        gold, predicted = set(gold), set(predicted)
-        for counts, spans in ((self.correct, gold & predicted), (self.predicted, predicted), (self.gold, gold)):
+        true, positive = set(gold), set(predicted)
+        for counts, spans in ((self.correct, true & positive), (self.predicted, positive), (self.gold, true)):
             for _, _, label in spans:
                 counts[label] = counts.get(label, 0) + 1
 

@@ -39,7 +39,7 @@ def tagged_documents(split: EncodedSplit, documents: pd.DataFrame, weight: float
 def select_tagged(split: EncodedSplit, documents: pd.DataFrame, num_ids: int, entity_share: float) -> Tagged:
     """The first of `documents`, with about `num_ids` ids, the share `entity_share` in documents with entities.
 
-    If there are too few documents with entities, others take their place.
+    If there are too few documents without entities, more of those with entities are selected.
     """
     pool = limit_ids(documents, _SEARCH_FACTOR * num_ids)
     has = np.array([bool(split.tags[start:stop].any()) for start, stop in bounds(pool, None)], dtype=bool)

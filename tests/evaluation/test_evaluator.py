@@ -10,7 +10,7 @@ from cclm_core.corpus.records import Record
 from cclm_core.evaluation import EvaluationConfig, evaluate_composition
 from cclm_core.evaluation.metrics import Better
 from cclm_core.evaluation.result import Evaluation
-from cclm_core.evaluation.selection import TextSet, shuffled, limit_ids
+from cclm_core.evaluation.selection import TextSet, limit_ids, shuffled
 from cclm_core.runtime.reporting import Report, silent
 from tests.evaluation.stand_ins import SMALL, Stand, clean_set, encode, records
 

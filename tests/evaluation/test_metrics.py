@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cclm_core.evaluation.metrics import Baseline, Bootstrap, Metric, best, to_metric, ratio, read_metrics
+from cclm_core.evaluation.metrics import Baseline, Bootstrap, Metric, best, ratio, read_metrics, to_metric
 from cclm_core.runtime.artifacts import write_json
 from cclm_core.runtime.errors import ConfigError
 

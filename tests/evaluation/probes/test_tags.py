@@ -10,7 +10,7 @@ import torch
 
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.evaluation.linear_probe import LinearProbeConfig
-from cclm_core.evaluation.probes.tags import Tagger, TagsProbeConfig, select_bonuses, fit_tags, span_metrics, tag_rows
+from cclm_core.evaluation.probes.tags import Tagger, TagsProbeConfig, fit_tags, select_bonuses, span_metrics, tag_rows
 from cclm_core.evaluation.reading import Reader
 from cclm_core.evaluation.spans import Scores, SpanScore, TextSpans, gold_spans, spans_of_texts
 from cclm_core.evaluation.tag_sampling import Tagged, sample_rows, select_tagged, tagged_documents
