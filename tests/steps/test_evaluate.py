@@ -21,7 +21,7 @@ from cclm_core.runtime.reporting import silent
 from cclm_core.steps.evaluate import evaluate
 from cclm_core.steps.params import Params
 from cclm_core.text.vocabulary import Preprocessor
-from tests.evaluation.stand_ins import SMALL, clean_set, encode, records
+from tests.evaluation.fakes import SMALL, clean_set, encode, make_records
 
 ENCODER = HourglassConfig.model_validate({"core_width": 32, "num_layers": 1, "num_heads": 2, "width": 16})
 FILES = {
@@ -58,7 +58,7 @@ def compose(folder: Path, preprocessor: Preprocessor) -> Path:
 
 def write_noise(folder: Path, labelled: bool = True) -> Path:
     """Publishes a clean set and one at 0.1 in which nothing was noised."""
-    rows = clean_set(records(sizes=(60, 20, 20)))
+    rows = clean_set(make_records(sizes=(60, 20, 20)))
     entities = [[dict(zip(("start", "end", "label"), span, strict=True)) for span in spans] for spans in rows.entities]
     frame = pd.DataFrame({"id": rows.ids, "text": rows.texts, "label": rows.labels, "entities": entities})
     if not labelled:
@@ -75,7 +75,7 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.params, self.encoded = folder / "params.yaml", folder / "encoded"
         self.params.write_text(yaml.safe_dump({"seed": 1, "evaluation": SMALL.canonical()}))
-        corpus = encode(folder, records(sizes=(60, 20, 20)))
+        corpus = encode(folder, make_records(sizes=(60, 20, 20)))
         self.composition = compose(folder / "composition", corpus.preprocessor)
         self.noise = write_noise(folder / "noise")
 
