@@ -64,9 +64,7 @@ def scores_for(preprocessor: Preprocessor, text: str, spans: TextSpans) -> Score
         ("", []),
     ],
 )
-def test_spans_are_in_characters_even_if_these_are_encoded_as_bytes(
-    text: str, spans: TextSpans, cls: bool
-) -> None:
+def test_spans_are_in_characters_even_if_these_are_encoded_as_bytes(text: str, spans: TextSpans, cls: bool) -> None:
     preprocessor = Preprocessor(VocabularyConfig(cls=cls), "Zomet ricJhnfGau's")
     scores = scores_for(preprocessor, text, spans)
     assert spans_of_texts([text], [scores], preprocessor, ["PERSON"], words=True) == [spans]
