@@ -45,7 +45,7 @@ def leave_one_out(width: int, columns: Mapping[str, slice]) -> list[View]:
     """
     views = []
     for name, part in columns.items():
-        kept = torch.ones(width, dtype=torch.bool)
-        kept[part] = False
-        views.append(View(name, kept.nonzero().flatten()))
+        mask = torch.ones(width, dtype=torch.bool)
+        mask[part] = False
+        views.append(View(name, mask.nonzero().flatten()))
     return views

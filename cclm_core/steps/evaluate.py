@@ -33,7 +33,7 @@ def evaluate(
     metrics: Path | None = None,
     noise_curve: Path | None = None,
 ) -> None:
-    """Evaluates a composition and publishes the results.
+    """Evaluates a composition and publishes the results. Tables without rows are not written.
 
     ```
     metrics.json         values by metric name
@@ -45,8 +45,6 @@ def evaluate(
     contribution.csv     component, metric, whole, without, contribution, low, high   plots/contribution.png
     predictions.jsonl    some documents of the first and the last test set
     ```
-
-    Files that would be empty are not written.
 
     Args:
         params: the parameters; reads the section `evaluation`.
@@ -82,19 +80,19 @@ def evaluate(
         write_evaluation(folder, name, evaluation, card)
     copy_file(out / "metrics.json", metrics)
     if noise_curve is not None:
-        noise_curve.parent.mkdir(parents=True, exist_ok=True)
-        rows = _melted(evaluation.all_tables().get("noise_curve", []))
-        _write_rows(noise_curve, rows, ("rate", "metric", "value"))
+        _write_noise_curve(noise_curve, evaluation)
 
 
-def _melted(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row per noise rate and metric, so that dvc.yaml can plot every metric without listing them."""
-    return [
+def _write_noise_curve(path: Path, evaluation: Evaluation) -> None:
+    """Writes one row per noise rate and metric, so that dvc.yaml can plot every metric without listing them."""
+    rows = [
         {"rate": row["rate"], "metric": metric, "value": value}
-        for row in rows
+        for row in evaluation.all_tables().get("noise_curve", [])
         for metric, value in row.items()
         if metric != "rate" and value is not None
     ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write_rows(path, rows, ("rate", "metric", "value"))
 
 
 def write_evaluation(folder: Path, name: str, evaluation: Evaluation, card: dict[str, Any]) -> None:

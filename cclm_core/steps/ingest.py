@@ -55,11 +55,11 @@ def ingest(params: Params, downloads: Path, out: Path, report: Report, workers: 
             process_map(Preparation(config, splitter), config.source.parts(downloads), workers) as blocks,
         ):
             for block in blocks:
-                kept = _without_duplicates(block, duplicates, quarantine)
-                splitter.note(pc.unique(kept.column("group")).to_pylist, kept.column("id").to_pylist)
-                tally.add(kept)
+                distinct = _without_duplicates(block, duplicates, quarantine)
+                splitter.note(pc.unique(distinct.column("group")).to_pylist, distinct.column("id").to_pylist)
+                tally.add(distinct)
                 for split in SPLITS:
-                    writer.add(split, kept.filter(pc.equal(kept.column("split"), split)))
+                    writer.add(split, distinct.filter(pc.equal(distinct.column("split"), split)))
                 report(tally.num_records, {"rejected": quarantine.reasons.total()})
         duplicates.close()
         shutil.rmtree(index)
@@ -78,7 +78,7 @@ def _splitter(config: IngestConfig, run_seed: int) -> Splitter:
 def _without_duplicates(block: Block, duplicates: Duplicates, quarantine: Quarantine) -> pa.Table:
     """The records of a block without repeats. Quarantines repeats and rejected input in the order of the source."""
     rejected = list(block.rejected)
-    kept = np.ones(len(block.lines), dtype=bool)
+    is_kept = np.ones(len(block.lines), dtype=bool)
 
     def remove(reason: str, rows: npt.NDArray[np.int64], first: npt.NDArray[np.int64]) -> None:
         """Rejects the rows whose `first` occurrence, a record number, is an earlier record."""
@@ -88,22 +88,22 @@ def _without_duplicates(block: Block, duplicates: Duplicates, quarantine: Quaran
             location = duplicates.location(original)
             item = Rejected(block.files[index], int(block.lines[index]), reason, texts[index].as_py(), location)
             rejected.append((int(block.orders[index]), item))
-            kept[index] = False
+            is_kept[index] = False
 
     if block.ids is not None or duplicates.config is not None:
         numbers = duplicates.number(block.files, block.lines)
         if block.ids is not None:
-            remove("duplicate id", np.arange(len(kept)), duplicates.same_id(block.ids, numbers))
+            remove("duplicate id", np.arange(len(is_kept)), duplicates.same_id(block.ids, numbers))
         if block.texts is not None:
-            rows = np.flatnonzero(kept & block.compared)
+            rows = np.flatnonzero(is_kept & block.compared)
             remove("duplicate text", rows, duplicates.same_text(block.texts[rows], numbers[rows]))
         if block.signatures is not None:
-            compared = kept & block.compared
+            compared = is_kept & block.compared
             nearest = duplicates.near_text(block.signatures, numbers, compared)
             remove("near duplicate", np.flatnonzero(compared), nearest[compared])
     for _, item in sorted(rejected, key=lambda pair: pair[0]):
         quarantine.add(item)
-    return block.table if kept.all() else block.table.filter(pa.array(kept))
+    return block.table if is_kept.all() else block.table.filter(pa.array(is_kept))
 
 
 class _Tally:

@@ -1,4 +1,4 @@
-"""The walk-through in the original CCLM's README works unchanged, except for torch instead of Keras."""
+"""The walkthrough in the original CCLM's README works unchanged, except for torch instead of Keras."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,7 +28,7 @@ __all__ = ["identity"]
 GENERATOR = np.random.default_rng(3)
 TEXTS = [sentence(GENERATOR, number, "train").text for number in range(60)]
 SHORT: dict[str, Any] = {"batch_size": 4, "window": 32, "evaluation_windows": 8}
-"""Settings that keep the test short. The walk-through works without them."""
+"""Settings that keep the test short. The walkthrough works without them."""
 
 
 @pytest.fixture(params=["list", "dataset"])

@@ -1,4 +1,4 @@
-"""Runs the code in the README's walk-through and in docs/library.md, with a list of strings and with a dataset."""
+"""The README's walk-through and docs/library.md run as they are written, on a list of strings and on a dataset."""
 
 import re
 from importlib.util import find_spec
@@ -21,12 +21,12 @@ README, PAGE = ROOT / "README.md", ROOT / "docs" / "library.md"
 
 
 def blocks(text: str) -> list[str]:
-    """The Python code blocks of a Markdown text."""
+    """The Python code of a text in Markdown, block by block."""
     return re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
 
 
 def walk_through() -> list[str]:
-    """The code blocks of the README's section on the library."""
+    """The code of the README's section."""
     return blocks(README.read_text(encoding="utf-8").split("\n## Use it as a library\n")[1].split("\n## ")[0])
 
 
@@ -40,34 +40,34 @@ def run(path: Path, code: list[str], names: dict[str, Any]) -> None:
 def test_the_walk_through(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    data, *rest = walk_through()
+    data, *others = walk_through()
     run(README, [data], names)
     if kind == "dataset":
         names["texts"] = Dataset.from_dict({"text": names["texts"]})
-    run(README, rest, names)
+    run(README, others, names)
 
     composed, parts = names["composed"], [names[name].model for name in ("characters", "words", "ahead")]
     assert names["features"].shape == (1, len("cclm is neat"), sum(part.width for part in parts))
     assert not any(parameter.requires_grad for parameter in names["embedder"].parameters())
     shares = names["labels"][1::2].bincount() / len(names["labels"][1::2])
     assert names["accuracy"] > shares.max() + 0.2
-    for own, fetched in zip(composed.embed(["teh parcle never came", ""]), names["vectors"], strict=True):
-        assert np.array_equal(own, fetched)
+    for mine, fetched in zip(composed.embed(["teh parcle never came", ""]), names["vectors"], strict=True):
+        assert np.array_equal(mine, fetched)
 
 
-def test_the_library_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_on_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     run(README, walk_through()[:1], names)
     run(PAGE, blocks(PAGE.read_text(encoding="utf-8")), names)
     trained = [names[name].model for name in ("base", "words", "ahead", "robust", "edges")]
     assert cclm_core.ComposedModel(names["embedder"], trained).width == sum(part.width for part in trained)
-    result = CliRunner().invoke(
+    shown = CliRunner().invoke(
         app, ["generate", "my order", "--component", "models/ahead", "--base", "models/base"], catch_exceptions=False
     )
-    assert result.exit_code == 0 and len(result.output) > len("my order")
+    assert shown.exit_code == 0 and len(shown.output) > len("my order")
 
 
-def test_every_public_name_exists() -> None:
+def test_every_public_name_is_there() -> None:
     for name in cclm_core.__all__:
         assert getattr(cclm_core, name).__name__ == name
