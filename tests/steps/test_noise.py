@@ -189,8 +189,8 @@ def test_misspellings_are_learned_from_two_variants_of_the_train_split(tmp_path:
     assert (output / "misspellings.csv").read_text() == (
         "word,misspelling,count\nblind,blinde,2\nlooks,lookes,2\nlove,loue,2\nmind,minde,2\n"
     )
-    assert set(read(sets, "set-natural")["text"]) == {"My loue, minde what Cupid lookes like!"}
-    metrics = read_json(sets / "metrics.json")
+    assert set(read(output, "set-natural")["text"]) == {"My loue, minde what Cupid lookes like!"}
+    metrics = read_json(output / "metrics.json")
     assert (metrics["words_misspelt"], metrics["misspellings"]) == (4, 4)
     assert metrics["rates"]["natural"]["rate"] == 1 and metrics["rates"]["natural"]["edits"] == 6
 
@@ -209,7 +209,7 @@ def test_missing_sources_of_misspellings_are_rejected(tmp_path: Path) -> None:
         run_with_misspellings(tmp_path, "{}")
     with pytest.raises(DataError, match=r"list of misspellings not found at misspellings/nowhere\.txt"):
         run_with_misspellings(tmp_path, "{path: misspellings/nowhere.txt}")
-    with pytest.raises(DataError, match="the variants modern and quarto of the train split"):
+    with pytest.raises(DataError, match="the variants modern and quarto must share groups"):
         run_with_misspellings(tmp_path, "{words: modern, spellings: quarto}")
     with pytest.raises(ConfigError, match="must both name a variant of the corpus, or neither"):
         run_with_misspellings(tmp_path, "{words: modern}")
