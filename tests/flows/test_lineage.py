@@ -10,7 +10,7 @@ from mlflow.tracking import MlflowClient
 from cclm_core.runtime.artifacts import folder_digest, publishing, write_json
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.steps import pretrain
-from cclm_core.training.code import digest_of_used
+from cclm_core.training.code import dependency_digest
 from flows.gate.lineage import Lineage
 from flows.graph.plan import read_plan
 from tests.flows.conftest import Toy
@@ -72,11 +72,11 @@ def test_what_is_not_there_is_named(project: Toy) -> None:
 
 
 def test_the_code_of_a_card_is_what_dvc_depends_on() -> None:
-    from cclm_core.training.code import used_modules
+    from cclm_core.training.code import dependencies
     from tests.test_stage_graph import used
 
     for stage in ("base", "pretrain"):
         files = used(stage)
-        found = {"/".join(module.split(".")) for module in used_modules(f"cclm_core.steps.{stage}")}
+        found = {"/".join(module.split(".")) for module in dependencies(f"cclm_core.steps.{stage}")}
         assert found == {file.removesuffix(".py").removesuffix("/__init__") for file in files}
-    assert digest_of_used(pretrain.__name__) != digest_of_used("cclm_core.steps.base")
+    assert dependency_digest(pretrain.__name__) != dependency_digest("cclm_core.steps.base")
