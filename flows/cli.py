@@ -118,7 +118,7 @@ def doctor(
 @app.command()
 def ui(port: Annotated[int, typer.Option(help="Where to listen, on this machine only.")] = 5000) -> None:
     """Open MLflow's pages on the runs, learning curves and registered models."""
-    from flows.tracking.client import connect, page, tracking_uri
+    from flows.tracking.client import connect, page_url, tracking_uri
 
     project = _project()
     uri = tracking_uri(project)
@@ -126,7 +126,7 @@ def ui(port: Annotated[int, typer.Option(help="Where to listen, on this machine 
         print(f"MLflow is at {uri}")
         return
     experiment = connect(project).experiment_id
-    print(f"MLflow: {page(f'http://127.0.0.1:{port}', experiment)}  (Ctrl-C ends it)", flush=True)
+    print(f"MLflow: {page_url(f'http://127.0.0.1:{port}', experiment)}  (Ctrl-C ends it)", flush=True)
     command = ["-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
     os.execv(sys.executable, [sys.executable, *command])
 

@@ -13,7 +13,7 @@ from flows.messages import warn
 from flows.project import Project
 from flows.recovery.orphans import orphaned_servers, orphaned_stages
 from flows.tracking.client import TrackingError
-from flows.tracking.open_runs import OpenRun, abandoned, closed, working
+from flows.tracking.open_runs import OpenRun, abandoned, record_closed, running_processes
 
 ENDING_SECONDS = 20.0  # how long a stage may take to notice that its run is gone, and to end
 
@@ -29,7 +29,7 @@ def sweep(project: Project) -> None:
             dvc_private.remove_process(project.root, pid)
             warn(f"a killed run, process {pid}, was still in DVC's list of readers and writers; removed it.")
     except dvc_private.DamagedListError as error:
-        if not working(project):  # otherwise DVC may be writing it
+        if not running_processes(project):  # otherwise DVC may be writing it
             dvc_private.remove_list(project.root)
             warn(f"{error}; deleted it, because nothing is running.")
     sweep_tracked(project)
@@ -70,4 +70,4 @@ def _end_processes_of(project: Project, driver: OpenRun) -> None:
         time.sleep(0.2)
     number = processes.split(driver.process)[1]
     warn(f"process {number}, an earlier run, was killed; its remaining processes have ended, and this run continues.")
-    closed(project, "driver", driver.id)
+    record_closed(project, "driver", driver.id)

@@ -44,7 +44,7 @@ def test_run_runs_shows_and_fails_with_the_stages_own_words(done: Toy, prefect_s
     done.params(lambda values: values["components"]["a"].update(width=4, fail=2))
     failed = cclm(done, "run", "--target", "train", check=False, PREFECT_API_URL=prefect_server)
     assert failed.returncode == 1
-    assert "train@a failed with exit code 2:\nerror: the toy component a was told to fail" in failed.stderr
+    assert "train@a failed with exit code 2:\nerror: the toy component a failed on purpose" in failed.stderr
     assert "whole log: .cclm/logs/train@a.log" in failed.stderr
     assert "Traceback" not in failed.stderr
 

@@ -23,12 +23,12 @@ from flows.doctor.finding import Inspection
 from flows.doctor.versions import is_broken
 from flows.gate import overrides
 from flows.tracking.client import connect
-from flows.tracking.open_runs import abandoned, open_runs, opened
+from flows.tracking.open_runs import abandoned, open_runs, record_opened
 from flows.tracking.records import read_record
 from tests.flows.conftest import Toy
 from tests.flows.test_stage import running_child, wait_for
 
-DEAD = f"{processes.split(processes.own())[0]}:4194999:1-dead"
+DEAD = f"{processes.split(processes.own_name())[0]}:4194999:1-dead"
 
 
 @pytest.fixture
@@ -72,10 +72,10 @@ def test_a_healthy_project_has_no_findings(patient: Toy) -> None:
 
 @pytest.mark.parametrize("content", ["", "schema: '2"])
 def test_a_damaged_dvc_lock(patient: Toy, content: str) -> None:
-    from flows.graph.lockfile import keep
+    from flows.graph.lockfile import back_up
 
     whole = (patient.root / "dvc.lock").read_text()
-    keep(patient)
+    back_up(patient)
     (patient.root / "dvc.lock").write_text(content)
     mended(patient, "dvc-lock-file")
     assert (patient.root / "dvc.lock").read_text() == whole
@@ -130,7 +130,7 @@ def test_a_temporary_server_of_a_dead_run_is_ended_and_of_a_living_one_not(patie
     settings = {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT_HOME": str(patient.root / ".cclm/prefect")}
     left, used = (
         subprocess.Popen(command, env=os.environ | settings | {processes.DRIVER_VARIABLE: driver})
-        for driver in (DEAD, processes.own())
+        for driver in (DEAD, processes.own_name())
     )
     try:
         (result,) = mended(patient, "prefect-servers")
@@ -307,7 +307,7 @@ def test_flow_runs_and_slots_of_dead_processes(
             start(Running(), None),
             start(Running(), None),
         )
-        opened(patient, "prefect", noted, prefect_server, DEAD)
+        record_opened(patient, "prefect", noted, prefect_server, DEAD)
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
         try:
             time.sleep(1.5)

@@ -1,9 +1,10 @@
-"""Promotion on a real registry with a real model: once for each composition, champions through the gate alone."""
+"""Promotion on a real registry with a real model: each composition is registered once, and the gate decides."""
 
 import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from tests.flows.conftest import Toy
 
 
 class Shop:
-    """A project with one measured composition, and what the tests do to it."""
+    """A project with one evaluated composition, and operations on it."""
 
     def __init__(self, project: Toy, model: Path) -> None:
         self.project, self.root, self.model = project, project.root, model
@@ -33,11 +34,11 @@ class Shop:
         self.client = MlflowClient(f"sqlite:///{self.root / 'mlflow.db'}")
 
     def measured(self, untrained: bool = False) -> list[Evaluation]:
-        (one,) = evaluations(read_plan(self.project, changes=False), self.project)
-        return [Evaluation(**{**one.__dict__, "untrained": untrained})]
+        (evaluation,) = evaluations(read_plan(self.project, changes=False), self.project)
+        return [replace(evaluation, untrained=untrained)]
 
     def make(self, number: int, metrics: dict[str, float], broken: bool = False) -> None:
-        """Publishes another composition and its results."""
+        """Publishes a new composition and its results."""
         with publishing(self.root / "compositions/both", "composition") as folder:
             shutil.copytree(self.model, folder, dirs_exist_ok=True)
             write_json(folder / "number.json", number)
@@ -70,14 +71,14 @@ def shop(done: Toy, model: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
 
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every model loads: that takes seconds each time, and is tried for real in the two last tests."""
+    """Every model passes the load check. Real checks take seconds; the last tests run them."""
     for module in (promotion, overrides):
-        monkeypatch.setattr(module, "probe", lambda _uri, _tracking: Verdict(True, ""))
+        monkeypatch.setattr(module, "load_check", lambda _uri, _tracking: Verdict(True, ""))
 
 
 @pytest.mark.usefixtures("loads")
 def test_from_the_first_candidate_to_the_second_champion(shop: Shop) -> None:
-    # Nothing to compare with: it stays a candidate, and the way on is named.
+    # Without a champion, it stays a candidate, and the reason names the command.
     shop.make(1, {"f1": 0.5})
     assert pending(shop.project, shop.measured()) == ["both"]
     first = shop.promote()
@@ -88,7 +89,7 @@ def test_from_the_first_candidate_to_the_second_champion(shop: Shop) -> None:
     assert tags["gate.result"] == "candidate" and tags["gate.reason"] == first.reason
     assert json.loads(tags["cclm.metrics"]) == {"f1": 0.5} and len(tags["git.commit"]) == 40
 
-    # Again: nothing new, nothing asked.
+    # A second time, nothing is registered or decided.
     assert pending(shop.project, shop.measured()) == []
     again = shop.promote()
     assert (again.created, again.decided, again.reason) == (False, False, first.reason)
@@ -97,19 +98,20 @@ def test_from_the_first_candidate_to_the_second_champion(shop: Shop) -> None:
     assert accept(shop.project, "both").result == "champion"
     assert shop.alias("champion") == "1"
 
-    # Better by more than the margin: champion, and the old one is `previous`.
+    # Better by more than the margin: it becomes champion, and the old champion becomes `previous`.
     shop.make(2, {"f1": 0.6})
     second = shop.promote()
-    assert (second.version, second.result, second.reason) == ("2", "champion", "f1 0.6 against 0.5: better")
+    assert (second.version, second.result) == ("2", "champion")
+    assert second.reason.endswith("f1 ↑ 0.600 vs 0.500 (+0.1, margin 0.01) better")
     assert (shop.alias("candidate"), shop.alias("champion"), shop.alias("previous")) == ("2", "2", "1")
     assert shop.client.get_model_version("cclm-both", "1").tags["gate.result"] == "previous"
     assert shop.versions() == ["1", "2"]
 
 
 @pytest.mark.usefixtures("loads")
-def test_what_is_not_comparable_stays_a_candidate(shop: Shop) -> None:
+def test_a_candidate_that_cannot_be_compared_stays_a_candidate(shop: Shop) -> None:
     shop.make(1, {"f1": 0.5})
-    assert "never champion" in shop.promote(untrained=True).reason
+    assert "cannot be champion" in shop.promote(untrained=True).reason
     with pytest.raises(ConfigError, match="both is an untrained control"):
         accept(shop.project, "both")
     shop.make(2, {"f1": 0.5})
@@ -117,9 +119,9 @@ def test_what_is_not_comparable_stays_a_candidate(shop: Shop) -> None:
     accept(shop.project, "both")
 
     for metrics, reason in [
-        ({"f1": 0.5}, "no more different than the margin"),
+        ({"f1": 0.5}, "within the margin"),
         ({"f1": 0.4}, "worse"),
-        ({"other": 0.9}, "the candidate has no usable metric f1"),
+        ({"other": 0.9}, "the candidate's metric f1 must be a finite number"),
     ]:
         shop.make(3, metrics)
         decision = shop.promote()
@@ -141,17 +143,17 @@ def test_a_damaged_composition_is_not_registered(shop: Shop) -> None:
     assert shop.client.search_registered_models() == []
 
 
-def test_a_candidate_that_does_not_load_never_gets_past_the_gate(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_candidate_that_does_not_load_never_passes_the_gate(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     shop.make(1, {"f1": 0.9}, broken=True)
     decision = shop.promote()
-    assert decision.result == "broken" and "does not load and predict in a fresh process" in decision.reason
+    assert decision.result == "broken" and "does not load and predict in a new process" in decision.reason
     assert (shop.alias("candidate"), shop.alias("champion")) == ("1", None)
-    monkeypatch.setattr(overrides, "probe", lambda _uri, _tracking: Verdict(False, decision.reason))
+    monkeypatch.setattr(overrides, "load_check", lambda _uri, _tracking: Verdict(False, decision.reason))
     with pytest.raises(ConfigError, match="both version 1 cannot be champion: it does not load"):
         accept(shop.project, "both")
 
 
-def test_the_registered_model_embeds_whatever_text_it_is_given(shop: Shop) -> None:
+def test_the_registered_model_embeds_any_text(shop: Shop) -> None:
     shop.make(1, {"f1": 0.5})
     assert "there is no champion" in shop.promote().reason
     code = """
@@ -164,8 +166,8 @@ assert [len(row) for row in means] == [8] * 5 and means[1] == [0.0] * 8
 rows = model.predict(texts, params={"output": "characters"})
 assert [len(row) for row in rows] == [len(text) for text in texts]
 assert np.allclose(np.mean(rows[3], axis=0), means[3], atol=1e-5)
-for given in (pd.Series(texts), pd.DataFrame({"text": texts})):
-    assert np.allclose(model.predict(given), means, atol=1e-4)
+for column in (pd.Series(texts), pd.DataFrame({"text": texts})):
+    assert np.allclose(model.predict(column), means, atol=1e-4)
 assert model.metadata.signature.params and model.input_example is not None
 import cclm_core
 assert "mlruns" in cclm_core.__file__, cclm_core.__file__

@@ -168,7 +168,7 @@ def test_what_a_killed_supervisord_leaves_is_ended(stack: Stack) -> None:
     stack.until(lambda: len(stack.pids()) == 2)
     old = {process.pid for process in members(stack.folder)}
     psutil.Process(status(stack.folder)["supervisor"]).kill()
-    stack.until(lambda: environment.of_stack(Project(stack.root)) == {})
+    stack.until(lambda: environment.stack_defaults(Project(stack.root)) == {})
     assert status(stack.folder)["phase"] == "down"
     assert stack.run("ps", code=1) == "the stack is down\n"
     stack.run("up")
@@ -266,17 +266,17 @@ def test_in_the_foreground_it_ends_with_sigterm(stack: Stack) -> None:
 
 
 def test_clients_find_the_stack_while_it_is_up(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert environment.of_stack(Project(stack.root)) == {}
+    assert environment.stack_defaults(Project(stack.root)) == {}
     stack.run("up")
     assert (stack.folder / "client.env").stat().st_mode & 0o777 == 0o600
-    found = environment.of_stack(Project(stack.root))
+    found = environment.stack_defaults(Project(stack.root))
     port = stack.conf["settings"]["CCLM_PREFECT_PORT"]
     assert found["PREFECT_API_URL"] == f"http://127.0.0.1:{port}/api" and found["MLFLOW_TRACKING_USERNAME"] == "cclm"
     assert "PREFECT_API_AUTH_STRING" in found and "MLFLOW_TRACKING_PASSWORD" in found
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
-    assert not any(name.startswith("MLFLOW_") for name in environment.of_stack(Project(stack.root)))
+    assert not any(name.startswith("MLFLOW_") for name in environment.stack_defaults(Project(stack.root)))
     stack.run("down")
-    assert environment.of_stack(Project(stack.root)) == {} and not (stack.folder / "client.env").exists()
+    assert environment.stack_defaults(Project(stack.root)) == {} and not (stack.folder / "client.env").exists()
 
 
 def test_another_process_with_the_pid_of_supervisord_is_not_taken_for_it(tmp_path: Path) -> None:
