@@ -35,7 +35,7 @@ class Candidate:
         evaluation: the composition and its results in the project.
         config: the rules of the gate.
         version: the registered version of the composition.
-        champion: the current champion; None if there is none.
+        champion: the current champion; None if the model has no champion.
         created: whether the version was registered just now.
     """
 

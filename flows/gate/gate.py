@@ -90,7 +90,7 @@ def compare(
         num_worse += beyond_margin and gain < 0
         outcome = "within the margin" if not beyond_margin else "better" if gain > 0 else "worse"
         values = f"{name} {ARROWS[better]} {format_number(new)} vs {format_number(old)}"
-        comparisons.append(f"{values} ({new - old:+.2g}, margin {margin:g}) {outcome}")
+        comparisons.append(f"{values} ({new - old:+.3g}, margin {margin:g}) {outcome}")
     required = len(config.metrics) if config.improved is None else config.improved
     counts = f"{num_better} of {len(config.metrics)} metrics better than the champion ({required} required)"
     counts += f", {num_worse} worse"

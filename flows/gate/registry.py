@@ -94,7 +94,7 @@ class Registry:
         return Model(name, {alias: str(number) for alias, number in model.aliases.items()}, dict(model.tags))
 
     def find(self, model: str, digest: str) -> Version | None:
-        """The version with the composition that has this digest; None if there is none.
+        """The version with the composition that has this digest; None if it is not registered.
 
         If there are several, a rolled-back version takes precedence, so that the rollback remains in effect; otherwise
         the newest version.

@@ -70,7 +70,7 @@ def promote(project: Project, plan: Plan, names: list[str], parent: str | None) 
 
 @task(name="push", task_run_name="push", cache_policy=NO_CACHE, persist_result=False)
 def push(project: Project) -> str | None:
-    """Copies the outputs recorded in dvc.lock to DVC's remote; returns the remote's name, None if there is none."""
+    """Copies the outputs recorded in dvc.lock to DVC's remote; returns its name, or None without a remote."""
     return push_outputs(project)
 
 
