@@ -110,7 +110,7 @@ def reproduce(
     with lease(project) if node.needs_device and not pull else nullcontext() as slot:
         since = time.time()
         command = ["dvc", "--wait-for-lock", "repro", "--single-item", *options, node.name]
-        # The child stays in this process group, so that it ends with a cancelled flow.
+        # The child stays in this process group, so that it ends with a canceled flow.
         process = subprocess.Popen(
             command,
             cwd=project.root,

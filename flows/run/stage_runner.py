@@ -111,7 +111,7 @@ def stage_name(arguments: list[str]) -> str:
 
 
 class Child:
-    """The process of the stage. It shares this process's group, so that it ends with a cancelled task.
+    """The process of the stage. It shares this process's group, so that it ends with a canceled task.
 
     Args:
         command: program and arguments.

@@ -332,11 +332,11 @@ def test_a_champion_whose_files_are_gone_falls_back_loudly(
 ) -> None:
     from flows.gate import promote as promotion
     from flows.gate.gate import Verdict
-    from tests.flows.test_promote import Shop
+    from tests.flows.test_promote import Promoter
 
     monkeypatch.setattr(promotion, "probe", lambda _uri, _tracking: Verdict(True, ""))
     monkeypatch.setenv("CCLM_TRACKING", "on")
-    shop = Shop(patient, model)
+    shop = Promoter(patient, model)
     for number, f1 in ((1, 0.5), (2, 0.6)):
         shop.make(number, {"f1": f1})
         shop.promote()

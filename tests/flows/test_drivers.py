@@ -96,9 +96,8 @@ def test_a_failed_stage_blocks_only_its_dependents_and_the_next_run_continues(do
     (failed,) = (row for row in summary["stages"] if row["outcome"] == "failed")
     assert failed["message"] == ("train@a failed with exit code 2:\nerror: the toy component a failed on purpose")
     log = (done.root / ".cclm/logs/train@a.log").read_text()
-    assert (
-        log.count("error: the toy component a failed on purpose") == 1
-    )  # errors that the user must fix are not retried
+    # Errors that the user must fix are not retried.
+    assert log.count("error: the toy component a failed on purpose") == 1
 
     done.params(lambda values: values["components"]["a"].pop("fail"))
     assert outcomes(drive(done)) == {

@@ -23,13 +23,13 @@ from flows.gate.promote import pending
 from flows.gate.registry import DIGEST_TAG, EVALUATION_TAG, METRICS_TAG, Registry
 from flows.tracking.client import TrackingError, connect
 from tests.flows.conftest import Toy
-from tests.flows.test_promote import Shop
+from tests.flows.test_promote import Promoter
 
 MODEL = "cclm-both"
 Aliases = tuple[str | None, str | None, str | None]
 
 
-def trusting(monkeypatch: pytest.MonkeyPatch, unreadable: str | None = None) -> None:
+def skip_load_checks(monkeypatch: pytest.MonkeyPatch, unreadable: str | None = None) -> None:
     """Every version except `unreadable` passes the load check. Real checks take seconds; two trials run one."""
 
     def quick(uri: str, _tracking: str) -> Verdict:
@@ -39,77 +39,79 @@ def trusting(monkeypatch: pytest.MonkeyPatch, unreadable: str | None = None) -> 
         monkeypatch.setattr(module, "load_check", quick)
 
 
-def opened(project: Toy, model: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+def open_promoter(project: Toy, model: Path, monkeypatch: pytest.MonkeyPatch) -> Promoter:
     monkeypatch.chdir(project.root)
     for name, value in environment.DEFAULTS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(project.root / ".cclm/dvc"))
     monkeypatch.setenv("PREFECT_HOME", str(project.root / ".cclm/prefect"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return Shop(project, model)
+    return Promoter(project, model)
 
 
 @pytest.fixture(scope="module")
-def crowned(reproduced: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def with_champion(reproduced: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose version 2, f1 0.6, is champion and whose version 1, f1 0.5, is previous."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        project = Toy(reproduced).copy(tmp_path_factory.mktemp("crowned") / "project")
-        shop = opened(project, model, monkeypatch)
-        trusting(monkeypatch)
-        shop.make(1, {"f1": 0.5})
-        shop.promote()
-        accept(shop.project, "both")
-        shop.make(2, {"f1": 0.6})
-        assert shop.promote().result == "champion"
+        project = Toy(reproduced).copy(tmp_path_factory.mktemp("with_champion") / "project")
+        promoter = open_promoter(project, model, monkeypatch)
+        skip_load_checks(monkeypatch)
+        promoter.make(1, {"f1": 0.5})
+        promoter.promote()
+        accept(promoter.project, "both")
+        promoter.make(2, {"f1": 0.6})
+        assert promoter.promote().result == "champion"
     return project.root
 
 
 @pytest.fixture
-def shop(crowned: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    return opened(Toy(crowned).copy(tmp_path / "shop"), model, monkeypatch)
+def promoter(with_champion: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Promoter:
+    return open_promoter(Toy(with_champion).copy(tmp_path / "promoter"), model, monkeypatch)
 
 
-def aliases(shop: Shop) -> Aliases:
+def aliases(promoter: Promoter) -> Aliases:
     """The versions with the aliases `candidate`, `champion` and `previous`."""
-    versions = Registry(connect(shop.project)).model(MODEL).aliases
+    versions = Registry(connect(promoter.project)).model(MODEL).aliases
     return versions.get("candidate"), versions.get("champion"), versions.get("previous")
 
 
-def results(shop: Shop) -> dict[str, str]:
+def results(promoter: Promoter) -> dict[str, str]:
     """The tag `gate.result` of each version."""
-    return {number: shop.client.get_model_version(MODEL, number).tags["gate.result"] for number in shop.versions()}
+    return {
+        number: promoter.client.get_model_version(MODEL, number).tags["gate.result"] for number in promoter.versions()
+    }
 
 
-def without_metric(shop: Shop) -> None:
-    shop.make(3, {"other": 0.9})
+def without_metric(promoter: Promoter) -> None:
+    promoter.make(3, {"other": 0.9})
 
 
-def champion_tag(name: str, value: str) -> Callable[[Shop], None]:
-    def act(shop: Shop) -> None:
-        shop.client.set_model_version_tag(MODEL, "2", name, value)
-        shop.make(3, {"f1": 0.9})
+def champion_tag(name: str, value: str) -> Callable[[Promoter], None]:
+    def act(promoter: Promoter) -> None:
+        promoter.client.set_model_version_tag(MODEL, "2", name, value)
+        promoter.make(3, {"f1": 0.9})
 
     return act
 
 
-def not_a_number(shop: Shop) -> None:
-    shop.make(3, {"f1": 0.9})
-    path = shop.root / "results/both"
+def not_a_number(promoter: Promoter) -> None:
+    promoter.make(3, {"f1": 0.9})
+    path = promoter.root / "results/both"
     shutil.rmtree(path)
     with publishing(path, "evaluation") as folder:
         (folder / "metrics.json").write_text('{"f1": NaN}')
 
 
-def no_champion(shop: Shop) -> None:
-    shop.client.delete_registered_model_alias(MODEL, "champion")
-    shop.make(3, {"f1": 0.9})
+def no_champion(promoter: Promoter) -> None:
+    promoter.client.delete_registered_model_alias(MODEL, "champion")
+    promoter.make(3, {"f1": 0.9})
 
 
-TRIALS: dict[str, tuple[Callable[[Shop], None], str]] = {
-    "better": (lambda shop: shop.make(3, {"f1": 0.7}), "f1 ↑ 0.700 vs 0.600 (+0.1, margin 0.01) better"),
-    "worse": (lambda shop: shop.make(3, {"f1": 0.5}), "f1 ↑ 0.500 vs 0.600 (-0.1, margin 0.01) worse"),
-    "equal": (lambda shop: shop.make(3, {"f1": 0.6}), "(+0, margin 0.01) within the margin"),
-    "better by the margin": (lambda shop: shop.make(3, {"f1": 0.61}), "(+0.01, margin 0.01) within the margin"),
+TRIALS: dict[str, tuple[Callable[[Promoter], None], str]] = {
+    "better": (lambda promoter: promoter.make(3, {"f1": 0.7}), "f1 ↑ 0.700 vs 0.600 (+0.1, margin 0.01) better"),
+    "worse": (lambda promoter: promoter.make(3, {"f1": 0.5}), "f1 ↑ 0.500 vs 0.600 (-0.1, margin 0.01) worse"),
+    "equal": (lambda promoter: promoter.make(3, {"f1": 0.6}), "(+0, margin 0.01) within the margin"),
+    "better by the margin": (lambda promoter: promoter.make(3, {"f1": 0.61}), "(+0.01, margin 0.01) within the margin"),
     "missing metric": (without_metric, "the candidate's metric f1 must be a finite number"),
     "missing metric of the champion": (
         champion_tag(METRICS_TAG, '{"f2": 1}'),
@@ -125,100 +127,100 @@ TRIALS: dict[str, tuple[Callable[[Shop], None], str]] = {
 
 
 @pytest.mark.parametrize("name", TRIALS)
-def test_trial(name: str, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    trusting(monkeypatch)
+def test_trial(name: str, promoter: Promoter, monkeypatch: pytest.MonkeyPatch) -> None:
+    skip_load_checks(monkeypatch)
     act, reason = TRIALS[name]
-    act(shop)
-    decision = shop.promote()
+    act(promoter)
+    decision = promoter.promote()
     assert reason in decision.reason
-    assert shop.client.get_model_version(MODEL, "3").tags["gate.reason"] == decision.reason
+    assert promoter.client.get_model_version(MODEL, "3").tags["gate.reason"] == decision.reason
     if name == "better":
-        assert decision.result == "champion" and aliases(shop) == ("3", "3", "2")
-        assert results(shop) == {"1": "previous", "2": "previous", "3": "champion"}
+        assert decision.result == "champion" and aliases(promoter) == ("3", "3", "2")
+        assert results(promoter) == {"1": "previous", "2": "previous", "3": "champion"}
     else:
         assert decision.result == "candidate"
-        assert aliases(shop) == ("3", None if name == "no champion" else "2", "1")
-    assert not pending(shop.project, shop.measured())
+        assert aliases(promoter) == ("3", None if name == "no champion" else "2", "1")
+    assert not pending(promoter.project, promoter.measured())
 
 
-def test_trial_unreadable_champion(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    trusting(monkeypatch, unreadable="2")
-    shop.make(3, {"f1": 0.9})
-    decision = shop.promote()
+def test_trial_unreadable_champion(promoter: Promoter, monkeypatch: pytest.MonkeyPatch) -> None:
+    skip_load_checks(monkeypatch, unreadable="2")
+    promoter.make(3, {"f1": 0.9})
+    decision = promoter.promote()
     assert "champion version 2 no longer loads (it does not load)" in decision.reason
-    assert decision.result == "candidate" and aliases(shop) == ("3", "2", "1")
-    trusting(monkeypatch)  # restoring its files is enough for the gate to compare again
-    assert pending(shop.project, shop.measured()) == ["both"]
-    assert shop.promote().result == "champion" and aliases(shop) == ("3", "3", "2")
+    assert decision.result == "candidate" and aliases(promoter) == ("3", "2", "1")
+    skip_load_checks(monkeypatch)  # restoring its files is enough for the gate to compare again
+    assert pending(promoter.project, promoter.measured()) == ["both"]
+    assert promoter.promote().result == "champion" and aliases(promoter) == ("3", "3", "2")
 
 
 def test_a_champion_that_does_not_load_stays_champion_and_the_reason_names_the_rollback(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+    promoter: Promoter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trusting(monkeypatch, unreadable="2")
-    shop.client.set_model_version_tag(MODEL, "2", "gate.key", "outdated")
-    decision = shop.promote()
+    skip_load_checks(monkeypatch, unreadable="2")
+    promoter.client.set_model_version_tag(MODEL, "2", "gate.key", "outdated")
+    decision = promoter.promote()
     assert "it is the champion, but it does not load; `cclm promote --rollback both` restores" in decision.reason
-    assert aliases(shop) == ("2", "2", "1") and results(shop)["2"] == "champion"
+    assert aliases(promoter) == ("2", "2", "1") and results(promoter)["2"] == "champion"
 
 
-def test_trial_broken_candidate(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    trusting(monkeypatch)
+def test_trial_broken_candidate(promoter: Promoter, monkeypatch: pytest.MonkeyPatch) -> None:
+    skip_load_checks(monkeypatch)
     monkeypatch.setattr(promotion, "load_check", load_check)
-    shop.make(3, {"f1": 0.9}, broken=True)
-    decision = shop.promote()
+    promoter.make(3, {"f1": 0.9}, broken=True)
+    decision = promoter.promote()
     assert decision.result == "broken" and "does not load and predict" in decision.reason
-    assert aliases(shop) == ("3", "2", "1")
+    assert aliases(promoter) == ("3", "2", "1")
 
 
-def test_trial_registry_error(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    trusting(monkeypatch)
-    shop.make(3, {"f1": 0.9})
-    with sqlite3.connect(shop.root / "mlflow.db") as database:
+def test_trial_registry_error(promoter: Promoter, monkeypatch: pytest.MonkeyPatch) -> None:
+    skip_load_checks(monkeypatch)
+    promoter.make(3, {"f1": 0.9})
+    with sqlite3.connect(promoter.root / "mlflow.db") as database:
         database.execute("ALTER TABLE registered_model_aliases RENAME TO away")
     with pytest.raises(TrackingError, match="registered_model_aliases"):
-        shop.promote()
-    with sqlite3.connect(shop.root / "mlflow.db") as database:
+        promoter.promote()
+    with sqlite3.connect(promoter.root / "mlflow.db") as database:
         database.execute("ALTER TABLE away RENAME TO registered_model_aliases")
-    assert aliases(shop)[1:] == ("2", "1")
-    assert shop.promote().result == "champion"
+    assert aliases(promoter)[1:] == ("2", "1")
+    assert promoter.promote().result == "champion"
 
 
-def test_trial_results_of_another_composition(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    trusting(monkeypatch)
-    shop.make(3, {"f1": 0.9})
-    with publishing(shop.root / "results/both", "evaluation") as folder:
+def test_trial_results_of_another_composition(promoter: Promoter, monkeypatch: pytest.MonkeyPatch) -> None:
+    skip_load_checks(monkeypatch)
+    promoter.make(3, {"f1": 0.9})
+    with publishing(promoter.root / "results/both", "evaluation") as folder:
         write_json(folder / "metrics.json", {"f1": 0.9})
         write_json(folder / "evaluation.json", {"composition": "outdated"})
-    decision = shop.promote()
+    decision = promoter.promote()
     assert decision.result == "candidate" and "results belong to another composition" in decision.reason
 
 
 def test_a_champion_that_changes_during_the_comparison_is_not_replaced(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+    promoter: Promoter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trusting(monkeypatch)
+    skip_load_checks(monkeypatch)
 
     def roll_back_meanwhile(uri: str, _tracking: str) -> Verdict:
         if uri.endswith("/2"):  # the champion is checked last, when the candidate has won
-            shop.client.set_registered_model_alias(MODEL, "champion", "1")
+            promoter.client.set_registered_model_alias(MODEL, "champion", "1")
         return Verdict(True, "")
 
     monkeypatch.setattr(promotion, "load_check", roll_back_meanwhile)
-    shop.make(3, {"f1": 0.9})
-    decision = shop.promote()
+    promoter.make(3, {"f1": 0.9})
+    decision = promoter.promote()
     assert decision.result == "candidate" and "the champion changed during the comparison" in decision.reason
-    assert aliases(shop) == ("3", "1", "1") and pending(shop.project, shop.measured()) == ["both"]
+    assert aliases(promoter) == ("3", "1", "1") and pending(promoter.project, promoter.measured()) == ["both"]
 
 
 def test_a_champion_whose_alias_was_moved_manually_is_not_promoted_again(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+    promoter: Promoter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trusting(monkeypatch)
-    shop.client.set_registered_model_alias(MODEL, "champion", "1")
-    decision = shop.promote()
+    skip_load_checks(monkeypatch)
+    promoter.client.set_registered_model_alias(MODEL, "champion", "1")
+    decision = promoter.promote()
     assert decision.result == "rolled back" and "was moved to version 1 outside the gate" in decision.reason
-    assert aliases(shop)[1] == "1"
+    assert aliases(promoter)[1] == "1"
 
 
 # For each write to the registry, a process is killed right before it.
@@ -226,15 +228,15 @@ def test_a_champion_whose_alias_was_moved_manually_is_not_promoted_again(
 
 def _run_until_write(action: str, root: Path, model: Path, number: int) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        shop = opened(Toy(root), model, monkeypatch)
-        trusting(monkeypatch)
+        promoter = open_promoter(Toy(root), model, monkeypatch)
+        skip_load_checks(monkeypatch)
         client = connect(Toy(root)).client
         writes = iter(range(100))
         for name in ("set_registered_model_alias", "set_registered_model_tag", "set_model_version_tag"):
             _count(client, name, number, writes)
         for name in ("delete_registered_model_alias", "delete_registered_model_tag", "delete_model_version_tag"):
             _count(client, name, number, writes)
-        _act(action, shop)
+        _act(action, promoter)
 
 
 def _count(client: MlflowClient, name: str, number: int, writes: Iterator[int]) -> None:
@@ -248,17 +250,17 @@ def _count(client: MlflowClient, name: str, number: int, writes: Iterator[int]) 
     setattr(client, name, counted)
 
 
-def _act(action: str, shop: Shop) -> None:
+def _act(action: str, promoter: Promoter) -> None:
     if action == "promote":
-        shop.promote()
+        promoter.promote()
     elif action == "accept":
-        accept(shop.project, "both")
+        accept(promoter.project, "both")
     elif action == "retire":
-        version = Registry(connect(shop.project)).version(MODEL, "2")
+        version = Registry(connect(promoter.project)).version(MODEL, "2")
         if DIGEST_TAG in version.tags:  # the doctor finds damaged versions by this tag
-            retire(shop.project, connect(shop.project), version, "its files are missing")
+            retire(promoter.project, connect(promoter.project), version, "its files are missing")
     else:
-        roll_back(shop.project, "both", "it was bad")
+        roll_back(promoter.project, "both", "it was bad")
 
 
 ENDS: dict[str, tuple[Aliases, dict[str, str]]] = {
@@ -273,19 +275,19 @@ ENDS: dict[str, tuple[Aliases, dict[str, str]]] = {
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("action", ENDS)
 def test_a_change_killed_before_any_write_is_finished_by_the_next_run(
-    action: str, shop: Shop, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    action: str, promoter: Promoter, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if action == "promote":
-        trusting(monkeypatch)
-        shop.make(3, {"f1": 0.6})
-        assert shop.promote().result == "candidate"  # so that the killed processes only change the champion
-        shop.make(3, {"f1": 0.9})
+        skip_load_checks(monkeypatch)
+        promoter.make(3, {"f1": 0.6})
+        assert promoter.promote().result == "candidate"  # so that the killed processes only change the champion
+        promoter.make(3, {"f1": 0.9})
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, "mlflow.tracking", "flows.gate.lineage"])
     killed = 0
     for number in range(100):
         root = tmp_path / f"killed-{number}"
-        shutil.copytree(shop.root, root)
+        shutil.copytree(promoter.root, root)
         process = context.Process(target=_run_until_write, args=(action, root, model, number))
         process.start()
         process.join(120)
@@ -293,8 +295,8 @@ def test_a_change_killed_before_any_write_is_finished_by_the_next_run(
             break
         assert process.exitcode == -signal.SIGKILL
         killed += 1
-        recovered = opened(Toy(root), model, monkeypatch)
-        trusting(monkeypatch)
+        recovered = open_promoter(Toy(root), model, monkeypatch)
+        skip_load_checks(monkeypatch)
         assert aliases(recovered)[1] in ("1", "2", "3")
         if action in ("rollback", "retire"):
             _act(action, recovered)

@@ -57,7 +57,7 @@ def test_a_missing_output_is_named(done: Toy) -> None:
     assert read_plan(done).changed["train@b"] == ("models/b modified",)
 
 
-def test_targets_bring_what_they_need(project: Toy) -> None:
+def test_targets_include_the_stages_that_they_need(project: Toy) -> None:
     plan = read_plan(project, changes=False)
     assert list(plan.select(["train@a"])) == ["make", "train@a"]
     assert plan.match(["train"]) == plan.match(["train@*"]) == ["train@a", "train@b"]

@@ -21,7 +21,7 @@ def test_a_damaged_lock_file_is_restored(tmp_path: Path, damage: str, capsys: py
     assert "dvc.lock was truncated" in capsys.readouterr().err
 
 
-def test_a_damaged_lock_file_without_a_copy_is_moved_away(tmp_path: Path) -> None:
+def test_a_damaged_lock_file_without_a_backup_is_moved_away(tmp_path: Path) -> None:
     (tmp_path / "dvc.lock").write_text("")
     assert restore(Project(tmp_path))
     assert not (tmp_path / "dvc.lock").exists()

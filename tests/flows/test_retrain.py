@@ -136,9 +136,8 @@ def test_settings_are_validated_and_comments_of_params_yaml_are_preserved(tmp_pa
     source = (Path(__file__).parents[2] / "params.yaml").read_text()
     params = tmp_path / "params.yaml"
     params.write_text(source)
-    shutil.copy(
-        Path(__file__).parents[2] / "dvc.yaml", tmp_path
-    )  # its stages run library commands, so params.yaml is validated
+    # Stages in this dvc.yaml run commands of the library, so params.yaml is validated.
+    shutil.copy(Path(__file__).parents[2] / "dvc.yaml", tmp_path)
     project = Project(tmp_path)
     for settings, message in [
         ({"training.setps": 5}, r"params.yaml: components.entities: training.setps is not a known key; .*'steps'"),
