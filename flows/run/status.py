@@ -245,9 +245,10 @@ def _estimate(status: Status) -> str:
     seconds, cpu_seconds = status.total("seconds"), status.total("cpu_seconds")
     assert seconds is not None
     assert status.wall_seconds is not None
+    slots = "1 device slot" if status.slots == 1 else f"{status.slots} device slots"
     cpu_time = "" if cpu_seconds is None else f", {format_seconds(cpu_seconds)} of CPU time"
     return (
-        f"Estimate if all of them run: about {format_seconds(status.wall_seconds)} with {status.slots} device slots "
+        f"Estimate if all of them run: about {format_seconds(status.wall_seconds)} with {slots} "
         f"(sum of the stages: {format_seconds(seconds)}{cpu_time})."
     )
 
