@@ -37,7 +37,7 @@ from cclm_core.runtime.config import digest
 from cclm_core.runtime.device import device_of
 from cclm_core.runtime.errors import ConfigError, TrainingError
 from cclm_core.runtime.random import derive_seed
-from cclm_core.runtime.reporting import Report, reporting, silent
+from cclm_core.runtime.reporting import Report, null_report, reporting
 from cclm_core.text.vocabulary import TargetsConfig
 from cclm_core.text.word_targets import WordTargets
 from cclm_core.training.component import component_card, component_module, new_component
@@ -268,7 +268,7 @@ class Pretrainer:
         words = None
         if self.words is not None and self._last is None:  # later calls keep the words of the first call
             targets = WordTargets.fit(division.training(), self.words, corpus.preprocessor)
-            words = targets.counted(division.training())
+            words = targets.with_counts(division.training())
         return TrainingInputs(corpus=corpus, noise=self.noise, misspellings=self._misspellings, words=words)
 
     def _parts(self, inputs: TrainingInputs, train_base: bool) -> tuple[Base, Component, Objective]:
@@ -354,6 +354,6 @@ def _scheduled(config: TrainingConfig, data: Data, epochs: float | None, is_warm
 
 
 def _bar(name: str, progress: bool | None) -> AbstractContextManager[Report]:
-    """A report that draws a progress bar, or a silent one."""
+    """A report that draws a progress bar, or a null_report one."""
     is_drawn = sys.stderr.isatty() if progress is None else progress
-    return reporting(name, None, bar=True) if is_drawn else nullcontext(silent)
+    return reporting(name, None, bar=True) if is_drawn else nullcontext(null_report)

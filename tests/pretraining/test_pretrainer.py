@@ -32,7 +32,7 @@ from cclm_core.pretraining import (
 from cclm_core.pretraining.texts import divide
 from cclm_core.runtime.artifacts import verify
 from cclm_core.runtime.errors import CompositionError, ConfigError, DataError, TrainingError
-from cclm_core.runtime.random import seeded_initialisation
+from cclm_core.runtime.random import seeded_initialization
 from cclm_core.text.vocabulary import Preprocessor, TargetsConfig, VocabularyConfig
 from tests.corpora import sentence
 
@@ -53,7 +53,7 @@ PRETRAINERS: dict[str, type[Any]] = {
 
 def embedder(causal: bool = False, seed: int = 1, texts: list[str] = TEXTS) -> Embedder:
     encoder = SHAPE.encoder.model_copy(update={"causal": causal})
-    with seeded_initialisation(seed):
+    with seeded_initialization(seed):
         return Embedder(Preprocessor().fit(texts), SHAPE.model_copy(update={"encoder": encoder}))
 
 

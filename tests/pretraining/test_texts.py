@@ -8,7 +8,7 @@ from datasets import Dataset, IterableDataset
 
 from cclm_core.pretraining.texts import Division, divide, encode_texts
 from cclm_core.runtime.errors import ConfigError, DataError
-from cclm_core.runtime.reporting import silent
+from cclm_core.runtime.reporting import null_report
 from cclm_core.text.vocabulary import END, Preprocessor
 
 MANY = [f"text number {number}" for number in range(2000)]
@@ -110,7 +110,7 @@ def test_an_invalid_share_is_rejected(share: float) -> None:
 def test_training_and_held_out_texts_are_encoded(tmp_path: Path) -> None:
     preprocessor = Preprocessor(alphabet="ab")
     division = Division(lambda: iter(["ab", "né"]), lambda: iter(["b"]))
-    corpus = encode_texts(division, preprocessor, tmp_path, silent)
+    corpus = encode_texts(division, preprocessor, tmp_path, null_report)
     ids = {name: corpus.split(name).ids.tolist() for name in ("train", "validation")}
     assert ids["train"] == [*preprocessor.encode("ab"), END, *preprocessor.encode("né"), END]
     assert ids["validation"] == [*preprocessor.encode("b"), END]
