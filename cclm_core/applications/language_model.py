@@ -1,4 +1,4 @@
-"""A language model: a causal encoder with a head for the next character, and its scores in bits."""
+"""A causal language model: scores texts in bits, and predicts the next character."""
 
 import math
 from collections.abc import Sequence
@@ -21,15 +21,15 @@ Scores = npt.NDArray[np.float64]
 
 
 class LanguageModel:
-    """Scores texts and the next character of a text; `cclm generate` uses it.
+    """Scores texts, and predicts the next character of a text. `cclm generate` uses it.
 
-    As in training, every text is read after the END of the previous one.
+    Every text is read after an END id, as in training.
 
     Args:
-        encoder: turns ids (B, L) into causal features (B, L, W), L ≥ 1.
-        head: scores (..., V) of the next id from features (..., W).
+        encoder: maps ids (B, L) to causal features (B, L, W), L ≥ 1.
+        head: maps features (..., W) to logits (..., V) of the next id.
         preprocessor: the vocabulary of V ids.
-        context: ids that are read together at most, at least 2; best is the window of the training.
+        context: length of a window in ids, at least 2. The window of the training works best.
     """
 
     def __init__(self, encoder: nn.Module, head: nn.Module, preprocessor: Preprocessor, context: int) -> None:
@@ -38,11 +38,11 @@ class LanguageModel:
 
     @classmethod
     def load(cls, component: Path, base: Path, context: int | None = None) -> Self:
-        """Reads a published component of the objective `next_characters` and its base.
+        """Loads a published component of the objective `next_characters`, and its base.
 
         Args:
             component, base: their folders.
-            context: see the class; None for the window that the component was trained with.
+            context: see the class; by default the window of the training.
 
         Raises:
             ArtifactError: a folder is missing or damaged, or the component was trained on another objective.
@@ -56,14 +56,15 @@ class LanguageModel:
 
     @classmethod
     def of(cls, encoder: nn.Module, objective: NextCharacters, preprocessor: Preprocessor, context: int) -> Self:
-        """A language model of an encoder, which is set to evaluation, and the objective that it was trained on."""
+        """Builds a language model from an encoder and its trained objective. Sets the encoder to evaluation mode."""
         weight, bias, num_ids = objective.head.weight, objective.head.bias, preprocessor.num_ids
-        head = nn.Linear(weight.shape[1], num_ids).to(weight.device)  # of the next character; others may be predicted
+        # The head of the objective can predict several characters ahead; only the next one is used.
+        head = nn.Linear(weight.shape[1], num_ids).to(weight.device)
         head.load_state_dict({"weight": weight[:num_ids], "bias": bias[:num_ids]})
         return cls(encoder, head, preprocessor, context)
 
     def ids(self, text: str) -> list[int]:
-        """The ids of a text that may continue, after the END that precedes every text.
+        """The ids of a text, after the END that precedes every text, and without an END after it.
 
         Raises:
             DataError: a lone surrogate.
@@ -71,23 +72,25 @@ class LanguageModel:
         return [END, *self.preprocessor.encode(text).tolist()]
 
     def scores(self, ids: Sequence[int]) -> Scores:
-        """Log odds (V,) of each id to follow `ids`; only their differences have a meaning."""
+        """(V,) logits of the id that follows `ids`: log-probabilities up to a constant."""
         with torch.inference_mode():
             features: Tensor = self.encoder(torch.tensor([ids[-self.context :]]).to(device_of(self.head)))
             scores: Scores = self.head(features[0, -1]).double().cpu().numpy()
         return scores
 
     def bits(self, texts: Sequence[str], batch_characters: int = 8192) -> list[Scores]:
-        """Bits of each character of each text, given the characters before it: one array (characters,) per text.
+        """Scores each character of each text, given the characters before it.
 
-        Their sum is a code length: every character is scored once, one that is spelled in bytes by the sum of its
-        bytes, the first one as the beginning of a text. A text longer than `context` is read in windows that overlap by
-        half (see `TextReader`), so after the first window every character is predicted from `context` / 2 ids or more.
-        The end of the text is not scored.
+        A character that is encoded in bytes gets the sum of its bytes. The end of a text is not scored. A text longer
+        than `context` is read in windows that overlap by half (see `TextReader`): after the first window, every
+        character is predicted from at least `context` / 2 ids.
 
         Args:
             texts: the strings.
-            batch_characters: ids per forward pass, padding included, unless a single window is longer.
+            batch_characters: maximum number of ids per forward pass, including padding; at least one window is read.
+
+        Returns:
+            One array (L,) per text of L characters, in bits: -log2 of the probability of each character.
         """
         encoded = [np.array(self.ids(text)) for text in texts]
         bits = [np.zeros(len(ids)) for ids in encoded]
@@ -101,18 +104,18 @@ class LanguageModel:
         return [self._by_character(text, some[1:]) for text, some in zip(texts, bits, strict=True)]
 
     def bits_per_character(self, texts: Sequence[str]) -> float:
-        """The bits of all characters of `texts`, see `bits`, divided by their number.
+        """The mean of `bits` over all characters of the texts; lower is better.
 
         Raises:
-            DataError: the texts have no character.
+            DataError: the texts have no characters.
         """
         number = sum(map(len, texts))
         if not number:
-            raise DataError("bits per character need at least one character, got none.")
+            raise DataError(f"bits per character need at least one character, got none in {len(texts)} texts.")
         return math.fsum(value for bits in self.bits(texts) for value in bits.tolist()) / number
 
     def _by_character(self, text: str, bits: Scores) -> Scores:
-        """Sums the bits (L,) of ids for each character of `text`; a CLS before it is not counted."""
+        """Sums the bits of ids for each character of `text`, without those of a CLS before it."""
         offsets = self.preprocessor.offsets(text)
         summed = np.zeros(len(text))
         np.add.at(summed, offsets[offsets >= 0], bits[offsets >= 0])

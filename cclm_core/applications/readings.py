@@ -1,4 +1,4 @@
-"""The readings of a piece of text: what may have been meant, and how likely each reading is."""
+"""The readings of a piece of text: possible corrections, and the probability of each."""
 
 import heapq
 import math
@@ -14,12 +14,12 @@ from cclm_core.text.vocabulary import FIRST_CHARACTER, Preprocessor
 from cclm_core.text.word_targets import OTHER, WordTargets
 from cclm_core.text.words import LETTER, WORD
 
-_CHOICES = 8  # most likely classes that are considered at each place
-_SETS = 100  # combinations of decisions that are considered for a piece
-_CERTAIN = float(np.log(0.95))  # a piece of known words is skipped if it stays with this log-probability
+_MAX_CLASSES = 8  # number of most likely classes to consider for each edit
+_MAX_SETS = 100  # number of combinations of edits to consider for a piece
+_MIN_UNCHANGED = float(np.log(0.95))  # a piece of known words is skipped above this log-probability of no change
 
-# Weights of edits and words where words are known: edits are independent guesses about one letter each, so their
-# product overstates what they tell. Chosen on one half of the natural misspellings of benchmarks/correcting.py.
+# Weights of edits and words, used with known words. Edits are predicted independently, so their product overstates
+# the evidence. Tuned on one half of the natural misspellings of benchmarks/correcting.py.
 _EDITS_WEIGHT, _WORDS_WEIGHT, _UNKNOWN_COST = 0.3, 0.3, 4.0
 
 _LETTERS = rf"{LETTER}(?:(?![A-Z]){LETTER})*"  # no capital after the first letter, so that names in code do not match
@@ -28,7 +28,7 @@ _PLAIN = re.compile(f"{_OPENING}{_LETTERS}(?:['\u2019/-]{_LETTERS})*{_CLOSING}")
 
 
 class KnownWords:
-    """The words of a text and their counts, ignoring case: an edit that makes a word beats one that makes none.
+    """Words and their counts, ignoring case. A corrector prefers edits that result in known words.
 
     >>> words = KnownWords({"the": 8, "cat": 2})
     >>> words.knows("The cat,"), words.knows("teh")
@@ -45,22 +45,22 @@ class KnownWords:
 
     @classmethod
     def of(cls, targets: WordTargets | None) -> Self | None:
-        """The words among a vocabulary's targets; None without targets, with pieces of words, or without counts."""
+        """The words of a vocabulary's targets; None if there are no targets, pieces of words, or no counts."""
         if targets is None or targets.counts is None or targets.config.kind != "words":
             return None
         pairs = zip(targets.names, targets.counts.tolist(), strict=True)
         return cls({word: count for number, (word, count) in enumerate(pairs) if number != OTHER and count})
 
     def knows(self, piece: str) -> bool:
-        """Whether every word of a piece of text is known; true for a piece without words."""
+        """Whether all words of a piece of text are known; true for a piece without words."""
         return not self.unknown(piece)
 
     def unknown(self, piece: str) -> int:
-        """Number of words of a piece of text that are not known."""
+        """Number of unknown words in a piece of text."""
         return sum(word not in self._counts for word in self._words(piece))
 
     def log_probability(self, piece: str) -> float:
-        """Natural logarithm of the product of the relative frequencies of its words, with add-one smoothing."""
+        """Sum of log((count + 1) / total count) over the words of a piece of text, in nats."""
         return sum(math.log((self._counts.get(word, 0) + 1) / self._total) for word in self._words(piece))
 
     def _words(self, piece: str) -> Iterable[str]:
@@ -73,7 +73,7 @@ def has_word(text: str) -> bool:
 
 
 def is_plain(piece: str) -> bool:
-    """Whether a piece of text is a word with its punctuation, rather than a number, an abbreviation or a name in code.
+    """Whether a piece of text is a word, possibly with punctuation; not a number, an abbreviation or a name in code.
 
     >>> [piece for piece in ("(The", "re-use, ", "fooBar", "PEP", "x_1", "3rd") if is_plain(piece)]
     ['(The', 're-use, ']
@@ -82,39 +82,39 @@ def is_plain(piece: str) -> bool:
 
 
 class Option(NamedTuple):
-    """An alternative decision at one place.
+    """An alternative to the most likely choice at one position.
 
     Attributes:
-        cost: log-probability of the most likely decision there minus that of this one, at least 0.
-        place: index of the place.
-        choice: index of the decision.
+        cost: log-probability of the most likely choice minus that of this one, at least 0.
+        position: index of the position: an edit of a piece, or a piece of a text.
+        choice: index of the alternative at this position.
     """
 
     cost: float
-    place: int
+    position: int
     choice: int
 
 
-def cheapest(options: Sequence[Option], most: int = 10_000) -> Iterator[tuple[float, list[Option]]]:
-    """Sets of options for different places in order of rising total cost, starting with the empty set.
+def cheapest(options: Sequence[Option], max_sets: int = 10_000) -> Iterator[tuple[float, list[Option]]]:
+    """Yields sets of options for different positions, from the lowest total cost up, starting with the empty set.
 
     Args:
-        options: in order of rising cost.
-        most: maximum number of sets to consider.
+        options: sorted by cost, lowest first.
+        max_sets: maximum number of sets to consider.
 
     >>> a, b, c = Option(1.0, 0, 1), Option(1.5, 1, 1), Option(4.0, 0, 2)
-    >>> [(cost, [(option.place, option.choice) for option in some]) for cost, some in cheapest([a, b, c], 4)]
+    >>> [(cost, [(option.position, option.choice) for option in some]) for cost, some in cheapest([a, b, c], 4)]
     [(0.0, []), (1.0, [(0, 1)]), (1.5, [(1, 1)]), (2.5, [(0, 1), (1, 1)])]
     """
     yield 0.0, []
-    # Each set leads to two others: with the option after its last one added, and with that option replacing its last.
+    # Each set has two successors: with the next option added, and with its last option replaced by the next one.
     heap = [(options[0].cost, [0])] if options else []
-    for _ in range(most - 1):
+    for _ in range(max_sets - 1):
         if not heap:
             return
         cost, members = heapq.heappop(heap)
         selected = [options[index] for index in members]
-        if len({option.place for option in selected}) == len(selected):
+        if len({option.position for option in selected}) == len(selected):
             yield cost, selected
         following = members[-1] + 1
         if following < len(options):
@@ -124,125 +124,125 @@ def cheapest(options: Sequence[Option], most: int = 10_000) -> Iterator[tuple[fl
 
 
 class Reading(NamedTuple):
-    """What may have been meant by a piece, with its log-probability up to a constant."""
+    """One reading of a piece of text; `score` is its log-probability up to a constant."""
 
     text: str
     score: float
 
 
-class Decisions(NamedTuple):
-    """The predictions of a model for the ids of a text.
+class Predictions(NamedTuple):
+    """The predictions of a model for N ids of a text: two edits per id, each with C classes.
 
     Attributes:
-        ids: (N,) the ids, starting with an anchor, after which characters can be missing too.
-        scores: (N, 2, C) log-probabilities of the correct class at each id, and of the class missing after it.
-        usual: (N, 2) the classes that leave the text unchanged; UNKNOWN where there is no decision.
+        ids: (N,) the ids, starting with END, after which a character can be missing.
+        scores: (N, 2, C) log-probabilities of the correct class of each id, and of the class missing after it.
+        unchanged: (N, 2) the classes that leave the text unchanged; UNKNOWN where no edit is possible.
     """
 
     ids: npt.NDArray[np.int64]
     scores: npt.NDArray[np.float64]
-    usual: npt.NDArray[np.int64]
+    unchanged: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, ids: npt.NDArray[np.int64], scores: npt.NDArray[np.float64]) -> "Decisions":
-        """Marks and bytes stay unchanged, and only the anchor among them can have something inserted after it."""
+    def of(cls, ids: npt.NDArray[np.int64], scores: npt.NDArray[np.float64]) -> "Predictions":
+        """Builds predictions. Special ids and bytes are not edited, but a character can be inserted after the END."""
         seen = classes(ids)
-        usual = np.stack([seen, np.where(seen == UNKNOWN, UNKNOWN, NOTHING)], axis=1)
-        usual[0] = UNKNOWN, NOTHING
-        return cls(ids, scores, usual)
+        unchanged = np.stack([seen, np.where(seen == UNKNOWN, UNKNOWN, NOTHING)], axis=1)
+        unchanged[0] = UNKNOWN, NOTHING
+        return cls(ids, scores, unchanged)
 
-    def at(self, places: npt.NDArray[np.int64]) -> "Decisions":
-        """The predictions at some of the ids."""
-        return Decisions(self.ids[places], self.scores[places], self.usual[places])
+    def select(self, indices: npt.NDArray[np.int64]) -> "Predictions":
+        """The predictions for the ids at `indices`."""
+        return Predictions(self.ids[indices], self.scores[indices], self.unchanged[indices])
 
-    def likelihood(self, selected: npt.NDArray[np.int64]) -> float:
-        """The log-probability of the classes `selected` (N, 2), over all decisions."""
-        taken = np.take_along_axis(self.scores, np.maximum(selected, 0)[..., None], axis=2)[..., 0]
-        return float(taken[self.usual != UNKNOWN].sum())
+    def log_probability(self, selected: npt.NDArray[np.int64]) -> float:
+        """The log-probability of the classes `selected` (N, 2), summed over all possible edits."""
+        scores = np.take_along_axis(self.scores, np.maximum(selected, 0)[..., None], axis=2)[..., 0]
+        return float(scores[self.unchanged != UNKNOWN].sum())
 
-    def sure(self, min_confidence: float) -> npt.NDArray[np.int64]:
-        """(N, 2) the most likely class if its probability is at least `min_confidence`, otherwise the usual one."""
-        is_sure = (self.scores.max(axis=2) >= np.log(max(min_confidence, 1e-9))) & (self.usual != UNKNOWN)
-        return np.where(is_sure, self.scores.argmax(axis=2), self.usual)
+    def confident(self, min_confidence: float) -> npt.NDArray[np.int64]:
+        """(N, 2) the most likely class if its probability is at least `min_confidence`, otherwise the unchanged one."""
+        is_confident = (self.scores.max(axis=2) >= np.log(max(min_confidence, 1e-9))) & (self.unchanged != UNKNOWN)
+        return np.where(is_confident, self.scores.argmax(axis=2), self.unchanged)
 
 
 class Piece(NamedTuple):
-    """The readings of a piece of text, including the piece itself, most likely first; and the selected index."""
+    """The readings of a piece of text, most likely first, including the piece itself; and the selected index."""
 
     readings: list[Reading]
     selected: int
 
 
-def read(
+def read_piece(
     piece: str,
-    decisions: Decisions,
+    predictions: Predictions,
     preprocessor: Preprocessor,
     words: KnownWords | None,
     min_confidence: float,
     thorough: bool,
 ) -> Piece:
-    """Reads a piece of text.
+    """Finds the readings of a piece of text, and selects one.
 
     Args:
-        piece: the text as written.
-        decisions: the predictions for its ids.
+        piece: the original text.
+        predictions: the predictions for its ids.
         preprocessor: the vocabulary.
-        words: known words: the most likely reading is chosen if its probability is at least `min_confidence`. Without
-            them every edit is made whose probability is at least `min_confidence`.
+        words: known words, or None. With known words, selects the most likely reading if its probability is at least
+            `min_confidence`; otherwise makes each edit whose probability is at least `min_confidence`.
         min_confidence: 0 to 1.
-        thorough: whether to search for readings even if the piece is certainly correct.
+        thorough: search for readings even if the piece is almost certainly correct.
     """
-    staying = decisions.likelihood(decisions.usual)
-    plain = Piece([Reading(piece, 0.0)], 0)
+    unchanged_score = predictions.log_probability(predictions.unchanged)
+    only_original = Piece([Reading(piece, 0.0)], 0)
     if words is not None and not is_plain(piece):
-        return plain
-    if not thorough and staying > _CERTAIN and (words is None or words.knows(piece)):
-        return plain
-    kept = _written(decisions, decisions.usual, preprocessor)  # the piece in the vocabulary's normal form
-    scores = {piece: staying}
-    sure = decisions.sure(min_confidence)
-    result = _written(decisions, sure, preprocessor)
-    for text, score in ((result, decisions.likelihood(sure)), *_decided(decisions, preprocessor)):
-        if text != kept and (words is None or has_word(text)):
+        return only_original
+    if not thorough and unchanged_score > _MIN_UNCHANGED and (words is None or words.knows(piece)):
+        return only_original
+    normalized = _text_of(predictions, predictions.unchanged, preprocessor)
+    scores = {piece: unchanged_score}
+    confident = predictions.confident(min_confidence)
+    result = _text_of(predictions, confident, preprocessor)
+    for text, score in ((result, predictions.log_probability(confident)), *_candidates(predictions, preprocessor)):
+        if text != normalized and (words is None or has_word(text)):
             scores.setdefault(text, score)
     if words is not None:
-        scores = {text: _weighed(text, score, words) for text, score in scores.items()}
+        scores = {text: _weighted_score(text, score, words) for text, score in scores.items()}
     readings = sorted((Reading(text, score) for text, score in scores.items()), key=lambda reading: -reading.score)
     if words is not None:
         total = sum(float(np.exp(reading.score - readings[0].score)) for reading in readings)
         result = readings[0].text if 1 / total >= min_confidence else piece
-    result = piece if result == kept else result
+    result = piece if result == normalized else result
     return Piece(readings, next(index for index, reading in enumerate(readings) if reading.text == result))
 
 
-def _weighed(text: str, score: float, words: KnownWords) -> float:
-    likely = _WORDS_WEIGHT * words.log_probability(text) - _UNKNOWN_COST * words.unknown(text)
-    return _EDITS_WEIGHT * score + likely
+def _weighted_score(text: str, score: float, words: KnownWords) -> float:
+    word_score = _WORDS_WEIGHT * words.log_probability(text) - _UNKNOWN_COST * words.unknown(text)
+    return _EDITS_WEIGHT * score + word_score
 
 
-def _decided(decisions: Decisions, preprocessor: Preprocessor) -> Iterator[tuple[str, float]]:
-    """Texts that the most likely decisions make, with their log-probabilities, most likely first."""
-    best = decisions.sure(0)
-    highest = decisions.likelihood(best)
-    asked = np.flatnonzero(decisions.usual.reshape(-1) != UNKNOWN)
-    scores = decisions.scores.reshape(best.size, -1)
+def _candidates(predictions: Predictions, preprocessor: Preprocessor) -> Iterator[tuple[str, float]]:
+    """Yields the texts of the most likely edits with their log-probabilities, most likely first."""
+    best = predictions.confident(0)
+    highest = predictions.log_probability(best)
+    positions = np.flatnonzero(predictions.unchanged.reshape(-1) != UNKNOWN)
+    scores = predictions.scores.reshape(best.size, -1)
     options = []
-    for place in asked.tolist():
-        row, first = scores[place], int(best.flat[place])
-        likely = np.argpartition(-row, min(_CHOICES, len(row)) - 1)[:_CHOICES]
+    for position in positions.tolist():
+        row, first = scores[position], int(best.flat[position])
+        likely = np.argpartition(-row, min(_MAX_CLASSES, len(row)) - 1)[:_MAX_CLASSES]
         options += [
-            Option(float(row[first] - row[choice]), place, choice) for choice in likely.tolist() if choice != first
+            Option(float(row[first] - row[choice]), position, choice) for choice in likely.tolist() if choice != first
         ]
-    for cost, deviations in cheapest(sorted(options), _SETS):
-        made = best.copy()
+    for cost, deviations in cheapest(sorted(options), _MAX_SETS):
+        selected = best.copy()
         for option in deviations:
-            made.flat[option.place] = option.choice
-        yield _written(decisions, made, preprocessor), highest - cost
+            selected.flat[option.position] = option.choice
+        yield _text_of(predictions, selected, preprocessor), highest - cost
 
 
-def _written(decisions: Decisions, selected: npt.NDArray[np.int64], preprocessor: Preprocessor) -> str:
-    """The text that the classes `selected` (N, 2) make, without the anchor."""
-    put = np.where(selected > 0, selected + FIRST_CHARACTER - 1, 0)
-    put[:, 0] = np.where(selected[:, 0] == UNKNOWN, decisions.ids, put[:, 0])
-    flat = put.reshape(-1)
+def _text_of(predictions: Predictions, selected: npt.NDArray[np.int64], preprocessor: Preprocessor) -> str:
+    """The text after the edits `selected` (N, 2), without the leading END."""
+    ids = np.where(selected > 0, selected + FIRST_CHARACTER - 1, 0)
+    ids[:, 0] = np.where(selected[:, 0] == UNKNOWN, predictions.ids, ids[:, 0])
+    flat = ids.reshape(-1)
     return preprocessor.decode(flat[flat != 0])

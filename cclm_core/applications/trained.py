@@ -1,4 +1,4 @@
-"""A published component together with its base and the head of its objective, as applications need them."""
+"""Loads a published component together with its base and the head of its objective."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -12,14 +12,14 @@ from cclm_core.text.word_targets import FILE, WordTargets
 from cclm_core.training.config import ComponentConfig
 
 
-class Trained(NamedTuple):
-    """What a training published.
+class TrainedComponent(NamedTuple):
+    """A trained component that is ready for use.
 
     Attributes:
         encoder: the component with its base.
-        objective: what it was trained on, with the trained head.
-        window: ids that were read together in training.
-        words: the word targets that the objective saved; None if it saved none.
+        objective: its objective, with the trained head.
+        window: the window of the training, in ids.
+        words: the word targets saved with the objective, or None.
     """
 
     encoder: OverBase
@@ -28,35 +28,40 @@ class Trained(NamedTuple):
     words: WordTargets | None
 
 
-def load_trained(component: Path, base: Path, objective: str) -> Trained:
-    """Reads a published component that was trained on `objective`, and its base, an embedder or a composition.
+def load_trained(component: Path, base: Path, objective: str) -> TrainedComponent:
+    """Loads a published component and its base.
+
+    Args:
+        component: the folder of the component.
+        base: the folder of the base: an embedder or a composition.
+        objective: the name of the objective that the component must have been trained on.
 
     Raises:
-        ArtifactError: a folder is missing or damaged, does not tell how the component was trained, or holds a component
-            that was trained on another objective.
+        ArtifactError: a folder is missing or damaged, card.json has no configuration of the training, or the component
+            was trained on another objective.
         CompositionError: the component was trained on another base or vocabulary.
     """
     verify(component, "component")
     verify(base, "embedder", "composition")
-    part, below = load_component(component), load_base(base)
+    part, loaded_base = load_component(component), load_base(base)
     if part.card.objective != objective:
         raise ArtifactError(
-            f"{component} must hold a component trained on {objective}, but it was trained on {part.card.objective}. "
-            f"Train one: `task: {{objective: {objective}}}`."
+            f"{component} was trained on {part.card.objective}, but a component trained on {objective} is needed. "
+            f"Train one with `task: {{objective: {objective}}}`."
         )
-    part.card.check(below)
+    part.card.check(loaded_base)
     card = read_json(component / "card.json") if (component / "card.json").is_file() else {}
     if "configuration" not in card:
         raise ArtifactError(
-            f"{component}/card.json must tell the configuration of the training. Train the component again, or fork it "
-            "again from the one that was trained."
+            f"configuration of the training not found in {component}/card.json. Train the component again, or fork the "
+            "trained component again."
         )
     config = ComponentConfig.parse(card["configuration"], f"{component}/card.json: configuration")
     words = WordTargets.load(component / FILE) if (component / FILE).is_file() else None
     misspellings = card.get("noise", {}).get("misspellings")
     context = ObjectiveContext(
-        width=part.width, preprocessor=below.preprocessor, misspellings=misspellings, words=words
+        width=part.width, preprocessor=loaded_base.preprocessor, misspellings=misspellings, words=words
     )
-    trained = config.task.build(context)
-    trained.load_head(component)
-    return Trained(OverBase(below, part).eval(), trained.eval(), config.training.window, words)
+    trained_objective = config.task.build(context)
+    trained_objective.load_head(component)
+    return TrainedComponent(OverBase(loaded_base, part).eval(), trained_objective.eval(), config.training.window, words)

@@ -1,6 +1,6 @@
-"""Typing errors and other damage to texts, seeded, with a map of the edits. See docs/noise.md."""
+"""Seeded typing errors and other text noise, with a map of the edits. See docs/noise.md."""
 
-from cclm_core.noise.adversarial import Attacked, Scorer, attack
+from cclm_core.noise.adversarial import AttackResult, Scorer, attack
 from cclm_core.noise.augmentor import Augmentor
 from cclm_core.noise.edits import Edits, Noised
 from cclm_core.noise.engine import apply, eligible
@@ -12,7 +12,7 @@ from cclm_core.noise.text import NoisedText, TextNoiser, noise_text
 
 __all__ = [
     "CATALOGUE",
-    "Attacked",
+    "AttackResult",
     "Augmentor",
     "Edits",
     "Kind",

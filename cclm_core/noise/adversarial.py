@@ -1,7 +1,7 @@
-"""The worst case: the one or two edits of a text that lower a score most.
+"""Adversarial noise: the one or two edits of a text that lower a score most.
 
 Source: Pruthi, Dhingra and Lipton 2019, "Combating adversarial misspellings with robust word recognition"
-(arXiv 1905.11268): one edit of inner letters took BERT from 90.3 to 45.8 % on SST.
+(arXiv 1905.11268): one edit of inner letters lowered the accuracy of BERT on SST from 90.3 to 45.8 %.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,17 +14,17 @@ from cclm_core.noise.text import TextNoiser
 from cclm_core.runtime.errors import ConfigError, DataError
 
 Scorer = Callable[[Sequence[str]], Sequence[float]]
-"""Returns the scores of texts, e.g. the probability of the correct label; an attack minimizes the score."""
+"""Returns the score of each text, such as the probability of the correct label. An attack minimizes the score."""
 
 
-class Attacked(NamedTuple):
+class AttackResult(NamedTuple):
     """The result of an attack.
 
     Attributes:
         text: the text with the lowest score; the original text if no edit lowers the score.
         score: its score.
-        num_edits: the number of edits in it, at most `max_edits`.
-        num_scored: the number of texts that were scored.
+        num_edits: number of edits, 0 to `max_edits`.
+        num_scored: number of texts that were scored.
     """
 
     text: str
@@ -42,19 +42,18 @@ def attack(
     protected: Sequence[tuple[int, int]] = (),
     seed: int = 0,
     batch_size: int = 256,
-) -> Attacked:
+) -> AttackResult:
     """Searches greedily for the edits that lower a score most: the worst single edit, then the worst next one.
 
     Args:
         text: the text to attack.
-        scorer: the score to lower; called with up to `batch_size` texts at once.
-        noise: a recipe, whose kinds and protections define the possible edits (its rate is not used), or a noiser with
-            a recipe and possibly a list of misspellings.
-        max_edits: at least 1. With 2 or more, the result is not guaranteed to be the worst.
-        max_candidates: the most edits to try in each round, at least 1; a seeded sample if there are more.
-        protected: spans of characters that are not edited, half open.
+        scorer: the score to minimize; called with up to `batch_size` texts at once.
+        noise: the possible edits, as a recipe (its rate is not used), or as a noiser to include a list of misspellings.
+        max_edits: maximum number of edits, at least 1. With 2 or more, the search can miss the worst edits.
+        max_candidates: maximum number of edits to try per round, at least 1; a random sample if there are more.
+        protected: (start, end) spans of characters that are not edited; `end` is exclusive.
         seed: the seed of this sample.
-        batch_size: the number of texts to score at once, at least 1.
+        batch_size: maximum number of texts to score at once, at least 1.
 
     Raises:
         ConfigError: a number is too small, or the kind `misspelling` has no list.
@@ -67,22 +66,22 @@ def attack(
     best, lowest = text, _scores(scorer, [text])[0]
     spans = list(protected)
     num_edits, num_scored = 0, 1
-    for number in range(max_edits):
+    for round_index in range(max_edits):
         edits = list(noiser.single_edits(best, spans))
         if len(edits) > max_candidates:
-            sample = np.random.default_rng([seed, number]).choice(len(edits), max_candidates, replace=False)
+            sample = np.random.default_rng([seed, round_index]).choice(len(edits), max_candidates, replace=False)
             edits = [edits[index] for index in np.sort(sample).tolist()]
         candidates = [best[: edit.start] + edit.replacement + best[edit.end :] for edit in edits]
         scores = [score for batch in _batches(candidates, batch_size) for score in _scores(scorer, batch)]
         num_scored += len(scores)
         if not scores or min(scores) >= lowest:
             break
-        place = int(np.argmin(scores))
-        edit, best, lowest = edits[place], candidates[place], scores[place]
-        grown = len(edit.replacement) - (edit.end - edit.start)
-        spans = [(start + grown, end + grown) if start >= edit.end else (start, end) for start, end in spans]
+        worst = int(np.argmin(scores))
+        edit, best, lowest = edits[worst], candidates[worst], scores[worst]
+        shift = len(edit.replacement) - (edit.end - edit.start)
+        spans = [(start + shift, end + shift) if start >= edit.end else (start, end) for start, end in spans]
         num_edits += 1
-    return Attacked(best, lowest, num_edits, num_scored)
+    return AttackResult(best, lowest, num_edits, num_scored)
 
 
 def _batches(texts: Sequence[str], batch_size: int) -> Iterator[Sequence[str]]:

@@ -1,26 +1,26 @@
-"""What looks, scans or sounds alike: the data of the kinds that replace by a table."""
+"""Characters that look, scan or sound alike: the tables of the kinds of noise in `CONFUSIONS`."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 MAX_PATTERN = 4
-"""The most characters of a pattern."""
+"""Maximum length of a pattern in characters."""
 
 
 class ConfusionTable(NamedTuple):
-    """The data of one kind.
+    """The data of one kind of noise.
 
     Attributes:
         description: what the kind does, in one sentence.
-        pairs: returns the patterns, of one to four characters, with what may replace each.
+        pairs: returns pairs of a pattern of 1 to `MAX_PATTERN` characters and a replacement.
     """
 
     description: str
     pairs: Callable[[], Iterator[tuple[str, str]]]
 
 
-# Letters of other scripts that fonts draw the same. A selection of the pairs in Unicode Technical Standard 39,
-# "Unicode security mechanisms", confusables.txt: those that replace letters of the Latin alphabet.
+# Letters of other scripts that look the same in most fonts: the pairs for Latin letters, selected from
+# confusables.txt of Unicode Technical Standard 39, "Unicode security mechanisms".
 _HOMOGLYPHS = {
     "a": "\u0430", "c": "\u0441\u03f2", "d": "\u0501", "e": "\u0435", "h": "\u04bb", "i": "\u0456", "j": "\u0458\u03f3",
     "o": "\u043e\u03bf", "p": "\u0440\u03c1", "q": "\u051b", "s": "\u0455", "v": "\u03bd", "w": "\u051d",
@@ -31,7 +31,7 @@ _HOMOGLYPHS = {
     "Y": "\u04ae\u03a5", "Z": "\u0396",
 }  # fmt: skip
 
-# What optical character recognition confuses: strokes that touch or break, in both directions.
+# Confusions of optical character recognition: strokes that touch or break. Both directions.
 _OCR = """
     rn m   cl d   vv w   nn m   ii u   li h   lc k   ri n   tl d   fi h   ol d   rr n   IJ U   VV W   I< K   |) D
     e c    c e   o c    a o    h b    u v    n u    i l    i j    f t    g q    y v    s a    r n    t l
@@ -39,10 +39,10 @@ _OCR = """
     b 6    g 9    q 9    z 2    o 0    T 7    ! l    | l    . ,    ; :
 """
 
-# Digits and signs that are typed on purpose or by mistake for letters, and the letters typed for digits.
+# Digits and signs typed for letters, on purpose or by mistake, and letters typed for digits.
 _LOOKALIKES = "a 4   a @   b 8   e 3   g 9   i 1   i !   l 1   o 0   s 5   s $   t 7   z 2   A 4   B 8   E 3   G 6   I 1   O 0   S 5   S $   T 7   Z 2"  # noqa: E501
 
-# Spellings of the same sound in English, as people write who spell by ear. Both directions unless marked with >.
+# English spellings of the same sound, as in spelling by ear. Both directions unless marked with >.
 _PHONETIC = """
     ph f    ck k    c k    ee ea    ei ie    ai ay    ou ow    oo ue    au aw    er ar    er or    ant ent   ance ence
     able ible    sion tion    cks x    s z    y i    x ks    dge ge    gh> g    kn> n    wr> r    wh> w    qu> kw
@@ -52,35 +52,35 @@ _PHONETIC = """
 
 
 def homoglyphs() -> Iterator[tuple[str, str]]:
-    """Pairs of a letter and one of another script that looks the same, both ways."""
-    for letter, twins in _HOMOGLYPHS.items():
-        for twin in twins:
-            yield letter, twin
-            yield twin, letter
+    """Pairs of a letter and an identical-looking letter of another script, in both directions."""
+    for letter, homoglyphs in _HOMOGLYPHS.items():
+        for homoglyph in homoglyphs:
+            yield letter, homoglyph
+            yield homoglyph, letter
 
 
 def ocr() -> Iterator[tuple[str, str]]:
-    """Pairs of one or two characters that scanners confuse, both ways."""
-    return _both_ways(_OCR)
+    """Pairs of one or two characters that scanners confuse, in both directions."""
+    return _both_directions(_OCR)
 
 
 def lookalikes() -> Iterator[tuple[str, str]]:
-    """Pairs of a letter and a digit or sign, both ways."""
-    return _both_ways(_LOOKALIKES)
+    """Pairs of a letter and a similar digit or sign, in both directions."""
+    return _both_directions(_LOOKALIKES)
 
 
 def phonetic() -> Iterator[tuple[str, str]]:
-    """Pairs of one to four letters that may sound the same, in lower case, capitalized, and in upper case."""
-    for spelling, other in _both_ways(_PHONETIC):
+    """Pairs of one to four letters that can sound the same, in lowercase, capitalized, and in uppercase."""
+    for spelling, replacement in _both_directions(_PHONETIC):
         variants = [
-            (spelling, other),
-            (spelling.capitalize(), other.capitalize()),
-            (spelling.upper(), other.upper()),
+            (spelling, replacement),
+            (spelling.capitalize(), replacement.capitalize()),
+            (spelling.upper(), replacement.upper()),
         ]
         yield from dict.fromkeys(variants)
 
 
-def _both_ways(table: str) -> Iterator[tuple[str, str]]:
+def _both_directions(table: str) -> Iterator[tuple[str, str]]:
     words = table.split()
     for left, right in zip(words[::2], words[1::2], strict=True):
         yield left.removesuffix(">"), right
@@ -89,8 +89,8 @@ def _both_ways(table: str) -> Iterator[tuple[str, str]]:
 
 
 CONFUSIONS = {
-    "homoglyph": ConfusionTable("Replaces a letter by one of another script that looks the same.", homoglyphs),
-    "ocr": ConfusionTable("Replaces characters by others that a scanner confuses with them.", ocr),
-    "lookalike": ConfusionTable("Replaces a letter by a digit or sign that looks like it, or the reverse.", lookalikes),
-    "phonetic": ConfusionTable("Spells a sound in another way.", phonetic),
+    "homoglyph": ConfusionTable("Replaces a letter with an identical-looking one of another script.", homoglyphs),
+    "ocr": ConfusionTable("Replaces characters with others that a scanner confuses with them.", ocr),
+    "lookalike": ConfusionTable("Replaces a letter with a similar digit or sign, or the reverse.", lookalikes),
+    "phonetic": ConfusionTable("Replaces letters with another spelling of the same sound.", phonetic),
 }

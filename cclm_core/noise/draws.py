@@ -1,6 +1,6 @@
-"""Random numbers that belong to positions of a text: the same whichever part of the text is read, in any order.
+"""Random numbers per text position: reading a text in parts, in any order, gives the same numbers.
 
->>> chances(7, np.array([3, 4])).tolist() == [*chances(7, np.array([3])), *chances(7, np.array([4]))]
+>>> uniform_at(7, np.array([3, 4])).tolist() == [*uniform_at(7, np.array([3])), *uniform_at(7, np.array([4]))]
 True
 >>> [*hits(7, 0.5, 0, 60), *hits(7, 0.5, 60, 40)] == list(hits(7, 0.5, 0, 100))
 True
@@ -14,29 +14,29 @@ from cclm_core.runtime.random import mix64
 _Indices = npt.NDArray[np.int64]
 
 BLOCK = 1 << 18
-"""Positions whose hits come from one generator: reading a few positions costs at most as much as reading a block."""
+"""Number of positions whose hits come from one generator. Reading a few positions costs at most one block."""
 REDRAW = np.uint64(0x632BE59BD9B4E019)
 """XORed into a key for a second draw at the same position."""
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 divided by the golden ratio: the increment of SplitMix64
 
 
-def bits(key: int, positions: _Indices) -> npt.NDArray[np.uint64]:
-    """(E,) 64 random bits for each position, under a key of 64 bits."""
+def bits_at(key: int, positions: _Indices) -> npt.NDArray[np.uint64]:
+    """(E,) 64 random bits for each position; the 64-bit `key` is the seed."""
     return mix64(positions.astype(np.uint64) * _GOLDEN + np.uint64(key))
 
 
-def uniform(random: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
-    """(E,) the upper halves of 64 random bits as numbers in [0, 1), multiples of 2**-32."""
+def to_uniform(random: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
+    """(E,) the upper 32 of 64 random bits as numbers in [0, 1), multiples of 2**-32."""
     return (random >> np.uint64(32)).astype(np.float64) * 2.0**-32
 
 
-def chances(key: int, positions: _Indices) -> npt.NDArray[np.float64]:
+def uniform_at(key: int, positions: _Indices) -> npt.NDArray[np.float64]:
     """(E,) a uniform number in [0, 1) for each position, a multiple of 2**-32."""
-    return uniform(bits(key, positions))
+    return to_uniform(bits_at(key, positions))
 
 
 def hits(key: int, rate: float, first: int, length: int) -> _Indices:
-    """The positions from `first` to `first + length` that are hit, each with probability `rate`, in rising order.
+    """Samples positions from `first` up to `first + length` (exclusive), each with probability `rate`; sorted.
 
     Draws the geometric gaps between hits, block by block, so that the cost is proportional to the number of hits.
     """
@@ -52,7 +52,7 @@ def hits(key: int, rate: float, first: int, length: int) -> _Indices:
 
 
 def _block_hits(key: int, rate: float, block: int, last: int) -> _Indices:
-    """The hits of one block, at least those before `last`."""
+    """The sorted hits of one block: all before `last`, possibly more."""
     generator = np.random.Generator(np.random.PCG64([key, block]))
     scale = -1 / np.log1p(-rate)
     needed = min(BLOCK, last - block * BLOCK)

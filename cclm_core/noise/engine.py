@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cclm_core.noise.draws import REDRAW, bits, chances, hits, uniform
+from cclm_core.noise.draws import REDRAW, bits_at, hits, to_uniform, uniform_at
 from cclm_core.noise.edits import Edits, Emission, Indices, Mask, Noised, write_edits
 from cclm_core.noise.kinds import CATALOGUE, Kind
 from cclm_core.noise.recipe import NoiseRecipe
@@ -16,17 +16,17 @@ from cclm_core.runtime.errors import ConfigError
 
 _NAMES = list(CATALOGUE)
 # XORed into a key, these separate draws for different purposes at the same position.
-_WORD_KEY, _PLACE_KEY = 0x5851F42D4C957F2D, 0x14057B7EF767814F
+_WORD_KEY, _SITE_KEY = 0x5851F42D4C957F2D, 0x14057B7EF767814F
 
 
 class _Plan(NamedTuple):
-    """Sites with what to do there.
+    """The edits to make at E sites.
 
     Attributes:
-        sites: E sites.
-        kinds: (E,) the index of the kind among the recipe's.
-        counts: (E,) in how many ways this kind can act there, at least 1.
-        random: (E,) 64 random bits, whose lower half selects the way.
+        sites: the sites.
+        kinds: (E,) index of the kind of noise in the recipe.
+        counts: (E,) number of edits that this kind can make at the site, at least 1.
+        random: (E,) 64 random bits; the lower half selects the edit.
     """
 
     sites: Sites
@@ -46,19 +46,20 @@ def apply(
 ) -> Noised:
     """Noises an array of symbols, and returns it with the map of its edits.
 
-    What an edit consumed (the second letter of a swap) starts no edit of its own.
+    Edits do not overlap: no edit starts at a symbol that the previous edit consumed, such as the second letter of a
+    swap.
 
     Args:
-        recipe: what to do.
+        recipe: the kinds of noise and their rate.
         symbols: (N,) integers; not changed.
-        tables: what each symbol may become.
-        generator: the source of all randomness: one number is drawn from it, the key of all other draws.
-        protected: (N,) true where a symbol must stay as it is.
-        starts: rising indices; no edit reaches across one. Concatenate many windows and pass their starts to noise
-            them at the cost of one call; `edits.move_starts` returns their starts after noise.
-        first: the index of the first symbol in a longer text. A text may be cut at some of its `starts`, each after an
-            END or another symbol without flags: noising the parts, each with its `first` and a generator in the same
-            state, gives the same result as one call.
+        tables: the replacements of each symbol.
+        generator: the source of all randomness. One number is drawn from it, the key of all other draws.
+        protected: (N,) true for symbols that must not be edited.
+        starts: sorted indices that no edit may cross. To noise many windows in one call, concatenate them and pass
+            their starts; `edits.move_starts` returns their starts in the output.
+        first: the index of the first symbol if this is a part of a longer text. Noising a text in parts gives the same
+            result as one call if each part begins at one of the `starts`, after an END or another symbol without flags,
+            and gets its `first` and a generator in the same state.
 
     Raises:
         ConfigError: the recipe contains the kind `misspelling`, but the tables have no misspellings.
@@ -81,9 +82,9 @@ def eligible(
     protected: Mask | None = None,
     starts: Indices | None = None,
 ) -> Mask:
-    """(N,) the places of which `apply`, with the same arguments, edits the share `rate`.
+    """(N,) where `apply`, called with the same arguments, can make an edit: at each with the probability `rate`.
 
-    True where an edit could start or, if the unit is `word`, at the first letter of every word that could be edited.
+    True where an edit can start or, if the unit is `word`, at the first letter of each word that can be edited.
     """
     scope = _scope(recipe, symbols, tables, protected, starts)
     kinds = _kinds(recipe)
@@ -91,15 +92,15 @@ def eligible(
     if recipe.unit == "word":
         begins, ends = scope.words()
         sites, bounds = _word_sites(scope, kinds, begins, ends)
-        mask[begins[np.diff(np.append(0, np.cumsum(_able(kinds, sites)))[bounds]) > 0]] = True
+        mask[begins[np.diff(np.append(0, np.cumsum(_can_act(kinds, sites)))[bounds]) > 0]] = True
         return mask
     sites = scope.sites(np.arange(len(symbols)), *_reach(kinds))
-    mask[sites.positions[_able(kinds, sites)]] = True
+    mask[sites.positions[_can_act(kinds, sites)]] = True
     return mask
 
 
 class PossibleEdit(NamedTuple):
-    """One edit that could be made: symbols `start` to `end` become `symbols`, by the kind with this name."""
+    """One possible edit of the kind named `kind`: the input from `start` to `end` (exclusive) becomes `symbols`."""
 
     start: int
     end: int
@@ -110,7 +111,7 @@ class PossibleEdit(NamedTuple):
 def possible_edits(
     recipe: NoiseRecipe, symbols: npt.NDArray[Any], tables: SymbolTables, protected: Mask | None = None
 ) -> Iterator[PossibleEdit]:
-    """Every edit that the kinds of a recipe could make, in each of its ways, kind by kind; the rate is not used.
+    """Yields each edit that the kinds of a recipe can make, kind by kind; the rate is not used.
 
     Raises:
         ConfigError: see `apply`.
@@ -121,33 +122,37 @@ def possible_edits(
         kind = CATALOGUE[name]
         sites = scope.sites(np.arange(len(symbols)), kind.acts_on, kind.reach)
         counts = _count(kind, sites)
-        each = np.repeat(np.arange(len(counts)), counts)
-        ways = np.arange(len(each)) - np.repeat(np.cumsum(counts) - counts, counts)
-        emission = kind.emit(sites.take(each), ways)
-        put = np.stack([*emission.symbols, np.zeros(len(each), dtype=np.int64)], axis=1).tolist()
-        lengths = np.broadcast_to(emission.lengths, len(each)).tolist()
-        starts, ends = sites.positions[each], sites.positions[each] + emission.consumes
-        seen: set[tuple[int, tuple[int, ...]]] = set()  # a frequent misspelling is several ways
-        for start, end, row, length in zip(starts.tolist(), ends.tolist(), put, lengths, strict=True):
+        repeated = np.repeat(np.arange(len(counts)), counts)
+        choices = np.arange(len(repeated)) - np.repeat(np.cumsum(counts) - counts, counts)
+        emission = kind.emit(sites.take(repeated), choices)
+        rows = np.stack([*emission.symbols, np.zeros(len(repeated), dtype=np.int64)], axis=1).tolist()
+        lengths = np.broadcast_to(emission.lengths, len(repeated)).tolist()
+        starts, ends = sites.positions[repeated], sites.positions[repeated] + emission.consumes
+        seen: set[tuple[int, tuple[int, ...]]] = set()  # a misspelling occurs as often as its weight
+        for start, end, row, length in zip(starts.tolist(), ends.tolist(), rows, lengths, strict=True):
             if (start, tuple(row[:length])) not in seen:
                 seen.add((start, tuple(row[:length])))
                 yield PossibleEdit(start, end, row[:length], name)
 
 
-def num_chances(may: Mask, edits: Edits) -> int:
-    """The number of places of which the edits of `apply` are a share: those in `may` (see `eligible`) that no edit
-    consumed."""
-    totals = np.append(0, np.cumsum(may))
-    ends = np.minimum(edits.positions + edits.consumes, len(may))
-    return int(may.sum() - (totals[ends] - totals[np.minimum(edits.positions + 1, len(may))]).sum())
+def num_opportunities(mask: Mask, edits: Edits) -> int:
+    """The denominator of the measured rate: the number of positions at which `apply` could have made an edit.
+
+    Args:
+        mask: (N,) the eligible positions, see `eligible`; those inside an edit are not counted.
+        edits: the edits that `apply` made.
+    """
+    totals = np.append(0, np.cumsum(mask))
+    ends = np.minimum(edits.positions + edits.consumes, len(mask))
+    return int(mask.sum() - (totals[ends] - totals[np.minimum(edits.positions + 1, len(mask))]).sum())
 
 
 def check(recipe: NoiseRecipe, tables: SymbolTables) -> None:
-    """Rejects a recipe that cannot be applied with these tables; see `apply`."""
+    """Raises a ConfigError if a recipe cannot be applied with these tables; see `apply`."""
     if "misspelling" in recipe.kinds and not len(tables.words):
         raise ConfigError(
             "the kind misspelling needs a list of misspellings, got none with words of this vocabulary; "
-            "pass a list, or remove the kind"
+            "pass another list or remove the kind"
         )
 
 
@@ -175,58 +180,58 @@ def _kinds(recipe: NoiseRecipe) -> list[Kind]:
 
 
 def _plan_characters(scope: Scope, kinds: list[Kind], weights: list[float], rate: float, key: int, first: int) -> _Plan:
-    """A kind at each position that was hit and where one can act.
+    """Draws a kind for each hit position at which any kind can act.
 
-    A kind is drawn by the weights alone and, where it cannot act, again among those that can: the shares are the same
-    as if all kinds had been asked first, but usually only one has to be asked.
+    First draws by weight from all kinds; if that kind cannot act, draws again from those that can. The distribution is
+    the same as with one draw from those that can act, but usually only one kind has to be counted.
     """
     positions = hits(key, rate, first, len(scope.symbols)) - first
     sites = scope.sites(positions, *_reach(kinds))
-    random = bits(key, sites.positions + first)
-    all_able = [np.ones(1, dtype=bool)] * len(kinds)
-    drawn = _draw(all_able, weights, uniform(random))
+    random = bits_at(key, sites.positions + first)
+    any_kind = [np.ones(1, dtype=bool)] * len(kinds)
+    drawn = _draw(any_kind, weights, to_uniform(random))
     counts = np.zeros(len(drawn), dtype=np.int64)
     for index, kind in enumerate(kinds):
-        own = np.flatnonzero(drawn == index)
-        counts[own] = _count(kind, sites.take(own))
-    unable = np.flatnonzero(counts == 0)
-    if len(unable):
-        by_kind = [_count(kind, sites.take(unable)) for kind in kinds]
-        again = chances(key ^ int(REDRAW), sites.positions[unable] + first)
-        drawn[unable] = _draw([kind_counts > 0 for kind_counts in by_kind], weights, again)
-        counts[unable] = _of_kind(by_kind, drawn[unable])
-        able = np.flatnonzero(counts)
-        sites, drawn, counts, random = sites.take(able), drawn.take(able), counts.take(able), random.take(able)
+        items = np.flatnonzero(drawn == index)
+        counts[items] = _count(kind, sites.take(items))
+    failed = np.flatnonzero(counts == 0)
+    if len(failed):
+        by_kind = [_count(kind, sites.take(failed)) for kind in kinds]
+        redraws = uniform_at(key ^ int(REDRAW), sites.positions[failed] + first)
+        drawn[failed] = _draw([kind_counts > 0 for kind_counts in by_kind], weights, redraws)
+        counts[failed] = _of_kind(by_kind, drawn[failed])
+        kept = np.flatnonzero(counts)
+        sites, drawn, counts, random = sites.take(kept), drawn.take(kept), counts.take(kept), random.take(kept)
     return _Plan(sites, drawn, counts, random)
 
 
 def _plan_words(scope: Scope, kinds: list[Kind], weights: list[float], rate: float, key: int, first: int) -> _Plan:
-    """A kind, a place and a way in each word that was hit and in which a kind can act."""
+    """Draws a kind and a site for each hit word in which any kind can act."""
     begins, ends = scope.words()
-    is_hit = chances(key ^ _WORD_KEY, begins + first) < rate
+    is_hit = uniform_at(key ^ _WORD_KEY, begins + first) < rate
     begins, ends = begins[is_hit], ends[is_hit]
     sites, bounds = _word_sites(scope, kinds, begins, ends)
     counts = [_count(kind, sites) for kind in kinds]
-    # For each kind, the number of sites before each site at which it can act, and the number in each word.
-    able_before = [np.append(0, np.cumsum(kind_counts > 0)) for kind_counts in counts]
-    in_word = [np.diff(before[bounds]) for before in able_before]
-    random = bits(key, begins + first)
-    drawn = _draw([able > 0 for able in in_word], weights, uniform(random))
+    # For each kind, the number of sites where it can act: before each site, and in each word.
+    sites_before = [np.append(0, np.cumsum(kind_counts > 0)) for kind_counts in counts]
+    in_word = [np.diff(before[bounds]) for before in sites_before]
+    random = bits_at(key, begins + first)
+    drawn = _draw([number > 0 for number in in_word], weights, to_uniform(random))
     words = np.flatnonzero(drawn < len(kinds))
     drawn = drawn.take(words)
-    place_draws = chances(key ^ _PLACE_KEY, begins[words] + first)
-    places = np.zeros(len(words), dtype=np.int64)
-    for index, before in enumerate(able_before):
-        own = np.flatnonzero(drawn == index)
-        word = words[own]
-        rank = before[bounds[word]] + (place_draws[own] * in_word[index][word]).astype(np.int64)
-        places[own] = np.searchsorted(before, rank, side="right") - 1
-    own_counts = _of_kind([kind_counts.take(places) for kind_counts in counts], drawn)
-    return _Plan(sites.take(places), drawn, own_counts, random.take(words))
+    site_draws = uniform_at(key ^ _SITE_KEY, begins[words] + first)
+    selected = np.zeros(len(words), dtype=np.int64)  # the index of a site for each word
+    for index, before in enumerate(sites_before):
+        items = np.flatnonzero(drawn == index)
+        word = words[items]
+        rank = before[bounds[word]] + (site_draws[items] * in_word[index][word]).astype(np.int64)
+        selected[items] = np.searchsorted(before, rank, side="right") - 1
+    selected_counts = _of_kind([kind_counts.take(selected) for kind_counts in counts], drawn)
+    return _Plan(sites.take(selected), drawn, selected_counts, random.take(words))
 
 
 def _word_sites(scope: Scope, kinds: list[Kind], begins: Indices, ends: Indices) -> tuple[Sites, Indices]:
-    """The sites in each word and right after it, and (words + 1,) the bounds of each word among them."""
+    """The sites in each of W words and directly after it, and (W + 1,) the bounds of each word among the sites."""
     lengths = np.minimum(ends + 1, len(scope.symbols)) - begins
     offsets = np.cumsum(lengths) - lengths
     words = np.repeat(np.arange(len(begins)), lengths)
@@ -237,7 +242,7 @@ def _word_sites(scope: Scope, kinds: list[Kind], begins: Indices, ends: Indices)
 
 
 def _reach(kinds: list[Kind]) -> tuple[int, int]:
-    """The flags on which any kind acts, and the longest reach."""
+    """The flags on which any of the kinds acts, and their longest reach."""
     acts_on = 0
     for kind in kinds:
         acts_on |= kind.acts_on
@@ -245,36 +250,36 @@ def _reach(kinds: list[Kind]) -> tuple[int, int]:
 
 
 def _count(kind: Kind, sites: Sites) -> Indices:
-    """(E,) in how many ways a kind can act at each site."""
+    """(E,) number of edits that a kind can make at each site."""
     counts: Indices = kind.count(sites) * (sites.flags & kind.acts_on != 0)
     return counts
 
 
-def _able(kinds: list[Kind], sites: Sites) -> Mask:
-    """(E,) whether any kind can act at each site."""
-    able: Mask = np.any([_count(kind, sites) > 0 for kind in kinds], axis=0)
-    return able
+def _can_act(kinds: list[Kind], sites: Sites) -> Mask:
+    """(E,) whether any of the kinds can act at each site."""
+    can_act: Mask = np.any([_count(kind, sites) > 0 for kind in kinds], axis=0)
+    return can_act
 
 
 def _of_kind(counts: list[Indices], kinds: npt.NDArray[np.uint8]) -> Indices:
-    """(E,) the count of the kind of each site; 0 where it has none."""
-    own = np.zeros(len(kinds), dtype=np.int64)
+    """(E,) the count of the kind that was drawn for each site; 0 if no kind was drawn."""
+    selected = np.zeros(len(kinds), dtype=np.int64)
     for index, kind_counts in enumerate(counts):
-        np.copyto(own, kind_counts, where=kinds == index)
-    return own
+        np.copyto(selected, kind_counts, where=kinds == index)
+    return selected
 
 
-def _draw(able: list[Mask], weights: list[float], random: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """(E,) the kind, of those that are able, in whose share of the weights a uniform draw falls; K where none is.
+def _draw(can_act: list[Mask], weights: list[float], random: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """(E,) the index of a kind for each site, drawn by weight from those that can act; K if none can.
 
     Args:
-        able: for each of K kinds (E,), or (1,) where it is the same at all sites.
-        weights: of the kinds.
-        random: (E,) uniform draws.
+        can_act: one mask for each of K kinds: (E,), or (1,) if it is the same for all sites.
+        weights: K weights.
+        random: (E,) uniform numbers in [0, 1).
     """
     bounds = []
     total = np.zeros(1)
-    for mask, weight in zip(able, weights, strict=True):
+    for mask, weight in zip(can_act, weights, strict=True):
         total = total + mask * weight
         bounds.append(total)
     threshold = random * total
@@ -285,39 +290,42 @@ def _draw(able: list[Mask], weights: list[float], random: npt.NDArray[Any]) -> n
 
 
 def _emit(kinds: list[Kind], plan: _Plan) -> tuple[Edits, list[tuple[Indices, Emission]]]:
-    """The edits that do not overlap, and for each kind the indices of its edits with what they put in place."""
+    """Makes the planned edits, without those that overlap a previous one.
+
+    Returns:
+        The edits, and for each kind the indices of its edits with their output.
+    """
     positions = plan.sites.positions
     emissions = []
     consumes, emits = np.zeros((2, len(positions)), dtype=np.int64)
     for index, kind in enumerate(kinds):
-        own = np.flatnonzero(plan.kinds == index)
-        low = plan.random.take(own) & np.uint64(0xFFFFFFFF)
-        ways = ((low * plan.counts.take(own).astype(np.uint64)) >> np.uint64(32)).astype(np.int64)
-        emission = kind.emit(plan.sites.take(own), ways)
-        consumes[own], emits[own] = emission.consumes, emission.lengths
-        emissions.append((own, emission))
-    alive = ~_consumed(positions, consumes)
+        items = np.flatnonzero(plan.kinds == index)
+        low = plan.random.take(items) & np.uint64(0xFFFFFFFF)
+        choices = ((low * plan.counts.take(items).astype(np.uint64)) >> np.uint64(32)).astype(np.int64)
+        emission = kind.emit(plan.sites.take(items), choices)
+        consumes[items], emits[items] = emission.consumes, emission.lengths
+        emissions.append((items, emission))
+    is_kept = ~_consumed(positions, consumes)
     edits = Edits(positions, plan.kinds.astype(np.int64), consumes, emits)
-    if alive.all():
+    if is_kept.all():
         return edits, emissions
-    rank = np.cumsum(alive) - 1  # of an edit among those that are alive
-    kept = np.flatnonzero(alive)
-    left = [(own, np.flatnonzero(alive.take(own)), emission) for own, emission in emissions]
-    return Edits(*(part.take(kept) for part in edits)), [
-        (rank.take(own.take(some)), emission if len(some) == len(own) else emission.take(some))
-        for own, some, emission in left
+    new_index = np.cumsum(is_kept) - 1
+    with_kept = [(items, np.flatnonzero(is_kept.take(items)), emission) for items, emission in emissions]
+    return Edits(*(part.compress(is_kept) for part in edits)), [
+        (new_index.take(items.take(kept)), emission if len(kept) == len(items) else emission.take(kept))
+        for items, kept, emission in with_kept
     ]
 
 
 def _consumed(positions: Indices, consumes: Indices) -> Mask:
-    """(E,) which edits start at a symbol that a previous edit consumed, read from left to right."""
+    """(E,) whether each edit starts at a symbol that a previous edit consumed, from left to right."""
     consumed = np.zeros(len(positions), dtype=bool)
     ends = positions + consumes
-    # Only edits that another one might block have to be read one by one.
-    crowded = np.flatnonzero(positions[1:] < np.maximum.accumulate(ends)[:-1]) + 1
-    if len(crowded):
+    # Only edits that overlap a previous one, if all were made, need the loop.
+    overlapping = np.flatnonzero(positions[1:] < np.maximum.accumulate(ends)[:-1]) + 1
+    if len(overlapping):
         previous, end = -1, -1
-        for index in crowded.tolist():
+        for index in overlapping.tolist():
             if index != previous + 1:
                 end = int(ends[index - 1])
             if positions[index] < end:

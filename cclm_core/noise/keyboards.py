@@ -1,7 +1,7 @@
-"""Keyboards: which keys are next to each other.
+"""Keyboard layouts and their adjacent keys.
 
-The rows are those of the national standards' letter keys (ANSI INCITS 154, DIN 2137, NF Z71-300, GOST 6431), from
-left to right; Dvorak and Colemak as in the layouts of X.Org.
+The rows are the letter keys, from left to right, of the national standards (ANSI INCITS 154, DIN 2137, NF Z71-300,
+GOST 6431), and of the X.Org layouts for Dvorak and Colemak.
 """
 
 from collections.abc import Sequence
@@ -17,37 +17,37 @@ LAYOUTS: dict[str, tuple[str, str, str]] = {
 }
 
 STANDARD = ("qwerty", "jcuken", "greek")
-"""For each script, the keyboard whose letters are the plain ones of the script."""
+"""For each script, a keyboard with its plain letters."""
 
 
-def neighbours(layout: str) -> dict[str, str]:
-    """For each letter of a keyboard the letters of the adjacent keys: left, right, two in the row above, two below.
+def neighbors(layout: str) -> dict[str, str]:
+    """Maps each letter of a keyboard to the letters of the adjacent keys: left, right, two above, two below.
 
-    Each row is shifted by half a key against the one above: key k is adjacent to k and k + 1 above, k - 1 and k below.
+    Each row is shifted right by half a key: key k is adjacent to keys k and k + 1 above, and k - 1 and k below.
 
-    >>> neighbours("qwerty")["s"], neighbours("qwertz")["t"], neighbours("dvorak")["p"]
+    >>> neighbors("qwerty")["s"], neighbors("qwertz")["t"], neighbors("dvorak")["p"]
     ('adwexz', 'rzgf', 'yue')
     """
     rows = LAYOUTS[layout]
     adjacent: dict[str, str] = {}
-    for number, row in enumerate(rows):
-        for place, letter in enumerate(row):
-            near = [(number, place - 1), (number, place + 1), (number - 1, place), (number - 1, place + 1)]
-            near += [(number + 1, place), (number + 1, place - 1)]
+    for row_index, row in enumerate(rows):
+        for column, letter in enumerate(row):
+            near = [(row_index, column - 1), (row_index, column + 1), (row_index - 1, column)]
+            near += [(row_index - 1, column + 1), (row_index + 1, column), (row_index + 1, column - 1)]
             inside = [(y, x) for y, x in near if 0 <= y < len(rows) and 0 <= x < len(rows[y])]
             if letter.isalpha():
                 adjacent[letter] = "".join(rows[y][x] for y, x in inside if rows[y][x].isalpha())
     return adjacent
 
 
-def neighbours_on(layouts: Sequence[str]) -> dict[str, str]:
-    """The same for several keyboards, e.g. one for each script; of a letter, the first keyboard that has it counts."""
+def neighbors_on(layouts: Sequence[str]) -> dict[str, str]:
+    """The same for several keyboards, such as one per script. The first keyboard that has a letter decides."""
     joined: dict[str, str] = {}
     for layout in layouts:
-        joined = {**neighbours(layout), **joined}
+        joined = {**neighbors(layout), **joined}
     return joined
 
 
 def plain_letters() -> frozenset[str]:
-    """The lower-case letters that have their own key on the standard keyboards."""
+    """The lowercase letters that have a key on one of the `STANDARD` keyboards."""
     return frozenset(letter for layout in STANDARD for row in LAYOUTS[layout] for letter in row if letter.isalpha())

@@ -1,4 +1,4 @@
-"""Lookup tables from sequences of symbols to their replacements, queried at many positions at once.
+"""Lookup tables that map sequences of symbols to replacements, for many positions at once.
 
 >>> align("m", "rn"), align("knife", "nife")
 ((0, -1), (1, 2, 3, 4))
@@ -22,12 +22,12 @@ Keys = npt.NDArray[np.uint64]
 
 
 class Match(NamedTuple):
-    """What was found at E positions.
+    """The sequences found at E positions.
 
     Attributes:
-        consumes: (E,) how many symbols the sequence has; 0 where none was found.
-        starts: (E,) where its ways begin in the table.
-        counts: (E,) in how many ways it can be replaced.
+        consumes: (E,) length of the sequence in symbols; 0 without a match.
+        starts: (E,) index of its first replacement in the table.
+        counts: (E,) number of its replacements, each counted as often as its weight.
     """
 
     consumes: Indices
@@ -36,13 +36,12 @@ class Match(NamedTuple):
 
 
 class Lookup:
-    """A table of sequences of symbols, by their 64-bit hash, and what may replace each.
+    """A table of symbol sequences, keyed by a 64-bit hash, and their replacements.
 
-    Two of a million sequences have the same hash in one of 37 million tables.
+    The probability that two of a million sequences have the same hash is 1 in 37 million.
 
     Args:
-        table: for each sequence its replacements, each with a weight, a whole number from 1: in how many ways of the
-            sequence it comes.
+        table: for each sequence, its replacements with their weights, integers from 1.
     """
 
     def __init__(self, table: Mapping[tuple[int, ...], Mapping[tuple[int, ...], int]]) -> None:
@@ -50,17 +49,18 @@ class Lookup:
         hashes = _hashes(sequences)
         order = np.argsort(hashes)
         sequences = [sequences[index] for index in order.tolist()]
-        rows = [(sequence, *way) for sequence in sequences for way in table[sequence].items()]
+        rows = [(sequence, *weighted) for sequence in sequences for weighted in table[sequence].items()]
         self._keys = hashes[order]
         self._counts = np.array([sum(table[sequence].values()) for sequence in sequences], dtype=np.int64)
         self._starts = np.cumsum(self._counts) - self._counts
         # A replacement of weight n is listed n times.
-        self._ways = np.repeat(np.arange(len(rows)), np.array([weight for _, _, weight in rows], dtype=np.int64))
+        weights = np.array([weight for _, _, weight in rows], dtype=np.int64)
+        self._replacements = np.repeat(np.arange(len(rows)), weights)
         self._longest = max(map(len, sequences), default=0)
-        # Whether a sequence starts with a symbol; the last item is for all symbols beyond.
+        # Whether a sequence starts with each symbol; the last item stands for all higher symbols.
         self._is_first = np.zeros(max((sequence[0] for sequence in sequences), default=-1) + 2, dtype=bool)
         self._is_first[[sequence[0] for sequence in sequences]] = True
-        # What is put: (W, R) symbols and offsets, meaningless beyond the length, and (R,) lengths; see `Emission`.
+        # R rows, one per replacement: (R,) lengths, and (W, R) symbols and offsets as in `Emission`.
         self._lengths = np.array([len(replacement) for _, replacement, _ in rows], dtype=np.int64)
         self._symbols = np.zeros((int(self._lengths.max(initial=0)), len(rows)), dtype=np.int64)
         self._offsets = np.full_like(self._symbols, INSERTED)
@@ -71,23 +71,23 @@ class Lookup:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def longest(self, here: Symbols, after: Callable[[int], Symbols], reach: npt.NDArray[np.uint8]) -> Match:
-        """The longest sequence that starts at each of E positions.
+    def longest(self, symbols: Symbols, after: Callable[[int], Symbols], reach: npt.NDArray[np.uint8]) -> Match:
+        """Finds the longest sequence that starts at each of E positions.
 
         Args:
-            here: (E,) the symbols there.
-            after: returns the symbols (E,) that are this number of positions further on.
-            reach: (E,) how many symbols from there on a sequence may have.
+            symbols: (E,) the symbols at these positions.
+            after: returns the symbols (E,) that follow at the given distance.
+            reach: (E,) the maximum length of a sequence.
         """
-        match = _no_match(len(here))
-        open_ = np.flatnonzero(self._is_first.take(here, mode="clip"))
-        keys = _step(np.zeros(len(open_), dtype=np.uint64), here.take(open_))
+        match = _no_match(len(symbols))
+        active = np.flatnonzero(self._is_first.take(symbols, mode="clip"))
+        keys = _step(np.zeros(len(active), dtype=np.uint64), symbols.take(active))
         for length in range(1, self._longest + 1):
             if length > 1:
-                able = reach.take(open_) >= length
-                open_, keys = open_[able], keys[able]
-                keys = _step(keys, after(length - 1).take(open_))
-            self._record(match, open_, keys, length)
+                within_reach = reach.take(active) >= length
+                active, keys = active[within_reach], keys[within_reach]
+                keys = _step(keys, after(length - 1).take(active))
+            self._record(match, active, keys, length)
         return match
 
     def words(
@@ -97,27 +97,27 @@ class Lookup:
         symbol: Callable[[Indices], Symbols],
         continues: Callable[[Indices], Mask],
     ) -> Match:
-        """The listed words among those that start at E positions.
+        """Looks up the whole words that start at E positions.
 
         Args:
-            positions: (E,) where words start.
-            first: (E,) the symbols there.
-            symbol: returns the later symbols of words, at indices.
-            continues: whether the symbols at indices belong to the word of the symbol before them.
+            positions: (E,) the start of each word.
+            first: (E,) the first symbol of each word.
+            symbol: returns the symbols at indices after the first.
+            continues: returns whether the symbols at indices belong to the word of the previous symbol.
         """
         match = _no_match(len(positions))
-        open_ = np.arange(len(positions))
+        active = np.arange(len(positions))
         keys = _step(np.zeros(len(positions), dtype=np.uint64), first)
         for length in range(1, self._longest + 1):
-            goes_on = continues(positions[open_] + length)
-            self._record(match, open_[~goes_on], keys[~goes_on], length)
-            open_ = open_[goes_on]
-            keys = _step(keys[goes_on], symbol(positions[open_] + length))
+            is_longer = continues(positions[active] + length)
+            self._record(match, active[~is_longer], keys[~is_longer], length)
+            active = active[is_longer]
+            keys = _step(keys[is_longer], symbol(positions[active] + length))
         return match
 
-    def emission(self, match: Match, which: Indices) -> Emission:
-        """Puts, at E matches, the way `which` (E,), which is below its count there."""
-        rows = self._ways.take(match.starts + which)
+    def emission(self, match: Match, choices: Indices) -> Emission:
+        """The replacements of E matches: those with the index in `choices` (E,), from 0 to `counts` - 1."""
+        rows = self._replacements.take(match.starts + choices)
         lengths = self._lengths.take(rows)
         width = int(lengths.max(initial=0))
         symbols, offsets = (
@@ -125,29 +125,29 @@ class Lookup:
         )
         return Emission(match.consumes, lengths, symbols, offsets)
 
-    def _record(self, match: Match, at: Indices, keys: Keys, length: int) -> None:
-        """Enters what has the `keys` into the places `at` of a match."""
-        if not len(self) or not len(at):
+    def _record(self, match: Match, items: Indices, keys: Keys, length: int) -> None:
+        """Writes the sequences that have the hashes `keys` into these items of a match."""
+        if not len(self) or not len(items):
             return
         rows = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-        found = self._keys.take(rows) == keys
-        at, rows = at[found], rows[found]
-        match.consumes[at], match.starts[at], match.counts[at] = length, self._starts[rows], self._counts[rows]
+        is_listed = self._keys.take(rows) == keys
+        items, rows = items[is_listed], rows[is_listed]
+        match.consumes[items], match.starts[items], match.counts[items] = length, self._starts[rows], self._counts[rows]
 
 
 def align(text: Sequence[Hashable], replacement: Sequence[Hashable]) -> tuple[int, ...]:
-    """For each item of `replacement` the index of the item of `text` to which it corresponds, or INSERTED.
+    """Returns, for each item of `replacement`, the index of its source in `text`, or INSERTED.
 
-    Follows the fewest insertions, deletions, substitutions and swaps of neighbors (the optimal string alignment
-    distance); the first item always corresponds to one.
+    Uses the fewest insertions, deletions, substitutions and swaps of adjacent items (optimal string alignment). The
+    first item always has a source.
     """
-    same = 0  # items at the start that are equal; the distance is that of the rest
-    while same < min(len(text), len(replacement)) and text[same] == replacement[same]:
-        same += 1
-    rest = _align(text[same:], replacement[same:])
-    offsets = [*range(same), *(offset + same if offset != INSERTED else INSERTED for offset in rest)]
+    num_equal = 0  # length of the common prefix, which has no edits
+    while num_equal < min(len(text), len(replacement)) and text[num_equal] == replacement[num_equal]:
+        num_equal += 1
+    rest = _align(text[num_equal:], replacement[num_equal:])
+    offsets = [*range(num_equal), *(offset + num_equal if offset != INSERTED else INSERTED for offset in rest)]
     if text and replacement and offsets[0] == INSERTED:
-        # What is inserted before the text belongs to the text, not to what precedes it.
+        # Items inserted before the text must not be attributed to the symbol before it.
         if 0 in offsets:
             offsets[offsets.index(0)] = INSERTED
         offsets[0] = 0
@@ -155,7 +155,7 @@ def align(text: Sequence[Hashable], replacement: Sequence[Hashable]) -> tuple[in
 
 
 def _align(text: Sequence[Hashable], replacement: Sequence[Hashable]) -> list[int]:
-    """Walks back along the distances of prefixes; prefers substitutions, then swaps, then deletions."""
+    """Backtracks through the prefix distances; prefers substitutions, then swaps, then deletions."""
     row, column = len(text), len(replacement)
     offsets = [INSERTED] * column
     while row and column:
@@ -184,7 +184,7 @@ def _no_match(length: int) -> Match:
 
 
 def _hashes(sequences: Sequence[tuple[int, ...]]) -> Keys:
-    """The hash of each sequence."""
+    """(S,) the hash of each of S sequences."""
     lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
     symbols = np.zeros((len(sequences), int(lengths.max(initial=0))), dtype=np.int64)
     for row, sequence in enumerate(sequences):
@@ -196,5 +196,5 @@ def _hashes(sequences: Sequence[tuple[int, ...]]) -> Keys:
 
 
 def _step(keys: Keys, symbols: npt.NDArray[Any]) -> Keys:
-    """The hashes of sequences that are one symbol longer."""
+    """Extends sequences by one symbol each: from their hashes to the new hashes."""
     return mix64(keys ^ (symbols.astype(np.uint64) + np.uint64(1)))

@@ -1,6 +1,6 @@
-"""Lists of misspellings that people made: words with the count of each wrong spelling.
+"""Lists of misspellings that people made, with counts.
 
-A list is a text file in UTF-8, in one of the formats in which such lists are published:
+A list is a UTF-8 text file in one of the formats in which such lists are published:
 
 ```
 .csv, .tsv    a header with the columns word, misspelling and, optionally, count
@@ -24,26 +24,27 @@ _COUNT = re.compile(r"\*(\d+)$")
 _MAX_LETTERS = 40  # of a word or a misspelling: longer ones are errors in the list
 
 Spellings = Mapping[str, Mapping[str, int]]
+"""The misspellings of each word, with their counts."""
 
 
 class MisspellingList(NamedTuple):
-    """For each word its misspellings with their counts; and number and reason of each line that was rejected."""
+    """The misspellings of each word with their counts, and the line number and reason of each rejected entry."""
 
     spellings: dict[str, dict[str, int]]
     rejected: list[tuple[int, str]]
 
 
 def read_misspellings(path: Path) -> MisspellingList:
-    """Reads a list; see the module for its formats. Words are converted to lower case. A table may have no rows.
+    """Reads a list in one of the formats of this module. Words are converted to lowercase. A table may have no rows.
 
     Returns:
-        The spellings, and the rejected lines: phrases, spellings with digits, a word as its own misspelling.
+        The misspellings, and the rejected entries: phrases, spellings with digits, words that equal their misspelling.
 
     Raises:
-        DataError: the file is missing or not UTF-8, or no line of it is a misspelling.
+        DataError: the file is missing or not UTF-8, or contains no misspelling.
     """
     if not path.is_file():
-        raise DataError(f"list of misspellings not found at {path}; check the path.")
+        raise DataError(f"list of misspellings not found at {path}. Check the path.")
     counts: dict[str, Counter[str]] = {}
     rejected: list[tuple[int, str]] = []
     try:
@@ -54,15 +55,18 @@ def read_misspellings(path: Path) -> MisspellingList:
             else:
                 counts.setdefault(word, Counter())[misspelling] += count
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} must be UTF-8, but byte {error.start} is not; convert the file.") from None
+        raise DataError(f"{path} must be UTF-8, but byte {error.start} is not. Convert the file.") from None
     if not counts and (rejected or path.suffix.lower() not in (".csv", ".tsv")):
-        why = f"; line {rejected[0][0]}: {rejected[0][1]}" if rejected else ""
-        raise DataError(f"{path} must contain a misspelling of at least one word, found none{why}.")
+        reason = f"; line {rejected[0][0]}: {rejected[0][1]}" if rejected else ""
+        raise DataError(
+            f"{path} must contain a misspelling of at least one word, found none{reason}. docs/noise.md describes the "
+            "formats."
+        )
     return MisspellingList(_sorted(counts), rejected)
 
 
 def write_misspellings(path: Path, spellings: Spellings) -> None:
-    """Writes a list as CSV: word, misspelling, count, sorted."""
+    """Writes a sorted list as CSV with the columns word, misspelling and count."""
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["word", "misspelling", "count"])
@@ -71,11 +75,14 @@ def write_misspellings(path: Path, spellings: Spellings) -> None:
 
 
 def learn_spellings(pairs: Iterable[tuple[str, str]], min_count: int = 2) -> dict[str, dict[str, int]]:
-    """The list that pairs of a word and its other spelling define; pairs of equal words are ignored.
+    """Counts pairs of a word and its other spelling; pairs of equal words are ignored.
 
     Args:
         pairs: corresponding words in two versions of a text.
-        min_count: the fewest times that a pair must occur.
+        min_count: the minimum count of a pair.
+
+    Returns:
+        The spellings of each word with their counts, in lowercase and sorted.
     """
     counts: dict[str, Counter[str]] = {}
     for word, spelling in pairs:
@@ -93,6 +100,7 @@ def _sorted(counts: Mapping[str, Counter[str]]) -> dict[str, dict[str, int]]:
 
 
 def _fault(word: str, misspelling: str) -> str | None:
+    """The reason to reject an entry, or None."""
     for spelling in (word, misspelling):
         if not WORD.fullmatch(spelling):
             return f"{spelling!r} is not one word of letters"
@@ -102,7 +110,7 @@ def _fault(word: str, misspelling: str) -> str | None:
 
 
 def _pairs(path: Path) -> Iterator[tuple[int, str, str, int]]:
-    """Line number, word, misspelling, count."""
+    """The entries of a file: line number, word, misspelling, count."""
     with path.open(encoding="utf-8-sig", newline="") as stream:
         if path.suffix.lower() in (".csv", ".tsv"):
             yield from _table_pairs(path, stream)

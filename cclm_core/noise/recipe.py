@@ -1,4 +1,4 @@
-"""Recipes: which kinds of noise, how often, and what is protected. `engine.apply` applies them.
+"""Recipes: the kinds of noise, their rate, and what is protected. `engine.apply` applies them.
 
 >>> recipe = NoiseRecipe(rate=0.1, kinds=["swap", "drop"])
 >>> recipe.kinds
@@ -18,12 +18,12 @@ def _weights(kinds: Any) -> Any:
     return dict.fromkeys(kinds, 1.0) if isinstance(kinds, list | tuple) else kinds
 
 
-def _known(kinds: dict[str, float]) -> dict[str, float]:
+def _valid_kinds(kinds: dict[str, float]) -> dict[str, float]:
     for name, weight in kinds.items():
         if name not in CATALOGUE:
             raise ValueError(f"no kind of noise is called {name!r}; {nearest(name, list(CATALOGUE))}")
         if not 0 < weight < float("inf"):
-            raise ValueError(f"the weight of {name} must be above 0, got {weight}; to disable the kind, remove it")
+            raise ValueError(f"the weight of {name} must be above 0 and finite, got {weight}; remove it to disable it")
     if not kinds:
         raise ValueError(f"kinds must contain at least one of {', '.join(CATALOGUE)}")
     return {name: kinds[name] for name in CATALOGUE if name in kinds}
@@ -42,7 +42,7 @@ def _keyboards(layouts: tuple[str, ...]) -> tuple[str, ...]:
     return layouts
 
 
-Kinds = Annotated[dict[str, float], BeforeValidator(_weights), AfterValidator(_known)]
+Kinds = Annotated[dict[str, float], BeforeValidator(_weights), AfterValidator(_valid_kinds)]
 Rate = Annotated[float, Field(ge=0, le=1)]
 Rates = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], AfterValidator(_distinct)]
 
@@ -53,7 +53,7 @@ _TYPING = dict.fromkeys(TYPING, 1.0)
 
 
 class _Shape(Config):
-    """The keys that recipes of different rates share; see `NoiseRecipe`."""
+    """All keys of a recipe except its rate; see `NoiseRecipe`."""
 
     unit: Literal["character", "word"] = "character"
     kinds: Kinds = Field(default=_TYPING)
@@ -77,27 +77,24 @@ class NoiseRecipe(_Shape):
     """Noise of several kinds at one rate.
 
     Attributes:
-        rate: 0 to 1: the probability that an edit starts at a place where one of the kinds can act, or that a word
-            in which one of them can act is edited; see `unit`.
-        unit: `character`, or `word`: then a word (a run of letters and the symbol after it) gets at most one edit, of
-            a kind that can act in it, at a place where this kind can act.
-        kinds: names with weights, or a list of names with equal weights. A kind is drawn among those that can act, so
-            that the rate does not depend on the kinds.
-        min_word_length: the fewest letters of a word whose letters are edited.
+        rate: the probability of an edit, 0 to 1, at each character or in each word where any of the kinds can act.
+        unit: `character`, or `word`: at most one edit per word, anywhere in its letters or in the character after it.
+        kinds: names with weights, or a list of names with equal weights. The kind of an edit is drawn from those that
+            can act at the character or in the word, so the rate does not depend on the kinds.
+        min_word_length: letters of shorter words are not edited.
         protect_first, protect_last: do not edit the first or the last letter of a word.
-        protected_characters: characters that are not edited, e.g. `"0123456789"`.
-        layouts: keyboards for the kind `keyboard`, one for each script, e.g. `[qwertz]` or `[qwerty, jcuken]`.
+        protected_characters: characters that are not edited, such as `"0123456789"`.
+        layouts: keyboards for the kind `keyboard`, one for each script, such as `[qwertz]` or `[qwerty, jcuken]`.
     """
 
     rate: Rate = 0.05
 
 
 class TrainingNoise(NoiseRecipe):
-    """The section `training_noise`: the noise in training, drawn again for every batch; rate 0 turns it off.
+    """The section `training_noise`: noise in training, drawn again for every batch. Rate 0 turns it off.
 
     Attributes:
-        misspellings: the path of a list for the kind `misspelling` (see the module `misspellings`); only this kind
-            needs it.
+        misspellings: the path of a list (see the module `misspellings`), required by the kind `misspelling`.
     """
 
     rate: Rate = 0.02
@@ -105,14 +102,14 @@ class TrainingNoise(NoiseRecipe):
 
 
 class SpellingSources(Config):
-    """Where the misspellings of evaluation sets come from: a list, a corpus with two spellings of its texts, or both.
+    """The sources of the misspellings in evaluation sets: a list, a corpus with two spellings of its texts, or both.
 
-    Every key may be omitted; without a list and variants there are no misspellings.
+    All keys are optional. Without a list and variants there are no misspellings.
 
     Attributes:
-        path: a list; see the module `misspellings` for its formats.
-        words, spellings: the variants of the corpus with the words and with their other spellings.
-        min_count: the fewest times that a spelling must occur for a word in the corpus.
+        path: the path of a list; see the module `misspellings` for its formats.
+        words, spellings: two variants of the corpus: the standard one, and the one to learn other spellings from.
+        min_count: the minimum count of a spelling of a word in the corpus.
     """
 
     path: str | None = None
@@ -125,7 +122,7 @@ class SpellingSources(Config):
         if (self.words is None) != (self.spellings is None):
             raise ValueError(
                 "words and spellings must both name a variant of the corpus, or neither, "
-                f"got {self.words} and {self.spellings}"
+                f"got {self.words} and {self.spellings}; set both or remove both"
             )
         return self
 
@@ -134,11 +131,11 @@ class NoiseConfig(_Shape):
     """The section `noise`: the noisy evaluation sets.
 
     Attributes:
-        rates: one set of documents for each rate, by the recipe that the other keys define.
-        sets: more sets, each with its own recipe, e.g. `natural: {unit: word, kinds: [misspelling]}`.
-        misspellings: the source of the kind `misspelling` in these sets; only this kind needs it.
-        max_documents: the most documents of the test split in a set.
-        variants: only documents of these variants or without a variant; None: all documents.
+        rates: one set for each rate, with the recipe that the other keys define.
+        sets: more sets, each with its own recipe, such as `natural: {unit: word, kinds: [misspelling]}`.
+        misspellings: the sources for the kind `misspelling`; no other kind needs them.
+        max_documents: the maximum number of documents per set, from the test split.
+        variants: use only documents of these variants or without a variant; None for all documents.
     """
 
     rates: Rates = (0.05, 0.1, 0.2)

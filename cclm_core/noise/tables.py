@@ -1,7 +1,7 @@
-"""Symbol tables: what noise may do with each symbol, as arrays that are indexed by id.
+"""Symbol tables: the properties and replacements of each symbol, as arrays indexed by id.
 
-The same code noises encoded corpora in training and strings, since both are arrays of symbols with a table.
-Special ids, and the bytes of characters outside the alphabet, are never touched.
+Strings and encoded corpora are both arrays of symbols with a table, so the same code noises both. It never edits
+special ids or the bytes of characters outside the alphabet.
 """
 
 import unicodedata
@@ -14,14 +14,14 @@ import numpy.typing as npt
 
 from cclm_core.noise.confusions import CONFUSIONS, MAX_PATTERN
 from cclm_core.noise.edits import Indices
-from cclm_core.noise.keyboards import neighbours_on, plain_letters
+from cclm_core.noise.keyboards import neighbors_on, plain_letters
 from cclm_core.noise.lookup import Lookup
 from cclm_core.noise.misspellings import Spellings
 from cclm_core.text.vocabulary import FIRST_BYTE, FIRST_CHARACTER, Preprocessor
 from cclm_core.text.words import APOSTROPHES
 
-# Flags of a symbol. A letter is not edited where this would cut a cluster in half.
-LETTER = 1  # unlike in `text.words`, no number such as ²: it has no case, keys or misspelling
+# Flags of a symbol. EXTENDS and LINKS protect grapheme clusters: no edit splits one.
+LETTER = 1  # unlike in `text.words`, without numbers such as ²: they have no case, keys or misspellings
 EXTENDS = 2  # belongs to the preceding symbol: a combining mark, a conjoining vowel
 LINKS = 4  # joins the preceding symbol to the next one: ZWJ, virama
 DIGIT = 8
@@ -31,12 +31,12 @@ APOSTROPHE = 64  # part of a word between two letters
 
 NONE = -1
 
-_MAX_WEIGHT = 8  # how much more likely than another one misspelling of a word can be
+_MAX_WEIGHT = 8  # maximum ratio between the weights of two misspellings of a word
 
 
 @dataclass(frozen=True)
 class Choices:
-    """Alternatives of each symbol: those of symbol s are `values[starts[s] : starts[s] + counts[s]]`."""
+    """The alternatives of each symbol. Those of symbol s are `values[starts[s] : starts[s] + counts[s]]`."""
 
     starts: Indices
     counts: Indices
@@ -44,51 +44,51 @@ class Choices:
 
     @classmethod
     def of(cls, alternatives: Mapping[int, Sequence[int]], num_symbols: int) -> "Choices":
-        """The table of symbols with their alternatives; symbols with the same list object share its storage."""
+        """Builds the table of `num_symbols` symbols. Symbols with the same list object share its storage."""
         starts, counts = np.zeros(num_symbols, dtype=np.int64), np.zeros(num_symbols, dtype=np.int64)
         values: list[int] = []
-        places: dict[int, int] = {}
+        offsets: dict[int, int] = {}  # of each list in `values`
         for symbol, options in alternatives.items():
-            if id(options) not in places:
-                places[id(options)] = len(values)
+            if id(options) not in offsets:
+                offsets[id(options)] = len(values)
                 values.extend(options)
-            starts[symbol], counts[symbol] = places[id(options)], len(options)
+            starts[symbol], counts[symbol] = offsets[id(options)], len(options)
         return cls(starts, counts, np.array(values, dtype=np.int64))
 
-    def extended(self, alternatives: Mapping[int, Sequence[int]], more: int) -> "Choices":
-        """The same for `more` further symbols."""
-        new = Choices.of(alternatives, len(self.starts) + more)
+    def extended(self, alternatives: Mapping[int, Sequence[int]], num_new: int) -> "Choices":
+        """Returns a copy with `num_new` more symbols and their alternatives."""
+        new = Choices.of(alternatives, len(self.starts) + num_new)
         starts, counts = new.starts + len(self.values), new.counts
         starts[: len(self.starts)], counts[: len(self.starts)] = self.starts, self.counts
         return Choices(starts, counts, np.concatenate([self.values, new.values]))
 
     def count(self, symbols: npt.NDArray[Any]) -> Indices:
-        """(E,) how many alternatives each of `symbols` has."""
+        """(E,) number of alternatives of each of `symbols` (E,)."""
         return self.counts.take(symbols)
 
-    def pick(self, symbols: npt.NDArray[Any], which: Indices) -> Indices:
-        """(E,) the alternative number `which` of each of `symbols`."""
-        return self.values.take(self.starts.take(symbols) + which)
+    def pick(self, symbols: npt.NDArray[Any], choices: Indices) -> Indices:
+        """(E,) one alternative of each of `symbols` (E,): the one with the index in `choices` (E,)."""
+        return self.values.take(self.starts.take(symbols) + choices)
 
-    def ways(self, symbol: int) -> list[int]:
+    def alternatives(self, symbol: int) -> list[int]:
         """The alternatives of one symbol."""
-        alternatives: list[int] = self.values[self.starts[symbol] :][: self.counts[symbol]].tolist()
-        return alternatives
+        values: list[int] = self.values[self.starts[symbol] :][: self.counts[symbol]].tolist()
+        return values
 
 
 @dataclass(frozen=True)
 class SymbolTables:
-    """What noise may do with each of V symbols.
+    """The properties and replacements of V symbols.
 
     Attributes:
-        flags: (V,) uint8, LETTER and so on, combined.
+        flags: (V,) uint8, a bitmask of LETTER and the other flags of this module.
         space: the symbol of the space, or NONE.
         case: the same letter in the other case.
-        keys: letters of adjacent keys, in the same case.
-        letters: letters of the same script and case that keyboards have keys for.
-        confusions: for each name in `CONFUSIONS`, patterns with their replacements.
-        words: words with their misspellings.
-        alphabet: the symbol of each character that has one.
+        keys: letters on adjacent keys, in the same case.
+        letters: letters of the same script and case that have a key on a keyboard.
+        confusions: patterns and their replacements, by name in `CONFUSIONS`.
+        words: words and their misspellings.
+        alphabet: the symbol of each character in the alphabet.
     """
 
     flags: npt.NDArray[np.uint8]
@@ -104,64 +104,65 @@ class SymbolTables:
     def for_preprocessor(
         cls, preprocessor: Preprocessor, layouts: Sequence[str] = ("qwerty",), misspellings: Spellings | None = None
     ) -> "SymbolTables":
-        """The tables for the ids of a vocabulary.
+        """Builds the tables for the ids of a vocabulary.
 
-        What is typed instead of a letter is in the alphabet; confusions and listed misspellings may contain bytes of
-        other characters.
+        Typed letters are always in the alphabet. Confusions and misspellings can contain other characters, as bytes.
 
         Args:
             preprocessor: the vocabulary.
-            layouts: names of keyboards, see `noise.keyboards`.
-            misspellings: for each word its misspellings with their counts, see `noise.misspellings`.
+            layouts: names in `noise.keyboards.LAYOUTS`.
+            misspellings: the misspellings of each word with their counts, see `noise.misspellings`.
         """
         ids = {character: FIRST_CHARACTER + rank for rank, character in enumerate(preprocessor.alphabet)}
         num_symbols = preprocessor.num_ids
         flags = np.zeros(num_symbols, dtype=np.uint8)
-        # Any byte of a character outside the alphabet may belong to a combining mark.
+        # Any byte of a character outside the alphabet can be part of a combining mark.
         flags[FIRST_BYTE + 0x80 : FIRST_CHARACTER] = EXTENDS
         for character, id_ in ids.items():
             flags[id_] = _flags(character)
         letters = {character: id_ for character, id_ in ids.items() if flags[id_] & LETTER}
-        keys = neighbours_on(layouts)
+        keys = neighbors_on(layouts)
 
-        def spelt(text: str) -> tuple[int, ...]:
+        def encode(text: str) -> tuple[int, ...]:
+            """The ids of a text, with bytes for characters outside the alphabet."""
             return tuple(symbol for character in text for symbol in _symbols(character, ids))
 
         return cls(
             flags=flags,
             space=ids.get(" ", NONE),
             case=Choices.of(_cases(letters, ids), num_symbols),
-            keys=Choices.of({id_: _known(_near(letter, keys), ids) for letter, id_ in letters.items()}, num_symbols),
+            keys=Choices.of(_adjacent(letters, keys), num_symbols),
             letters=Choices.of(_scripts(letters), num_symbols),
-            confusions={name: _patterns(table.pairs(), ids, spelt) for name, table in CONFUSIONS.items()},
-            words=_words(misspellings or {}, ids, spelt),
+            confusions={name: _patterns(table.pairs(), ids, encode) for name, table in CONFUSIONS.items()},
+            words=_words(misspellings or {}, ids, encode),
             alphabet=ids,
         )
 
     def extended(self, characters: str) -> "SymbolTables":
-        """The tables with more symbols after the existing ones: one for each of `characters`.
+        """Returns a copy with one more symbol for each of `characters`, after the existing ones.
 
-        The new symbols have flags, the other case, and letters of the same script among themselves.
+        The new symbols get flags, case pairs, and each other as letters of the same script. They get no keys,
+        confusions or misspellings.
         """
-        more = {character: len(self.flags) + rank for rank, character in enumerate(characters)}
-        alphabet = {**self.alphabet, **more}
-        letters = {character: symbol for character, symbol in more.items() if _flags(character) & LETTER}
+        new = {character: len(self.flags) + rank for rank, character in enumerate(characters)}
+        alphabet = {**self.alphabet, **new}
+        letters = {character: symbol for character, symbol in new.items() if _flags(character) & LETTER}
         return replace(
             self,
             flags=np.append(self.flags, [_flags(character) for character in characters]).astype(np.uint8),
-            case=self.case.extended(_cases(letters, alphabet), len(more)),
-            keys=self.keys.extended({}, len(more)),
-            letters=self.letters.extended(_scripts(letters), len(more)),
+            case=self.case.extended(_cases(letters, alphabet), len(new)),
+            keys=self.keys.extended({}, len(new)),
+            letters=self.letters.extended(_scripts(letters), len(new)),
             alphabet=alphabet,
         )
 
-    def spared(self, characters: str) -> npt.NDArray[np.bool_] | None:
-        """(V,) bool: which symbols are among `characters`; None if there are no characters."""
+    def mask_of(self, characters: str) -> npt.NDArray[np.bool_] | None:
+        """(V,) bool, true for the symbols of `characters`; None if there are no characters."""
         if not characters:
             return None
-        spared = np.zeros(len(self.flags), dtype=bool)
-        spared[[self.alphabet[character] for character in characters if character in self.alphabet]] = True
-        return spared
+        mask = np.zeros(len(self.flags), dtype=bool)
+        mask[[self.alphabet[character] for character in characters if character in self.alphabet]] = True
+        return mask
 
 
 def _flags(character: str) -> int:
@@ -181,28 +182,34 @@ def _flags(character: str) -> int:
     return {"N": DIGIT, "P": PUNCTUATION, "S": PUNCTUATION}.get(category[0], 0)
 
 
-def _known(characters: Iterable[str], ids: Mapping[str, int]) -> list[int]:
+def _in_vocabulary(characters: Iterable[str], ids: Mapping[str, int]) -> list[int]:
     return [ids[character] for character in characters if character in ids]
 
 
 def _cases(letters: Mapping[str, int], ids: Mapping[str, int]) -> dict[int, list[int]]:
     flipped = {id_: letter.swapcase() for letter, id_ in letters.items() if letter.swapcase() != letter}
-    return {id_: _known([other], ids) for id_, other in flipped.items()}
+    return {id_: _in_vocabulary([letter], ids) for id_, letter in flipped.items()}
 
 
-def _near(letter: str, keys: Mapping[str, str]) -> list[str]:
-    neighbors = keys.get(letter.lower(), "")
-    return [key.upper() if letter.isupper() else key for key in neighbors]
+def _adjacent(letters: Mapping[str, int], keys: Mapping[str, str]) -> dict[int, list[int]]:
+    """Maps each letter to the letters on adjacent keys, in its case."""
+
+    def in_case(letter: str) -> str:
+        """The letters on the keys next to a letter, in its case."""
+        neighbors = keys.get(letter.lower(), "")
+        return "".join(key.upper() for key in neighbors) if letter.isupper() else neighbors
+
+    return {id_: _in_vocabulary(in_case(letter), letters) for letter, id_ in letters.items()}
 
 
 def _scripts(letters: Mapping[str, int]) -> dict[int, list[int]]:
-    """For each letter those of its script and case: those with a key on a keyboard; in scripts without one, all."""
+    """Maps each letter to the letters of its script and case: those with a key; all if the script has no keyboard."""
     groups: dict[tuple[str, bool], list[int]] = {}
-    typed = plain_letters()
-    scripts = {_script(letter)[0] for letter in typed}
+    with_key = plain_letters()
+    scripts = {_script(letter)[0] for letter in with_key}
     for letter, id_ in letters.items():
         group = groups.setdefault(_script(letter), [])
-        if letter.lower() in typed or _script(letter)[0] not in scripts:
+        if letter.lower() in with_key or _script(letter)[0] not in scripts:
             group.append(id_)
     return {id_: groups[_script(letter)] for letter, id_ in letters.items()}
 
@@ -212,32 +219,32 @@ def _script(letter: str) -> tuple[str, bool]:
 
 
 def _symbols(character: str, ids: Mapping[str, int]) -> tuple[int, ...]:
-    """A character as the vocabulary encodes it."""
+    """The encoding of a character: its id, or the ids of its bytes."""
     if character in ids:
         return (ids[character],)
     return tuple(FIRST_BYTE + byte for byte in character.encode())
 
 
 def _patterns(
-    pairs: Iterable[tuple[str, str]], ids: Mapping[str, int], spelt: Callable[[str], tuple[int, ...]]
+    pairs: Iterable[tuple[str, str]], ids: Mapping[str, int], encode: Callable[[str], tuple[int, ...]]
 ) -> Lookup:
     table: dict[tuple[int, ...], dict[tuple[int, ...], int]] = {}
-    for pattern, other in pairs:
+    for pattern, replacement in pairs:
         assert len(pattern) <= MAX_PATTERN
         if all(character in ids for character in pattern):
-            table.setdefault(spelt(pattern), {})[spelt(other)] = 1
+            table.setdefault(encode(pattern), {})[encode(replacement)] = 1
     return Lookup(table)
 
 
-def _words(misspellings: Spellings, ids: Mapping[str, int], spelt: Callable[[str], tuple[int, ...]]) -> Lookup:
-    """Each word in lower case, capitalized, and in upper case; its misspellings likewise."""
+def _words(misspellings: Spellings, ids: Mapping[str, int], encode: Callable[[str], tuple[int, ...]]) -> Lookup:
+    """The table of words and misspellings, each in lowercase, capitalized, and in uppercase."""
     table: dict[tuple[int, ...], dict[tuple[int, ...], int]] = {}
     for word, spellings in misspellings.items():
         highest = max(spellings.values())
         for change in (str.lower, str.capitalize, str.upper):
             form = change(word)
             if all(character in ids for character in form):
-                ways = table.setdefault(spelt(form), {})
+                weights = table.setdefault(encode(form), {})
                 for spelling, count in spellings.items():
-                    ways.setdefault(spelt(change(spelling)), max(1, round(_MAX_WEIGHT * count / highest)))
+                    weights.setdefault(encode(change(spelling)), max(1, round(_MAX_WEIGHT * count / highest)))
     return Lookup(table)

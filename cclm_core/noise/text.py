@@ -1,4 +1,4 @@
-"""Noise on strings: the symbols are the characters of the string, and its entities move with them."""
+"""Noise on strings: each character is a symbol, and entities move with their characters."""
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -14,21 +14,21 @@ from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.tables import SymbolTables
 from cclm_core.text.vocabulary import Preprocessor
 
-# ASCII, Latin-1, Latin Extended-A, Greek, Cyrillic, curly quotes: their tables are built once.
+# ASCII, Latin-1, Latin Extended-A, Greek, Cyrillic and curly quotes. Their tables are built only once.
 _RANGES = ((0, 0x180), (0x370, 0x530), (0x2018, 0x2020))
 _COMMON = "".join(chr(point) for first, last in _RANGES for point in range(first, last))
-_KNOWN = frozenset(_COMMON)
-_SURROGATES = frozenset(map(chr, range(0xD800, 0xE000)))  # rejected where a text is encoded
+_COMMON_SET = frozenset(_COMMON)
+_SURROGATES = frozenset(map(chr, range(0xD800, 0xE000)))  # encoding the text rejects them
 
 
 class NoisedText(NamedTuple):
-    """A string with noise.
+    """A noised string.
 
     Attributes:
         text: M characters.
-        entities: where the entities are now, without those that lost all their characters.
-        source: (M,) int32, the index of the input character to which each corresponds; -1 where it was inserted.
-        edits: the edits that were made.
+        entities: the moved entities, without those that lost all their characters.
+        source: (M,) int32, the index of the input character that each character comes from; -1 if it was inserted.
+        edits: the edits.
     """
 
     text: str
@@ -38,7 +38,7 @@ class NoisedText(NamedTuple):
 
 
 class SingleEdit(NamedTuple):
-    """One edit of a string by a kind of noise: the characters from `start` to `end` become `replacement`."""
+    """One edit of the kind named `kind`: the characters from `start` to `end` (exclusive) become `replacement`."""
 
     start: int
     end: int
@@ -47,18 +47,18 @@ class SingleEdit(NamedTuple):
 
 
 class TextNoiser:
-    """Noises strings by one recipe. The result depends only on the arguments, not on previous strings.
+    """Noises strings with one recipe. The result depends only on the arguments, not on previous strings.
 
-    Inserted letters have the script and case of their neighbor: in Latin, Greek and Cyrillic, those of a keyboard; in
-    other scripts, those of the string.
+    An inserted letter has the script and case of the letter before it. For Latin, Greek and Cyrillic it is a letter of
+    a standard keyboard, for other scripts a letter of the same string.
 
     >>> noiser = TextNoiser(NoiseRecipe(rate=1, kinds=["misspelling"]), {"their": {"thier": 3}})
     >>> noiser("Their house", np.random.default_rng(1)).text
     'Thier house'
 
     Args:
-        recipe: what to do.
-        misspellings: for the kind `misspelling`: for each word its misspellings with their counts.
+        recipe: the kinds of noise and their rate.
+        misspellings: the misspellings of each word with their counts, required by the kind `misspelling`.
     """
 
     def __init__(self, recipe: NoiseRecipe, misspellings: Spellings | None = None) -> None:
@@ -76,17 +76,17 @@ class TextNoiser:
         entities: Sequence[Entity] = (),
         protected: Sequence[tuple[int, int]] = (),
     ) -> NoisedText:
-        """Noises a string; a string with nothing to edit is returned unchanged.
+        """Noises a string. Without a character to edit, the string is returned unchanged.
 
         Args:
             text: N characters.
             generator: the source of all randomness.
-            entities: labeled spans; no edit reaches across the edge of one.
-            protected: spans of characters that stay as they are, half open.
+            entities: labeled spans; no edit crosses the edge of a span.
+            protected: (start, end) spans of characters that are not edited; `end` is exclusive.
 
         Raises:
-            DataError: a lone surrogate; the message contains its position.
-            ConfigError: the kind `misspelling` without a list.
+            DataError: the text contains a lone surrogate.
+            ConfigError: the recipe contains the kind `misspelling`, but there is no list.
         """
         characters, tables = self._alphabet(text)
         symbols = characters.encode(text)
@@ -95,26 +95,26 @@ class TextNoiser:
         return NoisedText(characters.decode(noised.symbols), moved, noised.source, noised.edits)
 
     def eligible(self, text: str, entities: Sequence[Entity] = (), protected: Sequence[tuple[int, int]] = ()) -> Mask:
-        """(N,) the places of which the recipe edits the share `rate`; see `engine.eligible`."""
+        """(N,) where the recipe can make an edit, at each with the probability `rate`; see `engine.eligible`."""
         characters, tables = self._alphabet(text)
         protected_mask = _mask(protected, len(text))
         return eligible(self.recipe, characters.encode(text), tables, protected_mask, _edges(entities))
 
     def single_edits(self, text: str, protected: Sequence[tuple[int, int]] = ()) -> Iterator[SingleEdit]:
-        """Every edit that the kinds of the recipe could make in a string, each on its own, kind by kind."""
+        """Yields each edit that the recipe could make in a string, kind by kind; the rate is not used."""
         characters, tables = self._alphabet(text)
         symbols = characters.encode(text)
         for edit in possible_edits(self.recipe, symbols, tables, _mask(protected, len(text))):
             yield SingleEdit(edit.start, edit.end, characters.decode(edit.symbols), edit.kind)
 
     def _alphabet(self, text: str) -> tuple[Preprocessor, SymbolTables]:
-        """An alphabet in which each character is one symbol: common ones, others of the text, and their other case."""
-        others = [] if text.isascii() else sorted(set(text) - _KNOWN - _SURROGATES)
-        if not others:
+        """An alphabet in which each character is one symbol: the common ones, and those of the text in both cases."""
+        rare = set() if text.isascii() else set(text) - _COMMON_SET - _SURROGATES
+        if not rare:
             return _common(), self._tables
-        flipped = sorted({other.swapcase() for other in others if len(other.swapcase()) == 1} - set(others) - _KNOWN)
-        more = "".join([*others, *flipped])
-        return Preprocessor(alphabet=_COMMON + more), self._tables.extended(more)
+        swapped = {character.swapcase() for character in rare if len(character.swapcase()) == 1} - rare - _COMMON_SET
+        new = "".join([*sorted(rare), *sorted(swapped)])
+        return Preprocessor(alphabet=_COMMON + new), self._tables.extended(new)
 
 
 def noise_text(
@@ -124,7 +124,7 @@ def noise_text(
     entities: Sequence[Entity] = (),
     protected: Sequence[tuple[int, int]] = (),
 ) -> NoisedText:
-    """Noises one string; see `TextNoiser`, which also takes a list of misspellings.
+    """Noises one string; see `TextNoiser` for the arguments. Use that class for the kind `misspelling`.
 
     >>> noise_text("their house", NoiseRecipe(rate=0.3, kinds=["swap"]), np.random.default_rng(1)).text
     'hteri house'
@@ -133,10 +133,12 @@ def noise_text(
 
 
 def _edges(entities: Sequence[Entity]) -> Indices:
+    """The sorted starts and ends of entities."""
     return np.unique([edge for entity in entities for edge in (entity.start, entity.end)]).astype(np.int64)
 
 
 def _mask(spans: Sequence[tuple[int, int]], length: int) -> Mask | None:
+    """(length,) true inside the spans; None without spans."""
     if not spans:
         return None
     mask = np.zeros(length, dtype=bool)

@@ -1,4 +1,4 @@
-"""Publishing a component as a training does, for the tests of the applications."""
+"""Publishes components as a training does, for the tests of the applications."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Correcting: a small denoiser mends more than it breaks, and leaves alone what it must."""
+"""Spelling correction: a small model removes more errors than it adds, and keeps what it must not change."""
 
 import json
 from collections import Counter
@@ -37,7 +37,7 @@ RECIPE = NoiseRecipe(rate=0.06)
 
 @pytest.fixture(scope="module")
 def corrector(tmp_path_factory: pytest.TempPathFactory) -> Corrector:
-    """A base and a denoising component that learnt together for a few seconds."""
+    """A base and a component trained together on `denoise`, for a few seconds."""
     corpus: EncodedCorpus = encode(tmp_path_factory.mktemp("corpus") / "encoded", records(400))
     with seeded_initialisation(4):
         base = Embedder(
@@ -63,7 +63,7 @@ def corrector(tmp_path_factory: pytest.TempPathFactory) -> Corrector:
     space = int(corpus.preprocessor.encode(" ")[0])
     for step in range(250):
         batch = windows.batch(step, 16, seed=1)
-        if step % 2:  # sentences follow each other within a text, too
+        if step % 2:  # so that the model also reads texts of several sentences
             batch = batch._replace(ids=np.where(batch.ids == END, space, batch.ids))
         example = objective.example(batch, derive(0, step), training=True)
         loss, _ = objective.loss(component(base(example.ids), example.ids != 0), example)
@@ -82,62 +82,63 @@ def denoise(corrector: Corrector) -> Objective:
     return objective
 
 
-def errors(text: str, original: str) -> int:
+def num_errors(text: str, original: str) -> int:
     return sum(max(change.end - change.start, len(change.replacement)) for change in changes(text, original))
 
 
-def test_more_is_mended_than_broken(corrector: Corrector) -> None:
+def test_correction_removes_most_errors_and_keeps_correct_text(corrector: Corrector) -> None:
     sentences = [record.text for record in records(400) if record.split == "test"]
     noised = [noise_text(text, RECIPE, np.random.default_rng(number)).text for number, text in enumerate(sentences)]
-    before = sum(errors(wrong, right) for wrong, right in zip(noised, sentences, strict=True))
-    after = sum(errors(corrector.correct(wrong).text, right) for wrong, right in zip(noised, sentences, strict=True))
+    pairs = list(zip(noised, sentences, strict=True))
+    before = sum(num_errors(wrong, right) for wrong, right in pairs)
+    after = sum(num_errors(corrector.correct(wrong).text, right) for wrong, right in pairs)
     assert before > 50
     assert after < 0.5 * before
     untouched = sum(corrector.correct(text).text == text for text in sentences)
     assert untouched >= 0.9 * len(sentences)
 
 
-def test_a_higher_confidence_changes_less(corrector: Corrector) -> None:
+def test_a_higher_min_confidence_makes_fewer_changes(corrector: Corrector) -> None:
     wrong = "Voila lovess teh sea. Orisno greets his rign. Fese follwos the captain."
     counts = [len(corrector.correct(wrong, min_confidence=level).changes) for level in (0.3, 0.6, 0.9, 1.0)]
     assert counts[0] >= counts[1] >= counts[2] >= counts[3] == 0
     assert counts[0] > 0
 
 
-def test_alternatives_come_by_falling_probability(corrector: Corrector) -> None:
-    found = corrector.correct("Viola lovs the sea.", num_alternatives=5)
-    assert len(found.alternatives) == 5
-    readings = [text for text, _ in found.alternatives]
-    assert len({*readings, found.text}) == 6
-    chances = [chance for _, chance in found.alternatives]
-    assert chances == sorted(chances, reverse=True) and all(chance > 0 for chance in chances)
+def test_alternatives_are_sorted_by_probability(corrector: Corrector) -> None:
+    result = corrector.correct("Viola lovs the sea.", num_alternatives=5)
+    assert len(result.alternatives) == 5
+    readings = [text for text, _ in result.alternatives]
+    assert len({*readings, result.text}) == 6
+    probabilities = [probability for _, probability in result.alternatives]
+    assert probabilities == sorted(probabilities, reverse=True) and probabilities[-1] > 0
 
 
 def test_texts_of_any_length_and_alphabet(corrector: Corrector) -> None:
     assert corrector.correct("").text == ""
     assert corrector.correct("漢字😀").text.replace(" ", "") == "漢字😀"
-    kept = corrector.correct("Viola 漢 loves the sea 😀.").text
-    assert "漢" in kept and "😀" in kept
+    corrected = corrector.correct("Viola 漢 loves the sea 😀.").text
+    assert "漢" in corrected and "😀" in corrected
     long = "Olivia remembers his ring. " * 60
-    assert errors(corrector.correct(long).text, long) <= 0.02 * len(long)
+    assert num_errors(corrector.correct(long).text, long) <= 0.02 * len(long)
     with pytest.raises(DataError, match=r"U\+D800"):
         corrector.correct("\ud800")
 
 
-def test_known_words_keep_what_no_edit_makes_a_word_of(corrector: Corrector) -> None:
+def test_known_words_protect_what_no_edit_turns_into_a_word(corrector: Corrector) -> None:
     lines = [record.text for record in records(400)]
     corrector.words = KnownWords(Counter(word.strip(".,") for line in lines for word in line.split()))
     try:
         assert corrector.correct("Viola lovess the sea.").text == "Viola loves the sea."
-        kept = "Zxqvia loves VIOLA_X, teH 42nd vIolaa."
-        assert corrector.correct(kept).text == kept
+        unusual = "Zxqvia loves VIOLA_X, teH 42nd vIolaa."
+        assert corrector.correct(unusual).text == unusual
         readings = [text for text, _ in corrector.correct("Viola lovess the sea.", num_alternatives=3).alternatives]
         assert len({*readings, "Viola loves the sea."}) == 4
     finally:
         corrector.words = None
 
 
-def test_training_saves_the_words_of_the_vocabulary_for_the_corrector(corrector: Corrector, tmp_path: Path) -> None:
+def test_training_saves_known_words_for_the_corrector(corrector: Corrector, tmp_path: Path) -> None:
     texts = ["the cat and the dog", "The end"]
     words = WordTargets.fit(texts, TargetsConfig(min_count=1), corrector.preprocessor).counted(texts)
     context = ObjectiveContext(width=8, preprocessor=corrector.preprocessor, words=words)
@@ -150,26 +151,30 @@ def test_training_saves_the_words_of_the_vocabulary_for_the_corrector(corrector:
     assert KnownWords.of(pieces.counted(texts)) is None
 
 
-def test_changes_say_where() -> None:
+def test_changes_have_positions_in_the_original() -> None:
     assert changes("teh cat", "the cats") == [Change(1, 1, "h"), Change(2, 3, ""), Change(7, 7, "s")]
     assert changes("same", "same") == []
 
 
-def test_what_cannot_correct_is_refused(corrector: Corrector) -> None:
-    with pytest.raises(ConfigError, match="min_confidence between 0 and 1, got 0, 1 and 2"):
-        corrector.correct("a", max_rounds=1, min_confidence=2)
+def test_invalid_arguments_and_components_are_refused(corrector: Corrector) -> None:
+    with pytest.raises(ConfigError, match="min_confidence must be between 0 and 1, got 2"):
+        corrector.correct("a", min_confidence=2)
+    with pytest.raises(ConfigError, match="num_alternatives must be at least 0, got -1"):
+        corrector.correct("a", num_alternatives=-1)
+    with pytest.raises(ConfigError, match="max_rounds must be at least 1, got 0"):
+        corrector.correct("a", max_rounds=0)
     component = corrector._encoder.component
     base = corrector._encoder.base
     objective = denoise(corrector)
     tagger = Component(component.card.model_copy(update={"objective": "entities", "name": "tags"}))
-    with pytest.raises(CompositionError, match="'tags' was trained by entities"):
+    with pytest.raises(CompositionError, match="'tags' was trained on entities"):
         Corrector(base, tagger, objective, 96)
-    stranger = Component(component.card.model_copy(update={"base_digest": "0" * 64}))
-    with pytest.raises(CompositionError, match="it was trained on 000000000000, this one is"):
-        Corrector(base, stranger, objective, 96)
+    other = Component(component.card.model_copy(update={"base_digest": "0" * 64}))
+    with pytest.raises(CompositionError, match="000000000000"):
+        Corrector(base, other, objective, 96)
 
 
-def test_on_the_command_line(corrector: Corrector, tmp_path: Path) -> None:
+def test_command(corrector: Corrector, tmp_path: Path) -> None:
     base, component = tmp_path / "base", tmp_path / "denoise"
     with publishing(base, "embedder") as folder:
         save(corrector._encoder.base, folder)
@@ -177,18 +182,18 @@ def test_on_the_command_line(corrector: Corrector, tmp_path: Path) -> None:
     arguments = ["correct", "Viola lovess the sea.", "--base", str(base), "--component", str(component)]
     plain = CliRunner().invoke(app, arguments)
     assert plain.stdout == corrector.correct("Viola lovess the sea.").text + "\n"
-    found = json.loads(CliRunner().invoke(app, [*arguments, "--json", "--alternatives", "2"]).stdout)
-    assert found["text"] == plain.stdout.strip() and len(found["alternatives"]) == 2
+    as_json = json.loads(CliRunner().invoke(app, [*arguments, "--json", "--alternatives", "2"]).stdout)
+    assert as_json["text"] == plain.stdout.strip() and len(as_json["alternatives"]) == 2
     lines = CliRunner().invoke(app, ["correct", "-", *arguments[2:]], input="Feste.\n\nOlivia.\n")
     assert lines.stdout.count("\n") == 3
 
 
-def test_a_fork_and_a_component_over_a_composition_correct_too(corrector: Corrector, tmp_path: Path) -> None:
+def test_a_fork_and_a_component_over_a_composition_can_correct(corrector: Corrector, tmp_path: Path) -> None:
     base, component = corrector._encoder.base, corrector._encoder.component
     objective = denoise(corrector)
     wrong = "Voila lovess teh sea. Orisno greets his rign."
-    stranger = Embedder(base.preprocessor, base.config)
-    fork = Corrector(stranger, component.fork(base), objective, 96)
+    other_base = Embedder(base.preprocessor, base.config)
+    fork = Corrector(other_base, component.fork(base), objective, 96)
     assert fork.correct(wrong) == corrector.correct(wrong)
     composition = ComposedModel(base, [component])
     over = Component(component.card.model_copy(update={"base_digest": composition.digest}))
@@ -198,7 +203,9 @@ def test_a_fork_and_a_component_over_a_composition_correct_too(corrector: Correc
     assert isinstance(Corrector.load(tmp_path / "composition", tmp_path / "over").correct(wrong, 1).text, str)
 
 
-def test_a_folder_that_does_not_tell_how_it_was_trained_is_refused(corrector: Corrector, tmp_path: Path) -> None:
+def test_folders_without_the_configuration_or_head_of_the_training_are_refused(
+    corrector: Corrector, tmp_path: Path
+) -> None:
     with publishing(tmp_path / "base", "embedder") as folder:
         save(corrector._encoder.base, folder)
     component = corrector._encoder.component
@@ -208,7 +215,7 @@ def test_a_folder_that_does_not_tell_how_it_was_trained_is_refused(corrector: Co
             if head:
                 (folder / "card.json").write_text('{"configuration": {"task": {"objective": "denoise"}}}')
                 save_file({"edits.here.weight": torch.zeros(1)}, folder / "head.safetensors")
-    with pytest.raises(ArtifactError, match=r"card\.json must tell the configuration of the training"):
+    with pytest.raises(ArtifactError, match=r"configuration of the training not found in .*card\.json"):
         Corrector.load(tmp_path / "base", tmp_path / "none")
     with pytest.raises(ArtifactError, match=r"head\.safetensors"):
         Corrector.load(tmp_path / "base", tmp_path / "other")

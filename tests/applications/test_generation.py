@@ -1,6 +1,5 @@
-"""Writing text: it says what was learnt, never half a character, and the same for the same seed."""
+"""Text generation: continues learned sentences, yields only whole characters, and is reproducible."""
 
-import doctest
 import json
 from pathlib import Path
 
@@ -10,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from cclm_core.applications import generation
-from cclm_core.applications.generation import Sampling, allowed, sharpened, size_of, write
+from cclm_core.applications.generation import Sampling, allowed_ids, generate, next_probabilities, utf8_length
 from cclm_core.applications.language_model import LanguageModel, Scores
 from cclm_core.cli.app import app
 from cclm_core.composition import Component, ComponentCard, OverBase
@@ -37,7 +35,7 @@ SENTENCES = {f"{name} {verb} {thing}." for name in NAMES for verb in VERBS for t
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base that looks ahead, and beside it an independent component that learnt to continue the sentences."""
+    """A bidirectional base, an independent causal component trained on `SENTENCES`, and a component for entities."""
     folder = tmp_path_factory.mktemp("published")
     corpus: EncodedCorpus = encode(folder / "encoded", records(200))
     causal = HourglassConfig(core_width=64, num_layers=1, num_heads=2, width=48, causal=True)
@@ -54,11 +52,11 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    with publishing(folder / "base", "embedder") as beside:
-        save(base, beside)
+    with publishing(folder / "base", "embedder") as target:
+        save(base, target)
     publish_component(folder / "next", part, objective, window=64)
-    with publishing(folder / "other", "component") as beside:
-        save(Component(ComponentCard.over(base, "other", "entities", SMALL)), beside)
+    with publishing(folder / "other", "component") as target:
+        save(Component(ComponentCard.over(base, "other", "entities", SMALL)), target)
     return folder
 
 
@@ -67,74 +65,75 @@ def model(published: Path) -> LanguageModel:
     return LanguageModel.load(published / "next", published / "base")
 
 
-def test_it_writes_the_sentences_that_it_learnt_and_stops_at_their_end(model: LanguageModel) -> None:
+def test_continuations_are_training_sentences_and_stop_at_the_end(model: LanguageModel) -> None:
     for prompt in ("Viola ", "Orsino loves", "Fe"):
-        text = prompt + "".join(write(model, prompt, Sampling(temperature=0)))
+        text = prompt + "".join(generate(model, prompt, Sampling(temperature=0)))
         assert text in SENTENCES
-    assert {"".join(write(model, "", Sampling(seed=seed, temperature=0.2))) for seed in range(5)} < SENTENCES
-    drawn = {"".join(write(model, "Olivia ", Sampling(temperature=1, seed=seed))) for seed in range(8)}
-    assert len(drawn) > 1
+    assert {"".join(generate(model, "", Sampling(seed=seed, temperature=0.2))) for seed in range(5)} < SENTENCES
+    samples = {"".join(generate(model, "Olivia ", Sampling(temperature=1, seed=seed))) for seed in range(8)}
+    assert len(samples) > 1
 
 
-def test_the_seed_decides_and_the_length_is_kept(model: LanguageModel) -> None:
-    wild = Sampling(temperature=3, max_characters=30, seed=5)
-    one, again = ([*write(model, "A", wild)] for _ in range(2))
-    assert one == again and all(len(character) == 1 for character in one) and len(one) <= 30
-    assert one != [*write(model, "A", wild.model_copy(update={"seed": 6}))]
-    assert [*write(model, "A", Sampling(max_characters=0))] == []
+def test_same_seed_gives_the_same_text_of_limited_length(model: LanguageModel) -> None:
+    sampling = Sampling(temperature=3, max_characters=30, seed=5)
+    first, second = ([*generate(model, "A", sampling)] for _ in range(2))
+    assert first == second and all(len(character) == 1 for character in first) and len(first) <= 30
+    assert first != [*generate(model, "A", sampling.model_copy(update={"seed": 6}))]
+    assert [*generate(model, "A", Sampling(max_characters=0))] == []
 
 
-def test_what_it_learnt_is_cheap_and_a_wrong_letter_stands_out(model: LanguageModel) -> None:
+def test_training_sentences_have_few_bits_and_a_wrong_letter_has_many(model: LanguageModel) -> None:
     assert model.context == 64
     assert model.bits_per_character(sorted(SENTENCES)) < 0.6
     bits = model.bits(["Viola loves the sxa."])[0]
     assert bits.argmax() == 17 and bits[17] > 5
 
 
-class Uniform(nn.Module):
-    """Likes every id as much as every other."""
+class Zeros(nn.Module):
+    """An encoder that ignores its input: features (B, L, 1) of zeros."""
 
     def forward(self, ids: Tensor) -> Tensor:
+        """Returns zeros (B, L, 1) for ids (B, L)."""
         return torch.zeros(*ids.shape, 1)
 
 
-def test_what_is_drawn_at_random_is_always_whole_characters() -> None:
+def test_random_samples_are_whole_characters() -> None:
     preprocessor = Preprocessor(alphabet="ab")
-    model = LanguageModel(Uniform(), nn.Linear(1, preprocessor.num_ids), preprocessor, context=4)
+    model = LanguageModel(Zeros(), nn.Linear(1, preprocessor.num_ids), preprocessor, context=4)
     with torch.no_grad():
         model.head.get_parameter("bias").zero_()
         model.head.get_parameter("bias")[END] = -1e9
     sizes = set()
     for seed in range(5):
-        text = "".join(write(model, "a", Sampling(temperature=1, max_characters=100, seed=seed)))
+        text = "".join(generate(model, "a", Sampling(temperature=1, max_characters=100, seed=seed)))
         assert len(text) == 100 and "\ufffd" not in text and text.encode().decode() == text
         sizes |= {len(character.encode()) for character in text}
     assert sizes == {1, 2, 3, 4}
 
 
 @pytest.mark.parametrize("character", ["a", "é", "—", "\ud7ff", "\ue000", "\uffff", "\U00010000", "😀", "\U0010ffff"])
-def test_every_character_can_be_spelt_in_bytes(character: str) -> None:
-    spelt = character.encode()
-    assert size_of(spelt[0]) == len(spelt)
-    for place, byte in enumerate(spelt):
-        assert allowed(spelt[:place], 300)[FIRST_BYTE + byte]
+def test_all_bytes_of_a_character_are_allowed(character: str) -> None:
+    encoded = character.encode()
+    assert utf8_length(encoded[0]) == len(encoded)
+    for index, byte in enumerate(encoded):
+        assert allowed_ids(encoded[:index], 300)[FIRST_BYTE + byte]
 
 
-def test_what_is_no_utf8_cannot_be_begun() -> None:
-    """Against Python's own decoder: two bytes are allowed one after the other where some character begins with them."""
+def test_bytes_that_are_not_utf8_are_not_allowed() -> None:
+    """Compares with Python's encoder: exactly the first two bytes of characters are allowed."""
     characters = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
-    beginnings = {character.encode()[:2] for character in characters}
-    firsts = {beginning[:1] for beginning in beginnings}
+    prefixes = {character.encode()[:2] for character in characters}
+    first_bytes = {prefix[:1] for prefix in prefixes}
     for first in range(256):
-        assert allowed(b"", 300)[FIRST_BYTE + first] == (bytes([first]) in firsts)
+        assert allowed_ids(b"", 300)[FIRST_BYTE + first] == (bytes([first]) in first_bytes)
     for first in range(0xC2, 0xF5):
-        seconds = allowed(bytes([first]), 300)
-        assert all(seconds[FIRST_BYTE + byte] == (bytes([first, byte]) in beginnings) for byte in range(256))
-        assert not seconds[260:].any() and not seconds[:NUM_SPECIAL].any()
+        allowed = allowed_ids(bytes([first]), 300)
+        assert all(allowed[FIRST_BYTE + byte] == (bytes([first, byte]) in prefixes) for byte in range(256))
+        assert not allowed[260:].any() and not allowed[:NUM_SPECIAL].any()
 
 
 @pytest.mark.parametrize(
-    ("sampling", "chances"),
+    ("sampling", "expected"),
     [
         (Sampling(temperature=1), [0.1, 0.4, 0.2, 0.3]),
         (Sampling(temperature=0), [0, 1, 0, 0]),
@@ -147,32 +146,29 @@ def test_what_is_no_utf8_cannot_be_begun() -> None:
         (Sampling(temperature=1, top_k=3, top_p=0.5), [0, 4 / 7, 0, 3 / 7]),
     ],
 )
-def test_chances_are_sharpened_as_asked(sampling: Sampling, chances: list[float]) -> None:
+def test_temperature_top_k_and_top_p(sampling: Sampling, expected: list[float]) -> None:
     scores: Scores = np.log([0.1, 0.4, 0.2, 0.3]) + 7
-    np.testing.assert_allclose(sharpened(scores, sampling), chances, atol=1e-12)
+    np.testing.assert_allclose(next_probabilities(scores, sampling), expected, atol=1e-12)
 
 
-def test_the_examples_in_the_docstrings_hold() -> None:
-    assert doctest.testmod(generation) == (0, 2)
-
-
-def test_the_command_continues_the_prompt(published: Path, model: LanguageModel) -> None:
+def test_command_continues_a_prompt(published: Path, model: LanguageModel) -> None:
     options = ["--component", str(published / "next"), "--base", str(published / "base"), "--temperature", "0"]
-    for given, typed in (("Viola ", None), ("-", "Viola "), ("-", "Viola \n")):
-        shown = CliRunner().invoke(app, ["generate", given, *options], input=typed, catch_exceptions=False)
-        assert shown.exit_code == 0
-        assert shown.stdout == "Viola " + "".join(write(model, "Viola ", Sampling(temperature=0))) + "\n"
+    for prompt, stdin in (("Viola ", None), ("-", "Viola "), ("-", "Viola \n")):
+        result = CliRunner().invoke(app, ["generate", prompt, *options], input=stdin, catch_exceptions=False)
+        assert result.exit_code == 0
+        assert result.stdout == "Viola " + "".join(generate(model, "Viola ", Sampling(temperature=0))) + "\n"
 
 
-def test_the_command_begins_texts_from_one_seed_after_the_other(published: Path, model: LanguageModel) -> None:
+def test_command_uses_consecutive_seeds(published: Path, model: LanguageModel) -> None:
     options = ["--component", str(published / "next"), "--base", str(published / "base"), "--times", "3", "--seed", "4"]
-    texts = ["".join(write(model, "", Sampling(seed=seed))) for seed in (4, 5, 6)]
-    shown = CliRunner().invoke(app, ["generate", *options], catch_exceptions=False)
-    assert shown.stdout == f"\n{'-' * 20}\n".join(texts) + "\n"
-    shown = CliRunner().invoke(app, ["generate", *options, "--json", "--max-characters", "9"], catch_exceptions=False)
-    said = [json.loads(line) for line in shown.stdout.splitlines()]
-    assert [(one["written"], one["seed"]) for one in said] == [(text[:9], 4 + n) for n, text in enumerate(texts)]
-    assert not any(one["ended"] for one in said)
+    texts = ["".join(generate(model, "", Sampling(seed=seed))) for seed in (4, 5, 6)]
+    result = CliRunner().invoke(app, ["generate", *options], catch_exceptions=False)
+    assert result.stdout == f"\n{'-' * 20}\n".join(texts) + "\n"
+    result = CliRunner().invoke(app, ["generate", *options, "--json", "--max-characters", "9"], catch_exceptions=False)
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    expected = [(text[:9], seed) for seed, text in enumerate(texts, start=4)]
+    assert [(record["written"], record["seed"]) for record in records] == expected
+    assert not any(record["ended"] for record in records)
 
 
 @pytest.mark.parametrize(
@@ -180,11 +176,11 @@ def test_the_command_begins_texts_from_one_seed_after_the_other(published: Path,
     [
         ({"--temperature": "-1"}, ConfigError, "cclm generate: temperature: .*greater than or equal to 0, got -1"),
         ({"--top-p": "0"}, ConfigError, "cclm generate: top_p"),
-        ({"--component": "other"}, ArtifactError, "trained on next_characters, but it was trained on entities"),
+        ({"--component": "other"}, ArtifactError, "other was trained on entities"),
         ({"--component": "none"}, ArtifactError, "component not found: .*none does not exist"),
     ],
 )
-def test_what_cannot_be_written_is_refused(
+def test_command_refuses_invalid_options_and_components(
     published: Path, options: dict[str, str], error: type[CclmError], message: str
 ) -> None:
     values = {"--component": "next", "--base": "base", "prompt": "Viola"} | options
@@ -195,7 +191,7 @@ def test_what_cannot_be_written_is_refused(
         CliRunner().invoke(app, ["generate", values["prompt"], *words], catch_exceptions=False)
 
 
-def test_it_writes_the_same_over_a_composition_and_from_a_fork(tmp_path: Path) -> None:
+def test_a_fork_and_a_component_over_a_composition_generate_the_same_text(tmp_path: Path) -> None:
     low = embedder(CAUSAL["causal-hourglass-4"])
     base = ComposedModel(low, [over(low, "low", CAUSAL["causal-attention"])])
     part = over(base, "next", CAUSAL["causal-convolution"])
@@ -207,11 +203,11 @@ def test_it_writes_the_same_over_a_composition_and_from_a_fork(tmp_path: Path) -
         if isinstance(model, Component):
             publish_component(tmp_path / name, model, objective)
             continue
-        with publishing(tmp_path / name, kind) as beside:
-            save(model, beside)
+        with publishing(tmp_path / name, kind) as target:
+            save(model, target)
     sampling = Sampling(max_characters=9, temperature=1)
-    written = [
-        "".join(write(LanguageModel.load(tmp_path / one, tmp_path / below), "ab", sampling))
-        for one, below in (("component", "composition"), ("fork", "embedder"), ("fork", "composition"))
+    texts = [
+        "".join(generate(LanguageModel.load(tmp_path / component, tmp_path / below), "ab", sampling))
+        for component, below in (("component", "composition"), ("fork", "embedder"), ("fork", "composition"))
     ]
-    assert len(set(written)) == 1 and len(written[0]) > 0
+    assert len(set(texts)) == 1 and len(texts[0]) > 0

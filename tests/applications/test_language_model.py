@@ -1,4 +1,4 @@
-"""A language model as a measure: the bits of every character, each scored once, the same however they are read."""
+"""Scoring text: each character is scored once, and its bits do not depend on batches."""
 
 import math
 
@@ -28,38 +28,39 @@ def objective_and_model(context: int = 256) -> tuple[NextCharacters, LanguageMod
     return objective, LanguageModel.of(base, objective, base.preprocessor, context)
 
 
-def told(model: LanguageModel, ids: list[int], wanted: int) -> float:
-    """The bits of one id behind `ids`, by the scores that draw it when text is written."""
+def bits_of(model: LanguageModel, ids: list[int], target: int) -> float:
+    """The bits of the id `target` after `ids`, from the scores that text generation uses."""
     scores = model.scores(ids)
-    return float((np.logaddexp.reduce(scores) - scores[wanted]) / math.log(2))
+    return float((np.logaddexp.reduce(scores) - scores[target]) / math.log(2))
 
 
-def test_the_bits_are_those_of_what_would_be_written_and_bytes_count_for_their_character() -> None:
+def test_bits_agree_with_generation_and_sum_over_the_bytes_of_a_character() -> None:
     _, model = objective_and_model()
     for text, bits in zip(TEXTS, model.bits(TEXTS), strict=True):
         expected, ids = [], [END]
         for character in text:
-            whole = 0.0
+            total = 0.0
             for id_ in model.preprocessor.encode(character).tolist():
-                whole += told(model, ids, id_)
+                total += bits_of(model, ids, id_)
                 ids.append(id_)
-            expected.append(whole)
+            expected.append(total)
         assert bits.shape == (len(text),)
         np.testing.assert_allclose(bits, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("context", [2, 3, 8, 9])
-def test_behind_the_first_window_every_character_is_told_from_half_a_window_or_more(context: int) -> None:
+def test_later_windows_predict_from_at_least_half_a_window(context: int) -> None:
     _, model = objective_and_model(context)
     text = TEXTS[-1]
     ids, bits = model.ids(text), model.bits([text])[0]
-    for place, value in enumerate(bits, start=1):
-        lengths = [place] if place <= context else range(max(1, context // 2), context + 1)
-        assert any(math.isclose(told(model, ids[place - n : place], ids[place]), value, abs_tol=1e-4) for n in lengths)
+    for position, value in enumerate(bits, start=1):
+        lengths = [position] if position <= context else range(max(1, context // 2), context + 1)
+        possible = [bits_of(model, ids[position - length : position], ids[position]) for length in lengths]
+        assert any(math.isclose(expected, value, abs_tol=1e-4) for expected in possible)
 
 
 @pytest.mark.parametrize("batch_characters", [1, 50, 10_000])
-def test_texts_are_scored_as_if_alone(batch_characters: int) -> None:
+def test_bits_do_not_depend_on_the_rest_of_the_batch(batch_characters: int) -> None:
     _, model = objective_and_model(16)
     together = model.bits(TEXTS, batch_characters)
     for text, bits in zip(TEXTS, together, strict=True):
@@ -69,7 +70,7 @@ def test_texts_are_scored_as_if_alone(batch_characters: int) -> None:
     assert model.bits([]) == []
 
 
-def test_the_objective_counts_the_same_bits() -> None:
+def test_bits_agree_with_the_metric_of_the_objective() -> None:
     objective, model = objective_and_model()
     ids = np.array([model.ids("a café, he said")])
     batch = WindowBatch(ids, np.zeros(ids.shape, np.uint8), np.array([ids.shape[1]]))
@@ -80,23 +81,24 @@ def test_the_objective_counts_the_same_bits() -> None:
     assert sums.total / sums.number == pytest.approx(model.bits_per_character(["a café, he said"]), rel=1e-5)
 
 
-class Nothing(nn.Module):
-    """Sees nothing: features (B, L, 1) of zeros."""
+class Zeros(nn.Module):
+    """An encoder that ignores its input: features (B, L, 1) of zeros."""
 
     def forward(self, ids: Tensor) -> Tensor:
+        """Returns zeros (B, L, 1) for ids (B, L)."""
         return torch.zeros(*ids.shape, 1)
 
 
 @pytest.mark.parametrize("cls", [False, True])
-def test_who_knows_nothing_pays_for_every_id_and_for_no_mark(cls: bool) -> None:
+def test_a_uniform_model_has_equal_bits_per_id_and_none_for_special_ids(cls: bool) -> None:
     preprocessor = Preprocessor(VocabularyConfig(cls=cls), alphabet="ab")
     head = nn.Linear(1, preprocessor.num_ids)
     nn.init.zeros_(head.bias)
-    model, one = LanguageModel(Nothing(), head, preprocessor, context=4), math.log2(preprocessor.num_ids)
-    np.testing.assert_allclose(model.bits(["abc—"])[0], [one, one, one, 3 * one], rtol=1e-6)
-    assert model.bits_per_character(["abc—", "", "b"]) == pytest.approx(7 / 5 * one)
+    model, per_id = LanguageModel(Zeros(), head, preprocessor, context=4), math.log2(preprocessor.num_ids)
+    np.testing.assert_allclose(model.bits(["abc—"])[0], [per_id, per_id, per_id, 3 * per_id], rtol=1e-6)
+    assert model.bits_per_character(["abc—", "", "b"]) == pytest.approx(7 / 5 * per_id)
 
 
-def test_no_character_has_no_mean() -> None:
+def test_bits_per_character_of_no_characters_is_refused() -> None:
     with pytest.raises(DataError, match="at least one character, got none"):
         objective_and_model()[1].bits_per_character(["", ""])

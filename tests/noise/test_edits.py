@@ -1,4 +1,4 @@
-"""The edit map: spans, tags and windows move with their characters."""
+"""Edit maps: spans, tags and windows move with their characters."""
 
 from itertools import pairwise
 
@@ -27,12 +27,12 @@ def source(*values: int) -> np.ndarray:
     ("edit_map", "expected"),
     [
         (source(0, 1, 2, 3, 4), [(1, 3)]),
-        (source(0, 1, -1, 2, 3, 4), [(1, 4)]),  # typed inside
-        (source(0, 1, 2, -1, -1, 3, 4), [(1, 5)]),  # typed right behind
-        (source(0, -1, 1, 2, 3, 4), [(2, 4)]),  # typed before
+        (source(0, 1, -1, 2, 3, 4), [(1, 4)]),  # inserted inside
+        (source(0, 1, 2, -1, -1, 3, 4), [(1, 5)]),  # inserted directly after
+        (source(0, -1, 1, 2, 3, 4), [(2, 4)]),  # inserted before
         (source(0, 2, 1, 3, 4), [(1, 3)]),  # swapped inside
         (source(0, 2, 3, 4), [(1, 2)]),
-        (source(0, 3, 4), []),  # nothing is left
+        (source(0, 3, 4), []),  # all characters dropped
         (source(), []),
     ],
 )
@@ -45,12 +45,12 @@ def test_a_span_moves_with_its_characters(edit_map: np.ndarray, expected: list[t
     ("tags", "edit_map", "expected"),
     [
         ([0, 1, 2, 0], source(0, 1, 2, 3), [0, 1, 2, 0]),
-        ([0, 1, 2, 0], source(0, 2, 3), [0, 1, 0]),  # the first letter dropped: the second begins
+        ([0, 1, 2, 0], source(0, 2, 3), [0, 1, 0]),  # the first letter is dropped: the second gets the B
         ([0, 1, 2, 0], source(0, 1, -1, 2, -1, 3, -1), [0, 1, 2, 2, 2, 0, 0]),
-        ([0, 1, 2, 0], source(0, 2, 1, 3), [0, 1, 2, 0]),  # swapped, yet it begins with B
-        ([1, 1, 3, 4], source(0, 1, 2, 3), [1, 1, 3, 4]),  # neighbours stay apart
+        ([0, 1, 2, 0], source(0, 2, 1, 3), [0, 1, 2, 0]),  # swapped: the entity still begins with B
+        ([1, 1, 3, 4], source(0, 1, 2, 3), [1, 1, 3, 4]),  # adjacent entities are not merged
         ([1, 1, 3, 4], source(0, -1, 1, 3), [1, 2, 1, 3]),
-        ([2, 2, 0, 3], source(1, 2, 3), [2, 0, 3]),  # cut by the window's start: it has no beginning
+        ([2, 2, 0, 3], source(1, 2, 3), [2, 0, 3]),  # cut by the start of the window: no B
         ([4, 2, 2], source(0, 1, 2), [4, 2, 2]),
         ([0, 1, 2, 0, 5, 6], source(0, 3, 5), [0, 0, 5]),
         ([], source(), []),
@@ -63,13 +63,13 @@ def test_tags_move_with_their_symbols(tags: list[int], edit_map: np.ndarray, exp
     assert moved.dtype == np.uint8
 
 
-def test_edges_of_entities() -> None:
+def test_entity_edges() -> None:
     assert entity_edges(np.array([0, 1, 2, 0, 0, 3, 1, 2], dtype=np.uint8)).tolist() == [1, 3, 5, 6]
     assert entity_edges(np.array([2, 2, 4, 0], dtype=np.uint8)).tolist() == [0, 2, 3]
     assert entity_edges(np.array([], dtype=np.uint8)).tolist() == []
 
 
-def test_windows_move_and_may_become_empty() -> None:
+def test_windows_move_and_can_become_empty() -> None:
     starts = np.array([0, 2, 2, 4, 6])
     assert move_starts(starts, source(0, 1, 2, 3, 4, 5)).tolist() == [0, 2, 2, 4, 6]
     assert move_starts(starts, source(0, -1, 1, -1, 4, 5, -1)).tolist() == [0, 4, 4, 4, 7]
@@ -78,7 +78,7 @@ def test_windows_move_and_may_become_empty() -> None:
 
 @st.composite
 def tagged(draw: st.DrawFn) -> tuple[str, list[Entity]]:
-    """A text and entities in it that do not overlap."""
+    """A text with entities that do not overlap."""
     text = draw(st.text(alphabet="abcdeXYZ .é", min_size=1, max_size=50))
     edges = sorted(draw(st.sets(st.integers(0, len(text)), max_size=8)))
     spans = [Entity(start, end, draw(st.sampled_from("PQ"))) for start, end in pairwise(edges)]
@@ -95,7 +95,7 @@ def tagged(draw: st.DrawFn) -> tuple[str, list[Entity]]:
 def test_spans_and_tags_agree_after_any_noise(
     text_and_spans: tuple[str, list[Entity]], rate: float, kinds: list[str], seed: int
 ) -> None:
-    """Both cover all that is left of an entity, nothing of what is around it, and do not overlap."""
+    """Both cover exactly the remaining symbols of each entity and what was inserted after them, without overlap."""
     text, spans = text_and_spans
     symbols = PREPROCESSOR.encode(text)
     offsets = PREPROCESSOR.offsets(text)
@@ -111,14 +111,14 @@ def test_spans_and_tags_agree_after_any_noise(
     from_spans = np.zeros(len(result.symbols), dtype=np.uint8)
     end = 0
     for span in spans:
-        left = set(range(span.start, span.end)) & set(result.source.tolist())
-        if not left:
+        remaining = set(range(span.start, span.end)) & set(result.source.tolist())
+        if not remaining:
             continue
         new = next(moved)
         assert new.start >= end
         end = new.end
         covered = result.source[new.start : new.end]
-        assert set(covered[covered >= 0].tolist()) == left
+        assert set(covered[covered >= 0].tolist()) == remaining
         assert covered[0] >= 0
         from_spans[new.start : new.end] = 2 if new.label == "P" else 4
         from_spans[new.start] -= 1

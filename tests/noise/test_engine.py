@@ -1,4 +1,4 @@
-"""How recipes are applied: the result does not depend on where a text is cut, and draws have the right distribution."""
+"""Applying recipes: the result does not depend on how a text is split, and draws have the right distribution."""
 
 from itertools import pairwise
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cclm_core.noise.draws import chances, hits
+from cclm_core.noise.draws import hits, uniform_at
 from cclm_core.noise.engine import apply
 from cclm_core.noise.kinds import CATALOGUE, TYPING
 from cclm_core.noise.recipe import NoiseRecipe
@@ -33,23 +33,23 @@ def ids() -> np.ndarray:
 
 @pytest.mark.parametrize("unit", ["character", "word"])
 @pytest.mark.parametrize("kinds", [list(TYPING), list(CATALOGUE)])
-def test_the_result_does_not_depend_on_where_a_text_is_cut(
+def test_noise_does_not_depend_on_how_a_text_is_split(
     unit: str, kinds: list[str], ids: np.ndarray, tables: SymbolTables
 ) -> None:
     recipe = NoiseRecipe.parse({"rate": 0.3, "unit": unit, "kinds": kinds}, "recipe")
-    fences = np.sort(np.random.default_rng(1).choice(len(ids), 300, replace=False))
-    ids = np.insert(ids, fences, END)
-    fences = np.flatnonzero(ids == END) + 1
-    whole = apply(recipe, ids, tables, np.random.default_rng(5), starts=fences)
-    for every in (1, 3, len(fences)):
-        cuts = [0, *fences[::every].tolist(), len(ids)]
+    boundaries = np.sort(np.random.default_rng(1).choice(len(ids), 300, replace=False))
+    ids = np.insert(ids, boundaries, END)
+    boundaries = np.flatnonzero(ids == END) + 1
+    whole = apply(recipe, ids, tables, np.random.default_rng(5), starts=boundaries)
+    for every in (1, 3, len(boundaries)):
+        cuts = [0, *boundaries[::every].tolist(), len(ids)]
         parts = [
             apply(
                 recipe,
                 ids[a:b],
                 tables,
                 np.random.default_rng(5),
-                starts=fences[(fences >= a) & (fences < b)] - a,
+                starts=boundaries[(boundaries >= a) & (boundaries < b)] - a,
                 first=a,
             )
             for a, b in pairwise(cuts)
@@ -66,7 +66,7 @@ def test_the_result_does_not_depend_on_where_a_text_is_cut(
     st.integers(0, 600_000),
     st.lists(st.integers(0, 400_000), min_size=2),
 )
-def test_hits_do_not_depend_on_where_a_text_is_cut(key: int, rate: float, first: int, cuts: list[int]) -> None:
+def test_hits_do_not_depend_on_how_a_text_is_split(key: int, rate: float, first: int, cuts: list[int]) -> None:
     cuts = sorted(first + cut for cut in cuts)
     whole = hits(key, rate, cuts[0], cuts[-1] - cuts[0])
     parts = [hits(key, rate, start, end - start) for start, end in pairwise(cuts)]
@@ -82,8 +82,8 @@ def test_hits_have_the_given_rate_everywhere() -> None:
 
 
 def test_draws_are_uniform_and_differ_by_key() -> None:
-    drawn = chances(3, np.arange(100_000))
+    drawn = uniform_at(3, np.arange(100_000))
     assert ((drawn >= 0) & (drawn < 1)).all()
     assert np.abs(np.bincount((drawn * 20).astype(int)) - 5000).max() <= 5 * np.sqrt(5000)
     assert abs(np.corrcoef(drawn[1:], drawn[:-1])[0, 1]) < 0.02
-    assert abs(np.corrcoef(drawn, chances(4, np.arange(100_000)))[0, 1]) < 0.02
+    assert abs(np.corrcoef(drawn, uniform_at(4, np.arange(100_000)))[0, 1]) < 0.02

@@ -1,4 +1,4 @@
-"""The contract of every kind of noise in the catalogue, and what each one does."""
+"""The contract of all kinds of noise in the catalogue, and the effect of each."""
 
 import math
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cclm_core.noise.confusions import CONFUSIONS
 from cclm_core.noise.edits import INSERTED, Noised
-from cclm_core.noise.engine import apply, eligible, num_chances
+from cclm_core.noise.engine import apply, eligible, num_opportunities
 from cclm_core.noise.kinds import CATALOGUE
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.tables import LETTER, Choices, SymbolTables
@@ -31,20 +31,20 @@ KINDS = list(CATALOGUE)
 
 
 class Expected(NamedTuple):
-    """What is known of a kind apart from its implementation.
+    """The expected behavior of a kind.
 
     Attributes:
-        golden: `SENTENCE` with its noise at the rate 0.3 by the seed 3. A change here changes every corpus that was
-            made with a seed: never change it by accident.
-        replacements: what it may put in place of consumed characters.
+        golden: `SENTENCE` after noise with rate 0.3 and seed 3. If it changes, so does every noised corpus: never
+            change it by accident.
+        replacements: returns the possible replacements of consumed characters.
     """
 
     golden: str
     replacements: Callable[[str], set[str]]
 
 
-def ways(choices: Choices, letter: str) -> set[str]:
-    return {PREPROCESSOR.decode([symbol]) for symbol in choices.ways(int(PREPROCESSOR.encode(letter)[0]))}
+def alternatives(choices: Choices, letter: str) -> set[str]:
+    return {PREPROCESSOR.decode([symbol]) for symbol in choices.alternatives(int(PREPROCESSOR.encode(letter)[0]))}
 
 
 def misspelled(word: str) -> set[str]:
@@ -53,7 +53,7 @@ def misspelled(word: str) -> set[str]:
 
 
 def confused(table: str) -> Callable[[str], set[str]]:
-    return lambda text: {other for pattern, other in CONFUSIONS[table].pairs() if pattern == text}
+    return lambda text: {replacement for pattern, replacement in CONFUSIONS[table].pairs() if pattern == text}
 
 
 # One entry for every kind in the catalogue.
@@ -68,11 +68,11 @@ EXPECTED = {
     ),
     "insert": Expected(
         "TEhyeir friencdv believesd tmhat Weikrdr SLcience rzeczegiivewdc it.",
-        lambda text: {text + other for other in ways(TABLES.letters, text)},
+        lambda text: {text + letter for letter in alternatives(TABLES.letters, text)},
     ),
     "keyboard": Expected(
         "Rbeir friebc believea yhat Weorc Wcience defrovss it.",
-        lambda text: ways(TABLES.keys, text),
+        lambda text: alternatives(TABLES.keys, text),
     ),
     "duplicate": Expected(
         "TThheir frienndd believess tthat Weiirdd SScience rrecceeiiveedd it.",
@@ -113,7 +113,7 @@ EXPECTED = {
 }
 
 
-def test_every_kind_has_an_entry_here_in_the_order_of_the_catalogue() -> None:
+def test_every_kind_is_in_expected_in_the_order_of_the_catalogue() -> None:
     assert list(EXPECTED) == list(CATALOGUE)
 
 
@@ -123,26 +123,26 @@ def noised(kind: str, text: str = SENTENCE, rate: float = 0.1, seed: int = 3) ->
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_golden(kind: str) -> None:
+def test_golden_noise(kind: str) -> None:
     assert PREPROCESSOR.decode(noised(kind, rate=0.3).symbols) == EXPECTED[kind].golden
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rate", [0.01, 0.05, 0.3, 1.0])
-def test_the_rate_measured_is_the_rate_asked_for(kind: str, rate: float) -> None:
+def test_measured_rate_is_the_rate_of_the_recipe(kind: str, rate: float) -> None:
     symbols = PREPROCESSOR.encode(SENTENCE * 2000)
     recipe = NoiseRecipe(rate=rate, kinds=[kind])
     result = apply(recipe, symbols, TABLES, np.random.default_rng(1))
-    chances = num_chances(eligible(recipe, symbols, TABLES), result.edits)
+    opportunities = num_opportunities(eligible(recipe, symbols, TABLES), result.edits)
     edits = len(result.edits.positions)
-    assert abs(edits - rate * chances) <= 4 * math.sqrt(chances * rate * (1 - rate))
-    assert chances >= 8_000
+    assert abs(edits - rate * opportunities) <= 4 * math.sqrt(opportunities * rate * (1 - rate))
+    assert opportunities >= 8_000
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("text", ["", "a", "é", "漢", "0", ". !", "ab", "aa", "é" * 5])
 @pytest.mark.parametrize("rate", [0.0, 0.5, 1.0])
-def test_short_and_letterless_texts(kind: str, text: str, rate: float) -> None:
+def test_short_texts_and_texts_without_letters(kind: str, text: str, rate: float) -> None:
     result = noised(kind, text, rate)
     check(kind, text, result)
     if rate == 0 or (CATALOGUE[kind].acts_on == LETTER and not set(text) & set("ab")):
@@ -151,29 +151,29 @@ def test_short_and_letterless_texts(kind: str, text: str, rate: float) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_protected_stays(kind: str) -> None:
+def test_protected_symbols_are_not_edited(kind: str) -> None:
     symbols = PREPROCESSOR.encode(SENTENCE)
     recipe = NoiseRecipe(rate=1, kinds=[kind])
-    everything = apply(recipe, symbols, TABLES, np.random.default_rng(1), protected=np.ones(len(symbols), dtype=bool))
-    assert everything.symbols.tolist() == symbols.tolist()
+    result = apply(recipe, symbols, TABLES, np.random.default_rng(1), protected=np.ones(len(symbols), dtype=bool))
+    assert result.symbols.tolist() == symbols.tolist()
     protected = np.arange(len(symbols)) % 5 < 3
-    some = apply(recipe, symbols, TABLES, np.random.default_rng(1), protected=protected)
-    assert not protected[some.edits.positions].any()
-    at = np.isin(some.source, np.flatnonzero(protected))
-    assert at.sum() == protected.sum()
-    assert (some.symbols[at] == symbols[some.source[at]]).all()
-    assert (np.diff(some.source[at]) > 0).all()
+    result = apply(recipe, symbols, TABLES, np.random.default_rng(1), protected=protected)
+    assert not protected[result.edits.positions].any()
+    is_protected = np.isin(result.source, np.flatnonzero(protected))
+    assert is_protected.sum() == protected.sum()
+    assert (result.symbols[is_protected] == symbols[result.source[is_protected]]).all()
+    assert (np.diff(result.source[is_protected]) > 0).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=60, deadline=None)
 @given(st.text(alphabet="abcXYZ. 0é漢\u0301", max_size=40), st.sampled_from([0.1, 0.5, 1.0]), st.integers(0, 99))
-def test_the_edit_map_is_true(kind: str, text: str, rate: float, seed: int) -> None:
+def test_the_edit_map_is_correct(kind: str, text: str, rate: float, seed: int) -> None:
     check(kind, text, noised(kind, text, rate, seed))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_input_is_not_changed_and_the_type_is_kept(kind: str) -> None:
+def test_the_input_is_not_mutated_and_the_dtype_is_kept(kind: str) -> None:
     for dtype in (np.uint16, np.int64):
         symbols = PREPROCESSOR.encode(SENTENCE).astype(dtype)
         before = symbols.copy()
@@ -185,7 +185,7 @@ def test_the_input_is_not_changed_and_the_type_is_kept(kind: str) -> None:
 
 
 def check(kind: str, text: str, result: Noised) -> None:
-    """Every edit puts a replacement of its kind in place; everything else is unchanged, special ids included."""
+    """Asserts that each edit makes a replacement of its kind, and that all other symbols are unchanged."""
     symbols = PREPROCESSOR.encode(text).tolist()
     output, source = result.symbols.tolist(), result.source.tolist()
     assert len(source) == len(output)
@@ -199,11 +199,11 @@ def check(kind: str, text: str, result: Noised) -> None:
         assert source[written : written + untouched] == list(range(read, position))
         written += untouched
         assert list(CATALOGUE)[number] == kind
-        put = output[written : written + emits]
+        emitted = output[written : written + emits]
         replacements = EXPECTED[kind].replacements(PREPROCESSOR.decode(symbols[position : position + consumes]))
-        assert put in [PREPROCESSOR.encode(replacement).tolist() for replacement in replacements]
-        come_from = [origin for origin in source[written : written + emits] if origin != INSERTED]
-        assert all(position <= origin < position + consumes for origin in come_from)
+        assert emitted in [PREPROCESSOR.encode(replacement).tolist() for replacement in replacements]
+        sources = [origin for origin in source[written : written + emits] if origin != INSERTED]
+        assert all(position <= origin < position + consumes for origin in sources)
         assert emits == 0 or source[written] != INSERTED
         read, written = position + consumes, written + emits
     assert output[written:] == symbols[read:]
@@ -222,7 +222,7 @@ def test_drop_removes_letters() -> None:
     assert PREPROCESSOR.decode(noised("drop", "ab 0 c.", 1.0).symbols) == " 0 ."
 
 
-def test_insert_adds_a_letter_of_the_same_case_behind_each() -> None:
+def test_insert_adds_a_letter_of_the_same_case_after_each_letter() -> None:
     added = [PREPROCESSOR.decode(noised("insert", "aB", 1.0, seed).symbols) for seed in range(300)]
     assert all(len(text) == 4 and text[0] == "a" and text[2] == "B" for text in added)
     assert {text[1] for text in added} == set("abcdefghijklmnopqrstuvwxyz")
@@ -230,7 +230,7 @@ def test_insert_adds_a_letter_of_the_same_case_behind_each() -> None:
     assert noised("insert", "aB", 1.0).source.tolist() == [0, INSERTED, 1, INSERTED]
 
 
-def test_keyboard_takes_each_neighbouring_key() -> None:
+def test_keyboard_uses_all_adjacent_keys() -> None:
     typed = [PREPROCESSOR.decode(noised("keyboard", "sP", 1.0, seed).symbols) for seed in range(200)]
     assert {text[0] for text in typed} == set("adwezx")
     assert {text[1] for text in typed} == set("OL")
@@ -242,11 +242,11 @@ def test_duplicate_writes_a_letter_twice() -> None:
     assert result.source.tolist() == [0, INSERTED, 1, INSERTED, 2]
 
 
-def test_case_is_flipped() -> None:
+def test_case_changes_the_case() -> None:
     assert PREPROCESSOR.decode(noised("case", "aB 0é", 1.0).symbols) == "Ab 0é"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_description_is_one_sentence(kind: str) -> None:
+def test_descriptions_are_one_sentence(kind: str) -> None:
     description = CATALOGUE[kind].description
     assert description[0].isupper() and description.endswith(".") and "\n" not in description

@@ -1,4 +1,4 @@
-"""Lookup tables: which sequences are found, and to which symbols their replacements correspond."""
+"""Lookup tables: matching sequences, and aligning them with their replacements."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -32,13 +32,13 @@ def distance(text: str, replacement: str) -> int:
 def num_edits(text: str, replacement: str, offsets: Sequence[int]) -> int:
     """The number of edits that an alignment describes."""
     num_inserted = sum(offset == INSERTED for offset in offsets)
-    edits, place = num_inserted + len(text) - (len(offsets) - num_inserted), 0
-    while place < len(offsets):
-        if offsets[place] > 0 and offsets[place + 1 : place + 2] == (offsets[place] - 1,):
-            edits, place = edits + 1, place + 1
-        elif offsets[place] != INSERTED:
-            edits += text[offsets[place]] != replacement[place]
-        place += 1
+    edits, index = num_inserted + len(text) - (len(offsets) - num_inserted), 0
+    while index < len(offsets):
+        if offsets[index] > 0 and offsets[index + 1 : index + 2] == (offsets[index] - 1,):
+            edits, index = edits + 1, index + 1
+        elif offsets[index] != INSERTED:
+            edits += text[offsets[index]] != replacement[index]
+        index += 1
     return edits
 
 
@@ -48,7 +48,7 @@ def test_an_alignment_has_the_fewest_edits(text: str, replacement: str) -> None:
     offsets = align(text, replacement)
     aligned = [offset for offset in offsets if offset != INSERTED]
     assert len(offsets) == len(replacement) and len(set(aligned)) == len(aligned)
-    # That the first item always corresponds to one adds at most one substitution.
+    # The first item always has a source, which adds at most one substitution.
     assert distance(text, replacement) <= num_edits(text, replacement, offsets) <= distance(text, replacement) + 1
     assert not text or not replacement or offsets[0] != INSERTED
     assert align([ord(item) for item in text], tuple(map(ord, replacement))) == offsets
@@ -59,9 +59,12 @@ def symbols(text: str) -> tuple[int, ...]:
 
 
 def longest(table: dict[str, dict[str, int]], text: str, reach: int = 9) -> list[tuple[int, int]]:
-    """For each position of a text, the length of the longest match and its number of ways."""
+    """For each position of a text, the length of the longest match and the number of its weighted replacements."""
     lookup = Lookup(
-        {symbols(key): {symbols(way): weight for way, weight in ways.items()} for key, ways in table.items()}
+        {
+            symbols(key): {symbols(replacement): weight for replacement, weight in replacements.items()}
+            for key, replacements in table.items()
+        }
     )
     match = lookup.longest(
         np.array(symbols(text), dtype=np.int64),
@@ -73,7 +76,7 @@ def longest(table: dict[str, dict[str, int]], text: str, reach: int = 9) -> list
 
 @settings(max_examples=200, deadline=None)
 @given(st.dictionaries(st.text("abc", min_size=1, max_size=4), st.integers(1, 3)), st.text("abcd", max_size=20))
-def test_the_longest_sequence_is_found(table: dict[str, int], text: str) -> None:
+def test_longest_match(table: dict[str, int], text: str) -> None:
     expected = []
     for start in range(len(text)):
         key = max((key for key in table if text.startswith(key, start)), key=len, default="")
@@ -81,14 +84,14 @@ def test_the_longest_sequence_is_found(table: dict[str, int], text: str) -> None
     assert longest({key: {"x": weight} for key, weight in table.items()}, text) == expected
 
 
-def test_a_sequence_must_be_within_reach() -> None:
+def test_matches_are_within_reach() -> None:
     table = {"a": {"x": 1}, "abc": {"y": 1, "z": 4}}
     assert longest(table, "abc") == [(3, 5), (0, 0), (0, 0)]
     assert longest(table, "abc", reach=2) == [(1, 1), (0, 0), (0, 0)]
     assert longest({}, "abc") == [(0, 0)] * 3
 
 
-def test_words_are_found_whole_or_not_at_all() -> None:
+def test_only_whole_words_match() -> None:
     lookup = Lookup({symbols("the"): {symbols("teh"): 3, symbols("t"): 1}, symbols("a"): {(): 1}})
     text = np.array(symbols("the a then an"))
     positions = np.array([0, 4, 6, 11])
@@ -101,7 +104,7 @@ def test_words_are_found_whole_or_not_at_all() -> None:
 
     emission = lookup.emission(Match(*(part[[0, 0, 1]] for part in match)), np.array([2, 3, 0]))
     lengths = np.broadcast_to(emission.lengths, 3).tolist()
-    put = [[column[edit] for column in emission.symbols][:length] for edit, length in enumerate(lengths)]
-    assert put == [list(symbols("teh")), list(symbols("t")), []]
+    output = [[column[edit] for column in emission.symbols][:length] for edit, length in enumerate(lengths)]
+    assert output == [list(symbols("teh")), list(symbols("t")), []]
     assert np.broadcast_to(emission.consumes, 3).tolist() == [3, 3, 1]
     assert [np.broadcast_to(offsets, 3)[0] for offsets in emission.offsets] == [0, 2, 1]

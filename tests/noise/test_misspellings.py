@@ -1,4 +1,4 @@
-"""Lists of misspellings: their formats, rejected lines, and what is learned from pairs of words."""
+"""Lists of misspellings: formats, rejected lines, and learning from pairs of words."""
 
 from pathlib import Path
 
@@ -10,26 +10,27 @@ from cclm_core.runtime.errors import DataError
 LISTS = Path(__file__).parents[3] / "shared" / "data" / "typos_lists"
 
 
-def listed(tmp_path: Path, name: str, content: str) -> tuple[dict[str, dict[str, int]], list[tuple[int, str]]]:
+def write_and_read(tmp_path: Path, name: str, content: str) -> tuple[dict[str, dict[str, int]], list[tuple[int, str]]]:
     (tmp_path / name).write_text(content, encoding="utf-8")
-    found = read_misspellings(tmp_path / name)
-    return found.spellings, found.rejected
+    result = read_misspellings(tmp_path / name)
+    return result.spellings, result.rejected
 
 
-def test_the_forms_of_lists(tmp_path: Path) -> None:
+def test_formats(tmp_path: Path) -> None:
     expected = {"access": {"acess": 1}, "the": {"hte": 1, "teh": 1}}
-    assert listed(tmp_path, "a.txt", "acess->access\nteh->the\nhte->the,\n\n# a comment\n") == (expected, [])
-    assert listed(tmp_path, "b.dat", "access acess\nThe Teh hte\n") == (expected, [])
-    assert listed(tmp_path, "c.txt", "access: acess*4\nthe: teh, hte*2\n") == (
+    assert write_and_read(tmp_path, "a.txt", "acess->access\nteh->the\nhte->the,\n\n# a comment\n") == (expected, [])
+    assert write_and_read(tmp_path, "b.dat", "access acess\nThe Teh hte\n") == (expected, [])
+    assert write_and_read(tmp_path, "c.txt", "access: acess*4\nthe: teh, hte*2\n") == (
         {"access": {"acess": 4}, "the": {"hte": 2, "teh": 1}},
         [],
     )
-    assert listed(tmp_path, "d.csv", "word,misspelling\naccess,acess\nthe,teh\nthe,hte\n") == (expected, [])
-    assert listed(tmp_path, "e.tsv", "count\tmisspelling\tword\n3\tteh\tthe\n") == ({"the": {"teh": 3}}, [])
+    assert write_and_read(tmp_path, "d.csv", "word,misspelling\naccess,acess\nthe,teh\nthe,hte\n") == (expected, [])
+    assert write_and_read(tmp_path, "e.tsv", "count\tmisspelling\tword\n3\tteh\tthe\n") == ({"the": {"teh": 3}}, [])
 
 
-def test_lines_that_say_nothing_are_named(tmp_path: Path) -> None:
-    spellings, rejected = listed(tmp_path, "a.txt", "aboutit->about it\n2st->2nd\nteh->the\nthe->the\ndont->don't\n")
+def test_rejected_lines_have_a_number_and_a_reason(tmp_path: Path) -> None:
+    content = "aboutit->about it\n2st->2nd\nteh->the\nthe->the\ndont->don't\n"
+    spellings, rejected = write_and_read(tmp_path, "a.txt", content)
     assert spellings == {"the": {"teh": 1}, "don't": {"dont": 1}}
     assert rejected == [
         (1, "'about it' is not one word of letters"),
@@ -50,7 +51,7 @@ def test_lines_that_say_nothing_are_named(tmp_path: Path) -> None:
         ("a.txt", b"caf\xe9->x\n", "must be UTF-8, but byte 3 is not"),
     ],
 )
-def test_wrong_lists(tmp_path: Path, name: str, content: bytes, message: str | None) -> None:
+def test_invalid_lists_are_refused(tmp_path: Path, name: str, content: bytes, message: str | None) -> None:
     (tmp_path / name).write_bytes(content)
     if message is None:
         assert read_misspellings(tmp_path / name).spellings == {"about": {"it": 1}}
@@ -64,20 +65,20 @@ def test_a_table_without_rows_is_an_empty_list(tmp_path: Path) -> None:
     assert read_misspellings(tmp_path / "list.csv") == ({}, [])
 
 
-def test_a_missing_list(tmp_path: Path) -> None:
+def test_a_missing_list_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="list of misspellings not found at"):
         read_misspellings(tmp_path / "none.txt")
 
 
-def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+def test_written_lists_can_be_read(tmp_path: Path) -> None:
     spellings = {"don't": {"dont": 7, "do'nt": 1}, "the": {"teh": 2}}
     write_misspellings(tmp_path / "list.csv", spellings)
     assert read_misspellings(tmp_path / "list.csv").spellings == {
-        word: dict(sorted(found.items())) for word, found in spellings.items()
+        word: dict(sorted(counts.items())) for word, counts in spellings.items()
     }
 
 
-def test_pairs_of_words_teach_spellings() -> None:
+def test_spellings_are_learned_from_frequent_pairs() -> None:
     pairs = [("love", "loue")] * 3 + [("Love", "Loue"), ("have", "haue"), ("the", "the"), ("to night", "tonight")]
     assert learn_spellings(pairs) == {"love": {"loue": 4}}
     assert learn_spellings(pairs, min_count=1) == {"have": {"haue": 1}, "love": {"loue": 4}}
@@ -86,7 +87,7 @@ def test_pairs_of_words_teach_spellings() -> None:
 
 @pytest.mark.skipif(not LISTS.is_dir(), reason="needs ../shared/data/typos_lists")
 @pytest.mark.parametrize(
-    ("name", "least"),
+    ("name", "min_words"),
     [
         ("codespell_dictionary.txt", 17_000),
         ("wikipedia_dictionary.txt", 2_500),
@@ -94,9 +95,9 @@ def test_pairs_of_words_teach_spellings() -> None:
         ("zeroe_en.natural", 1_500),
     ],
 )
-def test_lists_that_people_share(tmp_path: Path, name: str, least: int) -> None:
+def test_published_lists(tmp_path: Path, name: str, min_words: int) -> None:
     target = tmp_path / f"{name}.txt"
     target.write_bytes((LISTS / name).read_bytes())
-    found = read_misspellings(target)
-    assert len(found.spellings) >= least
-    assert len(found.rejected) < 0.2 * sum(map(len, found.spellings.values()))
+    result = read_misspellings(target)
+    assert len(result.spellings) >= min_words
+    assert len(result.rejected) < 0.2 * sum(map(len, result.spellings.values()))

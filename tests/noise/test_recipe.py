@@ -1,4 +1,4 @@
-"""Recipes: what they accept, how kinds are mixed, what is spared, where windows hold."""
+"""Recipes: valid values, shares of kinds, protections, boundaries of windows."""
 
 import math
 from collections import Counter
@@ -24,7 +24,7 @@ TABLES = SymbolTables.for_preprocessor(PREPROCESSOR, misspellings={"fox": {"foks
 TEXT = "The quick brown fox's 10 jumps over The lazy dog. " * 800
 
 
-def run(recipe: NoiseRecipe, text: str, seed: int = 1, **arguments: object) -> str:
+def noise(recipe: NoiseRecipe, text: str, seed: int = 1, **arguments: object) -> str:
     ids = PREPROCESSOR.encode(text)
     return PREPROCESSOR.decode(apply(recipe, ids, TABLES, np.random.default_rng(seed), **arguments).symbols)  # type: ignore[arg-type]
 
@@ -33,49 +33,49 @@ def test_weights_are_the_shares_of_the_kinds() -> None:
     recipe = NoiseRecipe(rate=0.2, kinds={"drop": 3, "duplicate": 1})
     result = apply(recipe, PREPROCESSOR.encode(TEXT), TABLES, np.random.default_rng(1))
     names = list(CATALOGUE)
-    found = Counter(names[kind] for kind in result.edits.kinds)
-    total = found.total()
-    assert set(found) == {"drop", "duplicate"}
-    assert abs(found["drop"] - 0.75 * total) <= 4 * math.sqrt(total * 0.75 * 0.25)
+    counts = Counter(names[kind] for kind in result.edits.kinds)
+    total = counts.total()
+    assert set(counts) == {"drop", "duplicate"}
+    assert abs(counts["drop"] - 0.75 * total) <= 4 * math.sqrt(total * 0.75 * 0.25)
 
 
-def test_the_rate_holds_for_a_mixture_whatever_its_kinds_can_do() -> None:
-    """At a letter where one kind cannot act, another does: the rate is not thinned out."""
+def test_the_rate_does_not_depend_on_the_kinds() -> None:
+    """If a kind cannot act at a letter, another one does."""
     symbols = PREPROCESSOR.encode("a b c d e f. " * 4000)  # no pair of letters: a swap is impossible
     recipe = NoiseRecipe(rate=0.1, kinds=["swap", "case"])
     result = apply(recipe, symbols, TABLES, np.random.default_rng(1))
-    chances = int(eligible(recipe, symbols, TABLES).sum())
-    assert chances == 24_000
-    assert abs(len(result.edits.positions) - 0.1 * chances) <= 4 * math.sqrt(chances * 0.09)
+    opportunities = int(eligible(recipe, symbols, TABLES).sum())
+    assert opportunities == 24_000
+    assert abs(len(result.edits.positions) - 0.1 * opportunities) <= 4 * math.sqrt(opportunities * 0.09)
     assert {list(CATALOGUE)[kind] for kind in result.edits.kinds} == {"case"}
 
 
-def test_the_order_in_which_kinds_are_named_means_nothing() -> None:
-    one = NoiseRecipe(rate=0.3, kinds={"drop": 1, "swap": 2})
-    other = NoiseRecipe(rate=0.3, kinds={"swap": 2, "drop": 1})
-    assert run(one, TEXT) == run(other, TEXT)
-    assert canonical_json(one.canonical()) == canonical_json(other.canonical())
+def test_the_order_of_kinds_has_no_effect() -> None:
+    drop_first = NoiseRecipe(rate=0.3, kinds={"drop": 1, "swap": 2})
+    swap_first = NoiseRecipe(rate=0.3, kinds={"swap": 2, "drop": 1})
+    assert noise(drop_first, TEXT) == noise(swap_first, TEXT)
+    assert canonical_json(drop_first.canonical()) == canonical_json(swap_first.canonical())
 
 
-def test_the_seed_decides_and_nothing_else() -> None:
+def test_the_result_depends_only_on_the_seed() -> None:
     recipe = NoiseRecipe(rate=0.1)
-    assert run(recipe, TEXT, 1) == run(recipe, TEXT, 1) != run(recipe, TEXT, 2)
+    assert noise(recipe, TEXT, 1) == noise(recipe, TEXT, 1) != noise(recipe, TEXT, 2)
 
 
 def test_first_and_last_letters_can_be_protected() -> None:
     recipe = NoiseRecipe(rate=1, kinds=["drop"], protect_first=True, protect_last=True)
-    assert run(recipe, "The quick a fox's 10.") == "Te qk a fx's 10."
-    assert run(NoiseRecipe(rate=1, kinds=["swap"], protect_first=True, protect_last=True), "abcd abc") == "acbd abc"
-    assert run(NoiseRecipe(rate=1, kinds=["drop"], protect_first=True), "abc d") == "a d"
+    assert noise(recipe, "The quick a fox's 10.") == "Te qk a fx's 10."
+    assert noise(NoiseRecipe(rate=1, kinds=["swap"], protect_first=True, protect_last=True), "abcd abc") == "acbd abc"
+    assert noise(NoiseRecipe(rate=1, kinds=["drop"], protect_first=True), "abc d") == "a d"
 
 
-def test_short_words_can_be_spared() -> None:
+def test_short_words_can_be_protected() -> None:
     recipe = NoiseRecipe(rate=1, kinds=["case"], min_word_length=4)
-    assert run(recipe, "the They abcd'efg aa.Long") == "the tHEY ABCD'efg aa.lONG"
-    assert run(NoiseRecipe(rate=1, kinds=["case"], min_word_length=1), "a") == "A"
+    assert noise(recipe, "the They abcd'efg aa.Long") == "the tHEY ABCD'efg aa.lONG"
+    assert noise(NoiseRecipe(rate=1, kinds=["case"], min_word_length=1), "a") == "A"
 
 
-def test_special_ids_are_never_touched() -> None:
+def test_special_ids_are_never_edited() -> None:
     symbols = np.array([2, *PREPROCESSOR.encode("ab"), MASK, *PREPROCESSOR.encode("cd"), END, 0, 0])
     for seed in range(50):
         result = apply(NoiseRecipe(rate=1), symbols, TABLES, np.random.default_rng(seed))
@@ -89,7 +89,7 @@ def test_special_ids_are_never_touched() -> None:
     st.sampled_from([["swap"], ["drop"], ["insert"], [*CATALOGUE]]),
     st.integers(0, 99),
 )
-def test_nothing_moves_across_the_start_of_a_window(rows: list[str], rate: float, kinds: list[str], seed: int) -> None:
+def test_no_edit_crosses_the_start_of_a_window(rows: list[str], rate: float, kinds: list[str], seed: int) -> None:
     encoded = [PREPROCESSOR.encode(row) for row in rows]
     starts = np.cumsum([0, *map(len, encoded)])[:-1]
     symbols = np.concatenate(encoded)
@@ -105,14 +105,14 @@ def test_nothing_moves_across_the_start_of_a_window(rows: list[str], rate: float
             assert sorted(result.symbols[start:end]) == sorted(encoded[row])
 
 
-def test_a_swap_across_a_start_would_happen_without_it() -> None:
+def test_starts_prevent_swaps_across_them() -> None:
     recipe = NoiseRecipe(rate=1, kinds=["swap"])
-    assert run(recipe, "abcd") == "badc"
-    assert run(recipe, "abcd", starts=np.array([0, 1, 3])) == "acbd"
-    assert run(recipe, "abcd", starts=np.array([0, 0, 1, 3, 3, 4])) == "acbd"
+    assert noise(recipe, "abcd") == "badc"
+    assert noise(recipe, "abcd", starts=np.array([0, 1, 3])) == "acbd"
+    assert noise(recipe, "abcd", starts=np.array([0, 0, 1, 3, 3, 4])) == "acbd"
 
 
-def test_every_letter_is_hit_equally_often_also_at_the_ends() -> None:
+def test_all_letters_are_edited_equally_often() -> None:
     ids = PREPROCESSOR.encode("abcdefgh")
     recipe = NoiseRecipe(rate=0.25, kinds=["case"])
     generator = np.random.default_rng(5)
@@ -146,12 +146,12 @@ def test_extreme_rates(rate: float) -> None:
         ({"raet": 0.1}, "raet is not a known key; did you mean 'rate'?"),
     ],
 )
-def test_wrong_recipes_are_refused(values: dict[str, object], message: str) -> None:
+def test_invalid_recipes_are_refused(values: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         NoiseRecipe.parse(values, "recipe")
 
 
-def test_the_section_noise() -> None:
+def test_noise_section() -> None:
     values = {"rates": [0.05, 0.2], "kinds": ["drop"], "protect_first": True}
     config = NoiseConfig.parse(values, "params.yaml: noise")
     recipe = config.recipe(0.2)

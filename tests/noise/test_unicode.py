@@ -1,4 +1,4 @@
-"""Ten thousand strings over all of Unicode: encoded, noised by every kind, and brought back by the edit map."""
+"""Encodes 10,000 strings over all of Unicode, noises them with each kind, and restores them with the edit map."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ LIST = {"the": {"teh": 2}, "received": {"recieved": 1, "receved": 1}, "don't": {
 
 
 def some_texts() -> list[str]:
-    """Words, and characters of every plane but surrogates, from none to a dozen."""
+    """Strings of 0 to 12 parts: words, and characters of all planes except surrogates."""
     generator = np.random.default_rng(17)
     texts = []
     for _ in range(NUM_TEXTS):
@@ -37,50 +37,50 @@ def texts() -> list[str]:
 
 @pytest.fixture(scope="module")
 def preprocessor() -> Preprocessor:
-    """An alphabet of what is frequent: most of the others become bytes."""
+    """An alphabet of common characters; others become bytes."""
     return Preprocessor(alphabet="".join(sorted(set("".join(WORDS)) | set(map(chr, range(32, 0x180))))))
 
 
 def restored(noised: Noised, symbols: np.ndarray) -> np.ndarray:
-    """The input again: what no edit touched from the output, what edits replaced from the input."""
+    """The input, restored from the output; only replaced symbols come from the input."""
     edits = noised.edits
-    put = np.zeros(len(noised.symbols) + 1, dtype=np.int64)
-    np.add.at(put, edits.starts, 1)
-    np.add.at(put, edits.starts + edits.emits, -1)
-    untouched = np.cumsum(put[:-1]) == 0
-    taken = np.zeros(len(symbols) + 1, dtype=np.int64)
-    np.add.at(taken, edits.positions, 1)
-    np.add.at(taken, edits.positions + edits.consumes, -1)
-    kept = np.cumsum(taken[:-1]) == 0
+    emitted = np.zeros(len(noised.symbols) + 1, dtype=np.int64)
+    np.add.at(emitted, edits.starts, 1)
+    np.add.at(emitted, edits.starts + edits.emits, -1)
+    untouched = np.cumsum(emitted[:-1]) == 0
+    consumed = np.zeros(len(symbols) + 1, dtype=np.int64)
+    np.add.at(consumed, edits.positions, 1)
+    np.add.at(consumed, edits.positions + edits.consumes, -1)
+    kept = np.cumsum(consumed[:-1]) == 0
     assert noised.source[untouched].tolist() == np.flatnonzero(kept).tolist()
-    back = symbols.copy()
-    back[kept] = noised.symbols[untouched]
-    return back
+    result = symbols.copy()
+    result[kept] = noised.symbols[untouched]
+    return result
 
 
 @pytest.mark.parametrize("kind", sorted(CATALOGUE))
-def test_ten_thousand_strings(kind: str, texts: list[str], preprocessor: Preprocessor) -> None:
+def test_unicode_strings_can_be_restored(kind: str, texts: list[str], preprocessor: Preprocessor) -> None:
     ragged = preprocessor.encode_ragged(texts)
     starts = np.cumsum(ragged.lengths) - ragged.lengths
-    # One label on a few ids in the middle of every text that is long enough, never inside the bytes of a character.
+    # One entity in each text of 4 characters or more; it does not split the bytes of a character.
     tags = np.zeros(len(ragged.ids), dtype=np.uint8)
     for text, start in zip(texts, starts.tolist(), strict=True):
         if len(text) >= 4:
             first, last = np.searchsorted(preprocessor.offsets(text), [1, len(text) // 2 + 1])
             tags[start + first : start + last] = 2
             tags[start + first] = 1
-    fences = np.union1d(starts[starts < len(tags)], entity_edges(tags))
+    boundaries = np.union1d(starts[starts < len(tags)], entity_edges(tags))
     tables = SymbolTables.for_preprocessor(preprocessor, misspellings=LIST)
     recipe = NoiseRecipe(rate=1 if kind == "misspelling" else 0.3, kinds=[kind])
-    noised = apply(recipe, ragged.ids, tables, np.random.default_rng(1), starts=fences)
+    noised = apply(recipe, ragged.ids, tables, np.random.default_rng(1), starts=boundaries)
     assert len(noised.edits.positions) > 300
     assert (restored(noised, ragged.ids) == ragged.ids).all()
 
     moved = move_tags(tags, noised.source)
     kept = noised.source != INSERTED
-    assert ((moved[kept] > 0) == (tags[noised.source[kept]] > 0)).all()  # labels stay on their words
-    behind = np.maximum.accumulate(np.where(kept, noised.source, 0))
-    assert ((moved[~kept] > 0) == (tags[behind[~kept]] > 0)).all()
+    assert ((moved[kept] > 0) == (tags[noised.source[kept]] > 0)).all()  # labels move with their words
+    previous = np.maximum.accumulate(np.where(kept, noised.source, 0))
+    assert ((moved[~kept] > 0) == (tags[previous[~kept]] > 0)).all()
 
     bounds = np.append(move_starts(starts, noised.source), len(noised.symbols))
     for number in range(NUM_TEXTS):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cclm_core.applications.corrector import Corrector
-from cclm_core.applications.generation import Sampling, write
+from cclm_core.applications.generation import Sampling, generate
 from cclm_core.applications.language_model import LanguageModel
 from cclm_core.composition import Component, ComponentCard, OverBase
 from cclm_core.composition.composed import ComposedModel
@@ -117,10 +117,11 @@ def test_text_is_generated_on_the_device_of_the_weights() -> None:
     with seeded_initialisation(1):
         head = nn.Linear(encoder.component.width, base.preprocessor.num_ids)
     model = LanguageModel(encoder, head, base.preprocessor, 256)
-    expected, bits = "".join(write(model, "abc", Sampling(max_characters=12))), model.bits_per_character(["abc", "bca"])
+    expected = "".join(generate(model, "abc", Sampling(max_characters=12)))
+    bits = model.bits_per_character(["abc", "bca"])
     with elsewhere() as device:
         encoder.to(device), head.to(device)
-        assert "".join(write(model, "abc", Sampling(max_characters=12))) == expected
+        assert "".join(generate(model, "abc", Sampling(max_characters=12))) == expected
         assert model.bits_per_character(["abc", "bca"]) == pytest.approx(bits)
 
 

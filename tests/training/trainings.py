@@ -1,4 +1,4 @@
-"""A training that takes a second: a small base over a corpus of sixty sentences."""
+"""A one-second training of a small base, for tests."""
 
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,11 @@ CONFIG = TrainingConfig(
 SEED = 7
 
 OBJECTIVES: dict[str, Any] = dict(variant for member in members(ObjectiveConfig) for variant in variants(member))
-"""Every objective of the catalogue, with every loss that it can have."""
+"""All objectives in the catalogue, with each of their losses."""
 
 
 def new_module(corpus: EncodedCorpus, *configs: ObjectiveConfig, noise_rate: float = 0.02) -> TrainingModule:
-    """A new base with these objectives. It is causal if one of them needs that."""
+    """A new base with these objectives; causal if an objective needs it."""
     context = ObjectiveContext(
         width=SHAPE.encoder.width,
         preprocessor=corpus.preprocessor,
@@ -49,19 +49,19 @@ def new_module(corpus: EncodedCorpus, *configs: ObjectiveConfig, noise_rate: flo
 
 
 def data(corpus: EncodedCorpus, config: TrainingConfig) -> Data:
-    """Its train and validation split."""
+    """Windows of the train and validation splits."""
     return Data(*(Windows(corpus.split(split), config.window) for split in ("train", "validation")))
 
 
 def store(folder: Path) -> Checkpoints:
-    """The checkpoints that all trainings here keep in `folder`."""
+    """The checkpoints in `folder`, with a fixed identity."""
     return Checkpoints(folder, "identity" * 2)
 
 
 def run(
     encoded: Path, checkpoints: Path, report: Report = silent, workers: int = 1, **changes: object
 ) -> tuple[TrainingModule, list[Point]]:
-    """Trains on masked characters and entities, with `changes` of the configuration, to the end."""
+    """Trains on masked characters and entities with `CONFIG` and `changes`. Returns the module and the curve."""
     corpus = EncodedCorpus.open(encoded)
     config = CONFIG.model_copy(update=changes)
     module = new_module(corpus, MaskedCharactersConfig(), EntitiesConfig())
