@@ -28,8 +28,8 @@ _CURRENT_FOLDER, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux's 
 def publishing(target: StrPath, kind: str) -> Iterator[Path]:
     """Yields an empty temporary folder. If the block succeeds, adds a manifest and replaces `target` with it.
 
-    Where the file system can exchange two folders in one step, `target` exists at every moment. Elsewhere a process that
-    is killed between two renames leaves the old folder as `.NAME.old`, and the next call puts it back first.
+    Where the file system can exchange two folders in one step, `target` exists at every moment. Elsewhere a process
+    that is killed between two renames leaves the old folder as `.NAME.old`, and the next call puts it back first.
 
     Args:
         target: the folder to publish; an existing one is replaced.
