@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from cclm_core.shelf import Shelf
     from cclm_core.text.vocabulary import Preprocessor
 
+__version__ = "0.1.0"
+
 __all__ = [
     "CausalLanguagePretrainer",
     "CharacterMaskPretrainer",
@@ -46,3 +48,8 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, also those that are not imported yet."""
+    return sorted([*__all__, "__version__", "__doc__", "__name__", "__path__"])

@@ -17,8 +17,8 @@
 'bé'
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, Self
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,7 @@ from cclm_core.text.alphabet import (
     Alphabet,
     Ids,
 )
+from cclm_core.text.batches import Batch, Ragged
 from cclm_core.text.code_points import code_points, refuse_surrogates, refuse_surrogates_in, text_of
 from cclm_core.text.config import TargetsConfig, VocabularyConfig
 from cclm_core.text.normalization import aligned, normalize
@@ -63,34 +64,7 @@ __all__ = [
 
 FORMAT = "cclm-preprocessor-1"
 
-
-class Ragged(NamedTuple):
-    """The ids of several texts, concatenated.
-
-    Attributes:
-        ids: (N,) uint16, the ids of all texts.
-        lengths: (B,) int64, the number of ids of each text; their sum is N.
-        fallbacks: (B,) int64, the number of characters of each text that became bytes, and at least 1 if normalization
-            changed the text. With 0, id k is character k.
-    """
-
-    ids: Ids
-    lengths: npt.NDArray[np.int64]
-    fallbacks: npt.NDArray[np.int64]
-
-
-class Batch(NamedTuple):
-    """Texts as a padded array.
-
-    Attributes:
-        ids: (B, L) int64, padded with PAD on the right.
-        lengths: (B,) int64, the number of ids of each row, padding excluded.
-        cut: (B,) int64, the number of characters cut from the end of each text; 0 without `truncate`.
-    """
-
-    ids: npt.NDArray[np.int64]
-    lengths: npt.NDArray[np.int64]
-    cut: npt.NDArray[np.int64]
+_MAX_BATCH = 1 << 32  # ids in one padded array, 32 GiB
 
 
 class Preprocessor:
@@ -106,7 +80,7 @@ class Preprocessor:
 
     def __init__(
         self,
-        config: VocabularyConfig | None = None,
+        config: VocabularyConfig | Mapping[str, Any] | None = None,
         alphabet: str = "",
         max_example_len: int | None = None,
         load_from: StrPath | None = None,
@@ -114,7 +88,7 @@ class Preprocessor:
         """Creates a vocabulary from an alphabet or from a saved file. Without either, call `fit`.
 
         Args:
-            config: limits of the alphabet, the CLS flag, the normal form, the lengths of batches.
+            config: limits of the alphabet, the CLS flag, the normal form, the lengths of batches; also as a mapping.
             alphabet: distinct characters; character k gets the id 260 + k.
             max_example_len: sets `config.max_length`; the name of the original CCLM.
             load_from: a file written by `save`. Omit `config` and `alphabet`, or pass the saved values.
@@ -124,12 +98,18 @@ class Preprocessor:
             DataError: the alphabet repeats a character, contains a lone surrogate, or is too large.
             ArtifactError, IntegrityError: see `load`.
         """
+        if config is not None:
+            config = VocabularyConfig.from_argument(config, "`config`")
         if load_from is not None:
             saved = self.load(load_from)
             _check_same(saved, config, alphabet, load_from)
             config, alphabet = saved.config, saved.alphabet
         self.config = _limited(config or VocabularyConfig(), max_example_len)
-        self.alphabet, self._codec = alphabet, Alphabet(alphabet)
+        self.alphabet = check_text(alphabet, "alphabet")
+        self._codec = Alphabet(self.alphabet)
+
+    def __repr__(self) -> str:
+        return f"Preprocessor({len(self.alphabet)} characters, {self.num_ids} ids, max_length {self.config.max_length})"
 
     @property
     def num_ids(self) -> int:
@@ -208,7 +188,7 @@ class Preprocessor:
         [260, 261, 0]
         """
         ids = self.encode(text)
-        limit = self.config.max_length if length is None else length
+        limit = self.config.max_length if length is None else _checked_length(length)
         if limit is not None and len(ids) > limit:
             if not truncate:
                 raise DataError(_too_long("text", len(ids), limit))
@@ -226,7 +206,7 @@ class Preprocessor:
         >>> Preprocessor(alphabet="ab").num_fitting("aéb", 2)
         1
         """
-        return self._fitting(text, length)[1]
+        return self._fitting(text, _checked_length(length))[1]
 
     def encode_ragged(self, texts: Iterable[str]) -> Ragged:
         """The ids of many texts, concatenated; as fast as encoding one long text.
@@ -281,7 +261,10 @@ class Preprocessor:
                 cut[index] = len(texts[index]) - characters
             within = np.arange(len(ids)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
             ids = ids[within < np.repeat(kept, lengths)]
-        padded = np.full((len(texts), self._rounded(int(kept.max(initial=0)))), PAD, dtype=np.int64)
+        width = self._rounded(int(kept.max(initial=0)))
+        if len(texts) * width > _MAX_BATCH:
+            raise DataError(f"a batch must have at most {_MAX_BATCH:,} ids, got {len(texts):,} x {width:,}. Divide it.")
+        padded = np.full((len(texts), width), PAD, dtype=np.int64)
         padded[np.arange(padded.shape[1]) < kept[:, None]] = ids
         return Batch(padded, kept, cut)
 
@@ -306,7 +289,10 @@ class Preprocessor:
         Raises:
             DataError: an id is not an integer, or is outside the vocabulary.
         """
-        array = np.asarray(ids).reshape(-1)
+        try:
+            array = np.asarray(ids).reshape(-1)
+        except ValueError:  # lists of different lengths
+            raise DataError("ids must be integers, got lists of different lengths. Use `decode_batch`.") from None
         if len(array) and array.dtype.kind not in "iu":
             raise DataError(f"ids must be integers, got {array.dtype}. Convert them.")
         array = array.astype(np.int64)
@@ -336,7 +322,7 @@ class Preprocessor:
         """
         path = as_path(path)
         content = read_json(path)
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
+        if content.get("format") != FORMAT:
             raise ArtifactError(f"{path} is not a vocabulary ({FORMAT}). Pass a file written by `Preprocessor.save`.")
         missing = {"config", "alphabet", "digest"} - content.keys()
         if missing or not isinstance(content["alphabet"], str) or not isinstance(content["config"], dict):
@@ -391,6 +377,12 @@ def _limited(config: VocabularyConfig, max_example_len: int | None) -> Vocabular
             f"max_example_len {max_example_len} contradicts max_length {config.max_length}. Omit max_example_len."
         )
     return VocabularyConfig.parse(config.canonical() | {"max_length": max_example_len}, "Preprocessor")
+
+
+def _checked_length(length: Any) -> int:
+    if isinstance(length, bool) or not isinstance(length, int | np.integer) or not 0 <= length <= _MAX_BATCH:
+        raise ConfigError(f"`length` must be an integer from 0 to {_MAX_BATCH:,}, got {length!r:.80}.")
+    return int(length)
 
 
 def _too_long(name: str, length: int, limit: int) -> str:
