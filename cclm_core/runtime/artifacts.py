@@ -93,8 +93,8 @@ def verify(folder: StrPath, *kinds: str) -> str:
             f"{folder} must contain a published {kind}, got {given!s:.80}. Pass the folder of the {kind}."
         )
     expected = manifest.get("files")
-    if not isinstance(expected, dict):
-        raise IntegrityError(f"{manifest_path} is damaged: `files` must be an object, got {expected!r:.80}. {restore}")
+    if not isinstance(expected, dict) or len(manifest) != 2:
+        raise IntegrityError(f"{manifest_path} is damaged: it must have `kind` and the object `files`. {restore}")
     actual = _digests(folder, IntegrityError, restore)
     for name in sorted(expected.keys() | actual.keys()):
         if expected.get(name) != actual.get(name):
