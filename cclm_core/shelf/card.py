@@ -9,7 +9,6 @@ from pydantic import AfterValidator, Field, JsonValue
 
 from cclm_core.runtime.config import Config, canonical_json, digest
 from cclm_core.runtime.errors import ConfigError, IntegrityError
-from cclm_core.runtime.readers import parse_json
 from cclm_core.shelf.files import ItemFile
 from cclm_core.shelf.names import check_file_names, printable
 
@@ -69,7 +68,7 @@ class Card(Config):
         """
         where = f"the card of {identifier}/{item_type}"
         try:
-            value = parse_json(content, where, IntegrityError, "Fetch it again.")["card"]
+            value = json.loads(content)["card"]
             if value["format"] != FORMAT:
                 raise ConfigError(
                     f"{where} must have the format {FORMAT}, got {value['format']!r}. Use the version of CCLM that "
