@@ -6,10 +6,12 @@ if TYPE_CHECKING:
     from cclm_core.composition.composed import ComposedModel
     from cclm_core.composition.store import load, save
     from cclm_core.encoders.embedder import Embedder
-    from cclm_core.pretraining.pretrainer import (
+    from cclm_core.pretraining import (
         CausalLanguagePretrainer,
         CharacterMaskPretrainer,
+        EntityPretrainer,
         MaskedLanguagePretrainer,
+        Pretrainer,
     )
     from cclm_core.shelf import Shelf
     from cclm_core.text.vocabulary import Preprocessor
@@ -19,20 +21,24 @@ __all__ = [
     "CharacterMaskPretrainer",
     "ComposedModel",
     "Embedder",
+    "EntityPretrainer",
     "MaskedLanguagePretrainer",
     "Preprocessor",
+    "Pretrainer",
     "Shelf",
     "load",
     "save",
 ]
 
 _MODULES = {
-    "CausalLanguagePretrainer": "cclm_core.pretraining.pretrainer",
-    "CharacterMaskPretrainer": "cclm_core.pretraining.pretrainer",
+    "CausalLanguagePretrainer": "cclm_core.pretraining",
+    "CharacterMaskPretrainer": "cclm_core.pretraining",
     "ComposedModel": "cclm_core.composition.composed",
     "Embedder": "cclm_core.encoders.embedder",
-    "MaskedLanguagePretrainer": "cclm_core.pretraining.pretrainer",
+    "EntityPretrainer": "cclm_core.pretraining",
+    "MaskedLanguagePretrainer": "cclm_core.pretraining",
     "Preprocessor": "cclm_core.text.vocabulary",
+    "Pretrainer": "cclm_core.pretraining",
     "Shelf": "cclm_core.shelf",
     "load": "cclm_core.composition.store",
     "save": "cclm_core.composition.store",
