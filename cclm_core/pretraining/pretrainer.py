@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from cclm_core.composition.component import Component
-from cclm_core.composition.store import save
+from cclm_core.composition.store import write
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.encoders.catalogue import EncoderConfig
 from cclm_core.encoders.embedder import Base
@@ -191,7 +191,7 @@ class Pretrainer:
             ArtifactError: `folder` is a file, or another process is writing it.
         """
         last = self._last
-        artifact = Artifact("component", last.component, save, last.objective)
+        artifact = Artifact("component", last.component, write, last.objective)
         publish(Path(folder), artifact, last.curve, last.identity)
 
     @property
