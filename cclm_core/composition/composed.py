@@ -257,7 +257,7 @@ class ComposedModel(UniqueNames, Base):
             raise CompositionError(f"{self.described} has no part {name!r:.80}; {nearest(str(name), list(self.parts))}")
         return name
 
-    def _carded(self, names: Sequence[str], parts: Sequence[nn.Module], facts: Mapping[str, Any]) -> CompositionCard:
+    def _carded(self, names: Sequence[str], parts: Sequence[nn.Module | None], facts: Mapping[str, Any]) -> CompositionCard:
         """The card of a composition of `parts`; checks that they fit together."""
         is_nested = any(isinstance(model, ComposedModel) for model in (self.base, *parts))
         values = {"format": "cclm-composition-2" if is_nested else "cclm-composition-1", "parts": names, **facts}
@@ -269,7 +269,7 @@ class ComposedModel(UniqueNames, Base):
             raise CompositionError(f"compositions must be nested at most {MAX_DEPTH} deep, got {self.depth}.")
         return card
 
-    def _recompose(self, parts: Mapping[str, nn.Module]) -> None:
+    def _recompose(self, parts: Mapping[str, nn.Module | None]) -> None:
         """Adopts the parts that `components` is about to hold; raises, and changes nothing, if they do not fit."""
         facts = {"name": self.name, "fusion": self.card.fusion, "base_digest": self.card.base_digest}
         card = self._carded(list(parts), list(parts.values()), facts)
@@ -352,14 +352,14 @@ def _as_part(part: Any) -> Part:
     )
 
 
-def _depth(model: nn.Module) -> int:
+def _depth(model: nn.Module | None) -> int:
     """The number of compositions inside each other in a model; 0 for an embedder or a component."""
     if isinstance(model, Component) and model.own_base is not None:
         return _depth(model.own_base)
     return model.depth if isinstance(model, ComposedModel) else 0
 
 
-def _check(part: nn.Module, base: Base) -> None:
+def _check(part: nn.Module | None, base: Base) -> None:
     if not isinstance(part, Component | ComposedModel):
         raise CompositionError(f"a part must be a Component or a ComposedModel, got {type(part).__name__}.")
     if isinstance(part, Component):

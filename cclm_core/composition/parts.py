@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-Check = Callable[[Mapping[str, nn.Module]], None]
+Check = Callable[[Mapping[str, nn.Module | None]], None]
 """Adopts new parts; raises CclmError, and changes nothing, if they do not fit together."""
 
 
@@ -25,14 +25,13 @@ class PartDict(nn.ModuleDict):
 
     def __init__(self, parts: Mapping[str, nn.Module], check: Check) -> None:
         super().__init__()
-        object.__setattr__(self, "_check", None)  # the first parts are checked by the owner
+        self._check: Check = lambda _: None  # the owner has checked the first parts
         self.update(parts)
-        object.__setattr__(self, "_check", check)
+        self._check = check
 
     def add_module(self, name: str, module: nn.Module | None) -> None:
         """Adds or replaces a part. Raises like `ComposedModel`; then nothing changes."""
-        if self._check is not None:
-            self._check({**self._modules, name: module})
+        self._check({**self._modules, name: module})
         super().add_module(name, module)
 
     def __setattr__(self, name: str, value: Any) -> None:

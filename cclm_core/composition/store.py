@@ -12,12 +12,11 @@ checks. `write` writes the files alone, into a folder that is being published wi
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from torch import nn
 
 from cclm_core.composition.card import ComponentCard
 from cclm_core.composition.component import Component
@@ -80,7 +79,7 @@ def write(model: Model, folder: Path) -> None:
         CompositionError: the base of a composition has changed since it was composed.
     """
     _kind_of_model(model)
-    _Saving().save(model, folder)
+    _save(model, folder, set(), {}, _frozen_key(model))
 
 
 def load(folder: StrPath) -> Base | Component:
@@ -141,61 +140,46 @@ def kind_of(folder: Path) -> Kind:
     return kinds[0]
 
 
-class _Saving:
-    """The state of one save: the digests of the bases that are in the outermost folder already.
+def _save(model: Model, folder: Path, saved: set[str], changes: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Writes a model, except bases whose digest is in `saved`; adds the digests of the bases that it writes.
 
     Args:
-        records_freezing: whether cards list frozen weights. Not inside a base, since `load` freezes all of it.
+        model: the model.
+        folder: an empty folder.
+        saved: digests of the bases that are in the outermost folder already.
+        changes: keys of its card to change: its name, in the composition that it is a part of.
+        facts: keys to add to its card.
     """
+    match model:
+        case Embedder():
+            embedders.save_embedder(model, folder, facts)
+        case Component():
+            state = model.state_dict()
+            if model.own_base is not None:
+                model.adopt_base()
+                _save(model.own_base, _created(folder / _BASE), set(), {}, {})
+                state = {name: tensor for name, tensor in state.items() if not name.startswith(_OWN)}
+            save_weights(state, folder / _WEIGHTS)
+            card = model.card.model_copy(update=dict(changes))
+            write_json(folder / CARDS["component"], {**card.canonical(), **facts})
+        case ComposedModel():
+            _check_base(model)
+            if model.base.digest not in saved:
+                _save(model.base, _created(folder / _BASE), saved, {}, {})
+            for name in model.parts:
+                _save(model.part(name), _created(folder / _PARTS / name), saved, {"name": name}, {})
+            if _has_own_weights(model):
+                save_weights(model.fusion.state_dict(), folder / _FUSION)
+            card_of_all = model.card.model_copy(update=dict(changes))
+            write_json(folder / CARDS["composition"], {**card_of_all.canonical(), **facts})
+    if isinstance(model, Base):
+        saved.add(model.digest)
 
-    def __init__(self, records_freezing: bool = True) -> None:
-        self._saved: set[str] = set()
-        self._records_freezing = records_freezing
 
-    def save(self, model: Model, folder: Path, name: str | None = None) -> None:
-        """Writes a model into an empty folder, except bases that are saved already.
-
-        Args:
-            model: the model.
-            folder: an empty folder.
-            name: its name in the composition that it is a part of; None to keep its own.
-        """
-        match model:
-            case Embedder():
-                embedders.save_embedder(model, folder, self._records_freezing)
-            case Component():
-                self._component(model, folder, name or model.name)
-            case ComposedModel():
-                self._composition(model, folder, name or model.name)
-        if isinstance(model, Base):
-            self._saved.add(model.digest)
-
-    def _component(self, model: Component, folder: Path, name: str) -> None:
-        state, own = model.state_dict(), None
-        if model.own_base is not None:
-            own = _OWN
-            model.adopt_base()
-            _Saving(self._records_freezing).save(model.own_base, _created(folder / _BASE))
-            state = {path: tensor for path, tensor in state.items() if not path.startswith(_OWN)}
-        save_weights(state, folder / _WEIGHTS)
-        card = model.card.model_copy(update={"name": name})
-        write_json(folder / CARDS["component"], card.canonical() | self._frozen(model, own))
-
-    def _composition(self, model: ComposedModel, folder: Path, name: str) -> None:
-        _check_base(model)
-        if model.base.digest not in self._saved:
-            recorded, self._records_freezing = self._records_freezing, False
-            self.save(model.base, _created(folder / _BASE))
-            self._records_freezing = recorded
-        for part in model.parts:
-            self.save(model.part(part), _created(folder / _PARTS / part), part)
-        if _has_own_weights(model):
-            save_weights(model.fusion.state_dict(), folder / _FUSION)
-        card = model.card.model_copy(update={"name": name})
-        write_json(folder / CARDS["composition"], card.canonical() | self._frozen(model.fusion))
-
-    def _frozen(self, module: nn.Module, except_for: str | None = None) -> dict[str, Any]:
-        return frozen_key(module, except_for) if self._records_freezing else {}
+def _frozen_key(model: Model) -> dict[str, Any]:
+    """The key `frozen` of the card of a saved model. Bases of compositions are always frozen when they are loaded."""
+    bases = [module.base for module in model.modules() if isinstance(module, ComposedModel)]
+    return frozen_key(model, {id(parameter) for base in bases for parameter in base.parameters()})
 
 
 def _check_base(model: ComposedModel) -> None:
@@ -266,7 +250,7 @@ class _Loading:
             component = Component(card, own)
         others = () if own is None else tuple(f"{_OWN}{name}" for name in own.state_dict())
         load_weights(component, folder / _WEIGHTS, others)
-        freeze_weights(component, frozen, path, None if own is None else _OWN)
+        freeze_weights(component, frozen, path)
         return component
 
     def _composition(self, folder: Path) -> ComposedModel:
@@ -280,7 +264,7 @@ class _Loading:
         weights = folder / _FUSION
         if model.fusion.state_dict() and (weights.is_file() or not isinstance(model.fusion, Component)):
             load_weights(model.fusion, weights)
-        freeze_weights(model.fusion, frozen, path)
+        freeze_weights(model, frozen, path)
         return model.eval()
 
     def _base_of(self, folder: Path, digest: str) -> Base:

@@ -280,7 +280,7 @@ def weights_digest(module: nn.Module, about: str = "") -> str:
     for name, tensor in sorted(weights_of(module)):
         kind = "" if tensor.dtype == torch.float32 else f" {tensor.dtype}"
         state.update(f"{name} {tuple(tensor.shape)}{kind}".encode())
-        state.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        state.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return state.hexdigest()
 
 

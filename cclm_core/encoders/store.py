@@ -7,7 +7,7 @@ preprocessor.json        the vocabulary
 ```
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,18 @@ FROZEN = "frozen"
 """The key of a card that lists frozen weights; left out if there are none."""
 
 
-def save_embedder(embedder: Embedder, folder: Path, records_freezing: bool = True) -> None:
-    """Writes an embedder and its vocabulary into an existing folder; its card lists frozen weights if wanted."""
+def save_embedder(embedder: Embedder, folder: Path, facts: Mapping[str, Any] | None = None) -> None:
+    """Writes an embedder and its vocabulary into an existing folder.
+
+    Args:
+        embedder: the embedder.
+        folder: the folder.
+        facts: keys to add to its card; if None, those that list frozen weights.
+    """
     embedder.preprocessor.save(folder / PREPROCESSOR)
     save_weights(embedder.state_dict(), folder / WEIGHTS)
-    write_json(folder / CARD, embedder.config.canonical() | (frozen_key(embedder) if records_freezing else {}))
+    added = frozen_key(embedder) if facts is None else facts
+    write_json(folder / CARD, {**embedder.config.canonical(), **added})
 
 
 def load_embedder(folder: Path) -> Embedder:
@@ -54,17 +61,17 @@ def load_embedder(folder: Path) -> Embedder:
     return embedder
 
 
-def frozen_key(module: nn.Module, except_for: str | None = None) -> dict[str, Any]:
+def frozen_key(module: nn.Module, except_for: Collection[int] = ()) -> dict[str, Any]:
     """The key `frozen` of a card: true if all weights are frozen, their names if some are; no key if none is.
 
     Args:
         module: the saved module.
-        except_for: prefix of weights that another card describes.
+        except_for: `id` of parameters to leave out.
     """
     trained = {
         name: parameter.requires_grad
         for name, parameter in module.named_parameters()
-        if except_for is None or not name.startswith(except_for)
+        if id(parameter) not in except_for
     }
     frozen = [name for name, is_trained in trained.items() if not is_trained]
     if not frozen:
@@ -89,28 +96,18 @@ def read_card(path: Path) -> tuple[dict[str, Any], bool | tuple[str, ...]]:
     return values, frozen
 
 
-def freeze_weights(
-    module: nn.Module, frozen: bool | Iterable[str], path: Path, except_for: str | None = None
-) -> None:
-    """Freezes the weights that the card at `path` names, or all of them.
-
-    Args:
-        module: the loaded module.
-        frozen: names of weights, true for all of them, or false for none.
-        path: the card.
-        except_for: prefix of weights that another card describes.
+def freeze_weights(module: nn.Module, frozen: bool | Iterable[str], path: Path) -> None:
+    """Freezes the weights of a module that the card at `path` names, or all of them.
 
     Raises:
         ArtifactError: the module has no weight of that name.
     """
-    parameters = {
-        name: parameter
-        for name, parameter in module.named_parameters()
-        if except_for is None or not name.startswith(except_for)
-    }
-    if frozen is True:
-        module.eval()
-    for name in (parameters if frozen else ()) if isinstance(frozen, bool) else frozen:
+    if isinstance(frozen, bool):
+        if frozen:
+            module.requires_grad_(False).eval()
+        return
+    parameters = dict(module.named_parameters())
+    for name in frozen:
         if name not in parameters:
             raise ArtifactError(f"{path}: `{FROZEN}` names {name!r:.80}, which is no weight of this model. Remove it.")
         parameters[name].requires_grad_(False)

@@ -17,7 +17,10 @@ class Composed(Protocol):
     """What is evaluated: a module that maps ids (B, L) int64 to features (B, L, width), whatever the padding."""
 
     preprocessor: Preprocessor
-    width: int
+
+    @property
+    def width(self) -> int:
+        """Features per character."""
 
     @property
     def columns(self) -> Mapping[str, slice]:
