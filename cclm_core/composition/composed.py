@@ -21,7 +21,7 @@ from cclm_core.encoders.ids import as_ids
 from cclm_core.runtime.config import canonical_json, nearest
 from cclm_core.runtime.device import device_of
 from cclm_core.runtime.errors import CompositionError, ConfigError
-from cclm_core.runtime.random import derive_seed, seeded_initialisation
+from cclm_core.runtime.random import derive_seed, seeded_initialization
 from cclm_core.text.texts import strings
 from cclm_core.text.vocabulary import Preprocessor
 
@@ -213,7 +213,7 @@ class ComposedModel(UniqueNames, Base):
     def untrained(self, seed: int) -> "ComposedModel":
         """A control with the same architecture and random weights from `seed`. Bases are not changed."""
         parts = {name: part.untrained(derive_seed(seed, "part", name)) for name, part in self._parts.items()}
-        with seeded_initialisation(derive_seed(seed, "fusion")):
+        with seeded_initialization(derive_seed(seed, "fusion")):
             return ComposedModel(self.base, parts, self.name, self.card.fusion)
 
     def replaced(self, name: str, part: "Part") -> "ComposedModel":
@@ -257,16 +257,19 @@ class ComposedModel(UniqueNames, Base):
             raise CompositionError(f"{self.described} has no part {name!r:.80}; {nearest(str(name), list(self.parts))}")
         return name
 
-    def _carded(self, names: Sequence[str], parts: Sequence[nn.Module | None], facts: Mapping[str, Any]) -> CompositionCard:
+    def _carded(
+        self, names: Sequence[str], parts: Sequence[nn.Module | None], facts: Mapping[str, Any]
+    ) -> CompositionCard:
         """The card of a composition of `parts`; checks that they fit together."""
         is_nested = any(isinstance(model, ComposedModel) for model in (self.base, *parts))
         values = {"format": "cclm-composition-2" if is_nested else "cclm-composition-1", "parts": names, **facts}
         card = CompositionCard.parse(values, f"the composition {facts['name']!r:.80}")
         for part in parts:
             _check(part, self.base)
-        self.depth = 1 + max(_depth(model) for model in (self.base, *parts))
-        if self.depth > MAX_DEPTH:
-            raise CompositionError(f"compositions must be nested at most {MAX_DEPTH} deep, got {self.depth}.")
+        depth = 1 + max(_depth(model) for model in (self.base, *parts))
+        if depth > MAX_DEPTH:
+            raise CompositionError(f"compositions must be nested at most {MAX_DEPTH} deep, got {depth}.")
+        self.depth = depth
         return card
 
     def _recompose(self, parts: Mapping[str, nn.Module | None]) -> None:
@@ -289,9 +292,7 @@ class ComposedModel(UniqueNames, Base):
             raise ConfigError(f"`window` must be at least 2, got {window}: windows overlap by half.")
         return TextReader(self, window=window, batch_characters=batch_characters, causal=self.causal)
 
-    def _streamed(
-        self, texts: Iterator[str], reader: TextReader, group_size: int
-    ) -> Iterator[npt.NDArray[np.float32]]:
+    def _streamed(self, texts: Iterator[str], reader: TextReader, group_size: int) -> Iterator[npt.NDArray[np.float32]]:
         group: list[npt.NDArray[np.integer]] = []
         for text in texts:
             group.append(self.preprocessor.encode(text))
@@ -331,7 +332,9 @@ Part = Component | ComposedModel
 def _named(components: "Iterable[Part] | Mapping[str, Part]") -> tuple[list[str], list[Part]]:
     """Names and parts of a new composition."""
     if isinstance(components, nn.Module | str) or not isinstance(components, Iterable):
-        raise CompositionError(f"`components` must be a list of parts, got {type(components).__name__}. Write `[part]`.")
+        raise CompositionError(
+            f"`components` must be a list of parts, got {type(components).__name__}. Write `[part]`."
+        )
     if isinstance(components, Mapping):
         return list(components), [_as_part(part) for part in components.values()]
     parts = [_as_part(part) for part in components]

@@ -22,7 +22,7 @@ from cclm_core.encoders.embedder import Model
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.device import device_of
 from cclm_core.runtime.errors import CompositionError
-from cclm_core.runtime.random import seeded_initialisation
+from cclm_core.runtime.random import seeded_initialization
 
 Parts = Mapping[str, Model]
 """The components and compositions to join, by name, in the order of their features. Fusions do not change them."""
@@ -207,7 +207,7 @@ def rebuilt(fusion: nn.Module, config: "_Config", before: Mapping[str, nn.Module
     Raises:
         CompositionError: the fusion cannot join the parts.
     """
-    with seeded_initialisation(0):  # keeps the global generator unchanged
+    with seeded_initialization(0):  # keeps the global generator unchanged
         new = config.build(parts)
     is_same = list(before) == list(parts)
     if isinstance(fusion, Component):

@@ -16,7 +16,9 @@ class HourglassConfig(Config):
     """Convolution over characters, downsampling, a transformer over positions, upsampling with a skip connection."""
 
     kind: Literal["hourglass"] = "hourglass"
-    kernel_size: int = Field(default=7, ge=1, le=1023, description="kernel of the convolutions in characters, an odd number")
+    kernel_size: int = Field(
+        default=7, ge=1, le=1023, description="kernel of the convolutions in characters, an odd number"
+    )
     stride: Annotated[int, Field(ge=1, le=16)] | Literal["word"] = Field(
         default=4, description="characters per position of the transformer; `word` makes each word one position"
     )
@@ -26,7 +28,9 @@ class HourglassConfig(Config):
         le=256,
         description="with `word`: maximum characters per position; longer words are split",
     )
-    core_width: int = Field(default=256, ge=16, le=8192, description="features per position, divisible by 2 * num_heads")
+    core_width: int = Field(
+        default=256, ge=16, le=8192, description="features per position, divisible by 2 * num_heads"
+    )
     num_layers: int = Field(default=4, ge=1, le=128, description="transformer layers")
     num_heads: int = Field(default=4, ge=1, le=256, description="attention heads")
     width: int = Field(default=192, ge=8, le=8192, description="features per character in the output")
