@@ -55,8 +55,9 @@ class ComposedModel(UniqueNames, Base):
 
     Raises:
         ConfigError: no parts, a repeated or invalid name, or an unknown fusion.
-        CompositionError: `base` or a part is another kind of object, compositions are nested too deeply, a part was trained on another base or vocabulary, a part is causal and the base is
-            bidirectional, or the fusion cannot join the parts. An independent part only needs the same vocabulary.
+        CompositionError: `base` or a part is another kind of object, compositions are nested too deeply, a part was
+            trained on another base or vocabulary, a part is causal and the base is bidirectional, or the fusion cannot
+            join the parts. An independent part only needs the same vocabulary.
     """
 
     def __init__(
@@ -332,9 +333,7 @@ Part = Component | ComposedModel
 def _named(components: "Iterable[Part] | Mapping[str, Part]") -> tuple[list[str], list[Part]]:
     """Names and parts of a new composition."""
     if isinstance(components, nn.Module | str) or not isinstance(components, Iterable):
-        raise CompositionError(
-            f"`components` must be a list of parts, got {type(components).__name__}. Write `[part]`."
-        )
+        raise CompositionError(f"`components` must be a list of parts, got {type(components).__name__}. Use `[part]`.")
     if isinstance(components, Mapping):
         return list(components), [_as_part(part) for part in components.values()]
     parts = [_as_part(part) for part in components]
@@ -350,8 +349,8 @@ def _as_part(part: Any) -> Part:
         return model
     kind = "an Embedder, which is a base" if isinstance(part, Embedder) else type(part).__name__
     raise CompositionError(
-        f"a part must be a Component, a ComposedModel or a fitted pretrainer, got {kind}. Put layers of your own on top "
-        "of the composition."
+        f"a part must be a Component, a ComposedModel or a fitted pretrainer, got {kind}. Put your own layers on top of "
+        "the composition."
     )
 
 

@@ -300,8 +300,8 @@ def _kind_of_model(model: Model) -> Kind:
         case ComposedModel():
             return "composition"
     raise ArtifactError(
-        f"`save` takes an Embedder, a Component or a ComposedModel, got {type(model).__name__}. Save other modules with "
-        "torch."
+        f"`save` takes an Embedder, a Component or a ComposedModel, got {type(model).__name__}. Use `torch.save` for "
+        "other modules."
     )
 
 
@@ -310,8 +310,8 @@ def _check_replaceable(folder: Path) -> None:
     others = sorted({path.name for path in folder.iterdir()} - _FILES) if folder.is_dir() else []
     if others:
         raise ArtifactError(
-            f"{folder} must be empty or hold a saved model and nothing else, got {', '.join(others[:5])}. Choose another "
-            "folder."
+            f"{folder} must be empty or hold a saved model and nothing else, got {', '.join(others[:5])}. Choose "
+            "another folder."
         )
 
 

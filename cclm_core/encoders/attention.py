@@ -1,6 +1,6 @@
 """A plain transformer over characters, with full or local attention."""
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from cclm_core.runtime.config import Config
 class AttentionConfig(Config):
     """A transformer with one position per character."""
 
+    learning_rate: ClassVar[float] = 4e-3
     kind: Literal["attention"] = "attention"
     num_layers: int = Field(default=4, ge=1, le=128, description="transformer layers")
     num_heads: int = Field(default=4, ge=1, le=256, description="attention heads")

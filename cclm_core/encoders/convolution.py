@@ -1,6 +1,6 @@
 """Convolutions over characters, with pooled features of the text broadcast to each character: the original encoder."""
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -15,6 +15,7 @@ _SLOPE = 0.1  # of the leaky rectifiers, as in the original
 class ConvolutionConfig(Config):
     """Blocks of three convolutions; the defaults are the original's sizes."""
 
+    learning_rate: ClassVar[float] = 1e-3  # without norms inside its blocks it does not learn at 4e-3
     kind: Literal["convolution"] = "convolution"
     num_blocks: int = Field(default=5, ge=1, le=128, description="blocks of three convolutions")
     kernel_size: int = Field(

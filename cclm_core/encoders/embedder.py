@@ -31,7 +31,7 @@ class EmbedderConfig(Config):
 class Model(nn.Module, ABC):
     """Computes features of a batch: an embedder, a component, or a composition.
 
-    Weights can have any floating type (`half()`, `bfloat16()`, `double()`); features are float64 if the weights are, and
+    Weights can have any floating type (`half()`, `bfloat16()`, `double()`); features are float64 if the weights are,
     otherwise float32.
     """
 

@@ -39,8 +39,8 @@ class EmbeddingConfig(Config):
         size = len(self.ngram_sizes) * self.ngram_buckets * self.width
         if size > _MAX_TABLES:
             raise ValueError(
-                f"the n-gram tables must have at most {_MAX_TABLES} numbers together, got {size}: number of ngram_sizes "
-                "* ngram_buckets * width. Lower one of them"
+                f"the n-gram tables must have at most {_MAX_TABLES} numbers together, got {size}: number of "
+                "ngram_sizes * ngram_buckets * width. Lower one of them"
             )
         return self
 

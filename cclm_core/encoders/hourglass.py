@@ -1,6 +1,6 @@
 """The hourglass: characters → fewer positions → transformer → characters, with a skip connection."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -15,6 +15,7 @@ from cclm_core.runtime.config import Config
 class HourglassConfig(Config):
     """Convolution over characters, downsampling, a transformer over positions, upsampling with a skip connection."""
 
+    learning_rate: ClassVar[float] = 4e-3
     kind: Literal["hourglass"] = "hourglass"
     kernel_size: int = Field(
         default=7, ge=1, le=1023, description="kernel of the convolutions in characters, an odd number"

@@ -128,8 +128,6 @@ def _differences(expected: Mapping[str, Tensor], header: Mapping[str, Header]) -
 
 
 def _foreign(header: Mapping[str, Header]) -> list[str]:
-    foreign = [
-        f"{name} has type {one.type}, not a float" for name, one in sorted(header.items()) if one.type not in _TYPES
-    ]
+    foreign = [f"{name} has type {one.type}" for name, one in sorted(header.items()) if one.type not in _TYPES]
     types = sorted({one.type for one in header.values()})
     return foreign or ([f"weights have different types, {' and '.join(types)}"] if len(types) > 1 else [])

@@ -71,8 +71,8 @@ class Pretrainer:
         encoder: architecture of the component; None for the default in `params.yaml`.
         independent: give the component its own embedding instead of the features of the embedder.
         origin: components with the same origin start from the same weights; None for the name of the component.
-        train_base: if True, `fit` trains the embedder too, then freezes it; `ComposedModel` refuses components that
-            were fitted on it before. If False, the embedder must be frozen and is not changed. If None, `fit` trains
+        train_base: if True, `fit` trains those weights of the embedder that are not frozen, then freezes it;
+            `ComposedModel` refuses components that were fitted on it before. If False, the embedder must be frozen and is not changed. If None, `fit` trains
             an embedder that is not frozen yet, so the first pretrainer trains a new embedder.
         noise: typing errors on the training input, drawn again for every batch; None for clean input.
         words: which words to predict, for objectives that predict words. The first call of `fit` selects them from its
@@ -174,13 +174,14 @@ class Pretrainer:
                 a tenth of the steps, at most 50.
 
         Raises:
-            ConfigError: an unknown or invalid setting, `train_base=False` with an embedder that is not frozen, or an
-                objective that needs a causal component.
+            ConfigError: an unknown or invalid setting, `train_base=False` with an embedder that is not frozen,
+                `train_base=True` with one that is, or an objective that needs a causal component.
             DataError: not texts, or too few texts.
             TrainingError: the loss is not finite, or another process runs this training.
         """
-        config = _parsed(training, epochs, steps)
         train_base = self._is_base_trained()
+        trained = [self.config.encoder, *([self.embedder.embedder.config.encoder] if train_base else [])]
+        config = _parsed(training, epochs, steps).with_rate_of(*trained)
         division = divide(texts, column, validation, held_out)
         with tempfile.TemporaryDirectory(prefix="cclm-") as folder:
             with _bar(f"{self.name}: reading", progress) as report:
@@ -257,6 +258,12 @@ class Pretrainer:
         is_frozen = not any(parameter.requires_grad for parameter in self.embedder.parameters())
         if self.train_base is None:
             return not is_frozen
+        if self.train_base and is_frozen:
+            raise ConfigError(
+                "cannot train the embedder together with the component: all its weights are frozen. Call "
+                "`embedder.unfreeze()` first, after which components that were fitted on it no longer fit, or pass "
+                "`train_base=False`."
+            )
         if not self.train_base and not is_frozen:
             raise ConfigError(
                 "the embedder must be frozen if `train_base=False`. Call `embedder.freeze()`, or pass "
@@ -278,7 +285,7 @@ class Pretrainer:
         """
         base = self.embedder
         if train_base or self.config.independent:
-            base = copy.deepcopy(self.embedder).requires_grad_(train_base)
+            base = copy.deepcopy(self.embedder)
         if self._last is None:
             return base, *new_component(base, self.name, self.config, self.seed, inputs)
         return base, *copy.deepcopy((self._last.component, self._last.objective))
