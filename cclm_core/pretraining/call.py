@@ -5,11 +5,12 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cclm_core.composition.component import Component
+from cclm_core.encoders.catalogue import EncoderConfig
 from cclm_core.objectives.base import Objective
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.runtime.reporting import Report, null_report, reporting
@@ -55,6 +56,10 @@ class FitCall:
         config = TrainingConfig.parse({**training, "steps": steps or 0}, "fit")
         store = None if checkpoints is None else Path(checkpoints)
         return cls(config, epochs, "warmup_steps" not in training, callback, store, progress)
+
+    def with_rate_of(self, *encoders: EncoderConfig) -> "FitCall":
+        """The call with the lowest default learning rate of these encoders, unless a learning rate was given."""
+        return replace(self, config=self.config.with_rate_of(*encoders))
 
     def scheduled(self, data: Data) -> TrainingConfig:
         """The configuration with the number of steps and the warm-up."""

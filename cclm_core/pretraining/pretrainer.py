@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from cclm_core.composition.component import Component, OverBase
-from cclm_core.composition.store import load_base, save
+from cclm_core.composition.store import load_base, write
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.encoders.catalogue import EncoderConfig
 from cclm_core.encoders.embedder import Base
@@ -206,7 +206,7 @@ class Pretrainer:
             ArtifactError: `folder` is a file, or another process is writing to it.
         """
         last = self._fitted
-        artifact = Artifact("component", last.component, save, last.objective)
+        artifact = Artifact("component", last.component, write, last.objective)
         publish(Path(folder), artifact, last.curve, last.identity)
 
     @classmethod
@@ -284,6 +284,7 @@ class Pretrainer:
 
     def _fit(self, read: Read, validation: Read | None, held_out: float, call: FitCall) -> list[Point]:
         train_base = self._is_base_trained()
+        call = call.with_rate_of(self.config.encoder, *([self.embedder.embedder.config.encoder] if train_base else []))
         division = divide(read, validation, held_out)
         labels = self._labels(division)
         with tempfile.TemporaryDirectory(prefix="cclm-") as folder:
