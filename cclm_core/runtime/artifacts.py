@@ -5,7 +5,6 @@ two runs of the same configuration, such as the time, the host, a path or the de
 """
 
 import hashlib
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Any
 from cclm_core.runtime.config import canonical_json
 from cclm_core.runtime.errors import ArtifactError, IntegrityError
 from cclm_core.runtime.files import atomic_write, flush_folder, flush_tree, try_lock
+from cclm_core.runtime.readers import read_json as read_json
 
 MANIFEST = "manifest.json"
 
@@ -116,20 +116,6 @@ def write_json(path: Path, value: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text atomically: a reader sees the old file or the new one."""
     atomic_write(path, text)
-
-
-def read_json(path: Path) -> Any:
-    """Reads a JSON file.
-
-    Raises:
-        ArtifactError: the file is missing or is not valid JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ArtifactError(f"{path} not found. Run the stage that creates it.") from None
-    except ValueError as error:
-        raise ArtifactError(f"{path} is not valid JSON: {error}. Run the stage that creates it.") from None
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -17,9 +17,7 @@
 'bé'
 """
 
-import os
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -28,6 +26,7 @@ import numpy.typing as npt
 from cclm_core.runtime.artifacts import read_json, write_json
 from cclm_core.runtime.config import digest
 from cclm_core.runtime.errors import ArtifactError, ConfigError, DataError, IntegrityError
+from cclm_core.runtime.files import StrPath, as_path
 from cclm_core.text.alphabet import (
     CLS,
     END,
@@ -43,7 +42,7 @@ from cclm_core.text.alphabet import (
 from cclm_core.text.code_points import code_points, refuse_surrogates, refuse_surrogates_in, text_of
 from cclm_core.text.config import TargetsConfig, VocabularyConfig
 from cclm_core.text.normalization import aligned, normalize
-from cclm_core.text.texts import chunks, strings
+from cclm_core.text.texts import check_text, chunks, strings, text_list
 
 __all__ = [
     "CLS",
@@ -110,7 +109,7 @@ class Preprocessor:
         config: VocabularyConfig | None = None,
         alphabet: str = "",
         max_example_len: int | None = None,
-        load_from: str | os.PathLike[str] | None = None,
+        load_from: StrPath | None = None,
     ) -> None:
         """Creates a vocabulary from an alphabet or from a saved file. Without either, call `fit`.
 
@@ -126,7 +125,7 @@ class Preprocessor:
             ArtifactError, IntegrityError: see `load`.
         """
         if load_from is not None:
-            saved = self.load(Path(load_from))
+            saved = self.load(load_from)
             _check_same(saved, config, alphabet, load_from)
             config, alphabet = saved.config, saved.alphabet
         self.config = _limited(config or VocabularyConfig(), max_example_len)
@@ -159,9 +158,9 @@ class Preprocessor:
         """Finds the alphabet: the most frequent characters, ties by code point. Replaces the current alphabet.
 
         Args:
-            texts: strings, a `datasets.Dataset` or an `IterableDataset`, read once as a stream. For a published corpus,
-                pass `corpus_texts(folder)` of `corpus.records`.
-            column: the column of a dataset; None selects the first column of strings.
+            texts: strings, a `datasets.Dataset` or another table (see `text.texts`), read once as a stream. For a
+                published corpus, pass `corpus_texts(folder)` of `corpus.records`.
+            column: the column of a table; None selects `text`, otherwise the only column of strings.
 
         Raises:
             DataError: a text is not a string, or contains a lone surrogate (the message gives its position).
@@ -181,8 +180,9 @@ class Preprocessor:
         """The ids of one text, (L,) uint16; L is the number of characters if all are in the alphabet.
 
         Raises:
-            DataError: a lone surrogate; the message gives its position.
+            DataError: not a string, or a lone surrogate; the message gives its position.
         """
+        text = check_text(text)
         try:
             ids = self._codec.encode_text(normalize(text, self.config.normalisation)).ids
         except UnicodeEncodeError:
@@ -228,12 +228,16 @@ class Preprocessor:
         """
         return self._fitting(text, length)[1]
 
-    def encode_ragged(self, texts: Sequence[str]) -> Ragged:
+    def encode_ragged(self, texts: Iterable[str]) -> Ragged:
         """The ids of many texts, concatenated; as fast as encoding one long text.
 
+        Args:
+            texts: B texts, as for `fit`.
+
         Raises:
-            DataError: a lone surrogate; the message gives its text and position.
+            DataError: a text is not a string, or contains a lone surrogate; the message gives its text and position.
         """
+        texts = text_list(texts)
         normal = self._normalized(texts)
         lengths = np.fromiter(map(len, normal), dtype=np.int64, count=len(texts))
         try:
@@ -251,16 +255,19 @@ class Preprocessor:
             lengths = lengths + 1
         return Ragged(ids, lengths, fallbacks)
 
-    def encode_batch(self, texts: Sequence[str], truncate: bool = False) -> Batch:
+    def encode_batch(self, texts: Iterable[str], truncate: bool = False) -> Batch:
         """The ids of many texts as one padded array.
 
         Args:
-            texts: B texts; L is the length of the longest, rounded up to a multiple of the downsample factor.
+            texts: B texts, as for `fit`. L is the length of the longest, rounded up to a multiple of the downsample
+                factor.
             truncate: whether to cut texts with more than `max_length` ids, between two characters.
 
         Raises:
-            DataError: a lone surrogate, or a text that is too long without `truncate`; the message gives the text.
+            DataError: a text is not a string, contains a lone surrogate, or is too long without `truncate`; the message
+                gives the text.
         """
+        texts = text_list(texts)
         ids, lengths, _ = self.encode_ragged(texts)
         kept, cut, limit = lengths, np.zeros_like(lengths), self.config.max_length
         if truncate and limit is None:
@@ -284,7 +291,7 @@ class Preprocessor:
         >>> Preprocessor(alphabet="b").offsets("éb").tolist()
         [0, 0, 1]
         """
-        normal, starts = aligned(text, self.config.normalisation)
+        normal, starts = aligned(check_text(text), self.config.normalisation)
         _, unknown, widths = self._codec.encode_text(normal)
         indices = starts[:-1]
         if len(unknown):
@@ -314,19 +321,20 @@ class Preprocessor:
         """The texts of ids (B, L), without padding."""
         return [self.decode(row) for row in ids]
 
-    def save(self, path: Path) -> None:
+    def save(self, path: StrPath) -> None:
         """Writes the alphabet and all settings as JSON, atomically."""
         content = {"format": FORMAT, "config": self.config.canonical(), "alphabet": self.alphabet}
-        write_json(path, {**content, "digest": self.digest})
+        write_json(as_path(path), {**content, "digest": self.digest})
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: StrPath) -> Self:
         """Reads a file written by `save`.
 
         Raises:
             ArtifactError: the file is missing, is not JSON, or is not a vocabulary.
             IntegrityError: the alphabet does not match its digest.
         """
+        path = as_path(path)
         content = read_json(path)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ArtifactError(f"{path} is not a vocabulary ({FORMAT}). Pass a file written by `Preprocessor.save`.")

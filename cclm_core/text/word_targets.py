@@ -15,7 +15,7 @@ A word is a run of letters, marks, digits and underscores, with apostrophes insi
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -27,10 +27,11 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from cclm_core.runtime.artifacts import read_json, write_json
 from cclm_core.runtime.config import digest
 from cclm_core.runtime.errors import ArtifactError, ConfigError, IntegrityError
+from cclm_core.runtime.files import StrPath, as_path
 from cclm_core.text.code_points import refuse_surrogates
 from cclm_core.text.config import TargetsConfig
 from cclm_core.text.normalization import Form, aligned, normalize
-from cclm_core.text.texts import chunks, strings
+from cclm_core.text.texts import chunks, strings, text_list
 from cclm_core.text.vocabulary import Preprocessor
 from cclm_core.text.words import RUN, with_apostrophes
 
@@ -152,13 +153,13 @@ class WordTargets:
         """
         return self.encode_batch([text])[0]
 
-    def encode_batch(self, texts: Sequence[str]) -> list[Targets]:
+    def encode_batch(self, texts: Iterable[str]) -> list[Targets]:
         """The targets of several texts.
 
         Raises:
-            DataError: a lone surrogate; the message gives its position.
+            DataError: a text is not a string, or contains a lone surrogate; the message gives its position.
         """
-        normal = [aligned(text, self.normalisation) for text in texts]
+        normal = [aligned(text, self.normalisation) for text in text_list(texts)]
         encodings = self._tokenizer.encode_batch([text for text, _ in normal], add_special_tokens=False)
         result = []
         for encoding, (_, origins) in zip(encodings, normal, strict=True):
@@ -170,18 +171,21 @@ class WordTargets:
             result.append(Targets(ids[is_whole], origins[starts[is_whole]], origins[ends[is_whole]]))
         return result
 
-    def save(self, path: Path) -> None:
+    def save(self, path: StrPath) -> None:
         """Writes the targets as JSON, atomically."""
-        write_json(path, {"format": FORMAT, "config": self.config.canonical(), **self._about(), "digest": self.digest})
+        write_json(
+            as_path(path), {"format": FORMAT, "config": self.config.canonical(), **self._about(), "digest": self.digest}
+        )
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: StrPath) -> Self:
         """Reads a file written by `save`.
 
         Raises:
             ArtifactError: the file is missing, is not JSON, or does not contain word targets.
             IntegrityError: the targets do not match their digest.
         """
+        path = as_path(path)
         content = read_json(path)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ArtifactError(f"{path} does not contain word targets ({FORMAT}). Run the stage `vocab`.")

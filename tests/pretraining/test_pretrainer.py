@@ -283,7 +283,7 @@ def test_a_progress_bar_is_drawn_only_on_request(capsys: pytest.CaptureFixture[s
         ({}, {}, "either `epochs` or `steps`, got epochs=None and steps=None"),
         ({}, {"steps": 1, "epochs": 1}, "either `epochs` or `steps`, got epochs=1 and steps=1"),
         ({}, {"epochs": 0}, "`epochs` must be a finite number above 0, got 0"),
-        ({}, {"steps": -1}, "steps: Input should be greater than or equal to 0, got -1"),
+        ({}, {"steps": -1}, "steps must be greater than or equal to 0, got -1"),
         ({}, {"steps": 1, "bach_size": 4}, "bach_size is not a known key; did you mean 'batch_size'?"),
     ],
 )

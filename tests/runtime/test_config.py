@@ -53,10 +53,10 @@ def test_without_a_near_name_all_known_names_are_listed() -> None:
     ("content", "message"),
     [
         (None, "not found"),
-        (b"a: [1", "is not valid YAML in UTF-8"),
+        (b"a: [1", "is not valid YAML"),
         (b"\xff\xfe", "is not valid YAML in UTF-8"),
-        (b"- 1\n", "must contain a mapping of keys to values, got list"),
-        (b"", "must contain a mapping of keys to values, got NoneType"),
+        (b"- 1\n", "must contain a mapping of keys to values, got \\[1\\]"),
+        (b"", "must contain a mapping of keys to values, got None"),
     ],
 )
 def test_a_file_without_a_mapping_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
@@ -65,5 +65,5 @@ def test_a_file_without_a_mapping_is_refused(tmp_path: Path, content: bytes | No
         path.write_bytes(content)
     with pytest.raises(ConfigError, match=message):
         load_yaml(path)
-    with pytest.raises(ConfigError, match=r"YAML file .* not found"):
+    with pytest.raises(ConfigError, match="must be a file, but it is a folder or a device"):
         load_yaml(tmp_path)

@@ -54,7 +54,7 @@ def test_misspelled_keys_and_names_are_rejected_with_a_suggestion() -> None:
         Params({"seed": 1, "ingest": {**DEFAULTS["ingest"], "test_group": []}}).section(IngestConfig)
     with pytest.raises(ConfigError, match=r"components\.entity not found; did you mean 'entities'"):
         Params(DEFAULTS).named(ComponentConfig, "entity")
-    with pytest.raises(ConfigError, match=r"components\.entities must be a mapping, got 3"):
+    with pytest.raises(ConfigError, match=r"components\.entities must be a mapping of keys to values, got 3"):
         Params(DEFAULTS | {"components": {"entities": 3}}).named(ComponentConfig, "entities")
 
 
