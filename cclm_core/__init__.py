@@ -47,8 +47,11 @@ _MODULES = {
 
 def __getattr__(name: str) -> Any:
     """Imports a public name on first use, so that `import cclm_core` does not import torch."""
-    if name not in _MODULES:
-        raise AttributeError(f"module 'cclm_core' has no attribute {name!r}")
     from importlib import import_module
+
+    from cclm_core.runtime.migration import old_names
+
+    if name not in _MODULES:
+        return old_names(__name__)(name)
 
     return getattr(import_module(_MODULES[name]), name)

@@ -18,9 +18,11 @@ from cclm_core.composition.parts import PartDict
 from cclm_core.composition.unique_names import UniqueNames
 from cclm_core.encoders.embedder import Base, Embedder, Reading
 from cclm_core.encoders.ids import as_ids
+from cclm_core.encoders.migration import COMPOSITION
 from cclm_core.runtime.config import canonical_json, nearest
 from cclm_core.runtime.device import device_of
 from cclm_core.runtime.errors import CompositionError, ConfigError
+from cclm_core.runtime.migration import old_arguments
 from cclm_core.runtime.random import derive_seed, seeded_initialization
 from cclm_core.text.texts import strings
 from cclm_core.text.vocabulary import Preprocessor
@@ -60,6 +62,7 @@ class ComposedModel(UniqueNames, Base):
             join the parts. An independent part only needs the same vocabulary.
     """
 
+    @old_arguments(hints=COMPOSITION, aliases={"embedder": "base", "models": "components"})
     def __init__(
         self,
         base: Base,

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import chain
-from typing import Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import torch
 from pydantic import Field
@@ -15,8 +15,10 @@ from cclm_core.encoders.catalogue import EncoderConfig, describe
 from cclm_core.encoders.embedding import CharacterEmbedding, EmbeddingConfig
 from cclm_core.encoders.hourglass import HourglassConfig
 from cclm_core.encoders.ids import as_batch, check_range
+from cclm_core.encoders.migration import ATTRIBUTES, EMBEDDER
 from cclm_core.runtime.config import Config, canonical_json
 from cclm_core.runtime.errors import ConfigError
+from cclm_core.runtime.migration import old_arguments, old_attribute
 from cclm_core.text.vocabulary import Preprocessor
 from cclm_core.text.words import letters
 
@@ -68,6 +70,26 @@ class Model(nn.Module, ABC):
             reading: the batch, with the features of bases that other parts have already computed.
             base: the base of the composition that this model is a part of.
         """
+
+    @property
+    def trainable(self) -> bool:
+        """Whether any weight requires a gradient. Setting it freezes or unfreezes all weights, as in cclm 0.1.2."""
+        return any(parameter.requires_grad for parameter in self.parameters())
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self.requires_grad_(value).train(value)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Explains the attributes of cclm 0.1.2."""
+            try:
+                return super().__getattr__(name)
+            except AttributeError:
+                if name not in ATTRIBUTES:
+                    raise
+            raise old_attribute(self, name, ATTRIBUTES)
 
     def adopt_base(self) -> None:
         """Rebinds nested components to their bases after joint training, which changed the weights of the bases."""
@@ -196,6 +218,7 @@ class Embedder(Base):
     @overload
     def __init__(self, *, preprocessor: Preprocessor, config: EmbedderConfig | None = None) -> None: ...
 
+    @old_arguments(hints=EMBEDDER, aliases={"prep": "preprocessor"})
     def __init__(
         self, *args: Any, preprocessor: Preprocessor | None = None, config: EmbedderConfig | None = None
     ) -> None:
@@ -210,7 +233,7 @@ class Embedder(Base):
                 "preprocessor=prep)` or `Embedder(prep)`."
             )
         if not isinstance(config, EmbedderConfig):
-            config = EmbedderConfig.parse(config, "Embedder")
+            config = EmbedderConfig.parse({} if config is None else config, "Embedder")
         self.preprocessor, self.config = preprocessor, config
         self.embedding = CharacterEmbedding(preprocessor.num_ids, self.config.embedding)
         self.encoder = self.config.encoder.build(self.config.embedding.width)
@@ -225,6 +248,21 @@ class Embedder(Base):
     def embedder(self) -> "Embedder":
         """This embedder."""
         return self
+
+    @property
+    def model(self) -> "Embedder":
+        """This module: `embedder.model(ids)` is `embedder(ids)`, as in cclm 0.1.2."""
+        return self
+
+    @property
+    def n_chars(self) -> int:
+        """The number of ids in the vocabulary; the name of the original CCLM."""
+        return self.preprocessor.num_ids
+
+    @property
+    def max_example_len(self) -> int | None:
+        """The maximum number of ids in a row, as in the vocabulary; the name of the original CCLM."""
+        return self.preprocessor.max_example_len
 
     @property
     def causal(self) -> bool:

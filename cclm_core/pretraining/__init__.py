@@ -7,3 +7,6 @@ from cclm_core.pretraining.language import CharacterMaskPretrainer as CharacterM
 from cclm_core.pretraining.language import MaskedLanguagePretrainer as MaskedLanguagePretrainer
 from cclm_core.pretraining.language import PredictedWord as PredictedWord
 from cclm_core.pretraining.pretrainer import Pretrainer as Pretrainer
+from cclm_core.runtime.migration import old_names
+
+__getattr__ = old_names(__name__)

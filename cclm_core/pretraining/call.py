@@ -1,7 +1,6 @@
 """One call of `fit`: its settings, who is told about its progress, and its result."""
 
 import math
-import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -13,6 +12,7 @@ from cclm_core.composition.component import Component
 from cclm_core.encoders.catalogue import EncoderConfig
 from cclm_core.objectives.base import Objective
 from cclm_core.runtime.errors import ConfigError
+from cclm_core.runtime.files import StrPath, as_path
 from cclm_core.runtime.reporting import Report, null_report, reporting
 from cclm_core.training.config import TrainingConfig
 from cclm_core.training.loop import Data
@@ -43,7 +43,7 @@ class FitCall:
         epochs: float | None,
         steps: int | None,
         callback: Callback | None,
-        checkpoints: str | os.PathLike[str] | None,
+        checkpoints: StrPath | None,
         progress: bool | None,
     ) -> "FitCall":
         """Checks the arguments of `fit`."""
@@ -54,7 +54,7 @@ class FitCall:
         if callback is not None and not callable(callback):
             raise ConfigError(f"`callback` must be a function of a step and values, got {type(callback).__name__}.")
         config = TrainingConfig.parse({**training, "steps": steps or 0}, "fit")
-        store = None if checkpoints is None else Path(checkpoints)
+        store = None if checkpoints is None else as_path(checkpoints, "checkpoints")
         return cls(config, epochs, "warmup_steps" not in training, callback, store, progress)
 
     def with_rate_of(self, *encoders: EncoderConfig) -> "FitCall":

@@ -1,6 +1,5 @@
 """The pretrainer of entities: it learns from labeled texts, and finds entities in new ones."""
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from cclm_core.pretraining.pretrainer import Pretrainer
 from cclm_core.pretraining.texts import Division
 from cclm_core.runtime.device import device_of
 from cclm_core.runtime.errors import DataError
+from cclm_core.runtime.files import StrPath
 from cclm_core.text.texts import strings
 from cclm_core.training.module import Point
 
@@ -57,7 +57,7 @@ class EntityPretrainer(Pretrainer):
         validation: Any = None,
         held_out: float = 0.1,
         callback: Callback | None = None,
-        checkpoints: str | os.PathLike[str] | None = None,
+        checkpoints: StrPath | None = None,
         progress: bool | None = None,
         **training: Any,
     ) -> list[Point]:

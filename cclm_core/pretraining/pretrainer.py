@@ -8,7 +8,6 @@ composed = ComposedModel(embedder, [pretrainer.model])
 """
 
 import copy
-import os
 import re
 import tempfile
 from collections.abc import Mapping
@@ -32,9 +31,11 @@ from cclm_core.runtime.artifacts import file_digest
 from cclm_core.runtime.config import digest
 from cclm_core.runtime.device import device_of
 from cclm_core.runtime.errors import ConfigError, TrainingError
+from cclm_core.runtime.files import StrPath, as_path
 from cclm_core.runtime.migration import old_arguments, old_attribute
 from cclm_core.runtime.random import derive_seed
 from cclm_core.runtime.reporting import Report
+from cclm_core.text.texts import is_table
 from cclm_core.text.vocabulary import TargetsConfig
 from cclm_core.text.word_targets import WordTargets
 from cclm_core.training.component import component_card, component_module, new_component
@@ -161,7 +162,7 @@ class Pretrainer:
         validation: Any = None,
         held_out: float = 0.1,
         callback: Callback | None = None,
-        checkpoints: str | os.PathLike[str] | None = None,
+        checkpoints: StrPath | None = None,
         progress: bool | None = None,
         **training: Any,
     ) -> list[Point]:
@@ -192,11 +193,12 @@ class Pretrainer:
             TrainingError: the loss is not finite, or another process runs this training.
         """
         call = FitCall.of(training, epochs, steps, callback, checkpoints, progress)
-        is_table = hasattr(validation, "column_names")
-        held_out_texts = None if validation is None else plain_texts(validation, column if is_table else None)
+        held_out_texts = (
+            None if validation is None else plain_texts(validation, column if is_table(validation) else None)
+        )
         return self._fit(plain_texts(texts, column), held_out_texts, held_out, call)
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
+    def save(self, folder: StrPath) -> None:
         """Publishes the component with its head, curve and metrics at `folder`, like the stage `pretrain`.
 
         The head is saved with what its outputs mean: the labels or the words. `load` reads all of it.
@@ -207,13 +209,13 @@ class Pretrainer:
         """
         last = self._fitted
         artifact = Artifact("component", last.component, write, last.objective)
-        publish(Path(folder), artifact, last.curve, last.identity)
+        publish(as_path(folder), artifact, last.curve, last.identity)
 
     @classmethod
     def load(
         cls,
-        folder: str | os.PathLike[str],
-        embedder: Base | str | os.PathLike[str] | None = None,
+        folder: StrPath,
+        embedder: Base | StrPath | None = None,
         *,
         train_base: bool | None = None,
     ) -> Self:
@@ -233,21 +235,9 @@ class Pretrainer:
             raise ConfigError(
                 f"a component needs the embedder that it was trained on. Write `{cls.__name__}.load(folder, embedder)`."
             )
-        base = embedder if isinstance(embedder, Base) else load_base(Path(embedder)).freeze()
-        saved = read_component(Path(folder), base)
-        config = saved.config
-        pretrainer = cls(
-            base,
-            config.task,
-            name=saved.component.name,
-            encoder=config.encoder,
-            independent=config.independent,
-            origin=config.origin,
-            train_base=train_base,
-            noise=saved.noise,
-            words=saved.identity.words,
-            seed=saved.identity.seed,
-        )
+        base = embedder if isinstance(embedder, Base) else load_base(embedder).freeze()
+        saved = read_component(as_path(folder), base)
+        pretrainer = cls(base, saved.config.task, train_base=train_base, **saved.arguments)
         pretrainer._adopt(saved)
         return pretrainer
 

@@ -43,6 +43,20 @@ class SavedComponent:
     misspellings: Spellings | None
     curve: list[Point]
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of a pretrainer with the same settings, besides the embedder and the task."""
+        config = self.config
+        return {
+            "name": self.component.name,
+            "encoder": config.encoder,
+            "independent": config.independent,
+            "origin": config.origin,
+            "noise": self.noise,
+            "words": self.identity.words,
+            "seed": self.identity.seed,
+        }
+
 
 def read_component(folder: Path, base: Base) -> SavedComponent:
     """Reads what `Pretrainer.save` or the stage `pretrain` published.

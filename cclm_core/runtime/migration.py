@@ -7,7 +7,7 @@ def __init__(self, base, components): ...         an argument of 0.1.2 works, or
 def __getattr__(self, name):                      an attribute of 0.1.2 raises OldAttributeError
     raise old_attribute(self, name, {"char_dict": "use `encode`"})
 
-__getattr__ = old_names(__name__, {...})          a name of a module of 0.1.2 raises OldImportError
+__getattr__ = old_names(__name__)                 a name of a module of 0.1.2 raises OldImportError
 ```
 
 Each error is also the error that Python raises for such a name, so `hasattr` and `except ImportError` work. The whole
@@ -21,6 +21,41 @@ from typing import Any, ParamSpec, TypeVar
 from cclm_core.runtime.errors import CclmError, ConfigError
 
 PAGE = "docs/migrating.md"
+
+_ENCODERS = "configure an encoder of `cclm_core.encoders` instead; see docs/encoders.md"
+_CALLBACK = "write `fit(..., callback=function)`"
+_PLAIN = "write a function `callback(step, values)` and pass it to `fit`"
+
+NAMES = {
+    "CLMaskPretrainer": "import CharacterMaskPretrainer from `cclm_core`",
+    "BasePretrainer": "import CharacterMaskPretrainer from `cclm_core`",
+    "CausalPretrainer": "import CausalLanguagePretrainer from `cclm_core`",
+    "CausalLMPretrainer": "import CausalLanguagePretrainer from `cclm_core`",
+    "CCLMModelBase": "import Embedder from `cclm_core`",
+    "MLMPreprocessor": "import Preprocessor from `cclm_core`",
+    "MLMTrainingLogger": _CALLBACK,
+    "CLMaskPretrainerEvaluationCallback": _PLAIN,
+    "BasePretrainerEvaluationCallback": _PLAIN,
+    "EvaluationCallback": _PLAIN,
+    "PrinterCallback": _PLAIN,
+    "rev": "write `prep.decode(ids)`",
+    "zero_out_zero_embedding": "leave it out, because padding has no features",
+    "CONST_FUNCTION": 'write "function"',
+    "CONST_PROBABILITY": 'write "probability"',
+    **dict.fromkeys(
+        (
+            "TransformerBlock",
+            "GlobalBroadcaster1D",
+            "PositionEmbedding",
+            "TokenAndPositionEmbedding",
+            "MultiHeadSelfAttention",
+            "get_character_embedder",
+            "get_block",
+        ),
+        _ENCODERS,
+    ),
+}
+"""Names of classes and functions of cclm 0.1.2 that no longer exist."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -75,7 +110,7 @@ def old_attribute(owner: object, name: str, hints: Mapping[str, str]) -> Attribu
     return AttributeError(f"{kind!r} object has no attribute {name!r}", name=name, obj=owner)
 
 
-def old_names(module: str, hints: Mapping[str, str]) -> Callable[[str], Any]:
+def old_names(module: str, hints: Mapping[str, str] = NAMES) -> Callable[[str], Any]:
     """The `__getattr__` of a module: raises the error for a missing name, with a hint for names of cclm 0.1.2."""
 
     def get(name: str) -> Any:
