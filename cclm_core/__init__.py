@@ -1,6 +1,9 @@
 """CCLM: composable, character-level language models."""
 
+import sys
 from typing import TYPE_CHECKING, Any
+
+from cclm_core.runtime.migration import OldModules, old_names
 
 if TYPE_CHECKING:
     from cclm_core.composition.composed import ComposedModel
@@ -44,12 +47,13 @@ _MODULES = {
     "save": "cclm_core.composition.store",
 }
 
+if not any(isinstance(finder, OldModules) for finder in sys.meta_path):
+    sys.meta_path.append(OldModules())
+
 
 def __getattr__(name: str) -> Any:
     """Imports a public name on first use, so that `import cclm_core` does not import torch."""
     from importlib import import_module
-
-    from cclm_core.runtime.migration import old_names
 
     if name not in _MODULES:
         return old_names(__name__)(name)

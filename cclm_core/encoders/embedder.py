@@ -91,6 +91,12 @@ class Model(nn.Module, ABC):
                     raise
             raise old_attribute(self, name, ATTRIBUTES)
 
+        def __setattr__(self, name: str, value: Any) -> None:
+            """Refuses another `model`, which cclm 0.1.2 allowed: it would not be used."""
+            if name == "model":
+                raise old_attribute(self, "model =", ATTRIBUTES)
+            super().__setattr__(name, value)
+
     def adopt_base(self) -> None:
         """Rebinds nested components to their bases after joint training, which changed the weights of the bases."""
 

@@ -21,6 +21,7 @@ COMPOSITION = {"load_from": "write `load(folder)`, imported from `cclm_core`"}
 """Arguments of `ComposedModel` that people try."""
 
 ATTRIBUTES = {
+    "model =": "for a composition as the base, pass it to a pretrainer or to `ComposedModel` as `base`",
     "models": "write `composed.components`, by name",
     "model_name": "write `composed.name`",
     "build_model": "leave it out, because the model is ready",

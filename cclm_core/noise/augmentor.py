@@ -6,7 +6,7 @@
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -14,24 +14,24 @@ from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.text import TextNoiser
 from cclm_core.runtime.config import nearest
 from cclm_core.runtime.errors import ConfigError, DataError
-from cclm_core.runtime.migration import old_arguments
+from cclm_core.runtime.migration import old_arguments, old_attribute
 from cclm_core.runtime.random import derive
 
 Transform = Callable[[str, np.random.Generator], str]
 """Takes a string and a generator, and returns a string."""
 
 
-def lower(text: str, generator: np.random.Generator) -> str:  # noqa: ARG001
+def lower(text: str, generator: np.random.Generator | None = None) -> str:  # noqa: ARG001
     """Converts all letters to lowercase."""
     return text.lower()
 
 
-def upper(text: str, generator: np.random.Generator) -> str:  # noqa: ARG001
+def upper(text: str, generator: np.random.Generator | None = None) -> str:  # noqa: ARG001
     """Converts all letters to uppercase."""
     return text.upper()
 
 
-def title_first(text: str, generator: np.random.Generator) -> str:  # noqa: ARG001
+def title_first(text: str, generator: np.random.Generator | None = None) -> str:  # noqa: ARG001
     """Converts the first character to title case and keeps the rest."""
     return text[:1].title() + text[1:]
 
@@ -41,6 +41,13 @@ TRANSFORMS: dict[str, Transform] = {"lower": lower, "upper": upper, "title_first
 
 DEFAULTS = {"lower": 0.02, "upper": 0.005, "title_first": 0.01}
 """The transformations and probabilities of an `Augmentor()`, as in CCLM 0.1.2."""
+
+
+_ATTRIBUTES = {
+    "transformations": "the probabilities are in `augmentor.probabilities`",
+    "transformation_dict": "the probabilities are in `augmentor.probabilities`",
+    "compile": "leave it out, because an augmentor is ready to use",
+}
 
 
 class Augmentor:
@@ -59,6 +66,8 @@ class Augmentor:
 
     Source: the `Augmentor` of CCLM 0.1.2.
     """
+
+    default_transformations: ClassVar[Mapping[str, float]] = DEFAULTS
 
     @old_arguments(aliases={"transformations": "transforms"})
     def __init__(
@@ -80,6 +89,12 @@ class Augmentor:
                 raise ConfigError(f"the probability of {name} must be between 0 and 1, got {probability!r}")
             self.probabilities[name] = probability
             self._transforms[name] = _noise(transform) if isinstance(transform, NoiseRecipe) else transform
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Explains the attributes of cclm 0.1.2."""
+            raise old_attribute(self, name, _ATTRIBUTES)
 
     def transform(self, text: str) -> str:
         """Like a call, with random numbers of its own: the results depend on `seed` and on the calls before."""

@@ -16,6 +16,7 @@ list is in docs/migrating.md.
 
 from collections.abc import Callable, Mapping
 from functools import wraps
+from importlib.abc import MetaPathFinder
 from typing import Any, ParamSpec, TypeVar
 
 from cclm_core.runtime.errors import CclmError, ConfigError
@@ -100,6 +101,21 @@ def old_arguments(
         return call
 
     return decorate
+
+
+class OldModules(MetaPathFinder):
+    """Explains imports of `cclm`, the package of cclm 0.1.2, unless it is installed.
+
+    `cclm_core` appends it to `sys.meta_path`: the last finder is asked only for modules that no other one has.
+    """
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:  # noqa: ARG002
+        """Raises OldImportError for `cclm` and its modules; finds no other module."""
+        if fullname.partition(".")[0] == "cclm":
+            raise OldImportError(
+                f"there is no module `{fullname}`: import from `cclm_core`, for example `from cclm_core import "
+                f"Preprocessor`. See {PAGE}."
+            )
 
 
 def old_attribute(owner: object, name: str, hints: Mapping[str, str]) -> AttributeError:

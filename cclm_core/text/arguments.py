@@ -25,6 +25,9 @@ FIT = {
 }
 """Arguments of `Preprocessor.fit` of cclm 0.1.2 that no longer exist."""
 
+TO_ARRAY = {"padding_pre": "leave it out, because a batch pads on the right"}
+"""Arguments of `Preprocessor.string_to_array` of cclm 0.1.2 that no longer exist."""
+
 ATTRIBUTES = {
     "char_dict": "write `prep.encode(text)`; the character `prep.alphabet[k]` has the id 260 + k",
     "char_rev": "write `prep.decode(ids)`",

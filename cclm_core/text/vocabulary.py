@@ -44,6 +44,7 @@ from cclm_core.text.arguments import (
     ARGUMENTS,
     ATTRIBUTES,
     FIT,
+    TO_ARRAY,
     check_same,
     configured,
     file_in,
@@ -132,11 +133,9 @@ class Preprocessor:
         Args:
             config: limits of the alphabet, the CLS flag, the normal form, the lengths of batches.
             alphabet: distinct characters; character k gets the id 260 + k.
-            max_example_len: sets `config.max_length`; the name of the original CCLM, like the next three.
             load_from: a file written by `save`, or its folder. Omit all others, or pass the saved values.
-            vocab_size: sets `config.words.max_targets`, the number of words that a masked language model predicts.
-            add_cls: sets `config.cls`.
-            downsample_factor: sets `config.downsample_factor`.
+            max_example_len, vocab_size, add_cls, downsample_factor: names of the original CCLM for `config.max_length`,
+                `config.words.max_targets`, `config.cls` and `config.downsample_factor`.
 
         Raises:
             ConfigError: an argument is out of range, or contradicts `config` or `load_from`.
@@ -219,6 +218,7 @@ class Preprocessor:
             raise
         return np.concatenate([np.array([CLS], dtype=np.uint16), ids]) if self.config.cls else ids
 
+    @old_arguments(hints=TO_ARRAY, aliases={"string_in": "text"})
     def string_to_array(self, text: str, length: int | None = None, truncate: bool = False) -> npt.NDArray[np.int64]:
         """The ids of one text, (L,) int64, padded with PAD.
 

@@ -13,7 +13,6 @@ from cclm_core.encoders.embedder import weights_digest
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.objectives.denoise import DenoiseConfig
 from cclm_core.pretraining import CharacterMaskPretrainer, MaskedLanguagePretrainer, Pretrainer
-from cclm_core.runtime.artifacts import publishing
 from cclm_core.runtime.errors import ConfigError, DataError
 from cclm_core.text.vocabulary import TargetsConfig
 from cclm_core.text.word_targets import WordTargets
@@ -25,8 +24,7 @@ def test_masked_words_are_predicted_by_name_also_after_loading(tmp_path: Path) -
     trainer = pretrainer("words")
     trainer.fit(TEXTS, steps=100, batch_size=8, window=48, learning_rate=5e-3)
     trainer.save(tmp_path / "words")
-    with publishing(tmp_path / "base", "embedder") as folder:
-        save(trainer.embedder, folder)
+    save(trainer.embedder, tmp_path / "base")
     loaded = MaskedLanguagePretrainer.load(str(tmp_path / "words"), str(tmp_path / "base"))
     for model in (trainer, loaded):
         assert isinstance(model, MaskedLanguagePretrainer)
@@ -47,8 +45,7 @@ def test_a_loaded_pretrainer_continues_like_the_original(kind: str, tmp_path: Pa
     trainer = pretrainer(kind, noise=NoiseRecipe(rate=0.1), name="part", seed=3)
     trainer.fit(TEXTS, **SHORT)
     trainer.save(tmp_path / "part")
-    with publishing(tmp_path / "base", "embedder") as folder:
-        save(trainer.embedder, folder)
+    save(trainer.embedder, tmp_path / "base")
     base = load(tmp_path / "base").freeze()  # type: ignore[union-attr]
     loaded = type(trainer).load(tmp_path / "part", base)
     trainer.train_base = None
