@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from rows import Row, exit_without_peer, format_number, options, show
+from rows import Row, exit_without_peer, options, show
 
 from cclm_core.corpus.encoded import EncodedCorpus, EncodedWriter
 from cclm_core.corpus.masking import choose_positions
@@ -33,6 +33,7 @@ from cclm_core.corpus.windows import Windows
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.runtime.device import autocast
+from cclm_core.runtime.reporting import format_number
 from cclm_core.text.vocabulary import MASK, NUM_SPECIAL, Preprocessor
 from cclm_core.training.config import BaseConfig
 from cclm_core.training.module import TrainingModule

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import yaml
 from learning import stage
-from rows import Row, format_number, options, seed_list, show
+from rows import Row, options, seed_list, show
 
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.store import load_component, load_embedder
@@ -32,7 +32,8 @@ from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.evaluation.config import EvaluationConfig
 from cclm_core.evaluation.evaluator import evaluate_composition
 from cclm_core.evaluation.selection import read_text_sets
-from cclm_core.runtime.random import derive_seed, seeded_initialisation
+from cclm_core.runtime.random import derive_seed, seeded_initialization
+from cclm_core.runtime.reporting import format_number
 from cclm_core.training.config import ComponentConfig
 
 METRICS = ("entity_f1_clean", "label_accuracy")
@@ -68,7 +69,7 @@ def scores(params: Path, parts: list[str], base: Path, seed: int, untrained: boo
     components = [load_component(params.parent / name) for name in parts]
     if untrained:
         components = [part.untrained(derive_seed(seed, "untrained", part.card.name)) for part in components]
-    with seeded_initialisation(derive_seed(seed, "fusion", *parts)):
+    with seeded_initialization(derive_seed(seed, "fusion", *parts)):
         composed = ComposedModel(load_embedder(base), components).eval()
     config = EvaluationConfig.parse(yaml.safe_load(params.read_text())["evaluation"], "evaluation")
     clean = read_text_sets(Path("data/noise"))[:1]

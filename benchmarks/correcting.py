@@ -39,7 +39,7 @@ from typing import Literal, NamedTuple
 import torch
 from correcting_texts import Correction, corrections, misspellings, prose, word_lines
 from rapidfuzz.distance import OSA
-from rows import Row, format_number, options, seed_list, show
+from rows import Row, options, seed_list, show
 
 from cclm_core.applications import Corrector, KnownWords
 from cclm_core.composition import Component, ComponentCard, OverBase
@@ -51,8 +51,8 @@ from cclm_core.noise.misspellings import Spellings
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.objectives.base import ObjectiveContext
 from cclm_core.objectives.denoise import DenoiseConfig
-from cclm_core.runtime.random import seeded_initialisation
-from cclm_core.runtime.reporting import silent
+from cclm_core.runtime.random import seeded_initialization
+from cclm_core.runtime.reporting import format_number, null_report
 from cclm_core.text.vocabulary import Preprocessor, TargetsConfig, VocabularyConfig
 from cclm_core.text.word_targets import WordTargets
 from cclm_core.training.checkpoint import Checkpoints
@@ -201,7 +201,7 @@ def train_corrector(lines: list[str], spellings: Spellings, words: WordTargets, 
             )
             for _ in writer.write(records):
                 pass
-        with seeded_initialisation(seed):
+        with seeded_initialization(seed):
             base = Embedder(preprocessor, EmbedderConfig(embedding=EMBEDDING, encoder=BASE))
             component = Component(ComponentCard.over(base, "denoise", "denoise", ENCODER, independent=True))
             context = ObjectiveContext(
@@ -219,7 +219,7 @@ def train_corrector(lines: list[str], spellings: Spellings, words: WordTargets, 
         )
         module = TrainingModule(OverBase(base, component), [(objective, 1.0)])
         data = open_data(EncodedCorpus.open(encoded), config)
-        train(module, data, config, seed, Checkpoints(Path(folder) / "checkpoints", "correcting"), silent)
+        train(module, data, config, seed, Checkpoints(Path(folder) / "checkpoints", "correcting"), null_report)
     return Corrector(base, component.eval(), objective, WINDOW, KnownWords.of(words))
 
 
@@ -258,7 +258,7 @@ def main(steps: int, seeds: Sequence[int], as_json: bool) -> None:
     spellings = misspellings(DATA, [*tuning, *testing])
     texts = prose(DATA, [*tuning, *testing], seed=1)
     config, known_texts = TargetsConfig(max_targets=200_000, min_count=1), [*texts, *word_lines(spellings, 1, seed=1)]
-    words = WordTargets.fit(known_texts, config, Preprocessor()).counted(known_texts)
+    words = WordTargets.fit(known_texts, config, Preprocessor()).with_counts(known_texts)
     lines = [*texts, *word_lines(spellings, WORD_REPEATS, seed=2)]
     random.Random(3).shuffle(lines)
     counts: Counter[str] = Counter()

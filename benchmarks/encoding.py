@@ -20,10 +20,11 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from rows import Row, format_number, options, show
+from rows import Row, options, show
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from cclm_core.corpus.records import corpus_texts
+from cclm_core.runtime.reporting import format_number
 from cclm_core.text.tokenizer import character_tokenizer
 from cclm_core.text.vocabulary import Preprocessor, VocabularyConfig
 

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from rows import Row, format_number, options, show
+from rows import Row, options, show
 
 from cclm_core.applications.language_model import LanguageModel
 from cclm_core.corpus.encoded import EncodedCorpus, EncodedWriter
@@ -41,8 +41,8 @@ from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import ObjectiveContext
 from cclm_core.objectives.next_characters import NextCharactersConfig
-from cclm_core.runtime.random import seeded_initialisation
-from cclm_core.runtime.reporting import silent
+from cclm_core.runtime.random import seeded_initialization
+from cclm_core.runtime.reporting import format_number, null_report
 from cclm_core.text.vocabulary import Preprocessor
 from cclm_core.training.checkpoint import Checkpoints
 from cclm_core.training.config import TrainingConfig
@@ -172,14 +172,14 @@ def train_model(texts: Texts, plan: Plan, folder: Path) -> tuple[LanguageModel, 
         for _ in writer.write(Record(split, text, split=split) for split, text in texts._asdict().items()):
             pass
     corpus = EncodedCorpus.open(folder)
-    with seeded_initialisation(SEED):
+    with seeded_initialization(SEED):
         base = Embedder(preprocessor, plan.embedder)
         noise = TrainingNoise(rate=plan.noise)
         context = ObjectiveContext(width=base.width, preprocessor=preprocessor, noise=noise)
         objective = NextCharactersConfig().build(context)
     data = open_data(corpus, plan.training)
     checkpoints, start = Checkpoints(folder / "checkpoints", "benchmark"), time.process_time()
-    curve = train(TrainingModule(base, [(objective, 1.0)]), data, plan.training, SEED, checkpoints, silent)
+    curve = train(TrainingModule(base, [(objective, 1.0)]), data, plan.training, SEED, checkpoints, null_report)
     seconds = time.process_time() - start
     model = LanguageModel.of(base, objective, preprocessor, plan.training.window)
     return model, curve[-1] | {"seconds": seconds}

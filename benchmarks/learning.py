@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from rows import Row, format_number, options, seed_list, show
+from rows import Row, options, seed_list, show
+
+from cclm_core.runtime.reporting import format_number
 
 COMPOSITIONS = ("full", "language", "control")
 LOWER: Literal["lower"] = "lower"

@@ -21,9 +21,10 @@ from pathlib import Path
 
 import psutil
 import pyarrow as pa
-from rows import Row, format_number, options, show
+from rows import Row, options, show
 
 from cclm_core.corpus.parallel import num_workers
+from cclm_core.runtime.reporting import format_number
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"

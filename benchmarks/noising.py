@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rows import Row, exit_without_peer, format_number, options, show
+from rows import Row, exit_without_peer, options, show
 
 from cclm_core.corpus.records import read_records
 from cclm_core.noise import NoiseRecipe, SymbolTables, apply
+from cclm_core.runtime.reporting import format_number
 from cclm_core.text.vocabulary import Preprocessor
 
 RATE = 0.05

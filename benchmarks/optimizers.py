@@ -30,7 +30,7 @@ from torch import nn
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.noise.recipe import TrainingNoise
-from cclm_core.runtime.random import derive_seed, seeded_initialisation
+from cclm_core.runtime.random import derive_seed, seeded_initialization
 from cclm_core.training.config import BaseConfig, TrainingConfig
 from cclm_core.training.loop import Data, evaluate, open_data
 from cclm_core.training.module import TrainingModule
@@ -109,7 +109,7 @@ class Study:
 
     def module(self, seed: int) -> TrainingModule:
         """Returns the base with new weights and its objectives."""
-        with seeded_initialisation(seed):
+        with seeded_initialization(seed):
             embedder = Embedder(self.corpus.preprocessor, self.config.embedder)
             context = TrainingInputs(corpus=self.corpus, noise=TrainingNoise()).context(embedder.width)
             parts = self.config.objectives

@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rows import Row, format_number, options, show
+from rows import Row, options, show
 
+from cclm_core.runtime.reporting import format_number
 from flows import environment
 from flows.graph.node import Node
 from flows.graph.plan import read_plan

@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from encoding import paragraphs
 from peers import ATTENTION, LENGTH, Canine, Original
-from rows import Row, format_number, options, seed_list, show
+from rows import Row, options, seed_list, show
 from torch import nn
 
 from cclm_core.corpus.windows import Windows
@@ -41,7 +41,8 @@ from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import ObjectiveContext
 from cclm_core.objectives.masked_characters import MaskedCharactersConfig
-from cclm_core.runtime.random import derive, seeded_initialisation
+from cclm_core.runtime.random import derive, seeded_initialization
+from cclm_core.runtime.reporting import format_number
 from cclm_core.text.vocabulary import Preprocessor, VocabularyConfig
 from cclm_core.training.checkpoint import Checkpoints
 from cclm_core.training.config import TrainingConfig
@@ -112,7 +113,7 @@ def learn(name: str, seed: int, rate: float, seconds: float) -> Result:
 
     def train_for(steps: int, evaluation_windows: int) -> Result:
         """Trains for a number of steps."""
-        with seeded_initialisation(seed):
+        with seeded_initialization(seed):
             encoder = encoders(preprocessor)[name]()
             context = ObjectiveContext(width=encoder.width, preprocessor=preprocessor, noise=TrainingNoise())
             objective = MaskedCharactersConfig().build(context)

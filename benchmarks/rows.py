@@ -8,6 +8,8 @@ from typing import Literal, NamedTuple, NoReturn
 from rich.console import Console
 from rich.table import Table
 
+from cclm_core.runtime.reporting import format_number
+
 ARROWS = {"higher": "↑", "lower": "↓", None: ""}
 CAPTION = "↑ higher is better, ↓ lower is better; the ratio is the value divided by that of the peer or limit"
 
@@ -81,20 +83,6 @@ def ratio_in_words(row: Row) -> str:
         return f"{ratio} times the {reference}"
     verdict = "better" if (row.ratio > 1) == (row.better == "higher") else "worse"
     return f"{ratio} times the {reference}: {verdict}"
-
-
-def format_number(value: float) -> str:
-    """Returns a number with three significant digits; large numbers in thousands, millions or billions.
-
-    >>> [format_number(value) for value in (0.58964, 2.7461, 384, 61152, 1234567)]
-    ['0.590', '2.75', '384', '61.2 k', '1.23 M']
-    """
-    for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= max(10_000, 0.9995 * factor):
-            return f"{value / factor:#.3g}".rstrip(".") + f" {unit}"
-    if float(value).is_integer() or abs(value) >= 999.5:
-        return f"{value:.0f}"
-    return f"{value:#.3g}".rstrip(".")
 
 
 def exit_without_peer(error: ImportError) -> NoReturn:

@@ -29,13 +29,14 @@ import numpy as np
 import torch
 from encoding import paragraphs
 from peers import ATTENTION, LENGTH, Canine, Original
-from rows import Row, format_number, options, show
+from rows import Row, options, show
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cclm_core.encoders import EmbeddingConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
-from cclm_core.runtime.random import derive, seeded_initialisation
+from cclm_core.runtime.random import derive, seeded_initialization
+from cclm_core.runtime.reporting import format_number
 from cclm_core.text.vocabulary import MASK, Preprocessor, VocabularyConfig
 
 TURNS, ROWS, RATE = 5, 16, 0.15
@@ -75,7 +76,7 @@ class Side(NamedTuple):
 
 def side(encoder: Callable[[], Any], num_ids: int) -> Side:
     """Creates an encoder and its head with new weights."""
-    with seeded_initialisation(1):
+    with seeded_initialization(1):
         model = encoder()
         head = nn.Linear(model.width, num_ids)
     return Side(model, head, torch.optim.AdamW([*model.parameters(), *head.parameters()], lr=1e-3, fused=True))

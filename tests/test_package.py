@@ -35,7 +35,7 @@ def test_a_vocabulary_describes_itself() -> None:
 
 def test_arguments_of_a_vocabulary_are_checked() -> None:
     assert Preprocessor({"min_count": 2}).config.min_count == 2
-    with pytest.raises(ConfigError, match="`config` must be a VocabularyConfig or a mapping of its keys, got 512"):
+    with pytest.raises(ConfigError, match="`config` must be a VocabularyConfig, got 512"):
         Preprocessor(512)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="`alphabet` must be a string, got list"):
         Preprocessor(alphabet=["a"])  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from cclm_core.encoders.embedder import Base, Model, Reading
 from cclm_core.encoders.embedding import CharacterEmbedding
 from cclm_core.runtime.config import canonical_json
 from cclm_core.runtime.errors import CompositionError
-from cclm_core.runtime.random import seeded_initialisation
+from cclm_core.runtime.random import seeded_initialization
 
 
 class Component(Model):
@@ -33,12 +33,16 @@ class Component(Model):
         new = CharacterEmbedding(own.num_ids, own.embedding) if isinstance(own, IndependentConfig) else None
         self.embedding: nn.Module | None = own_base if new is None else new
         self.body = card.encoder.build(card.base_width)
-        self.width = self.body.width
 
     @property
     def name(self) -> str:
         """The name in a composition."""
         return self.card.name
+
+    @property
+    def width(self) -> int:
+        """Features per character."""
+        return self.body.width
 
     @property
     def causal(self) -> bool:
@@ -85,8 +89,12 @@ class Component(Model):
 
     def untrained(self, seed: int) -> "Component":
         """A control with the same architecture and random weights from `seed`. A fork keeps its base."""
-        with seeded_initialisation(seed):
+        with seeded_initialization(seed):
             return Component(self.card.model_copy(update={"trained": False}), copy.deepcopy(self.own_base))
+
+    def extra_repr(self) -> str:
+        """Name, objective, size and digest, for `repr`."""
+        return f"{self.name!r}, objective={self.card.objective!r}, {self._summary()}"
 
     def fork(self, base: Base) -> "Component":
         """A new component with the same output and its own copy of `base`.
@@ -103,7 +111,7 @@ class Component(Model):
             )
         self.card.check(base)
         own = {"format": "cclm-component-2", "base_digest": None, "independent": ForkConfig(of=base.digest)}
-        with seeded_initialisation(0):  # keeps the global generator unchanged; the initial weights are replaced
+        with seeded_initialization(0):  # keeps the global generator unchanged; the initial weights are replaced
             forked = Component(self.card.model_copy(update=own), copy.deepcopy(base))
         forked.body = copy.deepcopy(self.body)
         return forked.requires_grad_(True).train(self.training)

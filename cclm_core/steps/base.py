@@ -7,7 +7,7 @@ from cclm_core.encoders.store import save_embedder
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.runtime.artifacts import verify
 from cclm_core.runtime.files import copy_file
-from cclm_core.runtime.random import derive_seed, seeded_initialisation
+from cclm_core.runtime.random import derive_seed, seeded_initialization
 from cclm_core.runtime.reporting import Report
 from cclm_core.steps.params import Params
 from cclm_core.training.code import dependency_digest
@@ -37,7 +37,7 @@ def base(
     seed = derive_seed(params.seed, "base")
     data_digest = verify(encoded, "encoded")
     inputs = TrainingInputs.open(encoded, noise)
-    with seeded_initialisation(seed):
+    with seeded_initialization(seed):
         embedder = Embedder(inputs.corpus.preprocessor, config.embedder)
         context = inputs.context(embedder.width)
         objectives = [(part.task.build(context), part.gradient_factor) for part in config.objectives]

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.config import CompositionConfig
-from cclm_core.composition.store import load_all, save
+from cclm_core.composition.store import load_all, write
 from cclm_core.runtime.artifacts import publishing, verify, write_json
 from cclm_core.runtime.config import nearest
 from cclm_core.runtime.errors import ArtifactError
-from cclm_core.runtime.random import derive_seed, seeded_initialisation
+from cclm_core.runtime.random import derive_seed, seeded_initialization
 from cclm_core.runtime.reporting import Report
 from cclm_core.steps.params import Params
 
@@ -38,10 +38,10 @@ def compose(params: Params, name: str, base: Path, components: Path, out: Path, 
     shared, parts = load_all(base, folders)
     if config.untrained:
         parts = [part.untrained(derive_seed(seed, "untrained", part.name)) for part in parts]
-    with seeded_initialisation(derive_seed(seed, "fusion", name)):
+    with seeded_initialization(derive_seed(seed, "fusion", name)):
         model = ComposedModel(shared, parts, name, config.fusion)
     with publishing(out, "composition") as folder:
-        save(model, folder)
+        write(model, folder)
         sizes = {"parameters": sum(parameter.numel() for parameter in model.parameters()), "width": model.width}
         write_json(folder / "metrics.json", sizes)
         write_json(

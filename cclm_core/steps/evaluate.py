@@ -15,7 +15,7 @@ from cclm_core.evaluation.plots import PLOTS
 from cclm_core.evaluation.result import Evaluation
 from cclm_core.evaluation.selection import read_text_sets
 from cclm_core.runtime.artifacts import publishing, rounded, verify, write_json, write_text
-from cclm_core.runtime.device import chosen_device
+from cclm_core.runtime.device import select_device
 from cclm_core.runtime.errors import CompositionError
 from cclm_core.runtime.files import copy_file
 from cclm_core.runtime.reporting import Report
@@ -67,7 +67,7 @@ def evaluate(
         kind: verify(folder, kind)
         for kind, folder in (("composition", composition), ("encoded", encoded), ("noise", noise))
     }
-    corpus, composed = EncodedCorpus.open(encoded), load_composition(composition).to(chosen_device())
+    corpus, composed = EncodedCorpus.open(encoded), load_composition(composition).to(select_device())
     if composed.preprocessor.digest != corpus.preprocessor.digest:
         raise CompositionError(
             f"vocabularies differ: {composed.preprocessor.digest[:12]} in {composition}, "

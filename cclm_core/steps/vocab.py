@@ -53,7 +53,7 @@ def vocab(params: Params, corpus: Path, out: Path, report: Report, workers: int 
             )
         if config.words is not None:
             targets = WordTargets.fit(read_texts(corpus, "train"), config.words, preprocessor)
-            targets.counted(read_texts(corpus, "train")).save(folder / TARGETS)
+            targets.with_counts(read_texts(corpus, "train")).save(folder / TARGETS)
         write_json(folder / "metrics.json", _metrics(writer))
 
 

@@ -1,11 +1,26 @@
 """Encoded texts: concatenated, or padded to one length."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from cclm_core.runtime.errors import ConfigError
 from cclm_core.text.alphabet import Ids
+
+MAX_BATCH = 1 << 32
+"""The most ids in one padded array, 32 GiB."""
+
+
+def check_length(length: Any) -> int:
+    """Returns the length of a row if it is one.
+
+    Raises:
+        ConfigError: it is not an integer from 0 to `MAX_BATCH`.
+    """
+    if isinstance(length, bool) or not isinstance(length, int | np.integer) or not 0 <= length <= MAX_BATCH:
+        raise ConfigError(f"`length` must be an integer from 0 to {MAX_BATCH:,}, got {length!r:.80}.")
+    return int(length)
 
 
 class Ragged(NamedTuple):

@@ -6,7 +6,7 @@ from cclm_core.composition.card import ComponentCard
 from cclm_core.composition.component import Component, OverBase, features_of
 from cclm_core.encoders.embedder import Base, weights_digest
 from cclm_core.objectives.base import Objective
-from cclm_core.runtime.random import derive_seed, seeded_initialisation
+from cclm_core.runtime.random import derive_seed, seeded_initialization
 from cclm_core.training.config import ComponentConfig
 from cclm_core.training.module import TrainingModule
 from cclm_core.training.run import TrainingInputs
@@ -58,7 +58,7 @@ def new_component(
         ConfigError: the corpus or vocabulary lacks something that the objective needs.
     """
     card = component_card(base, name, config)
-    with seeded_initialisation(derive_seed(seed, "pretrain", config.origin or name)):
+    with seeded_initialization(derive_seed(seed, "pretrain", config.origin or name)):
         component = Component(card)
         component.card = card.model_copy(update={"origin": weights_digest(component)})
         return component, config.task.build(inputs.context(component.width))

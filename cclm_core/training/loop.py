@@ -15,7 +15,7 @@ from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.corpus.parallel import prefetch
 from cclm_core.corpus.windows import WindowBatch, Windows
 from cclm_core.objectives.base import Example, Sums
-from cclm_core.runtime.device import autocast, chosen_device, device_of, num_threads
+from cclm_core.runtime.device import autocast, device_of, num_threads, select_device
 from cclm_core.runtime.errors import TrainingError
 from cclm_core.runtime.random import derive_seed
 from cclm_core.runtime.reporting import Report
@@ -75,7 +75,7 @@ def train(
         TrainingError: a loss, gradient or held-out metric is not finite. The message gives the step and the batch.
     """
     with num_threads(config.threads):
-        original_device, device = device_of(module), chosen_device()
+        original_device, device = device_of(module), select_device()
         if config.compile:
             compile_encoder(module.encoder, device)
         try:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from cclm_core.evaluation.promotion import PromotionConfig
 from cclm_core.runtime.config import load_yaml
-from flows.formats import ARROWS, format_number
+from cclm_core.runtime.reporting import format_number
+from flows.formats import ARROWS
 from flows.project import Project
 from flows.tracking.metrics import usable
 

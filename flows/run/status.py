@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from cclm_core.runtime.artifacts import folder_digest
+from cclm_core.runtime.reporting import format_duration
 from flows.devices.slots import num_slots
-from flows.formats import format_megabytes, format_seconds
+from flows.formats import format_megabytes
 from flows.gate.registry import DIGEST_TAG
 from flows.graph.dvc_private import folder_remote, object_path, recorded_outputs
 from flows.graph.evaluations import Evaluation, evaluations
@@ -233,7 +234,7 @@ def _table(stages: Sequence[StageStatus]) -> Table:
 
 
 def _cost_text(name: str, value: float) -> str:
-    return format_megabytes(value) if name == "peak_memory_megabytes" else format_seconds(value)
+    return format_megabytes(value) if name == "peak_memory_megabytes" else format_duration(value)
 
 
 def _estimate(status: Status) -> str:
@@ -246,10 +247,10 @@ def _estimate(status: Status) -> str:
     assert seconds is not None
     assert status.wall_seconds is not None
     slots = "1 device slot" if status.slots == 1 else f"{status.slots} device slots"
-    cpu_time = "" if cpu_seconds is None else f", {format_seconds(cpu_seconds)} of CPU time"
+    cpu_time = "" if cpu_seconds is None else f", {format_duration(cpu_seconds)} of CPU time"
     return (
-        f"Estimate if all of them run: about {format_seconds(status.wall_seconds)} with {slots} "
-        f"(sum of the stages: {format_seconds(seconds)}{cpu_time})."
+        f"Estimate if all of them run: about {format_duration(status.wall_seconds)} with {slots} "
+        f"(sum of the stages: {format_duration(seconds)}{cpu_time})."
     )
 
 

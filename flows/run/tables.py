@@ -6,7 +6,8 @@ from typing import Any
 from rich.table import Table
 
 from cclm_core.evaluation.metrics import Better, Metric, best, read_metrics
-from flows.formats import ARROWS, format_number, format_seconds
+from cclm_core.runtime.reporting import format_duration, format_number
+from flows.formats import ARROWS
 from flows.gate.registry import CANDIDATE, model_name
 from flows.graph.evaluations import Evaluation
 from flows.project import Project
@@ -103,8 +104,8 @@ def stages_table(stages: Sequence[Mapping[str, Any]], started: float) -> Table:
     table.add_column("duration", justify="right")
     table.add_column("started after", justify="right")
     for row in stages:
-        duration = format_seconds(row["seconds"]) if row["seconds"] else ""
-        start = "" if row["started"] is None else format_seconds(max(0, row["started"] - started))
+        duration = format_duration(row["seconds"]) if row["seconds"] else ""
+        start = "" if row["started"] is None else format_duration(max(0, row["started"] - started))
         table.add_row(row["stage"], row["outcome"], duration, start)
     return table
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from flows.formats import format_number, format_seconds
+from cclm_core.runtime.reporting import format_duration, format_number
 from flows.project import Project
 from flows.tracking.records import Reports, StageRecord, read_record, reports_path
 
@@ -110,4 +110,4 @@ class _Stage:
             self.bar = None
         failure = f"failed with exit code {record.exit_code}"
         outcome = {"FINISHED": "done", "KILLED": "stopped"}.get(record.status, failure)
-        self.display.print_line(f"{self.name}: {outcome} after {format_seconds(ended - record.started)}")
+        self.display.print_line(f"{self.name}: {outcome} after {format_duration(ended - record.started)}")

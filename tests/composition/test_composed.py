@@ -11,8 +11,8 @@ from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.store import load_composition, save
 from cclm_core.encoders import EmbeddingConfig, HourglassConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
-from cclm_core.runtime.errors import ArtifactError, CompositionError, ConfigError
-from cclm_core.runtime.random import seeded_initialisation
+from cclm_core.runtime.errors import ArtifactError, CompositionError, ConfigError, IntegrityError
+from cclm_core.runtime.random import seeded_initialization
 from cclm_core.text.vocabulary import Preprocessor
 
 ENCODER = HourglassConfig(core_width=32, num_layers=1, num_heads=2, width=16)
@@ -21,7 +21,7 @@ TEXTS = ["If music be the food of love, play on;", "", "a", "Ἐν ἀρχῇ", 
 
 
 def embedder(seed: int = 1, texts: tuple[str, ...] = tuple(TEXTS)) -> Embedder:
-    with seeded_initialisation(seed):
+    with seeded_initialization(seed):
         return Embedder(Preprocessor().fit(texts), SHAPE).eval()
 
 
@@ -34,7 +34,7 @@ def component(base: Embedder, name: str, width: int = 16) -> Component:
         preprocessor_digest=base.preprocessor.digest,
         encoder=ENCODER.model_copy(update={"width": width}),
     )
-    with seeded_initialisation(len(name)):
+    with seeded_initialization(len(name)):
         return Component(card).eval()
 
 
@@ -114,6 +114,9 @@ def test_a_saved_composition_is_self_contained(composed: ComposedModel, tmp_path
 def test_a_missing_file_is_named(composed: ComposedModel, tmp_path: Path) -> None:
     save(composed, tmp_path)
     (tmp_path / "parts" / "second" / "component.json").unlink()
+    with pytest.raises(IntegrityError, match=r"second.component.json is missing"):
+        load_composition(tmp_path)
+    (tmp_path / "manifest.json").unlink()
     with pytest.raises(ArtifactError, match=r"second must contain exactly one of .*component.json, .* got none"):
         load_composition(tmp_path)
 

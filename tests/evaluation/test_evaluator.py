@@ -11,7 +11,7 @@ from cclm_core.evaluation import EvaluationConfig, evaluate_composition
 from cclm_core.evaluation.metrics import Better
 from cclm_core.evaluation.result import Evaluation
 from cclm_core.evaluation.selection import TextSet, limit_ids, shuffled
-from cclm_core.runtime.reporting import Report, silent
+from cclm_core.runtime.reporting import Report, null_report
 from tests.evaluation.fakes import SMALL, FakeComposition, clean_set, encode, make_records
 
 
@@ -20,7 +20,7 @@ def evaluate(
     records: list[Record],
     sets: list[TextSet] | None = None,
     config: EvaluationConfig = SMALL,
-    report: Report = silent,
+    report: Report = null_report,
     blank: bool = False,
 ) -> Evaluation:
     corpus = encode(folder, records)

@@ -9,7 +9,7 @@ from cclm_core.evaluation import EvaluationConfig, evaluate_composition
 from cclm_core.evaluation.reading import Composed
 from cclm_core.evaluation.result import Evaluation
 from cclm_core.evaluation.views import leave_one_out
-from cclm_core.runtime.reporting import silent
+from cclm_core.runtime.reporting import null_report
 from cclm_core.text.vocabulary import Preprocessor
 from tests.composition.nests import over
 from tests.encoders.shapes import SMALL as SHAPE
@@ -41,13 +41,13 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> EncodedCorpus:
 
 
 def evaluate(composed: Composed, corpus: EncodedCorpus, config: EvaluationConfig = SMALL) -> Evaluation:
-    return evaluate_composition(composed, corpus, [clean_set(make_records())], config, 1, silent)
+    return evaluate_composition(composed, corpus, [clean_set(make_records())], config, 1, null_report)
 
 
 @pytest.fixture(scope="module")
 def whole(corpus: EncodedCorpus) -> Evaluation:
     return evaluate_composition(
-        FakeComposition(corpus.preprocessor), corpus, [clean_set(make_records())], SMALL, 1, silent
+        FakeComposition(corpus.preprocessor), corpus, [clean_set(make_records())], SMALL, 1, null_report
     )
 
 
@@ -58,7 +58,7 @@ def contributions(evaluation: Evaluation) -> dict[tuple[str, str], dict[str, flo
 
 def test_leaving_out_equals_evaluating_the_rest(whole: Evaluation, corpus: EncodedCorpus) -> None:
     rest = evaluate_composition(
-        Rest(corpus.preprocessor, "size-7"), corpus, [clean_set(make_records())], SMALL, 1, silent
+        Rest(corpus.preprocessor, "size-7"), corpus, [clean_set(make_records())], SMALL, 1, null_report
     )
     rows = contributions(whole)
     assert {component for component, _ in rows} == {"size-1", "size-3", "size-7"}
@@ -85,7 +85,7 @@ def test_a_contribution_is_positive_if_the_metric_gets_worse(whole: Evaluation) 
 def test_contributions_do_not_change_the_other_metrics(whole: Evaluation, corpus: EncodedCorpus) -> None:
     config = SMALL.model_copy(update={"contributions": False})
     plain = evaluate_composition(
-        FakeComposition(corpus.preprocessor), corpus, [clean_set(make_records())], config, 1, silent
+        FakeComposition(corpus.preprocessor), corpus, [clean_set(make_records())], config, 1, null_report
     )
     metrics = {name: metric for name, metric in whole.metrics.items() if not name.startswith("contribution/")}
     assert plain.metrics == metrics

@@ -16,8 +16,8 @@ from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.evaluation.metrics import read_metrics
 from cclm_core.runtime.artifacts import folder_digest, publishing, rounded, verify
 from cclm_core.runtime.errors import ArtifactError, CompositionError, ConfigError, IntegrityError
-from cclm_core.runtime.random import seeded_initialisation
-from cclm_core.runtime.reporting import silent
+from cclm_core.runtime.random import seeded_initialization
+from cclm_core.runtime.reporting import null_report
 from cclm_core.steps.evaluate import evaluate
 from cclm_core.steps.params import Params
 from cclm_core.text.vocabulary import Preprocessor
@@ -40,7 +40,7 @@ FILES = {
 def compose(folder: Path, preprocessor: Preprocessor) -> Path:
     """Publishes an untrained composition."""
     config = EmbedderConfig.model_validate({"embedding": {"width": 16, "ngram_buckets": 64}, "encoder": ENCODER})
-    with seeded_initialisation(1):
+    with seeded_initialization(1):
         base = Embedder(preprocessor, config)
         card = ComponentCard(
             name="part",
@@ -83,7 +83,7 @@ class Project:
         """Evaluates into `out`. `changes` replace inputs."""
         inputs = {"params": self.params, "composition": self.composition, "encoded": self.encoded, "noise": self.noise}
         arguments: dict[str, Any] = inputs | changes
-        evaluate(name="pair", out=out, report=silent, **arguments | {"params": Params.load(arguments["params"])})
+        evaluate(name="pair", out=out, report=null_report, **arguments | {"params": Params.load(arguments["params"])})
         return out
 
 

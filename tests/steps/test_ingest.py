@@ -12,7 +12,7 @@ import pytest
 from cclm_core.corpus.records import Entity, read_records
 from cclm_core.runtime.artifacts import read_json, verify
 from cclm_core.runtime.errors import CclmError, ConfigError, DataError
-from cclm_core.runtime.reporting import silent
+from cclm_core.runtime.reporting import null_report
 from cclm_core.steps.ingest import ingest
 from cclm_core.steps.params import Params
 from tests.datasets.test_plays import FOLIO, MODERN
@@ -30,7 +30,7 @@ def _in_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _ingest(section: dict[str, Any], out: Path = OUT) -> dict[str, Any]:
     Path("params.yaml").write_text(json.dumps({"seed": 1, "ingest": section}))
-    ingest(Params.load(Path("params.yaml")), Path("downloads"), out, silent)
+    ingest(Params.load(Path("params.yaml")), Path("downloads"), out, null_report)
     metrics: dict[str, Any] = read_json(out / "metrics.json")
     return metrics
 
@@ -150,9 +150,9 @@ import resource
 from pathlib import Path
 from cclm_core.steps.ingest import ingest
 from cclm_core.steps.params import Params
-from cclm_core.runtime.reporting import silent
+from cclm_core.runtime.reporting import null_report
 for name in ("small", "large"):
-    ingest(Params.load(Path(f"{name}.yaml")), Path("downloads"), Path(name), silent)
+    ingest(Params.load(Path(f"{name}.yaml")), Path("downloads"), Path(name), null_report)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

@@ -13,7 +13,7 @@ from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.corpus.records import read_records
 from cclm_core.ingest.sources import base, lines
 from cclm_core.runtime.artifacts import read_json
-from cclm_core.runtime.reporting import silent
+from cclm_core.runtime.reporting import null_report
 from cclm_core.steps.ingest import ingest
 from cclm_core.steps.params import Params
 from cclm_core.steps.vocab import vocab
@@ -32,8 +32,8 @@ def _in_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _run(section: dict[str, Any], out: str, workers: int) -> tuple[bytes, bytes]:
     Path("params.yaml").write_text(json.dumps({"seed": 1, "ingest": section, "vocabulary": {"max_characters": 60}}))
-    ingest(Params.load(Path("params.yaml")), Path("downloads"), Path(f"{out}/corpus"), silent, workers)
-    vocab(Params.load(Path("params.yaml")), Path(f"{out}/corpus"), Path(f"{out}/encoded"), silent, workers)
+    ingest(Params.load(Path("params.yaml")), Path("downloads"), Path(f"{out}/corpus"), null_report, workers)
+    vocab(Params.load(Path("params.yaml")), Path(f"{out}/corpus"), Path(f"{out}/encoded"), null_report, workers)
     return (Path(out) / "corpus/manifest.json").read_bytes(), (Path(out) / "encoded/manifest.json").read_bytes()
 
 

@@ -14,7 +14,7 @@ from cclm_core.composition.store import load_base, load_component, load_composit
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.runtime.artifacts import folder_digest, verify
 from cclm_core.runtime.errors import CclmError, CompositionError
-from cclm_core.runtime.reporting import silent
+from cclm_core.runtime.reporting import null_report
 from cclm_core.steps.compose import compose
 from cclm_core.steps.params import Params
 from tests.corpora import encode, records
@@ -34,7 +34,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.run_base()
     for name in ("masked_characters", "entities"):
         project.run_pretrain(name)
-    compose(Params.load(project.params), "pair", project.base, project.folder, project.folder / "pair", silent)
+    compose(Params.load(project.params), "pair", project.base, project.folder, project.folder / "pair", null_report)
     project.run_pretrain("over", base=project.folder / "pair")
     return project
 
@@ -66,7 +66,7 @@ def test_a_composition_can_be_a_base_or_a_part_and_have_an_untrained_control(tra
         }
     )
     for name, base in (("top", "pair"), ("top-control", "pair"), ("both", "base"), ("new", "base")):
-        compose(Params.load(project.params), name, trained.folder / base, trained.folder, tmp_path / name, silent)
+        compose(Params.load(project.params), name, trained.folder / base, trained.folder, tmp_path / name, null_report)
         verify(tmp_path / name, "composition")
     both, new = (load_composition(tmp_path / name) for name in ("both", "new"))
     assert list(both.features(text(3))) == ["entities", "pair", "pair/masked_characters", "pair/entities"]
@@ -79,7 +79,7 @@ def test_a_composition_can_be_a_base_or_a_part_and_have_an_untrained_control(tra
     ]
     assert metrics["parameters"] == sum(weight.numel() for model in models for weight in model.parameters())
     with pytest.raises(CompositionError, match=r"'over' was trained on another base"):
-        compose(Params.load(project.params), "wrong", trained.base, trained.folder, tmp_path / "wrong", silent)
+        compose(Params.load(project.params), "wrong", trained.base, trained.folder, tmp_path / "wrong", null_report)
     assert not (tmp_path / "wrong").exists()
 
 

@@ -12,7 +12,7 @@ from cclm_core.noise.kinds import TYPING
 from cclm_core.noise.recipe import NoiseConfig
 from cclm_core.runtime.artifacts import publishing, read_json, verify, write_json
 from cclm_core.runtime.errors import ConfigError, DataError
-from cclm_core.runtime.reporting import silent
+from cclm_core.runtime.reporting import null_report
 from cclm_core.steps.noise import noise, sample
 from cclm_core.steps.params import Params
 from cclm_core.steps.spellings import misspellings
@@ -35,7 +35,7 @@ def run(folder: Path, records: list[Record], seed: int = 1, max_documents: int =
     with publishing(folder / "corpus", "corpus") as writing:
         write_shards(writing, records)
         write_json(writing / "metrics.json", {})
-    noise(Params.load(folder / "params.yaml"), folder / "corpus", folder / "noise", silent)
+    noise(Params.load(folder / "params.yaml"), folder / "corpus", folder / "noise", null_report)
     return folder / "noise"
 
 
@@ -140,7 +140,7 @@ def test_a_document_can_lose_all_its_text(tmp_path: Path) -> None:
     (folder / "params.yaml").write_text("seed: 1\nnoise: {rates: [1.0], kinds: [drop]}\n")
     with publishing(folder / "corpus", "corpus") as writing:
         write_shards(writing, [Record("1", "Ay", split="test", entities=(Entity(0, 2, "P"),))])
-    noise(Params.load(folder / "params.yaml"), folder / "corpus", folder / "noise", silent)
+    noise(Params.load(folder / "params.yaml"), folder / "corpus", folder / "noise", null_report)
     assert read(folder / "noise", "rate-1").iloc[0].to_dict() == {
         "id": "1",
         "text": "",
@@ -180,7 +180,7 @@ def run_with_misspellings(folder: Path, misspellings: str) -> Path:
     with publishing(folder / "corpus", "corpus") as writing:
         write_shards(writing, [*train, *test])
         write_json(writing / "metrics.json", {})
-    noise(Params.load(folder / "params.yaml"), folder / "corpus", folder / "noise", silent)
+    noise(Params.load(folder / "params.yaml"), folder / "corpus", folder / "noise", null_report)
     return folder / "noise"
 
 
@@ -231,7 +231,7 @@ def test_everything_but_the_seed_can_be_omitted(section: str, tmp_path: Path) ->
     (tmp_path / "params.yaml").write_text(f"seed: 1\n{section}")
     with publishing(tmp_path / "corpus", "corpus") as writing:
         write_shards(writing, RECORDS[:5])
-    noise(Params.load(tmp_path / "params.yaml"), tmp_path / "corpus", tmp_path / "noise", silent)
+    noise(Params.load(tmp_path / "params.yaml"), tmp_path / "corpus", tmp_path / "noise", null_report)
     assert (tmp_path / "noise" / "rate-0.1.parquet").exists()
     assert (tmp_path / "noise" / "misspellings.csv").read_text() == "word,misspelling,count\n"
 

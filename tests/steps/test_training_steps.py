@@ -10,7 +10,7 @@ import yaml
 from cclm_core.composition.store import load_composition
 from cclm_core.runtime.artifacts import folder_digest, verify
 from cclm_core.runtime.errors import ArtifactError, CclmError, CompositionError, ConfigError, IntegrityError
-from cclm_core.runtime.reporting import silent
+from cclm_core.runtime.reporting import null_report
 from cclm_core.steps.base import base
 from cclm_core.steps.compose import compose
 from cclm_core.steps.params import Params
@@ -52,7 +52,9 @@ class Project:
         self.params.write_text(yaml.safe_dump(params))
 
     def run_base(self, out: Path | None = None) -> None:
-        base(Params.load(self.params), self.encoded, self.folder / "checkpoints" / "base", out or self.base, silent)
+        base(
+            Params.load(self.params), self.encoded, self.folder / "checkpoints" / "base", out or self.base, null_report
+        )
 
     def run_pretrain(self, name: str, base: Path | None = None) -> Path:
         out = self.folder / name
@@ -63,7 +65,7 @@ class Project:
             base or self.base,
             self.folder / "checkpoints" / name,
             out,
-            silent,
+            null_report,
         )
         return out
 
@@ -112,7 +114,7 @@ def test_a_stage_is_reproducible(trained: Project, tmp_path: Path) -> None:
 
 def test_a_composition_embeds_texts_and_its_control_is_untrained(trained: Project, tmp_path: Path) -> None:
     for name in ("pair", "control"):
-        compose(Params.load(trained.params), name, trained.base, trained.folder, tmp_path / name, silent)
+        compose(Params.load(trained.params), name, trained.base, trained.folder, tmp_path / name, null_report)
         verify(tmp_path / name, "composition")
     pair, control = (load_composition(tmp_path / name) for name in ("pair", "control"))
     assert pair.parts == ("masked_characters", "entities")
@@ -125,12 +127,12 @@ def test_a_missing_part_is_rejected_with_a_suggestion(trained: Project, tmp_path
         ArtifactError,
         match=r"misspelled\.parts: masked_charakters not found in .*; did you mean 'masked_characters'\?",
     ):
-        compose(Params.load(trained.params), "misspelled", trained.base, trained.folder, tmp_path / "out", silent)
+        compose(Params.load(trained.params), "misspelled", trained.base, trained.folder, tmp_path / "out", null_report)
     with pytest.raises(ArtifactError, match=r"entities not found in .*nowhere; the folder contains no component"):
-        compose(Params.load(trained.params), "alone", trained.base, tmp_path / "nowhere", tmp_path / "out", silent)
+        compose(Params.load(trained.params), "alone", trained.base, tmp_path / "nowhere", tmp_path / "out", null_report)
     assert not (tmp_path / "out").exists()
     with pytest.raises(ConfigError, match=r"compositions\.pear not found; did you mean 'pair'"):
-        compose(Params.load(trained.params), "pear", trained.base, trained.folder, tmp_path / "out", silent)
+        compose(Params.load(trained.params), "pear", trained.base, trained.folder, tmp_path / "out", null_report)
 
 
 def test_a_missing_base_is_rejected(trained: Project, tmp_path: Path) -> None:
@@ -148,13 +150,15 @@ def test_an_altered_base_is_rejected(trained: Project, tmp_path: Path) -> None:
 def test_a_component_of_another_base_is_rejected_and_the_published_composition_is_kept(
     trained: Project, tmp_path: Path
 ) -> None:
-    compose(Params.load(trained.params), "alone", trained.base, trained.folder, tmp_path / "pair", silent)
+    compose(Params.load(trained.params), "alone", trained.base, trained.folder, tmp_path / "pair", null_report)
     before = folder_digest(tmp_path / "pair")
     other = Project(tmp_path)
     other.write(PARAMS | {"seed": 4})
-    base(Params.load(other.params), trained.encoded, tmp_path / "checkpoints", tmp_path / "other", silent)
+    base(Params.load(other.params), trained.encoded, tmp_path / "checkpoints", tmp_path / "other", null_report)
     with pytest.raises(CompositionError, match="was trained on another base"):
-        compose(Params.load(trained.params), "alone", tmp_path / "other", trained.folder, tmp_path / "pair", silent)
+        compose(
+            Params.load(trained.params), "alone", tmp_path / "other", trained.folder, tmp_path / "pair", null_report
+        )
     assert folder_digest(tmp_path / "pair") == before
     assert not list(tmp_path.glob(".pair.*writing"))
 
@@ -182,7 +186,7 @@ def test_an_independent_causal_component_can_join_a_bidirectional_base(trained: 
     assert json.loads((part / "metrics.json").read_text())["held_out_bits_per_character"] > 0
     shutil.copytree(trained.folder / "entities", tmp_path / "entities")
     for name in ("pair", "control"):
-        compose(Params.load(project.params), name, trained.base, tmp_path, tmp_path / name, silent)
+        compose(Params.load(project.params), name, trained.base, tmp_path, tmp_path / name, null_report)
     pair, control = (load_composition(tmp_path / name) for name in ("pair", "control"))
     assert pair.parts == ("entities", "next")
     beginning, whole = (pair.embed([text])[0] for text in ("Viola lo", "Viola loves"))
@@ -238,7 +242,7 @@ WORDS = PARAMS | {
 def test_masked_words_train_a_base_and_components(tmp_path: Path, kind: str) -> None:
     project, corpus = Project(tmp_path), corpus_of(tmp_path / "corpus", records(40))
     project.write(WORDS | {"vocabulary": {"words": {"kind": kind, "max_targets": 60, "min_count": 1}}})
-    vocab(Params.load(project.params), corpus, project.encoded, silent)
+    vocab(Params.load(project.params), corpus, project.encoded, null_report)
     project.run_base()
     figures = json.loads((project.base / "metrics.json").read_text())
     assert figures["held_out_bits_per_masked_word"] > 0 < figures["held_out_bits_per_masked_character"]

@@ -13,7 +13,7 @@ from cclm_core.objectives.characters import CharactersConfig
 from cclm_core.objectives.entities import EntitiesConfig
 from cclm_core.objectives.masked_characters import MaskedCharactersConfig
 from cclm_core.runtime.errors import ConfigError, TrainingError
-from cclm_core.runtime.reporting import silent
+from cclm_core.runtime.reporting import null_report
 from cclm_core.training.checkpoint import Checkpoint, Checkpoints
 from cclm_core.training.loop import evaluate, train
 from cclm_core.training.module import Point, TrainingModule
@@ -127,7 +127,7 @@ def test_an_infinite_gradient_stops_before_the_weights_change(encoded: Path, tmp
     parameter = next(module.parameters())
     parameter.register_hook(lambda gradient: gradient * torch.inf if next(calls) == 4 else gradient)
     with pytest.raises(TrainingError, match=r"gradient norm must be finite, got \w+ at step 2 \(batches 3 to 5\)"):
-        train(module, data(corpus, config), config, SEED, store(tmp_path / "c"), silent)
+        train(module, data(corpus, config), config, SEED, store(tmp_path / "c"), null_report)
     assert all(torch.isfinite(weight).all() for weight in module.state_dict().values())
 
 
@@ -137,7 +137,7 @@ def test_an_undefined_held_out_metric_stops(encoded: Path, tmp_path: Path) -> No
     with torch.no_grad():
         module.objectives[0].head.bias.fill_(torch.nan)
     with pytest.raises(TrainingError, match="held_out_bits_per_tag must be finite, got nan"):
-        train(module, data(corpus, CONFIG), CONFIG, SEED, store(tmp_path / "c"), silent)
+        train(module, data(corpus, CONFIG), CONFIG, SEED, store(tmp_path / "c"), null_report)
 
 
 def test_best_weights_cannot_be_selected_without_held_out_targets(tmp_path: Path) -> None:
@@ -148,8 +148,8 @@ def test_best_weights_cannot_be_selected_without_held_out_targets(tmp_path: Path
     module = new_module(corpus, CharactersConfig())
     config = CONFIG.model_copy(update={"keep": "best"})
     with pytest.raises(TrainingError, match=r"contain no target for Characters\. .* set keep: last"):
-        train(module, data(corpus, config), config, SEED, store(tmp_path / "c"), silent)
-    train(module, data(corpus, CONFIG), CONFIG, SEED, store(tmp_path / "last"), silent)
+        train(module, data(corpus, config), config, SEED, store(tmp_path / "c"), null_report)
+    train(module, data(corpus, CONFIG), CONFIG, SEED, store(tmp_path / "last"), null_report)
 
 
 def test_zero_steps_keep_the_initial_weights(encoded: Path, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from cclm_core.encoders import EmbeddingConfig, HourglassConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives import EntitiesConfig, MaskedCharactersConfig, ObjectiveConfig, ObjectiveContext
-from cclm_core.runtime.random import seeded_initialisation
-from cclm_core.runtime.reporting import Report, silent
+from cclm_core.runtime.random import seeded_initialization
+from cclm_core.runtime.reporting import Report, null_report
 from cclm_core.text.word_targets import read_targets
 from cclm_core.training.checkpoint import Checkpoints
 from cclm_core.training.config import TrainingConfig
@@ -40,10 +40,10 @@ def new_module(corpus: EncodedCorpus, *configs: ObjectiveConfig, noise_rate: flo
         entity_labels=tuple(corpus.entity_labels),
         words=read_targets(corpus.folder),
     )
-    with seeded_initialisation(1):
+    with seeded_initialization(1):
         causal = any(config.build(context).needs_causal for config in configs)
     shape = SHAPE.model_copy(update={"encoder": SHAPE.encoder.model_copy(update={"causal": causal})})
-    with seeded_initialisation(1):
+    with seeded_initialization(1):
         embedder = Embedder(corpus.preprocessor, shape)
         return TrainingModule(embedder, [(config.build(context), 1.0) for config in configs])
 
@@ -59,7 +59,7 @@ def store(folder: Path) -> Checkpoints:
 
 
 def run(
-    encoded: Path, checkpoints: Path, report: Report = silent, workers: int = 1, **changes: object
+    encoded: Path, checkpoints: Path, report: Report = null_report, workers: int = 1, **changes: object
 ) -> tuple[TrainingModule, list[Point]]:
     """Trains on masked characters and entities with `CONFIG` and `changes`. Returns the module and the curve."""
     corpus = EncodedCorpus.open(encoded)
