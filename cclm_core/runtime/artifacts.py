@@ -128,13 +128,18 @@ def rounded(value: float) -> float:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes canonical JSON and a final newline, atomically."""
+    """Writes canonical JSON and a final newline, atomically.
+
+    Raises:
+        ArtifactError: the file cannot be written.
+    """
     write_text(path, canonical_json(value) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text atomically: a reader sees the old file or the new one."""
-    atomic_write(path, text)
+    """Writes UTF-8 text atomically: a reader sees the old file or the new one. Raises like `write_json`."""
+    with _writing(path):
+        atomic_write(path, text)
 
 
 def _digests(

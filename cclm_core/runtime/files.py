@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
-from cclm_core.runtime.errors import ConfigError
+from cclm_core.runtime.errors import ArtifactError, ConfigError
 
 StrPath = str | os.PathLike[str]
 """A path as every public function takes it."""
@@ -120,13 +120,18 @@ def try_lock(path: Path, error: Exception, reentrant: bool = False) -> Iterator[
 
     Raises:
         Exception: `error`, immediately, if another process holds the lock.
+        ArtifactError: the lock file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, timeout=0, is_singleton=reentrant)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=0, is_singleton=reentrant)
         lock.acquire()
     except Timeout:
         raise error from None
+    except OSError as problem:
+        raise ArtifactError(
+            f"{path} cannot be written: {problem.strerror or problem}. Check permissions and free space."
+        ) from None
     try:
         yield
     finally:

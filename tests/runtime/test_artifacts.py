@@ -12,6 +12,7 @@ import pytest
 from cclm_core.runtime import artifacts
 from cclm_core.runtime.artifacts import MANIFEST, folder_digest, publishing, verify, write_json
 from cclm_core.runtime.errors import ArtifactError, IntegrityError
+from cclm_core.runtime.files import try_lock
 
 
 def publish(target: Path, text: str) -> None:
@@ -223,6 +224,11 @@ def test_what_cannot_be_written_is_one_error_with_the_path(tmp_path: Path) -> No
         publish(tmp_path / ("x" * 254), "text")
     with pytest.raises(ArtifactError, match=r"manifest\.json not found"):
         folder_digest(tmp_path)
+    with pytest.raises(ArtifactError, match=r"a\.json cannot be written: No such file or directory"):
+        write_json(tmp_path / "none" / "a.json", {})
+    lock = try_lock(tmp_path / "file" / ".lock", RuntimeError())
+    with pytest.raises(ArtifactError, match=r"\.lock cannot be written: (Not a directory|File exists)"), lock:
+        pass
 
 
 def test_strings_are_paths_and_any_character_is_fine(tmp_path: Path) -> None:
