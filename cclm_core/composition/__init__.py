@@ -14,6 +14,7 @@ from cclm_core.composition.store import (
     load_composition,
     load_embedder,
     save,
+    write,
 )
 
 __all__ = [
@@ -36,4 +37,5 @@ __all__ = [
     "load_composition",
     "load_embedder",
     "save",
+    "write",
 ]

@@ -33,12 +33,16 @@ class Component(Model):
         new = CharacterEmbedding(own.num_ids, own.embedding) if isinstance(own, IndependentConfig) else None
         self.embedding: nn.Module | None = own_base if new is None else new
         self.body = card.encoder.build(card.base_width)
-        self.width = self.body.width
 
     @property
     def name(self) -> str:
         """The name in a composition."""
         return self.card.name
+
+    @property
+    def width(self) -> int:
+        """Features per character."""
+        return self.body.width
 
     @property
     def causal(self) -> bool:
@@ -87,6 +91,10 @@ class Component(Model):
         """A control with the same architecture and random weights from `seed`. A fork keeps its base."""
         with seeded_initialization(seed):
             return Component(self.card.model_copy(update={"trained": False}), copy.deepcopy(self.own_base))
+
+    def extra_repr(self) -> str:
+        """Name, objective, size and digest, for `repr`."""
+        return f"{self.name!r}, objective={self.card.objective!r}, {self._summary()}"
 
     def fork(self, base: Base) -> "Component":
         """A new component with the same output and its own copy of `base`.

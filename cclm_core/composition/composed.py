@@ -1,27 +1,39 @@
 """A composition: several parts over one base as one model, which can itself be a base or a part."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cclm_core.composition.component import Component
 from cclm_core.composition.config import CompositionCard
-from cclm_core.composition.fusion import Concatenation, FusionConfig
+from cclm_core.composition.fusion import Concatenation, Fusion, FusionConfig, rebuilt
 from cclm_core.composition.long_texts import WINDOW, TextReader
+from cclm_core.composition.parts import PartDict
+from cclm_core.composition.unique_names import UniqueNames
 from cclm_core.encoders.embedder import Base, Embedder, Reading
-from cclm_core.runtime.config import canonical_json
+from cclm_core.encoders.ids import as_ids
+from cclm_core.encoders.migration import COMPOSITION
+from cclm_core.runtime.config import canonical_json, nearest
 from cclm_core.runtime.device import device_of
-from cclm_core.runtime.errors import CompositionError
+from cclm_core.runtime.errors import CompositionError, ConfigError
+from cclm_core.runtime.migration import old_arguments
 from cclm_core.runtime.random import derive_seed, seeded_initialization
+from cclm_core.text.texts import strings
 from cclm_core.text.vocabulary import Preprocessor
 
+MAX_DEPTH = 32
+"""The largest number of compositions inside each other."""
 
-class ComposedModel(Base):
+_GROUP = 8  # batches that `embed_stream` reads ahead
+
+
+class ComposedModel(UniqueNames, Base):
     """Joins the features of several parts over one base.
 
     The base is an embedder or a composition. A part is a component, or a composition over the same base or over its own
@@ -30,9 +42,14 @@ class ComposedModel(Base):
     Composing does not change weights, `requires_grad` or the mode of any part or base. Parts are referenced, not
     copied, so training the composition trains them. The base is read without gradients and keeps its digest.
 
+    `components` is a module dictionary: replacing, adding or deleting one of its entries takes effect at once. A fusion
+    keeps what it has learned about the parts that remain. `replaced`, `without` and `renamed` return a new composition
+    instead. `state_dict` has each weight once, under its first name.
+
     Args:
         base: the base that every part was trained on.
-        components: the parts, in the order of their features; names must be unique.
+        components: the parts, in the order of their features, under their own names, or by other names. Names must be
+            unique. A pretrainer stands for its model.
         name: the name of the composition.
         fusion: how features are joined: a name or a configuration from `composition.fusion`.
         train_base: whether gradients reach the bases, for weights that require them. A nested composition follows the
@@ -40,35 +57,30 @@ class ComposedModel(Base):
 
     Raises:
         ConfigError: no parts, a repeated or invalid name, or an unknown fusion.
-        CompositionError: a part was trained on another base or vocabulary, a part is causal and the base is
-            bidirectional, or the fusion cannot join the parts. An independent part only needs the same vocabulary.
+        CompositionError: `base` or a part is another kind of object, compositions are nested too deeply, a part was
+            trained on another base or vocabulary, a part is causal and the base is bidirectional, or the fusion cannot
+            join the parts. An independent part only needs the same vocabulary.
     """
 
+    @old_arguments(hints=COMPOSITION, aliases={"embedder": "base", "models": "components"})
     def __init__(
         self,
         base: Base,
-        components: "Sequence[Part]",
+        components: "Iterable[Part] | Mapping[str, Part]",
         name: str = "composition",
         fusion: FusionConfig | str = "concatenation",
         *,
         train_base: bool = False,
     ) -> None:
         super().__init__()
-        is_nested = any(isinstance(model, ComposedModel) for model in (base, *components))
-        card = {
-            "format": "cclm-composition-2" if is_nested else "cclm-composition-1",
-            "name": name,
-            "fusion": fusion,
-            "parts": [part.name for part in components],
-            "base_digest": base.digest,
-        }
-        self.card = CompositionCard.parse(card, f"the composition {name!r}")
-        for part in components:
-            _check(part, base)
+        if not isinstance(base, Base):
+            raise CompositionError(f"the base must be an Embedder or a ComposedModel, got {type(base).__name__}.")
+        names, parts = _named(components)
         self.base, self.preprocessor, self.train_base = base, base.preprocessor, train_base
-        self.components = torch.nn.ModuleDict(dict(zip(self.card.parts, components, strict=True)))
-        self.fusion = self.card.fusion.build(self._parts).to(device_of(components[0]))
-        self.width = self.fusion.width
+        self.card = self._carded(names, parts, {"name": name, "fusion": fusion, "base_digest": base.digest})
+        by_name = dict(zip(names, parts, strict=True))
+        self.components = PartDict(by_name, self._recompose)
+        self.fusion: Fusion | Component = self.card.fusion.build(by_name).to(device_of(parts[0]))
 
     @property
     def name(self) -> str:
@@ -87,6 +99,13 @@ class ComposedModel(Base):
     @property
     def _parts(self) -> "dict[str, Part]":
         return cast("dict[str, Part]", dict(self.components.items()))
+
+    @property
+    def width(self) -> int:
+        """Features per character."""
+        if isinstance(self.fusion, Concatenation):
+            return sum(part.width for part in self._parts.values())
+        return self.fusion.width
 
     @property
     def embedder(self) -> Embedder:
@@ -149,19 +168,34 @@ class ComposedModel(Base):
         return self._outputs(Reading(self._batch(ids), self.train_base))
 
     def embed(
-        self, texts: Sequence[str], window: int = WINDOW, batch_characters: int = 32768
+        self, texts: Iterable[str], window: int = WINDOW, batch_characters: int = 4096
     ) -> list[npt.NDArray[np.float32]]:
         """Embeds texts of any length, including empty ones: one array (L, width) per text, one row per id.
 
         Args:
             texts: the strings.
-            window: maximum ids per window, at least 1. Longer texts are read in windows that overlap by half; see
+            window: maximum ids per window, at least 2. Longer texts are read in windows that overlap by half; see
                 `TextReader`.
-            batch_characters: ids per forward pass, including padding.
+            batch_characters: ids per forward pass, including padding, at least 1.
+
+        Raises:
+            DataError: `texts` are not strings.
+            ConfigError: `window` or `batch_characters` is too small.
         """
-        reader = TextReader(self, window=window, batch_characters=batch_characters, causal=self.causal)
-        encoded = [self.preprocessor.encode(text) for text in texts]
+        reader = self._reader(window, batch_characters)
+        encoded = [self.preprocessor.encode(text) for text in strings(texts)]
         return [features.numpy() for features in reader.whole(encoded, self.width)]
+
+    def embed_stream(
+        self, texts: Iterable[str], window: int = WINDOW, batch_characters: int = 4096
+    ) -> Iterator[npt.NDArray[np.float32]]:
+        """Embeds texts one after the other, in memory bounded by eight batches or the longest text.
+
+        Yields what `embed` returns, in the same order. Arguments and errors are those of `embed`; `texts` can be a
+        generator.
+        """
+        reader = self._reader(window, batch_characters)
+        return self._streamed(strings(texts), reader, _GROUP * batch_characters)
 
     def encode(self, reading: Reading, base: Base) -> Tensor:
         """See `Model.encode`."""
@@ -182,9 +216,94 @@ class ComposedModel(Base):
 
     def untrained(self, seed: int) -> "ComposedModel":
         """A control with the same architecture and random weights from `seed`. Bases are not changed."""
-        parts = [part.untrained(derive_seed(seed, "part", part.name)) for part in self._parts.values()]
+        parts = {name: part.untrained(derive_seed(seed, "part", name)) for name, part in self._parts.items()}
         with seeded_initialization(derive_seed(seed, "fusion")):
             return ComposedModel(self.base, parts, self.name, self.card.fusion)
+
+    def replaced(self, name: str, part: "Part") -> "ComposedModel":
+        """A new composition with `part` in place of the part `name`, under that name. Nothing else changes.
+
+        Raises:
+            CompositionError: there is no part `name`, or `part` does not fit.
+        """
+        parts = self._parts | {self._known(name): _as_part(part)}
+        return self._recomposed(parts, self._parts)
+
+    def without(self, name: str) -> "ComposedModel":
+        """A new composition without the part `name`. Nothing else changes.
+
+        Raises:
+            CompositionError: there is no part `name`.
+            ConfigError: it is the only part.
+        """
+        parts = {other: part for other, part in self._parts.items() if other != self._known(name)}
+        return self._recomposed(parts, self._parts)
+
+    def renamed(self, old: str, new: str) -> "ComposedModel":
+        """A new composition that calls the part `old` `new`, at the same place. Its digest is the same.
+
+        Raises:
+            CompositionError: there is no part `old`.
+            ConfigError: another part is called `new`, or the name is not allowed.
+        """
+        self._known(old)
+        if new != old and new in self.components:
+            raise ConfigError(f"names of parts must be unique, got {new!r} twice. Choose another name for {old!r}.")
+        parts = {new if name == old else name: part for name, part in self._parts.items()}
+        return self._recomposed(parts, parts)
+
+    def extra_repr(self) -> str:
+        """Name, fusion, parts, size and digest, for `repr`."""
+        return f"{self.name!r}, fusion={self.card.fusion.kind!r}, parts={list(self.parts)}, {self._summary()}"
+
+    def _known(self, name: str) -> str:
+        if name not in self.components:
+            raise CompositionError(f"{self.described} has no part {name!r:.80}; {nearest(str(name), list(self.parts))}")
+        return name
+
+    def _carded(
+        self, names: Sequence[str], parts: Sequence[nn.Module | None], facts: Mapping[str, Any]
+    ) -> CompositionCard:
+        """The card of a composition of `parts`; checks that they fit together."""
+        is_nested = any(isinstance(model, ComposedModel) for model in (self.base, *parts))
+        values = {"format": "cclm-composition-2" if is_nested else "cclm-composition-1", "parts": names, **facts}
+        card = CompositionCard.parse(values, f"the composition {facts['name']!r:.80}")
+        for part in parts:
+            _check(part, self.base)
+        depth = 1 + max(_depth(model) for model in (self.base, *parts))
+        if depth > MAX_DEPTH:
+            raise CompositionError(f"compositions must be nested at most {MAX_DEPTH} deep, got {depth}.")
+        self.depth = depth
+        return card
+
+    def _recompose(self, parts: Mapping[str, nn.Module | None]) -> None:
+        """Adopts the parts that `components` is about to hold; raises, and changes nothing, if they do not fit."""
+        facts = {"name": self.name, "fusion": self.card.fusion, "base_digest": self.card.base_digest}
+        card = self._carded(list(parts), list(parts.values()), facts)
+        checked = cast("dict[str, Part]", dict(parts))
+        self.fusion = rebuilt(self.fusion, card.fusion, self._parts, checked)
+        self.card = card
+
+    def _recomposed(self, parts: "Mapping[str, Part]", before: "Mapping[str, Part]") -> "ComposedModel":
+        """A composition of `parts` with a copy of the fusion; `before`: the parts of the fusion, by the new names."""
+        model = ComposedModel(self.base, parts, self.name, self.card.fusion, train_base=self.train_base)
+        model.fusion = copy.deepcopy(rebuilt(self.fusion, self.card.fusion, before, parts))
+        model.training = self.training
+        return model
+
+    def _reader(self, window: int, batch_characters: int) -> TextReader:
+        if window < 2:
+            raise ConfigError(f"`window` must be at least 2, got {window}: windows overlap by half.")
+        return TextReader(self, window=window, batch_characters=batch_characters, causal=self.causal)
+
+    def _streamed(self, texts: Iterator[str], reader: TextReader, group_size: int) -> Iterator[npt.NDArray[np.float32]]:
+        group: list[npt.NDArray[np.integer]] = []
+        for text in texts:
+            group.append(self.preprocessor.encode(text))
+            if sum(map(len, group)) >= group_size:
+                yield from (features.numpy() for features in reader.whole(group, self.width))
+                group = []
+        yield from (features.numpy() for features in reader.whole(group, self.width))
 
     def _outputs(self, reading: Reading) -> dict[str, Tensor]:
         outputs: dict[str, Tensor] = {}
@@ -204,7 +323,9 @@ class ComposedModel(Base):
         return joined
 
     def _batch(self, ids: Tensor | npt.NDArray[Any]) -> Tensor:
-        batch = ids if isinstance(ids, Tensor) else torch.as_tensor(ids, dtype=torch.int64).to(device_of(self))
+        batch = as_ids(ids)
+        if not isinstance(ids, Tensor):
+            batch = batch.to(device_of(self))
         return batch[None] if batch.ndim == 1 else batch
 
 
@@ -212,7 +333,40 @@ Part = Component | ComposedModel
 """A part of a composition."""
 
 
-def _check(part: Part, base: Base) -> None:
+def _named(components: "Iterable[Part] | Mapping[str, Part]") -> tuple[list[str], list[Part]]:
+    """Names and parts of a new composition."""
+    if isinstance(components, nn.Module | str) or not isinstance(components, Iterable):
+        raise CompositionError(f"`components` must be a list of parts, got {type(components).__name__}. Use `[part]`.")
+    if isinstance(components, Mapping):
+        return list(components), [_as_part(part) for part in components.values()]
+    parts = [_as_part(part) for part in components]
+    return [part.name for part in parts], parts
+
+
+def _as_part(part: Any) -> Part:
+    """A part of a composition: a component, a composition, or the model of a pretrainer."""
+    if isinstance(part, Component | ComposedModel):
+        return part
+    model = getattr(part, "model", None)
+    if isinstance(model, Component | ComposedModel):
+        return model
+    kind = "an Embedder, which is a base" if isinstance(part, Embedder) else type(part).__name__
+    raise CompositionError(
+        f"a part must be a Component, a ComposedModel or a fitted pretrainer, got {kind}. Put your own layers on top of "
+        "the composition."
+    )
+
+
+def _depth(model: nn.Module | None) -> int:
+    """The number of compositions inside each other in a model; 0 for an embedder or a component."""
+    if isinstance(model, Component) and model.own_base is not None:
+        return _depth(model.own_base)
+    return model.depth if isinstance(model, ComposedModel) else 0
+
+
+def _check(part: nn.Module | None, base: Base) -> None:
+    if not isinstance(part, Component | ComposedModel):
+        raise CompositionError(f"a part must be a Component or a ComposedModel, got {type(part).__name__}.")
     if isinstance(part, Component):
         part.card.check(base)
     elif part.preprocessor.digest != base.preprocessor.digest:

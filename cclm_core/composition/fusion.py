@@ -8,7 +8,7 @@ To add a fusion, write its module and configuration here, a line in `FusionConfi
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
@@ -17,9 +17,12 @@ from torch import Tensor, nn
 
 from cclm_core.composition.card import ComponentCard
 from cclm_core.composition.component import Component
+from cclm_core.encoders.base import at_least_float32
 from cclm_core.encoders.embedder import Model
 from cclm_core.runtime.config import Config
+from cclm_core.runtime.device import device_of
 from cclm_core.runtime.errors import CompositionError
+from cclm_core.runtime.random import seeded_initialization
 
 Parts = Mapping[str, Model]
 """The components and compositions to join, by name, in the order of their features. Fusions do not change them."""
@@ -33,6 +36,18 @@ class Fusion(nn.Module, ABC):
     @abstractmethod
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         """Joins the features of the parts, given by name in their order."""
+
+    def inherit(self, other: "Fusion", before: Sequence[str], now: Sequence[str]) -> None:  # noqa: ARG002
+        """Takes over what a fusion of the same kind has learned, as far as it fits.
+
+        Args:
+            other: the fusion of the former parts, of the same class; not changed.
+            before: names of the former parts.
+            now: names of the parts of this fusion.
+        """
+        weights = other.state_dict()
+        if {name: tensor.shape for name, tensor in weights.items()} == _shapes(self):
+            self.load_state_dict(weights)
 
 
 class ConcatenationConfig(Config):
@@ -82,10 +97,18 @@ class WeightedSum(Fusion):
         self.weights = nn.Parameter(torch.zeros(len(parts)))
         self.factor = nn.Parameter(torch.ones(()))
 
+    def inherit(self, other: Fusion, before: Sequence[str], now: Sequence[str]) -> None:
+        """See `Fusion.inherit`. A new part gets the mean weight of the former parts."""
+        assert isinstance(other, WeightedSum)
+        with torch.no_grad():
+            known = dict(zip(before, other.weights, strict=True))
+            self.weights.copy_(torch.stack([known.get(name, other.weights.mean()) for name in now]))
+            self.factor.copy_(other.factor)
+
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         """Adds the weighted features."""
         stacked = torch.stack(list(features.values()), dim=-1)
-        mixed: Tensor = self.factor * (stacked @ self.weights.softmax(0))
+        mixed: Tensor = self.factor.to(stacked.dtype) * (stacked @ self.weights.to(stacked.dtype).softmax(0))
         return mixed
 
 
@@ -120,11 +143,11 @@ class AttentionFusion(Fusion):
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         """Mixes the values of the parts by the attention of each character."""
-        stacked = torch.stack(list(features.values()), dim=2)  # (B, L, parts, width)
+        stacked = torch.stack(list(features.values()), dim=2).to(self.key.weight.dtype)  # (B, L, parts, width)
         query = self.query(stacked.mean(dim=2))
         scores = torch.einsum("blw,blpw->blp", query, self.key(stacked)) / self.width**0.5
-        mixed: Tensor = torch.einsum("blp,blpw->blw", scores.softmax(-1), self.value(stacked))
-        return mixed
+        mixed = torch.einsum("blp,blpw->blw", scores.softmax(-1), self.value(stacked))
+        return at_least_float32(mixed)
 
 
 class AverageConfig(Config):
@@ -170,6 +193,37 @@ def averaged(parts: Parts) -> Component:
     mean.card = first.model_copy(update={"name": "average"})
     mean.load_state_dict({name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]})
     return mean
+
+
+def rebuilt(fusion: nn.Module, config: "_Config", before: Mapping[str, nn.Module], parts: Parts) -> Fusion | Component:
+    """The fusion of changed parts, with what `fusion` has learned about the former ones. Arguments are not changed.
+
+    Args:
+        fusion: the fusion of the former parts. It is returned if it still fits, so that an optimizer keeps its weights.
+        config: its configuration.
+        before: the former parts, by name, in their order.
+        parts: the parts now.
+
+    Raises:
+        CompositionError: the fusion cannot join the parts.
+    """
+    with seeded_initialization(0):  # keeps the global generator unchanged
+        new = config.build(parts)
+    is_same = list(before) == list(parts)
+    if isinstance(fusion, Component):
+        unchanged = [*before.values()] == [*parts.values()]
+        return fusion if unchanged else new.to(device_of(fusion)).train(fusion.training)
+    assert isinstance(fusion, Fusion) and isinstance(new, Fusion)
+    if is_same and fusion.state_dict() and _shapes(fusion) == _shapes(new):
+        return fusion
+    new.to(device_of(fusion)).inherit(fusion, list(before), list(parts))
+    for old in fusion.parameters():
+        new.to(old.dtype).requires_grad_(old.requires_grad)
+    return new.train(fusion.training)
+
+
+def _shapes(module: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in module.state_dict().items()}
 
 
 _Config = ConcatenationConfig | WeightedSumConfig | AttentionConfig | AverageConfig

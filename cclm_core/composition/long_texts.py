@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cclm_core.runtime.device import Precision, autocast, device_of
+from cclm_core.runtime.errors import ConfigError
 
 WINDOW = 2048
 """Default number of ids per window, in `ComposedModel.embed` and in evaluation."""
@@ -91,7 +92,11 @@ class TextReader:
     ) -> None:
         self.encoder, self.window, self.batch_characters = encoder, window, batch_characters
         self.overlap = window - max(1, window // 2) if overlap is None else overlap
-        assert window >= 1 and 0 <= self.overlap < window
+        for name, value in (("window", window), ("batch_characters", batch_characters)):
+            if value < 1:
+                raise ConfigError(f"`{name}` must be at least 1, got {value}.")
+        if not 0 <= self.overlap < window:
+            raise ConfigError(f"`overlap` must be at least 0 and below the window of {window}, got {overlap}.")
         self._causal, self._precision = causal, precision
 
     def read(self, ids: npt.NDArray[np.int64]) -> Tensor:

@@ -1,11 +1,11 @@
 """A plain transformer over characters, with full or local attention."""
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from cclm_core.encoders.base import Encoder
+from cclm_core.encoders.base import Encoder, at_least_float32
 from cclm_core.encoders.linear import Linear
 from cclm_core.encoders.transformer import FullAttention, LocalAttention, TransformerLayer, rotary_table
 from cclm_core.runtime.config import Config
@@ -14,13 +14,15 @@ from cclm_core.runtime.config import Config
 class AttentionConfig(Config):
     """A transformer with one position per character."""
 
+    learning_rate: ClassVar[float] = 4e-3
     kind: Literal["attention"] = "attention"
-    num_layers: int = Field(default=4, ge=1, description="transformer layers")
-    num_heads: int = Field(default=4, ge=1, description="attention heads")
-    width: int = Field(default=256, ge=8, description="features per character, divisible by 2 * num_heads")
+    num_layers: int = Field(default=4, ge=1, le=128, description="transformer layers")
+    num_heads: int = Field(default=4, ge=1, le=256, description="attention heads")
+    width: int = Field(default=256, ge=8, le=8192, description="features per character, divisible by 2 * num_heads")
     window: int | None = Field(
         default=None,
         ge=2,
+        le=65536,
         description="characters that each character attends to: half on each side, or the preceding ones if causal; "
         "null: the whole text, at quadratic cost",
     )
@@ -56,13 +58,13 @@ class Attention(Encoder):
         """Encodes `features` (B, L, D_in) as (B, L, width); see `Encoder.forward`."""
         batch, length, _ = features.shape
         if length == 0 or batch == 0:
-            return features.new_zeros(batch, length, self.width)
+            return at_least_float32(self.norm.weight.new_zeros(batch, length, self.width))
         keep = mask.unsqueeze(-1)
-        hidden = self.enter(features * keep)
+        hidden = self.enter(features.to(self.norm.weight.dtype) * keep)
         window, causal = self.config.window, self.causal
         attention = FullAttention(mask, causal) if window is None else LocalAttention(mask, window, causal)
         rotary = rotary_table(length, self.width // self.config.num_heads, features.device)
         for layer in self.layers:
             hidden = layer(hidden, attention, rotary)
-        encoded: Tensor = self.norm(hidden).float() * keep
+        encoded: Tensor = at_least_float32(self.norm(hidden)) * keep
         return encoded

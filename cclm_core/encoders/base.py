@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 
@@ -22,10 +23,15 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, features: Tensor, mask: Tensor, starts: Tensor | None = None) -> Tensor:
-        """Encodes features as (B, L, width) float32, zeros at padding.
+        """Encodes features as (B, L, width), zeros at padding: float64 if the weights are, otherwise float32.
 
         Args:
-            features: (B, L, D_in); values at padding are ignored.
+            features: (B, L, D_in), of any precision; values at padding are ignored.
             mask: (B, L) bool, true at characters, false at the padding after them.
             starts: (B, L) bool, true where a word starts; required if `reads_words`, ignored otherwise.
         """
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """`tensor` as float32, for sums and outputs of modules whose weights may be float16 or bfloat16; float64 stays."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()

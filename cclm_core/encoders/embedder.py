@@ -2,9 +2,10 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import chain
-from typing import Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import torch
 from pydantic import Field
@@ -13,8 +14,11 @@ from torch import Tensor, nn
 from cclm_core.encoders.catalogue import EncoderConfig, describe
 from cclm_core.encoders.embedding import CharacterEmbedding, EmbeddingConfig
 from cclm_core.encoders.hourglass import HourglassConfig
+from cclm_core.encoders.ids import as_batch, check_range
+from cclm_core.encoders.migration import ATTRIBUTES, EMBEDDER
 from cclm_core.runtime.config import Config, canonical_json
 from cclm_core.runtime.errors import ConfigError
+from cclm_core.runtime.migration import old_arguments, old_attribute
 from cclm_core.text.vocabulary import Preprocessor
 from cclm_core.text.words import letters
 
@@ -29,12 +33,16 @@ class EmbedderConfig(Config):
 class Model(nn.Module, ABC):
     """Computes features of a batch: an embedder, a component, or a composition.
 
-    Attributes:
-        width: features per character.
+    Weights can have any floating type (`half()`, `bfloat16()`, `double()`); features are float64 if the weights are,
+    otherwise float32.
     """
 
-    width: int
     _cached_digest: tuple[tuple[object, ...], str] | None = None  # state of the weights -> digest
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Features per character."""
 
     @property
     @abstractmethod
@@ -63,8 +71,40 @@ class Model(nn.Module, ABC):
             base: the base of the composition that this model is a part of.
         """
 
+    @property
+    def trainable(self) -> bool:
+        """Whether any weight requires a gradient. Setting it freezes or unfreezes all weights, as in cclm 0.1.2."""
+        return any(parameter.requires_grad for parameter in self.parameters())
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self.requires_grad_(value).train(value)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Explains the attributes of cclm 0.1.2."""
+            try:
+                return super().__getattr__(name)
+            except AttributeError:
+                if name not in ATTRIBUTES:
+                    raise
+            raise old_attribute(self, name, ATTRIBUTES)
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            """Refuses another `model`, which cclm 0.1.2 allowed: it would not be used."""
+            if name == "model":
+                raise old_attribute(self, "model =", ATTRIBUTES)
+            super().__setattr__(name, value)
+
     def adopt_base(self) -> None:
         """Rebinds nested components to their bases after joint training, which changed the weights of the bases."""
+
+    def _summary(self) -> str:
+        """Width, causality and digest, for `repr`."""
+        has_storage = all(tensor.device.type != "meta" for tensor in chain(self.parameters(), self.buffers()))
+        digest = f", digest={self.digest[:12]}" if has_storage else ""
+        return f"width={self.width}, causal={self.causal}{digest}"
 
     def _digest_of(self, module: nn.Module, about: str) -> str:
         """`weights_digest`, cached until a weight is changed in place or replaced."""
@@ -80,7 +120,7 @@ class Model(nn.Module, ABC):
 class Base(Model):
     """A model of ids over which components can be trained: an embedder or a composition.
 
-    It maps ids (B, L) int64, 0 for padding, L ≥ 0, to features (B, L, `width`) float32. The result is invariant to
+    It maps ids (B, L) int64, 0 for padding, L ≥ 0, to features (B, L, `width`). The result is invariant to
     padding, to the rest of the batch, and to the mode (`train` or `eval`).
 
     Attributes:
@@ -112,12 +152,16 @@ class Reading:
     """One batch, shared by the parts of a model: each base, and bases of equal digest, run only once.
 
     Args:
-        ids: (B, L) int64, 0 for padding.
+        ids: (B, L) int64, 0 for padding. Other whole numbers are converted.
         gradients: whether gradients reach the bases, for weights that require one.
+
+    Raises:
+        DataError: `ids` are not whole numbers, or have another number of dimensions.
     """
 
     def __init__(self, ids: Tensor, gradients: bool = False) -> None:
-        self.ids, self.mask = ids, ids != 0
+        self.ids = as_batch(ids)
+        self.mask = self.ids != 0
         self._gradients = gradients
         self._cached: list[tuple[Base, Tensor]] = []
         self._starts: Tensor | None = None
@@ -146,7 +190,7 @@ class Reading:
 
 
 class Embedder(Base):
-    """Embeds ids (B, L) int64, 0 for padding, as features (B, L, D) float32.
+    """Embeds ids (B, L) int64, 0 for padding, as features (B, L, D).
 
     ```
     Embedder(preprocessor, config)
@@ -155,7 +199,7 @@ class Embedder(Base):
 
     Args:
         preprocessor: the vocabulary; required, since its digest is part of the digest of the embedder.
-        config: the architecture; None for the default.
+        config: the architecture, or a mapping of its keys; None for the default.
         max_example_len: ids per row of a batch. Ignored: an embedder reads any length.
         n_chars: number of ids in the vocabulary.
 
@@ -180,6 +224,7 @@ class Embedder(Base):
     @overload
     def __init__(self, *, preprocessor: Preprocessor, config: EmbedderConfig | None = None) -> None: ...
 
+    @old_arguments(hints=EMBEDDER, aliases={"prep": "preprocessor"})
     def __init__(
         self, *args: Any, preprocessor: Preprocessor | None = None, config: EmbedderConfig | None = None
     ) -> None:
@@ -193,16 +238,37 @@ class Embedder(Base):
                 f"Embedder needs a vocabulary, got only {args}. Write `Embedder(prep.max_example_len, prep.n_chars, "
                 "preprocessor=prep)` or `Embedder(prep)`."
             )
-        self.preprocessor, self.config = preprocessor, config or EmbedderConfig()
+        if not isinstance(config, EmbedderConfig):
+            config = EmbedderConfig.parse({} if config is None else config, "Embedder")
+        self.preprocessor, self.config = preprocessor, config
         self.embedding = CharacterEmbedding(preprocessor.num_ids, self.config.embedding)
         self.encoder = self.config.encoder.build(self.config.embedding.width)
-        self.width = self.encoder.width
         self.register_buffer("_letters", torch.from_numpy(letters(preprocessor)), persistent=False)
+
+    @property
+    def width(self) -> int:
+        """Features per character."""
+        return self.encoder.width
 
     @property
     def embedder(self) -> "Embedder":
         """This embedder."""
         return self
+
+    @property
+    def model(self) -> "Embedder":
+        """This module: `embedder.model(ids)` is `embedder(ids)`, as in cclm 0.1.2."""
+        return self
+
+    @property
+    def n_chars(self) -> int:
+        """The number of ids in the vocabulary; the name of the original CCLM."""
+        return self.preprocessor.num_ids
+
+    @property
+    def max_example_len(self) -> int | None:
+        """The maximum number of ids in a row, as in the vocabulary; the name of the original CCLM."""
+        return self.preprocessor.max_example_len
 
     @property
     def causal(self) -> bool:
@@ -220,15 +286,24 @@ class Embedder(Base):
         return self._digest_of(self, canonical_json([self.config.canonical(), self.preprocessor.digest]))
 
     def forward(self, ids: Tensor, reading: Reading | None = None) -> Tensor:
-        """Embeds ids as features (B, L, `width`) float32.
+        """Embeds ids as features (B, L, `width`).
 
         Args:
             ids: (B, L) int64, L ≥ 0, 0 for padding.
             reading: the same ids, shared with an enclosing model, if any.
+
+        Raises:
+            DataError: `ids` are not whole numbers of the vocabulary, or have another number of dimensions.
         """
-        starts = (reading or Reading(ids)).word_starts(self) if self.encoder.reads_words else None
-        features: Tensor = self.encoder(self.embedding(ids), ids != 0, starts)
+        reading = reading or Reading(ids)
+        check_range(reading.ids, self.preprocessor.num_ids)
+        starts = reading.word_starts(self) if self.encoder.reads_words else None
+        features: Tensor = self.encoder(self.embedding(reading.ids), reading.mask, starts)
         return features
+
+    def extra_repr(self) -> str:
+        """Size and digest, for `repr`."""
+        return f"num_ids={self.preprocessor.num_ids}, {self._summary()}"
 
     def encode(self, reading: Reading, base: Base) -> Tensor:  # noqa: ARG002
         """See `Model.encode`."""
@@ -241,12 +316,25 @@ class Embedder(Base):
 
 
 def weights_digest(module: nn.Module, about: str = "") -> str:
-    """SHA-256 of `about` and of the names, shapes and bytes of a module's weights."""
+    """SHA-256 of `about` and of the names, shapes, types and bytes of a module's weights.
+
+    A weight with several names counts under each of them.
+    """
     state = hashlib.sha256(about.encode())
-    for name, tensor in sorted(module.state_dict().items()):
-        state.update(f"{name} {tuple(tensor.shape)}".encode())
-        state.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    for name, tensor in sorted(weights_of(module)):
+        kind = "" if tensor.dtype == torch.float32 else f" {tensor.dtype}"
+        state.update(f"{name} {tuple(tensor.shape)}{kind}".encode())
+        state.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return state.hexdigest()
+
+
+def weights_of(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """All names of the saved tensors of a module with the tensors; a shared tensor has several names."""
+    for path, part in module.named_modules(remove_duplicate=False):
+        saved = {name: tensor for name, tensor in part._buffers.items() if name not in part._non_persistent_buffers_set}
+        for name, tensor in chain(part._parameters.items(), saved.items()):
+            if tensor is not None:
+                yield (f"{path}.{name}" if path else name), tensor
 
 
 def _is_trained(base: Base) -> bool:

@@ -1,12 +1,12 @@
 """The hourglass: characters → fewer positions → transformer → characters, with a skip connection."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from cclm_core.encoders.base import Encoder
+from cclm_core.encoders.base import Encoder, at_least_float32
 from cclm_core.encoders.linear import Linear
 from cclm_core.encoders.transformer import FullAttention, TransformerLayer, rotary_table
 from cclm_core.runtime.config import Config
@@ -15,8 +15,11 @@ from cclm_core.runtime.config import Config
 class HourglassConfig(Config):
     """Convolution over characters, downsampling, a transformer over positions, upsampling with a skip connection."""
 
+    learning_rate: ClassVar[float] = 4e-3
     kind: Literal["hourglass"] = "hourglass"
-    kernel_size: int = Field(default=7, ge=1, description="kernel of the convolutions in characters, an odd number")
+    kernel_size: int = Field(
+        default=7, ge=1, le=1023, description="kernel of the convolutions in characters, an odd number"
+    )
     stride: Annotated[int, Field(ge=1, le=16)] | Literal["word"] = Field(
         default=4, description="characters per position of the transformer; `word` makes each word one position"
     )
@@ -26,10 +29,12 @@ class HourglassConfig(Config):
         le=256,
         description="with `word`: maximum characters per position; longer words are split",
     )
-    core_width: int = Field(default=256, ge=16, description="features per position, divisible by 2 * num_heads")
-    num_layers: int = Field(default=4, ge=1, description="transformer layers")
-    num_heads: int = Field(default=4, ge=1, description="attention heads")
-    width: int = Field(default=192, ge=8, description="features per character in the output")
+    core_width: int = Field(
+        default=256, ge=16, le=8192, description="features per position, divisible by 2 * num_heads"
+    )
+    num_layers: int = Field(default=4, ge=1, le=128, description="transformer layers")
+    num_heads: int = Field(default=4, ge=1, le=256, description="attention heads")
+    width: int = Field(default=192, ge=8, le=8192, description="features per character in the output")
     causal: bool = Field(default=False, description="whether each character sees only itself and earlier ones")
 
     @model_validator(mode="after")
@@ -83,12 +88,12 @@ class Hourglass(Encoder):
         """Encodes `features` (B, L, D_in) as (B, L, width); see `Encoder.forward`."""
         batch, length, _ = features.shape
         if length == 0 or batch == 0:
-            return features.new_zeros(batch, length, self.width)
+            return at_least_float32(self.norm.weight.new_zeros(batch, length, self.width))
         keep = mask.unsqueeze(-1)
-        local = self.before(features, keep) * keep
+        local = self.before(features.to(self.norm.weight.dtype), keep) * keep
         upsampled = self._by_word(local, mask, starts) if self.reads_words else self._by_stride(local, mask)
         output = self.after(upsampled + self.skip(local), keep)
-        encoded: Tensor = self.norm(output).float() * keep
+        encoded: Tensor = at_least_float32(self.norm(output)) * keep
         return encoded
 
     def _by_stride(self, local: Tensor, mask: Tensor) -> Tensor:
@@ -96,22 +101,23 @@ class Hourglass(Encoder):
         batch, length, _ = local.shape
         stride = self.config.stride
         assert isinstance(stride, int)
-        padded_length = length + -length % stride
+        num_positions = (length + stride - 1) // stride  # in this form, torch.compile and torch.export can compare it
+        padded_length = num_positions * stride
         # Causal positions are shifted so that each ends at the first character that reads it.
         shift = stride - 1 if self.causal else 0
         padding = (shift, padded_length - length - shift)
         padded = nn.functional.pad(local, (0, 0, *padding)).contiguous()
-        valid = nn.functional.pad(mask, padding).reshape(batch, -1, stride).any(-1)
-        positions = self._transform(self.down(padded.view(batch, padded_length // stride, -1)), valid)
+        valid = nn.functional.pad(mask, padding).contiguous().view(batch, num_positions, stride).any(-1)
+        positions = self._transform(self.down(padded.view(batch, num_positions, stride * local.shape[2])), valid)
         upsampled: Tensor = self.up(positions)
-        return upsampled.view(batch, padded_length, -1)[:, :length]
+        return upsampled.view(batch, padded_length, self.width)[:, :length]
 
     def _by_word(self, local: Tensor, mask: Tensor, starts: Tensor | None) -> Tensor:
         """Downsamples each word to one position, transforms, and upsamples: (B, L, width)."""
         assert starts is not None, "stride: word requires `starts`"
         segments = Segments(starts, mask, self.config.word_length)
-        projected = self.down(local + self.places(segments.offsets))
-        positions = self._transform(segments.pool(projected, self.causal), segments.valid)
+        pooled = segments.pool(self.down(local + self.places(segments.offsets)), self.causal)
+        positions = self._transform(pooled.to(self.core_norm.weight.dtype), segments.valid)
         return segments.upsample(self.up(positions))
 
     def _transform(self, positions: Tensor, valid: Tensor) -> Tensor:
@@ -173,7 +179,7 @@ class Segments:
         self.valid = torch.arange(max(1, int(counts.max())), device=starts.device) < counts[:, None]
 
     def pool(self, features: Tensor, causal: bool) -> Tensor:
-        """The mean (B, P, D) of the `features` (B, L, D) of each segment.
+        """The mean (B, P, D) float32 or float64 of the `features` (B, L, D) of each segment.
 
         If `causal`, a segment pools its own first character and all but the first of the previous segment, so that no
         character of the segment sees a later one.
@@ -182,8 +188,8 @@ class Segments:
         rows = self.valid.shape[1] + 1  # one extra row for characters that no segment reads
         segment = self._segment + (~self._is_first).long() if causal else self._segment
         flat = (segment + rows * torch.arange(batch, device=segment.device)[:, None])[self._mask]
-        sums = features.new_zeros(batch * rows, width, dtype=torch.float32)
-        sums = sums.index_add(0, flat, features[self._mask].float())
+        selected = at_least_float32(features[self._mask])
+        sums = selected.new_zeros(batch * rows, width).index_add(0, flat, selected)
         sizes = torch.bincount(flat, minlength=batch * rows).clamp(min=1)
         return (sums / sizes[:, None]).view(batch, rows, width)[:, :-1]
 

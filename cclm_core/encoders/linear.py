@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch.autograd import forward_ad
 
 _HAS_BOTH = torch._C.has_mkl and torch._C._has_mkldnn
 
@@ -43,12 +43,11 @@ class _MatMul(torch.autograd.Function):
         return _matmul(rows, weight)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Gradients of `rows` and `weight`, None where not needed."""
+        """Gradients of `rows` and `weight`, None where not needed. They can be differentiated again."""
         rows, weight = ctx.saved_tensors
-        rows_gradient = _matmul(gradient, weight.T) if ctx.needs_input_grad[0] else None
-        weight_gradient = _matmul(gradient.T, rows.T) if ctx.needs_input_grad[1] else None
+        rows_gradient = _MatMul.apply(gradient, weight.T) if ctx.needs_input_grad[0] else None  # type: ignore[no-untyped-call]
+        weight_gradient = _MatMul.apply(gradient.T, rows.T) if ctx.needs_input_grad[1] else None  # type: ignore[no-untyped-call]
         return rows_gradient, weight_gradient
 
 
@@ -87,6 +86,12 @@ def _uses_onednn(rows: Tensor, weight: Tensor) -> bool:
         and rows.numel() > 0
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
+        and not _is_transformed()
         and _HAS_BOTH
         and _is_operator_correct()
     )
+
+
+def _is_transformed() -> bool:
+    """Whether `torch.func` or forward-mode differentiation is active, which need torch's own layer."""
+    return bool(torch._C._are_functorch_transforms_active()) or forward_ad._current_level >= 0

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from cclm_core.encoders.base import at_least_float32
 from cclm_core.encoders.linear import Linear
 
 _MASKED = -1e9  # the softmax weight is 0, and the score is finite in bfloat16
@@ -38,9 +39,10 @@ class FullAttention(AttentionPattern):
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `AttentionPattern.attend`."""
         if query.is_cuda:
-            return nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=self.bias.to(query.dtype))
+            bias = self.bias.clamp(min=torch.finfo(query.dtype).min).to(query.dtype)  # finite in float16, too
+            return nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-        return torch.softmax(scores.float() + self.bias, dim=-1).to(value.dtype) @ value
+        return torch.softmax(at_least_float32(scores) + self.bias, dim=-1).to(value.dtype) @ value
 
 
 class LocalAttention(AttentionPattern):
@@ -72,7 +74,7 @@ class LocalAttention(AttentionPattern):
         extra = -positions % self.block
         blocks = nn.functional.pad(query, (0, 0, 0, extra)).view(batch, heads, -1, self.block, width)
         scores = blocks @ self._neighborhoods(key) * width**-0.5
-        weights = torch.softmax(scores.float() + self.bias, dim=-1).to(value.dtype)
+        weights = torch.softmax(at_least_float32(scores) + self.bias, dim=-1).to(value.dtype)
         mixed = weights @ self._neighborhoods(value).transpose(-1, -2)
         return mixed.view(batch, heads, -1, width)[:, :, :positions]
 

@@ -17,7 +17,10 @@ class Composed(Protocol):
     """A model to evaluate: maps ids (B, L) int64 to features (B, L, width), independent of the padding."""
 
     preprocessor: Preprocessor
-    width: int
+
+    @property
+    def width(self) -> int:
+        """Features per character."""
 
     @property
     def columns(self) -> Mapping[str, slice]:

@@ -1,18 +1,16 @@
 """The contract of objectives: corrupt a batch, predict with a head, compute a loss."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cclm_core.corpus.windows import WindowBatch
+from cclm_core.encoders.weights import read_weights, save_weights
 from cclm_core.noise.misspellings import Spellings
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.noising import NoisedBatch, Noiser, clean
@@ -92,7 +90,7 @@ class Objective(nn.Module, ABC):
 
     def save(self, folder: Path) -> None:
         """Writes the head to `head.safetensors` in `folder`, next to its component."""
-        save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / HEAD)
+        save_weights(self.state_dict(), folder / HEAD)
 
     def load_head(self, folder: Path) -> None:
         """Loads the head that `save` wrote to `folder`. On an error, no weight changes.
@@ -101,20 +99,11 @@ class Objective(nn.Module, ABC):
             ArtifactError: `head.safetensors` is missing or damaged, or its names or shapes do not match this head. The
                 message lists the differences.
         """
-        path = folder / HEAD
-        if not path.is_file():
+        if not (folder / HEAD).is_file():
             raise ArtifactError(f"{HEAD} not found in {folder}. Train the component again, or name its folder.")
-        try:
-            weights = load_file(path)
-        except SafetensorError as error:
-            raise ArtifactError(f"{path} is damaged: {error}. Train the component again.") from None
-        differences = _differences(self.state_dict(), weights)
-        if differences:
-            raise ArtifactError(
-                f"{path} does not match the objective {type(self).__name__}: {'; '.join(differences)}. Use the "
-                "vocabulary and settings that the component was trained with, or train it again."
-            )
-        self.load_state_dict(weights)
+        self.load_state_dict(
+            read_weights(folder / HEAD, self.state_dict(), f"the objective {type(self).__name__}"), assign=True
+        )
 
     @abstractmethod
     def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:
@@ -132,14 +121,3 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
         """The loss () in nats per target for `features` (B, L, W), and metrics by name."""
-
-
-def _differences(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
-    """Describes each name or shape that differs."""
-    differences = [f"{name} is missing" for name in sorted(expected.keys() - weights.keys())]
-    differences += [f"{name} is unexpected" for name in sorted(weights.keys() - expected.keys())]
-    for name in sorted(expected.keys() & weights.keys()):
-        if expected[name].shape != weights[name].shape:
-            shapes = f"{tuple(weights[name].shape)}, expected {tuple(expected[name].shape)}"
-            differences.append(f"{name} has shape {shapes}")
-    return differences

@@ -1,6 +1,8 @@
 """Entities: a BIO tag for every character."""
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -10,9 +12,16 @@ from torch import Tensor, nn
 
 from cclm_core.corpus.windows import WindowBatch
 from cclm_core.objectives.base import Example, Objective, ObjectiveContext, Sums
+from cclm_core.runtime.artifacts import read_json, write_json
 from cclm_core.runtime.config import Config
-from cclm_core.runtime.errors import ConfigError
+from cclm_core.runtime.errors import ArtifactError, ConfigError
 from cclm_core.text.vocabulary import NUM_SPECIAL
+
+LABELS = "labels.json"
+"""The file with the meaning of the tags, next to the head."""
+
+_FORMAT = "cclm-labels-1"
+_SCHEME = "BIO of characters"
 
 
 class EntitiesConfig(Config):
@@ -44,14 +53,19 @@ class Entities(Objective):
         if not context.entity_labels:
             raise ConfigError(
                 "the objective entities needs a corpus with entity labels, but this corpus has none. Use a source with "
-                "entity spans, e.g. a CoNLL file, or another objective."
+                "entity spans, e.g. a CoNLL file, or another objective. In Python, use `EntityPretrainer`."
             )
-        self.config = config
+        self.config, self.labels = config, context.entity_labels
         num_tags = 1 + 2 * len(context.entity_labels)
         self.head = nn.Linear(context.width, num_tags)
         weights = torch.full((num_tags,), config.entity_weight)
         weights[0] = 1.0
         self.register_buffer("weights", weights, persistent=False)
+
+    def save(self, folder: Path) -> None:
+        """Writes the head, and the labels that its tags stand for."""
+        super().save(folder)
+        write_labels(folder, self.labels)
 
     def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:
         """Targets: `positions` (T,) of all characters, and their `tags` (T,)."""
@@ -78,3 +92,28 @@ class Entities(Objective):
             self.selection_metric: Sums(unweighted / math.log(2), len(tags)),
             "entity_character_recall": Sums(correct, int(inside.sum())),
         }
+
+
+def write_labels(folder: Path, labels: Sequence[str]) -> None:
+    """Writes what the tags mean: 0 is outside, 1 + 2k is B and 2 + 2k is I of label k, for each character."""
+    write_json(folder / LABELS, {"format": _FORMAT, "scheme": _SCHEME, "labels": list(labels)})
+
+
+def read_labels(folder: Path) -> tuple[str, ...]:
+    """The entity labels of a saved head, in the order of its tags; empty if the folder has no labels.
+
+    Raises:
+        ArtifactError: the file is damaged, or has another scheme.
+    """
+    path = folder / LABELS
+    if not path.is_file():
+        return ()
+    content = read_json(path)
+    if not isinstance(content, dict) or (content.get("format"), content.get("scheme")) != (_FORMAT, _SCHEME):
+        raise ArtifactError(f"{path} must have format {_FORMAT} and scheme {_SCHEME!r}. Train the component again.")
+    labels = content.get("labels")
+    if not isinstance(labels, list) or not all(isinstance(label, str) and label for label in labels):
+        raise ArtifactError(f"{path} must list the labels as nonempty strings. Train the component again.")
+    if len(set(labels)) != len(labels):
+        raise ArtifactError(f"{path} must list each label once, got {labels}. Train the component again.")
+    return tuple(labels)

@@ -1,6 +1,7 @@
 """Masked words: mask whole words, and predict them from the surrounding characters."""
 
 import math
+from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from cclm_core.objectives.word_losses import FullSoftmaxConfig, WordLossConfig
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.text.vocabulary import MASK
-from cclm_core.text.word_targets import WordTargets
+from cclm_core.text.word_targets import FILE, WordTargets
 
 
 class MaskedWordsConfig(Config):
@@ -66,6 +67,11 @@ class MaskedWords(Objective):
         with torch.no_grad():  # initially predicts the frequencies of the targets
             self.head.bias.copy_(torch.from_numpy(np.log(shares)))
         self.drawn_loss = config.loss.build(shares)
+
+    def save(self, folder: Path) -> None:
+        """Writes the head, and the words that its rows stand for."""
+        super().save(folder)
+        self.targets.save(folder / FILE)
 
     def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:
         """Targets: `positions` (P,) of characters, the piece at each (`pieces`), the target of each piece (`ids`)."""

@@ -8,36 +8,34 @@ composed = ComposedModel(embedder, [pretrainer.model])
 """
 
 import copy
-import math
-import os
 import re
-import sys
 import tempfile
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from cclm_core.composition.component import Component
-from cclm_core.composition.store import save
+from cclm_core.composition.component import Component, OverBase
+from cclm_core.composition.store import load_base, write
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.encoders.catalogue import EncoderConfig
 from cclm_core.encoders.embedder import Base
-from cclm_core.noise.recipe import NoiseRecipe, TrainingNoise
-from cclm_core.objectives.base import NO_NOISE, Objective
-from cclm_core.objectives.catalogue import (
-    MaskedCharactersConfig,
-    MaskedWordsConfig,
-    NextCharactersConfig,
-    ObjectiveConfig,
-)
-from cclm_core.pretraining.texts import Division, divide, encode_texts
+from cclm_core.noise.recipe import NoiseRecipe
+from cclm_core.objectives.base import Objective
+from cclm_core.objectives.catalogue import ObjectiveConfig
+from cclm_core.pretraining.call import Callback, FitCall, FitResult
+from cclm_core.pretraining.migration import ARGUMENTS, ATTRIBUTES, FIT
+from cclm_core.pretraining.saved import SavedComponent, read_component
+from cclm_core.pretraining.settings import parsed_noise, parsed_task, parsed_words
+from cclm_core.pretraining.texts import Division, Read, divide, encode_texts, plain_texts
 from cclm_core.runtime.artifacts import file_digest
 from cclm_core.runtime.config import digest
 from cclm_core.runtime.device import device_of
 from cclm_core.runtime.errors import ConfigError, TrainingError
+from cclm_core.runtime.files import StrPath, as_path
+from cclm_core.runtime.migration import old_arguments, old_attribute
 from cclm_core.runtime.random import derive_seed
-from cclm_core.runtime.reporting import Report, null_report, reporting
+from cclm_core.runtime.reporting import Report
+from cclm_core.text.texts import is_table
 from cclm_core.text.vocabulary import TargetsConfig
 from cclm_core.text.word_targets import WordTargets
 from cclm_core.training.component import component_card, component_module, new_component
@@ -45,18 +43,6 @@ from cclm_core.training.config import ComponentConfig, TrainingConfig
 from cclm_core.training.loop import Data
 from cclm_core.training.module import Point
 from cclm_core.training.run import Artifact, Identity, TrainingInputs, TrainingRun, load_misspellings, publish
-
-_MAX_WARMUP_STEPS = 50  # unless `warmup_steps` is set
-
-
-@dataclass(frozen=True)
-class _FitResult:
-    """The result of a call of `fit`, and the identity that it depends on."""
-
-    component: Component
-    objective: Objective
-    curve: list[Point]
-    identity: Identity
 
 
 class Pretrainer:
@@ -72,11 +58,12 @@ class Pretrainer:
         independent: give the component its own embedding instead of the features of the embedder.
         origin: components with the same origin start from the same weights; None for the name of the component.
         train_base: if True, `fit` trains the embedder too, then freezes it; `ComposedModel` refuses components that
-            were fitted on it before. If False, the embedder must be frozen and is not changed. If None, `fit` trains
-            an embedder that is not frozen yet, so the first pretrainer trains a new embedder.
+            were fitted on it before. The embedder must not be frozen, except by the last call of this `fit`; weights
+            of it that you froze stay as they are. If False, the embedder must be frozen and is not changed. If None,
+            `fit` trains an embedder that is not frozen yet, so the first pretrainer trains a new embedder.
         noise: typing errors on the training input, drawn again for every batch; None for clean input.
-        words: which words to predict, for objectives that predict words. The first call of `fit` selects them from its
-            texts.
+        words: which words to predict or, for `denoise`, to know; None for those of the preprocessor or the default. The
+            first call of `fit` selects them from its texts. Only these objectives read it.
         seed: seed of initial weights, batches, masks and noise.
 
     Raises:
@@ -90,21 +77,24 @@ class Pretrainer:
     is_causal: ClassVar[bool] = False
     """Whether the default encoder is causal."""
 
+    @old_arguments(hints=ARGUMENTS, aliases={"base": "embedder", "task_name": "name"})
     def __init__(
         self,
         embedder: Base,
-        task: ObjectiveConfig | None = None,
+        task: ObjectiveConfig | Mapping[str, Any] | None = None,
         *,
         name: str | None = None,
-        encoder: EncoderConfig | None = None,
+        encoder: EncoderConfig | Mapping[str, Any] | None = None,
         independent: bool = False,
         origin: str | None = None,
         train_base: bool | None = None,
-        noise: NoiseRecipe | None = None,
-        words: TargetsConfig | None = None,
+        noise: NoiseRecipe | Mapping[str, Any] | None = None,
+        words: TargetsConfig | Mapping[str, Any] | None = None,
         seed: int = 1,
     ) -> None:
-        task = self._task(task)
+        if not isinstance(embedder, Base):
+            raise ConfigError(f"`embedder` must be an Embedder or a ComposedModel, got {type(embedder).__name__}.")
+        task = parsed_task(task, self.task_type, type(self).__name__)
         self.embedder, self.name, self.seed, self.train_base = embedder, name or task.objective, seed, train_base
         if not re.fullmatch(r"[\w-]+", self.name):
             raise ConfigError(f"`name` must consist of letters, digits, _ and -, got {self.name!r}.")
@@ -117,11 +107,22 @@ class Pretrainer:
             encoder = ComponentConfig(task=task).encoder.model_copy(update={"causal": self.is_causal})
         settings = {"task": task, "independent": independent, "origin": origin, "encoder": encoder}
         self.config = ComponentConfig.parse(settings, type(self).__name__)
-        self.noise = _training_noise(noise)
-        self.words = words or self._default_words()
+        self.noise = parsed_noise(noise)
+        self.words = parsed_words(words, task, embedder.preprocessor)
         self._misspellings = load_misspellings(self.noise)
-        self._last: _FitResult | None = None
+        self._last: FitResult | None = None
         component_card(embedder, self.name, self.config)  # raises for a causal component over a bidirectional embedder
+
+    def __repr__(self) -> str:
+        """Class, name, objective, and whether it is fitted."""
+        state = "not fitted" if self._last is None else self._last.component.digest[:12]
+        return f"{type(self).__name__}({self.name!r}, objective={self.config.task.objective!r}, {state})"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Explains the attributes of cclm 0.1.2."""
+            raise old_attribute(self, name, ATTRIBUTES)
 
     @property
     def model(self) -> Component:
@@ -141,6 +142,16 @@ class Pretrainer:
         """
         return self._fitted.objective
 
+    @property
+    def curve(self) -> list[Point]:
+        """The learning curve of the last call of `fit`.
+
+        Raises:
+            TrainingError: `fit` has not been called.
+        """
+        return list(self._fitted.curve)
+
+    @old_arguments(hints=FIT, aliases={"data": "texts", "validation_data": "validation"})
     def fit(
         self,
         texts: Any,
@@ -150,7 +161,8 @@ class Pretrainer:
         column: str | None = None,
         validation: Any = None,
         held_out: float = 0.1,
-        checkpoints: str | os.PathLike[str] | None = None,
+        callback: Callback | None = None,
+        checkpoints: StrPath | None = None,
         progress: bool | None = None,
         **training: Any,
     ) -> list[Point]:
@@ -160,13 +172,14 @@ class Pretrainer:
         embedder, as a new training with its own batches, warm-up and decay.
 
         Args:
-            texts: a list of strings or a `datasets.Dataset`. Empty texts are skipped.
+            texts: a list of strings, a `datasets.Dataset` or another table. Empty texts are skipped.
             epochs: approximate number of passes over the texts.
             steps: number of steps, instead of `epochs`.
-            column: column of a dataset to read; None for the first string column.
-            validation: a list or dataset of texts to evaluate on. They are excluded from training. None to hold out
-                some of `texts`.
+            column: column of a table to read; None for `text`, or the only column of strings.
+            validation: texts to evaluate on. They are excluded from training. None to hold out some of `texts`.
             held_out: approximate share of the distinct texts to hold out, in (0, 1). Always the same texts.
+            callback: called with the step and the values of each new point of the learning curve, as it is measured.
+                What it raises stops the training.
             checkpoints: folder for checkpoints. Pretrainers with different names can share it. An interrupted call is
                 resumed and a finished call is restored, as long as nothing that the result depends on has changed.
             progress: draw a progress bar; None to draw it only on a terminal.
@@ -174,60 +187,109 @@ class Pretrainer:
                 a tenth of the steps, at most 50.
 
         Raises:
-            ConfigError: an unknown or invalid setting, `train_base=False` with an embedder that is not frozen, or an
-                objective that needs a causal component.
+            ConfigError: an unknown or invalid setting, `train_base` contradicts the frozen or trainable embedder, the
+                component is frozen, or an objective that needs a causal component.
             DataError: not texts, or too few texts.
             TrainingError: the loss is not finite, or another process runs this training.
         """
-        config = _parsed(training, epochs, steps)
-        train_base = self._is_base_trained()
-        division = divide(texts, column, validation, held_out)
-        with tempfile.TemporaryDirectory(prefix="cclm-") as folder:
-            with _bar(f"{self.name}: reading", progress) as report:
-                corpus = encode_texts(division, self.embedder.preprocessor, Path(folder), report)
-            inputs = self._inputs(corpus, division)
-            data = inputs.data(config)
-            config = _scheduled(config, data, epochs, "warmup_steps" in training)
-            with _bar(self.name, progress) as report:
-                store = None if checkpoints is None else Path(checkpoints)
-                self._last = self._train(inputs, data, config, train_base, store, report)
-        return self._last.curve
+        call = FitCall.of(training, epochs, steps, callback, checkpoints, progress)
+        held_out_texts = (
+            None if validation is None else plain_texts(validation, column if is_table(validation) else None)
+        )
+        return self._fit(plain_texts(texts, column), held_out_texts, held_out, call)
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
+    def save(self, folder: StrPath) -> None:
         """Publishes the component with its head, curve and metrics at `folder`, like the stage `pretrain`.
+
+        The head is saved with what its outputs mean: the labels or the words. `load` reads all of it.
 
         Raises:
             TrainingError: `fit` has not been called.
             ArtifactError: `folder` is a file, or another process is writing to it.
         """
         last = self._fitted
-        artifact = Artifact("component", last.component, save, last.objective)
-        publish(Path(folder), artifact, last.curve, last.identity)
+        artifact = Artifact("component", last.component, write, last.objective)
+        publish(as_path(folder), artifact, last.curve, last.identity)
+
+    @classmethod
+    def load(
+        cls,
+        folder: StrPath,
+        embedder: Base | StrPath | None = None,
+        *,
+        train_base: bool | None = None,
+    ) -> Self:
+        """Reads what `save` or the stage `pretrain` published, to use it or to continue its training with `fit`.
+
+        Args:
+            folder: the folder of the component.
+            embedder: the embedder that it was trained on, or the folder of it, which is then frozen.
+            train_base: see the class.
+
+        Raises:
+            ConfigError: no embedder is given, or the component has an objective of another class.
+            ArtifactError: a folder is missing or damaged.
+            CompositionError: the component was trained on another embedder.
+        """
+        if embedder is None:
+            raise ConfigError(
+                f"a component needs the embedder that it was trained on. Write `{cls.__name__}.load(folder, embedder)`."
+            )
+        base = embedder if isinstance(embedder, Base) else load_base(embedder).freeze()
+        saved = read_component(as_path(folder), base)
+        pretrainer = cls(base, saved.config.task, train_base=train_base, **saved.arguments)
+        pretrainer._adopt(saved)
+        return pretrainer
+
+    def freeze(self) -> Self:
+        """Disables gradients of the trained component and switches it to evaluation mode, as in cclm 0.1.2."""
+        self.model.requires_grad_(False).eval()
+        return self
+
+    def unfreeze(self) -> Self:
+        """Reverts `freeze`."""
+        self.model.requires_grad_(True).train()
+        return self
 
     @property
-    def _fitted(self) -> _FitResult:
+    def _fitted(self) -> FitResult:
         if self._last is None:
             raise TrainingError(f"the pretrainer {self.name!r} is not fitted. Call `fit` first.")
         return self._last
 
-    def _task(self, task: ObjectiveConfig | None) -> ObjectiveConfig:
-        expected = self.task_type
-        if task is None:
-            if expected is None:
-                raise ConfigError(
-                    "`task` is missing. Pass the configuration of an objective, for example CharactersConfig()."
-                )
-            default: ObjectiveConfig = expected()
-            return default
-        if expected is not None and not isinstance(task, expected):
-            raise ConfigError(
-                f"`task` of {type(self).__name__} must be a {expected.__name__}, got {type(task).__name__}. Use "
-                "`Pretrainer` for other objectives."
-            )
-        return task
+    @property
+    def _window(self) -> int:
+        """Ids per window in the training."""
+        window: int = self._fitted.identity.configuration["training"]["window"]
+        return window
 
-    def _default_words(self) -> TargetsConfig | None:
-        return None
+    def _over_base(self) -> OverBase:
+        """The trained component with its embedder, in evaluation mode; raises if the embedder has changed."""
+        self.model.card.check(self.embedder)
+        return OverBase(self.embedder, self.model).eval()
+
+    def _adopt(self, saved: SavedComponent) -> None:
+        self._misspellings = saved.misspellings
+        self._last = FitResult(saved.component.eval(), saved.objective, saved.curve, saved.identity)
+
+    def _fit(self, read: Read, validation: Read | None, held_out: float, call: FitCall) -> list[Point]:
+        train_base = self._is_base_trained()
+        call = call.with_rate_of(self.config.encoder, *([self.embedder.embedder.config.encoder] if train_base else []))
+        division = divide(read, validation, held_out)
+        labels = self._labels(division)
+        with tempfile.TemporaryDirectory(prefix="cclm-") as folder:
+            with call.bar(f"{self.name}: reading") as report:
+                corpus = encode_texts(division, self.embedder.preprocessor, labels, Path(folder), report)
+            inputs = self._inputs(corpus, division)
+            data = inputs.data(call.config)
+            config = call.scheduled(data)
+            with call.bar(self.name) as report:
+                self._last = self._train(inputs, data, config, train_base, call.checkpoints, call.reporting(report))
+        return self._last.curve
+
+    def _labels(self, division: Division) -> tuple[str, ...]:  # noqa: ARG002
+        """The entity labels of the texts, sorted."""
+        return ()
 
     def _train(
         self,
@@ -237,9 +299,10 @@ class Pretrainer:
         train_base: bool,
         checkpoints: Path | None,
         report: Report,
-    ) -> _FitResult:
+    ) -> FitResult:
         base, component, objective = self._parts(inputs, train_base)
-        identity = self._identity(inputs, config, train_base)
+        trained = frozenset(name for name, parameter in base.named_parameters() if parameter.requires_grad)
+        identity = self._identity(inputs, config, base if train_base else None)
         module = component_module(base, component, objective, train_base).to(device_of(base)).train()
         seed = derive_seed(self.seed, "pretrain", self.name, identity.call or 1)
         run = TrainingRun(identity, seed, module, data, config)
@@ -247,11 +310,15 @@ class Pretrainer:
         if train_base:
             self.embedder.load_state_dict(base.state_dict())
             self.embedder.freeze().adopt_base()
-        if not self.config.independent:
+        if component.card.base_digest is not None:
             component.card = component.card.model_copy(update={"base_digest": self.embedder.digest})
-        return _FitResult(component.eval(), objective.eval(), curve, identity)
+        trained_base = (self.embedder.digest, trained) if train_base else None
+        return FitResult(component.eval(), objective.eval(), curve, identity, trained_base)
 
     def _is_base_trained(self) -> bool:
+        """Whether `fit` trains the embedder; raises if its weights contradict `train_base`, or nothing is trained."""
+        if self._last is not None and not any(weight.requires_grad for weight in self.model.parameters()):
+            raise ConfigError(f"the component {self.name!r} is frozen. Call `unfreeze()` before `fit`.")
         if self.config.independent:
             return False
         is_frozen = not any(parameter.requires_grad for parameter in self.embedder.parameters())
@@ -262,98 +329,63 @@ class Pretrainer:
                 "the embedder must be frozen if `train_base=False`. Call `embedder.freeze()`, or pass "
                 "`train_base=True` to train it together with the component."
             )
+        if self.train_base and is_frozen and not self._has_frozen_base():
+            raise ConfigError(
+                "`train_base=True` needs an embedder that is not frozen, but all its weights are. Call "
+                "`embedder.unfreeze()` to train it; components that were fitted on it before will not fit it any more. "
+                "To train the component alone, leave out `train_base`."
+            )
         return self.train_base
+
+    def _has_frozen_base(self) -> bool:
+        """Whether the last call of `fit` trained and froze the embedder, which has not changed since."""
+        trained = None if self._last is None else self._last.trained_base
+        return trained is not None and trained[0] == self.embedder.digest
 
     def _inputs(self, corpus: EncodedCorpus, division: Division) -> TrainingInputs:
         words = None
         if self.words is not None and self._last is None:  # later calls keep the words of the first call
-            targets = WordTargets.fit(division.training(), self.words, corpus.preprocessor)
-            words = targets.with_counts(division.training())
+            targets = WordTargets.fit(division.training_texts(), self.words, corpus.preprocessor)
+            words = targets.with_counts(division.training_texts())
         return TrainingInputs(corpus=corpus, noise=self.noise, misspellings=self._misspellings, words=words)
 
     def _parts(self, inputs: TrainingInputs, train_base: bool) -> tuple[Base, Component, Objective]:
         """The base, component and objective to train: new ones in the first call, copies of the last ones later.
 
-        The base is a copy too if it is trained.
+        The base is a copy too if it is trained. Of a trained base, the weights that require a gradient are trained: if
+        the last call froze them all, those that it trained.
         """
         base = self.embedder
         if train_base or self.config.independent:
-            base = copy.deepcopy(self.embedder).requires_grad_(train_base)
+            base = copy.deepcopy(self.embedder)
+            if not train_base:
+                base.requires_grad_(False)
+            elif self._last is not None and self._last.trained_base is not None and self._has_frozen_base():
+                for name, parameter in base.named_parameters():
+                    parameter.requires_grad_(name in self._last.trained_base[1])
         if self._last is None:
             return base, *new_component(base, self.name, self.config, self.seed, inputs)
         return base, *copy.deepcopy((self._last.component, self._last.objective))
 
-    def _identity(self, inputs: TrainingInputs, config: TrainingConfig, train_base: bool) -> Identity:
+    def _identity(self, inputs: TrainingInputs, config: TrainingConfig, trained_base: Base | None) -> Identity:
         """Everything that the result of this call of `fit` depends on, including earlier calls."""
         last, corpus = self._last, inputs.corpus
-        files = [corpus.folder / f"{split}.ids.bin" for split in ("train", "validation")]
+        kinds = ("ids", "tags") if corpus.entity_labels else ("ids",)
+        files = [corpus.folder / f"{split}.{kind}.bin" for kind in kinds for split in ("train", "validation")]
         identity = Identity(
             name=self.name,
             seed=self.seed,
             call=1 if last is None else (last.identity.call or 0) + 1,
             after=None if last is None else digest(last.identity.canonical()),
-            data=digest([file_digest(file) for file in files]),
+            data=digest([*map(file_digest, files), *corpus.entity_labels]),
             vocabulary=corpus.preprocessor.digest,
             base=self.embedder.digest,
-            train_base=train_base,
+            train_base=trained_base is not None,
             configuration=self.config.model_copy(update={"training": config}).canonical(),
             noise=inputs.noise_identity(),
         )
-        return identity if self.words is None else identity.model_copy(update={"words": self.words.canonical()})
-
-
-class CharacterMaskPretrainer(Pretrainer):
-    """Trains a component to predict masked characters and spans; see `MaskedCharactersConfig`."""
-
-    task_type = MaskedCharactersConfig
-
-
-class CausalLanguagePretrainer(Pretrainer):
-    """Trains a causal language model: a component that predicts the next characters; see `NextCharactersConfig`.
-
-    The default encoder is causal. So the embedder must be causal, or the component must be `independent`.
-    """
-
-    task_type = NextCharactersConfig
-    is_causal = True
-
-
-class MaskedLanguagePretrainer(Pretrainer):
-    """Trains a component to predict masked words; see `MaskedWordsConfig`.
-
-    `words` configures which words can be predicted. The default is that of the preprocessor, or `TargetsConfig()`.
-    """
-
-    task_type = MaskedWordsConfig
-
-    def _default_words(self) -> TargetsConfig:
-        return self.embedder.preprocessor.config.words or TargetsConfig()
-
-
-def _training_noise(noise: NoiseRecipe | None) -> TrainingNoise:
-    if noise is None:
-        return NO_NOISE
-    return noise if isinstance(noise, TrainingNoise) else TrainingNoise(**noise.model_dump())
-
-
-def _parsed(training: dict[str, Any], epochs: float | None, steps: int | None) -> TrainingConfig:
-    """The training configuration. With `epochs`, `steps` is 0 until the number of steps per epoch is known."""
-    if (epochs is None) == (steps is None):
-        raise ConfigError(f"`fit` needs either `epochs` or `steps`, got epochs={epochs} and steps={steps}.")
-    if epochs is not None and not 0 < epochs < math.inf:
-        raise ConfigError(f"`epochs` must be a finite number above 0, got {epochs}.")
-    return TrainingConfig.parse({**training, "steps": steps or 0}, "fit")
-
-
-def _scheduled(config: TrainingConfig, data: Data, epochs: float | None, is_warmup_given: bool) -> TrainingConfig:
-    steps = config.steps
-    if epochs is not None:
-        steps = math.ceil(epochs * data.training.batches_per_epoch(config.batch_size) / config.accumulate)
-    warmup = config.warmup_steps if is_warmup_given else min(_MAX_WARMUP_STEPS, steps // 10)
-    return config.model_copy(update={"steps": steps, "warmup_steps": warmup})
-
-
-def _bar(name: str, progress: bool | None) -> AbstractContextManager[Report]:
-    """A report that draws a progress bar, or a null_report one."""
-    is_drawn = sys.stderr.isatty() if progress is None else progress
-    return reporting(name, None, bar=True) if is_drawn else nullcontext(null_report)
+        optional: dict[str, Any] = {} if self.words is None else {"words": self.words.canonical()}
+        weights = [] if trained_base is None else list(trained_base.named_parameters())
+        if frozen := [name for name, parameter in weights if not parameter.requires_grad]:
+            optional["frozen"] = frozen
+        return identity.model_copy(update=optional)

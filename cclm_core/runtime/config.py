@@ -6,36 +6,95 @@ Numbers are in `params.yaml`. Their meaning and their range are in the model, ne
 import difflib
 import hashlib
 import json
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self, get_args, get_origin
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from cclm_core.runtime.errors import ConfigError
+from cclm_core.runtime.files import StrPath
+from cclm_core.runtime.readers import read_yaml
 
 
 class Config(BaseModel):
-    """Base class of every configuration: frozen and keyword-only; refuses unknown keys."""
+    """Base class of every configuration: frozen and keyword-only; refuses unknown keys.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, validate_default=True)
+    Every problem is a `ConfigError` that names the key, the value, and for an unknown key the nearest known one.
+
+    Raises:
+        ConfigError: a key is unknown or missing, or a value is invalid; an attribute is set.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, validate_default=True, allow_inf_nan=False)
+
+    def __init__(self, /, *positional: Any, **values: Any) -> None:
+        name = type(self).__name__
+        if positional:
+            raise ConfigError(f"{name} takes keys by name, got {positional[0]!r:.80}. Write `{name}(key=value)`.")
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(_explain(error, type(self), name)) from None
+
+    # Validation of a nested configuration skips `__init__`, so that a message has the path from the outermost one.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        try:
+            super().__setattr__(name, value)
+        except ValidationError:
+            kind = type(self).__name__
+            raise ConfigError(f"{kind} cannot be changed, got {name} = {value!r:.80}. Create another one.") from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _truth_values_are_no_numbers(cls, values: Any) -> Any:
+        """Refuses `true` for a number, which pydantic would read as 1."""
+        for name, value in values.items() if isinstance(values, Mapping) else ():
+            field = cls.model_fields.get(name)
+            if field is not None and _holds_bool(value, field.annotation) and not _takes_bool(field.annotation):
+                raise ValueError(f"{name} must not be a truth value, got {value!r:.80}")
+        return values
 
     @classmethod
-    def parse(cls, values: Mapping[str, Any] | None, where: str) -> Self:
+    def parse(cls, values: Mapping[str, Any], where: str) -> Self:
         """Validates `values`.
 
         Args:
-            values: the keys and their values; None for an empty mapping.
+            values: the keys and their values.
             where: the source of the values in error messages, such as `params.yaml: base`.
 
         Raises:
-            ConfigError: a key is unknown (the message suggests the nearest one), or a value is missing or invalid.
+            ConfigError: not a mapping; a key is unknown (the message suggests the nearest one), or a value is missing
+                or invalid.
         """
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{where} must be a mapping of keys to values, got {values!r:.80}.")
         try:
-            return cls.model_validate(dict(values or {}))
+            return cls.model_validate(dict(values))
         except ValidationError as error:
             raise ConfigError(_explain(error, cls, where)) from None
+
+    @classmethod
+    def from_argument(cls, given: "Self | Mapping[str, Any] | None", where: str) -> Self:
+        """The configuration that an argument stands for: itself, a mapping of its keys, or None for the defaults.
+
+        Args:
+            given: the argument.
+            where: its name in error messages, such as `config`.
+
+        Raises:
+            ConfigError: another type, or see `parse`.
+
+        >>> from cclm_core.text.config import VocabularyConfig
+        >>> VocabularyConfig.from_argument({"min_count": 2}, "config").min_count
+        2
+        """
+        if isinstance(given, cls):
+            return given
+        if given is not None and not isinstance(given, Mapping):
+            raise ConfigError(f"{where} must be a {cls.__name__} or a mapping of its keys, got {given!r:.80}.")
+        return cls.parse(given or {}, where)
 
     def canonical(self) -> dict[str, Any]:
         """The complete configuration as plain JSON values, defaults included."""
@@ -56,51 +115,111 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def load_yaml(path: Path) -> dict[str, Any]:
+def load_yaml(path: StrPath) -> dict[str, Any]:
     """Reads a YAML mapping.
 
     Raises:
-        ConfigError: the file is missing, is not YAML in UTF-8, or does not contain a mapping.
+        ConfigError: the file is missing, is not YAML (see `runtime.readers`), or does not contain a mapping.
     """
-    if not path.is_file():
-        raise ConfigError(f"YAML file {path} not found. Run the command in the project folder, or pass the path.")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML in UTF-8: {error}") from None
+    values = read_yaml(path)
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} must contain a mapping of keys to values, got {type(values).__name__}.")
+        raise ConfigError(f"{path} must contain a mapping of keys to values, got {values!r:.80}.")
     return values
 
 
-def nearest(name: str, known: list[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for an unknown name: the nearest known name, or all known names if none is near.
 
     >>> nearest("setps", ["steps", "seed"])
     "did you mean 'steps'?"
     """
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean '{close[0]}'?" if close else "known: " + ", ".join(sorted(known))
+    names = sorted(map(str, known))
+    close = difflib.get_close_matches(name[:100], names, n=1)
+    return f"did you mean '{close[0]}'?" if close else "known: " + (", ".join(names) or "none")
 
 
 def _explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
-    lines = []
-    for problem in error.errors():
-        path = [str(part) for part in problem["loc"]]
-        parents, valid_keys = _walk(model, path[:-1])
-        key = f"{where}: {'.'.join([*parents, *path[-1:]])}"
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"{key} is not a known key; {nearest(path[-1], valid_keys)}")
-        elif problem["type"] == "missing":
-            lines.append(f"{key} is missing. Add it.")
-        elif problem["type"] == "union_tag_invalid":
-            field, tags = (str(problem["ctx"][name]).replace("'", "") for name in ("discriminator", "expected_tags"))
-            tag = problem["ctx"]["tag"]
-            field = field.removesuffix("()").removeprefix("_")  # the discriminator of the key `kind` is named `_kind`
-            lines.append(f"{key}.{field} must be one of {tags}, got {tag!r}; {nearest(str(tag), tags.split(', '))}")
-        else:
-            lines.append(f"{key}: {problem['msg']}, got {problem['input']!r}")
-    return "\n".join(lines)
+    return "\n".join(_explain_one(dict(problem), model, where) for problem in error.errors())
+
+
+def _explain_one(problem: dict[str, Any], model: type[BaseModel], where: str) -> str:
+    path = [str(part)[:80] for part in problem["loc"] if part != "[key]"]
+    parents, valid_keys = _walk(model, path[:-1])
+    key = ": ".join(filter(None, (where, ".".join([*parents, *path[-1:]]))))
+    value, kind, context = problem["input"], problem["type"], problem.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"{key} is not a known key; {nearest(path[-1], valid_keys)}"
+    if kind == "missing":
+        return f"{key} is missing. Add it."
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        # The discriminator of the key `kind` is named `_kind`.
+        field = context["discriminator"].replace("'", "").removesuffix("()").removeprefix("_")
+        tags = context.get("expected_tags", "").replace("'", "")
+        if kind == "union_tag_invalid":
+            tag = context["tag"]
+            return f"{key}.{field} must be one of {tags}, got {tag!r:.80}; {nearest(str(tag), tags.split(', '))}"
+        if isinstance(value, Mapping):
+            return f"{key}.{field} is missing. Add it."
+    return f"{key}{_rule(kind, problem['msg'])}{_got(kind, problem['msg'], value)}"
+
+
+_RULES = {  # pydantic's types, as people who write YAML know them
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "dict_type": "must be a mapping",
+    "finite_number": "must be a finite number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "int_from_float": "must be an integer",
+    "int_parsing": "must be an integer",
+    "int_type": "must be an integer",
+    "list_type": "must be a list",
+    "model_attributes_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "string_type": "must be a string",
+    "tuple_type": "must be a list",
+    "union_tag_not_found": "must be a mapping",
+}
+
+
+def _rule(kind: str, message: str) -> str:
+    """What must hold, to be put after a key."""
+    if kind in _RULES:
+        return f" {_RULES[kind]}"
+    if message.startswith("Input should be "):
+        return " must be " + message.removeprefix("Input should be ")
+    return ": " + message.removeprefix("Value error, ")
+
+
+def _got(kind: str, message: str, value: Any) -> str:
+    """The value, unless a validator's message has it or it is a whole section; and how to write what YAML misread."""
+    if kind == "value_error" and ("got " in message or isinstance(value, Mapping | BaseModel)):
+        return ""
+    got = f", got {value!r:.80}"
+    if kind == "string_type" and isinstance(value, bool):
+        return f"{got}. YAML reads on, off, yes, no, true and false as truth values. Put the value in quotes."
+    if kind == "string_type" and isinstance(value, int | float):
+        return f'{got}. YAML reads it as a number. Put it in quotes: "{value}".'
+    return got
+
+
+def _holds_bool(value: Any, annotation: Any) -> bool:
+    """Whether a value is a truth value or a list or mapping with one; a nested configuration checks its own."""
+    if isinstance(value, Mapping) and not _models(annotation):
+        return any(isinstance(part, bool) for part in value.values())
+    if isinstance(value, list | tuple):
+        return any(isinstance(part, bool) for part in value)
+    return isinstance(value, bool)
+
+
+def _takes_bool(annotation: Any) -> bool:
+    """Whether an annotation has a place for a truth value; Any and aliases such as JsonValue do."""
+    if get_origin(annotation) is Literal:
+        return any(isinstance(value, bool) for value in get_args(annotation))
+    parts = get_args(annotation)
+    if parts:
+        return any(map(_takes_bool, parts))
+    return annotation in (bool, Any, object) or not isinstance(annotation, type)
 
 
 def _walk(model: type[BaseModel], path: list[str]) -> tuple[list[str], list[str]]:

@@ -6,6 +6,7 @@ otherwise the CPU. On the CPU, the same training gives the same bytes. A GPU rou
 
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal, Protocol
@@ -15,6 +16,9 @@ import torch
 from cclm_core.runtime.errors import ConfigError
 
 VARIABLE = "CCLM_DEVICE"
+
+_LOCK, _THIS_THREAD = threading.Lock(), threading.local()
+_OPEN: list[int] = []  # what the open blocks of `num_threads` will restore
 Precision = Literal["auto", "bf16", "fp32"]
 
 
@@ -84,9 +88,17 @@ def resolved_precision(device: torch.device, precision: Precision) -> Literal["b
 @contextmanager
 def num_threads(number: int) -> Iterator[None]:
     """Runs the block with `number` CPU threads (at least 1), then restores torch's setting."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
+    with _LOCK:
+        depth = getattr(_THIS_THREAD, "depth", 0)
+        # The setting belongs to a thread, but a new thread starts with the latest one, which another block may have set.
+        before = _OPEN[0] if _OPEN and not depth else torch.get_num_threads()
+        _OPEN.append(before)
+        _THIS_THREAD.depth = depth + 1
+        torch.set_num_threads(number)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _LOCK:
+            _OPEN.remove(before)
+            _THIS_THREAD.depth = depth
+            torch.set_num_threads(before)

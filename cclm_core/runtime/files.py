@@ -1,6 +1,7 @@
-"""Atomic file writes, and locks that the operating system releases when a process dies.
+"""Paths, atomic file writes, and locks that the operating system releases when a process dies.
 
 ```
+as_path(path)                 the one door for paths: `str | PathLike` becomes a `Path`, checked
 atomic_write(path, content)   replaces a file; readers see the old or the new one, even after a power failure
 copy_file(source, target)     the same, with the content of another file
 atomic_open(path)             the same, as a stream
@@ -16,6 +17,42 @@ from pathlib import Path
 from typing import BinaryIO
 
 from filelock import FileLock, Timeout
+
+from cclm_core.runtime.errors import ArtifactError, ConfigError
+
+StrPath = str | os.PathLike[str]
+"""A path as every public function takes it."""
+
+_NAME_BYTES = 255  # the longest name of a file on the usual file systems
+
+
+def as_path(path: StrPath, name: str = "path") -> Path:
+    """Returns `path` as a `Path`. Every public function that takes a path passes it through here.
+
+    Args:
+        path: a string or a path-like object.
+        name: the name of the argument in messages.
+
+    Raises:
+        ConfigError: another type, an empty string, or a name that no file can have.
+
+    >>> as_path("data/corpus").name
+    'corpus'
+    """
+    if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
+        raise ConfigError(f"`{name}` must be a string or a path, got {type(path).__name__}: {path!r:.80}.")
+    text = os.fspath(path)
+    try:
+        longest = max((len(os.fsencode(part)) for part in Path(text).parts), default=0)
+    except UnicodeEncodeError:
+        raise ConfigError(f"`{name}` must not contain lone surrogates, got {text!r:.80}. Rename it.") from None
+    if not text or "\0" in text:
+        raise ConfigError(f"`{name}` must not be empty or contain NUL, got {text!r:.80}.")
+    if longest > _NAME_BYTES:
+        raise ConfigError(
+            f"`{name}` must consist of names of at most {_NAME_BYTES} bytes, got {longest}: {text!r:.80}. Shorten it."
+        )
+    return Path(text)
 
 
 def atomic_write(path: Path, content: bytes | str) -> None:
@@ -83,13 +120,18 @@ def try_lock(path: Path, error: Exception, reentrant: bool = False) -> Iterator[
 
     Raises:
         Exception: `error`, immediately, if another process holds the lock.
+        ArtifactError: the lock file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, timeout=0, is_singleton=reentrant)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=0, is_singleton=reentrant)
         lock.acquire()
     except Timeout:
         raise error from None
+    except OSError as problem:
+        raise ArtifactError(
+            f"{path} cannot be written: {problem.strerror or problem}. Check permissions and free space."
+        ) from None
     try:
         yield
     finally:

@@ -51,11 +51,13 @@ def derive(seed: int, *names: str | int) -> np.random.Generator:
 
 @contextmanager
 def seeded_initialization(seed: int) -> Iterator[None]:
-    """Seeds the initial weights of modules built in the block; torch's global generator does not change."""
-    import torch
+    """Seeds the initial weights of modules built in the block; torch's global generator is neither read nor changed.
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed % 2**63)
+    Threads are independent: each block has its own generator.
+    """
+    from cclm_core.runtime.initialization import drawing_from
+
+    with drawing_from(seed % 2**63):
         yield
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cclm_core.runtime.errors import ConfigError, IntegrityError, ShelfError
+from cclm_core.runtime.migration import old_arguments
 from cclm_core.shelf.cache import Cache, Record
 from cclm_core.shelf.card import Card, files_digest
 from cclm_core.shelf.files import copy
@@ -63,6 +64,7 @@ class Shelf:
         ConfigError: no repository was given, or its transport is not allowed.
     """
 
+    @old_arguments(hints={"repo_url": "write `Shelf(repository)`, the path or address of a git repository"})
     def __init__(self, repository: PathLike | None = None) -> None:
         address = os.fspath(repository) if repository is not None else os.environ.get(VARIABLE, "")
         if not address:
@@ -104,7 +106,7 @@ class Shelf:
         self,
         identifier: str,
         item_type: str,
-        tag: str,
+        tag: str | None = None,
         cache_dir: PathLike = CACHE,
         *,
         public_key: PathLike | None = None,
@@ -123,10 +125,15 @@ class Shelf:
             offline: use only the cache.
 
         Raises:
-            ConfigError: a name or a key is not allowed.
+            ConfigError: no tag is given, or a name or a key is not allowed.
             ShelfError: the shelf cannot be reached or does not have the item.
             IntegrityError: the card, a file or the signature is wrong. Nothing of the item is kept.
         """
+        if tag is None:
+            raise ConfigError(
+                f"`fetch` needs the version of {identifier!r}. Write `fetch({identifier!r}, {item_type!r}, "
+                "tag='v0.2.1')`; `shelf.list()` shows the tags."
+            )
         return self.fetch_with_card(
             identifier, item_type, tag, cache_dir, public_key=public_key, digest=digest, offline=offline
         ).folder

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.config import CompositionConfig
-from cclm_core.composition.store import load_all, save
+from cclm_core.composition.store import load_all, write
 from cclm_core.runtime.artifacts import publishing, verify, write_json
 from cclm_core.runtime.config import nearest
 from cclm_core.runtime.errors import ArtifactError
@@ -41,7 +41,7 @@ def compose(params: Params, name: str, base: Path, components: Path, out: Path, 
     with seeded_initialization(derive_seed(seed, "fusion", name)):
         model = ComposedModel(shared, parts, name, config.fusion)
     with publishing(out, "composition") as folder:
-        save(model, folder)
+        write(model, folder)
         sizes = {"parameters": sum(parameter.numel() for parameter in model.parameters()), "width": model.width}
         write_json(folder / "metrics.json", sizes)
         write_json(

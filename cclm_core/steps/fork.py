@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from cclm_core.composition.store import load_base, load_component, save
+from cclm_core.composition.store import load_base, load_component, write
 from cclm_core.runtime.artifacts import publishing, read_json, verify, write_json
 
 COPIED_FILES = ("head.safetensors", "curve.csv")
@@ -31,7 +31,7 @@ def fork(component: Path, base: Path, out: Path) -> str:
     old = {name: read_json(component / name) for name in ("card.json", "metrics.json") if (component / name).is_file()}
     training = {key: value for key, value in old.get("card.json", {}).items() if key in COPIED_KEYS}
     with publishing(out, "component") as folder:
-        save(forked, folder)
+        write(forked, folder)
         for name in COPIED_FILES:
             if (component / name).is_file():
                 shutil.copyfile(component / name, folder / name)

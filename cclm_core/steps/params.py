@@ -4,12 +4,14 @@ A stage reads only its own sections. So it imports only the code that it uses, a
 changes. `Params.check` validates all sections before anything runs.
 """
 
+import re
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from cclm_core.runtime.config import Config, load_yaml, nearest
 from cclm_core.runtime.errors import ConfigError
+from cclm_core.runtime.files import StrPath
 
 SECTIONS = {
     "ingest": "cclm_core.ingest.config:IngestConfig",
@@ -32,6 +34,9 @@ MISSPELLINGS = "misspellings"
 
 LISTS = {"noise": "misspellings.path", "training_noise": "misspellings"}
 """Section -> its key for the path of a list of misspellings."""
+
+_NAME = re.compile(r"\w[\w-]*")
+_NAME_BYTES = 100
 
 C = TypeVar("C", bound=Config)
 
@@ -56,12 +61,15 @@ class Params:
             if key not in ("seed", *SECTIONS):
                 raise ConfigError(f"{source}: {key} is not a known section; {nearest(str(key), ['seed', *SECTIONS])}")
             if key != "seed" and value is not None and not isinstance(value, dict):
-                raise ConfigError(f"{source}: {key} must be a mapping, got {value!r}.")
+                raise ConfigError(f"{source}: {key} must be a mapping, got {value!r:.80}.")
         self._seed = values.get("seed")
-        self._values = {key: value or {} for key, value in values.items() if key != "seed"}
+        # A section under which every line is a comment is null.
+        self._values = {key: {} if value is None else value for key, value in values.items() if key != "seed"}
+        for key in NAMED:
+            self._check_names(key)
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: StrPath) -> Self:
         """Reads a YAML file.
 
         Raises:
@@ -77,7 +85,7 @@ class Params:
             ConfigError: the seed is missing or not an integer.
         """
         if not isinstance(self._seed, int) or isinstance(self._seed, bool):
-            raise ConfigError(f"{self.source}: seed must be an integer, got {self._seed!r}.")
+            raise ConfigError(f"{self.source}: seed must be an integer, got {self._seed!r:.80}.")
         return self._seed
 
     def section(self, config: type[C]) -> C:
@@ -89,7 +97,7 @@ class Params:
         """
         key = _section_of(config)
         self._refuse_untracked(key)
-        return config.parse(self._values.get(key), f"{self.source}: {key}")
+        return config.parse(self._values.get(key, {}), f"{self.source}: {key}")
 
     def named(self, config: type[C], name: str) -> C:
         """The entry `name` of the section whose entries `config` validates, for example of `components`.
@@ -100,10 +108,9 @@ class Params:
         key = _section_of(config)
         entries = self._values.get(key, {})
         if name not in entries:
-            raise ConfigError(f"{self.source}: {key}.{name} not found; {nearest(name, list(entries))}")
-        if entries[name] is not None and not isinstance(entries[name], dict):
-            raise ConfigError(f"{self.source}: {key}.{name} must be a mapping, got {entries[name]!r}.")
-        return config.parse(entries[name], f"{self.source}: {key}.{name}")
+            raise ConfigError(f"{self.source}: {key}.{name} not found; {nearest(name, entries)}")
+        entry = {} if entries[name] is None else entries[name]
+        return config.parse(entry, f"{self.source}: {key}.{name}")
 
     def names(self, config: type[Config]) -> list[str]:
         """The names in the section whose entries `config` validates, in order."""
@@ -126,6 +133,24 @@ class Params:
                 self.section(config)
         self._check_parts()
         self._check_words()
+
+    def _check_names(self, key: str) -> None:
+        """Refuses names that cannot be those of a stage, of a folder on every system, and of an argument."""
+        taken: dict[str, str] = {}
+        for name in self._values.get(key, {}):
+            if not isinstance(name, str):
+                raise ConfigError(f"{self.source}: {key}: a name must be a string, got {name!r:.80}. Put it in quotes.")
+            if not _NAME.fullmatch(name) or len(name.encode()) > _NAME_BYTES:
+                raise ConfigError(
+                    f"{self.source}: {key}: a name must consist of letters, digits, `_` and `-`, at most {_NAME_BYTES} "
+                    f"bytes, and not start with `-`, got {name!r:.80}. Rename it."
+                )
+            if name.lower() in taken:
+                raise ConfigError(
+                    f"{self.source}: {key}: names must differ in more than upper and lower case, got "
+                    f"{taken[name.lower()]!r} and {name!r}. Rename one."
+                )
+            taken[name.lower()] = name
 
     # Use `_class_of` below: importing the classes would make every stage depend on all of them.
 

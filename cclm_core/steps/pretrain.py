@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cclm_core.composition.store import load_base, save
+from cclm_core.composition.store import load_base, write
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.runtime.artifacts import verify
 from cclm_core.runtime.errors import ArtifactError
@@ -66,5 +66,5 @@ def pretrain(
     module = component_module(embedder, component, objective)
     seed = derive_seed(params.seed, "pretrain", name)
     run = TrainingRun(identity, seed, module, inputs.data(config.training), config.training)
-    run.publish(checkpoints, out, Artifact("component", component, save, objective), report)
+    run.publish(checkpoints, out, Artifact("component", component, write, objective), report)
     copy_file(out / "curve.csv", curve)

@@ -17,17 +17,17 @@
 'bé'
 """
 
-import os
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, Self
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from cclm_core.runtime.artifacts import read_json, write_json
 from cclm_core.runtime.config import digest
-from cclm_core.runtime.errors import ArtifactError, ConfigError, DataError, IntegrityError
+from cclm_core.runtime.errors import ArtifactError, DataError, IntegrityError
+from cclm_core.runtime.files import StrPath, as_path
+from cclm_core.runtime.migration import old_arguments, old_attribute
 from cclm_core.text.alphabet import (
     CLS,
     END,
@@ -40,10 +40,23 @@ from cclm_core.text.alphabet import (
     Alphabet,
     Ids,
 )
+from cclm_core.text.arguments import (
+    ARGUMENTS,
+    ATTRIBUTES,
+    FIT,
+    TO_ARRAY,
+    check_same,
+    configured,
+    file_in,
+    file_to_load,
+    refuse_old_file,
+    too_long,
+)
+from cclm_core.text.batches import MAX_BATCH, Batch, Ragged, check_length
 from cclm_core.text.code_points import code_points, refuse_surrogates, refuse_surrogates_in, text_of
 from cclm_core.text.config import TargetsConfig, VocabularyConfig
 from cclm_core.text.normalization import aligned, normalize
-from cclm_core.text.texts import chunks, strings
+from cclm_core.text.texts import check_text, chunks, strings, text_list
 
 __all__ = [
     "CLS",
@@ -65,35 +78,6 @@ __all__ = [
 FORMAT = "cclm-preprocessor-1"
 
 
-class Ragged(NamedTuple):
-    """The ids of several texts, concatenated.
-
-    Attributes:
-        ids: (N,) uint16, the ids of all texts.
-        lengths: (B,) int64, the number of ids of each text; their sum is N.
-        fallbacks: (B,) int64, the number of characters of each text that became bytes, and at least 1 if normalization
-            changed the text. With 0, id k is character k.
-    """
-
-    ids: Ids
-    lengths: npt.NDArray[np.int64]
-    fallbacks: npt.NDArray[np.int64]
-
-
-class Batch(NamedTuple):
-    """Texts as a padded array.
-
-    Attributes:
-        ids: (B, L) int64, padded with PAD on the right.
-        lengths: (B,) int64, the number of ids of each row, padding excluded.
-        cut: (B,) int64, the number of characters cut from the end of each text; 0 without `truncate`.
-    """
-
-    ids: npt.NDArray[np.int64]
-    lengths: npt.NDArray[np.int64]
-    cut: npt.NDArray[np.int64]
-
-
 class Preprocessor:
     """Maps text to ids and back; the module lists the ids.
 
@@ -105,32 +89,47 @@ class Preprocessor:
     config: VocabularyConfig
     alphabet: str
 
+    @old_arguments(hints=ARGUMENTS)
     def __init__(
         self,
-        config: VocabularyConfig | None = None,
+        config: VocabularyConfig | Mapping[str, Any] | None = None,
         alphabet: str = "",
         max_example_len: int | None = None,
-        load_from: str | os.PathLike[str] | None = None,
+        load_from: StrPath | None = None,
+        vocab_size: int | None = None,
+        add_cls: bool | None = None,
+        downsample_factor: int | None = None,
     ) -> None:
         """Creates a vocabulary from an alphabet or from a saved file. Without either, call `fit`.
 
         Args:
-            config: limits of the alphabet, the CLS flag, the normal form, the lengths of batches.
+            config: limits of the alphabet, the CLS flag, the normal form, the lengths of batches; also as a mapping.
             alphabet: distinct characters; character k gets the id 260 + k.
-            max_example_len: sets `config.max_length`; the name of the original CCLM.
-            load_from: a file written by `save`. Omit `config` and `alphabet`, or pass the saved values.
+            load_from: a file written by `save`, or its folder. Omit all others, or pass the saved values.
+            max_example_len, vocab_size, add_cls, downsample_factor: names of the original CCLM for `config.max_length`,
+                `config.words.max_targets`, `config.cls` and `config.downsample_factor`.
 
         Raises:
-            ConfigError: `max_example_len` is below 1 or contradicts `config`, or an argument contradicts `load_from`.
+            ConfigError: an argument is out of range, or contradicts `config` or `load_from`.
             DataError: the alphabet repeats a character, contains a lone surrogate, or is too large.
             ArtifactError, IntegrityError: see `load`.
         """
         if load_from is not None:
-            saved = self.load(Path(load_from))
-            _check_same(saved, config, alphabet, load_from)
+            saved = self.load(load_from)
+            check_same(saved.config, config, saved.alphabet, alphabet, load_from)
             config, alphabet = saved.config, saved.alphabet
-        self.config = _limited(config or VocabularyConfig(), max_example_len)
-        self.alphabet, self._codec = alphabet, Alphabet(alphabet)
+        self.config = configured(config, max_example_len, vocab_size, add_cls, downsample_factor)
+        self.alphabet = check_text(alphabet, "alphabet")
+        self._codec = Alphabet(self.alphabet)
+
+    def __repr__(self) -> str:
+        return f"Preprocessor({len(self.alphabet)} characters, {self.num_ids} ids, max_length {self.config.max_length})"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Explains the attributes of cclm 0.1.2."""
+            raise old_attribute(self, name, ATTRIBUTES)
 
     @property
     def num_ids(self) -> int:
@@ -155,17 +154,21 @@ class Preprocessor:
             about["normalisation"] = self.config.normalisation
         return digest(about)
 
-    def fit(self, texts: Any, column: str | None = None) -> Self:
+    @old_arguments(hints=FIT, aliases={"data": "texts"})
+    def fit(self, texts: Any, column: str | None = None, min_char_count: int | None = None) -> Self:
         """Finds the alphabet: the most frequent characters, ties by code point. Replaces the current alphabet.
 
         Args:
-            texts: strings, a `datasets.Dataset` or an `IterableDataset`, read once as a stream. For a published corpus,
-                pass `corpus_texts(folder)` of `corpus.records`.
-            column: the column of a dataset; None selects the first column of strings.
+            texts: strings, a `datasets.Dataset` or another table (see `text.texts`), read once as a stream. For a
+                published corpus, pass `corpus_texts(folder)` of `corpus.records`.
+            column: the column of a table; None selects `text`, otherwise the only column of strings.
+            min_char_count: sets `config.min_count`; the name of the original CCLM.
 
         Raises:
             DataError: a text is not a string, or contains a lone surrogate (the message gives its position).
         """
+        if min_char_count is not None:
+            self.config = VocabularyConfig.parse(self.config.canonical() | {"min_count": min_char_count}, "fit")
         counts = np.zeros(0x110000, dtype=np.int64)
         for chunk in chunks(strings(texts, column)):
             refuse_surrogates_in(chunk)
@@ -181,8 +184,9 @@ class Preprocessor:
         """The ids of one text, (L,) uint16; L is the number of characters if all are in the alphabet.
 
         Raises:
-            DataError: a lone surrogate; the message gives its position.
+            DataError: not a string, or a lone surrogate; the message gives its position.
         """
+        text = check_text(text)
         try:
             ids = self._codec.encode_text(normalize(text, self.config.normalisation)).ids
         except UnicodeEncodeError:
@@ -190,6 +194,7 @@ class Preprocessor:
             raise
         return np.concatenate([np.array([CLS], dtype=np.uint16), ids]) if self.config.cls else ids
 
+    @old_arguments(hints=TO_ARRAY, aliases={"string_in": "text"})
     def string_to_array(self, text: str, length: int | None = None, truncate: bool = False) -> npt.NDArray[np.int64]:
         """The ids of one text, (L,) int64, padded with PAD.
 
@@ -208,10 +213,10 @@ class Preprocessor:
         [260, 261, 0]
         """
         ids = self.encode(text)
-        limit = self.config.max_length if length is None else length
+        limit = self.config.max_length if length is None else check_length(length)
         if limit is not None and len(ids) > limit:
             if not truncate:
-                raise DataError(_too_long("text", len(ids), limit))
+                raise DataError(too_long("text", len(ids), limit))
             ids = ids[: self._fitting(text, limit)[0]]
         padded = np.full(self._rounded(len(ids)) if length is None else length, PAD, dtype=np.int64)
         padded[: len(ids)] = ids
@@ -226,14 +231,18 @@ class Preprocessor:
         >>> Preprocessor(alphabet="ab").num_fitting("aéb", 2)
         1
         """
-        return self._fitting(text, length)[1]
+        return self._fitting(text, check_length(length))[1]
 
-    def encode_ragged(self, texts: Sequence[str]) -> Ragged:
+    def encode_ragged(self, texts: Iterable[str]) -> Ragged:
         """The ids of many texts, concatenated; as fast as encoding one long text.
 
+        Args:
+            texts: B texts, as for `fit`.
+
         Raises:
-            DataError: a lone surrogate; the message gives its text and position.
+            DataError: a text is not a string, or contains a lone surrogate; the message gives its text and position.
         """
+        texts = text_list(texts)
         normal = self._normalized(texts)
         lengths = np.fromiter(map(len, normal), dtype=np.int64, count=len(texts))
         try:
@@ -251,16 +260,19 @@ class Preprocessor:
             lengths = lengths + 1
         return Ragged(ids, lengths, fallbacks)
 
-    def encode_batch(self, texts: Sequence[str], truncate: bool = False) -> Batch:
+    def encode_batch(self, texts: Iterable[str], truncate: bool = False) -> Batch:
         """The ids of many texts as one padded array.
 
         Args:
-            texts: B texts; L is the length of the longest, rounded up to a multiple of the downsample factor.
+            texts: B texts, as for `fit`. L is the length of the longest, rounded up to a multiple of the downsample
+                factor.
             truncate: whether to cut texts with more than `max_length` ids, between two characters.
 
         Raises:
-            DataError: a lone surrogate, or a text that is too long without `truncate`; the message gives the text.
+            DataError: a text is not a string, contains a lone surrogate, or is too long without `truncate`; the message
+                gives the text.
         """
+        texts = text_list(texts)
         ids, lengths, _ = self.encode_ragged(texts)
         kept, cut, limit = lengths, np.zeros_like(lengths), self.config.max_length
         if truncate and limit is None:
@@ -269,12 +281,15 @@ class Preprocessor:
             kept = lengths.copy()
             for index in np.flatnonzero(lengths > limit).tolist():
                 if not truncate:
-                    raise DataError(_too_long(f"text {index}", int(lengths[index]), limit))
+                    raise DataError(too_long(f"text {index}", int(lengths[index]), limit))
                 kept[index], characters = self._fitting(texts[index], limit)
                 cut[index] = len(texts[index]) - characters
             within = np.arange(len(ids)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
             ids = ids[within < np.repeat(kept, lengths)]
-        padded = np.full((len(texts), self._rounded(int(kept.max(initial=0)))), PAD, dtype=np.int64)
+        width = self._rounded(int(kept.max(initial=0)))
+        if len(texts) * width > MAX_BATCH:
+            raise DataError(f"a batch must have at most {MAX_BATCH:,} ids, got {len(texts):,} x {width:,}. Divide it.")
+        padded = np.full((len(texts), width), PAD, dtype=np.int64)
         padded[np.arange(padded.shape[1]) < kept[:, None]] = ids
         return Batch(padded, kept, cut)
 
@@ -284,7 +299,7 @@ class Preprocessor:
         >>> Preprocessor(alphabet="b").offsets("éb").tolist()
         [0, 0, 1]
         """
-        normal, starts = aligned(text, self.config.normalisation)
+        normal, starts = aligned(check_text(text), self.config.normalisation)
         _, unknown, widths = self._codec.encode_text(normal)
         indices = starts[:-1]
         if len(unknown):
@@ -299,7 +314,10 @@ class Preprocessor:
         Raises:
             DataError: an id is not an integer, or is outside the vocabulary.
         """
-        array = np.asarray(ids).reshape(-1)
+        try:
+            array = np.asarray(ids).reshape(-1)
+        except ValueError:  # lists of different lengths
+            raise DataError("ids must be integers, got lists of different lengths. Use `decode_batch`.") from None
         if len(array) and array.dtype.kind not in "iu":
             raise DataError(f"ids must be integers, got {array.dtype}. Convert them.")
         array = array.astype(np.int64)
@@ -314,21 +332,22 @@ class Preprocessor:
         """The texts of ids (B, L), without padding."""
         return [self.decode(row) for row in ids]
 
-    def save(self, path: Path) -> None:
-        """Writes the alphabet and all settings as JSON, atomically."""
+    def save(self, path: StrPath) -> None:
+        """Writes the alphabet and all settings as JSON, atomically. In a folder, the file is `preprocessor.json`."""
         content = {"format": FORMAT, "config": self.config.canonical(), "alphabet": self.alphabet}
-        write_json(path, {**content, "digest": self.digest})
+        write_json(file_in(as_path(path)), {**content, "digest": self.digest})
 
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """Reads a file written by `save`.
+    def load(cls, path: StrPath) -> Self:
+        """Reads a file written by `save`, or `preprocessor.json` in a folder.
 
         Raises:
-            ArtifactError: the file is missing, is not JSON, or is not a vocabulary.
-            IntegrityError: the alphabet does not match its digest.
+            ArtifactError, IntegrityError: the file is missing, is not a vocabulary, or does not match its digest.
         """
+        path = file_to_load(as_path(path))
         content = read_json(path)
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
+        refuse_old_file(content, path)
+        if content.get("format") != FORMAT:
             raise ArtifactError(f"{path} is not a vocabulary ({FORMAT}). Pass a file written by `Preprocessor.save`.")
         missing = {"config", "alphabet", "digest"} - content.keys()
         if missing or not isinstance(content["alphabet"], str) or not isinstance(content["config"], dict):
@@ -361,29 +380,3 @@ class Preprocessor:
     def _rounded(self, length: int) -> int:
         factor = self.config.downsample_factor
         return -(-length // factor) * factor
-
-
-def _check_same(saved: Preprocessor, config: VocabularyConfig | None, alphabet: str, path: Any) -> None:
-    """Checks the arguments that were passed together with `load_from`."""
-    if config is not None:
-        for key, expected in saved.config.canonical().items():
-            if (value := config.canonical()[key]) != expected:
-                raise ConfigError(
-                    f"`config` contradicts {path}: {key} must be {expected!r}, got {value!r}. Omit `config`."
-                )
-    if alphabet not in ("", saved.alphabet):
-        raise ConfigError(f"`alphabet` contradicts {path}, got {alphabet!r:.40}. Omit `alphabet`.")
-
-
-def _limited(config: VocabularyConfig, max_example_len: int | None) -> VocabularyConfig:
-    if max_example_len is None or max_example_len == config.max_length:
-        return config
-    if config.max_length is not None:
-        raise ConfigError(
-            f"max_example_len {max_example_len} contradicts max_length {config.max_length}. Omit max_example_len."
-        )
-    return VocabularyConfig.parse(config.canonical() | {"max_length": max_example_len}, "Preprocessor")
-
-
-def _too_long(name: str, length: int, limit: int) -> str:
-    return f"{name} must have at most {limit} ids, got {length}. Shorten it, or set `truncate=True`."

@@ -1,8 +1,8 @@
 """Training configuration of the base, of components, and of the training loop."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cclm_core.encoders.catalogue import EncoderConfig
 from cclm_core.encoders.embedder import EmbedderConfig
@@ -23,7 +23,12 @@ class TrainingConfig(Config):
     variants: tuple[str, ...] | None = Field(
         default=None, description="train on documents of these variants; null: all"
     )
-    learning_rate: float = Field(default=4e-3, gt=0, description="peak learning rate of AdamW")
+    learning_rate: float = Field(
+        default=4e-3,
+        gt=0,
+        description="peak learning rate of AdamW; if it is not given, that of the encoder: 1e-3 for convolution, 4e-3 "
+        "for the others",
+    )
     warmup_steps: int = Field(default=50, ge=0, description="steps of linear warm-up; cosine decay to 0 follows")
     weight_decay: float = Field(default=0.05, ge=0, description="decoupled weight decay of matrices")
     gradient_clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
@@ -47,6 +52,13 @@ class TrainingConfig(Config):
         default=None, ge=1, description="stop after this many evaluations without improvement; null: never"
     )
 
+    def with_rate_of(self, *encoders: EncoderConfig) -> "TrainingConfig":
+        """The configuration with the lowest learning rate of these encoders, unless one was given."""
+        rate = min(encoder.learning_rate for encoder in encoders)
+        if "learning_rate" in self.model_fields_set or rate == self.learning_rate:
+            return self
+        return self.model_copy(update={"learning_rate": rate})
+
 
 class WeightedObjective(Config):
     """An objective of the shared base with its loss weight."""
@@ -61,6 +73,11 @@ class BaseConfig(Config):
     embedder: EmbedderConfig = Field(default_factory=EmbedderConfig)
     objectives: tuple[WeightedObjective, ...] = Field(default=(WeightedObjective(),), min_length=1)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
+
+    @model_validator(mode="after")
+    def _choose_rate(self) -> Self:
+        object.__setattr__(self, "training", self.training.with_rate_of(self.embedder.encoder))
+        return self
 
 
 class ComponentConfig(Config):
@@ -79,3 +96,8 @@ class ComponentConfig(Config):
         description="components with the same origin start from the same weights and can be averaged; null: its name",
     )
     training: TrainingConfig = Field(default_factory=TrainingConfig)
+
+    @model_validator(mode="after")
+    def _choose_rate(self) -> Self:
+        object.__setattr__(self, "training", self.training.with_rate_of(self.encoder))
+        return self

@@ -73,6 +73,7 @@ class Identity(Config):
     call: int | None = Field(default=None, description="for `fit`: number of the call, from 1")
     after: str | None = Field(default=None, description="for `fit`: digest of the identity of the previous call")
     train_base: bool | None = Field(default=None, description="for `fit`: whether the base was trained too")
+    frozen: list[str] | None = Field(default=None, description="for `fit`: weights of a trained base that are frozen")
     words: dict[str, Any] | None = Field(default=None, description="for `fit`: configuration of the word targets")
 
     def canonical(self) -> dict[str, Any]:

@@ -26,7 +26,8 @@ def promotion_config(project: Project) -> PromotionConfig:
         ConfigError: the section is invalid.
     """
     path = project.params_file
-    return PromotionConfig.parse(load_yaml(path).get("promotion"), f"{path.name}: promotion")
+    section = load_yaml(path).get("promotion")
+    return PromotionConfig.parse({} if section is None else section, f"{path.name}: promotion")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.store import load_composition, save
 from cclm_core.encoders import EmbeddingConfig, HourglassConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
-from cclm_core.runtime.errors import ArtifactError, CompositionError, ConfigError
+from cclm_core.runtime.errors import ArtifactError, CompositionError, ConfigError, IntegrityError
 from cclm_core.runtime.random import seeded_initialization
 from cclm_core.text.vocabulary import Preprocessor
 
@@ -114,6 +114,9 @@ def test_a_saved_composition_is_self_contained(composed: ComposedModel, tmp_path
 def test_a_missing_file_is_named(composed: ComposedModel, tmp_path: Path) -> None:
     save(composed, tmp_path)
     (tmp_path / "parts" / "second" / "component.json").unlink()
+    with pytest.raises(IntegrityError, match=r"second.component.json is missing"):
+        load_composition(tmp_path)
+    (tmp_path / "manifest.json").unlink()
     with pytest.raises(ArtifactError, match=r"second must contain exactly one of .*component.json, .* got none"):
         load_composition(tmp_path)
 

@@ -200,6 +200,7 @@ def test_the_kind_of_a_folder_is_detected_and_checked(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"one of embedder.json, component.json, composition.json, got none"):
         load(tmp_path)
     (folders["component"] / "embedder.json").write_text("{}")
+    (folders["component"] / "manifest.json").unlink()
     with pytest.raises(ArtifactError, match=r"got embedder.json, component.json"):
         load(folders["component"])
 
@@ -213,6 +214,7 @@ def test_a_part_of_a_saved_composition_cannot_be_loaded_alone(tmp_path: Path) ->
 def test_a_link_to_an_enclosing_folder_is_refused(tmp_path: Path) -> None:
     folder = saved(mixed(embedder(SMALL)), tmp_path / "outer")
     inner = folder / "parts" / "inner"
+    (folder / "manifest.json").unlink()
     inner.rename(tmp_path / "away")
     inner.symlink_to(folder, target_is_directory=True)
     with pytest.raises(ArtifactError, match="is a link to a folder that contains it"):
@@ -223,6 +225,7 @@ def test_invalid_names_of_parts_are_refused(tmp_path: Path) -> None:
     base = embedder(SMALL)
     folder = saved(pair(base), tmp_path / "pair")
     card = (folder / "composition.json").read_text()
+    (folder / "manifest.json").unlink()
     (folder / "composition.json").write_text(card.replace('"second"', '"../first"'))
     with pytest.raises(ConfigError, match=r"must not be empty or contain .*, got '../first'"):
         load(folder)

@@ -31,7 +31,7 @@ def test_compositions_save_and_load_embedders_in_the_same_format(tmp_path: Path)
     for folder, write in zip(folders, (save_embedder, save), strict=True):
         folder.mkdir()
         write(base, folder)
-    names = [sorted(path.name for path in folder.iterdir()) for folder in folders]
+    names = [sorted({path.name for path in folder.iterdir()} - {"manifest.json"}) for folder in folders]
     assert names[0] == names[1] == ["embedder.json", "embedder.safetensors", "preprocessor.json"]
     assert all((folders[0] / name).read_bytes() == (folders[1] / name).read_bytes() for name in names[0])
     loaded = load(folders[0])
@@ -42,7 +42,7 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
     save_embedder(embedder(SMALL), tmp_path)
     weights = (tmp_path / "embedder.safetensors").read_bytes()
     (tmp_path / "embedder.safetensors").write_bytes(weights[:99])
-    with pytest.raises(ArtifactError, match=r"embedder\.safetensors does not contain all weights of Embedder: .*"):
+    with pytest.raises(ArtifactError, match=r"embedder\.safetensors is damaged: .*"):
         load_embedder(tmp_path)
     (tmp_path / "embedder.safetensors").unlink()
     with pytest.raises(ArtifactError, match=r"embedder\.safetensors not found\. Run the stage"):

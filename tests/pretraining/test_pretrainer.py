@@ -29,7 +29,7 @@ from cclm_core.pretraining import (
     MaskedLanguagePretrainer,
     Pretrainer,
 )
-from cclm_core.pretraining.texts import divide
+from cclm_core.pretraining.texts import divide, plain_texts
 from cclm_core.runtime.artifacts import verify
 from cclm_core.runtime.errors import CompositionError, ConfigError, DataError, TrainingError
 from cclm_core.runtime.random import seeded_initialization
@@ -70,6 +70,11 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def held_out_texts() -> list[str]:
+    """The texts that `fit(TEXTS)` holds out."""
+    return [record.text for record in divide(plain_texts(TEXTS, None), None, 0.1).held_out()]
+
+
 def unigram_bits(kind: str, texts: list[str]) -> float:
     """Bits per character, or per word, of a unigram model fitted on the same texts."""
     text = " ".join(texts)
@@ -82,7 +87,7 @@ def test_a_component_beats_the_unigram_baseline_on_held_out_text(kind: str) -> N
     curve = trainer.fit(TEXTS, steps=120, batch_size=8, window=48, learning_rate=5e-3)
     assert [point["step"] for point in curve] == [0, 100, 120]
     bits = curve[-1][f"held_out_{trainer.objective.selection_metric}"]
-    assert bits < 0.75 * unigram_bits(kind, list(divide(TEXTS, None, None, 0.1).held_out()))
+    assert bits < 0.75 * unigram_bits(kind, held_out_texts())
 
 
 def test_a_list_and_a_dataset_give_the_same_bytes(kind: str) -> None:
@@ -134,9 +139,11 @@ def test_components_fitted_before_the_base_changed_are_refused() -> None:
     base = embedder()
     first, second = pretrainer(base=base), pretrainer(base=base, name="second")
     first.fit(TEXTS, **SHORT)
+    base.unfreeze()
     second.fit(TEXTS, **SHORT)
     with pytest.raises(CompositionError, match="'masked_characters' was trained on another base"):
         ComposedModel(base, [first.model, second.model])
+    base.unfreeze()
     first.fit(TEXTS, **SHORT)
     with pytest.raises(CompositionError, match="'second' was trained on another base"):
         ComposedModel(base, [first.model, second.model])
@@ -176,7 +183,7 @@ def test_a_failed_call_changes_nothing() -> None:
 def test_words_come_from_the_texts_of_the_first_call() -> None:
     trainer = pretrainer("words")
     trainer.fit(TEXTS, **SHORT)
-    held_out = list(divide(TEXTS, None, None, 0.1).held_out())
+    held_out = held_out_texts()
     assert isinstance(trainer.objective, MaskedWords)
     names = trainer.objective.targets.names
     trainer.fit([*held_out, "other words, other words", "and more"], **SHORT)
@@ -192,7 +199,7 @@ def test_words_come_from_the_texts_of_the_first_call() -> None:
 
 
 def test_epochs_are_converted_to_steps() -> None:
-    size = sum(len(text) + 1 for text in divide(TEXTS, None, None, 0.1).training())
+    size = sum(len(text) + 1 for text in divide(plain_texts(TEXTS, None), None, 0.1).training_texts())
     windows = math.ceil((size + 31) / 32)
     curve = pretrainer().fit(TEXTS, epochs=2, batch_size=16, window=32)
     assert curve[-1]["step"] == 2 * math.ceil(windows / 16)
@@ -271,10 +278,12 @@ def test_a_progress_bar_is_drawn_only_on_request(capsys: pytest.CaptureFixture[s
     ("settings", "fit", "message"),
     [
         ({"train_base": False}, {"steps": 1}, "must be frozen if `train_base=False`"),
+        ({"base": embedder().freeze()}, {"steps": 1}, r"Call `embedder.unfreeze\(\)` to train it"),
+        ({}, {"steps": 1, "callback": 3}, "`callback` must be a function of a step and values, got int"),
         ({}, {}, "either `epochs` or `steps`, got epochs=None and steps=None"),
         ({}, {"steps": 1, "epochs": 1}, "either `epochs` or `steps`, got epochs=1 and steps=1"),
         ({}, {"epochs": 0}, "`epochs` must be a finite number above 0, got 0"),
-        ({}, {"steps": -1}, "steps: Input should be greater than or equal to 0, got -1"),
+        ({}, {"steps": -1}, "steps must be greater than or equal to 0, got -1"),
         ({}, {"steps": 1, "bach_size": 4}, "bach_size is not a known key; did you mean 'batch_size'?"),
     ],
 )
@@ -338,6 +347,8 @@ def test_a_composition_can_be_the_base(train_base: bool, tmp_path: Path) -> None
         trainer.fit(TEXTS[number::2], **SHORT)
     inner = ComposedModel(base, [first.model, second.model], "inner").freeze()
     inner_digest, base_digest = inner.digest, base.digest
+    if train_base:
+        inner.unfreeze()
     top = pretrainer(base=inner, name="top", train_base=train_base)  # type: ignore[arg-type]
     curve = top.fit(TEXTS, **SHORT | {"steps": 40, "learning_rate": 5e-3})
     name = "held_out_bits_per_masked_character"

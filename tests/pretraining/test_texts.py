@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from datasets import Dataset, IterableDataset
 
-from cclm_core.pretraining.texts import Division, divide, encode_texts
+from cclm_core.pretraining.texts import Division, divide, encode_texts, plain_texts
 from cclm_core.runtime.errors import ConfigError, DataError
 from cclm_core.runtime.reporting import null_report
 from cclm_core.text.vocabulary import END, Preprocessor
@@ -16,8 +16,10 @@ MANY = [f"text number {number}" for number in range(2000)]
 
 def split(texts: Any, share: float = 0.1, column: str | None = None, validation: Any = None) -> tuple[list[str], ...]:
     """The training and the held-out texts."""
-    division = divide(texts, column, validation, share)
-    return list(division.training()), list(division.held_out())
+    is_table = hasattr(validation, "column_names")
+    held_out = None if validation is None else plain_texts(validation, column if is_table else None)
+    division = divide(plain_texts(texts, column), held_out, share)
+    return tuple([record.text for record in read()] for read in division)
 
 
 def test_every_text_is_on_exactly_one_side_in_order() -> None:
@@ -109,8 +111,8 @@ def test_an_invalid_share_is_rejected(share: float) -> None:
 
 def test_training_and_held_out_texts_are_encoded(tmp_path: Path) -> None:
     preprocessor = Preprocessor(alphabet="ab")
-    division = Division(lambda: iter(["ab", "né"]), lambda: iter(["b"]))
-    corpus = encode_texts(division, preprocessor, tmp_path, null_report)
+    division = Division(plain_texts(["ab", "né"], None), plain_texts(["b"], None))
+    corpus = encode_texts(division, preprocessor, (), tmp_path, null_report)
     ids = {name: corpus.split(name).ids.tolist() for name in ("train", "validation")}
     assert ids["train"] == [*preprocessor.encode("ab"), END, *preprocessor.encode("né"), END]
     assert ids["validation"] == [*preprocessor.encode("b"), END]

@@ -5,8 +5,32 @@ from pathlib import Path
 
 import pytest
 
-from cclm_core.runtime.errors import ArtifactError
-from cclm_core.runtime.files import atomic_write, try_lock
+from cclm_core.runtime.errors import ArtifactError, ConfigError
+from cclm_core.runtime.files import as_path, atomic_write, try_lock
+
+
+def test_strings_and_paths_are_paths_whatever_their_characters() -> None:
+    for name in ("data/corpus", "ä %2F?#&[x]: *\"'", ".", "x" * 255, "line\nbreak", "\udcff"):
+        assert as_path(name) == as_path(Path(name)) == Path(name)
+
+
+@pytest.mark.parametrize(
+    "path, message",
+    [
+        (None, "must be a string or a path, got NoneType"),
+        (5, "must be a string or a path, got int: 5"),
+        (b"data", "must be a string or a path, got bytes"),
+        (["data"], "must be a string or a path, got list"),
+        ("", "must not be empty"),
+        ("a\0b", "must not be empty or contain NUL"),
+        ("a\ud800", "must not contain lone surrogates"),
+        ("data/" + "x" * 256, "must consist of names of at most 255 bytes, got 256"),
+        ("é" * 128, "must consist of names of at most 255 bytes, got 256"),
+    ],
+)
+def test_what_is_no_path_is_refused_with_the_name_of_the_argument(path: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"`folder` {message}"):
+        as_path(path, "folder")  # type: ignore[arg-type]
 
 
 def test_atomic_write_replaces_a_file_with_text_or_bytes(tmp_path: Path) -> None:

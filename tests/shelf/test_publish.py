@@ -73,7 +73,7 @@ def test_invalid_items_are_refused(local: LocalShelf, item: Path, tmp_path: Path
     refuse(local, item, IntegrityError, "never a pickle")
     (item / "model.pkl").unlink()
     refuse(local, item, ConfigError, "license: String should have at least 1 character", about=About(" "))
-    refuse(local, item, ConfigError, "description: Value error, must be one line", about=About("MIT", "two\nlines"))
+    refuse(local, item, ConfigError, "description: must be one line", about=About("MIT", "two\nlines"))
     refuse(local, item, ConfigError, "must be a plain name of a tag", tag="--force")
     with pytest.raises(ShelfError, match="git clone failed"):
         Shelf(tmp_path / "nowhere").publish(item, NAME, "embedder", about=ABOUT)

@@ -235,7 +235,7 @@ def test_load_from_accepts_a_row_length_that_the_file_does_not_set(tmp_path: Pat
     [
         (lambda content: content.update(alphabet="ba"), IntegrityError, "was altered"),
         (lambda content: content.update(alphabet="aa"), ArtifactError, "must not repeat a character, got 'a'"),
-        (lambda content: content.update(alphabet="\ud800"), ArtifactError, r"U\+D800"),
+        (lambda content: content.update(alphabet="\ud800"), ArtifactError, "lone surrogate"),
         (lambda content: content.update(alphabet=["a"]), ArtifactError, "damaged"),
         (lambda content: content.update(format="cclm-embedder"), ArtifactError, "is not a vocabulary"),
         (lambda content: content.pop("digest"), ArtifactError, "damaged"),
@@ -258,7 +258,7 @@ def test_files_without_a_vocabulary_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "cut.json"
     for content in ('{"format": "cclm-prep', "[]", "null"):
         path.write_text(content)
-        with pytest.raises(ArtifactError, match=r"cut\.json is not"):
+        with pytest.raises(ArtifactError, match=r"cut\.json (is not valid JSON|must contain a JSON object)"):
             Preprocessor.load(path)
 
 

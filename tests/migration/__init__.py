@@ -1,0 +1,1 @@
+"""What users of cclm 0.1.2 type."""
