@@ -13,7 +13,7 @@ from cclm_core.corpus.quarantine import Located, Rejected
 from cclm_core.corpus.records import Entity, Record, fault
 from cclm_core.ingest.config import IngestConfig
 from cclm_core.ingest.sources import lines as lines_module
-from cclm_core.ingest.sources.conll import bio_entities
+from cclm_core.ingest.sources.conll import tagged_entities
 from cclm_core.ingest.sources.files import FilesConfig
 from cclm_core.ingest.sources.hub import DatasetConfig
 from cclm_core.runtime.errors import ConfigError, DataError
@@ -198,7 +198,7 @@ def test_conll_sentences_are_texts_with_spans_and_documents_are_groups() -> None
     ],
 )
 def test_tag_schemes(tags: str, spans: list[tuple[int, int, str]]) -> None:
-    assert list(bio_entities(["a", "bc", "de", "fg"], tags.split())) == spans
+    assert list(tagged_entities(["a", "bc", "de", "fg"], tags.split())) == spans
 
 
 def test_a_dataset_on_disk_is_read_with_class_names() -> None:
