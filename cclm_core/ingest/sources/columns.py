@@ -63,9 +63,9 @@ def check_columns(available: Sequence[str], columns: Columns, source: str, remed
 
 
 def listed(names: Sequence[str]) -> str:
-    """Returns the names, separated by commas; the first 20 if there are more."""
+    """Returns the names, separated by commas and without control characters; the first 20 if there are more."""
     rest = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
-    return (", ".join(name[:100] for name in names[:_MAX_LISTED]) or "none") + rest
+    return (", ".join(map(_printable, names[:_MAX_LISTED])) or "none") + rest
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
@@ -75,7 +75,11 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
     'Did you mean `label`? '
     """
     close = difflib.get_close_matches(name, known, n=1) or [one for one in known if one.strip().lower() == name.lower()]
-    return f"Did you mean `{close[0]}`? " if close else ""
+    return f"Did you mean `{_printable(close[0])}`? " if close else ""
+
+
+def _printable(name: str) -> str:
+    return name[:100] if name.isprintable() else repr(name[:100])
 
 
 def row_reader(
