@@ -82,7 +82,7 @@ class Splitter:
         if self._missing:
             name = sorted(self._missing)[0]
             seen = sorted(self._seen)
-            known = f"groups are {listed(seen)}" if seen else f"no record has a group. {_NO_GROUPS}"
+            known = f"The groups are {listed(seen)}." if seen else f"No record has a group. {_NO_GROUPS}"
             hint = did_you_mean(name, seen).strip() or known
             raise DataError(f"ingest.{self._named[name]}_groups: group {name!r} not found. {hint}")
         for split in SPLITS:

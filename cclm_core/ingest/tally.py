@@ -115,14 +115,20 @@ class Tally:
                     found.append(f"{len(new)} of {len(labels[split])} {kind} in {split} are not in train: {names}.")
         rare = sorted(label for label, number in self._labels["train"].items() if number < _FEW_OF_LABEL)
         if rare:
-            found.append(f"{len(rare)} of {len(self._labels['train'])} labels have fewer than {_FEW_OF_LABEL} records in train.")
+            found.append(
+                f"{len(rare)} of {len(self._labels['train'])} labels have fewer than {_FEW_OF_LABEL} records in train."
+            )
         unlabeled = self._splits["test"]["records"] - self._splits["test"]["labeled"]
         if unlabeled and self._splits["test"]["labeled"]:
             found.append(f"{unlabeled} of {self._splits['test']['records']} records in test have no label.")
         if reasons.total() > self.num_records:
-            found.append(f"more input was rejected than kept ({reasons.total()} of {reasons.total() + self.num_records}).")
+            found.append(
+                f"more input was rejected than kept ({reasons.total()} of {reasons.total() + self.num_records})."
+            )
         if invalid := sum(number for reason, number in reasons.items() if reason.startswith("invalid ")):
-            found.append(f"{invalid} lines could not be decoded. If a file is not in UTF-8, set ingest.source.encoding.")
+            found.append(
+                f"{invalid} lines could not be decoded. If a file is not in UTF-8, set ingest.source.encoding."
+            )
         return found
 
 

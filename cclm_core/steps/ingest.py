@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-from collections import Counter
 from pathlib import Path
 
 import numpy as np

@@ -103,7 +103,7 @@ def test_a_line_that_is_too_long_is_rejected(monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_invalid_json_lines_are_rejected_with_line_and_reason(line: str, reason: str) -> None:
     records, rejected = _read(
-        "a.jsonl", f'{{"text": "good"}}\n\n{line}\n{{"text": "good"}}\n', columns={"entities": "spans"}
+        "a.jsonl", f'{{"text": "good", "spans": []}}\n\n{line}\n{{"text": "good"}}\n', columns={"entities": "spans"}
     )
     assert [record.id for record in records] == ["a.jsonl:1", "a.jsonl:4"]
     assert [(item.file, item.line, item.reason) for item in rejected] == [("a.jsonl", 3, reason)]
@@ -124,13 +124,6 @@ def test_invalid_csv_rows_are_rejected_and_the_rest_is_read() -> None:
     )
     assert [(record.text, record.label) for record in records] == [("one", "x"), ("last", "y")]
     assert [(item.line, item.reason) for item in rejected] == [(3, "2 columns expected"), (4, "2 columns expected")]
-
-
-def test_an_unclosed_quote_is_rejected() -> None:
-    records, rejected = _read("a.csv", 'text\ngood\n"open\nlost\n')
-    assert [record.text for record in records] == ["good"]
-    assert [item.line for item in rejected] == [3]
-    assert "not CSV" in rejected[0].reason
 
 
 @pytest.mark.parametrize(

@@ -184,4 +184,4 @@ def _transposed(value: Mapping[str, Any]) -> Any:
     """Returns `{"start": [0], "end": [3], "label": ["P"]}` as `[(0, 3, "P")]`; unchanged unless it has that shape."""
     lists = [value.get(key) for key in Entity._fields]
     same_length = all(isinstance(part, list) and len(part) == len(lists[0] or []) for part in lists)
-    return list(zip(*lists, strict=True)) if same_length else value  # type: ignore[arg-type]
+    return list(zip(*lists, strict=True)) if same_length else value

@@ -89,6 +89,22 @@ def check_text(path: Path, name: str, splits_at_returns: bool) -> None:
         )
 
 
+def is_file(path: Path) -> bool:
+    """Returns whether a path leads to a file; False also if the system refuses it, for example as too long."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Returns whether a path leads to a folder; False also if the system refuses it."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def read_sample(path: Path, name: str, size: int) -> bytes:
     """Returns the first `size` bytes of a file.
 
@@ -112,7 +128,9 @@ def checked_encoding(encoding: str) -> str:
     try:
         single_bytes = ascii_text.encode(encoding) == ascii_text.encode("ascii")
     except (LookupError, UnicodeError, ValueError):
-        raise ValueError(f"unknown encoding {encoding!r}; use for example utf-8, cp1252, gb18030 or shift_jis") from None
+        raise ValueError(
+            f"unknown encoding {encoding!r}; use for example utf-8, cp1252, gb18030 or shift_jis"
+        ) from None
     if encoding.lower().replace("_", "-") == "utf-8-sig":
         return "utf-8"
     if not single_bytes:

@@ -11,6 +11,8 @@ from cclm_core.ingest.sources.lines import LONGEST_LINE, invalid_bytes
 from cclm_core.runtime.errors import DataError
 
 _TOO_LONG = f"row longer than {LONGEST_LINE} characters"
+_UNCLOSED = "not CSV: quote is not closed properly; the lines after it were read as rows"
+_SWALLOWED = "not CSV: quote is not closed properly; the lines up to the last one were not read"
 # Lines are read again after an unclosed quote. This many characters for each that is read first bound the time.
 _REREADS = 4
 
@@ -87,9 +89,8 @@ def _unreadable(lines: "_Lines", line: int, name: str, error: Exception) -> Reje
     if len(lines.row) == 1:
         return Rejected(name, line, _TOO_LONG if isinstance(error, _TooLongError) else f"not CSV: {error}", excerpt)
     if lines.read_again():
-        return Rejected(name, line, "not CSV: quote that is not closed properly", excerpt)
-    reason = "not CSV: lines after a quote that is not closed properly"
-    return Rejected(name, line, reason, excerpt, last_line=lines.number)
+        return Rejected(name, line, _UNCLOSED, excerpt)
+    return Rejected(name, line, _SWALLOWED, excerpt, last_line=lines.number)
 
 
 class _TooLongError(Exception):

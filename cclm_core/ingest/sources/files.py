@@ -13,7 +13,7 @@ from cclm_core.corpus.records import Record
 from cclm_core.ingest.sources.base import Items, SourceConfig, batched
 from cclm_core.ingest.sources.columns import Columns, check_columns, row_reader
 from cclm_core.ingest.sources.conll import ConllFormat, TagScheme, read_conll
-from cclm_core.ingest.sources.content import check_pointer, check_text, checked_encoding
+from cclm_core.ingest.sources.content import check_pointer, check_text, checked_encoding, is_file, is_folder
 from cclm_core.ingest.sources.csv_rows import read_rows
 from cclm_core.ingest.sources.json_lines import check_keys, decode
 from cclm_core.ingest.sources.lines import ByteRange, read_lines, split_at_lines
@@ -163,9 +163,9 @@ def named_files(config: FilesConfig) -> list[tuple[Path, str]]:
     named: list[tuple[Path, str]] = []
     for configured in config.paths:
         path = Path(configured)
-        if path.is_dir():
-            raise DataError(f"ingest.source.paths: {configured} is a folder. List the files in it.")
-        if not path.is_file():
+        if not is_file(path):
+            if is_folder(path):
+                raise DataError(f"ingest.source.paths: {configured} is a folder. List the files in it.")
             raise DataError(f"ingest.source.paths: file {configured} not found. Check the path.")
         _format(config, path)
         is_outside = PurePath(configured).is_absolute() or ".." in PurePath(configured).parts
@@ -239,7 +239,7 @@ def _read_csv(part: FilePart, config: FilesConfig) -> Items:
 
 def _delimiter_hint(header: list[str], columns: Columns) -> str:
     """Returns a sentence that names the delimiter, if another one finds the columns in the header."""
-    for delimiter, written in ((";", "';'"), ("\t", "\"\\t\""), ("|", "'|'"), (",", "','")):
+    for delimiter, written in ((";", "';'"), ("\t", '"\\t"'), ("|", "'|'"), (",", "','")):
         if len(header) == 1 and set(columns.names()) <= {part.strip('" ') for part in header[0].split(delimiter)}:
             return f" The header is separated by another character: set ingest.source.delimiter to {written}."
     return ""

@@ -86,7 +86,9 @@ def _read(config: DatasetConfig) -> Items:
             if number is None or number == -1:  # the library's number for no class
                 row = {**row, column: None}
             elif not isinstance(number, int) or not 0 <= number < len(classes):
-                yield Rejected(title, line, f"`{column}` is not the number of a class", str(row.get(config.columns.text)))
+                yield Rejected(
+                    title, line, f"`{column}` is not the number of a class", str(row.get(config.columns.text))
+                )
                 break
             else:
                 row = {**row, column: classes[number]}

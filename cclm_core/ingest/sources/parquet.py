@@ -63,11 +63,12 @@ def _batch_rows(group: Any, leaves: list[int], name: str) -> int:
     chunks = [group.column(index) for index in leaves]
     if (values := max(chunk.num_values for chunk in chunks)) > _MAX_VALUES:
         raise DataError(
-            f"a row group of {name} must have at most {_MAX_VALUES:,} values in a column, got {values:,}. Write smaller "
-            "row groups."
+            f"a row group of {name} must have at most {_MAX_VALUES:,} values in a column, got {values:,}. Write "
+            "smaller row groups."
         )
-    size = sum(max(0, chunk.total_uncompressed_size) for chunk in chunks)
-    return max(1, min(BATCH_RECORDS, BATCH_RECORDS * _WHOLE_BATCHES // max(1, size)))
+    size: int = sum(max(0, chunk.total_uncompressed_size) for chunk in chunks)
+    rows: int = min(BATCH_RECORDS, BATCH_RECORDS * _WHOLE_BATCHES // max(1, size))
+    return max(1, rows)
 
 
 def _paths(table: Any) -> list[str]:
@@ -79,4 +80,4 @@ def _is_in(path: str, names: list[str]) -> bool:
 
 
 def _can_be_dictionary(column: Any) -> bool:
-    return column.physical_type == "BYTE_ARRAY" and column.logical_type.type != "DECIMAL"
+    return bool(column.physical_type == "BYTE_ARRAY" and column.logical_type.type != "DECIMAL")

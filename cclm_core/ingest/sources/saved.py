@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from cclm_core.corpus.quarantine import Rejected
 from cclm_core.ingest.sources.columns import Columns, check_columns, did_you_mean, listed
-from cclm_core.ingest.sources.content import check_pointer
+from cclm_core.ingest.sources.content import check_pointer, is_file, is_folder
 from cclm_core.ingest.sources.tables import plain_type, safe_slices
 from cclm_core.runtime.artifacts import read_json
 from cclm_core.runtime.errors import ArtifactError, CclmError, DataError
@@ -50,9 +50,10 @@ def open_saved(folder: Path, split: str, title: str) -> SavedDataset:
     Raises:
         DataError: the folder is missing, is no dataset or is damaged, or has another split.
     """
-    if not folder.is_dir():
-        raise DataError(f"ingest.source.path: folder {folder} not found. Write it with `save_to_disk`.")
-    if (folder / "dataset_dict.json").is_file():
+    if not is_file(folder / "dataset_dict.json") and not is_file(folder / "state.json"):
+        what = "is not a dataset" if is_file(folder) or is_folder(folder) else "not found"
+        raise DataError(f"ingest.source.path: folder {folder} {what}. Write it with `save_to_disk`.")
+    if is_file(folder / "dataset_dict.json"):
         splits = _object(folder / "dataset_dict.json").get("splits")
         if not isinstance(splits, list) or not all(isinstance(name, str) for name in splits):
             raise _damaged(folder / "dataset_dict.json", "splits must be a list of names")
@@ -63,7 +64,7 @@ def open_saved(folder: Path, split: str, title: str) -> SavedDataset:
             )
         _check_inside(folder / "dataset_dict.json", split)
         folder = folder / split
-    elif (folder / "state.json").is_file():
+    else:
         saved = _object(folder / "state.json").get("_split")
         if saved != split and not (saved is None and split == "train"):
             has = "has no name for its split" if saved is None else f"is the split {saved!r}"
@@ -177,7 +178,7 @@ def _file_name(folder: Path, entry: Any) -> str:
     if not isinstance(name, str):
         raise _damaged(folder / "state.json", "an entry of _data_files has no filename")
     _check_inside(folder / "state.json", name)
-    if not (folder / name).is_file():
+    if not is_file(folder / name):
         raise DataError(f"{folder / name} not found. {_REMEDY}")
     return name
 
