@@ -103,7 +103,8 @@ class Tally:
     def warnings(self, reasons: Counter[str]) -> list[str]:
         """Returns what makes figures unreliable: small splits, labels that are not in train, much rejected input."""
         found = [
-            f"split {split} has {counter['records']} records; figures measured on fewer than {FEW_RECORDS} are uncertain."
+            f"split {split} has {counter['records']} records; figures measured on fewer than {FEW_RECORDS} are "
+            "uncertain."
             for split, counter in self._splits.items()
             if counter["records"] < FEW_RECORDS
         ]
