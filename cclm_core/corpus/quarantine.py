@@ -20,6 +20,7 @@ class Rejected(NamedTuple):
         reason: a fixed text per kind of fault, so that reasons can be counted.
         excerpt: the beginning of the rejected input.
         duplicate_of: the location (`file:line`) of the record that this one duplicates; empty for other reasons.
+        last_line: the last line, if the input spans several; otherwise 0.
     """
 
     file: str
@@ -27,6 +28,7 @@ class Rejected(NamedTuple):
     reason: str
     excerpt: str
     duplicate_of: str = ""
+    last_line: int = 0
 
 
 class Located(NamedTuple):
@@ -55,6 +57,7 @@ class Quarantine:
         self.reasons[rejected.reason] += 1
         excerpt = rejected.excerpt[:_EXCERPT].encode("utf-8", "backslashreplace").decode()
         row = rejected._replace(excerpt=excerpt)._asdict()
-        if not rejected.duplicate_of:
-            del row["duplicate_of"]
+        for name in ("duplicate_of", "last_line"):
+            if not row[name]:
+                del row[name]
         self._stream.write(json.dumps(row, ensure_ascii=True, sort_keys=True) + "\n")

@@ -94,7 +94,7 @@ def fault(record: Record) -> str | None:
     for entity in record.entities:
         if not 0 <= entity.start < entity.end <= len(record.text):
             return "entity span out of range"
-        if not entity.label or not _encodable(entity.label):
+        if not entity.label.strip() or not _encodable(entity.label):
             return "entity without a label"
         if entity.start < previous:
             return "entity spans overlap or are not sorted"

@@ -20,7 +20,8 @@ class IngestConfig(Config):
 
     Args:
         source: where the records come from; its key `kind` is `archive`, `files` or `dataset`.
-        validation_groups, test_groups: names of the held-out groups; all other groups are for training.
+        validation_groups, test_groups: names of the held-out groups; all other groups are for training. A single one
+            may be written without a list.
         validation_share, test_share: instead of names, the share of groups to hold out, between 0 and 1, selected by a
             seeded hash of the group's name. A record without a group counts as a group.
         records_per_shard: maximum number of records in a file of the corpus, at least 1.
@@ -38,6 +39,12 @@ class IngestConfig(Config):
     transforms: tuple[Transform, ...] = ()
     filters: tuple[Filter, ...] = ()
     duplicates: DuplicatesConfig | None = None
+
+    @field_validator("validation_groups", "test_groups", mode="before")
+    @classmethod
+    def _one_group(cls, groups: Any) -> Any:
+        """Accepts one name without a list."""
+        return [groups] if isinstance(groups, str) else groups
 
     @field_validator("transforms", "filters", mode="before")
     @classmethod

@@ -4,11 +4,12 @@ import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
+from unicodedata import category
 
 from pydantic import Field, field_validator, model_validator
 
 from cclm_core.corpus.records import Record
-from cclm_core.ingest.named import named_function
+from cclm_core.ingest.named import call, named_function
 from cclm_core.ingest.transforms import checked_pattern
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.errors import DataError
@@ -78,7 +79,10 @@ class PatternFilter(FilterConfig):
 
 
 class LettersFilter(FilterConfig):
-    """Keeps texts in which at least `min_share` of the non-space characters are letters of any script."""
+    """Keeps texts in which at least `min_share` of the non-space characters are letters of any script.
+
+    Marks count as letters: vowels and tones are marks in Thai, Devanagari and other scripts.
+    """
 
     filter: Literal["letters"]
     min_share: float = Field(gt=0, le=1, description="minimum share of letters, 0 to 1")
@@ -86,7 +90,7 @@ class LettersFilter(FilterConfig):
     def reason(self, text: str) -> str | None:
         """Returns a reason if the share of letters is too small, or None. An empty text is kept."""
         characters = "".join(text.split())
-        letters = sum(map(str.isalpha, characters))
+        letters = sum(character.isalpha() or category(character)[0] == "M" for character in characters)
         return None if letters >= self.min_share * len(characters) else f"share of letters below {self.min_share:g}"
 
 
@@ -101,9 +105,9 @@ class FunctionFilter(FilterConfig):
 
         Raises:
             ConfigError: the function cannot be imported.
-            DataError: it does not return a bool.
+            DataError: it raises an exception, or does not return a bool.
         """
-        kept = named_function(self.name)(text)
+        kept = call(named_function(self.name), f"the filter {self.name}", text)
         if not isinstance(kept, bool):
             raise DataError(f"the filter {self.name} must return a bool, got {type(kept).__name__}.")
         return None if kept else f"not kept by {self.name}"

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Collection, Mapping
 
 from cclm_core.corpus.records import SPLITS
-from cclm_core.runtime.config import nearest
+from cclm_core.ingest.sources.columns import did_you_mean, listed
 from cclm_core.runtime.errors import DataError
 from cclm_core.runtime.random import seeds_of
 
 _NUM_SEEDS = float(1 << 63)
 _MAX_NAMES = 1000  # group names kept for the hint in an error
-_MAX_HINTS = 50
+_NO_GROUPS = "Set ingest.source.columns.group, or group_by_file to use the names of files."
+_ENCODING_HINT = " If a file is not in UTF-8, set ingest.source.encoding, for example to cp1252."
 
 
 class Splitter:
@@ -61,12 +62,13 @@ class Splitter:
             self._missing.difference_update(ids())
             self._seen.update(names[: _MAX_NAMES - len(self._seen)])
 
-    def check(self, counts: Mapping[str, int], rejected: Mapping[str, int]) -> None:
+    def check(self, counts: Mapping[str, int], rejected: Mapping[str, int], num_groups: int) -> None:
         """Checks that no split is empty and that all named groups occurred.
 
         Args:
             counts: split → number of records.
             rejected: reason → number of rejections, for the message.
+            num_groups: number of groups, and of records without one, for the message.
 
         Raises:
             DataError: the corpus or a split is empty, or a named group did not occur.
@@ -75,14 +77,18 @@ class Splitter:
         if total == 0:
             reasons = ", ".join(f"{number} x {reason}" for reason, number in sorted(rejected.items()))
             cause = f"Rejected: {reasons}. Fix the input or" if reasons else "It is empty. Check"
-            raise DataError(f"no usable record in the source. {cause} ingest.source and ingest.filters.")
+            hint = _ENCODING_HINT if any(reason.startswith("invalid ") for reason in rejected) else ""
+            raise DataError(f"no usable record in the source. {cause} ingest.source and ingest.filters.{hint}")
         if self._missing:
             name = sorted(self._missing)[0]
-            hint = nearest(name, sorted(self._seen)[:_MAX_HINTS]) if self._seen else "no record has a group"
-            raise DataError(f"ingest.{self._named[name]}_groups: group {name!r} not found; {hint}")
+            seen = sorted(self._seen)
+            known = f"The groups are {listed(seen)}." if seen else f"No record has a group. {_NO_GROUPS}"
+            hint = did_you_mean(name, seen).strip() or known
+            raise DataError(f"ingest.{self._named[name]}_groups: group {name!r} not found. {hint}")
         for split in SPLITS:
             if counts.get(split, 0) == 0:
                 raise DataError(
-                    f"split {split} got none of {total} records. Use a larger corpus, other groups or other shares "
-                    "(ingest.*_groups, ingest.*_share)."
+                    f"split {split} got none of {total} records, which are in {num_groups} groups (a record without a "
+                    "group is one). Groups are never divided. Use a larger corpus, more groups or other shares "
+                    "(ingest.source.columns.group, ingest.*_groups, ingest.*_share)."
                 )

@@ -12,14 +12,14 @@ import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from cclm_core.corpus.records import Entity, Record
-from cclm_core.ingest.named import named_function
+from cclm_core.ingest.named import call, named_function
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.errors import DataError
 from cclm_core.text.normalization import Form, aligned, normalize
@@ -108,6 +108,16 @@ class Replace(TransformConfig):
     def _compiles(cls, pattern: str) -> str:
         return checked_pattern(pattern)
 
+    @model_validator(mode="after")
+    def _inserts(self) -> Self:
+        try:
+            re.sub(self.pattern, self.by, "")  # parses the replacement although nothing may match
+        except (re.error, IndexError) as error:
+            raise ValueError(
+                f"invalid replacement `by`: {error}, got {self.by!r}; write \\\\ for a backslash, \\1 for a group"
+            ) from None
+        return self
+
     def apply(self, text: str) -> str:
         """Returns the text with every match replaced."""
         return re.sub(self.pattern, self.by, text)
@@ -134,9 +144,9 @@ class FunctionTransform(TransformConfig):
 
         Raises:
             ConfigError: the function cannot be imported.
-            DataError: it does not return a str.
+            DataError: it raises an exception, or does not return a str.
         """
-        changed = named_function(self.name)(text)
+        changed = call(named_function(self.name), f"the transform {self.name}", text)
         if not isinstance(changed, str):
             raise DataError(f"the transform {self.name} must return a str, got {type(changed).__name__}.")
         return changed
@@ -189,6 +199,6 @@ def checked_pattern(pattern: str) -> str:
     """
     try:
         re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"invalid regular expression {pattern!r}: {error}") from None
     return pattern

@@ -1,9 +1,8 @@
 """The stage `ingest`: reads the source, splits it by group, and publishes records and rejected input."""
 
 import shutil
-from collections import Counter
+import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +14,12 @@ from cclm_core.corpus.quarantine import Quarantine, Rejected
 from cclm_core.corpus.records import SPLITS, ShardWriter
 from cclm_core.ingest.config import IngestConfig
 from cclm_core.ingest.duplicates import Duplicates
-from cclm_core.ingest.prepare import Block, Preparation, keys
+from cclm_core.ingest.prepare import Block, Preparation
 from cclm_core.ingest.splits import Splitter
+from cclm_core.ingest.tally import Tally
 from cclm_core.runtime.artifacts import publishing, write_json
 from cclm_core.runtime.reporting import Report
 from cclm_core.steps.params import Params
-
-_COUNTS = ("records", "characters", "entities")
 
 
 def ingest(params: Params, downloads: Path, out: Path, report: Report, workers: int | None = None) -> None:
@@ -48,7 +46,7 @@ def ingest(params: Params, downloads: Path, out: Path, report: Report, workers: 
         index = folder / ".index"
         index.mkdir()
         duplicates = Duplicates(index, config.duplicates)
-        tally = _Tally(duplicates)
+        tally = Tally(duplicates)
         with (
             Quarantine(folder / "quarantine.jsonl") as quarantine,
             ShardWriter(folder, config.records_per_shard) as writer,
@@ -60,14 +58,16 @@ def ingest(params: Params, downloads: Path, out: Path, report: Report, workers: 
                 tally.add(distinct)
                 for split in SPLITS:
                     writer.add(split, distinct.filter(pc.equal(distinct.column("split"), split)))
-                report(tally.num_records, {"rejected": quarantine.reasons.total()})
+                report(tally.num_records, tally.summary(quarantine.reasons))
         duplicates.close()
         shutil.rmtree(index)
-        splitter.check(writer.num_records, quarantine.reasons)
+        splitter.check(writer.num_records, quarantine.reasons, tally.num_groups)
         write_json(folder / "source.json", config.source.describe())
         write_json(folder / "metrics.json", tally.metrics(quarantine.reasons))
         total = sum(writer.num_records.values())
-        report(total, {"rejected": quarantine.reasons.total()}, total)
+        report(total, tally.summary(quarantine.reasons), total)
+    for warning in tally.warnings(quarantine.reasons):
+        print(f"ingest: warning: {warning}", file=sys.stderr)
 
 
 def _splitter(config: IngestConfig, run_seed: int) -> Splitter:
@@ -104,55 +104,3 @@ def _without_duplicates(block: Block, duplicates: Duplicates, quarantine: Quaran
     for _, item in sorted(rejected, key=lambda pair: pair[0]):
         quarantine.add(item)
     return block.table if is_kept.all() else block.table.filter(pa.array(is_kept))
-
-
-class _Tally:
-    """Counts records, characters, entities and groups per split and variant, for the metrics."""
-
-    def __init__(self, duplicates: Duplicates) -> None:
-        self.num_records = 0
-        self._duplicates = duplicates
-        self._splits: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
-        self._variants: dict[str, dict[str, Counter[str]]] = {split: {} for split in SPLITS}
-
-    def add(self, table: pa.Table) -> None:
-        """Counts the records of a block."""
-        self.num_records += table.num_rows
-        sizes = pa.table(
-            {
-                "split": table.column("split"),
-                "variant": table.column("variant"),
-                "records": pa.array(np.ones(table.num_rows, dtype=np.int64)),
-                "characters": pc.cast(pc.utf8_length(table.column("text")), pa.int64()),
-                "entities": pc.cast(pc.list_value_length(table.column("entities")), pa.int64()),
-            }
-        )
-        for row in _grouped(sizes, ["split", "variant"], [(name, "sum") for name in _COUNTS]):
-            counters = [self._splits[row["split"]]]
-            if row["variant"] is not None:
-                counters.append(self._variants[row["split"]].setdefault(row["variant"], Counter()))
-            for counter in counters:
-                counter.update({name: row[f"{name}_sum"] for name in _COUNTS})
-        grouped = table.select(["split", "group"]).filter(pc.is_valid(table.column("group")))
-        rows = _grouped(grouped, ["split", "group"], [])
-        for split in SPLITS:
-            names = [row["group"] for row in rows if row["split"] == split]
-            self._splits[split]["groups"] += self._duplicates.new_groups(keys(f"{split}\0{name}" for name in names))
-
-    def metrics(self, reasons: Counter[str]) -> dict[str, Any]:
-        """Counts per split and per variant of a split, and rejected records by reason."""
-        return {
-            "records": self.num_records,
-            "characters": sum(counter["characters"] for counter in self._splits.values()),
-            "splits": {
-                split: {name: counter[name] for name in (*_COUNTS, "groups")}
-                | {"variants": {key: {name: value[name] for name in _COUNTS} for key, value in variants.items()}}
-                for (split, counter), variants in zip(self._splits.items(), self._variants.values(), strict=True)
-            },
-            "quarantined": {"total": reasons.total(), "reasons": dict(reasons)},
-        }
-
-
-def _grouped(table: pa.Table, by: list[str], sums: list[tuple[str, str]]) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = table.group_by(by, use_threads=False).aggregate(sums).to_pylist()
-    return rows

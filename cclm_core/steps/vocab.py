@@ -1,5 +1,6 @@
 """The stage `vocab`: fits the alphabet on the train split and encodes all splits."""
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from cclm_core.steps.params import Params
 from cclm_core.text.vocabulary import Preprocessor, VocabularyConfig
 from cclm_core.text.word_targets import FILE as TARGETS
 from cclm_core.text.word_targets import WordTargets
+
+_MUCH_FALLBACK = 0.01  # share of characters; English has 0.0001 at the defaults, Chinese a quarter
 
 
 def vocab(params: Params, corpus: Path, out: Path, report: Report, workers: int | None = None) -> None:
@@ -55,6 +58,13 @@ def vocab(params: Params, corpus: Path, out: Path, report: Report, workers: int 
             targets = WordTargets.fit(read_texts(corpus, "train"), config.words, preprocessor)
             targets.with_counts(read_texts(corpus, "train")).save(folder / TARGETS)
         write_json(folder / "metrics.json", _metrics(writer))
+    train = writer.counts["train"]
+    if train.fallback_characters > _MUCH_FALLBACK * train.characters:
+        print(
+            f"vocab: warning: {train.fallback_characters / train.characters:.1%} of the characters in train are not in "
+            "the alphabet and are encoded as bytes. Lower vocabulary.min_count or raise vocabulary.max_characters.",
+            file=sys.stderr,
+        )
 
 
 def _metrics(writer: EncodedWriter) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Archives: found through the user's settings, verified before they are opened, read in memory, never executed."""
 
+import gzip
 import hashlib
 import io
 import os
@@ -276,3 +277,47 @@ def test_the_real_archive() -> None:
     }
     assert {"Hamlet", "Horatio", "Ophelia", "Barnardo", "Bernardo"} <= names
     assert not names & {"King", "Queen", "Lord", "Ghost", "Denmark", "Norway"}
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+def test_large_headers_are_refused_before_they_are_read(kind: bytes) -> None:
+    header = tarfile.TarInfo("x-1/header")
+    header.size, header.type = 2 << 30, kind
+    Path(NAME).write_bytes(gzip.compress(header.tobuf(format=tarfile.GNU_FORMAT) + b"a" * 4096))
+    with pytest.raises(DataError, match=r"a header must have at most 65,536 bytes, got 2,147,483,648"):
+        list(read_members(Path(NAME)))
+
+
+def test_headers_nested_too_deeply_and_sparse_files_are_one_error() -> None:
+    name = tarfile.TarInfo("././@LongLink")
+    name.size, name.type = 4, tarfile.GNUTYPE_LONGNAME
+    nested = (name.tobuf(format=tarfile.GNU_FORMAT) + b"abc\0".ljust(512, b"\0")) * 3000
+    Path(NAME).write_bytes(gzip.compress(nested))
+    with pytest.raises(DataError, match="not a valid gzipped tar archive: headers nested too deeply"):
+        list(read_members(Path(NAME)))
+    with tarfile.open(NAME, "w:gz", format=tarfile.PAX_FORMAT) as archive:
+        sparse = tarfile.TarInfo("x-1/sparse")
+        sparse.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "x-1/s"}
+        archive.addfile(sparse)
+    with pytest.raises(DataError, match="sparse files are not supported"):
+        list(read_members(Path(NAME)))
+
+
+def test_a_parser_that_fails_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "failing_parser.py").write_text(
+        "from cclm_core.corpus import Record\n"
+        "from cclm_core.corpus.quarantine import Located\n"
+        "def read(members):\n"
+        "    for name, content in members:\n"
+        "        yield Located(Record(name, content.decode()), name, 1)\n"
+        "def describe():\n"
+        "    return {'made': {1, 2}}\n"
+    )
+    (tmp_path / "downloads").mkdir()
+    sha256 = _archive(tmp_path / "downloads" / NAME, {"x-1/a.txt": b"good", "x-1/b.txt": b"\xff"})
+    config = _config(sha256=sha256, parser="failing_parser:read")
+    with pytest.raises(DataError, match=r"failing_parser:read raised UnicodeDecodeError.*the record after a.txt:1"):
+        list(config.read(tmp_path / "downloads"))
+    with pytest.raises(DataError, match="`describe` of the parser failing_parser:read must return a JSON object"):
+        config.describe()

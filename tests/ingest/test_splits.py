@@ -42,19 +42,19 @@ def test_a_record_without_a_group_counts_as_a_group() -> None:
 )
 def test_empty_corpus_and_empty_split_are_errors(counts: dict[str, int], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        Splitter(1, _NO_GROUPS, {"validation": 0.1, "test": 0.1}).check(counts, {"not JSON": 2})
+        Splitter(1, _NO_GROUPS, {"validation": 0.1, "test": 0.1}).check(counts, {"not JSON": 2}, 4)
 
 
 def test_a_missing_named_group_is_reported_with_the_nearest_name() -> None:
     splitter = Splitter(1, {"validation": ["hamlet"], "test": ["mackbeth"]}, {})
     splitter.note(lambda: ["hamlet", "macbeth", None, "othello"], list)
-    with pytest.raises(DataError, match=r"test_groups: group 'mackbeth' not found; did you mean 'macbeth'\?"):
-        splitter.check({"train": 2, "validation": 1, "test": 1}, {})
+    with pytest.raises(DataError, match=r"test_groups: group 'mackbeth' not found. Did you mean `macbeth`\?"):
+        splitter.check({"train": 2, "validation": 1, "test": 1}, {}, 4)
 
 
 def test_a_record_without_a_group_can_be_named_by_its_id() -> None:
     splitter = Splitter(1, {"validation": ["a.txt:1"], "test": ["a.txt:2"]}, {})
     assert splitter.split(None, "a.txt:2") == "test"
     splitter.note(lambda: [None], lambda: ["a.txt:2", "a.txt:3"])
-    with pytest.raises(DataError, match=r"validation_groups: group 'a.txt:1' not found; no record has a group"):
-        splitter.check({"train": 2, "validation": 1, "test": 1}, {})
+    with pytest.raises(DataError, match=r"validation_groups: group 'a.txt:1' not found. No record has a group"):
+        splitter.check({"train": 2, "validation": 1, "test": 1}, {}, 4)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +103,10 @@ BAD: list[tuple[str, bytes | None, dict[str, Any], type[CclmError], str]] = [
     ("a.txt", b"", {}, DataError, "no usable record in the source. It is empty"),
     ("a.txt", b"\n \n", {}, DataError, "no usable record"),
     ("a.txt", b"one document\n", {}, DataError, "split .* got none of 1 records"),
-    ("a.txt", b"\xff\xfe\n\xff\n", {}, DataError, "no usable record in the source. Rejected: 2 x invalid UTF-8"),
-    ("a.jsonl", b'{"body": "x"}\n', {}, DataError, "Rejected: 1 x no column `text`"),
-    ("a.txt", b"one\ntwo\n", {"test_groups": ["x"], "test_share": None}, DataError, "no record has a group"),
+    ("a.txt", b"\xff\n\xff\n", {}, DataError, "Rejected: 2 x invalid UTF-8.*set ingest.source.encoding"),
+    ("a.jsonl", b'{"body": "x"}\n', {}, DataError, "key `text` not found in any line of a.jsonl; its keys are body"),
+    ("a.jsonl", b'{"text": 1}\n', {}, DataError, "Rejected: 1 x text is not a string"),
+    ("a.txt", b"one\ntwo\n", {"test_groups": ["x"], "test_share": None}, DataError, "No record has a group"),
     ("a.txt", b"one\n", {"test_shares": 0.1}, ConfigError, "did you mean 'test_share'"),
 ]
 
@@ -168,3 +170,100 @@ def test_memory_does_not_grow_with_the_corpus() -> None:
     output = subprocess.run([sys.executable, "-c", MEASURE], check=True, capture_output=True, text=True).stdout
     small, large = map(int, output.split())
     assert large - small < 25 * 1024, f"peak memory: {small >> 10} MiB for 10,000 records, {large >> 10} MiB for 80,000"
+
+
+def test_labels_and_small_splits_are_counted_and_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"text": f"Ann {index}", "kind": "once" if index == 5 else ["a", "b", None][index % 3], "e": [[0, 3, "P"]]}
+        for index in range(90)
+    ]
+    Path("a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    metrics = _ingest(_files("a.jsonl", columns={"label": "kind", "entities": "e"}))
+    splits = metrics["splits"]
+    assert sum(part["labeled"] for part in splits.values()) == 61
+    counts = {"a": 0, "b": 0, "once": 0}
+    for part in splits.values():
+        assert part["labeled"] == sum(number for _, number in part["labels"])
+        assert part["entity_labels"] == [["P", part["records"]]]
+        for label, number in part["labels"]:
+            counts[label] += number
+    assert counts == {"a": 30, "b": 30, "once": 1}
+    printed = capsys.readouterr().err
+    assert f"split test has {splits['test']['records']} records; figures measured on fewer than 100" in printed
+    assert "records in test have no label" in printed
+    assert all(f"ingest: warning: {warning}" in printed for warning in metrics["warnings"])
+
+
+def test_a_large_labeled_corpus_has_no_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a.csv").write_text("text,kind\n" + "".join(f"line {index},{'ab'[index % 2]}\n" for index in range(1000)))
+    figures: dict[str, float] = {}
+
+    def report(step: int, values: Mapping[str, float], total: int | None = None) -> None:
+        figures.update(values, step=step, total=total or 0)
+
+    Path("params.yaml").write_text(json.dumps({"seed": 1, "ingest": _files("a.csv", columns={"label": "kind"})}))
+    ingest(Params.load(Path("params.yaml")), Path("downloads"), OUT, report)
+    assert read_json(OUT / "metrics.json")["warnings"] == []
+    assert capsys.readouterr().err == ""
+    assert (figures["labels"], figures["labeled"], figures["total"]) == (2, 1000, 1000)
+    assert figures["train"] + figures["validation"] + figures["test"] == 1000
+
+
+def test_unknown_groups_and_empty_splits_say_what_there_is() -> None:
+    Path("a.csv").write_text("text,play\n" + "".join(f"line {index},play_{index % 3}\n" for index in range(30)))
+    section = _files("a.csv", columns={"group": "play"})
+    named = {"source": section["source"], "validation_share": 0.3, "test_groups": ["plays_1"]}
+    with pytest.raises(DataError, match=r"ingest.test_groups: group 'plays_1' not found. Did you mean `play_1`\?"):
+        _ingest(named)
+    with pytest.raises(DataError, match=r"group 'x' not found. The groups are play_0, play_1, play_2"):
+        _ingest({**named, "test_groups": ["x"]})
+    with pytest.raises(DataError, match=r"got none of 30 records, which are in 3 groups"):
+        _ingest({**section, "validation_share": 0.01, "test_share": 0.01})
+
+
+def test_failing_code_of_your_own_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / "own_failing.py").write_text("def clean(text):\n    return {}[text]\n")
+    (tmp_path / "own_broken.py").write_text("x = undefined\n")
+    Path("a.txt").write_text(_lines(20))
+    for kind, key in (("transform", "transforms"), ("filter", "filters")):
+        own = {key: [{kind: "function", "name": "own_failing:clean"}]}
+        message = rf"the {kind} own_failing:clean raised KeyError: 'line 0' \(own_failing.py, line 2\) for 'line 0'"
+        with pytest.raises(DataError, match=message):
+            _ingest({**_files("a.txt"), **own})
+    with pytest.raises(ConfigError, match="cannot import module 'own_broken': NameError"):
+        _ingest({**_files("a.txt"), "filters": [{"filter": "function", "name": "own_broken:x"}]})
+
+
+@pytest.mark.parametrize("by", [r"\1", r"C:\path", r"\g<name>"])
+def test_a_replacement_that_cannot_be_inserted_is_refused(by: str) -> None:
+    Path("a.txt").write_text(_lines(20))
+    with pytest.raises(ConfigError, match=r"transforms.*invalid replacement `by`"):
+        _ingest({**_files("a.txt"), "transforms": [{"transform": "replace", "pattern": "absent", "by": by}]})
+
+
+def test_one_bad_row_of_any_format_does_not_stop_the_stage() -> None:
+    rows = [{"text": f"Ann {index}", "e": [[0, 3, "P"]]} for index in range(60)]
+    rows[7]["e"], rows[8]["e"] = [[False, True, "P"]], [[0, 10**20, "P"]]
+    Path("a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    metrics = _ingest(_files("a.jsonl", columns={"entities": "e"}))
+    assert metrics["quarantined"]["reasons"] == {"entities are not spans": 1, "entity span out of range": 1}
+
+
+def test_texts_without_spaces_are_filtered_deduplicated_and_split() -> None:
+    sentences = {
+        "zh": "今天的天气非常好我们一起去公园散步吧",
+        "ja": "今日はとても天気がいいので公園へ散歩に行きましょう",
+        "th": "วันนี้อากาศดีมากเราไปเดินเล่นที่สวนสาธารณะกันเถอะ",
+    }
+    lines = [
+        f"{text}{chr(0x4E00 + number)}{chr(0x4F00 + number)}" for text in sentences.values() for number in range(3)
+    ]
+    lines += [chr(0x5000 + 7 * number) * 2 + chr(0x6000 + 5 * number) * 3 for number in range(200)]
+    lines += [sentences["zh"] + "呢", "12345678901234567890"]
+    Path("a.txt").write_text("\n".join(lines), encoding="utf-8")
+    filters = [{"filter": "letters", "min_share": 0.9}, {"filter": "length", "min_characters": 4}]
+    metrics = _ingest(
+        {**_files("a.txt"), "filters": filters, "duplicates": {"kind": "near", "ngram": 2, "threshold": 0.7}}
+    )
+    assert metrics["quarantined"]["reasons"] == {"near duplicate": 7, "share of letters below 0.9": 1}
+    assert all(part["records"] > 0 for part in metrics["splits"].values())

@@ -20,7 +20,6 @@ import hashlib
 import re
 import ssl
 import tarfile
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -29,10 +28,11 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from cclm_core.corpus.quarantine import Located, Rejected
-from cclm_core.ingest.named import named_function, sibling_function
+from cclm_core.ingest.named import call, named_function, own_code_error, sibling_function
 from cclm_core.ingest.sources.base import SourceConfig, batched
 from cclm_core.ingest.sources.indexes import Indexes, user_indexes
 from cclm_core.runtime.artifacts import file_digest
+from cclm_core.runtime.config import canonical_json
 from cclm_core.runtime.errors import CclmError, DataError, IntegrityError
 from cclm_core.runtime.extras import require
 from cclm_core.runtime.files import atomic_open
@@ -41,6 +41,14 @@ _MAX_ARCHIVE_BYTES = 256 << 20
 _MAX_MEMBER_BYTES = 16 << 20
 _MAX_CONTENT_BYTES = 512 << 20
 _MAX_MEMBERS = 100_000
+_MAX_HEADER_BYTES = 64 << 10
+_EXTENDED_HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 
 
 class ArchiveConfig(SourceConfig):
@@ -73,19 +81,32 @@ class ArchiveConfig(SourceConfig):
             ConfigError: the parser cannot be imported.
         """
         parse = named_function(self.parser)
-        return batched(self._checked(parse(read_members(fetch_archive(self, downloads)))))
+        members = read_members(fetch_archive(self, downloads))
+        return batched(self._checked(call(parse, self.parser, members)))
 
     def describe(self) -> dict[str, Any]:
         """Returns package, version, digest and parser, with the license and other facts from the parser's module."""
         describe = sibling_function(self.parser, "describe")
-        about = {"license": "unknown; that of the package"} if describe is None else describe()
-        return {**about, **self.canonical()}
+        about = {"license": "unknown; that of the package"} if describe is None else call(describe, f"{self.parser}")
+        try:
+            canonical_json(about)
+            return {**about, **self.canonical()}
+        except (TypeError, ValueError) as error:
+            raise DataError(f"`describe` of the parser {self.parser} must return a JSON object: {error}.") from None
 
     def _checked(self, items: Iterable[Any]) -> Iterator[Located | Rejected]:
-        for item in items:
-            if not isinstance(item, Located | Rejected):
-                raise DataError(f"the parser {self.parser} must yield Located or Rejected, got {type(item).__name__}.")
-            yield item
+        last = "the first record"
+        try:
+            for item in items:
+                if not isinstance(item, Located | Rejected):
+                    kind = type(item).__name__
+                    raise DataError(f"the parser {self.parser} must yield Located or Rejected, got {kind}.")
+                last = f"the record after {item.file}:{item.line}"
+                yield item
+        except CclmError:
+            raise
+        except Exception as error:
+            raise own_code_error(self.parser, error, last) from error
 
 
 def fetch_archive(config: ArchiveConfig, downloads: Path, indexes: Indexes | None = None) -> Path:
@@ -140,10 +161,12 @@ def read_members(archive: Path) -> Iterator[tuple[str, bytes]]:
     """
     total = 0
     try:
-        with tarfile.open(archive, "r|gz") as members:
+        with tarfile.open(archive, "r|gz", tarinfo=_BoundedMember) as members:
             for number, member in enumerate(members):
                 if number >= _MAX_MEMBERS:
                     raise DataError(f"{archive.name} has more than {_MAX_MEMBERS:,} members. Use a smaller archive.")
+                if member.size < 0:
+                    raise tarfile.ReadError(f"a member of {member.size} bytes")
                 total += member.size
                 if total > _MAX_CONTENT_BYTES:
                     raise DataError(
@@ -160,8 +183,30 @@ def read_members(archive: Path) -> Iterator[tuple[str, bytes]]:
                 stream = members.extractfile(member)
                 assert stream is not None, "a regular file has content"
                 yield name, stream.read()
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise DataError(f"{archive.name} is not a valid gzipped tar archive: {error}. Download it again.") from None
+    except CclmError:
+        raise
+    except Exception as error:  # noqa: BLE001  a damaged archive makes tarfile and zlib raise almost anything
+        reason = "headers nested too deeply" if isinstance(error, RecursionError) else error
+        raise DataError(f"{archive.name} is not a valid gzipped tar archive: {reason}. Download it again.") from None
+
+
+class _BoundedMember(tarfile.TarInfo):
+    """Refuses headers that `tarfile` would read whole into memory before the member they belong to is known."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> Any:
+        if self.type in _EXTENDED_HEADERS and self.size > _MAX_HEADER_BYTES:
+            raise DataError(
+                f"{Path(str(archive.name)).name}: a header must have at most {_MAX_HEADER_BYTES:,} bytes, got "
+                f"{self.size:,}. Use another archive."
+            )
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError("sparse files are not supported")
+        return super()._proc_member(archive)  # type: ignore[misc]
+
+    def _proc_gnusparse_10(self, *_: Any) -> None:
+        raise tarfile.ReadError("sparse files are not supported")
+
+    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10
 
 
 def _safe_name(member: tarfile.TarInfo) -> str | None:

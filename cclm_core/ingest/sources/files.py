@@ -1,21 +1,23 @@
 """Streams records from local files: plain text, JSON lines, CSV, Parquet, CoNLL."""
 
-import csv
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
 from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cclm_core.corpus.quarantine import Located, Rejected
 from cclm_core.corpus.records import Record
-from cclm_core.ingest.sources.base import BATCH_RECORDS, Items, SourceConfig, batched
-from cclm_core.ingest.sources.columns import Columns, row_reader
-from cclm_core.ingest.sources.conll import read_conll
-from cclm_core.ingest.sources.lines import LONGEST_LINE, ByteRange, read_lines, split_at_lines
+from cclm_core.ingest.sources.base import Items, SourceConfig, batched
+from cclm_core.ingest.sources.columns import Columns, check_columns, row_reader
+from cclm_core.ingest.sources.conll import ConllFormat, TagScheme, read_conll
+from cclm_core.ingest.sources.content import check_pointer, check_text, checked_encoding, is_file, is_folder
+from cclm_core.ingest.sources.csv_rows import read_rows
+from cclm_core.ingest.sources.json_lines import check_keys, decode
+from cclm_core.ingest.sources.lines import ByteRange, read_lines, split_at_lines
+from cclm_core.ingest.sources.parquet import read_slices
 from cclm_core.runtime.artifacts import file_digest
 from cclm_core.runtime.errors import DataError
 
@@ -39,12 +41,15 @@ class FilesConfig(SourceConfig):
     """Local files as the source of a corpus.
 
     Args:
-        paths: the files in reading order, relative to the current folder.
+        paths: the files in reading order, relative to the current folder; a single one may be written without a list.
         format: format of all files; with `text`, each nonempty line is a record. With None, the suffix of each file
             decides.
         columns: columns of `jsonl`, `csv` and `parquet`.
         delimiter: delimiter of `csv`; None for a comma, or a tab in `.tsv` files.
+        encoding: encoding of files that are not UTF-8, as Python names it: cp1252, gb18030, shift_jis and others.
         token_column, tag_column: columns of `conll`, from 0; -1 is the last.
+        tag_scheme: tags of `conll`: `iob` for any scheme with prefixes such as B-; `io` for bare labels.
+        token_separator: text between two tokens of `conll`; set it to "" for scripts without spaces.
         group_by_file: use the name of the file as the group of records without a group, so that you can name files in
             `validation_groups` and `test_groups`.
     """
@@ -54,9 +59,30 @@ class FilesConfig(SourceConfig):
     format: Format | None = None
     columns: Columns = Columns()
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)
+    encoding: str = "utf-8"
     token_column: int = Field(default=0, ge=0)
     tag_column: int = Field(default=-1, ge=-1)
+    tag_scheme: TagScheme = "iob"
+    token_separator: str = " "
     group_by_file: bool = False
+
+    @field_validator("paths", mode="before")
+    @classmethod
+    def _one_path(cls, paths: Any) -> Any:
+        """Accepts one path without a list."""
+        return [paths] if isinstance(paths, str) else paths
+
+    @field_validator("delimiter")
+    @classmethod
+    def _separates(cls, delimiter: str | None) -> str | None:
+        if delimiter is not None and delimiter in '"\r\n':
+            raise ValueError(f"a quote or a line end cannot be the delimiter, got {delimiter!r}")
+        return delimiter
+
+    @field_validator("encoding")
+    @classmethod
+    def _decodes_lines(cls, encoding: str) -> str:
+        return checked_encoding(encoding)
 
     @property
     def ids_may_repeat(self) -> bool:
@@ -75,12 +101,18 @@ class FilesConfig(SourceConfig):
         """Yields the parts of all files: `FilePart` for text, JSON lines and Parquet, records for other formats.
 
         Raises:
-            DataError: a file is missing, is a folder, has an unknown format or lacks a column.
+            DataError: a file is missing, is a folder, has an unknown format, is not what its format says, or lacks a
+                column.
         """
-        for path, name in named_files(self):
+        files = named_files(self)
+        for path, name in files:
+            _check_content(self, path, name)
+        for path, name in files:
             file_format = _format(self, path)
             group = name if self.group_by_file else None
             if file_format in ("text", "jsonl"):
+                if file_format == "jsonl":
+                    check_keys(path, name, self.columns, self.encoding)
                 yield from (FilePart(file_format, path, name, group, lines) for lines in split_at_lines(path))
             elif file_format == "parquet":
                 yield from _parquet_parts(path, name, group, self)
@@ -131,9 +163,9 @@ def named_files(config: FilesConfig) -> list[tuple[Path, str]]:
     named: list[tuple[Path, str]] = []
     for configured in config.paths:
         path = Path(configured)
-        if path.is_dir():
-            raise DataError(f"ingest.source.paths: {configured} is a folder. List the files in it.")
-        if not path.is_file():
+        if not is_file(path):
+            if is_folder(path):
+                raise DataError(f"ingest.source.paths: {configured} is a folder. List the files in it.")
             raise DataError(f"ingest.source.paths: file {configured} not found. Check the path.")
         _format(config, path)
         is_outside = PurePath(configured).is_absolute() or ".." in PurePath(configured).parts
@@ -147,109 +179,94 @@ def named_files(config: FilesConfig) -> list[tuple[Path, str]]:
 def _format(config: FilesConfig, path: Path) -> Format:
     file_format = config.format or _SUFFIXES.get(path.suffix.lower())
     if file_format is None:
+        check_text(path, path.name, splits_at_returns=True)  # a packed file gets a better message
         suffixes = ", ".join(sorted(_SUFFIXES))
         raise DataError(f"{path.name}: unknown format. Use a suffix of {suffixes}, or set ingest.source.format.")
     return file_format
 
 
+def _check_content(config: FilesConfig, path: Path, name: str) -> None:
+    check_pointer(path, name)
+    file_format = _format(config, path)
+    if file_format != "parquet":
+        check_text(path, name, splits_at_returns=file_format == "csv")
+
+
 def _read_text(part: FilePart, config: FilesConfig) -> Items:
-    del config
     name, group = part.name, part.group
-    for item in read_lines(part.path, name, part.lines):
+    for item in read_lines(part.path, name, part.lines, config.encoding):
         if isinstance(item, Rejected):
             yield item
             continue
         line, text = item
-        if text.strip():
+        if "\r" in text:
+            yield Rejected(name, line, "CR inside a line", text)
+        elif text.strip():
             yield Located(Record(id=f"{name}:{line}", text=text, group=group), name, line)
 
 
 def _read_jsonl(part: FilePart, config: FilesConfig) -> Items:
     name, record_of = part.name, row_reader(config.columns, part.name, part.group)
-    decode = json.JSONDecoder().decode
-    for item in read_lines(part.path, name, part.lines):
+    for item in read_lines(part.path, name, part.lines, config.encoding):
         if isinstance(item, Rejected):
             yield item
             continue
         line, text = item
-        if not text.strip():
-            continue
-        try:
+        if text.strip():
             row = decode(text)
-        except (ValueError, RecursionError):
-            yield Rejected(name, line, "not JSON", text)
-            continue
-        if isinstance(row, dict):
-            yield record_of(row, line)
-        else:
-            yield Rejected(name, line, "not a JSON object", text)
+            yield Rejected(name, line, row, text) if isinstance(row, str) else record_of(row, line)
 
 
 def _read_csv(part: FilePart, config: FilesConfig) -> Items:
-    path, name = part.path, part.name
+    name, spans_column = part.name, config.columns.entities
     record_of = row_reader(config.columns, name, part.group)
-    delimiter = config.delimiter or ("\t" if path.suffix.lower() == ".tsv" else ",")
-    # Invalid bytes become surrogates, so that only their own row is rejected.
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-        csv.field_size_limit(LONGEST_LINE)
-        rows = csv.reader(stream, delimiter=delimiter, strict=True)
-        header = next(rows, None)
-        if header is None:
-            return
-        _require(header, config.columns, name)
-        while True:
-            line = rows.line_num + 1
-            try:
-                values = next(rows)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield Rejected(name, line, f"not CSV: {error}", "")
-                continue
-            if not values:
-                continue
-            joined = delimiter.join(values)
-            if any("\udc80" <= character <= "\udcff" for character in joined):
-                yield Rejected(name, line, "invalid UTF-8", joined.encode("utf-8", "backslashreplace").decode())
-            elif len(values) != len(header):
-                yield Rejected(name, line, f"{len(header)} columns expected", joined)
-            else:
-                row: dict[str, Any] = dict(zip(header, values, strict=True))
-                if config.columns.entities:
-                    row[config.columns.entities] = _json_or_text(row[config.columns.entities])
-                yield record_of(row, line)
+    delimiter = config.delimiter or ("\t" if part.path.suffix.lower() == ".tsv" else ",")
+    rows = read_rows(part.path, name, delimiter, config.encoding)
+    header = next(rows, None)
+    if header is None:
+        return
+    assert not isinstance(header, Rejected), "the header comes first"
+    check_columns(header.cells, config.columns, name, _delimiter_hint(header.cells, config.columns))
+    for item in rows:
+        if isinstance(item, Rejected):
+            yield item
+            continue
+        row: dict[str, Any] = dict(zip(header.cells, item.cells, strict=True))
+        if spans_column:
+            row[spans_column] = _json_or_text(row[spans_column])
+        yield record_of(row, item.line)
 
 
-def _parquet_parts(path: Path, name: str, group: str | None, config: FilesConfig) -> Iterator[FilePart]:
-    try:
-        with pq.ParquetFile(path, pre_buffer=False) as table:
-            _require(table.schema_arrow.names, config.columns, name)
-            line = 1
-            for batch in table.iter_batches(
-                batch_size=BATCH_RECORDS, columns=config.columns.names(), use_threads=False
-            ):
-                sink = pa.BufferOutputStream()
-                with pa.ipc.new_stream(sink, batch.schema) as stream:
-                    stream.write_batch(batch)
-                yield FilePart("parquet", path, name, group, None, sink.getvalue().to_pybytes(), line)
-                line += batch.num_rows
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{name} is not a valid Parquet file: {error}. Check ingest.source.format.") from None
+def _delimiter_hint(header: list[str], columns: Columns) -> str:
+    """Returns a sentence that names the delimiter, if another one finds the columns in the header."""
+    for delimiter, written in ((";", "';'"), ("\t", '"\\t"'), ("|", "'|'"), (",", "','")):
+        if len(header) == 1 and set(columns.names()) <= {part.strip('" ') for part in header[0].split(delimiter)}:
+            return f" The header is separated by another character: set ingest.source.delimiter to {written}."
+    return ""
+
+
+def _parquet_parts(
+    path: Path, name: str, group: str | None, config: FilesConfig
+) -> "Iterator[FilePart | list[Located | Rejected]]":
+    for item in read_slices(path, name, config.columns):
+        if isinstance(item, Rejected):
+            yield [item]
+            continue
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, item.batch.schema) as stream:
+            stream.write_batch(item.batch)
+        yield FilePart("parquet", path, name, group, None, sink.getvalue().to_pybytes(), item.line)
 
 
 def _read_parquet(part: FilePart, config: FilesConfig) -> Items:
-    try:
-        rows = pa.ipc.open_stream(part.rows).read_all().to_pylist()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{part.name} is not a valid Parquet file: {error}. Check ingest.source.format.") from None
     record_of = row_reader(config.columns, part.name, part.group)
-    for line, row in enumerate(rows, start=part.line):
+    for line, row in enumerate(pa.ipc.open_stream(part.rows).read_all().to_pylist(), start=part.line):
         yield record_of(row, line)
 
 
 def _read_conll(part: FilePart, config: FilesConfig) -> Items:
-    lines = read_lines(part.path, part.name)
-    return read_conll(lines, part.name, config.token_column, config.tag_column, part.group)
+    layout = ConllFormat(config.token_column, config.tag_column, config.tag_scheme, config.token_separator)
+    return read_conll(read_lines(part.path, part.name, encoding=config.encoding), part.name, layout, part.group)
 
 
 _READERS: dict[Format, Callable[[FilePart, FilesConfig], Items]] = {
@@ -261,15 +278,11 @@ _READERS: dict[Format, Callable[[FilePart, FilesConfig], Items]] = {
 }
 
 
-def _require(names: list[str], columns: Columns, file: str) -> None:
-    for name in columns.names():
-        if name not in names:
-            available = ", ".join(names)
-            raise DataError(f"column `{name}` not found in {file}. Set ingest.source.columns; it has {available}.")
-
-
-def _json_or_text(value: str) -> Any:
+def _json_or_text(cell: str) -> Any:
+    """Returns the spans that a cell contains as JSON; None for an empty cell, the cell itself if it is not JSON."""
+    if not cell.strip():
+        return None
     try:
-        return json.loads(value) if value else None
-    except ValueError:
-        return value
+        return json.loads(cell)
+    except (ValueError, RecursionError):
+        return cell

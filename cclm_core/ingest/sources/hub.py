@@ -8,9 +8,12 @@ from pydantic import model_validator
 
 from cclm_core.corpus.quarantine import Located, Rejected
 from cclm_core.ingest.sources.base import Items, SourceConfig, batched
-from cclm_core.ingest.sources.columns import Columns, row_reader
+from cclm_core.ingest.sources.columns import Columns, check_columns, row_reader
+from cclm_core.ingest.sources.saved import open_saved, read_rows
 from cclm_core.runtime.errors import DataError
 from cclm_core.runtime.extras import require
+
+Rows = Iterator[tuple[dict[str, Any], int] | Rejected]
 
 
 class DatasetConfig(SourceConfig):
@@ -20,9 +23,9 @@ class DatasetConfig(SourceConfig):
         name: name on the hub, for example `sms_spam`. Set either this or `path`.
         path: folder written by `Dataset.save_to_disk` or `DatasetDict.save_to_disk`.
         config: configuration of the dataset; None if it has only one.
-        split: split of the dataset to read.
+        split: split of the dataset to read; a folder that is one split must have been saved as this one.
         revision: commit or tag of the dataset's repository; with None, a later run can read different data.
-        columns: column of each field; the number of a `ClassLabel` becomes its name.
+        columns: column of each field; no other column is read. The number of a `ClassLabel` becomes its name.
     """
 
     kind: Literal["dataset"]
@@ -56,7 +59,7 @@ class DatasetConfig(SourceConfig):
         """Returns the name, configuration, split and revision."""
         return {
             "kind": "dataset",
-            "name": _title(self),
+            "name": self.name or Path(str(self.path)).name,
             "config": self.config,
             "split": self.split,
             "revision": self.revision,
@@ -65,55 +68,66 @@ class DatasetConfig(SourceConfig):
 
 
 def _read(config: DatasetConfig) -> Items:
-    dataset = _from_disk(config) if config.path else _from_hub(config)
-    features = dataset.features or {}
-    for column in config.columns.names():
-        if features and column not in features:
-            available, title = ", ".join(features), _title(config)
-            raise DataError(f"column `{column}` not found in {title}. Set ingest.source.columns; it has {available}.")
-    label = config.columns.label
-    class_names = getattr(features.get(label), "names", None) if label else None
-    record_of = row_reader(config.columns, _title(config), None)
-    for line, row in enumerate(dataset, start=1):
-        if class_names and isinstance(row[label], int):
-            row = {**row, label: class_names[row[label]] if 0 <= row[label] < len(class_names) else None}
-        yield record_of(row, line)
+    title = config.name or Path(str(config.path)).name
+    if config.path:
+        dataset = open_saved(Path(config.path), config.split, title)
+        rows, class_names = read_rows(dataset, config.columns), dataset.class_names
+    else:
+        rows, class_names = _hub_rows(config, title)
+    names = {column: class_names[column] for column in config.columns.names() if column in class_names}
+    record_of = row_reader(config.columns, title, None)
+    for item in rows:
+        if isinstance(item, Rejected):
+            yield item
+            continue
+        row, line = item
+        for column, classes in names.items():
+            number = row.get(column)
+            if number is None or number == -1:  # the library's number for no class
+                row = {**row, column: None}
+            elif not isinstance(number, int) or not 0 <= number < len(classes):
+                yield Rejected(
+                    title, line, f"`{column}` is not the number of a class", str(row.get(config.columns.text))
+                )
+                break
+            else:
+                row = {**row, column: classes[number]}
+        else:
+            yield record_of(row, line)
 
 
-def _title(config: DatasetConfig) -> str:
-    return config.name or Path(str(config.path)).name
-
-
-def _from_disk(config: DatasetConfig) -> Any:
-    require("datasets", "huggingface")
-    from datasets import DatasetDict, load_from_disk
-
-    folder = Path(str(config.path))
-    if not folder.is_dir():
-        raise DataError(f"ingest.source.path: folder {config.path} not found. Write it with `save_to_disk`.")
-    try:
-        dataset = load_from_disk(str(folder))
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {config.path} as a dataset: {error}. Write it with `save_to_disk`.") from None
-    if isinstance(dataset, DatasetDict):
-        if config.split not in dataset:
-            available = ", ".join(dataset)
-            raise DataError(
-                f"split {config.split!r} not found in {config.path}. Set ingest.source.split; it has {available}."
-            )
-        return dataset[config.split]
-    return dataset
-
-
-def _from_hub(config: DatasetConfig) -> Any:
+def _hub_rows(config: DatasetConfig, title: str) -> tuple[Rows, dict[str, list[str]]]:
+    """Returns the rows of a dataset of the hub, and the names of the classes of its columns."""
     require("datasets", "huggingface")
     from datasets import load_dataset
 
     try:
-        return load_dataset(config.name, config.config, split=config.split, revision=config.revision, streaming=True)
-    except (OSError, ValueError, RuntimeError) as error:
+        dataset: Any = load_dataset(
+            config.name, config.config, split=config.split, revision=config.revision, streaming=True
+        )
+        features = dataset.features or {}
+    except Exception as error:  # noqa: BLE001  depends on the library's HTTP client and file systems
         raise DataError(
             f"cannot load dataset {config.name!r}: {type(error).__name__}: {error}\n"
             "Check its name, `config` and `split`. Without a network, load it elsewhere, save it with `save_to_disk`, "
             "and set ingest.source.path to that folder instead of ingest.source.name."
+        ) from None
+    if features:
+        check_columns(list(features), config.columns, title)
+    for column in config.columns.names():
+        if hasattr(features.get(column), "decode"):
+            raise DataError(f"column `{column}` of {title} holds {type(features[column]).__name__}, not text.")
+    names = {column: list(feature.names) for column, feature in features.items() if hasattr(feature, "names")}
+    return _streamed(dataset, config, title), names
+
+
+def _streamed(dataset: Any, config: DatasetConfig, title: str) -> Rows:
+    # The other columns are not read: decoding them could fail, or fetch what they point to.
+    try:
+        for line, row in enumerate(dataset.select_columns(config.columns.names()).with_format(None), start=1):
+            yield dict(row), line
+    except Exception as error:  # noqa: BLE001  as above
+        raise DataError(
+            f"cannot read dataset {title!r}: {type(error).__name__}: {error}. Check the network and "
+            "ingest.source.columns."
         ) from None

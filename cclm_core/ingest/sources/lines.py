@@ -11,6 +11,7 @@ LONGEST_LINE = 16 << 20
 """Bytes. A longer line is rejected and never held in memory."""
 
 _BLOCK = 1 << 20
+_EXCERPT = 200
 
 
 class ByteRange(NamedTuple):
@@ -46,13 +47,21 @@ def split_at_lines(path: Path) -> Iterator[ByteRange]:
         yield ByteRange(path, begin, position, line)
 
 
-def read_lines(path: Path, name: str, only: ByteRange | None = None) -> Iterator[tuple[int, str] | Rejected]:
+def invalid_bytes(encoding: str) -> str:
+    """Returns the reason to reject a line that is not in this encoding."""
+    return "invalid UTF-8" if encoding.lower() in ("utf-8", "utf8", "utf_8") else f"invalid {encoding}"
+
+
+def read_lines(
+    path: Path, name: str, only: ByteRange | None = None, encoding: str = "utf-8"
+) -> Iterator[tuple[int, str] | Rejected]:
     """Yields the lines of a file with their numbers, without line breaks and byte-order mark.
 
     Args:
         path: the file.
         name: name of the file in rejections.
         only: range of lines to read; None for all.
+        encoding: see `content.checked_encoding`.
     """
     with path.open("rb") as stream:
         number = only.line - 1 if only else 0
@@ -62,14 +71,16 @@ def read_lines(path: Path, name: str, only: ByteRange | None = None) -> Iterator
             number += 1
             remaining -= len(chunk)
             if len(chunk) > LONGEST_LINE:
+                excerpt = chunk[:_EXCERPT].decode(encoding, "backslashreplace")
                 while chunk and not chunk.endswith(b"\n"):
                     chunk = stream.readline(LONGEST_LINE + 1)
                     remaining -= len(chunk)
-                yield Rejected(name, number, f"line longer than {LONGEST_LINE} bytes", "")
+                yield Rejected(name, number, f"line longer than {LONGEST_LINE} bytes", excerpt)
                 continue
             if number == 1:
                 chunk = chunk.removeprefix(b"\xef\xbb\xbf")
             try:
-                yield number, chunk.decode("utf-8").rstrip("\r\n")
+                yield number, chunk.decode(encoding).rstrip("\r\n")
             except UnicodeDecodeError:
-                yield Rejected(name, number, "invalid UTF-8", chunk[:200].decode("utf-8", "backslashreplace").rstrip())
+                excerpt = chunk[:_EXCERPT].decode(encoding, "backslashreplace").rstrip()
+                yield Rejected(name, number, invalid_bytes(encoding), excerpt)
