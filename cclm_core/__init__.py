@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from cclm_core.shelf import Shelf
     from cclm_core.text.vocabulary import Preprocessor
 
+__version__ = "0.1.0"
+
 __all__ = [
     "CausalLanguagePretrainer",
     "CharacterMaskPretrainer",
@@ -59,3 +61,8 @@ def __getattr__(name: str) -> Any:
         return old_names(__name__)(name)
 
     return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, also those that are not imported yet."""
+    return sorted([*__all__, "__version__", "__doc__", "__name__", "__path__"])

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +14,7 @@ from rich.text import Text
 from cclm_core.noise import CATALOGUE, NoisedText, NoiseRecipe, Spellings, TextNoiser, read_misspellings
 from cclm_core.runtime.config import load_yaml
 from cclm_core.runtime.errors import ConfigError
+from cclm_core.runtime.readers import parse_yaml
 
 SENTENCE = "Their 10 friends believe that the modern kitchen was received quickly."
 _SPELLINGS = {"their": {"thier": 3}, "friends": {"freinds": 2}, "believe": {"beleive": 2}, "received": {"recieved": 4}}
@@ -94,10 +94,7 @@ def read_recipe(value: str) -> NoiseRecipe:
     path = Path(value)
     if not value.lstrip().startswith("{") and path.suffix in (".yaml", ".yml"):
         return NoiseRecipe.parse(load_yaml(path), str(path))
-    try:
-        values: Any = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--recipe must be inline YAML or a .yaml file, got {value!r}: {error}") from None
+    values = parse_yaml(value, "--recipe")
     if not isinstance(values, dict):
         raise ConfigError(f"--recipe must be a mapping such as '{{rate: 0.1, kinds: [swap]}}', got {value!r}.")
     return NoiseRecipe.parse(values, "--recipe")

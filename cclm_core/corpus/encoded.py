@@ -17,7 +17,7 @@ from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,8 @@ import pyarrow.parquet as pq
 from cclm_core.corpus.records import SPLITS, Entity, Record, RowGroup, read_group, to_table
 from cclm_core.runtime.artifacts import read_json, write_json
 from cclm_core.runtime.errors import ArtifactError, DataError, IntegrityError
+from cclm_core.runtime.files import StrPath, as_path
+from cclm_core.runtime.parquet import read_row_groups
 from cclm_core.text.vocabulary import END, Ids, Preprocessor
 
 if TYPE_CHECKING:  # not needed by workers
@@ -69,8 +71,26 @@ class EncodedSplit:
     @cached_property
     def documents(self) -> "pd.DataFrame":
         """One row per document, in the order of the ids; the module lists the columns."""
-        documents: pd.DataFrame = pq.read_table(self.path).to_pandas()
+        documents: pd.DataFrame = pa.concat_tables(self.document_groups()).to_pandas()
         return documents
+
+    def document_groups(self, columns: Sequence[str] = _DOCUMENTS.names) -> Iterator[pa.Table]:
+        """Yields these columns of the documents in tables of bounded size, at least one.
+
+        Raises:
+            ArtifactError: the file is missing or damaged, or a document lies outside the ids.
+        """
+        yield _DOCUMENTS.empty_table().select(list(columns))
+        for group in read_row_groups(self.path, _DOCUMENTS, sorted({*columns, "start", "length"})):
+            starts, lengths = (group.column(name).to_numpy().astype(np.int64) for name in ("start", "length"))
+            if (
+                min(starts.min(initial=0), lengths.min(initial=0)) < 0
+                or ((starts > len(self.ids)) | (lengths >= len(self.ids) - starts)).any()
+            ):
+                raise ArtifactError(
+                    f"{self.path} is damaged: a document is outside the ids. Run the stage `vocab` again."
+                )
+            yield group.select(list(columns))
 
 
 class EncodedCorpus:
@@ -90,22 +110,25 @@ class EncodedCorpus:
         self.num_ids = lengths
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
+    def open(cls, folder: StrPath) -> Self:
         """Opens a folder without reading any ids.
 
         Raises:
             ArtifactError: a file is missing or damaged.
             IntegrityError: the ids were made with another vocabulary.
         """
+        folder = as_path(folder, "folder")
         about = read_json(folder / "encoded.json")
-        if not isinstance(about, dict) or {"splits", "entity_labels", "preprocessor"} - about.keys():
+        splits, labels = about.get("splits"), about.get("entity_labels")
+        if not _are_lengths(splits) or not _are_labels(labels) or not isinstance(about.get("preprocessor"), str):
             raise ArtifactError(
-                f"{folder}/encoded.json must have splits, entity_labels and preprocessor. Run the stage `vocab`."
+                f"{folder}/encoded.json must have splits, entity_labels and preprocessor, each valid. Run the stage "
+                "`vocab`."
             )
         preprocessor = Preprocessor.load(folder / "preprocessor.json")
         if preprocessor.digest != about["preprocessor"]:
             raise IntegrityError(f"{folder}: the ids were made with another vocabulary. Run the stage `vocab` again.")
-        return cls(folder, preprocessor, about["entity_labels"], about["splits"])
+        return cls(folder, preprocessor, labels, splits)
 
     def split(self, name: str) -> EncodedSplit:
         """The split with this name.
@@ -229,13 +252,13 @@ class EncodedWriter:
         tags: entity label → number of ids with its B or I tag, in all splits.
     """
 
-    def __init__(self, folder: Path, preprocessor: Preprocessor, entity_labels: Iterable[str]) -> None:
+    def __init__(self, folder: StrPath, preprocessor: Preprocessor, entity_labels: Iterable[str]) -> None:
         """Opens the files of all splits.
 
         Raises:
             DataError: more than 127 entity labels.
         """
-        self.folder = folder
+        self.folder = folder = as_path(folder, "folder")
         self.preprocessor = preprocessor
         self.entity_labels = sorted(set(entity_labels))
         if len(self.entity_labels) > MAX_LABELS:
@@ -345,6 +368,18 @@ def _tag(tags: Tags, record: Record, preprocessor: Preprocessor, labels: Sequenc
         begin = begin_tag(labels.index(entity.label))
         tags[start] = begin
         tags[start + 1 : end] = begin + 1
+
+
+def _are_lengths(value: Any) -> TypeGuard[dict[str, int]]:
+    return isinstance(value, dict) and all(
+        name in SPLITS and isinstance(length, int) and not isinstance(length, bool) and length >= 0
+        for name, length in value.items()
+    )
+
+
+def _are_labels(value: Any) -> TypeGuard[list[str]]:
+    are_names = isinstance(value, list) and all(isinstance(label, str) and label for label in value)
+    return are_names and len(value) == len(set(value)) and len(value) <= MAX_LABELS
 
 
 def _mapped(path: Path, kind: str, length: int) -> npt.NDArray[Any]:

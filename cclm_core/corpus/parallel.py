@@ -91,14 +91,14 @@ def prefetch(make: Callable[[int], Result], numbers: range, workers: int) -> Ite
         workers: number of threads; 0 computes each item on request.
 
     Raises:
-        ValueError: `workers` is negative.
+        ConfigError: `workers` is negative.
 
     >>> with prefetch(lambda number: number * number, range(2, 5), workers=2) as items:
     ...     list(items)
     [4, 9, 16]
     """
     if workers < 0:
-        raise ValueError(f"`workers` must be at least 0, got {workers}.")
+        raise ConfigError(f"`workers` must be at least 0, got {workers}.")
     if workers == 0:
         yield map(make, numbers)
         return

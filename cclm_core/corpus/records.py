@@ -15,7 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cclm_core.runtime.artifacts import verify
-from cclm_core.runtime.errors import ArtifactError
+from cclm_core.runtime.errors import ArtifactError, ConfigError
+from cclm_core.runtime.files import StrPath, as_path
+from cclm_core.runtime.parquet import count_row_groups, read_row_group
 
 SPLITS = ("train", "validation", "test")
 """The splits, in the order of storing and reading."""
@@ -105,7 +107,7 @@ def to_table(records: Sequence[Record]) -> pa.Table:
     return pa.Table.from_pydict({name: [_cell(row, name) for row in records] for name in SCHEMA.names}, SCHEMA)
 
 
-def write_shards(folder: Path, records: Iterable[Record], records_per_shard: int = 65536) -> dict[str, int]:
+def write_shards(folder: StrPath, records: Iterable[Record], records_per_shard: int = 65536) -> dict[str, int]:
     """Writes `records` into shards in `folder`; the splits can come in any order. An empty split has no shard.
 
     Returns:
@@ -131,12 +133,13 @@ class ShardWriter:
     """Writes tables of records into shards, as a context manager. Keeps one row group per split in memory.
 
     Raises:
-        ValueError: `records_per_shard` is below 1.
+        ConfigError: `records_per_shard` is below 1.
     """
 
-    def __init__(self, folder: Path, records_per_shard: int) -> None:
+    def __init__(self, folder: StrPath, records_per_shard: int) -> None:
         if records_per_shard < 1:
-            raise ValueError(f"`records_per_shard` must be at least 1, got {records_per_shard}.")
+            raise ConfigError(f"`records_per_shard` must be at least 1, got {records_per_shard}.")
+        folder = as_path(folder, "folder")
         self._shards = {split: _Shards(folder, split, records_per_shard) for split in SPLITS}
 
     def __enter__(self) -> Self:
@@ -156,7 +159,9 @@ class ShardWriter:
         self._shards[split].add(table)
 
 
-def read_records(folder: Path, split: str | None = None, variants: Collection[str] | None = None) -> Iterator[Record]:
+def read_records(
+    folder: StrPath, split: str | None = None, variants: Collection[str] | None = None
+) -> Iterator[Record]:
     """Reads the records of a corpus, one row group at a time.
 
     Args:
@@ -168,10 +173,10 @@ def read_records(folder: Path, split: str | None = None, variants: Collection[st
         ArtifactError: `folder` has no shard.
     """
     for group in row_groups(folder, split):
-        yield from _rows(read_group(group), variants)
+        yield from _rows(group, variants)
 
 
-def read_texts(folder: Path, split: str) -> Iterator[str]:
+def read_texts(folder: StrPath, split: str) -> Iterator[str]:
     """Yields the texts of one split, in order. Reads no other column.
 
     Raises:
@@ -181,7 +186,7 @@ def read_texts(folder: Path, split: str) -> Iterator[str]:
         yield from read_group(group, ["text"]).column("text").to_pylist()
 
 
-def corpus_texts(folder: Path, split: str = "train", variants: Collection[str] | None = None) -> Iterator[str]:
+def corpus_texts(folder: StrPath, split: str = "train", variants: Collection[str] | None = None) -> Iterator[str]:
     """Checks the digests of a published corpus and streams the texts of one split.
 
     `Preprocessor().fit(corpus_texts(Path("data/corpus")))` finds the same alphabet as the stage `vocab`.
@@ -199,7 +204,7 @@ def corpus_texts(folder: Path, split: str = "train", variants: Collection[str] |
     return (record.text for record in read_records(folder, split, variants))
 
 
-def entity_labels(folder: Path) -> set[str]:
+def entity_labels(folder: StrPath) -> set[str]:
     """The labels of all entities of a corpus.
 
     Raises:
@@ -220,26 +225,29 @@ class RowGroup(NamedTuple):
     split: str
 
 
-def row_groups(folder: Path, split: str | None = None) -> Iterator[RowGroup]:
+def row_groups(folder: StrPath, split: str | None = None) -> Iterator[RowGroup]:
     """Yields the row groups of a corpus, in the order of the records; `split` None for all splits.
 
     Raises:
         ArtifactError: `folder` has no shard.
     """
-    assert split is None or split in SPLITS, f"split must be one of {SPLITS}, got {split!r}"
+    folder = as_path(folder, "folder")
+    if split is not None and split not in SPLITS:
+        raise ConfigError(f"`split` must be one of {', '.join(SPLITS)}, got {split!r:.80}.")
     if not any(folder.glob("*.parquet")):
         raise ArtifactError(f"no Parquet shard found in {folder}. Run the stage `ingest`.")
     for name in SPLITS if split is None else (split,):
         for path in sorted(folder.glob(f"{name}-*.parquet")):
-            with pq.ParquetFile(path) as shard:
-                count = shard.num_row_groups
-            yield from (RowGroup(path, number, name) for number in range(count))
+            yield from (RowGroup(path, number, name) for number in range(count_row_groups(path, SCHEMA)))
 
 
 def read_group(group: RowGroup, columns: list[str] | None = None) -> pa.Table:
-    """Reads the records of a row group; `columns` None for all of `SCHEMA`."""
-    with pq.ParquetFile(group.path) as shard:
-        return shard.read_row_group(group.number, columns=columns, use_threads=False)
+    """Reads the records of a row group; `columns` None for all of `SCHEMA`.
+
+    Raises:
+        ArtifactError: the shard is missing or damaged.
+    """
+    return read_row_group(group.path, group.number, SCHEMA, columns)
 
 
 class _Shards:
@@ -300,11 +308,14 @@ def _cell(record: Record, name: str) -> Any:
     return getattr(record, name)
 
 
-def _rows(table: Any, variants: Collection[str] | None) -> Iterator[Record]:
-    for row in table.to_pylist():
+def _rows(group: RowGroup, variants: Collection[str] | None) -> Iterator[Record]:
+    for row in read_group(group).to_pylist():
         if variants is None or row["variant"] in variants:
             entities = tuple(Entity(**entity) for entity in row.pop("entities"))
-            yield Record(**row, entities=entities)
+            record = Record(**row, entities=entities)
+            if entities and (reason := fault(record)) is not None:
+                raise ArtifactError(f"{group.path} is damaged: record {record.id!r:.80}: {reason}. Run `dvc checkout`.")
+            yield record
 
 
 def _encodable(text: str) -> bool:

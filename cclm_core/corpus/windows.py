@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from cclm_core.corpus.encoded import EncodedSplit
 from cclm_core.corpus.permutation import permute
@@ -139,17 +138,14 @@ class Windows:
 def _ranges(split: EncodedSplit, variants: Collection[str]) -> tuple[_Index, _Index]:
     """The ranges of ids of the selected documents, each END included, adjacent documents joined."""
     starts, ends = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
-    with pq.ParquetFile(split.path) as documents:
-        for batch in documents.iter_batches(columns=["start", "length", "variant"]):
-            variant = batch.column("variant")
-            selected = batch.filter(
-                pc.or_(pc.is_null(variant), pc.is_in(variant, pa.array(list(variants), pa.string())))
-            )
-            begin = selected.column("start").to_numpy().astype(np.int64)
-            end = begin + selected.column("length").to_numpy() + 1  # END included
-            joined = _joined(begin, end)
-            starts.append(joined[0])
-            ends.append(joined[1])
+    for group in split.document_groups(["start", "length", "variant"]):
+        variant = group.column("variant")
+        selected = group.filter(pc.or_(pc.is_null(variant), pc.is_in(variant, pa.array(list(variants), pa.string()))))
+        begin = selected.column("start").to_numpy().astype(np.int64)
+        end = begin + selected.column("length").to_numpy() + 1  # END included
+        joined = _joined(begin, end)
+        starts.append(joined[0])
+        ends.append(joined[1])
     return _joined(np.concatenate(starts), np.concatenate(ends))
 
 

@@ -6,14 +6,18 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow.parquet as pq
+import pyarrow as pa
 
 from cclm_core.corpus.encoded import EncodedSplit
+from cclm_core.corpus.records import SCHEMA
 from cclm_core.runtime.errors import ArtifactError
+from cclm_core.runtime.parquet import read_parquet
 from cclm_core.runtime.random import derive
 from cclm_core.text.vocabulary import Preprocessor
 
 CLEAN = "clean"
+
+_SCHEMA = pa.schema([SCHEMA.field(name) for name in ("id", "text", "label", "entities")])
 
 
 class TextSet(NamedTuple):
@@ -90,6 +94,6 @@ def bounds(documents: pd.DataFrame, max_ids: int | None = None) -> list[tuple[in
 
 
 def _read(path: Path, name: str, rate: float | None) -> TextSet:
-    rows = pq.read_table(path, columns=["id", "text", "label", "entities"]).to_pydict()
+    rows = read_parquet(path, _SCHEMA).to_pydict()
     entities = [[(span["start"], span["end"], span["label"]) for span in spans or []] for spans in rows["entities"]]
     return TextSet(name, rate, rows["id"], rows["text"], rows["label"], entities)

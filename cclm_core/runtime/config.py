@@ -174,6 +174,7 @@ _RULES = {  # pydantic's types, as people who write YAML know them
     "int_parsing": "must be an integer",
     "int_type": "must be an integer",
     "list_type": "must be a list",
+    "model_attributes_type": "must be a mapping",
     "model_type": "must be a mapping",
     "string_type": "must be a string",
     "tuple_type": "must be a list",

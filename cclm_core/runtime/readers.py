@@ -222,7 +222,7 @@ def _check(value: Any, allow_nan: bool) -> None:
             break
         else:
             pending.pop()
-        if len(pending) > MAX_DEPTH:
+        if len(pending) > MAX_DEPTH + 1:  # the first level holds the whole value
             raise RecursionError
         if allow_nan and nodes > _MAX_NODES:  # only YAML has aliases, which multiply
             raise ValueError(f"more than {_MAX_NODES:,} values")

@@ -14,12 +14,12 @@ class TargetsConfig(Config):
 
     Attributes:
         kind: `words`, whole words; `bpe`, pieces of words from byte-pair encoding.
-        max_targets: maximum number of targets, "other" included, at least 2.
+        max_targets: maximum number of targets, "other" included, 2 to 1,048,576.
         min_count: minimum count of a word, or of a pair of pieces, in the texts, at least 1.
     """
 
     kind: Literal["words", "bpe"] = "words"
-    max_targets: int = Field(default=20_000, ge=2)
+    max_targets: int = Field(default=20_000, ge=2, le=1 << 20)  # the trainer allocates all at once
     min_count: int = Field(default=2, ge=1)
 
 
@@ -33,7 +33,7 @@ class VocabularyConfig(Config):
         normalisation: Unicode normal form of all texts: NFC, NFD, NFKC or NFKD; null does not change them.
         max_length: maximum number of ids in a row of a batch, a multiple of `downsample_factor`; null for no limit.
             A longer text is an error, or is cut if the caller sets `truncate`.
-        downsample_factor: the length of a batch is rounded up to a multiple of this, at least 1.
+        downsample_factor: the length of a batch is rounded up to a multiple of this, 1 to 65,536.
         words: targets for masked language modeling, fitted together with the alphabet; null for none.
     """
 
@@ -41,8 +41,8 @@ class VocabularyConfig(Config):
     max_characters: int = Field(default=1000, ge=0, le=MAX_CHARACTERS)
     cls: bool = False
     normalisation: Form | None = None
-    max_length: int | None = Field(default=None, ge=1)
-    downsample_factor: int = Field(default=1, ge=1)
+    max_length: int | None = Field(default=None, ge=1, le=1 << 32)
+    downsample_factor: int = Field(default=1, ge=1, le=1 << 16)
     words: TargetsConfig | None = None
 
     @model_validator(mode="after")

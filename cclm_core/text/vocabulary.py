@@ -18,7 +18,7 @@
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,7 @@ from cclm_core.text.arguments import (
     refuse_old_file,
     too_long,
 )
+from cclm_core.text.batches import MAX_BATCH, Batch, Ragged, check_length
 from cclm_core.text.code_points import code_points, refuse_surrogates, refuse_surrogates_in, text_of
 from cclm_core.text.config import TargetsConfig, VocabularyConfig
 from cclm_core.text.normalization import aligned, normalize
@@ -75,35 +76,6 @@ __all__ = [
 ]
 
 FORMAT = "cclm-preprocessor-1"
-
-
-class Ragged(NamedTuple):
-    """The ids of several texts, concatenated.
-
-    Attributes:
-        ids: (N,) uint16, the ids of all texts.
-        lengths: (B,) int64, the number of ids of each text; their sum is N.
-        fallbacks: (B,) int64, the number of characters of each text that became bytes, and at least 1 if normalization
-            changed the text. With 0, id k is character k.
-    """
-
-    ids: Ids
-    lengths: npt.NDArray[np.int64]
-    fallbacks: npt.NDArray[np.int64]
-
-
-class Batch(NamedTuple):
-    """Texts as a padded array.
-
-    Attributes:
-        ids: (B, L) int64, padded with PAD on the right.
-        lengths: (B,) int64, the number of ids of each row, padding excluded.
-        cut: (B,) int64, the number of characters cut from the end of each text; 0 without `truncate`.
-    """
-
-    ids: npt.NDArray[np.int64]
-    lengths: npt.NDArray[np.int64]
-    cut: npt.NDArray[np.int64]
 
 
 class Preprocessor:
@@ -131,7 +103,7 @@ class Preprocessor:
         """Creates a vocabulary from an alphabet or from a saved file. Without either, call `fit`.
 
         Args:
-            config: limits of the alphabet, the CLS flag, the normal form, the lengths of batches.
+            config: limits of the alphabet, the CLS flag, the normal form, the lengths of batches; also as a mapping.
             alphabet: distinct characters; character k gets the id 260 + k.
             load_from: a file written by `save`, or its folder. Omit all others, or pass the saved values.
             max_example_len, vocab_size, add_cls, downsample_factor: names of the original CCLM for `config.max_length`,
@@ -147,7 +119,11 @@ class Preprocessor:
             check_same(saved.config, config, saved.alphabet, alphabet, load_from)
             config, alphabet = saved.config, saved.alphabet
         self.config = configured(config, max_example_len, vocab_size, add_cls, downsample_factor)
-        self.alphabet, self._codec = alphabet, Alphabet(alphabet)
+        self.alphabet = check_text(alphabet, "alphabet")
+        self._codec = Alphabet(self.alphabet)
+
+    def __repr__(self) -> str:
+        return f"Preprocessor({len(self.alphabet)} characters, {self.num_ids} ids, max_length {self.config.max_length})"
 
     if not TYPE_CHECKING:
 
@@ -237,7 +213,7 @@ class Preprocessor:
         [260, 261, 0]
         """
         ids = self.encode(text)
-        limit = self.config.max_length if length is None else length
+        limit = self.config.max_length if length is None else check_length(length)
         if limit is not None and len(ids) > limit:
             if not truncate:
                 raise DataError(too_long("text", len(ids), limit))
@@ -255,7 +231,7 @@ class Preprocessor:
         >>> Preprocessor(alphabet="ab").num_fitting("aéb", 2)
         1
         """
-        return self._fitting(text, length)[1]
+        return self._fitting(text, check_length(length))[1]
 
     def encode_ragged(self, texts: Iterable[str]) -> Ragged:
         """The ids of many texts, concatenated; as fast as encoding one long text.
@@ -310,7 +286,10 @@ class Preprocessor:
                 cut[index] = len(texts[index]) - characters
             within = np.arange(len(ids)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
             ids = ids[within < np.repeat(kept, lengths)]
-        padded = np.full((len(texts), self._rounded(int(kept.max(initial=0)))), PAD, dtype=np.int64)
+        width = self._rounded(int(kept.max(initial=0)))
+        if len(texts) * width > MAX_BATCH:
+            raise DataError(f"a batch must have at most {MAX_BATCH:,} ids, got {len(texts):,} x {width:,}. Divide it.")
+        padded = np.full((len(texts), width), PAD, dtype=np.int64)
         padded[np.arange(padded.shape[1]) < kept[:, None]] = ids
         return Batch(padded, kept, cut)
 
@@ -335,7 +314,10 @@ class Preprocessor:
         Raises:
             DataError: an id is not an integer, or is outside the vocabulary.
         """
-        array = np.asarray(ids).reshape(-1)
+        try:
+            array = np.asarray(ids).reshape(-1)
+        except ValueError:  # lists of different lengths
+            raise DataError("ids must be integers, got lists of different lengths. Use `decode_batch`.") from None
         if len(array) and array.dtype.kind not in "iu":
             raise DataError(f"ids must be integers, got {array.dtype}. Convert them.")
         array = array.astype(np.int64)
@@ -365,7 +347,7 @@ class Preprocessor:
         path = file_to_load(as_path(path))
         content = read_json(path)
         refuse_old_file(content, path)
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
+        if content.get("format") != FORMAT:
             raise ArtifactError(f"{path} is not a vocabulary ({FORMAT}). Pass a file written by `Preprocessor.save`.")
         missing = {"config", "alphabet", "digest"} - content.keys()
         if missing or not isinstance(content["alphabet"], str) or not isinstance(content["config"], dict):

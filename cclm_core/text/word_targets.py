@@ -14,20 +14,19 @@ A word is a run of letters, marks, digits and underscores, with apostrophes insi
 ([1, 0, 2], [0, 4, 8], [3, 7, 11])
 """
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import chain
-from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
 from cclm_core.runtime.artifacts import read_json, write_json
-from cclm_core.runtime.config import digest
+from cclm_core.runtime.config import canonical_json, digest
 from cclm_core.runtime.errors import ArtifactError, ConfigError, IntegrityError
 from cclm_core.runtime.files import StrPath, as_path
+from cclm_core.runtime.readers import parse_json
 from cclm_core.text.code_points import refuse_surrogates
 from cclm_core.text.config import TargetsConfig
 from cclm_core.text.normalization import Form, aligned, normalize
@@ -79,14 +78,20 @@ class WordTargets:
         self._tokenizer = tokenizer
 
     @classmethod
-    def fit(cls, texts: Any, config: TargetsConfig, preprocessor: Preprocessor, column: str | None = None) -> Self:
+    def fit(
+        cls,
+        texts: Any,
+        config: TargetsConfig | Mapping[str, Any],
+        preprocessor: Preprocessor,
+        column: str | None = None,
+    ) -> Self:
         """Finds the targets: the most frequent words, ties by code point, or the pieces of byte-pair encoding.
 
         The result does not depend on the order of the texts or on the number of threads.
 
         Args:
             texts: as for `Preprocessor.fit`; read once, as a stream. Memory grows with the number of distinct words.
-            config: kind and maximum number of targets.
+            config: kind and maximum number of targets; also as a mapping.
             preprocessor: provides the normal form and, for `bpe`, the initial alphabet.
             column: as for `Preprocessor.fit`.
 
@@ -94,6 +99,7 @@ class WordTargets:
             ConfigError: `max_targets` is too small for the alphabet, for `bpe`.
             DataError: a text is not a string, or contains a lone surrogate (the message gives its position).
         """
+        config = TargetsConfig.from_argument(config, "`config`")
         form = preprocessor.config.normalisation
         if config.kind == "bpe" and config.max_targets <= len(preprocessor.alphabet):
             raise ConfigError(
@@ -187,7 +193,7 @@ class WordTargets:
         """
         path = as_path(path)
         content = read_json(path)
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
+        if content.get("format") != FORMAT:
             raise ArtifactError(f"{path} does not contain word targets ({FORMAT}). Run the stage `vocab`.")
         if {"config", "normalisation", "tokenizer", "digest"} - content.keys():
             raise ArtifactError(
@@ -197,22 +203,34 @@ class WordTargets:
         if digest(about) != content["digest"]:
             raise IntegrityError(f"{path} was altered: its content does not match its digest. Run the stage `vocab`.")
         config = TargetsConfig.parse(content["config"], f"{path}: config")
-        tokenizer = Tokenizer.from_str(json.dumps(content["tokenizer"]))
-        counts = np.array(content["counts"], dtype=np.int64) if "counts" in content else None
-        return cls(config, content["normalisation"], tokenizer, counts)
+        try:
+            tokenizer = Tokenizer.from_str(canonical_json(content["tokenizer"]))
+            counts = np.array(content["counts"], dtype=np.int64) if "counts" in content else None
+        except Exception as error:  # noqa: BLE001  what `tokenizers` raises has no class of its own
+            raise ArtifactError(f"{path} is damaged: {error!s:.200}. Run the stage `vocab`.") from None
+        targets = cls(config, content["normalisation"], tokenizer, counts)
+        if targets.normalisation not in (None, *get_args(Form)) or (
+            counts is not None and counts.shape != (targets.num_targets,)
+        ):
+            raise ArtifactError(f"{path} is damaged: the form or the counts do not fit. Run the stage `vocab`.")
+        return targets
 
     def _about(self) -> dict[str, Any]:
-        about = {"normalisation": self.normalisation, "tokenizer": json.loads(self._tokenizer.to_str())}
+        about = {
+            "normalisation": self.normalisation,
+            "tokenizer": parse_json(self._tokenizer.to_str(), "the tokenizer"),
+        }
         return about if self.counts is None else about | {"counts": self.counts.tolist()}
 
 
-def read_targets(encoded: Path) -> WordTargets | None:
+def read_targets(encoded: StrPath) -> WordTargets | None:
     """The word targets of an encoded corpus; None if its vocabulary was configured without targets.
 
     Raises:
         ArtifactError, IntegrityError: see `WordTargets.load`.
     """
-    return WordTargets.load(encoded / FILE) if (encoded / FILE).exists() else None
+    path = as_path(encoded, "encoded") / FILE
+    return WordTargets.load(path) if path.exists() else None
 
 
 def id_spans(targets: Targets, offsets: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:

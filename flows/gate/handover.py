@@ -5,11 +5,12 @@ registered model with the complete result, the following writes are idempotent, 
 process is killed in between, the tag remains, and `settle` finishes the change.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from cclm_core.runtime.config import canonical_json
+from cclm_core.runtime.errors import ArtifactError
+from cclm_core.runtime.readers import parse_json
 from flows.gate.registry import CHAMPION, GATE_REASON_TAG, GATE_RESULT_TAG, PREVIOUS, ROLLED_BACK, Registry
 from flows.tracking.client import TrackingError
 
@@ -79,8 +80,8 @@ def _carry_out(registry: Registry, model: str, handover: Handover) -> None:
 
 def _parse(model: str, record: str) -> Handover:
     try:
-        return Handover(**json.loads(record))
-    except (ValueError, TypeError):
+        return Handover(**parse_json(record, HANDOVER_TAG))
+    except (ArtifactError, TypeError):
         raise TrackingError(
             f"the tag {HANDOVER_TAG} of the registered model {model} is not a valid change of champion: {record!r}. "
             "Check the aliases of the model in MLflow, correct them if needed, and delete the tag."

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cclm_core.runtime.config import load_yaml, nearest
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.runtime.files import atomic_write
+from cclm_core.runtime.readers import parse_yaml
 from flows.project import Project
 
 NAME = "params.yaml"
@@ -63,10 +62,7 @@ def parse_settings(arguments: list[str]) -> dict[str, Any]:
         key, separator, value = argument.partition("=")
         if not separator or not key:
             raise ConfigError(f"a setting must be KEY=VALUE, such as training.steps=500, got {argument!r}.")
-        try:
-            settings[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"the value of {key} must be valid YAML, got {value!r}: {error}") from None
+        settings[key] = parse_yaml(value, f"the value of {key}")
     return settings
 
 

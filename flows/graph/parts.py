@@ -6,7 +6,6 @@ with the outputs `FOLDER/entities` and `FOLDER/characters`. It still cannot run 
 DVC refuses a stage ("is busy, it is being blocked by") while another stage writes to a folder that it reads.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -14,6 +13,7 @@ from pathlib import PurePosixPath
 from cclm_core.runtime.artifacts import folder_digest, read_json
 from cclm_core.runtime.config import nearest
 from cclm_core.runtime.errors import ConfigError
+from cclm_core.runtime.readers import parse_json
 from flows.graph.node import Node, artifact_kind
 from flows.project import Project
 
@@ -36,7 +36,7 @@ def parts_of(node: Node) -> tuple[str, ...] | None:
     """The list `parts` in the stage's parameters; None if there is no such list."""
     for key, value in node.params.items():
         if key.rpartition(".")[2] == "parts" and isinstance(value, str) and value.startswith("["):
-            return tuple(str(part) for part in json.loads(value))
+            return tuple(str(part) for part in parse_json(value, key))
     return None
 
 

@@ -5,12 +5,12 @@ repeats a failed push and makes up for a bare `dvc repro`.
 """
 
 import hashlib
-import json
 import subprocess
 from pathlib import Path
 
 from cclm_core.runtime.artifacts import write_json
-from cclm_core.runtime.errors import ConfigError
+from cclm_core.runtime.errors import ArtifactError, ConfigError
+from cclm_core.runtime.readers import read_json
 from flows import environment
 from flows.project import Project
 
@@ -104,6 +104,6 @@ def _mark(project: Project, address: str) -> dict[str, str]:
 
 def _pushed(project: Project) -> object:
     try:
-        return json.loads(_file(project).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        return read_json(_file(project))
+    except ArtifactError:
         return None

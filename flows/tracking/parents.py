@@ -5,7 +5,6 @@ share a parent: the first stage creates it, with the DVC process as key, and eac
 dvc.lock, which DVC writes after the last stage, is logged by `cclm promote`.
 """
 
-import json
 import time
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import psutil  # type: ignore[import-untyped]
 from filelock import FileLock
 
 from cclm_core.runtime.artifacts import write_json
+from cclm_core.runtime.readers import read_json
 from flows import processes
 from flows.project import Project
 from flows.tracking.client import PROCESS_TAG, Tracking, guarded, log_pipeline_files
@@ -64,7 +64,7 @@ class DvcParent:
         """Sets the parent run to RUNNING, creates it if needed, and returns its ID."""
         with self.lock:
             if self.file.is_file():
-                run_id = str(json.loads(self.file.read_text())["run_id"])
+                run_id = str(read_json(self.file, remedy="Delete it.")["run_id"])
                 self.tracking.set_status(run_id, "RUNNING")
                 record_opened(self.project, "mlflow", run_id, self.tracking.uri, self.process)
                 log_pipeline_files(self.tracking, self.project, run_id)
@@ -81,7 +81,7 @@ class DvcParent:
             status: of the stage that has ended: FINISHED, FAILED or KILLED.
         """
         with self.lock:
-            values = json.loads(self.file.read_text())
+            values = read_json(self.file, remedy="Delete it.")
             if status != "FINISHED":
                 values["worst"] = status
                 write_json(self.file, values)

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from cclm_core.runtime.readers import read_json
+
 TEMPLATE = Path(__file__).with_name("work-pool.json")
 
 
@@ -18,7 +20,7 @@ async def manifest(variables: dict[str, Any]) -> dict[str, Any]:
     os.environ["PREFECT_API_URL"] = "http://127.0.0.1:9/api"  # not contacted: the template refers to no block
     from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 
-    template = json.loads(TEMPLATE.read_text())
+    template = read_json(TEMPLATE)
     configuration = await KubernetesWorkerJobConfiguration.from_template_and_values(template, variables)
     return dict(configuration.job_manifest)
 

@@ -240,5 +240,5 @@ def test_an_exception_in_make_is_raised_at_its_item(workers: int) -> None:
 
 
 def test_a_negative_number_of_workers_is_refused() -> None:
-    with pytest.raises(ValueError, match="`workers` must be at least 0, got -1"), prefetch(int, range(2), -1):
+    with pytest.raises(ConfigError, match="`workers` must be at least 0, got -1"), prefetch(int, range(2), -1):
         pass

@@ -85,3 +85,48 @@ def test_a_list_of_misspellings_must_be_in_the_folder_that_dvc_watches(key: str)
     with pytest.raises(ConfigError, match=rf"{key}\.misspellings.* must be a file in misspellings/, got 'lists/a.csv'"):
         Params(values("lists/a.csv")).section(config)
     Params(values("misspellings/a.csv")).section(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (2024, "a name must be a string, got 2024. Put it in quotes"),
+        (True, "a name must be a string, got True"),
+        ("", "a name must consist of letters, digits, `_` and `-`"),
+        ("a/b", "a name must consist of letters"),
+        ("..", "a name must consist of letters"),
+        ("a b; rm", "a name must consist of letters"),
+        ("-x", ".* and not start with `-`"),
+        ("x" * 300, ".* at most 100 bytes"),
+        ("ENTITIES", "names must differ in more than upper and lower case, got 'entities' and 'ENTITIES'"),
+    ],
+)
+@pytest.mark.parametrize("section", ["components", "compositions"])
+def test_names_that_no_stage_or_folder_can_have_are_rejected(section: str, name: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"params\.yaml: {section}: {message}"):
+        Params({"seed": 1, section: {"entities": {}, name: {}}})
+    Params({"seed": 1, section: {"2024": {}, "on": {}, "größe_2-b": {}}})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("  characters:\n", "  2024:\n", 'YAML reads the key 2024 as an int. Put it in quotes: "2024"'),
+        ("  characters:\n", "  on:\n", 'YAML reads the key on as a bool. Put it in quotes: "on"'),
+        ("[twelfth_night, ", "[2024-01-01, ", 'YAML reads 2024-01-01 as a date. Put it in quotes: "2024-01-01"'),
+        ("[twelfth_night, ", "[2024, ", "validation_groups.0 must be a string, got 2024. YAML reads it as a number"),
+        ("[twelfth_night, ", "[yes, ", "validation_groups must not be a truth value|YAML reads on, off, yes"),
+        ("seed: 1\n", "seed: 1\nseed: 2\n", "the key 'seed' appears twice"),
+        ("vocabulary:\n", "vocabulary: {}\nvocabulary:\n", "the key 'vocabulary' appears twice"),
+        ("min_count: 5", "min_count: 2001-99-99", "YAML reads 2001-99-99 as a date"),
+        ("min_count: 5", "min_count: true", "min_count must not be a truth value, got True"),
+        ("min_count: 5", "min_count: .nan", "min_count must be an integer, got nan|finite"),
+        ("\nvocabulary:\n", "\nvocabulary: 0\nbase2:\n", "vocabulary must be a mapping, got 0|base2 is not a known"),
+    ],
+)
+def test_values_that_yaml_reads_differently_are_rejected(tmp_path: Path, old: str, new: str, message: str) -> None:
+    text = (Path(__file__).parents[2] / "params.yaml").read_text()
+    assert old in text
+    (tmp_path / "params.yaml").write_text(text.replace(old, new, 1))
+    with pytest.raises(ConfigError, match=message):
+        Params.load(str(tmp_path / "params.yaml")).check()
