@@ -51,12 +51,13 @@ _MAX_WARMUP_STEPS = 50  # unless `warmup_steps` is set
 
 @dataclass(frozen=True)
 class _FitResult:
-    """The result of a call of `fit`, and the identity that it depends on."""
+    """The result of a call of `fit`, the identity that it depends on, and the weights of the base that it trained."""
 
     component: Component
     objective: Objective
     curve: list[Point]
     identity: Identity
+    trained_with_it: frozenset[str]
 
 
 class Pretrainer:
@@ -71,9 +72,10 @@ class Pretrainer:
         encoder: architecture of the component; None for the default in `params.yaml`.
         independent: give the component its own embedding instead of the features of the embedder.
         origin: components with the same origin start from the same weights; None for the name of the component.
-        train_base: if True, `fit` trains those weights of the embedder that are not frozen, then freezes it;
-            `ComposedModel` refuses components that were fitted on it before. If False, the embedder must be frozen and is not changed. If None, `fit` trains
-            an embedder that is not frozen yet, so the first pretrainer trains a new embedder.
+        train_base: if True, `fit` trains the weights of the embedder that are not frozen, then freezes it;
+            `ComposedModel` refuses components that were fitted on it before. If False, the embedder must be frozen and
+            is not changed. If None, `fit` trains an embedder that is not frozen yet, so the first pretrainer trains a
+            new embedder.
         noise: typing errors on the training input, drawn again for every batch; None for clean input.
         words: which words to predict, for objectives that predict words. The first call of `fit` selects them from its
             texts.
@@ -245,12 +247,20 @@ class Pretrainer:
         seed = derive_seed(self.seed, "pretrain", self.name, identity.call or 1)
         run = TrainingRun(identity, seed, module, data, config)
         curve = run.fit(checkpoints, f"{self.name}-{identity.call}", report)
+        trained = {name for name, parameter in base.named_parameters() if train_base and parameter.requires_grad}
         if train_base:
             self.embedder.load_state_dict(base.state_dict())
             self.embedder.freeze().adopt_base()
         if not self.config.independent:
             component.card = component.card.model_copy(update={"base_digest": self.embedder.digest})
-        return _FitResult(component.eval(), objective.eval(), curve, identity)
+        return _FitResult(component.eval(), objective.eval(), curve, identity, frozenset(trained))
+
+    def _has_frozen_the_base(self) -> bool:
+        """Whether the last call of `fit` trained the embedder and then froze it, and nothing has changed it since."""
+        last = self._last
+        return (
+            last is not None and bool(last.trained_with_it) and last.component.card.base_digest == self.embedder.digest
+        )
 
     def _is_base_trained(self) -> bool:
         if self.config.independent:
@@ -258,7 +268,7 @@ class Pretrainer:
         is_frozen = not any(parameter.requires_grad for parameter in self.embedder.parameters())
         if self.train_base is None:
             return not is_frozen
-        if self.train_base and is_frozen:
+        if self.train_base and is_frozen and not self._has_frozen_the_base():
             raise ConfigError(
                 "cannot train the embedder together with the component: all its weights are frozen. Call "
                 "`embedder.unfreeze()` first, after which components that were fitted on it no longer fit, or pass "
@@ -286,6 +296,9 @@ class Pretrainer:
         base = self.embedder
         if train_base or self.config.independent:
             base = copy.deepcopy(self.embedder)
+            for name, parameter in base.named_parameters():
+                if train_base and self._last is not None and name in self._last.trained_with_it:
+                    parameter.requires_grad_(True)  # the last call froze it
         if self._last is None:
             return base, *new_component(base, self.name, self.config, self.seed, inputs)
         return base, *copy.deepcopy((self._last.component, self._last.objective))
