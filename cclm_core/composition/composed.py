@@ -352,8 +352,8 @@ def _as_part(part: Any) -> Part:
         return model
     kind = "an Embedder, which is a base" if isinstance(part, Embedder) else type(part).__name__
     raise CompositionError(
-        f"a part must be a Component, a ComposedModel or a fitted pretrainer, got {kind}. Put your own layers on top of "
-        "the composition."
+        f"a part must be a Component, a ComposedModel or a fitted pretrainer, got {kind}. Put your own layers on top "
+        "of the composition."
     )
 
 

@@ -307,6 +307,7 @@ class Pretrainer:
         seed = derive_seed(self.seed, "pretrain", self.name, identity.call or 1)
         run = TrainingRun(identity, seed, module, data, config)
         curve = run.fit(checkpoints, f"{self.name}-{identity.call}", report)
+        trained = {name for name, parameter in base.named_parameters() if train_base and parameter.requires_grad}
         if train_base:
             self.embedder.load_state_dict(base.state_dict())
             self.embedder.freeze().adopt_base()
@@ -331,9 +332,8 @@ class Pretrainer:
             )
         if self.train_base and is_frozen and not self._has_frozen_base():
             raise ConfigError(
-                "`train_base=True` needs an embedder that is not frozen, but all its weights are. Call "
-                "`embedder.unfreeze()` to train it; components that were fitted on it before will not fit it any more. "
-                "To train the component alone, leave out `train_base`."
+                "`train_base=True` cannot train the embedder: all its weights are frozen. Call `embedder.unfreeze()` "
+                "first, after which components that were fitted on it no longer fit, or leave out `train_base`."
             )
         return self.train_base
 

@@ -90,7 +90,7 @@ def num_threads(number: int) -> Iterator[None]:
     """Runs the block with `number` CPU threads (at least 1), then restores torch's setting."""
     with _LOCK:
         depth = getattr(_THIS_THREAD, "depth", 0)
-        # The setting belongs to a thread, but a new thread starts with the latest one, which another block may have set.
+        # The setting belongs to a thread, but a new thread starts with the latest one, maybe that of another block.
         before = _OPEN[0] if _OPEN and not depth else torch.get_num_threads()
         _OPEN.append(before)
         _THIS_THREAD.depth = depth + 1

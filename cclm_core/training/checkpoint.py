@@ -80,10 +80,9 @@ class Checkpoints:
             if hashlib.sha256(content).hexdigest()[:32] != path.stem.rsplit("-", 1)[1]:
                 continue
             try:
-                tensors = load(content)
-            except SafetensorError:
+                return Checkpoint(tensors=load(content), **_header(content))
+            except (SafetensorError, ValueError, LookupError, TypeError, RecursionError):
                 continue
-            return Checkpoint(tensors=tensors, **_header(content))
         return None
 
     def clear(self) -> None:
@@ -100,8 +99,10 @@ def _header(content: bytes) -> Mapping[str, Any]:
     """Step and metadata of a checkpoint, from the header of its safetensors file."""
     header_size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + header_size])
-    own: dict[str, Any] = json.loads(header["__metadata__"]["cclm"])
-    return own
+    own = json.loads(header["__metadata__"]["cclm"])
+    if not isinstance(own["step"], int) or own["step"] < 0:
+        raise ValueError(f"`step` must be a number of steps, got {own['step']!r:.80}.")
+    return {"step": own["step"], "metadata": own["metadata"]}
 
 
 def _remove(folder: Path) -> None:
@@ -159,11 +160,22 @@ def to_checkpoint(step: int, model: nn.Module, optimizer: torch.optim.Optimizer,
 
 
 def from_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    """Restores the weights and the optimizer; returns the progress."""
+    """Restores the weights and the optimizer; returns the progress.
+
+    Raises:
+        TrainingError: the checkpoint belongs to another model or optimizer.
+    """
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "best": {}}
-    for name, tensor in checkpoint.tensors.items():
-        group, rest = name.split(".", 1)
-        groups[group][rest] = tensor
-    model.load_state_dict(groups["model"])
-    load_optimizer_tensors(optimizer, groups["optimizer"])
-    return Progress(checkpoint.metadata, groups["best"])
+    try:
+        for name, tensor in checkpoint.tensors.items():
+            group, rest = name.split(".", 1)
+            groups[group][rest] = tensor
+        progress = Progress(checkpoint.metadata, groups["best"])
+        model.load_state_dict(groups["model"])
+        load_optimizer_tensors(optimizer, groups["optimizer"])
+    except (RuntimeError, ValueError, LookupError, TypeError) as error:
+        raise TrainingError(
+            f"the checkpoint after step {checkpoint.step} does not belong to this training: {error}. Delete the folder "
+            "of checkpoints to start over."
+        ) from None
+    return progress

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,8 @@ def test_components_fitted_before_the_base_changed_are_refused() -> None:
     base = embedder()
     first, second = pretrainer(base=base), pretrainer(base=base, name="second")
     first.fit(TEXTS, **SHORT)
+    with pytest.raises(ConfigError, match=r"all its weights are frozen. Call `embedder.unfreeze\(\)`"):
+        second.fit(TEXTS, **SHORT)
     base.unfreeze()
     second.fit(TEXTS, **SHORT)
     with pytest.raises(CompositionError, match="'masked_characters' was trained on another base"):
@@ -147,6 +150,31 @@ def test_components_fitted_before_the_base_changed_are_refused() -> None:
     first.fit(TEXTS, **SHORT)
     with pytest.raises(CompositionError, match="'second' was trained on another base"):
         ComposedModel(base, [first.model, second.model])
+
+
+def test_training_the_base_keeps_frozen_weights() -> None:
+    base = embedder()
+    base.embedding.requires_grad_(False)
+    before = {name: weight.clone() for name, weight in base.state_dict().items()}
+    trainer = pretrainer(base=base)
+    for _ in range(2):
+        trainer.fit(TEXTS, **SHORT)
+        changed = {name for name, weight in base.state_dict().items() if not weight.equal(before[name])}
+        assert changed and not any(name.startswith("embedding.") for name in changed)
+        assert not any(parameter.requires_grad for parameter in base.parameters()), "frozen for the next components"
+
+
+def test_fits_in_parallel_threads_equal_fits_one_after_the_other() -> None:
+    def fitted(seed: int) -> str:
+        trainer = pretrainer(base=embedder().freeze(), train_base=False, seed=seed)
+        trainer.fit(TEXTS, **SHORT)
+        return trainer.model.digest
+
+    before = torch.get_num_threads(), torch.get_rng_state()
+    with ThreadPoolExecutor(3) as pool:
+        digests = list(pool.map(fitted, (1, 1, 1, 2)))
+    assert digests == [fitted(1)] * 3 + [fitted(2)] and digests[0] != digests[3]
+    assert before[0] == torch.get_num_threads() and torch.equal(before[1], torch.get_rng_state())
 
 
 def test_an_independent_component_does_not_change_the_embedder() -> None:
@@ -278,7 +306,7 @@ def test_a_progress_bar_is_drawn_only_on_request(capsys: pytest.CaptureFixture[s
     ("settings", "fit", "message"),
     [
         ({"train_base": False}, {"steps": 1}, "must be frozen if `train_base=False`"),
-        ({"base": embedder().freeze()}, {"steps": 1}, r"Call `embedder.unfreeze\(\)` to train it"),
+        ({"base": embedder().freeze()}, {"steps": 1}, r"all its weights are frozen. Call `embedder.unfreeze\(\)`"),
         ({}, {"steps": 1, "callback": 3}, "`callback` must be a function of a step and values, got int"),
         ({}, {}, "either `epochs` or `steps`, got epochs=None and steps=None"),
         ({}, {"steps": 1, "epochs": 1}, "either `epochs` or `steps`, got epochs=1 and steps=1"),
@@ -347,9 +375,9 @@ def test_a_composition_can_be_the_base(train_base: bool, tmp_path: Path) -> None
         trainer.fit(TEXTS[number::2], **SHORT)
     inner = ComposedModel(base, [first.model, second.model], "inner").freeze()
     inner_digest, base_digest = inner.digest, base.digest
+    top = pretrainer(base=inner, name="top", train_base=train_base)  # type: ignore[arg-type]
     if train_base:
         inner.unfreeze()
-    top = pretrainer(base=inner, name="top", train_base=train_base)  # type: ignore[arg-type]
     curve = top.fit(TEXTS, **SHORT | {"steps": 40, "learning_rate": 5e-3})
     name = "held_out_bits_per_masked_character"
     assert curve[-1][name] < curve[0][name]
