@@ -22,8 +22,8 @@ class EvaluationConfig(Config):
     precision: Precision = Field(
         default="auto", description="precision of the model's matrix products; see runtime/device.py"
     )
-    variants: tuple[str, ...] = Field(
-        default=("modern",), description="variants to read; documents without a variant are always read"
+    variants: tuple[str, ...] | None = Field(
+        default=None, description="variants to read; null: all; documents without a variant are always read"
     )
     batch_characters: int = Field(default=4096, ge=1, description="ids per forward pass, padding included")
     window: int = Field(
