@@ -41,9 +41,9 @@ class Evaluation:
 
     def all_tables(self) -> dict[str, list[dict[str, Any]]]:
         """Name of a CSV file -> its rows, without empty files; `noise_curve` has one row per rate."""
-        curve = [{"rate": rate, **{name: metric.value for name, metric in row.items()}} for rate, row in self.curve]
-        columns = {name: None for row in curve for name in row}  # a baseline can be missing at some rates
-        curve = [columns | row for row in curve]
+        names: dict[str, Any] = {name: None for _, row in self.curve for name in row}  # some rates lack some of them
+        rows = ((rate, {name: metric.value for name, metric in row.items()}) for rate, row in self.curve)
+        curve = [{"rate": rate, **names, **values} for rate, values in rows]
         tables = {"noise_curve": curve if any(row for _, row in self.curve) else [], **self.tables}
         return {name: rows for name, rows in tables.items() if rows}
 

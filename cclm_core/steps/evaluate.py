@@ -22,7 +22,6 @@ from cclm_core.runtime.files import copy_file
 from cclm_core.runtime.reporting import Report
 from cclm_core.steps.params import Params
 
-
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 

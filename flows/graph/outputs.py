@@ -1,8 +1,8 @@
 """Keeps the former outputs of a stage that fails: DVC deletes them before it runs the command.
 
-`persist: true` in dvc.yaml would keep them too, but DVC's run cache ignores stages with such outputs. So after a failure
-the outputs that dvc.lock records are copied back from DVC's cache. This process copies them itself, because `dvc
-checkout` waits for the lock of the `dvc repro` that runs the stage.
+`persist: true` in dvc.yaml would keep them too, but DVC's run cache ignores stages with such outputs. So after a
+failure the outputs that dvc.lock records are copied back from DVC's cache. This process copies them itself, because
+`dvc checkout` waits for the lock of the `dvc repro` that runs the stage.
 """
 
 import contextlib

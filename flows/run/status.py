@@ -1,7 +1,8 @@
 """`cclm status`: which stages are stale and why, what a run would do, and what each stage cost in its last run.
 
-It reads only DVC and local files, so that it answers at once: it imports neither torch nor MLflow nor Prefect, and
-contacts no server. Anything that only a server knows is reported as unknown. `cclm doctor` asks the servers.
+It reads only DVC and local files, so that it answers at once: it imports neither MLflow nor Prefect, contacts no
+server, and imports torch only to validate a params.yaml that has changed since it was last validated. Anything that
+only a server knows is reported as unknown. `cclm doctor` asks the servers.
 """
 
 import json
@@ -21,8 +22,10 @@ from flows.formats import format_megabytes
 from flows.gate.registry import DIGEST_TAG
 from flows.graph.dvc_private import folder_remote, object_path, recorded_outputs
 from flows.graph.evaluations import Evaluation, evaluations
-from flows.graph.plan import Plan, read_plan
+from flows.graph.plan import Plan
+from flows.messages import warn
 from flows.project import Project
+from flows.run.checks import check_files, checked_plan
 from flows.tracking.client import enabled, tracking_uri
 from flows.tracking.mlflow_private import registered_digests
 from flows.tracking.records import StageRecord, read_record
@@ -78,6 +81,7 @@ class Status:
             was never measured.
         unregistered: compositions that are evaluated but not registered; None if only a server knows.
         unpushed: outputs missing from DVC's default remote; None if only a server knows or there is no remote.
+        warnings: what in params.yaml or dvc.yaml may be a mistake; see `flows.run.checks`.
     """
 
     stages: tuple[StageStatus, ...]
@@ -85,6 +89,7 @@ class Status:
     wall_seconds: float | None
     unregistered: tuple[str, ...] | None
     unpushed: tuple[str, ...] | None
+    warnings: tuple[str, ...] = ()
 
     @property
     def todo(self) -> list[StageStatus]:
@@ -103,15 +108,17 @@ class Status:
 
 
 def read_status(project: Project) -> Status:
-    """Reads the status of the project. Changes nothing.
+    """Checks params.yaml and dvc.yaml, and reads the status of the project. Changes no stage.
 
     Raises:
-        ConfigError: dvc.yaml or params.yaml is invalid.
+        ConfigError: dvc.yaml or params.yaml is invalid, or they disagree; see `flows.run.checks`.
     """
-    plan, slots = read_plan(project), num_slots()
+    warnings = check_files(project)
+    plan, slots = checked_plan(project), num_slots()
     stages = tuple(_stages(project, plan))
     measured = [result for result in evaluations(plan, project) if result.evaluate.name not in plan.stale()]
-    return Status(stages, slots, wall_seconds(stages, slots), _unregistered(project, measured), _unpushed(project))
+    unregistered, unpushed = _unregistered(project, measured), _unpushed(project)
+    return Status(stages, slots, wall_seconds(stages, slots), unregistered, unpushed, tuple(warnings))
 
 
 def show(project: Project, as_json: bool) -> None:
@@ -129,6 +136,8 @@ def show(project: Project, as_json: bool) -> None:
             print(_estimate(status))
     else:
         print(f"All {len(status.stages)} stages are up to date.")
+    for warning in status.warnings:
+        warn(warning)
     for line in _waiting(status):
         console.print(line, highlight=False, soft_wrap=True)
 

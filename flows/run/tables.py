@@ -1,11 +1,15 @@
 """The tables at the end of a run: what ran, how the compositions compare, where to find the results."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
-from cclm_core.evaluation.metrics import Better, Metric, best, read_metrics
+from cclm_core.evaluation.metrics import EVALUATION_FILE, Better, Metric, best, measured_on, read_metrics
+from cclm_core.runtime.artifacts import read_json
 from cclm_core.runtime.reporting import format_duration, format_number
 from flows.formats import ARROWS
 from flows.gate.registry import CANDIDATE, model_name
@@ -15,7 +19,7 @@ from flows.tracking.client import enabled
 from flows.tracking.metrics import result_metrics
 from flows.tracking.records import last_values
 
-COSTS: dict[str, Better] = {"evaluation_seconds": "lower", "characters_per_second": "higher"}
+COSTS: dict[str, Better] = {"evaluation_cpu_seconds": "lower", "characters_per_cpu_second": "higher"}
 BEST = "*"
 LEGEND = {
     "↑": "higher is better",
@@ -23,7 +27,29 @@ LEGEND = {
     BEST: "best of the row",
     "±": "half the width of the confidence interval",
 }
+MAX_WIDTH = 10_000  # columns, to find out how wide a table would like to be
 PLOT_SUFFIXES = {".png", ".svg", ".html"}
+
+
+def current(measured: Iterable[Evaluation], stages: Sequence[Mapping[str, Any]]) -> list[Evaluation]:
+    """The evaluations that are part of a run and up to date after it.
+
+    Args:
+        measured: all compositions with results in the project.
+        stages: the results of the run's stages, see `StageResult`.
+    """
+    done = {row["stage"] for row in stages if row["outcome"] not in ("failed", "not run")}
+    return [evaluation for evaluation in measured if {evaluation.compose.name, evaluation.evaluate.name} <= done]
+
+
+def evaluation_warnings(measured: Iterable[Evaluation]) -> list[str]:
+    """What makes metrics less reliable than they look, such as few test documents; each warning once."""
+    warnings: dict[str, list[str]] = {}
+    for evaluation in measured:
+        path = evaluation.results / EVALUATION_FILE
+        for warning in (read_json(path).get("warnings") if path.is_file() else None) or ():
+            warnings.setdefault(str(warning), []).append(evaluation.name)
+    return [f"{', '.join(names)}: {warning}" for warning, names in warnings.items()]
 
 
 def comparison(project: Project, measured: Sequence[Evaluation]) -> dict[str, dict[str, Metric]]:
@@ -52,8 +78,9 @@ def metric_values(compared: Mapping[str, Mapping[str, Metric]]) -> dict[str, dic
 def comparison_rows(compared: Mapping[str, Mapping[str, Metric]]) -> list[dict[str, str]]:
     """One row per headline metric, or per metric if none is a headline metric.
 
-    A row has the cells `metric` (with an arrow in the better direction), one per composition, and `baselines` if any
-    metric has baselines. `*` marks the best value among the compositions and the first baseline.
+    A row has the cells `metric` (with an arrow in the better direction), one per composition, `baselines` if any metric
+    has baselines, and `measured on` if the number of documents is known. `*` marks the best value among the
+    compositions and the first baseline.
     """
     all_metrics = {name: metric for metrics in compared.values() for name, metric in metrics.items()}
     shown = {name: metric for name, metric in all_metrics.items() if metric.headline} or all_metrics
@@ -69,6 +96,8 @@ def comparison_rows(compared: Mapping[str, Mapping[str, Metric]]) -> list[dict[s
             if winner == len(measured):
                 texts[0] += BEST
             row["baselines"] = ", ".join(texts)
+        if any(measured_on(entry) for entry in shown.values()):
+            row["measured on"] = measured_on(metric)
         rows.append(row)
     return rows
 
@@ -79,13 +108,29 @@ def legend(rows: Sequence[Mapping[str, str]]) -> str:
     return ", ".join(f"{sign} {meaning}" for sign, meaning in LEGEND.items() if sign in text)
 
 
+def print_comparison(console: Console, compared: Mapping[str, Mapping[str, Metric]]) -> None:
+    """Prints `comparison_table`, or on a console that is too narrow for it, a few lines for each metric."""
+    table = comparison_table(compared)
+    if Measurement.get(console, console.options.update(max_width=MAX_WIDTH), table).maximum <= console.width:
+        console.print(table)
+        return
+    rows = comparison_rows(compared)
+    console.print("Compositions compared")
+    for row in rows:
+        console.print(Text(row["metric"], style="bold"), soft_wrap=True)
+        width = max(len(name) for name in row)
+        for name, cell in row.items():
+            if name != "metric" and cell:
+                console.print(Text(f"  {name:<{width}}  {cell}"), soft_wrap=True)
+    console.print(legend(rows), highlight=False)
+
+
 def comparison_table(compared: Mapping[str, Mapping[str, Metric]]) -> Table:
     """The rows of `comparison_rows` as a table with the best composition in bold."""
     rows = comparison_rows(compared)
     table = Table(title="Compositions compared", title_justify="left", caption=legend(rows), caption_justify="left")
     for column in rows[0] if rows else ("metric", *compared):
-        width = max((len(row["metric"]) for row in rows), default=0) if column == "metric" else None
-        table.add_column(column, justify="right" if column in compared else "left", min_width=width)
+        table.add_column(column, justify="right" if column in compared else "left", overflow="fold")
     for row in rows:
         table.add_row(*(f"[bold]{cell}[/bold]" if BEST in cell else cell for cell in row.values()))
     return table
@@ -99,8 +144,8 @@ def stages_table(stages: Sequence[Mapping[str, Any]], started: float) -> Table:
         started: start of the run in Unix seconds.
     """
     table = Table(title="Stages", title_justify="left")
-    table.add_column("stage")
-    table.add_column("outcome")
+    table.add_column("stage", overflow="fold")
+    table.add_column("outcome", overflow="fold")
     table.add_column("duration", justify="right")
     table.add_column("started after", justify="right")
     for row in stages:

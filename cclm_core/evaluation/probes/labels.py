@@ -28,7 +28,6 @@ from cclm_core.evaluation.selection import TextSet, document_ids, labeled_ids, s
 from cclm_core.evaluation.views import View
 from cclm_core.runtime.config import Config
 
-
 MAX_LABELS = 1000
 """More distinct labels are probably identifiers. The size of the probe and of its statistics grows with this number."""
 
@@ -57,6 +56,11 @@ class LabelsProbeConfig(Config):
         """The unfitted probe."""
         return LabelsProbe(self, context)
 
+    def metric_names(self, test_sets: Sequence[str]) -> list[str]:
+        """The names of the metrics on the test split and on these test sets, if the corpus has labels."""
+        metrics = (_ACCURACY, "label_macro_f1")
+        return [*metrics, *(f"{metric}_{name}" for name in test_sets for metric in metrics)]
+
 
 class LabelsProbe(Probe):
     """Predicts labels of test documents. On the test split also without each component, and with the baselines."""
@@ -81,8 +85,8 @@ class LabelsProbe(Probe):
         num_labels = len({*train["label"], *self._test()["label"]})
         if num_labels > MAX_LABELS:
             raise NotMeasurable(
-                f"labels must be categories, at most {MAX_LABELS:,} different ones, got {num_labels:,} in {len(train):,} "
-                "training documents. Check ingest.source.columns.label"
+                f"labels must be categories, at most {MAX_LABELS:,} different ones, got {num_labels:,} in "
+                f"{len(train):,} training documents. Check ingest.source.columns.label"
             )
         if self._test().empty:
             raise NotMeasurable(f"no test document{self._at_least()} has a label")

@@ -57,6 +57,10 @@ class TagsProbeConfig(Config):
         """The unfitted probe."""
         return TagsProbe(self, context)
 
+    def metric_names(self, test_sets: Sequence[str]) -> list[str]:
+        """The names of the metrics on these test sets, if the corpus has entities."""
+        return [f"{metric}_{name}" for name in test_sets for metric in (_F1, "entity_precision", "entity_recall")]
+
 
 class Tagger(NamedTuple):
     """Scores BIO tags with a linear probe, and adds a bonus, in nats, to all tags except O.

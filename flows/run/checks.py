@@ -1,0 +1,191 @@
+"""Checks before anything runs: params.yaml by itself, against dvc.yaml, and against what the evaluation measures.
+
+`cclm status` and `cclm run` make the same checks. Each problem is one `ConfigError` that names the file, the key and
+the remedy. What may be intended is a warning. Projects with their own stages (`python -m flows.stage --module ...`)
+check their own parameters.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import cclm_core
+from cclm_core.runtime.config import load_yaml, nearest
+from cclm_core.runtime.errors import ConfigError
+from cclm_core.runtime.files import atomic_write
+from cclm_core.steps.params import NAMED, SECTIONS, Params
+from flows.gate.gate import promotion_config
+from flows.gate.measured import refuse_unmeasured
+from flows.graph.dvc_yaml import Reading, readings
+from flows.graph.params_file import uses_library
+from flows.graph.plan import Plan, read_plan
+from flows.project import Project
+
+USED_ALONE = ("denoise", "next_characters")  # objectives of components that `cclm correct` and `cclm generate` use
+UNWATCHED = ("promotion",)  # sections that the gate reads, and no stage
+
+
+def check_files(project: Project) -> list[str]:
+    """Checks params.yaml and dvc.yaml against each other, without torch and before DVC reads them.
+
+    Returns:
+        Warnings: components that no composition uses, and sources that DVC does not watch.
+
+    Raises:
+        ConfigError: params.yaml is no valid YAML, has an unknown section or an invalid `promotion` section, or the
+            files disagree.
+    """
+    promotion_config(project)
+    if not uses_library(project):
+        return []
+    path = params_path(project)
+    Params.load(path)
+    values, stages = load_yaml(path), list(readings(load_yaml(project.root / "dvc.yaml"), load_yaml(path)))
+    _check_keys(values, stages)
+    for section in NAMED:
+        _check_names(section, values.get(section) or {}, stages)
+    return [*_unused_components(values), *_unwatched_sources(values, stages)]
+
+
+def check_parameters(project: Project) -> None:
+    """Validates all of params.yaml, unless this version of the library has validated the same file before.
+
+    The first time imports torch, which is slow.
+
+    Raises:
+        ConfigError: a section of params.yaml is invalid, or `promotion` names metrics that no evaluation has. Only the
+            first problem is reported.
+    """
+    if not uses_library(project):
+        return
+    path = params_path(project)
+    key = _key(path)
+    marker = project.root / ".cclm" / "checked-params"
+    if marker.is_file() and marker.read_text(encoding="utf-8") == key:
+        return
+    params = Params.load(path)
+    params.check()
+    _check_promotion(params)
+    with suppress(OSError, ConfigError):  # a read-only project is checked every time
+        atomic_write(project.state() / "checked-params", key)
+
+
+def checked_plan(project: Project) -> Plan:
+    """Makes all checks and reads the plan.
+
+    Raises:
+        ConfigError: dvc.yaml or params.yaml is invalid, or the gate names metrics that this corpus does not have.
+    """
+    check_files(project)
+    check_parameters(project)
+    plan = read_plan(project)
+    refuse_unmeasured(project, plan)
+    return plan
+
+
+def params_path(project: Project) -> Path:
+    """The path of params.yaml relative to the working directory, for short messages."""
+    return Path(os.path.relpath(project.params_file))
+
+
+def _key(path: Path) -> str:
+    """A digest of params.yaml and of the versions of the library's files."""
+    key = hashlib.sha256(path.read_bytes())
+    root = Path(cclm_core.__file__).parent
+    for file in sorted(root.rglob("*.py")):
+        status = file.stat()
+        key.update(f"{file.relative_to(root)} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return key.hexdigest()
+
+
+def _check_promotion(params: Params) -> None:
+    """Refuses metrics in `promotion` that no evaluation with these settings can have."""
+    from cclm_core.evaluation.config import EvaluationConfig
+    from cclm_core.evaluation.promotion import PromotionConfig
+    from cclm_core.noise.recipe import NoiseConfig
+
+    noise = params.section(NoiseConfig)
+    test_sets = ["clean", *(f"noise_{rate:g}" for rate in noise.rates), *noise.sets]
+    known = params.section(EvaluationConfig).metric_names(test_sets)
+    for name in params.section(PromotionConfig).metrics:
+        if name not in known and not name.startswith("contribution/"):
+            raise ConfigError(
+                f"{params.source}: promotion.metrics.{name} is not a metric of the evaluation; "
+                f"{nearest(name, list(known))}"
+            )
+
+
+def _check_keys(values: Mapping[str, Any], stages: list[Reading]) -> None:
+    """Refuses sections that a stage reads and params.yaml lacks, and those that no stage reads."""
+    for stage in stages:
+        for key in stage.params:
+            section, _, name = key.partition(".")
+            if section not in values:
+                example = "seed: 1" if section == "seed" else f"{section}: {{}}"
+                raise ConfigError(
+                    f"params.yaml: {section} is missing, but stage {stage.name} in dvc.yaml reads it. Add `{example}`"
+                    + ("." if section in ("seed", *NAMED) else ", which means the defaults.")
+                )
+            if name and section in NAMED and name not in (values[section] or {}):
+                raise ConfigError(
+                    f"dvc.yaml: stage {stage.name} reads {key}, which params.yaml does not have; "
+                    f"{nearest(name, list(values[section] or {}))} Add it to params.yaml, or remove it from `foreach` "
+                    f"of stages.{stage.group}."
+                )
+    read = {key.partition(".")[0] for stage in stages for key in stage.params}
+    for section in values:
+        if section in SECTIONS and section not in (*read, *UNWATCHED) and values[section]:
+            raise ConfigError(
+                f"params.yaml: {section} is read by no stage of dvc.yaml, so changing it would change nothing. Add it "
+                "to `params` of the stage that uses it, or remove it."
+            )
+
+
+def _check_names(section: str, entries: Mapping[str, Any], stages: list[Reading]) -> None:
+    """Refuses a component or composition in params.yaml without stages in dvc.yaml."""
+    for name in entries:
+        own = [stage for stage in stages if f"{section}.{name}" in stage.params or section in stage.params]
+        evaluated = section != "compositions" or any(
+            stage.item == name and "evaluation" in stage.params for stage in stages
+        )
+        if not own or not evaluated:
+            what = "evaluates it" if own else "makes it"
+            raise ConfigError(
+                f"params.yaml: {section}.{name} has no stage in dvc.yaml that {what}. Write `foreach: ${{{section}}}` "
+                "there, so that dvc.yaml needs no names, or add the name to `foreach`."
+            )
+
+
+def _unused_components(values: Mapping[str, Any]) -> Iterator[str]:
+    components, compositions = values.get("components") or {}, values.get("compositions") or {}
+    used = {
+        part
+        for composition in compositions.values()
+        if isinstance(composition, dict)
+        for part in composition.get("parts") or ()
+    }
+    for name, component in components.items():
+        task = component.get("task") if isinstance(component, dict) else None
+        objective = task.get("objective") if isinstance(task, dict) else None
+        if name not in used and objective not in USED_ALONE:
+            yield (
+                f"params.yaml: components.{name} is in no composition, so it is trained but never evaluated. Add it to "
+                "compositions.NAME.parts, or remove it."
+            )
+
+
+def _unwatched_sources(values: Mapping[str, Any], stages: list[Reading]) -> Iterator[str]:
+    """Warns about files of the corpus that are no dependency of the stage that reads them."""
+    source = (values.get("ingest") or {}).get("source") or {}
+    paths = source.get("paths") if isinstance(source, dict) else None
+    ingest = next((stage for stage in stages if "ingest" in stage.params), None)
+    for path in paths if isinstance(paths, list) and ingest else ():
+        watched = any(Path(str(path)).is_relative_to(dep) for dep in ingest.deps) if ingest else True
+        if not watched:
+            yield (
+                f"dvc.yaml: {path} is missing in `deps` of stages.{ingest.group if ingest else ''}, so a changed file "
+                f"would not start a new run. Add `- {path}`."
+            )
