@@ -82,7 +82,7 @@ def test_an_unused_component_and_an_unwatched_source_are_warnings(library: Proje
     source = {"kind": "files", "paths": ["mails.csv", "misspellings/list.csv"]}
     change(library, "params.yaml", lambda values: values["components"].update(spare=component, corrector=corrector))
     change(library, "params.yaml", lambda values: values["ingest"].update(source=source))
-    spare, unwatched = check_files(library)
+    spare, unwatched, _ = check_files(library)
     assert spare.startswith("params.yaml: components.spare is in no composition")
     assert unwatched.startswith("dvc.yaml: mails.csv is missing in `deps` of stages.ingest")
     change(library, "dvc.yaml", lambda values: values["stages"]["ingest"]["deps"].extend(["mails.csv", "misspellings"]))

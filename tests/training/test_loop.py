@@ -58,7 +58,7 @@ def test_the_number_of_prefetching_threads_does_not_change_the_result(
 def test_every_point_of_a_reported_loss_is_the_mean_since_the_last_point(encoded: Path) -> None:
     reports: list[tuple[int, dict[str, float]]] = []
 
-    def report(step: int, values: Mapping[str, float], total: int | None = None) -> None:
+    def report(step: int, values: Mapping[str, float], total: int | None = None) -> None:  # noqa: ARG001
         reports.append((step, dict(values)))
 
     corpus = EncodedCorpus.open(encoded)
