@@ -104,10 +104,16 @@ def margins(results: dict[int, dict[str, Metrics]], composition: str) -> list[Ro
     table = []
     for name, metric in next(iter(results.values()))[composition].items():
         if metric.headline and metric.better is not None and len(results) > 1:
-            values = [float(metrics[composition][name].value) for metrics in results.values()]
+            values = [_without_masks(metrics[composition][name]) for metrics in results.values()]
             text = ", ".join(map(format_number, values))
             table.append(Row(f"margin/{name}", 2 * statistics.stdev(values), "", text, None, metric.better))
     return table
+
+
+def _without_masks(metric: Metric) -> float:
+    """The value; of bits, minus those of the unigram baseline, because the seed also selects the masked characters."""
+    unigram = next((baseline.value for baseline in metric.baselines if baseline.name == "unigram"), 0.0)
+    return float(metric.value) - unigram
 
 
 def _ratio(value: float, peer_value: float) -> float | None:

@@ -44,6 +44,12 @@ def check_files(project: Project) -> list[str]:
     path = params_path(project)
     Params.load(path)
     values, stages = load_yaml(path), list(readings(load_yaml(project.root / "dvc.yaml"), load_yaml(path)))
+    for section in NAMED:
+        if misread := [name for name in values.get(section) or {} if not isinstance(name, str)]:
+            name = misread[0]
+            raise ConfigError(
+                f'params.yaml: {section}: a name must be a text, got {name!r}. Put it in quotes: "{name}".'
+            )
     _check_keys(values, stages)
     for section in NAMED:
         _check_names(section, values.get(section) or {}, stages)
@@ -135,6 +141,11 @@ def _check_keys(values: Mapping[str, Any], stages: list[Reading]) -> None:
                     f"{nearest(name, list(values[section] or {}))} Add it to params.yaml, or remove it from `foreach` "
                     f"of stages.{stage.group}."
                 )
+            if section not in NAMED and not _has(values, key):
+                raise ConfigError(
+                    f"params.yaml: {key} is missing, but `params` of stages.{stage.group} in dvc.yaml lists it. Add it, "
+                    f"or list `{section}` there, whose keys may be left out."
+                )
     read = {key.partition(".")[0] for stage in stages for key in stage.params}
     for section in values:
         if section in SECTIONS and section not in (*read, *UNWATCHED) and values[section]:
@@ -144,8 +155,18 @@ def _check_keys(values: Mapping[str, Any], stages: list[Reading]) -> None:
             )
 
 
+def _has(values: Mapping[str, Any], key: str) -> bool:
+    """Whether a dotted key exists."""
+    section: Any = values
+    for name in key.split("."):
+        if not isinstance(section, Mapping) or name not in section:
+            return False
+        section = section[name]
+    return True
+
+
 def _check_names(section: str, entries: Mapping[str, Any], stages: list[Reading]) -> None:
-    """Refuses a component or composition in params.yaml without stages in dvc.yaml."""
+    """Refuses a component or composition in params.yaml that has no stages in dvc.yaml."""
     for name in entries:
         own = [stage for stage in stages if f"{section}.{name}" in stage.params or section in stage.params]
         evaluated = section != "compositions" or any(
@@ -166,6 +187,7 @@ def _unused_components(values: Mapping[str, Any]) -> Iterator[str]:
         for composition in compositions.values()
         if isinstance(composition, dict)
         for part in composition.get("parts") or ()
+        if isinstance(part, str)
     }
     for name, component in components.items():
         task = component.get("task") if isinstance(component, dict) else None

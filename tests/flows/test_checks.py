@@ -48,6 +48,7 @@ def test_the_default_pipeline_has_no_problem(library: Project) -> None:
         (lambda values: values.pop("vocabulary"), r"vocabulary is missing, .* Add `vocabulary: \{\}`, .* the defaults"),
         (lambda values: values.pop("training_noise"), r"training_noise is missing, but stage base .*"),
         (lambda values: values.update(vocabulry={}), "vocabulry is not a known section; did you mean 'vocabulary'"),
+        (lambda values: values["components"].update({2024: {}}), "components: .* 2024. Put it in quotes"),
         (lambda values: values["promotion"].update(improved=0), "params.yaml: promotion: improved"),
     ],
 )
@@ -67,6 +68,13 @@ def test_names_that_dvc_yaml_and_params_yaml_do_not_share_are_refused(library: P
         check_files(library)
     change(library, "dvc.yaml", lambda values: values["stages"]["compose"].update(foreach=["full", "langauge"]))
     with pytest.raises(ConfigError, match=r"reads compositions.langauge, which params.yaml does not .*'language'"):
+        check_files(library)
+
+
+def test_a_key_that_dvc_yaml_lists_and_params_yaml_leaves_out_is_refused(library: Project) -> None:
+    change(library, "dvc.yaml", lambda values: values["stages"]["noise"]["params"].append("noise.sets"))
+    change(library, "params.yaml", lambda values: values["noise"].pop("sets"))
+    with pytest.raises(ConfigError, match=r"noise.sets is missing, .* list `noise` there"):
         check_files(library)
 
 
