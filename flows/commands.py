@@ -30,6 +30,8 @@ from flows.run.tables import (
     metric_values,
     overlaps,
     print_comparison,
+    print_table,
+    stage_rows,
     stages_table,
     where_to_look,
 )
@@ -215,7 +217,8 @@ def _print_stages(console: Console, summary: dict[str, Any]) -> None:
     if all(stage["outcome"] == "unchanged" for stage in summary["stages"]):
         console.print(f"Nothing to run: all {len(summary['stages'])} stages are up to date.", highlight=False)
         return
-    console.print(stages_table(summary["stages"], summary["started"]))
+    arguments = summary["stages"], summary["started"]
+    print_table(console, stages_table(*arguments), stage_rows(*arguments))
     if together := overlaps(summary["stages"]):
         console.print(f"Ran in parallel: {', '.join(together)}", highlight=False, soft_wrap=True)
 

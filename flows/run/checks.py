@@ -143,8 +143,8 @@ def _check_keys(values: Mapping[str, Any], stages: list[Reading]) -> None:
                 )
             if section not in NAMED and not _has(values, key):
                 raise ConfigError(
-                    f"params.yaml: {key} is missing, but `params` of stages.{stage.group} in dvc.yaml lists it. Add it, "
-                    f"or list `{section}` there, whose keys may be left out."
+                    f"params.yaml: {key} is missing, but `params` of stages.{stage.group} in dvc.yaml lists it. Add "
+                    f"it, or list `{section}` there, whose keys may be left out."
                 )
     read = {key.partition(".")[0] for stage in stages for key in stage.params}
     for section in values:

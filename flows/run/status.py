@@ -26,6 +26,7 @@ from flows.graph.plan import Plan
 from flows.messages import warn
 from flows.project import Project
 from flows.run.checks import check_files, checked_plan
+from flows.run.tables import print_table
 from flows.tracking.client import enabled, tracking_uri
 from flows.tracking.mlflow_private import registered_digests
 from flows.tracking.records import StageRecord, read_record
@@ -37,6 +38,7 @@ RECOMPOSE = "recompose"
 MAY_RUN = (RUN, RUN_IF_NEEDED, RECOMPOSE)
 SAME_PARTS = "none of its parts changed, so it is not evaluated again"
 MAX_REASONS = 4
+COST_COLUMNS = {"time": "seconds", "CPU time": "cpu_seconds", "peak memory": "peak_memory_megabytes"}
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def show(project: Project, as_json: bool) -> None:
     stale = [stage for stage in status.stages if stage.stale]
     console = Console(width=None if sys.stdout.isatty() else PIPED_COLUMNS)
     if stale:
-        console.print(_table(status.stages))
+        print_table(console, _table(status.stages), _rows(status.stages))
         print(f"{len(stale)} of {len(status.stages)} stages are stale.")
         if status.todo:
             print(_estimate(status))
@@ -229,17 +231,23 @@ def _unpushed(project: Project) -> tuple[str, ...] | None:
 def _table(stages: Sequence[StageStatus]) -> Table:
     title = "What `cclm run` would do, and the cost of the last successful run of each stage in this clone"
     table = Table(title=title, title_justify="left")
-    table.add_column("stage", no_wrap=True)
-    table.add_column("action", no_wrap=True)
-    table.add_column("why")
-    columns = {"time": "seconds", "CPU time": "cpu_seconds", "peak memory": "peak_memory_megabytes"}
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    for stage in stages:
-        costs = ["" if name not in stage.cost else _cost_text(name, stage.cost[name]) for name in columns.values()]
-        action = "" if stage.run_would == NOTHING else stage.run_would
-        table.add_row(stage.stage, action, "\n".join(_shortened(_joined(stage.why))), *costs)
+    for column in ("stage", "action", "why", *COST_COLUMNS):
+        is_cost = column in COST_COLUMNS
+        table.add_column(column, justify="right" if is_cost else "left", no_wrap=column != "why", overflow="fold")
+    for row in _rows(stages):
+        table.add_row(*row.values())
     return table
+
+
+def _rows(stages: Sequence[StageStatus]) -> list[dict[str, str]]:
+    rows = []
+    for stage in stages:
+        action = "" if stage.run_would == NOTHING else stage.run_would
+        row = {"stage": stage.stage, "action": action, "why": "\n".join(_shortened(_joined(stage.why)))}
+        for column, name in COST_COLUMNS.items():
+            row[column] = "" if name not in stage.cost else _cost_text(name, stage.cost[name])
+        rows.append(row)
+    return rows
 
 
 def _cost_text(name: str, value: float) -> str:

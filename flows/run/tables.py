@@ -28,6 +28,7 @@ LEGEND = {
     "±": "half the width of the confidence interval",
 }
 MAX_WIDTH = 10_000  # columns, to find out how wide a table would like to be
+STAGE_COLUMNS = ("stage", "outcome", "duration", "started after")
 PLOT_SUFFIXES = {".png", ".svg", ".html"}
 
 
@@ -109,20 +110,38 @@ def legend(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def print_comparison(console: Console, compared: Mapping[str, Mapping[str, Metric]]) -> None:
-    """Prints `comparison_table`, or on a console that is too narrow for it, a few lines for each metric."""
-    table = comparison_table(compared)
-    if Measurement.get(console, console.options.update(max_width=MAX_WIDTH), table).maximum <= console.width:
+    """Prints `comparison_table` and its legend."""
+    rows = comparison_rows(compared)
+    print_table(console, comparison_table(compared), rows)
+    if not fits(console, comparison_table(compared)):
+        console.print(legend(rows), highlight=False)
+
+
+def print_table(console: Console, table: Table, rows: Sequence[Mapping[str, str]]) -> None:
+    """Prints a table, or on a console that is too narrow for it, a few lines for each row, so that nothing is cut.
+
+    Args:
+        console: where to print.
+        table: the table. Its columns must not be narrower than their contents, unless they can wrap at spaces.
+        rows: the same content. The first cell of each row is its heading.
+    """
+    if fits(console, table):
         console.print(table)
         return
-    rows = comparison_rows(compared)
-    console.print("Compositions compared")
+    console.print(str(table.title), highlight=False)
     for row in rows:
-        console.print(Text(row["metric"], style="bold"), soft_wrap=True)
+        (_, heading), *cells = row.items()
+        console.print(Text(heading, style="bold"), soft_wrap=True)
         width = max(len(name) for name in row)
-        for name, cell in row.items():
-            if name != "metric" and cell:
-                console.print(Text(f"  {name:<{width}}  {cell}"), soft_wrap=True)
-    console.print(legend(rows), highlight=False)
+        for name, cell in cells:
+            if cell:
+                line = cell.replace("\n", "; ")
+                console.print(Text(f"  {name:<{width}}  {line}"), soft_wrap=True)
+
+
+def fits(console: Console, table: Table) -> bool:
+    """Whether a console is wide enough for a table."""
+    return Measurement.get(console, console.options.update(max_width=MAX_WIDTH), table).minimum <= console.width
 
 
 def comparison_table(compared: Mapping[str, Mapping[str, Metric]]) -> Table:
@@ -130,7 +149,8 @@ def comparison_table(compared: Mapping[str, Mapping[str, Metric]]) -> Table:
     rows = comparison_rows(compared)
     table = Table(title="Compositions compared", title_justify="left", caption=legend(rows), caption_justify="left")
     for column in rows[0] if rows else ("metric", *compared):
-        table.add_column(column, justify="right" if column in compared else "left", overflow="fold")
+        is_wrapped = column in ("baselines", "measured on")
+        table.add_column(column, justify="right" if column in compared else "left", no_wrap=not is_wrapped)
     for row in rows:
         table.add_row(*(f"[bold]{cell}[/bold]" if BEST in cell else cell for cell in row.values()))
     return table
@@ -144,15 +164,22 @@ def stages_table(stages: Sequence[Mapping[str, Any]], started: float) -> Table:
         started: start of the run in Unix seconds.
     """
     table = Table(title="Stages", title_justify="left")
-    table.add_column("stage", overflow="fold")
-    table.add_column("outcome", overflow="fold")
-    table.add_column("duration", justify="right")
-    table.add_column("started after", justify="right")
+    for column in STAGE_COLUMNS:
+        table.add_column(column, no_wrap=True, justify="left" if column in ("stage", "outcome") else "right")
+    for cells in stage_rows(stages, started):
+        table.add_row(*cells.values())
+    return table
+
+
+def stage_rows(stages: Sequence[Mapping[str, Any]], started: float) -> list[dict[str, str]]:
+    """The rows of `stages_table`."""
+    rows = []
     for row in stages:
         duration = format_duration(row["seconds"]) if row["seconds"] else ""
         start = "" if row["started"] is None else format_duration(max(0, row["started"] - started))
-        table.add_row(row["stage"], row["outcome"], duration, start)
-    return table
+        cells = (row["stage"], row["outcome"], duration, start)
+        rows.append(dict(zip(STAGE_COLUMNS, cells, strict=True)))
+    return rows
 
 
 def overlaps(stages: Sequence[Mapping[str, Any]]) -> list[str]:
