@@ -28,6 +28,7 @@ from flows.run.tables import (
     current,
     evaluation_warnings,
     metric_values,
+    output_console,
     overlaps,
     print_comparison,
     print_table,
@@ -188,7 +189,7 @@ def _print_result(project: Project, plan: Plan, summary: dict[str, Any], as_json
         added = {"comparison": metric_values(compared), "outdated": outdated, "warnings": warnings}
         print(json.dumps(summary | added | {"tracking_uri": tracking_uri(project)}, indent=2))
     else:
-        console = Console()
+        console = output_console()
         _print_stages(console, summary)
         if compared:
             print_comparison(console, compared)

@@ -6,13 +6,11 @@ only a server knows is reported as unknown. `cclm doctor` asks the servers.
 """
 
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from cclm_core.runtime.artifacts import folder_digest
@@ -26,12 +24,11 @@ from flows.graph.plan import Plan
 from flows.messages import warn
 from flows.project import Project
 from flows.run.checks import check_files, checked_plan
-from flows.run.tables import print_table
+from flows.run.tables import output_console, print_table
 from flows.tracking.client import enabled, tracking_uri
 from flows.tracking.mlflow_private import registered_digests
 from flows.tracking.records import StageRecord, read_record
 
-PIPED_COLUMNS = 160
 # What a run would do with a stage, as documented in `StageStatus.run_would`.
 RUN, RESTORE, RUN_IF_NEEDED, NOTHING, RUNNING = "run", "restore", "run if needed", "nothing", "running now"
 RECOMPOSE = "recompose"
@@ -130,7 +127,7 @@ def show(project: Project, as_json: bool) -> None:
         print(json.dumps(status.as_json(), indent=2))
         return
     stale = [stage for stage in status.stages if stage.stale]
-    console = Console(width=None if sys.stdout.isatty() else PIPED_COLUMNS)
+    console = output_console()
     if stale:
         print_table(console, _table(status.stages), _rows(status.stages))
         print(f"{len(stale)} of {len(status.stages)} stages are stale.")

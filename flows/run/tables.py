@@ -1,5 +1,7 @@
 """The tables at the end of a run: what ran, how the compositions compare, where to find the results."""
 
+import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +29,7 @@ LEGEND = {
     BEST: "best of the row",
     "±": "half the width of the confidence interval",
 }
+PIPED_COLUMNS = 160
 MAX_WIDTH = 10_000  # columns, to find out how wide a table would like to be
 STAGE_COLUMNS = ("stage", "outcome", "duration", "started after")
 PLOT_SUFFIXES = {".png", ".svg", ".html"}
@@ -115,6 +118,12 @@ def print_comparison(console: Console, compared: Mapping[str, Mapping[str, Metri
     print_table(console, comparison_table(compared), rows)
     if not fits(console, comparison_table(compared)):
         console.print(legend(rows), highlight=False)
+
+
+def output_console() -> Console:
+    """A console on standard output: as wide as the terminal or COLUMNS, otherwise wide enough for most tables."""
+    is_known = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(width=None if is_known else PIPED_COLUMNS)
 
 
 def print_table(console: Console, table: Table, rows: Sequence[Mapping[str, str]]) -> None:
