@@ -5,6 +5,7 @@ the remedy. What may be intended is a warning. Projects with their own stages (`
 check their own parameters.
 """
 
+import glob
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
@@ -83,12 +84,15 @@ def checked_plan(project: Project) -> Plan:
     """Makes all checks and reads the plan.
 
     Raises:
-        ConfigError: dvc.yaml or params.yaml is invalid, or the gate names metrics that this corpus does not have.
+        ConfigError: dvc.yaml or params.yaml is invalid, a source file to read does not exist, or the gate names metrics
+            that this corpus does not have.
     """
     check_files(project)
     check_parameters(project)
     plan = read_plan(project)
     refuse_unmeasured(project, plan)
+    if uses_library(project):
+        _refuse_missing_sources(project, plan)
     return plan
 
 
@@ -201,13 +205,26 @@ def _unused_components(values: Mapping[str, Any]) -> Iterator[str]:
 
 def _unwatched_sources(values: Mapping[str, Any], stages: list[Reading]) -> Iterator[str]:
     """Warns about files of the corpus that are no dependency of the stage that reads them."""
-    source = (values.get("ingest") or {}).get("source") or {}
+    for ingest in [stage for stage in stages if "ingest" in stage.params][:1]:
+        for path in _source_paths(values):
+            if not any(Path(path).is_relative_to(dep) for dep in ingest.deps):
+                yield (
+                    f"dvc.yaml: {path} is missing in `deps` of stages.{ingest.group}, so a changed file would not start "
+                    f"a new run. Add `- {path}`."
+                )
+
+
+def _refuse_missing_sources(project: Project, plan: Plan) -> None:
+    """Refuses a run that would read a source file that does not exist."""
+    reading = [name for name, node in plan.nodes.items() if any(key.startswith("ingest.") for key in node.params)]
+    if not any(name in plan.changed and name not in plan.restorable for name in reading):
+        return
+    for path in _source_paths(load_yaml(params_path(project))):
+        if not glob.has_magic(path) and not (project.root / path).exists():
+            raise ConfigError(f"params.yaml: ingest.source.paths: {path} not found. Correct it, or add the file.")
+
+
+def _source_paths(values: Mapping[str, Any]) -> list[str]:
+    source = (values.get("ingest") or {}).get("source")
     paths = source.get("paths") if isinstance(source, dict) else None
-    ingest = next((stage for stage in stages if "ingest" in stage.params), None)
-    for path in paths if isinstance(paths, list) and ingest else ():
-        watched = any(Path(str(path)).is_relative_to(dep) for dep in ingest.deps) if ingest else True
-        if not watched:
-            yield (
-                f"dvc.yaml: {path} is missing in `deps` of stages.{ingest.group if ingest else ''}, so a changed file "
-                f"would not start a new run. Add `- {path}`."
-            )
+    return [path for path in paths if isinstance(path, str)] if isinstance(paths, list) else []

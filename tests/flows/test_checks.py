@@ -163,3 +163,14 @@ def test_a_metric_that_this_corpus_does_not_have_is_refused_with_those_that_exis
         assert result.returncode == 2 and message in result.stderr
     done.params(lambda values: values.update(records=9))  # other data may have entities
     refuse_unmeasured(done, read_plan(done))
+
+
+def test_a_source_file_that_does_not_exist_is_refused_before_prefect_starts(project: Toy) -> None:
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, project.root)
+    source = {"kind": "files", "paths": ["mails.csv"]}
+    sizes = {"validation_share": 0.1, "test_share": 0.1}
+    project.params(lambda values: values.update(ingest={"source": source, **sizes}))
+    result = project.run("cclm", "run", check=False)
+    assert result.returncode == 2 and "Prefect" not in result.stderr
+    assert "error: params.yaml: ingest.source.paths: mails.csv not found." in result.stderr
