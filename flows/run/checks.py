@@ -209,8 +209,8 @@ def _unwatched_sources(values: Mapping[str, Any], stages: list[Reading]) -> Iter
         for path in _source_paths(values):
             if not any(Path(path).is_relative_to(dep) for dep in ingest.deps):
                 yield (
-                    f"dvc.yaml: {path} is missing in `deps` of stages.{ingest.group}, so a changed file would not start "
-                    f"a new run. Add `- {path}`."
+                    f"dvc.yaml: {path} is missing in `deps` of stages.{ingest.group}, so a changed file would not "
+                    f"start a new run. Add `- {path}`."
                 )
 
 
