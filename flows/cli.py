@@ -105,8 +105,8 @@ def lineage(
     if as_json:
         print(json.dumps(ancestry.as_json(), indent=2))
     else:
-        width = None if sys.stdout.isatty() else 240  # do not cut lines in a file or a pipe
-        Console(width=width).print(tree(ancestry), highlight=False, soft_wrap=True)
+        width = None if sys.stdout.isatty() else 100_000  # do not wrap lines in a file or a pipe
+        Console(width=width).print(tree(ancestry), highlight=False)
 
 
 @app.command()

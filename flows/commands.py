@@ -20,9 +20,22 @@ from flows.messages import warn
 from flows.project import Project
 from flows.recovery.sweep import sweep_flow_runs
 from flows.remote.dvc_remote import PushError, push_outputs, wants_push
-from flows.run.preparation import check_parameters, checked_plan, delete_recorded_checkpoints, prepared
+from flows.run.checks import check_files, check_parameters, checked_plan
+from flows.run.preparation import delete_recorded_checkpoints, prepared
 from flows.run.retraining import plan_retraining
-from flows.run.tables import comparison, comparison_table, metric_values, overlaps, stages_table, where_to_look
+from flows.run.tables import (
+    comparison,
+    current,
+    evaluation_warnings,
+    metric_values,
+    output_console,
+    overlaps,
+    print_comparison,
+    print_table,
+    stage_rows,
+    stages_table,
+    where_to_look,
+)
 from flows.tracking.client import TrackingError, connect, enabled, tracking_uri
 from flows.tracking.progress import Display
 
@@ -40,11 +53,13 @@ def run_pipeline(project: Project, targets: Sequence[str], force: Sequence[str],
         CclmError: the configuration is invalid, or another run is in progress.
     """
     with prepared(project):
+        for warning in check_files(project):
+            warn(warning)
         plan = checked_plan(project)
+        forced = plan.match(force)
         nodes = plan.select([*targets, *(force if targets else ())])
         stale = [name for name in plan.stale() if name in nodes]
-        if stale or plan.match(force):
-            check_parameters(project)
+        if stale or forced:
 
             def start() -> dict[str, Any]:
                 """Runs the flow of the pipeline."""
@@ -166,23 +181,27 @@ def _nothing_stale(project: Project, plan: Plan, nodes: list[str]) -> tuple[dict
 
 def _print_result(project: Project, plan: Plan, summary: dict[str, Any], as_json: bool) -> None:
     measured = evaluations(plan, project)
-    compared = comparison(project, measured)
+    shown = current(measured, summary["stages"])
+    # Results that this run has neither made nor checked would look like new ones.
+    outdated = [evaluation.name for evaluation in measured if evaluation.evaluate.name in plan.stale()]
+    compared, warnings = comparison(project, shown), evaluation_warnings(shown)
     if as_json:
-        print(
-            json.dumps(
-                summary | {"comparison": metric_values(compared), "tracking_uri": tracking_uri(project)}, indent=2
-            )
-        )
+        added = {"comparison": metric_values(compared), "outdated": outdated, "warnings": warnings}
+        print(json.dumps(summary | added | {"tracking_uri": tracking_uri(project)}, indent=2))
     else:
-        console = Console()
+        console = output_console()
         _print_stages(console, summary)
         if compared:
-            console.print(comparison_table(compared))
+            print_comparison(console, compared)
+        if outdated:
+            console.print(f"Not shown, because their results are out of date: {', '.join(outdated)}", soft_wrap=True)
         for decision in summary["promotion"]:
             line = "{composition}: {model} version {version}, {result}: {reason}".format(**decision)
             console.print(line, highlight=False, soft_wrap=True)
-        for line in where_to_look(project, measured, tracking_uri(project)):
+        for line in where_to_look(project, shown, tracking_uri(project)):
             console.print(line, highlight=False, soft_wrap=True)
+        for warning in warnings:
+            warn(warning)
     for stage in summary["stages"]:
         if stage["outcome"] == "failed":
             name = str(stage["stage"])
@@ -199,7 +218,8 @@ def _print_stages(console: Console, summary: dict[str, Any]) -> None:
     if all(stage["outcome"] == "unchanged" for stage in summary["stages"]):
         console.print(f"Nothing to run: all {len(summary['stages'])} stages are up to date.", highlight=False)
         return
-    console.print(stages_table(summary["stages"], summary["started"]))
+    arguments = summary["stages"], summary["started"]
+    print_table(console, stages_table(*arguments), stage_rows(*arguments))
     if together := overlaps(summary["stages"]):
         console.print(f"Ran in parallel: {', '.join(together)}", highlight=False, soft_wrap=True)
 

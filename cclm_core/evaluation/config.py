@@ -3,6 +3,7 @@
 All compositions share these settings, so their metrics are comparable. They are stored with each result.
 """
 
+from collections.abc import Sequence
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -22,8 +23,8 @@ class EvaluationConfig(Config):
     precision: Precision = Field(
         default="auto", description="precision of the model's matrix products; see runtime/device.py"
     )
-    variants: tuple[str, ...] = Field(
-        default=("modern",), description="variants to read; documents without a variant are always read"
+    variants: tuple[str, ...] | None = Field(
+        default=None, description="variants to read; null: all; documents without a variant are always read"
     )
     batch_characters: int = Field(default=4096, ge=1, description="ids per forward pass, padding included")
     window: int = Field(
@@ -39,6 +40,18 @@ class EvaluationConfig(Config):
         default=ALL_BASELINES,
         description="baselines to compare with, each at most once; the main one of a metric first",
     )
+
+    def metric_names(self, test_sets: Sequence[str]) -> list[str]:
+        """The names of the metrics that an evaluation can have, if the corpus has what each probe needs.
+
+        Contributions of components (`contribution/COMPONENT/METRIC`) are left out.
+
+        Args:
+            test_sets: names of the test sets, such as `clean` and `noise_0.1`.
+        """
+        names = [name for probe in self.probes for name in probe.metric_names(test_sets)]
+        baselines = [f"{name}_{baseline.baseline}" for name in names for baseline in self.baselines]
+        return [*names, "parameters", "width", *baselines]
 
     @model_validator(mode="after")
     def _unique(self) -> Self:

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
+from typing import Any
 
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.evaluation.config import EvaluationConfig
@@ -34,7 +36,7 @@ def evaluate_composition(
         test_sets: the clean test set first, then the noise sets.
         config: probes, baselines, and how texts are read.
         seed: selects documents and positions; use the same seed for all compositions.
-        report: receives the number of finished steps, and finally the speed and the duration in seconds.
+        report: receives the number of finished steps, and finally the speed and the CPU time of this process.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
@@ -71,15 +73,16 @@ class _Evaluator:
 
     def run(self, probes: dict[str, Probe], report: Report) -> None:
         """Fits all probes, then scores every test set."""
-        began = time.perf_counter()
+        began = time.process_time()
         steps: list[Callable[[], None]] = [partial(self._fit, *item) for item in probes.items()]
         steps += [partial(self._score, test_set) for test_set in self.context.test_sets]
         for number, step in enumerate(steps, 1):
             step()
             report(number, {}, len(steps))
         reader = self.context.reader
-        speed = reader.characters / reader.seconds if reader.seconds else 0.0
-        times = {"characters_per_second": speed, "evaluation_seconds": time.perf_counter() - began}
+        speed = reader.characters / reader.cpu_seconds if reader.cpu_seconds else 0.0
+        # CPU time of this process, so that other stages on the same machine do not change it.
+        times = {"characters_per_cpu_second": speed, "evaluation_cpu_seconds": time.process_time() - began}
         report(len(steps), times, len(steps))
 
     def _fit(self, name: str, probe: Probe) -> None:
@@ -107,10 +110,11 @@ class _Evaluator:
             self._add_examples(test_set, scorers)
 
     def _add_examples(self, test_set: TextSet, scorers: Sequence[Scorer]) -> None:
-        """Adds the first `num_examples` documents, those with entities first."""
+        """Adds the first `num_examples` documents with a truth or a prediction, those with entities first."""
         order = sorted(range(len(test_set.ids)), key=lambda index: (not test_set.entities[index], index))
-        for index in order[: self.num_examples]:
-            example = {"set": test_set.name, "id": test_set.ids[index], "text": test_set.texts[index]}
-            for scorer in scorers:
-                example |= scorer.example(index)
+        rows = ((index, [scorer.example(index) for scorer in scorers]) for index in order)
+        for index, shown in islice((row for row in rows if any(row[1])), self.num_examples):
+            example: dict[str, Any] = {"set": test_set.name, "id": test_set.ids[index], "text": test_set.texts[index]}
+            for values in shown:
+                example |= values
             self.result.examples.append(example)

@@ -33,12 +33,19 @@ class Measurement:
         formula: maps sums of statistics (R, S), one row per bootstrap sample, to values (R,).
         better: which direction is an improvement.
         headline: whether tables and plots show the metric by default.
+        labels: number of distinct gold labels in the documents; None if the metric has none.
     """
 
     statistics: Floats
     formula: Callable[[Floats], Floats]
     better: Better = "higher"
     headline: bool = False
+    labels: int | None = None
+
+    @property
+    def documents(self) -> int:
+        """N, the number of measured documents."""
+        return len(self.statistics)
 
     @property
     def value(self) -> float:
@@ -62,7 +69,11 @@ class Measurement:
 
 
 def ratio(
-    numerators: npt.ArrayLike, denominators: npt.ArrayLike, better: Better = "higher", headline: bool = False
+    numerators: npt.ArrayLike,
+    denominators: npt.ArrayLike,
+    better: Better = "higher",
+    headline: bool = False,
+    labels: int | None = None,
 ) -> Measurement:
     """The sum of `numerators` (N,) divided by the sum of `denominators` (N,); 0 if the denominator is 0.
 
@@ -70,7 +81,7 @@ def ratio(
     0.6666666666666666
     """
     statistics = np.stack([np.asarray(numerators, np.float64), np.asarray(denominators, np.float64)], axis=1)
-    return Measurement(statistics, lambda sums: quotient(sums[:, 0], sums[:, 1]), better, headline)
+    return Measurement(statistics, lambda sums: quotient(sums[:, 0], sums[:, 1]), better, headline, labels)
 
 
 def quotient(numerators: Floats, denominators: Floats) -> Floats:
@@ -123,6 +134,7 @@ class Metric(Config):
     better: Better | None = Field(default=None, description="which direction is an improvement; None: neither")
     interval: tuple[float, float] | None = Field(default=None, description="confidence interval: low, high")
     documents: int | None = Field(default=None, description="number of measured documents")
+    labels: int | None = Field(default=None, description="number of distinct gold labels in these documents")
     baselines: tuple[Baseline, ...] = Field(default=(), description="baselines to compare with, the main one first")
     headline: bool = Field(default=False, description="whether tables and plots show it by default")
 
@@ -135,10 +147,21 @@ def to_metric(
         value=measurement.value,
         better=measurement.better,
         interval=bootstrap.interval(measurement, seed),
-        documents=len(measurement.statistics),
+        documents=measurement.documents,
+        labels=measurement.labels,
         baselines=tuple(Baseline(name=name, value=baseline.value) for name, baseline in baselines.items()),
         headline=measurement.headline,
     )
+
+
+def measured_on(metric: Metric) -> str:
+    """What a metric is measured on, for tables and plots; "" if that is unknown.
+
+    >>> measured_on(Metric(value=0.5, documents=1008, labels=77))
+    '1,008 documents, 77 labels'
+    """
+    counts = (("document", metric.documents), ("label", metric.labels))
+    return ", ".join(f"{number:,} {noun}{'' if number == 1 else 's'}" for noun, number in counts if number is not None)
 
 
 def read_metrics(folder: Path) -> dict[str, Metric]:

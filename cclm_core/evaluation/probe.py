@@ -22,6 +22,9 @@ from cclm_core.evaluation.selection import TextSet, with_variants
 from cclm_core.evaluation.views import View
 from cclm_core.runtime.errors import CclmError
 
+FEW_DOCUMENTS = 100
+"""With fewer documents, a metric gets a warning: the standard error of an accuracy near 0.5 is then above 0.05."""
+
 Encoded = Sequence[npt.NDArray[np.integer]]
 """Ids (L,) of each document of a test set."""
 
@@ -38,7 +41,7 @@ class Context:
         reader: computes features of texts.
         corpus: probes are fitted on its train split and select hyperparameters on its validation split.
         test_sets: the clean test set first.
-        variants: variants to read; documents without a variant are always read.
+        variants: variants to read; documents without a variant are always read; None reads all.
         views: all features first; then, for each component, the features without it.
         baselines: unfitted baselines by name. A probe uses those with its own kind of prediction.
         seed: selects documents and positions, the same ones for all compositions.
@@ -47,7 +50,7 @@ class Context:
     reader: Reader
     corpus: EncodedCorpus
     test_sets: Sequence[TextSet]
-    variants: tuple[str, ...]
+    variants: tuple[str, ...] | None
     views: Sequence[View]
     baselines: Mapping[str, object]
     seed: int
@@ -66,12 +69,33 @@ class ProbeResult:
         baselines: baseline -> metric -> measurement.
         without: component left out -> metric -> measurement.
         tables: name of a CSV file -> its rows.
+        warnings: what makes the metrics less reliable than they look, one sentence or two each.
     """
 
     metrics: dict[str, Measurement]
     baselines: dict[str, dict[str, Measurement]] = field(default_factory=dict)
     without: dict[str, dict[str, Measurement]] = field(default_factory=dict)
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+def small_sample_warnings(metric: str, measured: int, available: int, needs: str) -> list[str]:
+    """A warning if a metric is measured on few documents, or on a minor part of the test split; otherwise none.
+
+    Args:
+        metric: name of the metric.
+        measured: number of documents that it is measured on.
+        available: number of documents in the test split.
+        needs: which documents can be measured, as a clause.
+
+    >>> small_sample_warnings("label_accuracy", 10, 1008, "it needs labeled documents")
+    ['label_accuracy is measured on only 10 of 1,008 test documents: it needs labeled documents.']
+    >>> small_sample_warnings("label_accuracy", 600, 1008, "it needs labeled documents")
+    []
+    """
+    if measured >= FEW_DOCUMENTS and 2 * measured >= available:
+        return []
+    return [f"{metric} is measured on only {measured:,} of {available:,} test documents: {needs}."]
 
 
 class Scorer(ABC):
@@ -87,7 +111,10 @@ class Scorer(ABC):
 
     @abstractmethod
     def example(self, index: int) -> dict[str, Any]:
-        """Truth and prediction for document `index`, for predictions.jsonl. Call `result` first."""
+        """Truth and prediction for document `index`, for predictions.jsonl; empty if it has neither.
+
+        Call `result` first.
+        """
 
 
 class Probe(ABC):

@@ -15,10 +15,12 @@ class Evaluation:
     Attributes:
         bootstrap, seed: settings of the confidence intervals.
         metrics: by name: `METRIC_SET` on a test set, `METRIC_BASELINE` of a baseline, `contribution/COMPONENT/METRIC`
-            for the loss without a component.
+            for the loss without a component, `documents/METRIC` and `labels/METRIC` for the number of documents and
+            of distinct gold labels that a headline metric is measured on.
         skipped: probe (or `contributions`) -> why it was skipped.
         hyperparameters: values selected on the validation split.
         curve: noise rates with the metrics of their test set; the names have no `_SET`.
+        warnings: what makes metrics less reliable than they look.
         tables: name of a CSV file -> its rows.
         examples: test documents with truth and prediction.
     """
@@ -31,6 +33,7 @@ class Evaluation:
     curve: list[tuple[float, dict[str, Metric]]] = field(default_factory=list)
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     examples: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def values(self) -> dict[str, float]:
         """Metric -> value."""
@@ -38,34 +41,43 @@ class Evaluation:
 
     def all_tables(self) -> dict[str, list[dict[str, Any]]]:
         """Name of a CSV file -> its rows, without empty files; `noise_curve` has one row per rate."""
-        curve = [{"rate": rate, **{name: metric.value for name, metric in row.items()}} for rate, row in self.curve]
+        names: dict[str, Any] = {name: None for _, row in self.curve for name in row}  # some rates lack some of them
+        rows = ((rate, {name: metric.value for name, metric in row.items()}) for rate, row in self.curve)
+        curve = [{"rate": rate, **names, **values} for rate, values in rows]
         tables = {"noise_curve": curve if any(row for _, row in self.curve) else [], **self.tables}
         return {name: rows for name, rows in tables.items() if rows}
 
     def add(self, result: ProbeResult, test_set: TextSet | None = None) -> dict[str, Metric]:
         """Adds the measurements of a probe on `test_set`; None for the test split of the corpus.
 
-        A metric measured on the test split is not added again for the clean test set, which has fewer documents. That
-        value is only returned, for the noise curve.
+        A metric measured on the test split keeps its name for that value. If the clean test set has fewer documents,
+        its value is added as `METRIC_clean`, the first point of the noise curve; otherwise that point is the value of
+        the test split.
 
         Returns:
             The metrics by name, without the name of the test set.
         """
         curve: dict[str, Metric] = {}
         for name, measurement in result.metrics.items():
-            is_known = test_set is not None and test_set.name == CLEAN and name in self.metrics
+            known = self.metrics.get(name) if test_set is not None and test_set.name == CLEAN else None
             full_name = name if test_set is None else f"{name}_{test_set.name}"
             baselines = {baseline: values[name] for baseline, values in result.baselines.items() if name in values}
-            by_suffix = {"": self._publish(measurement, baselines)}
-            by_suffix |= {f"_{baseline}": self._detail(value) for baseline, value in baselines.items()}
-            curve |= {name + suffix: metric for suffix, metric in by_suffix.items()}
-            if not is_known:
-                self.metrics |= {full_name + suffix: metric for suffix, metric in by_suffix.items()}
+            if known is not None and known.documents == measurement.documents:
+                curve |= {name: known, **_sizes(name, known)}
+                continue
+            metric = self._publish(measurement, baselines)
+            details = {f"_{baseline}": self._detail(value) for baseline, value in baselines.items()}
+            curve |= {name: metric, **_sizes(name, metric)}
+            curve |= {name + suffix: detail for suffix, detail in details.items()}
+            shown = metric if known is None else metric.model_copy(update={"headline": False})
+            self.metrics |= {full_name: shown, **_sizes(full_name, metric)}
+            self.metrics |= {full_name + suffix: detail for suffix, detail in details.items()}
             for component, values in result.without.items():
                 if name in values:
                     self._add_contribution(component, full_name, measurement, values[name])
         for name, rows in result.tables.items():
             self.tables.setdefault(name, []).extend(rows)
+        self.warnings += [warning for warning in result.warnings if warning not in self.warnings]
         return curve
 
     def _add_contribution(self, component: str, name: str, whole: Measurement, without: Measurement) -> None:
@@ -83,3 +95,9 @@ class Evaluation:
     def _detail(self, measurement: Measurement) -> Metric:
         """A metric that tables and plots hide by default."""
         return self._publish(replace(measurement, headline=False), {})
+
+
+def _sizes(name: str, metric: Metric) -> dict[str, Metric]:
+    """The numbers of documents and labels that a headline metric is measured on, as metrics."""
+    sizes = {"documents": metric.documents, "labels": metric.labels} if metric.headline else {}
+    return {f"{kind}/{name}": Metric(value=number) for kind, number in sizes.items() if number is not None}

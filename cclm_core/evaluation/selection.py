@@ -57,8 +57,10 @@ def labeled_ids(clean: TextSet, min_characters: int) -> set[str]:
     return {number for number, text, label in rows if label is not None and len(text) >= min_characters}
 
 
-def with_variants(documents: pd.DataFrame, variants: tuple[str, ...]) -> pd.DataFrame:
-    """The documents with one of these variants, and those without a variant."""
+def with_variants(documents: pd.DataFrame, variants: tuple[str, ...] | None) -> pd.DataFrame:
+    """The documents with one of these variants, and those without a variant; None for all documents."""
+    if variants is None:
+        return documents
     return documents[documents["variant"].isna() | documents["variant"].isin(variants)]
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from cclm_core.runtime.files import copy_file
 from cclm_core.runtime.reporting import Report
 from cclm_core.steps.params import Params
 
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
 
 def evaluate(
     params: Params,
@@ -38,13 +41,15 @@ def evaluate(
     ```
     metrics.json         values by metric name
     evaluation.json      metrics with direction, interval and baselines; configuration; digests of the inputs;
-                         skipped probes with reasons
-    noise_curve.csv      rate, then one column per metric                             plots/noise_curve.png
+                         skipped probes with reasons; warnings, such as about few test documents
+    noise_curve.csv      rate, then one column per metric and sample size             plots/noise_curve.png
     entities.csv         set, label, gold, predicted, precision, recall, f1
     confusion.csv        id, true, predicted; one row per document                    plots/confusion.png
     contribution.csv     component, metric, whole, without, contribution, low, high   plots/contribution.png
     predictions.jsonl    some documents of the first and the last test set
     ```
+
+    In the CSV files, a text that a spreadsheet would run as a formula begins with an apostrophe.
 
     Args:
         params: the parameters; reads the section `evaluation`.
@@ -79,6 +84,8 @@ def evaluate(
     with publishing(out, "evaluation") as folder:
         write_evaluation(folder, name, evaluation, card)
     copy_file(out / "metrics.json", metrics)
+    for warning in evaluation.warnings:
+        print(f"warning: {name}: {warning}", file=sys.stderr, flush=True)
     if noise_curve is not None:
         _write_noise_curve(noise_curve, evaluation)
 
@@ -89,7 +96,7 @@ def _write_noise_curve(path: Path, evaluation: Evaluation) -> None:
         {"rate": row["rate"], "metric": metric, "value": value}
         for row in evaluation.all_tables().get("noise_curve", [])
         for metric, value in row.items()
-        if metric != "rate" and value is not None
+        if metric != "rate" and value is not None and not metric.startswith(("documents/", "labels/"))
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     _write_rows(path, rows, ("rate", "metric", "value"))
@@ -108,7 +115,13 @@ def write_evaluation(folder: Path, name: str, evaluation: Evaluation, card: dict
     metrics = {name: _rounded(metric.canonical()) for name, metric in evaluation.metrics.items()}
     write_json(
         folder / EVALUATION_FILE,
-        {**card, "metrics": metrics, "chosen": evaluation.hyperparameters, "skipped": evaluation.skipped},
+        {
+            **card,
+            "metrics": metrics,
+            "chosen": evaluation.hyperparameters,
+            "skipped": evaluation.skipped,
+            "warnings": evaluation.warnings,
+        },
     )
     plots = folder / "plots"
     plots.mkdir()
@@ -137,4 +150,17 @@ def _write_rows(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[st
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, fieldnames=columns or list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(_rounded(row) for row in rows)
+        writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    """A rounded number, or a text that spreadsheets show instead of running it as a formula.
+
+    Source: OWASP, "CSV Injection".
+
+    >>> _cell("=1+1"), _cell("happy"), _cell(-0.5)
+    ("'=1+1", 'happy', -0.5)
+    """
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(_FORMULA_STARTS) else value
+    return _rounded(value)

@@ -3,7 +3,7 @@
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
@@ -23,6 +23,8 @@ from cclm_core.training.checkpoint import Checkpoints, Progress, from_checkpoint
 from cclm_core.training.config import TrainingConfig
 from cclm_core.training.module import Point, TrainingModule, compile_encoder
 from cclm_core.training.optimizer import build_optimizer, learning_rate, update
+
+_REPORT_EVERY = 10  # steps
 
 TERMINATED = 128 + signal.SIGTERM
 """The exit code of a process that was stopped by SIGTERM, as shells report it."""
@@ -100,7 +102,7 @@ def _train(
     held_out = data.held_out.fixed(config.evaluation_windows, seed)
     if not progress.curve:
         progress.add({"step": 0, **evaluate(module, held_out, config, seed)})
-        report(0, progress.curve[0], config.steps)
+        report(0, {name: value for name, value in progress.curve[0].items() if name != "step"}, config.steps)
     remaining = range(first, first if _is_stalled(progress, config) else config.steps)
     prepare = partial(_prepare_step, module, data.training, config, seed)
     with prefetch(prepare, remaining, workers) as steps, _catch_sigterm() as has_sigterm:
@@ -111,13 +113,14 @@ def _train(
             if done % config.evaluate_every == 0 or is_last:
                 training = {"learning_rate": learning_rate(step, config), "loss": float(np.mean(progress.losses))}
                 values = training | evaluate(module, held_out, config, seed)
+                latest = values | {"loss": _latest_loss(progress.losses, done, config)}
                 progress.add({"step": done, **values})
-                report(done, values, config.steps)
+                report(done, latest, config.steps)
                 if config.keep == "best" or config.patience is not None:
                     progress.compare(module.selection_value(values), module, keep=config.keep == "best")
                 is_last = is_last or _is_stalled(progress, config)
-            elif done % 10 == 0:
-                report(done, {"loss": progress.losses[-1]}, config.steps)
+            elif done % _REPORT_EVERY == 0:
+                report(done, {"loss": _latest_loss(progress.losses, done, config)}, config.steps)
             must_stop = has_sigterm()
             if checkpoints and (is_last or must_stop or done % config.checkpoint_every == 0):
                 checkpoints.save(to_checkpoint(done, module, optimizer, progress))
@@ -142,6 +145,19 @@ def _prepare_step(
     if device_of(module).type == "cuda":
         return [[example.pinned() for example in examples] for examples in batches_of_examples]
     return batches_of_examples
+
+
+def _latest_loss(losses: Sequence[float], done: int, config: TrainingConfig) -> float:
+    """The mean loss of the steps since the last report, so that all points of a reported curve mean the same.
+
+    Args:
+        losses: one per step since the last evaluation.
+        done: number of finished steps.
+        config: the training settings.
+    """
+    before = done - 1
+    last = max(before - before % _REPORT_EVERY, before - before % config.evaluate_every)
+    return float(np.mean(losses[-(done - last) :]))
 
 
 def _is_stalled(progress: Progress, config: TrainingConfig) -> bool:

@@ -7,8 +7,9 @@ from prefect import flow
 from flows.devices.runners import task_runner
 from flows.graph.selection import evaluation_stages, refuse_stale_before
 from flows.project import Project
+from flows.run.checks import checked_plan
 from flows.run.pipeline import Work, carry_out
-from flows.run.preparation import checked_plan, prepared
+from flows.run.preparation import prepared
 
 
 @flow(name="evaluate", task_runner=task_runner(), persist_result=False)

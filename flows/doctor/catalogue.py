@@ -14,6 +14,7 @@ CHECKS: dict[str, Check] = {
     "prefect-servers": left_processes.prefect_servers,
     "dvc-lock-file": dvc_checks.lock_file,
     "dvc-locks": dvc_checks.readers,
+    "outputs": dvc_checks.outputs,
     "half-written": files.half_written,
     "checkpoints": files.checkpoints,
     "disk-space": files.disk_space,

@@ -13,6 +13,7 @@ from flows.doctor.finding import Finding, Inspection, UncheckedError
 from flows.graph import dvc_private
 from flows.graph.dvc_private import is_valid_lock
 from flows.graph.lockfile import restore
+from flows.graph.outputs import is_cached, missing_outputs, restore_outputs
 
 MAX_SHOWN = 5
 
@@ -87,6 +88,26 @@ def readers(inspection: Inspection) -> Iterator[Finding]:
             remedy="removes it from the list",
             repair=lambda pid=pid: _remove(root, pid),  # type: ignore[misc]
         )
+
+
+def outputs(inspection: Inspection) -> Iterator[Finding]:
+    """Yields a finding for each stage whose recorded outputs are missing from the folder but in DVC's cache.
+
+    DVC deletes outputs before it runs a stage, so a killed run leaves them deleted. Skipped during a run.
+    """
+    project = inspection.project
+    content = project.lock_file.read_bytes() if project.lock_file.is_file() else b""
+    if inspection.working or not is_valid_lock(content):
+        return
+    for stage in dvc_private.recorded_stages(content):
+        paths = [path for path, md5 in missing_outputs(project, stage) if is_cached(project, md5)]
+        if paths:
+            yield Finding(
+                subject=stage,
+                problem=f"its recorded outputs are missing: {_some(paths)}",
+                remedy="restores them from DVC's cache",
+                repair=lambda stage=stage: f"restored {_some(restore_outputs(project, stage))}",  # type: ignore[misc]
+            )
 
 
 def unpushed(inspection: Inspection) -> Iterator[Finding]:

@@ -3,8 +3,9 @@
 from filelock import FileLock
 
 from cclm_core.runtime.errors import ConfigError
-from flows.gate.gate import load_check
+from flows.gate.gate import load_check, promotion_config
 from flows.gate.handover import Handover, hand_over, settle
+from flows.gate.measured import missing_metrics
 from flows.gate.promote import Decision, promotion_lock
 from flows.gate.registry import (
     CANDIDATE,
@@ -17,6 +18,7 @@ from flows.gate.registry import (
     Version,
     model_name,
 )
+from flows.messages import warn
 from flows.project import Project
 from flows.tracking.client import Tracking, connect
 
@@ -50,6 +52,11 @@ def accept(project: Project, composition: str) -> Decision:
             tags[replaced] = {GATE_RESULT_TAG: PREVIOUS, GATE_REASON_TAG: f"replaced by version {version.number}"}
             previous = replaced
         _hand_over(registry, model, Handover(version.number, replaced, previous, tags))
+    if missing := missing_metrics(promotion_config(project), version.metrics or {}):
+        warn(
+            f"the gate can never replace this champion: the metrics of {composition} have no {', '.join(missing)}. "
+            "Remove them from promotion.metrics in params.yaml."
+        )
     return Decision(composition, model, version.number, False, CHAMPION, ACCEPTED, True)
 
 

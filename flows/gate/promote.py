@@ -25,6 +25,7 @@ from flows.gate.candidates import (
 )
 from flows.gate.gate import Verdict, compare, load_check, promotion_config
 from flows.gate.handover import HANDOVER_TAG, Handover, hand_over, settle
+from flows.gate.measured import explain_missing, missing_metrics
 from flows.gate.registry import (
     BROKEN,
     CANDIDATE,
@@ -203,8 +204,12 @@ def _compare_with_champion(candidate: Candidate, tracking_uri: str) -> Verdict:
     if results_are_outdated(evaluation):
         return Verdict(False, "its results belong to another composition; run `cclm run` to evaluate this one")
     accept = f"`cclm promote --accept {evaluation.name}`"
+    first = f"there is no champion to compare with; to make this version the first one, run {accept}"
+    if missing := missing_metrics(candidate.config, result_metrics(evaluation.results)):
+        reason = f"the gate can never promote a version: {explain_missing(missing, evaluation)}"
+        return Verdict(False, f"{reason}. Also, {first}" if champion is None else reason)
     if champion is None:
-        return Verdict(False, f"there is no champion to compare with; to make this version the first one, run {accept}")
+        return Verdict(False, first)
     if candidate.is_champion:
         return Verdict(False, champion.tags.get(GATE_REASON_TAG) or "it is already the champion")
     if champion.tags.get(EVALUATION_TAG) != evaluation_digest(evaluation):

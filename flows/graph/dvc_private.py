@@ -5,7 +5,8 @@
 | `can_restore` | `Stage.changed_stage`, `deps_cached`, `save_deps`, `stage_cache.restore(dry=True)` |
 | `is_valid_lock` | `dvc.schema.COMPILED_LOCKFILE_SCHEMA` |
 | `gone_processes`, `remove_process`, `remove_list` | `.dvc/tmp/rwlock`: JSON with `read` and `write`, and its lock |
-| `folder_remote`, `object_path` | `.dvc/config` as INI, and the layout `files/md5/ab/cdef...` |
+| `folder_remote`, `cache_folder` | `.dvc/config` as INI |
+| `object_path`, `flows.graph.outputs` | the layout `files/md5/ab/cdef...`, and the JSON lists of folders in it |
 
 `tests/flows/test_private.py` fails if another version of DVC is installed. Run `tests/flows/test_graph.py`,
 `test_status.py`, `test_doctor.py` and `test_lockfile.py` with the new version, then widen `CHECKED`.
@@ -63,8 +64,18 @@ def is_valid_lock(content: bytes) -> bool:
 
 def recorded_outputs(content: bytes) -> list[dict[str, Any]]:
     """The outputs in a dvc.lock, each with `path`, `md5` and `size`."""
-    stages = (yaml.load(content, Loader=_LOADER) or {}).get("stages") or {}
-    return [out for stage in stages.values() for out in stage.get("outs", [])]
+    return [out for stage in recorded_stages(content).values() for out in stage.get("outs", [])]
+
+
+def recorded_stages(content: bytes) -> dict[str, Any]:
+    """The stages in a dvc.lock, by name; the `outs` of each have `path`, `md5` and `size`."""
+    return dict((yaml.load(content, Loader=_LOADER) or {}).get("stages") or {})
+
+
+def cache_folder(root: Path) -> Path:
+    """The folder of the project's DVC cache: `cache.dir` of DVC's configuration, by default `.dvc/cache`."""
+    parser = _configuration(root)
+    return (root / ".dvc" / parser.get("cache", "dir", fallback="cache")).resolve()
 
 
 def folder_remote(root: Path) -> Path | None:
@@ -72,13 +83,18 @@ def folder_remote(root: Path) -> Path | None:
 
     Parses DVC's configuration files itself, because importing DVC is slow.
     """
-    parser = configparser.ConfigParser(interpolation=None)
-    parser.read([root / ".dvc" / "config", root / ".dvc" / "config.local"])
+    parser = _configuration(root)
     name = parser.get("core", "remote", fallback="")
     url = parser.get(f"'remote \"{name}\"'", "url", fallback="")
     if not url or "://" in url:
         return None
     return Path(url) if Path(url).is_absolute() else (root / ".dvc" / url).resolve()
+
+
+def _configuration(root: Path) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read([root / ".dvc" / "config", root / ".dvc" / "config.local"])
+    return parser
 
 
 def object_path(store: Path, md5: str) -> Path:

@@ -15,6 +15,7 @@ from flows import environment, processes
 from flows.devices.slots import lease
 from flows.graph.lockfile import back_up
 from flows.graph.node import Node, artifact_kind
+from flows.graph.outputs import restore_outputs
 from flows.project import Project
 from flows.tracking.client import connect
 from flows.tracking.follow import Follower, follow
@@ -131,6 +132,8 @@ def reproduce(
         back_up(project)
         # Only now: after a crash between publishing and recording, training resumes from its checkpoints.
         delete_checkpoints(project, node.name)
+    else:  # if the command ran, its process has restored the outputs already
+        restore_outputs(project, node.name)
     return _result(project, node, since, process.returncode, lines)
 
 

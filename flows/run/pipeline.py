@@ -26,9 +26,10 @@ from flows.project import Project
 from flows.recovery.flow_runs import noted
 from flows.remote import workers
 from flows.remote.dvc_remote import PushError, wants_push
+from flows.run.checks import check_parameters, checked_plan
 from flows.run.dvc_repro import stop_all
 from flows.run.prefect_pages import publish_artifacts
-from flows.run.preparation import check_parameters, checked_plan, delete_recorded_checkpoints, prepared
+from flows.run.preparation import delete_recorded_checkpoints, prepared
 from flows.run.tasks import outcome, promote, push, submit
 from flows.tracking.client import TrackingError, connect, enabled, log_pipeline_files
 from flows.tracking.parents import create_parent
@@ -85,8 +86,9 @@ def pretrain(targets: list[str] = [], force: list[str] = []) -> dict[str, Any]: 
     project = Project.find()
     with prepared(project):
         plan = checked_plan(project)
+        forced = frozenset(plan.match(force))
         nodes = plan.select([*targets, *(force if targets else [])])
-        return carry_out(project, plan, Work(nodes, frozenset(plan.match(force))))
+        return carry_out(project, plan, Work(nodes, forced))
 
 
 def carry_out(project: Project, plan: Plan, work: Work) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from flows.graph.evaluations import evaluations
 from flows.graph.plan import Plan
 from flows.messages import warn
 from flows.project import Project
-from flows.run.tables import comparison, comparison_rows, legend
+from flows.run.tables import comparison, comparison_rows, current, evaluation_warnings, legend
 from flows.tracking.client import TrackingError, connect, page_url
 
 
@@ -19,11 +19,13 @@ def publish_artifacts(project: Project, plan: Plan, summary: dict[str, Any]) -> 
     from prefect.artifacts import create_link_artifact, create_table_artifact
     from prefect.exceptions import PrefectException
 
-    compared = comparison(project, evaluations(plan, project))
+    measured = current(evaluations(plan, project), summary["stages"])
+    compared = comparison(project, measured)
     try:
         if compared:
             rows: list[dict[str, Any]] = [*comparison_rows(compared)]
-            create_table_artifact(rows, key="compositions", description=f"Compositions compared ({legend(rows)})")
+            description = "\n\n".join([f"Compositions compared ({legend(rows)})", *evaluation_warnings(measured)])
+            create_table_artifact(rows, key="compositions", description=description)
         if promotion := summary.get("promotion"):
             columns = ("composition", "model", "version", "result", "reason")
             create_table_artifact(

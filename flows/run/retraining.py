@@ -10,7 +10,7 @@ from flows.graph.params_file import write_settings
 from flows.graph.plan import Plan
 from flows.graph.selection import component_stage, refuse_stale_before, with_dependents
 from flows.project import Project
-from flows.run.preparation import checked_plan
+from flows.run.checks import checked_plan
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from typing import IO
 
 from cclm_core.runtime.errors import ConfigError
 from flows import environment, processes
+from flows.graph.outputs import restore_outputs
 from flows.project import Project
 from flows.tracking.parents import dvc_process
 from flows.tracking.records import StageRecord, read_record, reports_path
@@ -48,6 +49,7 @@ def main(arguments: list[str]) -> int:
     environment.apply(project)
     stage = stage_name(arguments)
     if os.environ.get(processes.RESTORE_ONLY_VARIABLE) == "1":
+        restore_outputs(project, stage)
         raise ConfigError(
             f"{stage} was trained by a worker, but DVC cannot find the result. Make sure that the worker and this "
             "clone have the same DVC remote, and the same commands, parameters and data."
@@ -67,13 +69,23 @@ def main(arguments: list[str]) -> int:
     )
     record.write(project)
     child = Child([sys.executable, "-m", module, *arguments], {processes.REPORT_VARIABLE: str(reports)})
-    waiter = threading.Thread(target=lambda: child.finish(record).write(project))
+    waiter = threading.Thread(target=lambda: _keep_former(project, child.finish(record)).write(project))
     waiter.start()
     # In a flow, the process of the flow tracks the stage.
     if os.environ.get(processes.FOLLOWED_VARIABLE) != "1":
         track(record, child)
     waiter.join()
     return child.exit_code
+
+
+def _keep_former(project: Project, record: StageRecord) -> StageRecord:
+    """If the stage failed, restores the outputs that DVC deleted before it ran, and adds that to its message."""
+    kept = restore_outputs(project, record.stage) if record.exit_code else []
+    if not kept:
+        return record
+    note = f"The former outputs are kept: {', '.join(kept)}."
+    print(note, file=sys.stderr, flush=True)
+    return record.with_(message=f"{record.message}\n{note}".strip())
 
 
 def parse_module(arguments: list[str]) -> tuple[str, list[str]]:

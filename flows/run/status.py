@@ -1,17 +1,16 @@
 """`cclm status`: which stages are stale and why, what a run would do, and what each stage cost in its last run.
 
-It reads only DVC and local files, so that it answers at once: it imports neither torch nor MLflow nor Prefect, and
-contacts no server. Anything that only a server knows is reported as unknown. `cclm doctor` asks the servers.
+It reads only DVC and local files, so that it answers at once: it imports neither MLflow nor Prefect, contacts no
+server, and imports torch only to validate a params.yaml that has changed since it was last validated. Anything that
+only a server knows is reported as unknown. `cclm doctor` asks the servers.
 """
 
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from cclm_core.runtime.artifacts import folder_digest
@@ -21,19 +20,22 @@ from flows.formats import format_megabytes
 from flows.gate.registry import DIGEST_TAG
 from flows.graph.dvc_private import folder_remote, object_path, recorded_outputs
 from flows.graph.evaluations import Evaluation, evaluations
-from flows.graph.plan import Plan, read_plan
+from flows.graph.plan import Plan
+from flows.messages import warn
 from flows.project import Project
+from flows.run.checks import check_files, checked_plan
+from flows.run.tables import output_console, print_table
 from flows.tracking.client import enabled, tracking_uri
 from flows.tracking.mlflow_private import registered_digests
 from flows.tracking.records import StageRecord, read_record
 
-PIPED_COLUMNS = 160
 # What a run would do with a stage, as documented in `StageStatus.run_would`.
 RUN, RESTORE, RUN_IF_NEEDED, NOTHING, RUNNING = "run", "restore", "run if needed", "nothing", "running now"
 RECOMPOSE = "recompose"
 MAY_RUN = (RUN, RUN_IF_NEEDED, RECOMPOSE)
 SAME_PARTS = "none of its parts changed, so it is not evaluated again"
 MAX_REASONS = 4
+COST_COLUMNS = {"time": "seconds", "CPU time": "cpu_seconds", "peak memory": "peak_memory_megabytes"}
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Status:
             was never measured.
         unregistered: compositions that are evaluated but not registered; None if only a server knows.
         unpushed: outputs missing from DVC's default remote; None if only a server knows or there is no remote.
+        warnings: what in params.yaml or dvc.yaml may be a mistake; see `flows.run.checks`.
     """
 
     stages: tuple[StageStatus, ...]
@@ -85,6 +88,7 @@ class Status:
     wall_seconds: float | None
     unregistered: tuple[str, ...] | None
     unpushed: tuple[str, ...] | None
+    warnings: tuple[str, ...] = ()
 
     @property
     def todo(self) -> list[StageStatus]:
@@ -103,15 +107,17 @@ class Status:
 
 
 def read_status(project: Project) -> Status:
-    """Reads the status of the project. Changes nothing.
+    """Checks params.yaml and dvc.yaml, and reads the status of the project. Changes no stage.
 
     Raises:
-        ConfigError: dvc.yaml or params.yaml is invalid.
+        ConfigError: dvc.yaml or params.yaml is invalid, or they disagree; see `flows.run.checks`.
     """
-    plan, slots = read_plan(project), num_slots()
+    warnings = check_files(project)
+    plan, slots = checked_plan(project), num_slots()
     stages = tuple(_stages(project, plan))
     measured = [result for result in evaluations(plan, project) if result.evaluate.name not in plan.stale()]
-    return Status(stages, slots, wall_seconds(stages, slots), _unregistered(project, measured), _unpushed(project))
+    unregistered, unpushed = _unregistered(project, measured), _unpushed(project)
+    return Status(stages, slots, wall_seconds(stages, slots), unregistered, unpushed, tuple(warnings))
 
 
 def show(project: Project, as_json: bool) -> None:
@@ -121,14 +127,16 @@ def show(project: Project, as_json: bool) -> None:
         print(json.dumps(status.as_json(), indent=2))
         return
     stale = [stage for stage in status.stages if stage.stale]
-    console = Console(width=None if sys.stdout.isatty() else PIPED_COLUMNS)
+    console = output_console()
     if stale:
-        console.print(_table(status.stages))
+        print_table(console, _table(status.stages), _rows(status.stages))
         print(f"{len(stale)} of {len(status.stages)} stages are stale.")
         if status.todo:
             print(_estimate(status))
     else:
         print(f"All {len(status.stages)} stages are up to date.")
+    for warning in status.warnings:
+        warn(warning)
     for line in _waiting(status):
         console.print(line, highlight=False, soft_wrap=True)
 
@@ -220,17 +228,23 @@ def _unpushed(project: Project) -> tuple[str, ...] | None:
 def _table(stages: Sequence[StageStatus]) -> Table:
     title = "What `cclm run` would do, and the cost of the last successful run of each stage in this clone"
     table = Table(title=title, title_justify="left")
-    table.add_column("stage", no_wrap=True)
-    table.add_column("action", no_wrap=True)
-    table.add_column("why")
-    columns = {"time": "seconds", "CPU time": "cpu_seconds", "peak memory": "peak_memory_megabytes"}
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    for stage in stages:
-        costs = ["" if name not in stage.cost else _cost_text(name, stage.cost[name]) for name in columns.values()]
-        action = "" if stage.run_would == NOTHING else stage.run_would
-        table.add_row(stage.stage, action, "\n".join(_shortened(_joined(stage.why))), *costs)
+    for column in ("stage", "action", "why", *COST_COLUMNS):
+        is_cost = column in COST_COLUMNS
+        table.add_column(column, justify="right" if is_cost else "left", no_wrap=column != "why", overflow="fold")
+    for row in _rows(stages):
+        table.add_row(*row.values())
     return table
+
+
+def _rows(stages: Sequence[StageStatus]) -> list[dict[str, str]]:
+    rows = []
+    for stage in stages:
+        action = "" if stage.run_would == NOTHING else stage.run_would
+        row = {"stage": stage.stage, "action": action, "why": "\n".join(_shortened(_joined(stage.why)))}
+        for column, name in COST_COLUMNS.items():
+            row[column] = "" if name not in stage.cost else _cost_text(name, stage.cost[name])
+        rows.append(row)
+    return rows
 
 
 def _cost_text(name: str, value: float) -> str:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from cclm_core.evaluation.metrics import EVALUATION_FILE
 from cclm_core.runtime.artifacts import MANIFEST, folder_digest, read_json
 from flows.graph.node import Node, artifact_kind
 from flows.messages import warn
@@ -98,6 +99,7 @@ class Follower:
             tags |= {f"digest.out.{path}": value, "cclm.kind": kind} | _card_tags(folder)
             if kind == "evaluation":
                 self.tracking.log(self.run_id, noise_curve(folder, ended))
+                tags |= _warnings(folder)
             if kind == "evaluation" and self.parent:
                 self.tracking.log(self.parent, headline(results, self.node.item))
         return tags
@@ -191,6 +193,13 @@ def _card_tags(folder: Path) -> dict[str, str]:
     path = folder / "card.json"
     card = read_json(path) if path.is_file() else {}
     return {f"cclm.{name}": str(card[name]) for name in ("data", "vocabulary", "base", "code") if name in card}
+
+
+def _warnings(folder: Path) -> dict[str, str]:
+    """The warnings of an evaluation as the tag `cclm.warnings`, one per line; no tag without warnings."""
+    path = folder / EVALUATION_FILE
+    warnings = read_json(path).get("warnings") if path.is_file() else None
+    return {"cclm.warnings": "\n".join(map(str, warnings))} if warnings else {}
 
 
 def _logged_files(folder: Path) -> Iterator[tuple[Path, str]]:

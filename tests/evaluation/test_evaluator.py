@@ -88,7 +88,7 @@ def test_a_corpus_without_labels_and_entities_can_be_evaluated(tmp_path: Path) -
     result = evaluate(tmp_path, plain)
     bits = {"bits_per_masked_character" + baseline for baseline in ("", "_unigram", "_trigram")}
     plain_metrics = {name for name in result.metrics if not name.startswith("contribution/")}
-    assert plain_metrics == {"parameters", "width", *bits}
+    assert plain_metrics == {"parameters", "width", "documents/bits_per_masked_character", *bits}
     assert result.skipped.keys() == {"tags", "labels"} and result.tables.keys() == {"contribution"}
     assert "entities" in result.skipped["tags"] and "labels" in result.skipped["labels"]
 
@@ -133,7 +133,7 @@ def test_speed_and_duration_are_reported_and_not_part_of_the_metrics(tmp_path: P
 
     result = evaluate(tmp_path, make_records(), report=report)
     assert [step for step, _, _ in reports] == [1, 2, 3, 4, 4] and {total for _, _, total in reports} == {4}
-    assert reports[-1][1].keys() == {"characters_per_second", "evaluation_seconds"}
+    assert reports[-1][1].keys() == {"characters_per_cpu_second", "evaluation_cpu_seconds"}
     assert not any("second" in name for name in result.metrics)
 
 
@@ -149,10 +149,70 @@ def test_metrics_have_direction_and_interval_and_headline_metrics_have_baselines
         for baseline in metric.baselines:
             assert learned.metrics[f"{name}_{baseline.name}"].value == baseline.value
     for name, metric in learned.metrics.items():
-        if name not in ("parameters", "width"):
+        if name not in ("parameters", "width") and not name.startswith(("documents/", "labels/")):
             assert metric.interval is not None and metric.documents is not None, name
             assert metric.interval[0] <= metric.value <= metric.interval[1], name
     assert learned.metrics["entity_f1_clean"].documents == learned.metrics["label_accuracy"].documents == 60
+    assert learned.metrics["label_accuracy"].labels == 2 and learned.metrics["entity_f1_clean"].labels == 1
+
+
+def test_the_metrics_say_how_many_documents_and_labels_they_are_measured_on(learned: Evaluation) -> None:
+    values = learned.values()
+    assert values["documents/label_accuracy"] == values["documents/entity_f1_clean"] == 60
+    assert values["labels/label_accuracy"] == 2 and values["labels/entity_f1_clean"] == 1
+    assert 0 < values["documents/bits_per_masked_character"] <= 60
+    assert learned.warnings == [
+        "label_accuracy is measured on only 60 of 60 test documents: it needs labeled documents of at least 20 "
+        "characters (min_characters of the labels probe).",
+        "entity_f1 is measured on only 60 of 60 test documents: the test sets have no more.",
+    ]
+
+
+def short_records() -> list[Record]:
+    """Labeled messages of a few characters, 300 of them in the test split, without entities and variants."""
+    records = make_records(sizes=(300, 40, 300))
+    words = {"comedy": "merry song", "tragedy": "blood ghost"}
+    return [dataclasses.replace(record, text=words[str(record.label)], entities=()) for record in records]
+
+
+def test_by_default_every_labeled_text_is_scored_however_short(tmp_path: Path) -> None:
+    config = EvaluationConfig.parse({"probes": [{"probe": "labels"}], "contributions": False}, "test")
+    result = evaluate(tmp_path, short_records(), config=config)
+    assert result.metrics["label_accuracy"].documents == 300 and result.warnings == []
+    assert len(result.tables["confusion"]) == 300
+    # The noise curve begins with the headline, because both have the same documents.
+    assert result.curve[0][1]["label_accuracy"] == result.metrics["label_accuracy"]
+    assert "label_accuracy_clean" not in result.metrics
+
+
+def test_a_part_of_the_test_split_gives_a_warning_and_no_example_without_a_label(tmp_path: Path) -> None:
+    records = short_records()
+    unlabeled = [
+        dataclasses.replace(record, label=None) if number % 30 else record for number, record in enumerate(records)
+    ]
+    config = EvaluationConfig.parse({"probes": [{"probe": "labels"}], "contributions": False}, "test")
+    result = evaluate(tmp_path, unlabeled, config=config)
+    (warning,) = result.warnings
+    assert warning.startswith("label_accuracy is measured on only 10 of 300 test documents")
+    assert len(result.examples) == 10 and all(example["predicted_label"] for example in result.examples)
+
+
+def test_the_clean_test_set_has_a_name_of_its_own_if_it_has_fewer_documents(tmp_path: Path) -> None:
+    records = short_records()
+    clean = clean_set(records)
+    half = clean._replace(**{name: getattr(clean, name)[:150] for name in ("ids", "texts", "labels", "entities")})
+    config = EvaluationConfig.parse({"probes": [{"probe": "labels"}], "contributions": False}, "test")
+    result = evaluate(tmp_path, records, [half], config=config)
+    assert result.values()["documents/label_accuracy"] == 300
+    assert result.values()["documents/label_accuracy_clean"] == 150
+    assert result.curve[0][1]["label_accuracy"].value == result.values()["label_accuracy_clean"]
+    assert result.all_tables()["noise_curve"][0]["documents/label_accuracy"] == 150
+
+
+def test_labels_that_are_identifiers_are_not_measured(tmp_path: Path) -> None:
+    records = [dataclasses.replace(record, label=record.id) for record in make_records(sizes=(1000, 5, 5))]
+    config = EvaluationConfig.parse({"probes": [{"probe": "labels"}]}, "test")
+    assert "at most 1,000 different ones, got 1,005" in evaluate(tmp_path, records, config=config).skipped["labels"]
 
 
 def test_probes_and_baselines_can_be_omitted(tmp_path: Path) -> None:

@@ -40,10 +40,27 @@ def test_equal_evaluations_give_equal_bytes(tmp_path: Path) -> None:
 
 def test_a_confusion_matrix_with_many_labels_is_larger_and_mostly_light(tmp_path: Path) -> None:
     heights = []
-    for number in (3, 77):
+    for number in (12, 77):
         PLOTS["confusion"][1](tmp_path / "plot.png", "title", evaluation(number))
         image = matplotlib.image.imread(tmp_path / "plot.png")
         heights.append(image.shape[0])
         dark = (image[:, :, :3].mean(axis=2) < 0.4).mean()
         assert dark < 0.1
-    assert heights[1] > 2 * heights[0]
+    assert heights[1] > 1.5 * heights[0]
+
+
+def test_hundreds_of_labels_give_a_plot_of_bounded_size(tmp_path: Path) -> None:
+    PLOTS["confusion"][1](tmp_path / "plot.png", "title", evaluation(300))
+    assert max(matplotlib.image.imread(tmp_path / "plot.png").shape) < 1500
+
+
+def test_names_are_texts_and_no_formulas(tmp_path: Path) -> None:
+    result = evaluation()
+    strange = [r"$\frac{$", "two\nlines", "x" * 5000, "_hidden"]
+    pairs = zip(strange, reversed(strange), strict=True)
+    result.tables["confusion"] += [{"true": true, "predicted": predicted} for true, predicted in pairs]
+    result.tables["contribution"] += [{"component": name, "metric": name, "contribution": 0.1} for name in strange[:2]]
+    result.curve.append((0.2, {strange[0]: Metric(value=0.1, better="higher", headline=True)}))
+    for name, (title, plot) in PLOTS.items():
+        plot(tmp_path / f"{name}.png", rf"$\frac{{$: {title}", result)
+        assert max(matplotlib.image.imread(tmp_path / f"{name}.png").shape) < 2000

@@ -76,4 +76,4 @@ def test_batches_are_bounded_and_characters_are_counted() -> None:
     reader = Reader(Recorder(PREPROCESSOR), 30, 25)
     read_texts(reader)
     assert max(sizes) <= 30
-    assert reader.characters > sum(len(ids) for ids in TEXTS) and reader.seconds > 0  # overlaps count twice
+    assert reader.characters > sum(len(ids) for ids in TEXTS) and reader.cpu_seconds > 0  # overlaps count twice

@@ -121,7 +121,7 @@ def test_a_candidate_that_cannot_be_compared_stays_a_candidate(promoter: Promote
     for metrics, reason in [
         ({"f1": 0.5}, "within the margin"),
         ({"f1": 0.4}, "worse"),
-        ({"other": 0.9}, "the candidate's metric f1 must be a finite number"),
+        ({"other": 0.9}, "promotion.metrics: f1 is not in the evaluation of both. Remove it, or choose from"),
     ]:
         promoter.make(3, metrics)
         decision = promoter.promote()
@@ -133,6 +133,18 @@ def test_a_candidate_that_cannot_be_compared_stays_a_candidate(promoter: Promote
     promoter.make(3, {"f1": 0.9})
     assert "measured on other data" in promoter.promote().reason
     assert promoter.versions() == ["1", "2", "3"] and promoter.alias("champion") == "2"
+
+
+@pytest.mark.usefixtures("loads")
+def test_a_metric_that_the_corpus_does_not_have_is_told_at_the_first_promotion(
+    promoter: Promoter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    promoter.make(1, {"other": 0.5, "width": 3})
+    reason = promoter.promote().reason
+    assert reason.startswith("the gate can never promote a version: params.yaml: promotion.metrics: f1 is not in the")
+    assert "choose from: other, width" in reason and "cclm promote --accept both" in reason
+    assert accept(promoter.project, "both").result == "champion"
+    assert "the gate can never replace this champion: the metrics of both have no f1" in capsys.readouterr().err
 
 
 def test_a_damaged_composition_is_not_registered(promoter: Promoter) -> None:

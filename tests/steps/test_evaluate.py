@@ -13,12 +13,13 @@ from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.store import load_composition, save
 from cclm_core.encoders import HourglassConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
-from cclm_core.evaluation.metrics import read_metrics
+from cclm_core.evaluation.metrics import Bootstrap, read_metrics
+from cclm_core.evaluation.result import Evaluation
 from cclm_core.runtime.artifacts import folder_digest, publishing, rounded, verify
 from cclm_core.runtime.errors import ArtifactError, CompositionError, ConfigError, IntegrityError
 from cclm_core.runtime.random import seeded_initialization
 from cclm_core.runtime.reporting import null_report
-from cclm_core.steps.evaluate import evaluate
+from cclm_core.steps.evaluate import evaluate, write_evaluation
 from cclm_core.steps.params import Params
 from cclm_core.text.vocabulary import Preprocessor
 from tests.evaluation.fakes import SMALL, clean_set, encode, make_records
@@ -203,3 +204,21 @@ def test_nested_compositions_can_be_evaluated_and_shared_weights_count_once(
     assert (out / "plots/contribution.png").stat().st_size > 1000
     again = project.run(tmp_path / "again", composition=tmp_path / "nested")
     assert folder_digest(again) == folder_digest(out)
+
+
+def test_spreadsheets_show_labels_instead_of_running_them(tmp_path: Path) -> None:
+    evaluation = Evaluation(Bootstrap(), 1)
+    labels = ["=1+1", "+1", "-1", "@sum", "happy", r"$\frac{$"]
+    evaluation.tables["confusion"] = [{"id": label, "true": label, "predicted": labels[0]} for label in labels]
+    evaluation.tables["entities"] = [{"label": label, "gold": -1.5} for label in labels]
+    write_evaluation(tmp_path, r"$\frac{$", evaluation, {})
+    rows = (tmp_path / "confusion.csv").read_text().splitlines()
+    assert rows[1] == "'=1+1,'=1+1,'=1+1" and rows[5] == "happy,happy,'=1+1"
+    assert (tmp_path / "entities.csv").read_text().splitlines()[3] == "'-1,-1.5"
+
+
+def test_warnings_are_published_and_printed(results: Path, project: Project, tmp_path: Path, capsys: Any) -> None:
+    project.run(tmp_path / "pair")
+    warnings = json.loads((results / "evaluation.json").read_text())["warnings"]
+    assert len(warnings) == 2 and all("only 20 of 20 test documents" in warning for warning in warnings)
+    assert f"warning: pair: {warnings[0]}" in capsys.readouterr().err

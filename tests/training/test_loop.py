@@ -1,5 +1,6 @@
 """The training loop: learning, checkpoints, best weights, early stopping, errors. Kills are in test_interrupted.py."""
 
+from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 
@@ -52,6 +53,23 @@ def test_the_number_of_prefetching_threads_does_not_change_the_result(
     module, curve = run(encoded, tmp_path / "other", workers=workers)
     assert curve == uninterrupted[1]
     assert have_equal_weights(module, uninterrupted[0])
+
+
+def test_every_point_of_a_reported_loss_is_the_mean_since_the_last_point(encoded: Path) -> None:
+    reports: list[tuple[int, dict[str, float]]] = []
+
+    def report(step: int, values: Mapping[str, float], total: int | None = None) -> None:  # noqa: ARG001
+        reports.append((step, dict(values)))
+
+    corpus = EncodedCorpus.open(encoded)
+    module = new_module(corpus, MaskedCharactersConfig(), EntitiesConfig())
+    config = CONFIG.model_copy(update={"steps": 30, "evaluate_every": 25})
+    curve = train(module, data(corpus, config), config, SEED, None, report)
+    assert [step for step, _ in reports] == [0, 10, 20, 25, 30] and not any("step" in values for _, values in reports)
+    losses = {step: values["loss"] for step, values in reports[1:]}
+    since_start = (10 * losses[10] + 10 * losses[20] + 5 * losses[25]) / 25
+    assert curve[1]["step"] == 25 and since_start == pytest.approx(curve[1]["loss"])
+    assert losses[30] == pytest.approx(curve[2]["loss"]) and len({*losses.values()}) == 4
 
 
 def test_gradients_are_accumulated_over_batches(encoded: Path, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The characters probe: predicts masked characters; measured in bits."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -39,6 +39,10 @@ class CharactersProbeConfig(Config):
     def build(self, context: Context) -> "CharactersProbe":
         """The unfitted probe."""
         return CharactersProbe(self, context)
+
+    def metric_names(self, test_sets: Sequence[str]) -> list[str]:  # noqa: ARG002 - for other probes
+        """The names of the metrics; they need no test set."""
+        return [_BITS]
 
 
 class CharactersProbe(Probe):

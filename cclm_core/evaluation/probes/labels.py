@@ -14,24 +14,39 @@ from cclm_core.composition.long_texts import Piece
 from cclm_core.evaluation.baselines.base import LabelBaseline
 from cclm_core.evaluation.linear_probe import PenalizedProbe, Scale, fit_penalized
 from cclm_core.evaluation.metrics import Floats, Measurement, quotient, ratio
-from cclm_core.evaluation.probe import Context, Encoded, NotMeasurable, Probe, ProbeResult, Scorer
+from cclm_core.evaluation.probe import (
+    Context,
+    Encoded,
+    NotMeasurable,
+    Probe,
+    ProbeResult,
+    Scorer,
+    small_sample_warnings,
+)
 from cclm_core.evaluation.reading import Reader
 from cclm_core.evaluation.selection import TextSet, document_ids, labeled_ids, shuffled, texts_of
 from cclm_core.evaluation.views import View
 from cclm_core.runtime.config import Config
+
+MAX_LABELS = 1000
+"""More distinct labels are probably identifiers. The size of the probe and of its statistics grows with this number."""
 
 
 class LabelsProbeConfig(Config):
     """The label of a document, such as its topic, from its pooled features; see `Pool`."""
 
     probe: Literal["labels"] = "labels"
-    train_documents: int = Field(default=4000, ge=1, description="maximum number of labeled training documents")
+    train_documents: int | None = Field(
+        default=20_000, ge=1, description="maximum number of labeled training documents to fit on; null: all"
+    )
     validation_documents: int = Field(
         default=200, ge=0, description="maximum number of validation documents to select the penalty with"
     )
     scale_documents: int = Field(default=60, ge=1, description="training documents to standardize features with")
-    test_documents: int = Field(default=1000, ge=1, description="maximum number of labeled test documents")
-    min_characters: int = Field(default=200, ge=1, description="leave out shorter documents")
+    test_documents: int | None = Field(
+        default=None, ge=1, description="maximum number of labeled test documents to score; null: all"
+    )
+    min_characters: int = Field(default=1, ge=1, description="leave out shorter documents")
     max_characters: int = Field(default=400, ge=1, description="truncate longer documents")
     penalties: tuple[float, ...] = Field(
         default=(3e-4, 1e-3, 3e-3, 1e-2), min_length=1, description="L2 strengths to select from; see `fit_penalized`"
@@ -40,6 +55,11 @@ class LabelsProbeConfig(Config):
     def build(self, context: Context) -> "LabelsProbe":
         """The unfitted probe."""
         return LabelsProbe(self, context)
+
+    def metric_names(self, test_sets: Sequence[str]) -> list[str]:
+        """The names of the metrics on the test split and on these test sets, if the corpus has labels."""
+        metrics = (_ACCURACY, "label_macro_f1")
+        return [*metrics, *(f"{metric}_{name}" for name in test_sets for metric in metrics)]
 
 
 class LabelsProbe(Probe):
@@ -59,11 +79,17 @@ class LabelsProbe(Probe):
         )
         if train["label"].nunique() < 2:
             raise NotMeasurable(
-                f"fewer than two labels among {len(train)} training documents of at least {config.min_characters} "
-                "characters"
+                f"the training documents must have at least two labels, got {train['label'].nunique()} in {len(train)} "
+                f"labeled documents{self._at_least()}"
+            )
+        num_labels = len({*train["label"], *self._test()["label"]})
+        if num_labels > MAX_LABELS:
+            raise NotMeasurable(
+                f"labels must be categories, at most {MAX_LABELS:,} different ones, got {num_labels:,} in "
+                f"{len(train):,} training documents. Check ingest.source.columns.label"
             )
         if self._test().empty:
-            raise NotMeasurable(f"no labeled test document has at least {config.min_characters} characters")
+            raise NotMeasurable(f"no test document{self._at_least()} has a label")
         self.scale = scale_of(reader, self._ids("train", train.iloc[: config.scale_documents]), max_ids)
         pooled = pool(reader, self.scale, self._ids("train", train), max_ids)
         validation = pool(reader, self.scale, self._ids("validation", held_out), max_ids)
@@ -92,7 +118,10 @@ class LabelsProbe(Probe):
         rows = zip(test["id"].tolist(), gold, predicted[""], strict=True)
         table = [dict(zip(("id", "true", "predicted"), row, strict=True)) for row in rows]
         baselines = {name: label_metrics(gold, labels) for name, labels in self._baselines(test).items()}
-        return ProbeResult(label_metrics(gold, predicted[""]), baselines, without, {"confusion": table})
+        warnings = small_sample_warnings(
+            _ACCURACY, len(test), len(self._context.documents("test")), f"it needs labeled documents{self._at_least()}"
+        )
+        return ProbeResult(label_metrics(gold, predicted[""]), baselines, without, {"confusion": table}, warnings)
 
     def scorer(self, test_set: TextSet, encoded: Encoded) -> Scorer | None:
         """See `Probe.scorer`."""
@@ -122,10 +151,15 @@ class LabelsProbe(Probe):
                 predicted[name] = baseline.predict(texts["test"])
         return predicted
 
+    def _at_least(self) -> str:
+        """The minimum length in words; "" if every text is long enough."""
+        number = self.config.min_characters
+        return f" of at least {number} characters (min_characters of the labels probe)" if number > 1 else ""
+
     def _test(self) -> pd.DataFrame:
         return self._labeled("test", self.config.test_documents)
 
-    def _labeled(self, split: str, max_documents: int) -> pd.DataFrame:
+    def _labeled(self, split: str, max_documents: int | None) -> pd.DataFrame:
         documents = self._context.documents(split)
         candidates = documents[documents["label"].notna() & (documents["length"] >= self.config.min_characters)]
         # Renaming "classes" would select other documents for every seed.
@@ -165,8 +199,8 @@ _ACCURACY = "label_accuracy"
 
 def label_metrics(gold: Sequence[str], predicted: Sequence[str]) -> dict[str, Measurement]:
     """Accuracy and macro F1, the mean F1 of the labels that occur in `gold`."""
-    labels = sorted({*gold, *predicted})
-    true, positive = (np.array([[name == label for label in labels] for name in names]) for names in (gold, predicted))
+    labels = np.array(sorted({*gold, *predicted}), dtype=object)
+    true, positive = (np.array(names, dtype=object)[:, None] == labels for names in (gold, predicted))
     correct = true & positive
     statistics = np.hstack([correct, true, positive]).astype(np.float64)
 
@@ -177,8 +211,8 @@ def label_metrics(gold: Sequence[str], predicted: Sequence[str]) -> dict[str, Me
         return quotient((f1 * occurs).sum(axis=1), occurs.sum(axis=1).astype(np.float64))
 
     return {
-        _ACCURACY: ratio(correct.any(axis=1), np.ones(len(gold)), headline=True),
-        "label_macro_f1": Measurement(statistics, macro_f1),
+        _ACCURACY: ratio(correct.any(axis=1), np.ones(len(gold)), headline=True, labels=len(set(gold))),
+        "label_macro_f1": Measurement(statistics, macro_f1, labels=len(set(gold))),
     }
 
 

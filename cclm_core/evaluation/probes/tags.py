@@ -13,7 +13,15 @@ from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.evaluation.baselines.base import TagBaseline
 from cclm_core.evaluation.linear_probe import LinearProbe, LinearProbeConfig, fit
 from cclm_core.evaluation.metrics import Floats, Measurement, quotient
-from cclm_core.evaluation.probe import Context, Encoded, NotMeasurable, Probe, ProbeResult, Scorer
+from cclm_core.evaluation.probe import (
+    Context,
+    Encoded,
+    NotMeasurable,
+    Probe,
+    ProbeResult,
+    Scorer,
+    small_sample_warnings,
+)
 from cclm_core.evaluation.reading import Reader
 from cclm_core.evaluation.selection import TextSet, limit_ids, shuffled
 from cclm_core.evaluation.spans import Scores, SpanScore, TextSpans, gold_spans, spans_of_texts
@@ -48,6 +56,10 @@ class TagsProbeConfig(Config):
     def build(self, context: Context) -> "TagsProbe":
         """The unfitted probe."""
         return TagsProbe(self, context)
+
+    def metric_names(self, test_sets: Sequence[str]) -> list[str]:
+        """The names of the metrics on these test sets, if the corpus has entities."""
+        return [f"{metric}_{name}" for name in test_sets for metric in (_F1, "entity_precision", "entity_recall")]
 
 
 class Tagger(NamedTuple):
@@ -143,12 +155,15 @@ class TagScorer(Scorer):
             for name, baseline in probe.baselines.items()
         }
         without = {left_out: {_F1: span_metrics(gold, predicted)[_F1]} for left_out, predicted in spans.items()}
-        return ProbeResult(metrics, baselines, without, self._tables())
+        warnings = small_sample_warnings(_F1, len(texts), len(texts), "the test sets have no more")
+        return ProbeResult(metrics, baselines, without, self._tables(), warnings)
 
     def example(self, index: int) -> dict[str, Any]:
         """See `Scorer.example`."""
         text = self._test_set.texts[index]
         examples = {"entities": self._test_set.entities[index], "predicted_entities": self._spans[index]}
+        if not any(examples.values()):
+            return {}
         return {
             name: [[start, end, label, text[start:end]] for start, end, label in spans]
             for name, spans in examples.items()
@@ -173,10 +188,11 @@ def span_metrics(gold: Sequence[TextSpans], predicted: Sequence[TextSpans]) -> d
     pairs = [(set(true), set(positive)) for true, positive in zip(gold, predicted, strict=True)]
     counts = [(len(true & positive), len(positive), len(true)) for true, positive in pairs]
     statistics = np.array(counts, dtype=np.float64).reshape(-1, 3)
+    labels = len({label for spans in gold for _, _, label in spans})
     return {
-        _F1: Measurement(statistics, _f1, headline=True),
-        "entity_precision": Measurement(statistics, lambda sums: quotient(sums[:, 0], sums[:, 1])),
-        "entity_recall": Measurement(statistics, lambda sums: quotient(sums[:, 0], sums[:, 2])),
+        _F1: Measurement(statistics, _f1, headline=True, labels=labels),
+        "entity_precision": Measurement(statistics, lambda sums: quotient(sums[:, 0], sums[:, 1]), labels=labels),
+        "entity_recall": Measurement(statistics, lambda sums: quotient(sums[:, 0], sums[:, 2]), labels=labels),
     }
 
 
