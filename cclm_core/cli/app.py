@@ -10,6 +10,7 @@ import typer
 from cclm_core.cli.shelf import app as shelf
 from cclm_core.runtime.errors import CclmError
 from cclm_core.runtime.reporting import reporting
+from cclm_core.runtime.terminal import printable
 from cclm_core.steps.params import Params
 
 app = typer.Typer(
@@ -173,7 +174,7 @@ def noise_command(
     misspellings: Annotated[
         Path | None, typer.Option(help="A list for the kind misspelling: .csv, or .txt with lines teh->the.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same noise.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same noise.")] = 1,
     times: Annotated[int, typer.Option(min=1, help="Number of versions, each with the next seed.")] = 1,
     every_kind: Annotated[bool, typer.Option("--every-kind", help="List all kinds, each with an example.")] = False,
     as_json: Annotated[
@@ -237,7 +238,7 @@ def main() -> None:
     try:
         app()
     except CclmError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -1,7 +1,5 @@
 """What `cclm noise` prints: noised texts with each edit in color, and a table of all kinds."""
 
-import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cclm_core.cli.stdin import read_stdin
 from cclm_core.noise import CATALOGUE, NoisedText, NoiseRecipe, Spellings, TextNoiser, read_misspellings
 from cclm_core.runtime.config import load_yaml
 from cclm_core.runtime.errors import ConfigError
+from cclm_core.runtime.terminal import printable, printable_json
 
 SENTENCE = "Their 10 friends believe that the modern kitchen was received quickly."
 _SPELLINGS = {"their": {"thier": 3}, "friends": {"freinds": 2}, "believe": {"beleive": 2}, "received": {"recieved": 4}}
@@ -41,7 +41,7 @@ def show_noise(text: str | None, recipe: str, misspellings: Path | None, seed: i
     for number in range(times):
         noised = noiser(text, np.random.default_rng(seed + number))
         if as_json:
-            print(json.dumps(_described(noised), ensure_ascii=False))
+            print(printable_json(_described(noised)))
         elif console.is_terminal:
             console.print(colored(text, noised))
         else:
@@ -55,7 +55,7 @@ def show_kinds(text: str | None, seed: int, misspellings: Path | None) -> None:
         table.add_column(column, overflow="fold")
     spellings = _SPELLINGS if misspellings is None else _spellings(misspellings)
     for name, noised in every_kind(_text(text), seed, spellings):
-        table.add_row(name, noised, CATALOGUE[name].description)
+        table.add_row(name, Text(printable(noised)), CATALOGUE[name].description)  # Text: brackets are no markup
     Console().print(table)
 
 
@@ -67,21 +67,21 @@ def every_kind(text: str, seed: int, misspellings: Spellings | None) -> Iterator
 
 
 def colored(text: str, noised: NoisedText) -> Text:
-    """A noised text with what was removed struck through in red, and what was inserted in green."""
+    """A noised text with what was removed struck through in red, and what was inserted in green; see `printable`."""
     shown = Text()
     read = written = 0
     edits = noised.edits
     for position, consumes, start, emits in zip(
         edits.positions.tolist(), edits.consumes.tolist(), edits.starts.tolist(), edits.emits.tolist(), strict=True
     ):
-        shown.append(noised.text[written:start])
+        shown.append(printable(noised.text[written:start]))
         old, new = text[position : position + consumes], noised.text[start : start + emits]
         kept = old if new.startswith(old) else ""  # an insertion after a letter that stays
-        shown.append(kept)
-        shown.append(old[len(kept) :], style="strike red")
-        shown.append(new[len(kept) :], style="bold green")
+        shown.append(printable(kept))
+        shown.append(printable(old[len(kept) :]), style="strike red")
+        shown.append(printable(new[len(kept) :]), style="bold green")
         read, written = position + consumes, start + emits
-    shown.append(text[read:])
+    shown.append(printable(text[read:]))
     return shown
 
 
@@ -110,7 +110,7 @@ def _spellings(path: Path | None) -> Spellings | None:
 def _text(text: str | None) -> str:
     if text is None:
         return SENTENCE
-    return sys.stdin.read() if text == "-" else text
+    return read_stdin() if text == "-" else text
 
 
 def _described(noised: NoisedText) -> dict[str, Any]:
