@@ -1,5 +1,6 @@
 """What `cclm noise` prints: noised texts with each edit in color, and a table of all kinds."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,13 @@ def read_recipe(given: str) -> NoiseRecipe:
 
 
 def _spellings(path: Path | None) -> Spellings | None:
-    return None if path is None else read_misspellings(path).spellings
+    """The misspellings of a list; tells on standard error what of it is not used."""
+    if path is None:
+        return None
+    listed = read_misspellings(path)
+    if warning := listed.warning(path):
+        print(printable(warning), file=sys.stderr)
+    return listed.spellings
 
 
 def _text(text: str | None) -> str:

@@ -16,7 +16,7 @@ from cclm_core.noise.confusions import CONFUSIONS, MAX_PATTERN
 from cclm_core.noise.edits import Indices
 from cclm_core.noise.keyboards import neighbors_on, plain_letters
 from cclm_core.noise.lookup import Lookup
-from cclm_core.noise.misspellings import Spellings
+from cclm_core.noise.misspellings import Spellings, check_spellings
 from cclm_core.text.vocabulary import FIRST_BYTE, FIRST_CHARACTER, Preprocessor
 from cclm_core.text.words import APOSTROPHES
 
@@ -112,7 +112,11 @@ class SymbolTables:
             preprocessor: the vocabulary.
             layouts: names in `noise.keyboards.LAYOUTS`.
             misspellings: the misspellings of each word with their counts, see `noise.misspellings`.
+
+        Raises:
+            DataError: a misspelling or its count is not valid, see `check_spellings`.
         """
+        check_spellings(misspellings or {})
         ids = {character: FIRST_CHARACTER + rank for rank, character in enumerate(preprocessor.alphabet)}
         num_symbols = preprocessor.num_ids
         flags = np.zeros(num_symbols, dtype=np.uint8)
