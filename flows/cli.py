@@ -1,4 +1,4 @@
-"""`cclm`: the library's commands, and those that drive, show and promote the pipeline."""
+"""The command `cclm`: the commands of the library, and those that run, inspect and promote the pipeline."""
 
 import json
 import os
@@ -14,25 +14,28 @@ from flows.project import Project
 from flows.tracking.client import TrackingError
 
 app = typer.Typer(
-    help="Composable character-level language models: pretrain components apart, compose them, retrain one alone.",
+    help="Train character-level language models as components, compose them, and retrain one without the others.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 app.add_typer(core)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 @app.command()
 def run(
     target: Annotated[
         list[str] | None,
-        typer.Option(help="Only this stage or group of stages and what it needs, e.g. evaluate@full; repeatable."),
+        typer.Option(
+            help="Run only this stage or group and the stages that it needs, e.g. pretrain or evaluate@full (default: "
+            "all). Repeatable."
+        ),
     ] = None,
-    force: Annotated[list[str] | None, typer.Option(help="Run this stage even if nothing changed; repeatable.")] = None,
+    force: Annotated[list[str] | None, typer.Option(help="Run this stage even if nothing changed. Repeatable.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bring the pipeline up to date: run what changed, in parallel if possible, then register the compositions."""
+    """Run the stages that are out of date, in parallel if possible, then register the compositions in MLflow."""
     from flows.commands import run_pipeline
 
     sys.exit(run_pipeline(_project(), target or [], force or [], as_json))
@@ -40,7 +43,7 @@ def run(
 
 @app.command()
 def status(as_json: AsJson = False) -> None:
-    """Show what is stale and why, what a run would do, and what it cost last time."""
+    """Show which stages are stale and why, and how long they took last time."""
     from flows.run.status import show
 
     show(_project(), as_json)
@@ -50,16 +53,18 @@ def status(as_json: AsJson = False) -> None:
 def promote(
     accept: Annotated[
         list[str] | None,
-        typer.Option(help="Make this composition's candidate its champion without the gate; repeatable."),
+        typer.Option(help="Make the candidate of this composition its champion, without the gate. Repeatable."),
     ] = None,
     rollback: Annotated[
         list[str] | None,
-        typer.Option(help="Make this composition's previous champion its champion again; repeatable."),
+        typer.Option(help="Restore the previous champion of this composition. Repeatable."),
     ] = None,
-    reason: Annotated[str, typer.Option(help="Why, with --rollback; kept in the version's tags.")] = "no reason given",
+    reason: Annotated[
+        str, typer.Option(help="Reason for --rollback, stored in the tags of the version.")
+    ] = "no reason given",
     as_json: AsJson = False,
 ) -> None:
-    """Register the evaluated compositions, and let the gate decide which become champion, or decide yourself."""
+    """Register the evaluated compositions, and let the gate choose the champions, or choose them yourself."""
     from flows.gate import overrides
     from flows.gate.promote import promote_workspace
     from flows.tracking.client import enabled
@@ -68,7 +73,7 @@ def promote(
     if not enabled():
         raise ConfigError("CCLM_TRACKING must not be off for `cclm promote`: registering needs MLflow. Unset it.")
     if accept and rollback:
-        raise ConfigError("--accept and --rollback must not be combined: they undo each other. Use one of them.")
+        raise ConfigError("--accept and --rollback must not be combined. Use one of them.")
     emit = (lambda _: None) if as_json else print
     if accept or rollback:
         decisions = [overrides.accept(project, name) for name in accept or []]
@@ -83,10 +88,12 @@ def promote(
 
 @app.command()
 def lineage(
-    name: Annotated[str, typer.Argument(help="A composition, a component, or another result, e.g. full, encoded.")],
+    name: Annotated[
+        str, typer.Argument(help="A composition, a component or another output, e.g. full, entities, encoded.")
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Show what a result was made from: digests, parameters, code, and the runs that made it."""
+    """Show the inputs of an output: digests, parameters, code, and the runs that made them."""
     from rich.console import Console
 
     from flows.gate.lineage import Lineage, tree
@@ -94,31 +101,29 @@ def lineage(
     from flows.tracking.client import connect, enabled
 
     project = _project()
-    found = Lineage(project, read_plan(project, changes=False), connect(project) if enabled() else None).of(name)
+    ancestry = Lineage(project, read_plan(project, changes=False), connect(project) if enabled() else None).of(name)
     if as_json:
-        print(json.dumps(found.as_json(), indent=2))
+        print(json.dumps(ancestry.as_json(), indent=2))
     else:
-        width = None if sys.stdout.isatty() else 240  # a file or a pipe has no lines to break
-        Console(width=width).print(tree(found), highlight=False, soft_wrap=True)
+        width = None if sys.stdout.isatty() else 240  # do not cut lines in a file or a pipe
+        Console(width=width).print(tree(ancestry), highlight=False, soft_wrap=True)
 
 
 @app.command()
 def doctor(
-    repair: Annotated[
-        bool, typer.Option("--repair", help="Repair what can be repaired (default: only report).")
-    ] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Repair the problems (default: only report them).")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Look for what a crash has left in DVC, MLflow and Prefect: stuck runs, orphaned processes, lost files."""
+    """Check DVC, MLflow and Prefect for leftovers of a crash: stuck runs, orphaned processes, lost files."""
     from flows.doctor.command import doctor as examine
 
     sys.exit(examine(_project(), repair, as_json))
 
 
 @app.command()
-def ui(port: Annotated[int, typer.Option(help="Where to listen, on this machine only.")] = 5000) -> None:
-    """Open MLflow's pages on the runs, learning curves and registered models."""
-    from flows.tracking.client import connect, page, tracking_uri
+def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000) -> None:
+    """Start MLflow's web pages: runs, learning curves, registered models. Prints their address."""
+    from flows.tracking.client import connect, page_url, tracking_uri
 
     project = _project()
     uri = tracking_uri(project)
@@ -126,27 +131,27 @@ def ui(port: Annotated[int, typer.Option(help="Where to listen, on this machine 
         print(f"MLflow is at {uri}")
         return
     experiment = connect(project).experiment_id
-    print(f"MLflow: {page(f'http://127.0.0.1:{port}', experiment)}  (Ctrl-C ends it)", flush=True)
+    print(f"MLflow: {page_url(f'http://127.0.0.1:{port}', experiment)}  (press Ctrl-C to stop)", flush=True)
     command = ["-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
     os.execv(sys.executable, [sys.executable, *command])
 
 
 @app.command()
 def retrain(
-    component: Annotated[str, typer.Argument(help="Its name in params.yaml, under components.")],
+    component: Annotated[str, typer.Argument(help="Its name in params.yaml under components, e.g. entities.")],
     setting: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="A key below the component and its new value in YAML, e.g. training.steps=500; checked, then written "
-            "into params.yaml; repeatable.",
+            help="A key of the component and its new value in YAML, e.g. training.steps=500. It is checked and written "
+            "to params.yaml. Repeatable.",
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Train it even if nothing changed.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Train the component even if nothing changed.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Retrain one component; recompose, evaluate and gate the compositions that contain it; nothing else changes."""
+    """Retrain one component, then compose, evaluate and register the compositions with it. Others do not change."""
     from flows.commands import run_retraining
     from flows.graph.params_file import parse_settings
 
@@ -155,7 +160,7 @@ def retrain(
 
 @app.command()
 def push(as_json: AsJson = False) -> None:
-    """Copy the outputs that dvc.lock records to DVC's remote, from where other clones get them by `dvc pull`."""
+    """Upload the outputs recorded in dvc.lock to the DVC remote. Other clones download them with `dvc pull`."""
     from flows.commands import push_now
 
     sys.exit(push_now(_project(), as_json))
@@ -163,25 +168,25 @@ def push(as_json: AsJson = False) -> None:
 
 @app.command()
 def serve(
-    composition: Annotated[str, typer.Argument(help="Its name, e.g. full.")],
-    alias: Annotated[str, typer.Option(help="Which of its registered versions.")] = "champion",
-    port: Annotated[int, typer.Option(help="Where to listen, on this machine only.")] = 5001,
+    composition: Annotated[str, typer.Argument(help="Name of the composition, e.g. full.")],
+    alias: Annotated[str, typer.Option(help="Registered version: champion, candidate or previous.")] = "champion",
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5001,
 ) -> None:
-    """Answer over HTTP: POST {"inputs": ["a text", ...]} to /invocations gives an embedding for each."""
+    """Serve a composition over HTTP. POST {"inputs": ["a text", ...]} to /invocations returns an embedding per text."""
     from flows.gate.registry import Registry, model_name
     from flows.tracking.client import connect
 
     project = _project()
     tracking, model = connect(project), model_name(composition)
     if Registry(tracking).get(model, alias) is None:
-        raise ConfigError(f"{model} has no version with the alias {alias}. See `cclm promote`.")
+        raise ConfigError(f"{model} has no version with the alias {alias}. Set it with `cclm promote`.")
     settings = environment.for_children({"MLFLOW_TRACKING_URI": tracking.uri})  # MLflow finds its own server in PATH
-    words = ["-m", f"models:/{model}@{alias}", "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
-    os.execve(sys.executable, [sys.executable, "-m", "mlflow", "models", "serve", *words], settings)
+    arguments = ["-m", f"models:/{model}@{alias}", "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
+    os.execve(sys.executable, [sys.executable, "-m", "mlflow", "models", "serve", *arguments], settings)
 
 
 def main() -> None:
-    """Runs the command line. Exit codes: 0 done, 1 a stage or the registry failed, 2 something that you must fix."""
+    """Runs the command line. Exit codes: 0 success, 1 a stage or MLflow failed, 2 an error that the user must fix."""
     try:
         app()
     except CclmError as error:

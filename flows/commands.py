@@ -1,4 +1,4 @@
-"""`cclm run`, `cclm retrain`, `cclm push`: check, plan, run the flow in this process if needed, print the result."""
+"""`cclm run`, `cclm retrain` and `cclm push`: check, plan, run the flow in this process if needed, print the result."""
 
 import json
 import os
@@ -20,15 +20,21 @@ from flows.messages import warn
 from flows.project import Project
 from flows.recovery.sweep import sweep_flow_runs
 from flows.remote.dvc_remote import PushError, push_outputs, wants_push
-from flows.run.preparation import check_parameters, checked_plan, forget_recorded, prepared
+from flows.run.preparation import check_parameters, checked_plan, delete_recorded_checkpoints, prepared
 from flows.run.retraining import plan_retraining
-from flows.run.tables import comparison, comparison_table, figures, overlaps, stages_table, whereabouts
+from flows.run.tables import comparison, comparison_table, metric_values, overlaps, stages_table, where_to_look
 from flows.tracking.client import TrackingError, connect, enabled, tracking_uri
 from flows.tracking.progress import Display
 
 
 def run_pipeline(project: Project, targets: Sequence[str], force: Sequence[str], as_json: bool) -> int:
-    """Brings the pipeline up to date; returns the exit code.
+    """Runs the stale stages and registers the compositions; returns the exit code.
+
+    Args:
+        project: the project to run.
+        targets: stages or groups to run with the stages that they need; all if empty.
+        force: stages to run even if nothing changed.
+        as_json: print JSON instead of tables.
 
     Raises:
         CclmError: the configuration is invalid, or another run is in progress.
@@ -41,7 +47,7 @@ def run_pipeline(project: Project, targets: Sequence[str], force: Sequence[str],
             check_parameters(project)
 
             def start() -> dict[str, Any]:
-                """Runs the flow for the whole pipeline."""
+                """Runs the flow of the pipeline."""
                 from flows.run.pipeline import pretrain
 
                 return pretrain(list(targets), list(force))
@@ -55,10 +61,17 @@ def run_pipeline(project: Project, targets: Sequence[str], force: Sequence[str],
 
 
 def run_retraining(project: Project, component: str, settings: Mapping[str, Any], force: bool, as_json: bool) -> int:
-    """Retrains one component and what contains it; returns the exit code.
+    """Retrains one component, then composes and evaluates the compositions that contain it; returns the exit code.
+
+    Args:
+        project: the project to run.
+        component: its name in params.yaml.
+        settings: new values by key, e.g. {"training.steps": 500}; written to params.yaml.
+        force: train even if nothing changed.
+        as_json: print JSON instead of tables.
 
     Raises:
-        CclmError: there is no such component, a setting is wrong, what is needed is stale, or another run is under way.
+        CclmError: no such component, a wrong setting, stale inputs, or another run is in progress.
     """
     with prepared(project):
         planned = plan_retraining(project, component, settings)
@@ -67,7 +80,7 @@ def run_retraining(project: Project, component: str, settings: Mapping[str, Any]
             check_parameters(project)
 
             def start() -> dict[str, Any]:
-                """Runs the flow for one component."""
+                """Runs the flow of one component."""
                 from flows.deployments.retrain import retrain_component
 
                 return retrain_component(component, {}, force)
@@ -84,10 +97,10 @@ def run_retraining(project: Project, component: str, settings: Mapping[str, Any]
 
 
 def push_now(project: Project, as_json: bool) -> int:
-    """Pushes the outputs that dvc.lock records to DVC's remote; returns the exit code.
+    """Uploads the outputs recorded in dvc.lock to the DVC remote; returns the exit code.
 
     Raises:
-        ConfigError: there is no remote, or a run is under way.
+        ConfigError: no remote is configured, or a run is in progress.
     """
     with prepared(project):
         try:
@@ -97,7 +110,11 @@ def push_now(project: Project, as_json: bool) -> int:
             return 1
     if remote is None:
         raise ConfigError("no DVC remote to push to. Run `dvc remote add -d NAME ADDRESS`.")
-    print(json.dumps({"remote": remote}) if as_json else f"All that dvc.lock records is in DVC's remote {remote}.")
+    print(
+        json.dumps({"remote": remote})
+        if as_json
+        else f"All outputs recorded in dvc.lock are in the DVC remote {remote}."
+    )
     return 0
 
 
@@ -107,7 +124,7 @@ def _run_flow(
     console = Console(stderr=True)
     console.print(f"{len(stale)} of {len(nodes)} stages are stale; starting Prefect ...", highlight=False)
     _quiet_prefect()
-    # Prefect hands SIGTERM on once its flow has ended; leaving by an exception stops its temporary server as well.
+    # Prefect passes SIGTERM on when its flow has ended. Leaving by an exception also stops Prefect's temporary server.
     signal.signal(signal.SIGTERM, _leave)
     try:
         _start_servers(project)
@@ -125,13 +142,13 @@ def _run_flow(
 
 
 def _nothing_stale(project: Project, plan: Plan, nodes: list[str]) -> tuple[dict[str, Any], int]:
-    """Does what a bare `dvc repro` or a failure has left: registers evaluated compositions, pushes recorded outputs."""
+    """Catches up after a bare `dvc repro` or a failure: registers evaluated compositions, uploads recorded outputs."""
     from flows.gate.promote import pending, promote_workspace
 
     stages = [{"stage": name, "outcome": "unchanged", "seconds": 0.0, "started": None, "ended": None} for name in nodes]
     summary: dict[str, Any] = {"started": time.time(), "stages": stages, "promotion": [], "promotion_error": None}
     summary |= {"pushed": None, "push_error": None}
-    forget_recorded(project, plan)
+    delete_recorded_checkpoints(project, plan)
     if enabled() and (measured := evaluations(plan, project)):
         try:
             if pending(project, measured):
@@ -151,7 +168,11 @@ def _print_result(project: Project, plan: Plan, summary: dict[str, Any], as_json
     measured = evaluations(plan, project)
     compared = comparison(project, measured)
     if as_json:
-        print(json.dumps(summary | {"comparison": figures(compared), "tracking_uri": tracking_uri(project)}, indent=2))
+        print(
+            json.dumps(
+                summary | {"comparison": metric_values(compared), "tracking_uri": tracking_uri(project)}, indent=2
+            )
+        )
     else:
         console = Console()
         _print_stages(console, summary)
@@ -160,18 +181,18 @@ def _print_result(project: Project, plan: Plan, summary: dict[str, Any], as_json
         for decision in summary["promotion"]:
             line = "{composition}: {model} version {version}, {result}: {reason}".format(**decision)
             console.print(line, highlight=False, soft_wrap=True)
-        for line in whereabouts(project, measured, tracking_uri(project)):
+        for line in where_to_look(project, measured, tracking_uri(project)):
             console.print(line, highlight=False, soft_wrap=True)
     for stage in summary["stages"]:
         if stage["outcome"] == "failed":
             name = str(stage["stage"])
             log = (project.state("logs") / f"{name}.log").relative_to(project.root)
-            message = f"\nerror: {stage['message']}\n({name}'s whole log: {log})"
+            message = f"\nerror: {stage['message']}\n(whole log: {log})"
             Console(stderr=True).print(message, highlight=False, markup=False, soft_wrap=True)
     if summary["promotion_error"]:
-        warn(f"the compositions are not registered in MLflow: {summary['promotion_error']}. Try `cclm promote`.")
+        warn(f"the compositions are not registered in MLflow: {summary['promotion_error']}. Run `cclm promote`.")
     if summary["push_error"]:
-        warn(f"{summary['push_error']}\nThey are complete in this clone. The next run, or `cclm push`, tries again.")
+        warn(f"{summary['push_error']}\nThey are complete in this clone. The next run or `cclm push` tries again.")
 
 
 def _print_stages(console: Console, summary: dict[str, Any]) -> None:
@@ -184,11 +205,11 @@ def _print_stages(console: Console, summary: dict[str, Any]) -> None:
 
 
 def _quiet_prefect() -> None:
-    """This process displays the run itself; Prefect's own log lines go to its server, if one is configured."""
+    """Hides Prefect's log lines, since this process displays the run; a configured Prefect server still gets them."""
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     if not os.environ.get("PREFECT_API_URL"):
         os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
-        # A temporary server that died does not come back: wait 15 s per call instead of a minute.
+        # A temporary server does not restart: wait 15 s per call for it instead of a minute.
         os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "3")
 
 
@@ -197,28 +218,28 @@ def _leave(number: int, _frame: FrameType | None) -> None:
 
 
 def _start_servers(project: Project) -> None:
-    """Starts Prefect's temporary server, or connects to the configured one, and opens MLflow at the same time: in a new
-    clone each takes seconds to create its database.
+    """Starts Prefect's temporary server, or connects to the configured one, and opens MLflow in parallel.
 
-    Ctrl-C goes to the whole process group. The server must survive it, otherwise the flow could not report that it was
-    interrupted and would wait for an answer. So it is started from a thread that blocks the signal, and inherits that.
+    In a new clone each takes seconds to create its database. Ctrl-C goes to the whole process group, but the server
+    must survive it: otherwise the flow could not report the interruption and would hang. So the thread that starts the
+    server blocks the signal, and the server inherits that.
     """
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL
 
     if not PREFECT_API_URL.value():
-        # The client does this at its first call; two threads that import at once may see half of a module.
+        # The client imports this at its first call, but two threads that import at once can see half a module.
         import prefect.server.api.server  # noqa: F401
 
     def start() -> None:
-        """Starts or reaches the server."""
+        """Starts or connects to the server."""
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         with get_client(sync_client=True) as client:
             client.hello()
 
     with ThreadPoolExecutor(max_workers=1) as pool:
-        started = pool.submit(start)
+        server = pool.submit(start)
         if enabled():
             with suppress(TrackingError):  # the flow connects again, and reports the error
                 connect(project)
-        started.result()
+        server.result()

@@ -1,12 +1,12 @@
-"""Warnings for the user that do not stop the work."""
+"""Warnings to the user, which do not stop a run."""
 
 import sys
 
 
 def warn(message: str) -> None:
-    """Prints a warning on standard error and, inside a flow, logs it to Prefect as well."""
+    """Prints a warning to standard error and, inside a flow or task, also logs it to Prefect."""
     print(f"warning: {message}", file=sys.stderr, flush=True)
-    if "prefect.context" in sys.modules:  # otherwise there is no flow, and importing Prefect takes a second
+    if "prefect.context" in sys.modules:  # otherwise no flow is running; importing Prefect takes a second
         from prefect.context import FlowRunContext, TaskRunContext
         from prefect.logging import get_run_logger
 

@@ -1,4 +1,4 @@
-"""The command line of the library: the stages of the pipeline over files, and tools for people."""
+"""The command line of the library: the pipeline stages, which read and write files, and tools for people."""
 
 import os
 import sys
@@ -17,24 +17,24 @@ app = typer.Typer(
     help="Composable character-level language models.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 stage = typer.Typer(
-    help="One stage of the pipeline, over files. dvc.yaml runs these commands with its paths.",
+    help="Run one stage of the pipeline on files. dvc.yaml runs these commands.",
     no_args_is_help=True,
 )
 app.add_typer(stage, name="stage")
 app.add_typer(shelf, name="shelf")
 
-ParamsFile = Annotated[Path, typer.Option("--params", help="The parameters, a YAML file.")]
-Out = Annotated[Path, typer.Option(help="The folder to publish; an existing one is replaced.")]
-Corpus = Annotated[Path, typer.Option(help="The corpus, made by `ingest`.")]
-Encoded = Annotated[Path, typer.Option(help="The encoded corpus, made by `vocab`.")]
-Base = Annotated[Path, typer.Option(help="A frozen embedder, made by `base`, or a composition.")]
-Checkpoints = Annotated[Path, typer.Option(help="The folder of checkpoints, which the caller removes afterwards.")]
-Curve = Annotated[Path | None, typer.Option(help="A copy of the learning curve, for DVC's plots.")]
-Name = Annotated[str, typer.Argument(help="Its name in the parameters.")]
+ParamsFile = Annotated[Path, typer.Option("--params", help="YAML file with the parameters, e.g. params.yaml.")]
+Out = Annotated[Path, typer.Option(help="Output folder. It is replaced when the command succeeds.")]
+Corpus = Annotated[Path, typer.Option(help="Folder of the corpus, output of `ingest`.")]
+Encoded = Annotated[Path, typer.Option(help="Folder of the encoded corpus, output of `vocab`.")]
+Base = Annotated[Path, typer.Option(help="Folder of the base: an embedder, output of `base`, or a composition.")]
+Checkpoints = Annotated[Path, typer.Option(help="Folder of checkpoints, to resume from. The caller removes it.")]
+Curve = Annotated[Path | None, typer.Option(help="Also write the learning curve to this CSV file, for DVC's plots.")]
+Name = Annotated[str, typer.Argument(help="Its name in the parameters, e.g. entities or full.")]
 
 
 def report_path() -> Path | None:
-    """The JSONL file for progress reports, from the environment variable CCLM_REPORT; None if it is not set."""
+    """The JSONL file for progress reports: the environment variable CCLM_REPORT, or None if it is not set."""
     value = os.environ.get("CCLM_REPORT")
     return Path(value) if value else None
 
@@ -43,9 +43,9 @@ def report_path() -> Path | None:
 def ingest(
     params: ParamsFile,
     out: Out,
-    downloads: Annotated[Path, typer.Option(help="The folder for downloaded archives.")],
+    downloads: Annotated[Path, typer.Option(help="Folder for downloaded archives.")],
 ) -> None:
-    """Read the sources into a corpus: records with text, author, group, label, entities, split."""
+    """Read the sources into a corpus of records: text, author, group, label, entities, split."""
     from cclm_core.steps.ingest import ingest as run
 
     with reporting("ingest", report_path()) as report:
@@ -63,7 +63,7 @@ def vocab(params: ParamsFile, corpus: Corpus, out: Out) -> None:
 
 @stage.command()
 def noise(params: ParamsFile, corpus: Corpus, out: Out) -> None:
-    """Make the noisy evaluation sets."""
+    """Create the noise sets: test texts with several kinds of noise, and clean ones to compare with."""
     from cclm_core.steps.noise import noise as run
 
     with reporting("noise", report_path()) as report:
@@ -72,7 +72,7 @@ def noise(params: ParamsFile, corpus: Corpus, out: Out) -> None:
 
 @stage.command()
 def base(params: ParamsFile, encoded: Encoded, checkpoints: Checkpoints, out: Out, curve: Curve = None) -> None:
-    """Pretrain the shared embedder."""
+    """Train the base: the embedder that all components share."""
     from cclm_core.steps.base import base as run
 
     with reporting("base", report_path()) as report:
@@ -89,7 +89,7 @@ def pretrain(
     out: Out,
     curve: Curve = None,
 ) -> None:
-    """Train one component over the frozen embedder."""
+    """Train one component on the frozen base."""
     from cclm_core.steps.pretrain import pretrain as run
 
     with reporting(f"pretrain@{name}", report_path()) as report:
@@ -101,10 +101,10 @@ def compose(
     name: Name,
     params: ParamsFile,
     base: Base,
-    components: Annotated[Path, typer.Option(help="The folder that holds the parts, by name.")],
+    components: Annotated[Path, typer.Option(help="Folder that contains the parts, by name.")],
     out: Out,
 ) -> None:
-    """Join the parts that `compositions.NAME` of the parameters lists into one model."""
+    """Compose the parts listed under `compositions.NAME` in the parameters into one model."""
     from cclm_core.steps.compose import compose as run
 
     with reporting(f"compose@{name}", report_path()) as report:
@@ -115,14 +115,18 @@ def compose(
 def evaluate(
     name: Name,
     params: ParamsFile,
-    composition: Annotated[Path, typer.Option(help="The composition, made by `compose`.")],
+    composition: Annotated[Path, typer.Option(help="Folder of the composition, output of `compose`.")],
     encoded: Encoded,
-    noise: Annotated[Path, typer.Option(help="The evaluation sets, made by `noise`.")],
+    noise: Annotated[Path, typer.Option(help="Folder of the noise sets, output of `noise`.")],
     out: Out,
-    metrics: Annotated[Path | None, typer.Option(help="A copy of the metrics, for DVC's tables.")] = None,
-    noise_curve: Annotated[Path | None, typer.Option(help="A CSV of the noise curves, for DVC's plots.")] = None,
+    metrics: Annotated[
+        Path | None, typer.Option(help="Also write the metrics to this JSON file, for DVC's tables.")
+    ] = None,
+    noise_curve: Annotated[
+        Path | None, typer.Option(help="Also write the noise curves to this CSV file, for DVC's plots.")
+    ] = None,
 ) -> None:
-    """Measure a composition on unseen groups."""
+    """Measure a composition on the test split, clean and with noise."""
     from cclm_core.steps.evaluate import evaluate as run
 
     with reporting(f"evaluate@{name}", report_path()) as report:
@@ -131,16 +135,28 @@ def evaluate(
 
 @app.command()
 def correct(
-    text: Annotated[str, typer.Argument(help="Text with errors; - reads standard input, line by line.")],
-    component: Annotated[Path, typer.Option(help="A component trained by the objective denoise.")] = Path(
+    text: Annotated[str, typer.Argument(help="Text to correct; - corrects each line of standard input.")],
+    component: Annotated[Path, typer.Option(help="Folder of a component trained on the objective denoise.")] = Path(
         "models/components/denoise"
     ),
     base: Base = Path("models/base"),
-    alternatives: Annotated[int, typer.Option(min=0, help="Number of alternatives to show, most likely first.")] = 0,
-    min_confidence: Annotated[float, typer.Option(min=0, max=1, help="Least probability of a change.")] = 0.5,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per text.")] = False,
+    alternatives: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Number of alternatives to show, most likely first. Their probabilities are relative to the text.",
+        ),
+    ] = 0,
+    min_confidence: Annotated[
+        float, typer.Option(min=0, max=1, help="Make only changes with at least this probability.")
+    ] = 0.5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per text.")] = False,
 ) -> None:
-    """Correct typing errors: deletions in red, insertions in green."""
+    """Correct typing errors in a text. On a terminal, deletions are red and insertions green.
+
+    It needs a component trained on the objective denoise, which the default params.yaml does not have.
+    Add one under components: `denoise: {task: {objective: denoise}}`.
+    """
     from cclm_core.cli.correct import show_corrections
 
     show_corrections(text, base, component, alternatives, min_confidence, as_json)
@@ -148,14 +164,17 @@ def correct(
 
 @app.command()
 def fork(
-    component: Annotated[Path, typer.Argument(help="A component over the base, e.g. models/components/x.")],
-    out: Annotated[Path, typer.Argument(help="The folder of the new component; an existing one is replaced.")],
+    component: Annotated[
+        Path, typer.Argument(help="Folder of a component that shares the base, e.g. models/components/entities.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Output folder for the new component. It is replaced.")],
     base: Base = Path("models/base"),
 ) -> None:
-    """Make a shared component independent, with its own copy of the base, so that it can be trained separately.
+    """Copy a component together with its base, so that both can be trained without affecting other components.
 
-    The new component has the same output, name and head as the old one, and can replace it in any composition of the
-    same vocabulary. Neither the old component nor the base is changed.
+    The new component has the same output, name and head.
+    It can replace the old one in any composition with the same vocabulary.
+    The old component and the base do not change.
     """
     from cclm_core.steps.fork import fork as run
 
@@ -165,23 +184,24 @@ def fork(
 @app.command("noise")
 def noise_command(
     text: Annotated[
-        str | None, typer.Argument(help="The text to noise; - reads standard input (default: a sample).")
+        str | None, typer.Argument(help="Text to add noise to; - reads standard input (default: a sample).")
     ] = None,
     recipe: Annotated[
         str,
-        typer.Option(help="A YAML file, or YAML on the line: '{rate: 0.1, kinds: {swap: 2, ocr: 1}, unit: word}'."),
+        typer.Option(help="A YAML file, or inline YAML: '{rate: 0.1, kinds: {swap: 2, ocr: 1}, unit: word}'."),
     ] = "{}",
     misspellings: Annotated[
-        Path | None, typer.Option(help="A list for the kind misspelling: .csv, or .txt with lines teh->the.")
+        Path | None,
+        typer.Option(help="List for the kind misspelling: a .csv file, or a .txt file with lines like teh->the."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same noise.")] = 1,
-    times: Annotated[int, typer.Option(min=1, help="Number of versions, each with the next seed.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives the same noise.")] = 1,
+    times: Annotated[int, typer.Option(min=1, help="Number of noisy versions, with consecutive seeds.")] = 1,
     every_kind: Annotated[bool, typer.Option("--every-kind", help="List all kinds, each with an example.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per version, with the edit map.")
     ] = False,
 ) -> None:
-    """Show what noise does to a text: removed text in red, inserted text in green."""
+    """Add noise to a text. On a terminal, removed characters are red and inserted ones green."""
     from cclm_core.cli import noise as command
 
     if every_kind:
@@ -192,35 +212,36 @@ def noise_command(
 
 @app.command()
 def generate(
-    prompt: Annotated[
-        str, typer.Argument(help="The beginning of the text; - reads standard input; empty by default.")
-    ] = "",
-    component: Annotated[Path, typer.Option(help="A component trained on next_characters.")] = Path(
-        "models/components/next"
-    ),
+    prompt: Annotated[str, typer.Argument(help="Beginning of the text; - reads standard input (default: empty).")] = "",
+    component: Annotated[
+        Path, typer.Option(help="Folder of a component trained on the objective next_characters.")
+    ] = Path("models/components/next"),
     base: Base = Path("models/base"),
     max_characters: Annotated[
-        int, typer.Option(help="Maximum number of characters; it stops where a text would end.")
+        int, typer.Option(help="Maximum number of characters; generation can stop earlier, where the text ends.")
     ] = 200,
     temperature: Annotated[
-        float, typer.Option(help="0: always the most likely; 1: as predicted; above 1: more random.")
+        float,
+        typer.Option(help="Randomness, 0 to 10. 0: always the most likely character; 1: the predicted probabilities."),
     ] = 0.8,
     top_k: Annotated[int | None, typer.Option(help="Sample from the k most likely characters (default: all).")] = None,
     top_p: Annotated[
-        float, typer.Option(help="Sample from the most likely characters that together have this probability.")
+        float,
+        typer.Option(help="Sample from the most likely characters with this total probability, above 0 and up to 1."),
     ] = 1.0,
-    seed: Annotated[int, typer.Option(help="The same seed generates the same text.")] = 1,
+    seed: Annotated[int, typer.Option(help="Random seed; the same seed generates the same text.")] = 1,
     times: Annotated[int, typer.Option(min=1, help="Number of texts, with consecutive seeds.")] = 1,
     context: Annotated[
         int | None,
-        typer.Option(min=2, help="Ids that are read together at most (default: the window of the training)."),
+        typer.Option(min=2, help="Number of preceding ids that the model reads (default: its training window)."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per text.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per text.")] = False,
 ) -> None:
     """Continue a text with a component that predicts the next character.
 
-    It needs a causal encoder, and a causal base or `independent: true`. In params.yaml:
-    `task: {objective: next_characters}`, `encoder: {causal: true}`, `independent: true`.
+    It needs a component trained on the objective next_characters, which the default params.yaml does not have.
+    Add one under components:
+    `next: {independent: true, task: {objective: next_characters}, encoder: {causal: true}}`.
     """
     from cclm_core.applications.generation import Sampling
     from cclm_core.cli.generate import show_generated
@@ -231,9 +252,9 @@ def generate(
 
 
 def main() -> None:
-    """Runs the command line; an error that a user can fix is printed in one message, with exit code 2."""
-    # Threads that wait by spinning take the cores from other processes: training on two threads next to another job
-    # took 71 s with spinning and 28 s without. It must be set before torch is imported.
+    """Runs the command line. An error that the user can fix is printed as one message, with exit code 2."""
+    # Waiting threads must not spin, because spinning takes the cores from other processes: training on two threads next
+    # to another job took 71 s with spinning and 28 s without. Set this before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()

@@ -13,9 +13,16 @@ _SEPARATOR = "-" * 20
 def show_generated(
     prompt: str, base: Path, component: Path, sampling: Sampling, times: int, context: int | None, as_json: bool
 ) -> None:
-    """Prints a prompt with its continuation `times` times: character by character, or as JSON.
+    """Prints a prompt and its continuation, character by character, or as JSON.
 
-    The prompt `-` reads standard input without its last line break, since `echo` adds one.
+    Args:
+        prompt: `-` reads standard input without its last line break, since `echo` adds one.
+        base: folder of the base.
+        component: folder of a component trained on the objective `next_characters`.
+        sampling: settings of the first text; each further text uses the next seed.
+        times: number of texts.
+        context: number of ids that the model reads; None for its training window.
+        as_json: print one JSON object per text.
 
     Raises:
         ArtifactError: the base or the component is missing or damaged, or of another objective.

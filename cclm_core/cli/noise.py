@@ -1,4 +1,4 @@
-"""What `cclm noise` prints: noised texts with each edit in color, and a table of all kinds."""
+"""The output of `cclm noise`: noisy texts with their edits in color, and a table of all kinds."""
 
 import sys
 from collections.abc import Iterator
@@ -22,18 +22,18 @@ _SPELLINGS = {"their": {"thier": 3}, "friends": {"freinds": 2}, "believe": {"bel
 
 
 def show_noise(text: str | None, recipe: str, misspellings: Path | None, seed: int, times: int, as_json: bool) -> None:
-    """Prints noised versions of a text: in color on a terminal, or as JSON with their edit maps.
+    """Prints noisy versions of a text, in color on a terminal, or as JSON with their edit maps.
 
     Args:
         text: the text; `-` reads standard input; None: `SENTENCE`.
         recipe: see `read_recipe`.
-        misspellings: a list for the kind `misspelling`.
-        seed: of the first version; each further version has the next seed.
-        times: the number of versions.
-        as_json: print JSON.
+        misspellings: file with a list for the kind `misspelling`.
+        seed: of the first version; each further version uses the next seed.
+        times: number of versions.
+        as_json: print one JSON object per version.
 
     Raises:
-        ConfigError: the recipe is not YAML, or not a valid recipe.
+        ConfigError: the recipe is not valid.
         DataError: the list of misspellings or the text cannot be read.
     """
     noiser = TextNoiser(read_recipe(recipe), _spellings(misspellings))
@@ -42,7 +42,7 @@ def show_noise(text: str | None, recipe: str, misspellings: Path | None, seed: i
     for number in range(times):
         noised = noiser(text, np.random.default_rng(seed + number))
         if as_json:
-            print(printable_json(_described(noised)))
+            print(printable_json(_to_json(noised)))
         elif console.is_terminal:
             console.print(colored(text, noised))
         else:
@@ -50,9 +50,9 @@ def show_noise(text: str | None, recipe: str, misspellings: Path | None, seed: i
 
 
 def show_kinds(text: str | None, seed: int, misspellings: Path | None) -> None:
-    """Prints a table of all kinds with the version of a text that each makes; arguments as for `show_noise`."""
+    """Prints a table of all kinds, each with an example. The arguments are those of `show_noise`."""
     table = Table(box=None, pad_edge=False)
-    for column in ("kind", "what it makes of the text", "what it does"):
+    for column in ("kind", "example", "effect"):
         table.add_column(column, overflow="fold")
     spellings = _SPELLINGS if misspellings is None else _spellings(misspellings)
     for name, noised in every_kind(_text(text), seed, spellings):
@@ -61,46 +61,46 @@ def show_kinds(text: str | None, seed: int, misspellings: Path | None) -> None:
 
 
 def every_kind(text: str, seed: int, misspellings: Spellings | None) -> Iterator[tuple[str, str]]:
-    """For each kind its name and the version of a text that it makes: at a quarter of the places, or every word."""
+    """Yields each kind with a noisy text: a quarter of the positions, or each word that has misspellings, is edited."""
     for name in CATALOGUE:
         recipe = NoiseRecipe(rate=1 if name == "misspelling" else 0.25, kinds={name: 1.0})
         yield name, TextNoiser(recipe, misspellings)(text, np.random.default_rng(seed)).text
 
 
 def colored(text: str, noised: NoisedText) -> Text:
-    """A noised text with what was removed struck through in red, and what was inserted in green; see `printable`."""
-    shown = Text()
-    read = written = 0
+    """The original and the noisy text in one: removals in red and struck through, insertions in green."""
+    output = Text()
+    end = noised_end = 0  # of the previous edit, in `text` and in `noised.text`
     edits = noised.edits
     for position, consumes, start, emits in zip(
         edits.positions.tolist(), edits.consumes.tolist(), edits.starts.tolist(), edits.emits.tolist(), strict=True
     ):
-        shown.append(printable(noised.text[written:start]))
+        output.append(printable(noised.text[noised_end:start]))
         old, new = text[position : position + consumes], noised.text[start : start + emits]
-        kept = old if new.startswith(old) else ""  # an insertion after a letter that stays
-        shown.append(printable(kept))
-        shown.append(printable(old[len(kept) :]), style="strike red")
-        shown.append(printable(new[len(kept) :]), style="bold green")
-        read, written = position + consumes, start + emits
-    shown.append(printable(text[read:]))
-    return shown
+        unchanged = old if new.startswith(old) else ""  # of an edit that only inserts after a character
+        output.append(printable(unchanged))
+        output.append(printable(old[len(unchanged) :]), style="strike red")
+        output.append(printable(new[len(unchanged) :]), style="bold green")
+        end, noised_end = position + consumes, start + emits
+    output.append(printable(text[end:]))
+    return output
 
 
-def read_recipe(given: str) -> NoiseRecipe:
-    """A recipe from the path of a YAML file, or from YAML itself.
+def read_recipe(value: str) -> NoiseRecipe:
+    """Reads a recipe from a YAML file, if `value` is a path that ends in .yaml or .yml, or from inline YAML.
 
     Raises:
         ConfigError: not YAML, not a mapping, or not a valid recipe.
     """
-    path = Path(given)
-    if not given.lstrip().startswith("{") and path.suffix in (".yaml", ".yml"):
+    path = Path(value)
+    if not value.lstrip().startswith("{") and path.suffix in (".yaml", ".yml"):
         return NoiseRecipe.parse(load_yaml(path), str(path))
     try:
-        values: Any = yaml.safe_load(given)
+        values: Any = yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--recipe must be YAML or a .yaml file, got {given!r}: {error}") from None
+        raise ConfigError(f"--recipe must be inline YAML or a .yaml file, got {value!r}: {error}") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"--recipe must be a mapping such as '{{rate: 0.1, kinds: [swap]}}', got {given!r}.")
+        raise ConfigError(f"--recipe must be a mapping such as '{{rate: 0.1, kinds: [swap]}}', got {value!r}.")
     return NoiseRecipe.parse(values, "--recipe")
 
 
@@ -120,7 +120,7 @@ def _text(text: str | None) -> str:
     return read_stdin() if text == "-" else text
 
 
-def _described(noised: NoisedText) -> dict[str, Any]:
+def _to_json(noised: NoisedText) -> dict[str, Any]:
     names = list(CATALOGUE)
     edits = [
         {"position": position, "kind": names[kind], "consumes": consumes, "emits": emits}

@@ -1,4 +1,4 @@
-"""Components, compositions of them, and how they are saved and read."""
+"""Components and compositions, and how to save and load them."""
 
 from cclm_core.composition.card import ComponentCard
 from cclm_core.composition.component import Component, OverBase, features_of

@@ -1,4 +1,4 @@
-"""The card of a component: what it is, and on which base it was trained."""
+"""The card of a component: its architecture, and the base that it was trained on."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -19,14 +19,14 @@ class IndependentConfig(Config):
 
 
 class ForkConfig(Config):
-    """The base of a fork: its own copy of the base that it was trained on, saved with it."""
+    """The base of a fork: its own copy, saved with it."""
 
     kind: Literal["fork"] = "fork"
-    of: str = Field(description="digest of the base that was copied, as it was then")
+    of: str = Field(description="digest of the base at the time of the copy")
 
 
 def _kind(value: Any) -> str:
-    """The tag of a value, read from a file or built."""
+    """The tag of a value, a mapping or an object."""
     return "fork" if isinstance(value, ForkConfig) or (isinstance(value, dict) and "of" in value) else "embedding"
 
 
@@ -36,67 +36,67 @@ OwnConfig = Annotated[
 
 
 class ComponentCard(Config):
-    """What a component is, and on which base it was trained.
+    """The architecture of a component, and the base that it was trained on.
 
-    Only forks have the second format, so that versions of CCLM without forks refuse them.
+    Only forks use `cclm-component-2`, so that versions of CCLM without forks refuse them.
     """
 
     format: Literal["cclm-component-1", "cclm-component-2"] = "cclm-component-1"
-    name: str = Field(description="its name in a composition")
-    objective: str = Field(description="what it was trained on")
-    base_width: int = Field(ge=1, description="features per character that its encoder reads")
-    base_digest: str | None = Field(description="digest of the base that it was trained on; null if independent")
+    name: str = Field(description="the name in a composition")
+    objective: str = Field(description="the objective that trained it")
+    base_width: int = Field(ge=1, description="features per character that the encoder reads")
+    base_digest: str | None = Field(description="digest of the base it was trained on; null if independent")
     preprocessor_digest: str = Field(description="digest of the vocabulary")
     encoder: EncoderConfig
     independent: OwnConfig | None = Field(
-        default=None, description="its own embedding, or its own copy of a base; null over the base"
+        default=None, description="its own embedding or copy of a base; null if it reads a shared base"
     )
-    trained: bool = Field(default=True, description="false for a control with new weights")
-    origin: str | None = Field(default=None, description="digest of the weights that training started from")
+    trained: bool = Field(default=True, description="false for a control with random weights")
+    origin: str | None = Field(default=None, description="digest of the initial weights")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         own = self.independent
         if (own is None) == (self.base_digest is None):
             raise ValueError(
-                "a component must have either the digest of its base or, if independent, an embedding of its own, "
-                f"got base_digest {self.base_digest} and independent {own}"
+                "a component must have either `base_digest` or `independent`, got base_digest "
+                f"{self.base_digest} and independent {own}"
             )
         if isinstance(own, IndependentConfig) and own.embedding.width != self.base_width:
             raise ValueError(
-                "the encoder of an independent component must read the width of its embedding, "
-                f"got {self.base_width} and {own.embedding.width}"
+                f"base_width must equal the width of the component's embedding, {own.embedding.width}, got "
+                f"{self.base_width}"
             )
         if self.is_fork != (self.format == "cclm-component-2"):
-            raise ValueError(f"a fork, and no other, has the format cclm-component-2, got {self.format} and {own}")
+            raise ValueError(f"only forks have format cclm-component-2, got {self.format} and independent {own}")
         return self
 
     @property
     def is_fork(self) -> bool:
-        """Whether it carries its own copy of a base."""
+        """Whether the component has its own copy of a base."""
         return isinstance(self.independent, ForkConfig)
 
     @property
     def described(self) -> str:
-        """A few words for a message, e.g. `the component 'ner' (attention, causal: false)`."""
+        """Name and encoder for messages, e.g. `the component 'ner' (attention, causal: false)`."""
         return f"the component {self.name!r} ({describe(self.encoder)})"
 
     @classmethod
     def over(
         cls, base: Base, name: str, objective: str, encoder: EncoderConfig, independent: bool = False
     ) -> "ComponentCard":
-        """The card of a new component over `base`, or, if independent, of one that only shares its vocabulary.
+        """The card of a new component over `base`.
 
         Args:
-            base: the frozen embedder, or composition.
+            base: the embedder or composition.
             name: the name of the component.
             objective: the objective that trains it.
-            encoder: its shape.
-            independent: whether it gets an embedding of its own, of the shape of the base's, instead of reading the
-                features of the base.
+            encoder: the architecture.
+            independent: whether the component gets its own embedding, configured like that of the base, instead of
+                reading the features of the base. It then shares only the vocabulary.
 
         Raises:
-            CompositionError: a causal component over a bidirectional base.
+            CompositionError: the component is causal and the base is bidirectional.
         """
         own = base.embedder.config.embedding
         card = cls(
@@ -112,15 +112,15 @@ class ComponentCard(Config):
         return card
 
     def check(self, base: Base) -> None:
-        """Refuses a base that the component was not trained on; an independent one only needs its vocabulary.
+        """Checks that the component fits a base. An independent component only needs the same vocabulary.
 
         Raises:
-            CompositionError: another vocabulary or another base, or a causal component over a bidirectional base. Both
-                sides are named.
+            CompositionError: the component was trained with another vocabulary or base, or it is causal and the base is
+                bidirectional. The message names both.
         """
         if self.preprocessor_digest != base.preprocessor.digest:
             raise CompositionError(
-                f"the component {self.name!r} must share the vocabulary of the base: it was trained with "
+                f"the component {self.name!r} must share the vocabulary of the base: it was trained with vocabulary "
                 f"{self.preprocessor_digest[:12]}, the base has {base.preprocessor.digest[:12]}. Retrain the component."
             )
         if self.base_digest is None:
@@ -128,19 +128,19 @@ class ComponentCard(Config):
         self.check_causal(base)
         if self.base_digest != base.digest:
             raise CompositionError(
-                f"the component {self.name!r} must have been trained on this base: it was trained on "
-                f"{self.base_digest[:12]}, this one is {base.digest[:12]}. Retrain the component."
+                f"the component {self.name!r} was trained on another base: expected {self.base_digest[:12]}, got "
+                f"{base.digest[:12]}. Retrain the component, or use the base it was trained on."
             )
 
     def check_causal(self, base: Base) -> None:
-        """Refuses a causal component over a base whose features depend on later characters.
+        """Checks that a causal component does not read a bidirectional base.
 
         Raises:
-            CompositionError: both sides are named.
+            CompositionError: it does; the message names both.
         """
         if self.encoder.causal and self.independent is None and not base.causal:
             raise CompositionError(
-                f"a causal component needs a causal base: {self.described} cannot read {base.described}, digest "
-                f"{base.digest[:12]}, whose features depend on later characters. "
-                "Give the base a causal encoder, or the component `independent: true`, an embedding of its own."
+                f"cannot build a causal component on a bidirectional base: {self.described} reads {base.described}, "
+                f"digest {base.digest[:12]}. Give the base a causal encoder, or set `independent: true` to give the "
+                "component its own embedding."
             )

@@ -1,4 +1,4 @@
-"""A component: an encoder over the features of a frozen base, or over an embedding or a base of its own."""
+"""A component: an encoder over the features of a frozen base, or over its own embedding or base."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -11,18 +11,18 @@ from cclm_core.encoders.embedder import Base, Model, Reading
 from cclm_core.encoders.embedding import CharacterEmbedding
 from cclm_core.runtime.config import canonical_json
 from cclm_core.runtime.errors import CompositionError
-from cclm_core.runtime.random import seeded_initialisation
+from cclm_core.runtime.random import seeded_initialization
 
 
 class Component(Model):
-    """Turns features (B, L, D), of the base or of its own embedding, into its own (B, L, width).
+    """Maps features (B, L, D) of the base, or of its own embedding, to features (B, L, width).
 
     Args:
-        card: what it is.
-        own_base: for a fork its copy of a base, which becomes part of it; None for all others.
+        card: the architecture.
+        own_base: the copy of a base that a fork owns; None for all other components.
 
     Raises:
-        CompositionError: a fork without its copy, or with one of another width, vocabulary or causality.
+        CompositionError: `own_base` is missing, unexpected, or does not fit the card.
     """
 
     def __init__(self, card: ComponentCard, own_base: Base | None = None) -> None:
@@ -37,37 +37,41 @@ class Component(Model):
 
     @property
     def name(self) -> str:
-        """Its name in a composition."""
+        """The name in a composition."""
         return self.card.name
 
     @property
     def causal(self) -> bool:
+        """Whether the encoder is causal."""
         return self.body.causal
 
     @property
     def described(self) -> str:
+        """See `ComponentCard.described`."""
         return self.card.described
 
     @property
     def own_base(self) -> Base | None:
-        """The copy of a base that a fork carries."""
+        """The copy of a base that a fork owns; None for all other components."""
         return self.embedding if isinstance(self.embedding, Base) else None
 
     @property
     def digest(self) -> str:
+        """SHA-256 of the architecture and the weights."""
         own = self.card.canonical()["independent"] if self.own_base is None else self.own_base.digest
         return self._digest_of(self, canonical_json([self.card.encoder.canonical(), own]))
 
     def forward(self, features: Tensor, mask: Tensor, starts: Tensor | None = None) -> Tensor:
-        """Encodes `features` (B, L, D) where `mask` (B, L) bool is true; `starts` as in `Encoder.forward`."""
+        """Encodes `features` (B, L, D) as (B, L, width); see `Encoder.forward`."""
         encoded: Tensor = self.body(features, mask, starts)
         return encoded
 
     def encode(self, reading: Reading, base: Base) -> Tensor:
+        """See `Model.encode`."""
         if self.embedding is None:
-            features = reading.of(base)
+            features = reading.features(base)
         elif self.own_base is not None:
-            # The copy is trained with its fork, so it is read apart even from bases of equal digest.
+            # The copy is trained with its fork, so it never shares features with a base of equal digest.
             features = self.own_base(reading.ids, Reading(reading.ids, gradients=True))
         else:
             features = self.embedding(reading.ids)
@@ -75,75 +79,76 @@ class Component(Model):
         return encoded
 
     def adopt_base(self) -> None:
+        """See `Model.adopt_base`. Only a fork has a base of its own."""
         if self.own_base is not None:
             self.own_base.adopt_base()
 
     def untrained(self, seed: int) -> "Component":
-        """A control: the same shape, with new weights that depend only on `seed`. A fork keeps its base."""
-        with seeded_initialisation(seed):
+        """A control with the same architecture and random weights from `seed`. A fork keeps its base."""
+        with seeded_initialization(seed):
             return Component(self.card.model_copy(update={"trained": False}), copy.deepcopy(self.own_base))
 
     def fork(self, base: Base) -> "Component":
-        """A new component with the same output and its own copy of everything that this one reads from `base`.
+        """A new component with the same output and its own copy of `base`.
 
-        Training it changes its copy and nothing else. Every weight of it, including the copy, requires a gradient.
-        Neither this component nor `base` is changed.
+        All its weights, including the copy, require a gradient, and training changes nothing else. This component and
+        `base` are not changed.
 
         Raises:
-            CompositionError: it is independent already, or was trained on another base; both sides are named.
+            CompositionError: the component is already independent, or was trained on another base.
         """
         if self.card.independent is not None:
             raise CompositionError(
-                f"only a component that reads a base can be forked; {self.described} is independent already."
+                f"cannot fork {self.described}: it is already independent. Fork a component that reads a base."
             )
         self.card.check(base)
         own = {"format": "cclm-component-2", "base_digest": None, "independent": ForkConfig(of=base.digest)}
-        with seeded_initialisation(0):  # its first weights are not kept, and no random number is used up
+        with seeded_initialization(0):  # keeps the global generator unchanged; the initial weights are replaced
             forked = Component(self.card.model_copy(update=own), copy.deepcopy(base))
         forked.body = copy.deepcopy(self.body)
         return forked.requires_grad_(True).train(self.training)
 
 
 def features_of(base: Base, components: Mapping[str, Model], ids: Tensor) -> dict[str, Tensor]:
-    """The features (B, L, its width) of each component for `ids` (B, L) int64, by name, in order.
+    """The features (B, L, width) of each component for `ids` (B, L) int64, by name, in order.
 
-    The base runs once, with gradients unless it is frozen; not at all if every component is independent.
+    The base runs once, with gradients unless it is frozen. It does not run if all components are independent.
     """
     reading = Reading(ids, gradients=True)
     return {name: part.encode(reading, base) for name, part in components.items()}
 
 
 class OverBase(nn.Module):
-    """A component with its base, as an encoder of ids. The base is not among its parameters and gets no gradient.
+    """A component with its base as an encoder of ids. The base is not among its parameters and gets no gradient.
 
     Raises:
-        CompositionError: a causal component over a bidirectional base.
+        CompositionError: the component is causal and the base is bidirectional.
     """
 
     def __init__(self, base: Base, component: Component) -> None:
         super().__init__()
         component.card.check_causal(base)
         self.component = component
-        self._base = (base,)  # a tuple hides it from the parameters and the checkpoints
+        self._base = (base,)  # a tuple hides the base from parameters and checkpoints
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Moves the hidden base along when the module is moved to another device."""
+        """Moves the hidden base together with the module."""
         self._base[0]._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
 
     @property
     def base(self) -> Base:
-        """The base that the component reads."""
+        """The base of the component."""
         return self._base[0]
 
     @property
     def causal(self) -> bool:
-        """Whether the features of a character depend only on it and the characters before it."""
+        """Whether the component is causal."""
         return self.component.causal
 
     @property
     def described(self) -> str:
-        """Its name and shape for messages, e.g. `the component 'ner' (attention, causal: false)`."""
+        """See `ComponentCard.described`."""
         return self.component.described
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -154,18 +159,19 @@ class OverBase(nn.Module):
 def _check_own_base(card: ComponentCard, own: Base | None) -> None:
     if card.is_fork != (own is not None):
         raise CompositionError(
-            f"a fork, and no other component, is built with its copy of a base: {card.described} has format "
-            f"{card.format} and was given {'none' if own is None else own.described}. Load it from its folder."
+            f"a fork, and only a fork, needs its own copy of a base: {card.described} has format {card.format}, got "
+            f"{'no base' if own is None else own.described}. Use `load` to read it with its base."
         )
     if own is None:
         return
     if (own.width, own.preprocessor.digest) != (card.base_width, card.preprocessor_digest):
         raise CompositionError(
-            f"the base that {card.described} carries must have {card.base_width} features and the vocabulary "
-            f"{card.preprocessor_digest[:12]}; {own.described} has {own.width} and {own.preprocessor.digest[:12]}."
+            f"the base of {card.described} must have {card.base_width} features and vocabulary "
+            f"{card.preprocessor_digest[:12]}, got {own.described} with {own.width} features and vocabulary "
+            f"{own.preprocessor.digest[:12]}. Use the base that it was forked with."
         )
     if card.encoder.causal and not own.causal:
         raise CompositionError(
-            f"a causal component needs a causal base: {card.described} carries {own.described}, whose features depend "
-            "on later characters."
+            f"cannot build a causal component on a bidirectional base: {card.described} has its own copy of "
+            f"{own.described}. Use the base that it was forked with."
         )

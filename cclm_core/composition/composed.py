@@ -1,4 +1,4 @@
-"""Several parts over one base as one model, which can be a base or a part itself."""
+"""A composition: several parts over one base as one model, which can itself be a base or a part."""
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -17,33 +17,31 @@ from cclm_core.encoders.embedder import Base, Embedder, Reading
 from cclm_core.runtime.config import canonical_json
 from cclm_core.runtime.device import device_of
 from cclm_core.runtime.errors import CompositionError
-from cclm_core.runtime.random import derive_seed, seeded_initialisation
+from cclm_core.runtime.random import derive_seed, seeded_initialization
 from cclm_core.text.vocabulary import Preprocessor
 
 
 class ComposedModel(Base):
-    """Joins the features of parts over one base, and of independent parts, by a fusion.
+    """Joins the features of several parts over one base.
 
-    A part is a component, or a composition: over the same base, or over a base of its own with the same vocabulary. The
-    base is an embedder, or a composition. Bases of equal digest run once for all parts, at any depth, and are saved
-    once.
+    The base is an embedder or a composition. A part is a component, or a composition over the same base or over its own
+    base with the same vocabulary. Bases of equal digest run once per batch, at any depth, and are saved once.
 
-    Composing changes no part and no base: not their weights, their `requires_grad`, or their mode. The parts are held,
-    not copied: training the composition trains them. The base is read without gradients, so it stays the one that the
-    parts were trained on.
+    Composing does not change weights, `requires_grad` or the mode of any part or base. Parts are referenced, not
+    copied, so training the composition trains them. The base is read without gradients and keeps its digest.
 
     Args:
-        base: the embedder, or composition, on which every part was trained.
-        components: the parts, in the order of their features; their names must differ.
+        base: the base that every part was trained on.
+        components: the parts, in the order of their features; names must be unique.
         name: the name of the composition.
-        fusion: how features are joined: a name, or a configuration, of `composition.fusion`.
-        train_base: whether gradients reach the bases, as far as their weights require them. Inside another model, the
-            setting of that model counts. After training, call `adopt_base` before saving.
+        fusion: how features are joined: a name or a configuration from `composition.fusion`.
+        train_base: whether gradients reach the bases, for weights that require them. A nested composition follows the
+            setting of the outermost model. Call `adopt_base` after training, before you save.
 
     Raises:
-        ConfigError: no part, a repeated or impossible name, or an unknown fusion.
-        CompositionError: a part that was trained on another base or vocabulary, a causal part over a bidirectional
-            base, or parts that the fusion cannot join. An independent part only needs the same vocabulary.
+        ConfigError: no parts, a repeated or invalid name, or an unknown fusion.
+        CompositionError: a part was trained on another base or vocabulary, a part is causal and the base is
+            bidirectional, or the fusion cannot join the parts. An independent part only needs the same vocabulary.
     """
 
     def __init__(
@@ -74,7 +72,7 @@ class ComposedModel(Base):
 
     @property
     def name(self) -> str:
-        """Its name as a part, or as a published model."""
+        """The name as a part or a published model."""
         return self.card.name
 
     @property
@@ -83,7 +81,7 @@ class ComposedModel(Base):
         return self.card.parts
 
     def part(self, name: str) -> "Part":
-        """The part with that name, one of `parts`."""
+        """The part named `name`, one of `parts`."""
         return self._parts[name]
 
     @property
@@ -92,25 +90,29 @@ class ComposedModel(Base):
 
     @property
     def embedder(self) -> Embedder:
+        """The innermost base."""
         return self.base.embedder
 
     @property
     def model(self) -> "ComposedModel":
-        """The module that embeds ids: `composed.model(x)` is `composed(x)`."""
+        """This module: `composed.model(x)` is `composed(x)`."""
         return self
 
     @property
     def causal(self) -> bool:
+        """Whether all parts are causal."""
         return all(part.causal for part in self._parts.values())
 
     @property
     def described(self) -> str:
+        """Name, fusion and parts for messages."""
         parts = ", ".join(map(repr, self.parts))
         causal = str(self.causal).lower()
         return f"the composition {self.name!r} ({self.card.fusion.kind} of {parts}, causal: {causal})"
 
     @property
     def digest(self) -> str:
+        """SHA-256 of the fusion, the base and the parts; excludes all names."""
         about = {
             "format": "cclm-composition",
             "base": self.base.digest,
@@ -121,18 +123,19 @@ class ComposedModel(Base):
 
     @property
     def columns(self) -> dict[str, slice]:
-        """The columns of each part among the features; empty if the fusion mixes them."""
+        """Part -> its feature columns; empty if the fusion mixes the parts."""
         if not isinstance(self.fusion, Concatenation):
             return {}
         ends = list(accumulate(part.width for part in self._parts.values()))
         return {name: slice(end - part.width, end) for end, (name, part) in zip(ends, self._parts.items(), strict=True)}
 
     def forward(self, ids: Tensor | npt.NDArray[Any], reading: Reading | None = None) -> Tensor:
-        """Embeds `ids` (B, L) or (L,) int64, 0 for padding, L ≥ 0, as (B, L, `width`) float32.
+        """Embeds ids as features (B, L, `width`) float32.
 
         Args:
-            ids: what to embed; an array, as `Preprocessor.string_to_array` makes it, is moved to the model's device.
-            reading: of the same ids, by the model that this one is in; None if it is in none.
+            ids: (B, L) or (L,) int64, 0 for padding, L ≥ 0. An array, e.g. from `Preprocessor.string_to_array`, is
+                moved to the device of the model.
+            reading: the same ids, shared with an enclosing model, if any.
         """
         reading = reading or Reading(self._batch(ids), self.train_base)
         parts = {} if isinstance(self.fusion, Component) else self._parts
@@ -141,33 +144,35 @@ class ComposedModel(Base):
     def features(self, ids: Tensor | npt.NDArray[Any]) -> dict[str, Tensor]:
         """The features (B, L, width) of each part, by name, in order.
 
-        A part that is a composition is followed by its own parts, by their paths: `outer`, `outer/inner`.
+        A composition is followed by its own parts, keyed by path: `outer`, `outer/inner`.
         """
         return self._outputs(Reading(self._batch(ids), self.train_base))
 
     def embed(
         self, texts: Sequence[str], window: int = WINDOW, batch_characters: int = 32768
     ) -> list[npt.NDArray[np.float32]]:
-        """Embeds texts of any length, including empty ones: one array (L, width) per text, a row per id.
+        """Embeds texts of any length, including empty ones: one array (L, width) per text, one row per id.
 
         Args:
             texts: the strings.
-            window: ids that are read together, at least 1; longer texts are read in windows that overlap by half, see
+            window: maximum ids per window, at least 1. Longer texts are read in windows that overlap by half; see
                 `TextReader`.
-            batch_characters: ids per forward pass, padding included.
+            batch_characters: ids per forward pass, including padding.
         """
         reader = TextReader(self, window=window, batch_characters=batch_characters, causal=self.causal)
         encoded = [self.preprocessor.encode(text) for text in texts]
         return [features.numpy() for features in reader.whole(encoded, self.width)]
 
     def encode(self, reading: Reading, base: Base) -> Tensor:
-        # With gradients a part differs from a base, which is read without, so a model that is both runs as each.
+        """See `Model.encode`."""
+        # A part needs gradients and a base does not, so with gradients a model that is both runs once as each.
         if self is base or not torch.is_grad_enabled():
-            return reading.of(self)
+            return reading.features(self)
         encoded: Tensor = self(reading.ids, reading)
         return encoded
 
     def adopt_base(self) -> None:
+        """See `Model.adopt_base`."""
         self.base.adopt_base()
         for part in self._parts.values():
             part.adopt_base()
@@ -176,9 +181,9 @@ class ComposedModel(Base):
         self.card = self.card.model_copy(update={"base_digest": self.base.digest})
 
     def untrained(self, seed: int) -> "ComposedModel":
-        """A control: the same shape, with new weights that depend only on `seed`. Bases stay as they are."""
+        """A control with the same architecture and random weights from `seed`. Bases are not changed."""
         parts = [part.untrained(derive_seed(seed, "part", part.name)) for part in self._parts.values()]
-        with seeded_initialisation(derive_seed(seed, "fusion")):
+        with seeded_initialization(derive_seed(seed, "fusion")):
             return ComposedModel(self.base, parts, self.name, self.card.fusion)
 
     def _outputs(self, reading: Reading) -> dict[str, Tensor]:
@@ -204,7 +209,7 @@ class ComposedModel(Base):
 
 
 Part = Component | ComposedModel
-"""What can be a part of a composition."""
+"""A part of a composition."""
 
 
 def _check(part: Part, base: Base) -> None:
@@ -212,13 +217,13 @@ def _check(part: Part, base: Base) -> None:
         part.card.check(base)
     elif part.preprocessor.digest != base.preprocessor.digest:
         raise CompositionError(
-            f"the composition {part.name!r} must share the vocabulary of the base: it reads "
-            f"{_named(part.preprocessor)}, {base.described} reads {_named(base.preprocessor)}. "
-            "Compose parts of one vocabulary."
+            f"the composition {part.name!r} must share the vocabulary of the base: it has vocabulary "
+            f"{_summary(part.preprocessor)}, {base.described} has {_summary(base.preprocessor)}. Compose parts "
+            "with the same vocabulary."
         )
 
 
-def _named(preprocessor: Preprocessor) -> str:
-    """A vocabulary in a message."""
+def _summary(preprocessor: Preprocessor) -> str:
+    """A vocabulary in an error message."""
     form = preprocessor.config.normalisation or "none"
     return f"{preprocessor.digest[:12]} ({len(preprocessor.alphabet)} characters, normalisation {form})"

@@ -1,9 +1,9 @@
-"""Fusions: how the features of several parts become one.
+"""Fusions: how to join the features of several parts.
 
-`concatenation` keeps them all. `weighted_sum` and `attention` start as the plain mean and learn which parts to use
-when a head is trained on them. `average` joins the weights of parts with one origin instead of their features.
+`concatenation` keeps all features. `weighted_sum` and `attention` start as the mean and learn which parts to use when
+you train a head on them. `average` averages weights instead of features; the parts must have the same origin.
 
-To add a fusion: a module and its configuration here, a line in `FusionConfig`, its test.
+To add a fusion, write its module and configuration here, a line in `FusionConfig`, and a test.
 """
 
 import copy
@@ -22,66 +22,68 @@ from cclm_core.runtime.config import Config
 from cclm_core.runtime.errors import CompositionError
 
 Parts = Mapping[str, Model]
-"""The components and compositions that are joined, by name, in the order of their features; they are not changed."""
+"""The components and compositions to join, by name, in the order of their features. Fusions do not change them."""
 
 
 class Fusion(nn.Module, ABC):
-    """Joins features (B, L, width of each part) into (B, L, `width`)."""
+    """Joins features (B, L, width of the part) into (B, L, `width`)."""
 
     width: int
 
     @abstractmethod
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Joins the features of the parts, by name, in order."""
+        """Joins the features of the parts, given by name in their order."""
 
 
 class ConcatenationConfig(Config):
-    """All features next to each other."""
+    """Concatenates all features."""
 
     kind: Literal["concatenation"] = "concatenation"
 
     def build(self, parts: Parts) -> "Concatenation":
-        """The fusion of `parts`."""
+        """Builds the fusion."""
         return Concatenation(parts)
 
 
 class Concatenation(Fusion):
-    """All features next to each other, in the order of the parts."""
+    """Concatenates all features in the order of the parts."""
 
     def __init__(self, parts: Parts) -> None:
         super().__init__()
         self.width = sum(part.width for part in parts.values())
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Concatenates along the width."""
         return torch.cat(list(features.values()), dim=-1)
 
 
 class WeightedSumConfig(Config):
-    """A learned weight for each part."""
+    """One learned weight per part."""
 
     kind: Literal["weighted_sum"] = "weighted_sum"
 
     def build(self, parts: Parts) -> "WeightedSum":
-        """The fusion of `parts`, with new weights; raises CompositionError if their widths differ."""
+        """Builds the fusion; raises CompositionError if the widths of the parts differ."""
         return WeightedSum(parts)
 
 
 class WeightedSum(Fusion):
-    """`factor * Σ softmax(weights)_p * features_p`: the same weights for all characters; at first the mean.
+    """`factor * Σ softmax(weights)_p * features_p`, with the same weights for all characters. Initially the mean.
 
     Raises:
-        CompositionError: parts of different widths.
+        CompositionError: the widths of the parts differ.
 
     Source: the scalar mix of ELMo (Peters et al. 2018, arXiv 1802.05365, equation 1).
     """
 
     def __init__(self, parts: Parts) -> None:
         super().__init__()
-        self.width = _one_width(parts, "weighted_sum")
+        self.width = _common_width(parts, "weighted_sum")
         self.weights = nn.Parameter(torch.zeros(len(parts)))
         self.factor = nn.Parameter(torch.ones(()))
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Adds the weighted features."""
         stacked = torch.stack(list(features.values()), dim=-1)
         mixed: Tensor = self.factor * (stacked @ self.weights.softmax(0))
         return mixed
@@ -93,24 +95,22 @@ class AttentionConfig(Config):
     kind: Literal["attention"] = "attention"
 
     def build(self, parts: Parts) -> "AttentionFusion":
-        """The fusion of `parts`, with new weights; raises CompositionError if their widths differ."""
+        """Builds the fusion; raises CompositionError if the widths of the parts differ."""
         return AttentionFusion(parts)
 
 
 class AttentionFusion(Fusion):
-    """Each character attends to the parts: its query comes from the mean of its features.
-
-    At first all parts have equal weight and values pass unchanged, so the result is the mean.
+    """Each character attends to the parts, with a query from the mean of its features. Initially the mean.
 
     Raises:
-        CompositionError: parts of different widths.
+        CompositionError: the widths of the parts differ.
 
-    Source: AdapterFusion (Pfeiffer et al. 2021, arXiv 2005.00247, section 3.2), including the identity at the start.
+    Source: AdapterFusion (Pfeiffer et al. 2021, arXiv 2005.00247, section 3.2), including the identity initialization.
     """
 
     def __init__(self, parts: Parts) -> None:
         super().__init__()
-        self.width = _one_width(parts, "attention")
+        self.width = _common_width(parts, "attention")
         self.query = nn.Linear(self.width, self.width, bias=False)
         self.key = nn.Linear(self.width, self.width, bias=False)
         self.value = nn.Linear(self.width, self.width, bias=False)
@@ -119,6 +119,7 @@ class AttentionFusion(Fusion):
         nn.init.eye_(self.value.weight)
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Mixes the values of the parts by the attention of each character."""
         stacked = torch.stack(list(features.values()), dim=2)  # (B, L, parts, width)
         query = self.query(stacked.mean(dim=2))
         scores = torch.einsum("blw,blpw->blp", query, self.key(stacked)) / self.width**0.5
@@ -127,41 +128,41 @@ class AttentionFusion(Fusion):
 
 
 class AverageConfig(Config):
-    """One component with the mean of the weights of all."""
+    """One component with the mean weights of all parts."""
 
     kind: Literal["average"] = "average"
 
     def build(self, parts: Parts) -> Component:
-        """The component that replaces `parts`; raises CompositionError if their weights cannot be averaged."""
+        """Builds the component that replaces the parts; raises CompositionError if they cannot be averaged."""
         return averaged(parts)
 
 
 def averaged(parts: Parts) -> Component:
-    """A component whose weights are the mean of those of `parts`, which are not changed.
+    """A new component with the mean weights of `parts`.
 
     Raises:
-        CompositionError: a part is a composition, the parts have different shapes, or did not start from the same
-            weights, so that the mean of their weights has no meaning.
+        CompositionError: a part is a composition, or the parts have different architectures or different initial
+            weights, for which a mean of weights is meaningless.
 
     Source: model soups (Wortsman et al. 2022, arXiv 2203.05482).
     """
     components = [part for part in parts.values() if isinstance(part, Component)]
     if len(components) < len(parts):
-        others = [name for name, part in parts.items() if not isinstance(part, Component)]
+        compositions = [name for name, part in parts.items() if not isinstance(part, Component)]
         raise CompositionError(
-            f"the fusion average needs components, whose weights it joins: {', '.join(map(repr, others))} is a "
-            "composition. Use concatenation, weighted_sum or attention."
+            f"the fusion average only accepts components, got the compositions {', '.join(map(repr, compositions))}. "
+            "Use concatenation, weighted_sum or attention."
         )
     first = components[0].card
     for card in (part.card for part in components[1:]):
         if card.encoder != first.encoder or card.independent != first.independent:
             raise CompositionError(
-                f"the fusion average needs parts of one shape: {first.name!r} has {_shape(first)}, "
-                f"{card.name!r} has {_shape(card)}."
+                f"the fusion average needs parts of the same architecture: {first.name!r} has {_architecture(first)}, "
+                f"{card.name!r} has {_architecture(card)}. Use concatenation, or train parts with the same encoder."
             )
         if card.origin is None or card.origin != first.origin:
             raise CompositionError(
-                f"the fusion average needs parts that started from the same weights: {first.name!r} started from "
+                f"the fusion average needs parts with the same initial weights: {first.name!r} started from "
                 f"{_short(first.origin)}, {card.name!r} from {_short(card.origin)}. Train them with the same `origin`."
             )
     states = [part.state_dict() for part in components]
@@ -184,19 +185,19 @@ def _to_name(config: _Config) -> Any:
 
 
 FusionConfig = Annotated[_Config, Discriminator("kind"), BeforeValidator(_from_name), PlainSerializer(_to_name)]
-"""The catalogue: in a configuration `fusion: concatenation`, or a mapping with `kind` for a fusion with settings."""
+"""Any fusion. Write its name, `fusion: concatenation`, or a mapping with `kind` if it has settings."""
 
 
-def _one_width(parts: Parts, fusion: str) -> int:
+def _common_width(parts: Parts, fusion: str) -> int:
     widths = {name: part.width for name, part in parts.items()}
     if len(set(widths.values())) > 1:
-        raise CompositionError(f"the fusion {fusion} needs parts of one width, got {widths}; use concatenation.")
+        raise CompositionError(f"the fusion {fusion} needs parts of equal width, got {widths}. Use concatenation.")
     return next(iter(widths.values()))
 
 
-def _shape(card: ComponentCard) -> dict[str, Any]:
+def _architecture(card: ComponentCard) -> dict[str, Any]:
     return {name: value for name, value in card.canonical().items() if name in ("encoder", "independent")}
 
 
 def _short(digest: str | None) -> str:
-    return digest[:12] if digest else "weights that its card does not name"
+    return digest[:12] if digest else "unknown weights"

@@ -1,6 +1,6 @@
-"""Reading texts of any length: cut into windows, read in batches of similar length, joined again.
+"""Reads texts of any length: splits them into windows, batches windows of similar length, and joins the features.
 
-Evaluation, serving, scoring and correction all read through `TextReader`, so what is measured is what is served.
+Evaluation, serving, scoring and correction all use `TextReader`, so that you serve what you measured.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,24 +14,26 @@ from torch import Tensor
 from cclm_core.runtime.device import Precision, autocast, device_of
 
 WINDOW = 2048
-"""Ids that are read together by default, in `ComposedModel.embed` and in evaluation."""
+"""Default number of ids per window, in `ComposedModel.embed` and in evaluation."""
 
 
 class TextEncoder(Protocol):
-    """Maps ids (B, L) int64, 0 for padding, to features (B, L, W), independent of the padding."""
+    """Maps ids (B, L) int64, 0 for padding, to features (B, L, W), invariant to padding."""
 
     def __call__(self, ids: Tensor) -> Tensor: ...
 
-    def parameters(self) -> Iterator[Any]: ...
+    def parameters(self) -> Iterator[Any]:
+        """The weights, as in `torch.nn.Module`."""
+        ...
 
 
 class Piece(NamedTuple):
-    """The final features of consecutive ids of one text.
+    """The final features of a run of ids of one text.
 
     Attributes:
         text: index of the text.
         start: index of the first id.
-        features: (L, W) float32, on the CPU, of the ids `start` to `start + L`.
+        features: (L, W) float32 on the CPU, of the ids `start` to `start + L`.
     """
 
     text: int
@@ -40,19 +42,20 @@ class Piece(NamedTuple):
 
 
 class Window(NamedTuple):
-    """The ids `start` to `stop` of the text with index `text`, read together.
+    """A window of one text.
 
     Attributes:
-        text, start, stop: which ids.
-        first: the first id that no earlier window has read.
-        following: where the next window starts; `stop` for the last one.
+        text: index of the text.
+        start, stop: the ids, half open.
+        first: the first id that no earlier window contains.
+        next_start: start of the next window; `stop` for the last one.
     """
 
     text: int
     start: int
     stop: int
     first: int
-    following: int
+    next_start: int
 
     @property
     def size(self) -> int:
@@ -63,17 +66,17 @@ class Window(NamedTuple):
 class TextReader:
     """Reads texts of any length through an encoder, in memory bounded by one batch.
 
-    A text longer than `window` is read in overlapping windows. An id that several windows contain gets the mean of its
-    features; with a causal encoder it gets those of the earliest window, in which most ids precede it.
+    A text longer than `window` is read in overlapping windows. An id in several windows gets the mean of its features
+    or, with a causal encoder, its features from the earliest window, which has the most context.
 
     Args:
-        encoder: in evaluation mode; it is read without gradients, on its own device.
-        window: ids that are read together, at least 1.
-        overlap: ids that adjacent windows share, 0 ≤ `overlap` < `window`; None for half of the window. Without overlap
-            no id is read twice and the last window is shorter; with overlap it ends at the end of the text.
-        batch_characters: ids per forward pass, padding included, unless a single window is longer.
-        causal: whether the features of an id depend only on it and the ids before it.
-        precision: of the model's matrix products; features are float32 in any case.
+        encoder: in evaluation mode; runs without gradients, on its own device.
+        window: ids per window, at least 1.
+        overlap: ids shared by adjacent windows, 0 ≤ `overlap` < `window`; None for half of the window. Without overlap
+            the last window is shorter; with overlap all windows have full size.
+        batch_characters: ids per forward pass, including padding; a single longer window is a batch of its own.
+        causal: whether the features of each id depend only on it and earlier ids.
+        precision: precision of matrix products; features are always float32.
     """
 
     def __init__(
@@ -92,7 +95,7 @@ class TextReader:
         self._causal, self._precision = causal, precision
 
     def read(self, ids: npt.NDArray[np.int64]) -> Tensor:
-        """The features (B, L, W) float32, on the CPU, of one batch `ids` (B, L), padded with 0."""
+        """The features (B, L, W) float32 on the CPU of one batch `ids` (B, L), padded with 0."""
         device = device_of(self.encoder)
         with torch.no_grad(), autocast(device, self._precision):
             return self.encoder(torch.from_numpy(ids).to(device)).float().cpu()
@@ -100,19 +103,19 @@ class TextReader:
     def pieces(self, texts: Sequence[npt.NDArray[np.integer]]) -> Iterator[Piece]:
         """Yields the features of texts (L,), L ≥ 0, piece by piece, each id exactly once.
 
-        Longer windows come first, so that memory peaks at the start. The pieces of one text come in order.
+        The longest windows come first, so that memory peaks at the start. Pieces of the same text come in order.
         """
         windows = [
-            window for number, ids in enumerate(texts) for window in split(len(ids), self.window, self.overlap, number)
+            window for index, ids in enumerate(texts) for window in split(len(ids), self.window, self.overlap, index)
         ]
         windows.sort(key=lambda window: (-window.size, -window.text, window.start))
-        joined = _CausalJoin() if self._causal else _MeanJoin()
+        join = _CausalJoin() if self._causal else _MeanJoin()
         for batch in self._batches(windows):
             ids = np.zeros((len(batch), batch[0].size), dtype=np.int64)
             for row, window in zip(ids, batch, strict=True):
                 row[: window.size] = texts[window.text][window.start : window.stop]
             for features, window in zip(self.read(ids), batch, strict=True):
-                piece = joined.add(window, features[: window.size])
+                piece = join.add(window, features[: window.size])
                 if len(piece.features):
                     yield piece
 
@@ -132,39 +135,43 @@ class TextReader:
 
 
 def split(length: int, window: int, overlap: int, text: int = 0) -> list[Window]:
-    """Cuts a text of `length` ids into windows; an empty text has none.
+    """Splits a text of `length` ids into windows. An empty text has none.
 
-    >>> [(one.start, one.stop) for one in split(10, 4, 2)]
+    >>> [(window.start, window.stop) for window in split(10, 4, 2)]
     [(0, 4), (2, 6), (4, 8), (6, 10)]
-    >>> [(one.start, one.stop) for one in split(9, 4, 2)], [(one.start, one.stop) for one in split(9, 4, 0)]
-    ([(0, 4), (2, 6), (4, 8), (5, 9)], [(0, 4), (4, 8), (8, 9)])
+    >>> [(window.start, window.stop) for window in split(9, 4, 2)]
+    [(0, 4), (2, 6), (4, 8), (5, 9)]
+    >>> [(window.start, window.stop) for window in split(9, 4, 0)]
+    [(0, 4), (4, 8), (8, 9)]
     """
     if not length:
         return []
-    latest = max(0, length - window) if overlap else length
-    starts = [min(start, latest) for start in range(0, max(1, length - overlap), window - overlap)]
+    last_start = max(0, length - window) if overlap else length
+    starts = [min(start, last_start) for start in range(0, max(1, length - overlap), window - overlap)]
     stops = [min(start + window, length) for start in starts]
     return [Window(text, *row) for row in zip(starts, stops, [0, *stops[:-1]], [*starts[1:], length], strict=True)]
 
 
 class _MeanJoin:
-    """An id in several windows gets the mean; it is final once no further window contains it."""
+    """Averages the features of an id over its windows. They are final once no later window contains the id."""
 
     def __init__(self) -> None:
-        self._sums = self._counts = torch.zeros(0, 1)  # of the ids that the next window contains too
+        self._sums = self._counts = torch.zeros(0, 1)  # of ids that the next window contains as well
 
     def add(self, window: Window, features: Tensor) -> Piece:
+        """Adds the `features` (L, W) of a window; returns those that are final."""
         sums, counts = features.clone(), torch.ones(window.size, 1)
         if window.start:
             sums[: len(self._sums)] += self._sums
             counts[: len(self._counts)] += self._counts
-        final = window.following - window.start
+        final = window.next_start - window.start
         self._sums, self._counts = sums[final:], counts[final:]
         return Piece(window.text, window.start, sums[:final] / counts[:final])
 
 
 class _CausalJoin:
-    """An id in several windows keeps the features of the earliest."""
+    """Keeps the features of each id from its earliest window."""
 
     def add(self, window: Window, features: Tensor) -> Piece:
+        """Returns those `features` (L, W) of a window that no earlier window had."""
         return Piece(window.text, window.first, features[window.first - window.start :])

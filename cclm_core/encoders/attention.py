@@ -1,4 +1,4 @@
-"""Attention at every character: a plain transformer, over the whole text or over windows."""
+"""A plain transformer over characters, with full or local attention."""
 
 from typing import Literal, Self
 
@@ -12,36 +12,36 @@ from cclm_core.runtime.config import Config
 
 
 class AttentionConfig(Config):
-    """A transformer whose positions are characters."""
+    """A transformer with one position per character."""
 
     kind: Literal["attention"] = "attention"
     num_layers: int = Field(default=4, ge=1, description="transformer layers")
     num_heads: int = Field(default=4, ge=1, description="attention heads")
-    width: int = Field(default=256, ge=8, description="features per character, a multiple of twice num_heads")
+    width: int = Field(default=256, ge=8, description="features per character, divisible by 2 * num_heads")
     window: int | None = Field(
         default=None,
         ge=2,
-        description="characters that one attends to, half on each side, or all before it if causal; null: the whole "
-        "text, at a cost that grows with the square of its length",
+        description="characters that each character attends to: half on each side, or the preceding ones if causal; "
+        "null: the whole text, at quadratic cost",
     )
-    causal: bool = Field(default=False, description="whether a character sees only itself and earlier ones")
+    causal: bool = Field(default=False, description="whether each character sees only itself and earlier ones")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.width % (2 * self.num_heads):
             raise ValueError(
-                f"width must be a multiple of twice num_heads (rotary positions rotate pairs), "
-                f"got {self.width} and {self.num_heads} heads"
+                f"width must be divisible by 2 * num_heads = {2 * self.num_heads} (rotary embeddings rotate pairs of "
+                f"features), got {self.width}"
             )
         return self
 
     def build(self, input_width: int) -> "Attention":
-        """A new encoder over features (B, L, input_width)."""
+        """Builds an encoder of features (B, L, input_width)."""
         return Attention(input_width, self)
 
 
 class Attention(Encoder):
-    """A linear layer into `width` features and `num_layers` transformer layers at the rate of characters."""
+    """A linear projection to `width` features and `num_layers` transformer layers, at full resolution."""
 
     def __init__(self, input_width: int, config: AttentionConfig) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The contract of encoders: features of characters in, features of the same characters out."""
+"""The contract of encoders: one feature vector per character in, one per character out."""
 
 from abc import ABC, abstractmethod
 
@@ -8,11 +8,11 @@ from torch import Tensor, nn
 class Encoder(nn.Module, ABC):
     """Encodes (B, L, D_in) as (B, L, width), for any L ≥ 0.
 
-    The features of a text depend on that text alone, not on padding or on the other rows of the batch.
+    The result is invariant to padding and to the rest of the batch.
 
     Attributes:
         width: features per character in the output.
-        causal: whether the output at position t depends on the characters up to t alone.
+        causal: whether the output at position t depends only on characters up to t.
         reads_words: whether `forward` needs `starts`.
     """
 
@@ -22,7 +22,7 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, features: Tensor, mask: Tensor, starts: Tensor | None = None) -> Tensor:
-        """Encodes as (B, L, width) float32, zeros at padding.
+        """Encodes features as (B, L, width) float32, zeros at padding.
 
         Args:
             features: (B, L, D_in); values at padding are ignored.

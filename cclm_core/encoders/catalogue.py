@@ -1,4 +1,4 @@
-"""The encoders, by `kind`. To add one: a module with its configuration and its class, two lines here, and a test.
+"""The encoders, by `kind`. To add one, write a module with its configuration and class, two lines here, and a test.
 
 A configuration builds its encoder: `config.build(input_width)`.
 """
@@ -13,7 +13,7 @@ from cclm_core.encoders.hourglass import HourglassConfig as HourglassConfig
 
 
 def _kind(value: Any) -> str:
-    """The kind of a configuration, given as a mapping or as an object; `hourglass` if a mapping names none."""
+    """The kind of a configuration, a mapping or an object. The default is `hourglass`."""
     kind = value.get("kind", "hourglass") if isinstance(value, dict) else getattr(value, "kind", value)
     return str(kind)
 
@@ -24,7 +24,7 @@ EncoderConfig = Annotated[
     | Annotated[AttentionConfig, Tag("attention")],
     Discriminator(_kind),
 ]
-"""Any encoder. This union is the whole catalogue: contract tests run over its members."""
+"""Any encoder. This union is the catalogue: the contract tests run over its members."""
 
 
 def describe(config: EncoderConfig) -> str:

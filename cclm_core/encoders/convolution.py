@@ -1,4 +1,4 @@
-"""Convolutions over characters, with pooled features of the whole text broadcast to each: the original encoder."""
+"""Convolutions over characters, with pooled features of the text broadcast to each character: the original encoder."""
 
 from typing import Literal, Self
 
@@ -22,9 +22,9 @@ class ConvolutionConfig(Config):
     global_width: int = Field(
         default=64,
         ge=0,
-        description="pooled features of the text that each block gives to every character; 0: none",
+        description="pooled features of the whole text that each block adds to every character; 0 disables them",
     )
-    causal: bool = Field(default=False, description="whether a character sees only itself and earlier ones")
+    causal: bool = Field(default=False, description="whether each character sees only itself and earlier ones")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -38,16 +38,15 @@ class ConvolutionConfig(Config):
         return self
 
     def build(self, input_width: int) -> "Convolution":
-        """A new encoder over features (B, L, input_width)."""
+        """Builds an encoder of features (B, L, input_width)."""
         return Convolution(input_width, self)
 
 
 class Convolution(Encoder):
     """`num_blocks` blocks and a layer norm.
 
-    Differences from the original: padding is masked in every convolution and in the pooling, there is no dropout
-    (training resumes bit-exactly), no position table that limits the length, and the output is normalized as that of
-    the other encoders.
+    Unlike the original, it masks padding in every convolution and in the pooling, has no dropout (so that training
+    resumes exactly), no position table that limits the length, and a layer norm at the output.
 
     Source: `get_character_embedder` of cclm 0.1, https://pypi.org/project/cclm/
     """
@@ -73,7 +72,7 @@ class Convolution(Encoder):
 
 
 class ConvolutionBlock(nn.Module):
-    """Two convolutions, the broadcast, a third convolution, and the output of the first added."""
+    """Two convolutions, the broadcast, and a third convolution, plus the output of the first."""
 
     def __init__(self, input_width: int, config: ConvolutionConfig) -> None:
         super().__init__()
@@ -87,14 +86,14 @@ class ConvolutionBlock(nn.Module):
             nn.init.kaiming_normal_(convolution.weight, a=_SLOPE, nonlinearity="leaky_relu")
 
     def forward(self, features: Tensor, keep: Tensor) -> Tensor:
-        """Encodes `features` (B, D_in, L) as (B, D, L) where `keep` (B, 1, L) is true, and as 0 elsewhere."""
+        """Encodes `features` (B, D_in, L) as (B, D, L), zeros where `keep` (B, 1, L) is false."""
         first = self._convolve(self.first, features, keep)
         hidden = self._convolve(self.second, first, keep)
         if self.broadcast is not None:
-            highest = torch.where(keep, hidden, torch.finfo(hidden.dtype).min).amax(-1)
-            highest = torch.where(keep.any(-1), highest, 0.0)
-            side = torch.relu(self.broadcast(highest)).unsqueeze(-1) * keep
-            hidden = torch.cat([hidden, side.to(hidden.dtype)], dim=1)
+            pooled = torch.where(keep, hidden, torch.finfo(hidden.dtype).min).amax(-1)
+            pooled = torch.where(keep.any(-1), pooled, 0.0)
+            shared = torch.relu(self.broadcast(pooled)).unsqueeze(-1) * keep
+            hidden = torch.cat([hidden, shared.to(hidden.dtype)], dim=1)
         return first + self._convolve(self.third, hidden, keep)
 
     def _convolve(self, convolution: nn.Conv1d, features: Tensor, keep: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Character embeddings: a table of characters, plus hashed tables of the n-grams that end at each character."""
+"""Character embeddings: a table of characters, plus hashed tables of the n-grams ending at each character."""
 
 from typing import Self
 
@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from cclm_core.runtime.config import Config
 
-_SPREAD = 0.05
-"""Standard deviation of new vectors. Adam moves every number by about the learning rate, whatever its size, so a small
-start is soon forgotten: after equal processor time, 3.14 bits per masked character against 3.44 for vectors whose sum
-has standard deviation 1, and 1.67 against 1.83 bits per next character (60 and 110 s, one seed)."""
+_INIT_STD = 0.05
+"""Standard deviation of initial vectors. Adam changes every weight by about the learning rate, whatever its size, so
+small initial values are soon forgotten. After equal processor time, 3.14 bits per masked character, against 3.44 for
+vectors whose sum has standard deviation 1, and 1.67 against 1.83 bits per next character (60 and 110 s, one seed)."""
 
 _MULTIPLIER = 0x9E3779B1  # 2**32 divided by the golden ratio: Fibonacci hashing (Knuth, TAOCP 6.4)
 
@@ -19,7 +19,7 @@ _MULTIPLIER = 0x9E3779B1  # 2**32 divided by the golden ratio: Fibonacci hashing
 class EmbeddingConfig(Config):
     """Character embeddings with hashed n-grams.
 
-    The tables cost memory but little time: a character reads one row of each. `benchmarks/quality.py` measures the
+    The tables need memory but little time: each character reads one row of each. `benchmarks/quality.py` measures the
     gain.
     """
 
@@ -35,10 +35,10 @@ class EmbeddingConfig(Config):
 
 
 class CharacterEmbedding(nn.Module):
-    """Sum of a character's own vector and one vector for each n-gram that ends at it.
+    """The sum of a character's own vector and one vector for each n-gram that ends at it.
 
     Args:
-        num_ids: size of the vocabulary, special ids and bytes included; id 0 is padding.
+        num_ids: size of the vocabulary, including special ids and bytes; id 0 is padding.
         config: widths and n-gram tables.
 
     Source: hashed n-grams over characters as in BLT (Pagnoni et al. 2024, arXiv 2412.09871, section 3.2.1).
@@ -51,17 +51,17 @@ class CharacterEmbedding(nn.Module):
         self.ngrams = nn.ModuleList(nn.Embedding(config.ngram_buckets, config.width) for _ in config.ngram_sizes)
         for table in (self.characters, *self.ngrams):
             assert isinstance(table, nn.Embedding)
-            nn.init.normal_(table.weight, std=_SPREAD)
+            nn.init.normal_(table.weight, std=_INIT_STD)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Embeds `ids` (B, L) int64 as (B, L, D). Padding is embedded too; the caller masks it."""
+        """Embeds `ids` (B, L) int64 as (B, L, D). Padding is embedded as well and must be masked by the caller."""
         features: Tensor = self.characters(ids)
         for size, table in zip(self.config.ngram_sizes, self.ngrams, strict=True):
             features = features + table(self._buckets(ids, size))
         return features
 
     def _buckets(self, ids: Tensor, size: int) -> Tensor:
-        """The bucket (B, L) of the `size` characters that end at each position. Zeros precede the text."""
+        """The bucket (B, L) of the n-gram of `size` characters ending at each position, left-padded with 0."""
         hashed = torch.zeros_like(ids)
         for back in range(size):
             shifted = nn.functional.pad(ids, (back, 0))[:, : ids.shape[1]]

@@ -1,4 +1,4 @@
-"""The hourglass: characters → fewer positions → transformer → characters again, with a skip connection."""
+"""The hourglass: characters → fewer positions → transformer → characters, with a skip connection."""
 
 from typing import Annotated, Literal, Self
 
@@ -24,13 +24,13 @@ class HourglassConfig(Config):
         default=16,
         ge=2,
         le=256,
-        description="with `word`: most characters per position; longer words are split",
+        description="with `word`: maximum characters per position; longer words are split",
     )
-    core_width: int = Field(default=256, ge=16, description="features per position, a multiple of num_heads")
+    core_width: int = Field(default=256, ge=16, description="features per position, divisible by 2 * num_heads")
     num_layers: int = Field(default=4, ge=1, description="transformer layers")
     num_heads: int = Field(default=4, ge=1, description="attention heads")
     width: int = Field(default=192, ge=8, description="features per character in the output")
-    causal: bool = Field(default=False, description="whether a character sees only itself and earlier ones")
+    causal: bool = Field(default=False, description="whether each character sees only itself and earlier ones")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -38,26 +38,26 @@ class HourglassConfig(Config):
             raise ValueError(f"kernel_size must be odd, got {self.kernel_size}")
         if self.core_width % (2 * self.num_heads):
             raise ValueError(
-                f"core_width must be a multiple of twice num_heads (rotary positions rotate pairs), "
-                f"got {self.core_width} and {self.num_heads} heads"
+                f"core_width must be divisible by 2 * num_heads = {2 * self.num_heads} (rotary embeddings rotate pairs "
+                f"of features), got {self.core_width}"
             )
         return self
 
     def build(self, input_width: int) -> "Hourglass":
-        """A new encoder over features (B, L, input_width)."""
+        """Builds an encoder of features (B, L, input_width)."""
         return Hourglass(input_width, self)
 
 
 class Hourglass(Encoder):
-    """Encodes (B, L, D_in) as (B, L, width) through positions of `stride` characters or one word each.
+    """Encodes (B, L, D_in) as (B, L, width) through positions of `stride` characters, or one word, each.
 
-    The causal variant looks back only: convolutions and transformer see earlier characters, and a position pools the
-    characters up to the first one that reads it. With stride 4, characters 4 to 7 read positions that pool characters
-    up to 4; the characters in between reach them by convolution.
+    In the causal variant, convolutions and transformer look back only, and a position pools the characters up to the
+    first one that reads it. With stride 4, characters 4 to 7 read positions that pool characters up to 4; characters 5
+    to 7 reach each other through the convolutions.
 
-    Source: the shape of CANINE (Clark et al. 2021, arXiv 2103.06874) and of the hourglass transformer (Nawrot
-    et al. 2021, arXiv 2110.13711; its shift of stride - 1 characters for the causal one), with convolutions in place
-    of CANINE's local attention, which tripled its cost. Words as positions: SpaceByte (Slagle 2024, arXiv 2404.14408).
+    Source: CANINE (Clark et al. 2021, arXiv 2103.06874) and the hourglass transformer (Nawrot et al. 2021, arXiv
+    2110.13711; including the causal shift of stride - 1 characters). Convolutions replace CANINE's local attention,
+    which tripled the cost. Words as positions: SpaceByte (Slagle 2024, arXiv 2404.14408).
     """
 
     def __init__(self, input_width: int, config: HourglassConfig) -> None:
@@ -92,30 +92,30 @@ class Hourglass(Encoder):
         return encoded
 
     def _by_stride(self, local: Tensor, mask: Tensor) -> Tensor:
-        """Downsamples `stride` characters to a position, transforms, upsamples: (B, L, width)."""
+        """Downsamples `stride` characters per position, transforms, and upsamples: (B, L, width)."""
         batch, length, _ = local.shape
         stride = self.config.stride
         assert isinstance(stride, int)
-        whole = length + -length % stride
+        padded_length = length + -length % stride
         # Causal positions are shifted so that each ends at the first character that reads it.
         shift = stride - 1 if self.causal else 0
-        padding = (shift, whole - length - shift)
+        padding = (shift, padded_length - length - shift)
         padded = nn.functional.pad(local, (0, 0, *padding)).contiguous()
         valid = nn.functional.pad(mask, padding).reshape(batch, -1, stride).any(-1)
-        positions = self._transform(self.down(padded.view(batch, whole // stride, -1)), valid)
+        positions = self._transform(self.down(padded.view(batch, padded_length // stride, -1)), valid)
         upsampled: Tensor = self.up(positions)
-        return upsampled.view(batch, whole, -1)[:, :length]
+        return upsampled.view(batch, padded_length, -1)[:, :length]
 
     def _by_word(self, local: Tensor, mask: Tensor, starts: Tensor | None) -> Tensor:
-        """Downsamples each word to a position, transforms, upsamples: (B, L, width)."""
-        assert starts is not None, "an hourglass over words needs the starts of words"
+        """Downsamples each word to one position, transforms, and upsamples: (B, L, width)."""
+        assert starts is not None, "stride: word requires `starts`"
         segments = Segments(starts, mask, self.config.word_length)
-        lowered = self.down(local + self.places(segments.offsets))
-        positions = self._transform(segments.pool(lowered, self.causal), segments.valid)
+        projected = self.down(local + self.places(segments.offsets))
+        positions = self._transform(segments.pool(projected, self.causal), segments.valid)
         return segments.upsample(self.up(positions))
 
     def _transform(self, positions: Tensor, valid: Tensor) -> Tensor:
-        """The transformer over `positions` (B, P, core width), where `valid` (B, P) is true."""
+        """Applies the transformer to `positions` (B, P, core width) where `valid` (B, P) is true."""
         attention = FullAttention(valid, self.causal)
         rotary = rotary_table(positions.shape[1], self.config.core_width // self.config.num_heads, positions.device)
         for layer in self.layers:
@@ -127,8 +127,8 @@ class Hourglass(Encoder):
 class MixingConvolution(nn.Module):
     """A depthwise convolution over characters and a pointwise layer, added to the input.
 
-    The convolution runs over images of one row in channels-last layout, as the features lie in memory. Nothing is
-    copied, and a training step takes half the time of `Conv1d` (torch 2.13 on two kinds of x86).
+    The convolution treats the text as an image with one row, in channels-last layout. That matches the features in
+    memory, so nothing is copied, and a training step takes half the time of `Conv1d` (torch 2.13 on two kinds of x86).
     """
 
     def __init__(self, width: int, kernel_size: int, causal: bool = False) -> None:
@@ -143,15 +143,15 @@ class MixingConvolution(nn.Module):
         row = nn.functional.pad(self.norm(features) * keep, (0, 0, *self.padding)).transpose(1, 2).unsqueeze(2)
         weight, bias = self.depthwise.weight.unsqueeze(2), self.depthwise.bias
         mixed = nn.functional.conv2d(row, weight, bias, groups=self.depthwise.groups).squeeze(2).transpose(1, 2)
-        together: Tensor = features + self.pointwise(nn.functional.gelu(mixed))
-        return together
+        output: Tensor = features + self.pointwise(nn.functional.gelu(mixed))
+        return output
 
 
 class Segments:
-    """The rows of a batch, split at the starts of words.
+    """Splits the rows of a batch at word starts.
 
-    A segment is a word and the characters up to the next word. The start of a text starts a segment, and segments
-    longer than `max_length` are split. "to be, or" has the segments "to ", "be, ", "or".
+    A segment is a word and the characters up to the next word. The first segment starts with the text. Segments longer
+    than `max_length` are split. "to be, or" → "to ", "be, ", "or".
 
     Args:
         starts: (B, L) bool, true where words start, L ≥ 1.
@@ -160,33 +160,33 @@ class Segments:
 
     Attributes:
         offsets: (B, L) int64, offset of each character in its segment, less than `max_length`.
-        valid: (B, P) bool, which of the P positions hold a segment; P is the largest number of segments in a row.
+        valid: (B, P) bool, which positions hold a segment; P is the largest number of segments in a row.
     """
 
     def __init__(self, starts: Tensor, mask: Tensor, max_length: int) -> None:
         columns = torch.arange(starts.shape[1], device=starts.device).expand_as(starts)
-        begun = torch.where(starts, columns, 0).cummax(1).values
-        self.offsets = (columns - begun) % max_length
-        self._mask, self._begins = mask, (self.offsets == 0) & mask
-        self._number = (self._begins.cumsum(1) - 1).clamp(min=0)
-        counts = self._begins.sum(1)
+        latest_start = torch.where(starts, columns, 0).cummax(1).values
+        self.offsets = (columns - latest_start) % max_length
+        self._mask, self._is_first = mask, (self.offsets == 0) & mask
+        self._segment = (self._is_first.cumsum(1) - 1).clamp(min=0)
+        counts = self._is_first.sum(1)
         self.valid = torch.arange(max(1, int(counts.max())), device=starts.device) < counts[:, None]
 
     def pool(self, features: Tensor, causal: bool) -> Tensor:
         """The mean (B, P, D) of the `features` (B, L, D) of each segment.
 
-        If `causal`, a segment pools its first character and all but the first character of the previous segment, so
-        that no character of the segment sees a later one.
+        If `causal`, a segment pools its own first character and all but the first of the previous segment, so that no
+        character of the segment sees a later one.
         """
         batch, _, width = features.shape
-        rows = self.valid.shape[1] + 1  # one extra row for characters that no later segment reads
-        number = self._number + (~self._begins).long() if causal else self._number
-        flat = (number + rows * torch.arange(batch, device=number.device)[:, None])[self._mask]
+        rows = self.valid.shape[1] + 1  # one extra row for characters that no segment reads
+        segment = self._segment + (~self._is_first).long() if causal else self._segment
+        flat = (segment + rows * torch.arange(batch, device=segment.device)[:, None])[self._mask]
         sums = features.new_zeros(batch * rows, width, dtype=torch.float32)
         sums = sums.index_add(0, flat, features[self._mask].float())
         sizes = torch.bincount(flat, minlength=batch * rows).clamp(min=1)
         return (sums / sizes[:, None]).view(batch, rows, width)[:, :-1]
 
     def upsample(self, positions: Tensor) -> Tensor:
-        """Repeats `positions` (B, P, D) for every character of their segments: (B, L, D)."""
-        return positions.gather(1, self._number[..., None].expand(-1, -1, positions.shape[2]))
+        """Repeats `positions` (B, P, D) for every character of its segment: (B, L, D)."""
+        return positions.gather(1, self._segment[..., None].expand(-1, -1, positions.shape[2]))

@@ -7,22 +7,22 @@ from torch import Tensor, nn
 
 from cclm_core.encoders.linear import Linear
 
-_MASKED = -1e9  # no weight is left after the softmax, and the score is finite in bfloat16
+_MASKED = -1e9  # the softmax weight is 0, and the score is finite in bfloat16
 
 
 class AttentionPattern(ABC):
-    """Scaled dot-product attention, softmax(QKᵀ / √E) V, restricted to the positions that each one may see."""
+    """Scaled dot-product attention, softmax(QKᵀ / √E) V, restricted to visible positions."""
 
     @abstractmethod
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Attends with `query` (B, H, P, E) to `key` (B, H, P, E) and `value` (B, H, P, E): (B, H, P, E)."""
+        """Attention output (B, H, P, E) for `query`, `key` and `value`, each (B, H, P, E)."""
 
 
 class FullAttention(AttentionPattern):
-    """Every position sees every valid one; if `causal`, only itself and earlier ones.
+    """Every position sees every valid position, or, if `causal`, only itself and earlier ones.
 
-    On the CPU this is an explicit product, which trains a third faster there than the fused kernel (measured with
-    torch 2.13). CUDA devices use the fused kernel.
+    On the CPU the product is explicit, which trains a third faster than the fused kernel (torch 2.13). CUDA devices use
+    the fused kernel.
 
     Args:
         valid: (B, P) bool, false at padding.
@@ -36,6 +36,7 @@ class FullAttention(AttentionPattern):
             self.bias = torch.where(later, _MASKED, self.bias)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """See `AttentionPattern.attend`."""
         if query.is_cuda:
             return nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=self.bias.to(query.dtype))
         scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
@@ -43,10 +44,9 @@ class FullAttention(AttentionPattern):
 
 
 class LocalAttention(AttentionPattern):
-    """Every position sees `window // 2` positions on each side; if `causal`, itself and the `window - 1` before it.
+    """Every position sees `window // 2` positions on each side, or, if `causal`, itself and the `window - 1` before it.
 
-    Queries are grouped into blocks that attend to neighboring blocks, so memory grows with P times the window instead
-    of P times P.
+    Queries are grouped into blocks that attend to neighboring blocks, so memory is O(P * window) instead of O(P²).
 
     Args:
         valid: (B, P) bool, false at padding.
@@ -63,10 +63,11 @@ class LocalAttention(AttentionPattern):
         rows, columns = (torch.arange(size, device=valid.device) for size in (self.block, self.span))
         back = rows[:, None] - (columns - self.block)
         near = (back >= -self.after) & (back < window if causal else back <= self.block)
-        seen = self._neighborhoods(valid[:, None, :, None])[..., 0, :]
-        self.bias = torch.where(near & seen[..., None, :], 0.0, _MASKED)
+        visible = self._neighborhoods(valid[:, None, :, None])[..., 0, :]
+        self.bias = torch.where(near & visible[..., None, :], 0.0, _MASKED)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """See `AttentionPattern.attend`."""
         batch, heads, positions, width = query.shape
         extra = -positions % self.block
         blocks = nn.functional.pad(query, (0, 0, 0, extra)).view(batch, heads, -1, self.block, width)
@@ -76,7 +77,7 @@ class LocalAttention(AttentionPattern):
         return mixed.view(batch, heads, -1, width)[:, :, :positions]
 
     def _neighborhoods(self, sequence: Tensor) -> Tensor:
-        """The `span` positions of `sequence` (B, H, P, E) that each of its N blocks may see: (B, H, N, E, span)."""
+        """The `span` positions of `sequence` (B, H, P, E) visible to each of its N blocks: (B, H, N, E, span)."""
         extra = -sequence.shape[2] % self.block
         padded = nn.functional.pad(sequence, (0, 0, self.block, extra + self.after))
         return padded.unfold(2, self.span, self.block)
@@ -104,11 +105,12 @@ class TransformerLayer(nn.Module):
             nn.init.normal_(out.weight, std=(2 * num_layers * out.in_features) ** -0.5)
 
     def forward(self, features: Tensor, attention: AttentionPattern, rotary: tuple[Tensor, Tensor]) -> Tensor:
-        """Transforms `features` (B, P, D).
+        """Transforms features as (B, P, D).
 
         Args:
-            attention: attention restricted to the visible positions.
-            rotary: cosines and sines (P, D / heads / 2), from `rotary_table`.
+            features: (B, P, D).
+            attention: which positions each position sees.
+            rotary: cosines and sines, each (P, D / heads / 2), from `rotary_table`.
         """
         features = features + self._attend(self.attention_norm(features), attention, rotary)
         hidden = nn.functional.relu(self.feed_forward_in(self.feed_forward_norm(features)))
@@ -133,7 +135,7 @@ def rotary_table(num_positions: int, head_width: int, device: torch.device) -> t
 
 
 def rotate(heads: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotates pairs of features (i, i + E/2) of `heads` (B, H, P, E) by the angles of their positions."""
+    """Rotates the feature pairs (i, i + E/2) of `heads` (B, H, P, E) by the angles of their positions."""
     cosine, sine = (table.to(heads.dtype) for table in rotary)
     first, second = heads.chunk(2, dim=-1)
     return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1)

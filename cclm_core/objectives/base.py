@@ -1,4 +1,4 @@
-"""The contract of objectives: a corruption of a batch, a head, and a loss."""
+"""The contract of objectives: corrupt a batch, predict with a head, compute a loss."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -21,33 +21,32 @@ from cclm_core.text.vocabulary import Preprocessor
 from cclm_core.text.word_targets import WordTargets
 
 HEAD = "head.safetensors"
-"""The file in the folder of a component that holds the head of its objective."""
+"""The file with the head of an objective, in the folder of the component."""
 
 NO_NOISE = TrainingNoise(rate=0)
 
 
 class Example(NamedTuple):
-    """The input of a model, `ids` (B, L) int64, and the `targets`, by name.
+    """The input of a model, `ids` (B, L) int64, and named `targets`.
 
-    By convention `places` are the positions of the flattened batch that are predicted, and `ids`, `tags` or `bytes` the
-    classes to predict.
+    By convention, `positions` index the flattened batch, and `ids`, `tags` or `bytes` are the classes to predict there.
     """
 
     ids: Tensor
     targets: dict[str, Tensor]
 
     def to(self, device: torch.device) -> "Example":
-        """A copy on `device`; from pinned memory it is made asynchronously."""
+        """A copy on `device`, asynchronous from pinned memory."""
         targets = {name: tensor.to(device, non_blocking=True) for name, tensor in self.targets.items()}
         return Example(self.ids.to(device, non_blocking=True), targets)
 
     def pinned(self) -> "Example":
-        """A copy in pinned memory, which a GPU can read asynchronously."""
+        """A copy in pinned memory, for asynchronous transfer to a GPU."""
         return Example(self.ids.pin_memory(), {name: tensor.pin_memory() for name, tensor in self.targets.items()})
 
 
 class Sums(NamedTuple):
-    """A metric as a total and a count, so that its mean does not depend on the sizes of batches."""
+    """A metric as a total and a count, so that its mean does not depend on batch sizes."""
 
     total: float
     number: int
@@ -55,15 +54,15 @@ class Sums(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveContext:
-    """The inputs of `build`: what an objective may need for its head and its examples.
+    """What an objective needs to build its head and its examples.
 
     Args:
         width: features per character that the head reads.
         preprocessor: the vocabulary.
-        noise: typing noise on the input in training; none by default.
-        entity_labels: the labels of the corpus, in the order of their tags.
-        misspellings: for the noise kind `misspelling`: word -> misspelling -> count.
-        words: the word targets of the vocabulary; None if it has none.
+        noise: typing noise on training inputs; none by default.
+        entity_labels: entity labels of the corpus, in the order of their tags.
+        misspellings: word -> misspelling -> count, for the noise kind `misspelling`.
+        words: the word targets of the vocabulary, if any.
     """
 
     width: int
@@ -75,13 +74,13 @@ class ObjectiveContext:
 
 
 class Objective(nn.Module, ABC):
-    """A task that trains an encoder on text; its parameters are its head."""
+    """A task that trains an encoder on text. Its parameters are the head."""
 
     selection_metric: ClassVar[str]
-    """The held-out metric by which trainings are compared; lower is better."""
+    """The held-out metric that selects the best weights; lower is better."""
 
     needs_causal: ClassVar[bool] = False
-    """Whether the encoder must be causal, since the targets are later characters."""
+    """Whether the encoder must be causal because targets are later characters."""
 
     def __init__(self, context: ObjectiveContext) -> None:
         super().__init__()
@@ -92,15 +91,15 @@ class Objective(nn.Module, ABC):
         return self._noiser(batch, generator) if training else clean(batch)
 
     def save(self, folder: Path) -> None:
-        """Writes the head to `head.safetensors` in `folder`, next to the component that it reads."""
+        """Writes the head to `head.safetensors` in `folder`, next to its component."""
         save_file({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, folder / HEAD)
 
     def load_head(self, folder: Path) -> None:
-        """Loads the head that `save` wrote to `folder`. All weights are checked before any of them is replaced.
+        """Loads the head that `save` wrote to `folder`. On an error, no weight changes.
 
         Raises:
-            ArtifactError: `head.safetensors` is missing or damaged, or holds other names or shapes than this head;
-                they are listed.
+            ArtifactError: `head.safetensors` is missing or damaged, or its names or shapes do not match this head. The
+                message lists the differences.
         """
         path = folder / HEAD
         if not path.is_file():
@@ -112,33 +111,33 @@ class Objective(nn.Module, ABC):
         differences = _differences(self.state_dict(), weights)
         if differences:
             raise ArtifactError(
-                f"{path} does not fit the objective {type(self).__name__}: {'; '.join(differences)}. Use the "
-                "vocabulary and the settings that the component was trained with, or train it again."
+                f"{path} does not match the objective {type(self).__name__}: {'; '.join(differences)}. Use the "
+                "vocabulary and settings that the component was trained with, or train it again."
             )
         self.load_state_dict(weights)
 
     @abstractmethod
     def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:
-        """Makes inputs and targets from clean text; `batch` is not changed.
+        """Builds inputs and targets from clean text.
 
-        The result depends on the arguments alone, not on the mode of the module: examples are prefetched in other
-        threads while the loop trains or evaluates.
+        The result depends only on the arguments, not on the mode of the module: other threads prefetch examples while
+        the loop trains or evaluates.
 
         Args:
-            batch: clean windows.
-            generator: source of all randomness.
-            training: whether the example is for training, with noise, or for evaluation.
+            batch: clean windows; not changed.
+            generator: the source of all randomness.
+            training: true for training, with noise; false for evaluation.
         """
 
     @abstractmethod
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
-        """The loss () of `features` (B, L, W), in nats per target, and its metrics."""
+        """The loss () in nats per target for `features` (B, L, W), and metrics by name."""
 
 
 def _differences(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
-    """One entry for each name or shape that differs."""
+    """Describes each name or shape that differs."""
     differences = [f"{name} is missing" for name in sorted(expected.keys() - weights.keys())]
-    differences += [f"{name} is unknown" for name in sorted(weights.keys() - expected.keys())]
+    differences += [f"{name} is unexpected" for name in sorted(weights.keys() - expected.keys())]
     for name in sorted(expected.keys() & weights.keys()):
         if expected[name].shape != weights[name].shape:
             shapes = f"{tuple(weights[name].shape)}, expected {tuple(expected[name].shape)}"

@@ -1,4 +1,4 @@
-"""The objectives, by name. To add one: a module with its configuration and its class, two lines here, and a test.
+"""The objectives, by name. To add one, write a module with its configuration and class, two lines here, and a test.
 
 A configuration builds its objective: `config.build(context)`.
 """
@@ -23,4 +23,4 @@ ObjectiveConfig = Annotated[
     | MaskedWordsConfig,
     Field(discriminator="objective"),
 ]
-"""Any objective. This union is the whole catalogue: contract tests run over its members."""
+"""Any objective. This union is the catalogue: the contract tests run over its members."""

@@ -1,4 +1,4 @@
-"""spaCy's `characters` objective: predict the first and last bytes of masked and of misspelled words."""
+"""spaCy's `characters` objective: predict the first and last bytes of masked and misspelled words."""
 
 import math
 from typing import Literal, NamedTuple
@@ -19,34 +19,39 @@ _ABSENT = 256
 
 
 class CharactersConfig(Config):
-    """How many words are chosen, and how many of their bytes are predicted."""
+    """How many words to select, and how many of their bytes to predict."""
 
     objective: Literal["characters"] = "characters"
-    rate: float = Field(default=0.3, gt=0, lt=1, description="share of the words that are chosen")
-    mask_share: float = Field(default=0.5, ge=0, le=1, description="share of the chosen words that show the mask")
+    rate: float = Field(default=0.3, gt=0, lt=1, description="share of words to select")
+    mask_share: float = Field(default=0.5, ge=0, le=1, description="share of selected words that are masked")
     num_bytes: int = Field(default=4, ge=1, le=8, description="bytes to predict at each end of a word")
 
     def build(self, context: ObjectiveContext) -> "Characters":
-        """The objective with a new head."""
+        """Builds the objective with a new head."""
         return Characters(self, context)
 
 
-class Words(NamedTuple):
-    """Words of a batch: `word` (B, L) int64, the index of the word at each position or -1, and the number of words."""
+class BatchWords(NamedTuple):
+    """The words of a batch.
 
-    word: npt.NDArray[np.int64]
-    number: int
+    Attributes:
+        word_ids: (B, L) int64, index of the word at each position, -1 outside of words.
+        num_words: number of words in the batch.
+    """
+
+    word_ids: npt.NDArray[np.int64]
+    num_words: int
 
 
 class Characters(Objective):
-    """Cross-entropy of the first and last `num_bytes` UTF-8 bytes of chosen words, each byte a softmax of 257.
+    """Cross-entropy of the first and last `num_bytes` UTF-8 bytes of selected words, with 257 classes per byte.
 
-    In training a chosen word shows the mask in `mask_share` of the cases; in the others it shows itself, with typing
-    noise, and its clean bytes are the targets. So the features of a visible word identify it, however it is spelled. In
-    evaluation every chosen word is masked.
+    In training, `mask_share` of the selected words are masked. The others stay visible, with typing noise, and their
+    clean bytes are the targets, so the features of a word identify it despite misspellings. In evaluation, all selected
+    words are masked.
 
-    The 257th class means that the word is too short to have that byte. The loss is a mean over bytes, so that
-    settings with different numbers of bytes are comparable (spaCy's is an unnormalized sum).
+    Class 256 means that the word is too short to have that byte. The loss is a mean over bytes, so settings with
+    different `num_bytes` are comparable (spaCy uses an unnormalized sum).
 
     Source: `PretrainCharacters` of spaCy 3, https://spacy.io/api/architectures#pretrain_chars
     """
@@ -60,41 +65,40 @@ class Characters(Objective):
         self.head = nn.Linear(context.width, 2 * config.num_bytes * (_ABSENT + 1))
 
     def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:
-        """Targets: `places` (P,) of the characters of chosen words, the word of each (`words`), and their `bytes`."""
+        """Targets: `positions` (P,) of characters of selected words, the word at each (`words`), and all `bytes`."""
         noised = self.noised(batch, generator, training)
         clean = self.table.words(batch.ids)
-        wanted = self.table.edges(batch.ids, clean, self.config.num_bytes)
-        chosen = generator.random(clean.number) < self.config.rate
-        hidden = chosen & (generator.random(clean.number) < (self.config.mask_share if training else 1.0))
-        # A masked word is masked wherever its characters moved, including characters that noise inserted into it.
+        target_bytes = self.table.edges(batch.ids, clean, self.config.num_bytes)
+        selected = generator.random(clean.num_words) < self.config.rate
+        masked = selected & (generator.random(clean.num_words) < (self.config.mask_share if training else 1.0))
+        # Noise moves the characters of a word and inserts others: all of them are masked.
         source = carry_forward(noised.source)
-        origin = np.take_along_axis(clean.word, np.maximum(source, 0), axis=1)
-        origin = np.where((source >= 0) & (noised.ids > 0), origin, -1)
-        read = (origin >= 0) & np.append(chosen, False)[origin]
-        ids = np.where(read & np.append(hidden, False)[origin], MASK, noised.ids)
-        places = np.flatnonzero(read)
-        words, index = np.unique(origin[read], return_inverse=True)
+        word_ids = np.take_along_axis(clean.word_ids, np.maximum(source, 0), axis=1)
+        word_ids = np.where((source >= 0) & (noised.ids > 0), word_ids, -1)
+        is_read = (word_ids >= 0) & np.append(selected, False)[word_ids]
+        ids = np.where(is_read & np.append(masked, False)[word_ids], MASK, noised.ids)
+        words, index = np.unique(word_ids[is_read], return_inverse=True)
         targets = {
-            "places": torch.from_numpy(places),
+            "positions": torch.from_numpy(np.flatnonzero(is_read)),
             "words": torch.from_numpy(index.astype(np.int64)),
-            "bytes": torch.from_numpy(wanted[words]),
+            "bytes": torch.from_numpy(target_bytes[words]),
         }
         return Example(torch.from_numpy(ids), targets)
 
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
-        """Mean cross-entropy of the bytes, from the mean features of each word."""
-        places, words, wanted = (example.targets[name] for name in ("places", "words", "bytes"))
-        chosen = features.flatten(0, 1)[places].float()
-        sums = chosen.new_zeros(len(wanted), chosen.shape[1]).index_add(0, words, chosen)
-        sizes = torch.bincount(words, minlength=len(wanted)).clamp(min=1)
-        scores = self.head(sums / sizes[:, None]).float().view(-1, _ABSENT + 1)
-        losses = nn.functional.cross_entropy(scores, wanted.flatten(), reduction="sum")
-        count = wanted.numel()
-        return losses / max(1, count), {self.selection_metric: Sums(losses.item() / math.log(2), count)}
+        """Mean cross-entropy of the bytes, predicted from the mean features of each word."""
+        positions, words, target_bytes = (example.targets[name] for name in ("positions", "words", "bytes"))
+        selected = features.flatten(0, 1)[positions].float()
+        sums = selected.new_zeros(len(target_bytes), selected.shape[1]).index_add(0, words, selected)
+        sizes = torch.bincount(words, minlength=len(target_bytes)).clamp(min=1)
+        logits = self.head(sums / sizes[:, None]).float().view(-1, _ABSENT + 1)
+        total = nn.functional.cross_entropy(logits, target_bytes.flatten(), reduction="sum")
+        count = target_bytes.numel()
+        return total / max(1, count), {self.selection_metric: Sums(total.item() / math.log(2), count)}
 
 
 class ByteTable:
-    """The UTF-8 bytes of every id, and which ids are part of words."""
+    """The UTF-8 bytes of every id, and whether the id is part of a word."""
 
     def __init__(self, preprocessor: Preprocessor) -> None:
         num_ids = preprocessor.num_ids
@@ -103,41 +107,41 @@ class ByteTable:
         self.inside = letters(preprocessor)
         self.bytes[FIRST_BYTE:FIRST_CHARACTER, 0] = np.arange(256)
         self.sizes[FIRST_BYTE:FIRST_CHARACTER] = 1
-        for place, character in enumerate(preprocessor.alphabet, start=FIRST_CHARACTER):
+        for id_, character in enumerate(preprocessor.alphabet, start=FIRST_CHARACTER):
             encoded = character.encode()
-            self.bytes[place, : len(encoded)] = list(encoded)
-            self.sizes[place] = len(encoded)
+            self.bytes[id_, : len(encoded)] = list(encoded)
+            self.sizes[id_] = len(encoded)
 
-    def words(self, ids: npt.NDArray[np.int64]) -> Words:
-        """Numbers the runs of letters, digits and apostrophes of `ids` (B, L), row by row."""
+    def words(self, ids: npt.NDArray[np.int64]) -> BatchWords:
+        """Numbers the words (runs of letters, digits and apostrophes) of `ids` (B, L), row by row."""
         inside = self.inside[ids]
-        begins = inside.copy()
-        begins[:, 1:] &= ~inside[:, :-1]
-        number = np.cumsum(begins).reshape(ids.shape) - 1
-        return Words(np.where(inside, number, -1), int(begins.sum()))
+        starts = inside.copy()
+        starts[:, 1:] &= ~inside[:, :-1]
+        index = np.cumsum(starts).reshape(ids.shape) - 1
+        return BatchWords(np.where(inside, index, -1), int(starts.sum()))
 
-    def edges(self, ids: npt.NDArray[np.int64], words: Words, num_bytes: int) -> npt.NDArray[np.int64]:
-        """The first and the last `num_bytes` bytes of each word, (N, 2 * num_bytes), 256 if the word is shorter.
+    def edges(self, ids: npt.NDArray[np.int64], words: BatchWords, num_bytes: int) -> npt.NDArray[np.int64]:
+        """The first and last `num_bytes` bytes of each word, (N, 2 * num_bytes), 256 beyond the end of the word.
 
-        "the" with 4 bytes: t h e - and, from the end, e h t -.
+        "the" with 4 bytes → t h e - (from the start) and e h t - (from the end).
         """
-        inside = words.word >= 0
-        symbols, owner = ids[inside], words.word[inside]
+        inside = words.word_ids >= 0
+        symbols, owner = ids[inside], words.word_ids[inside]
         sizes = self.sizes[symbols]
         stream = self.bytes[symbols][np.arange(4) < sizes[:, None]]
-        per_word = np.bincount(np.repeat(owner, sizes), minlength=words.number)
+        per_word = np.bincount(np.repeat(owner, sizes), minlength=words.num_words)
         ends = np.cumsum(per_word)
         steps = np.arange(num_bytes)
-        there = steps < per_word[:, None]
+        exists = steps < per_word[:, None]
         padded = np.append(stream, _ABSENT)
-        first = np.where(there, (ends - per_word)[:, None] + steps, len(stream))
-        last = np.where(there, ends[:, None] - 1 - steps, len(stream))
+        first = np.where(exists, (ends - per_word)[:, None] + steps, len(stream))
+        last = np.where(exists, ends[:, None] - 1 - steps, len(stream))
         edges: npt.NDArray[np.int64] = padded[np.concatenate([first, last], axis=1)]
         return edges
 
 
 def carry_forward(source: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Fills the source of each inserted character of (B, L), marked -1, with that of the nearest one before it.
+    """Replaces -1, the source (B, L) of an inserted character, by the source of the nearest earlier character.
 
     [3, -1, 4, -1, -1] → [3, 3, 4, 4, 4]
     """

@@ -16,22 +16,22 @@ from cclm_core.text.vocabulary import NUM_SPECIAL
 
 
 class EntitiesConfig(Config):
-    """How tags are weighted."""
+    """The weight of entity characters."""
 
     objective: Literal["entities"] = "entities"
     entity_weight: float = Field(
-        default=3.0, gt=0, description="weight of a character inside an entity; one outside has weight 1"
+        default=3.0, gt=0, description="loss weight of characters inside entities; all others have weight 1"
     )
 
     def build(self, context: ObjectiveContext) -> "Entities":
-        """The objective with a new head."""
+        """Builds the objective with a new head."""
         return Entities(self, context)
 
 
 class Entities(Objective):
-    """Weighted cross-entropy of each character's tag: 0 outside, then B and I of each label.
+    """Weighted cross-entropy of the tag of each character: 0 outside of entities, then B and I for each label.
 
-    In training the input carries typing noise, and the tags move with their characters.
+    In training, the input has typing noise, and tags move with their characters.
 
     Raises:
         ConfigError: the corpus has no entity labels.
@@ -42,7 +42,10 @@ class Entities(Objective):
     def __init__(self, config: EntitiesConfig, context: ObjectiveContext) -> None:
         super().__init__(context)
         if not context.entity_labels:
-            raise ConfigError("the objective entities needs a corpus with entity spans, but this one has no labels.")
+            raise ConfigError(
+                "the objective entities needs a corpus with entity labels, but this corpus has none. Use a source with "
+                "entity spans, e.g. a CoNLL file, or another objective."
+            )
         self.config = config
         num_tags = 1 + 2 * len(context.entity_labels)
         self.head = nn.Linear(context.width, num_tags)
@@ -51,28 +54,27 @@ class Entities(Objective):
         self.register_buffer("weights", weights, persistent=False)
 
     def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:
-        """Targets: `places` (T,) of all characters, and their `tags` (T,)."""
+        """Targets: `positions` (T,) of all characters, and their `tags` (T,)."""
         noised = self.noised(batch, generator, training)
-        text = noised.ids >= NUM_SPECIAL
+        is_character = noised.ids >= NUM_SPECIAL
         targets = {
-            "places": torch.from_numpy(np.flatnonzero(text)),
-            "tags": torch.from_numpy(noised.tags[text].astype(np.int64)),
+            "positions": torch.from_numpy(np.flatnonzero(is_character)),
+            "tags": torch.from_numpy(noised.tags[is_character].astype(np.int64)),
         }
         return Example(torch.from_numpy(noised.ids), targets)
 
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
-        """Weighted cross-entropy of the tags; the metrics are unweighted."""
-        scores = self.head(features.flatten(0, 1)[example.targets["places"]]).float()
+        """Weighted cross-entropy of the tags. The metrics are unweighted."""
+        logits = self.head(features.flatten(0, 1)[example.targets["positions"]]).float()
         tags = example.targets["tags"]
         weights = self.get_buffer("weights")
-        loss = nn.functional.cross_entropy(scores, tags, weight=weights, reduction="sum") / weights[tags].sum().clamp(
-            min=1
-        )
+        total = nn.functional.cross_entropy(logits, tags, weight=weights, reduction="sum")
+        loss = total / weights[tags].sum().clamp(min=1)
         with torch.no_grad():
-            plain = nn.functional.cross_entropy(scores, tags, reduction="sum").item()
+            unweighted = nn.functional.cross_entropy(logits, tags, reduction="sum").item()
             inside = tags > 0
-            right = int((scores.argmax(-1)[inside] == tags[inside]).sum())
+            correct = int((logits.argmax(-1)[inside] == tags[inside]).sum())
         return loss, {
-            self.selection_metric: Sums(plain / math.log(2), len(tags)),
-            "entity_character_recall": Sums(right, int(inside.sum())),
+            self.selection_metric: Sums(unweighted / math.log(2), len(tags)),
+            "entity_character_recall": Sums(correct, int(inside.sum())),
         }

@@ -1,4 +1,4 @@
-"""Masked characters: hide characters and spans, predict them from the text on both sides."""
+"""Masked characters: mask characters and spans, and predict them from the surrounding text."""
 
 import math
 from typing import Literal
@@ -16,26 +16,26 @@ from cclm_core.text.vocabulary import MASK
 
 
 class MaskedCharactersConfig(Config):
-    """How many characters are masked, and how."""
+    """How many characters to mask, and how."""
 
     objective: Literal["masked_characters"] = "masked_characters"
-    rate: float = Field(default=0.15, gt=0, lt=1, description="share of the characters to predict")
+    rate: float = Field(default=0.15, gt=0, lt=1, description="share of characters to predict")
     mean_span: float = Field(default=2.5, ge=1, description="mean length of a masked span, in characters")
-    mask_share: float = Field(default=0.9, ge=0, le=1, description="share of the chosen characters that show the mask")
+    mask_share: float = Field(default=0.9, ge=0, le=1, description="share of selected characters that are masked")
 
     def build(self, context: ObjectiveContext) -> "MaskedCharacters":
-        """The objective with a new head."""
+        """Builds the objective with a new head."""
         return MaskedCharacters(self, context)
 
 
 class MaskedCharacters(Objective):
     """Cross-entropy of the characters at masked positions.
 
-    A chosen character shows the mask id in `mask_share` of the cases and itself in the others, so that the encoder
-    also learns features of visible characters. In training the input carries typing noise; targets are the clean
-    characters, and a character inserted by noise is no target.
+    In training, `mask_share` of the selected characters are masked; the others stay visible, so that the encoder also
+    learns features of visible characters. The input has typing noise and the targets are the clean characters;
+    characters inserted by noise have no target. In evaluation, all selected characters are masked.
 
-    Source: BERT (Devlin et al. 2019, arXiv 1810.04805) with characters and spans in place of word pieces.
+    Source: BERT (Devlin et al. 2019, arXiv 1810.04805), with characters and spans instead of word pieces.
     """
 
     selection_metric = "bits_per_masked_character"
@@ -46,21 +46,22 @@ class MaskedCharacters(Objective):
         self.head = nn.Linear(context.width, context.preprocessor.num_ids)
 
     def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:
-        """Targets: `places` (T,) of masked characters, and the clean `ids` (T,) there."""
+        """Targets: `positions` (T,) of selected characters, and their clean `ids` (T,)."""
         noised = self.noised(batch, generator, training)
         length = noised.ids.shape[1]
-        places = choose_positions(noised.ids, self.config.rate, self.config.mean_span, generator)
-        shown = generator.random(len(places), dtype=np.float32) < (self.config.mask_share if training else 1.0)
+        positions = choose_positions(noised.ids, self.config.rate, self.config.mean_span, generator)
+        masked = generator.random(len(positions), dtype=np.float32) < (self.config.mask_share if training else 1.0)
         ids = noised.ids.copy()
-        ids.reshape(-1)[places[shown]] = MASK
-        source = noised.source.reshape(-1)[places]
-        wanted, source = places[source >= 0], source[source >= 0]
-        clean = batch.ids.reshape(-1)[wanted - wanted % max(1, length) + source]
-        return Example(torch.from_numpy(ids), {"places": torch.from_numpy(wanted), "ids": torch.from_numpy(clean)})
+        ids.reshape(-1)[positions[masked]] = MASK
+        source = noised.source.reshape(-1)[positions]
+        positions, source = positions[source >= 0], source[source >= 0]
+        clean = batch.ids.reshape(-1)[positions - positions % max(1, length) + source]
+        targets = {"positions": torch.from_numpy(positions), "ids": torch.from_numpy(clean)}
+        return Example(torch.from_numpy(ids), targets)
 
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
-        """Mean cross-entropy of the masked characters."""
-        chosen = features.flatten(0, 1)[example.targets["places"]]
-        losses = nn.functional.cross_entropy(self.head(chosen).float(), example.targets["ids"], reduction="sum")
-        count = len(example.targets["places"])
-        return losses / max(1, count), {self.selection_metric: Sums(losses.item() / math.log(2), count)}
+        """Mean cross-entropy of the selected characters."""
+        selected = features.flatten(0, 1)[example.targets["positions"]]
+        total = nn.functional.cross_entropy(self.head(selected).float(), example.targets["ids"], reduction="sum")
+        count = len(example.targets["positions"])
+        return total / max(1, count), {self.selection_metric: Sums(total.item() / math.log(2), count)}

@@ -1,4 +1,4 @@
-"""Masked words: hide whole words, predict them from the characters around them."""
+"""Masked words: mask whole words, and predict them from the surrounding characters."""
 
 import math
 from typing import ClassVar, Literal, NamedTuple
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cclm_core.corpus.windows import WindowBatch
 from cclm_core.objectives.base import Example, Objective, ObjectiveContext, Sums
 from cclm_core.objectives.characters import carry_forward
-from cclm_core.objectives.window_words import Places, WindowWords, window_words
+from cclm_core.objectives.window_words import Positions, WindowWords, window_words
 from cclm_core.objectives.word_losses import FullSoftmaxConfig, WordLossConfig
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.errors import ConfigError
@@ -21,40 +21,39 @@ from cclm_core.text.word_targets import WordTargets
 
 
 class MaskedWordsConfig(Config):
-    """How many words are masked, and the loss of the head."""
+    """How many words to mask, and the loss of the head."""
 
     needs_words: ClassVar[bool] = True  # the vocabulary must have word targets
     objective: Literal["masked_words"] = "masked_words"
-    rate: float = Field(default=0.15, gt=0, lt=1, description="share of the words to predict")
-    min_length: int = Field(default=1, ge=1, description="fewest ids of a word that may be chosen")
-    mask_share: float = Field(default=0.9, ge=0, le=1, description="share of the chosen words that show the mask")
+    rate: float = Field(default=0.15, gt=0, lt=1, description="share of words to predict")
+    min_length: int = Field(default=1, ge=1, description="minimum number of ids of a word to select")
+    mask_share: float = Field(default=0.9, ge=0, le=1, description="share of selected words that are masked")
     loss: WordLossConfig = Field(default_factory=FullSoftmaxConfig)
 
     def build(self, context: ObjectiveContext) -> "MaskedWords":
-        """The objective with a new head."""
+        """Builds the objective with a new head."""
         return MaskedWords(self, context)
 
 
 class MaskedWords(Objective):
-    """Cross-entropy of masked words, among the word targets of the vocabulary.
+    """Cross-entropy of masked words over the word targets of the vocabulary.
 
-    A masked word keeps its length: each of its ids (its characters, or the bytes of a rare one) is replaced by a mask,
-    as in the original CCLM. So its length is visible and nothing else: typing noise is applied after masking, to the
-    masked text. Compare the bits per word with the entropy of the targets given their lengths, which is lower than
-    that of the targets.
+    Each id of a masked word (a character, or a byte of a rare character) is replaced by a mask, as in the original
+    CCLM. This reveals the length of the word and nothing else, since typing noise is applied after masking. Compare the
+    bits per word with the entropy of the targets given their lengths, not with the higher entropy of the targets.
 
-    In training a chosen word shows the mask in `mask_share` of the cases; in the others it shows itself, with typing
-    noise, so that the features of visible words identify them. In evaluation every chosen word is masked. A word is
-    predicted from the mean of the features at its positions. With targets of kind `bpe` whole words are chosen, and
-    each of their pieces is predicted from the features at its own positions.
+    In training, `mask_share` of the selected words are masked. The others stay visible, with typing noise, so that the
+    features of visible words identify them. In evaluation, all selected words are masked. A word is predicted from the
+    mean features at its positions. With targets of kind `bpe`, whole words are selected, and each piece is predicted
+    from the mean features at its own positions.
 
     Held-out metrics use the full softmax, whatever the training loss: bits per masked word (summed over its pieces),
-    and the share of words of which every piece is right.
+    and the share of words with all pieces correct.
 
     Source: `MaskedLanguagePretrainer` of cclm 0.1.2, https://pypi.org/project/cclm/
 
     Raises:
-        ConfigError: the vocabulary has no word targets, or none that were counted.
+        ConfigError: the vocabulary has no word targets, or they were not counted.
     """
 
     selection_metric = "bits_per_masked_word"
@@ -64,115 +63,115 @@ class MaskedWords(Objective):
         self.config, self.preprocessor = config, context.preprocessor
         self.targets, shares = _counted(context.words)
         self.head = nn.Linear(context.width, len(shares))
-        with torch.no_grad():  # the head starts at the frequencies of the targets
+        with torch.no_grad():  # initially predicts the frequencies of the targets
             self.head.bias.copy_(torch.from_numpy(np.log(shares)))
         self.drawn_loss = config.loss.build(shares)
 
     def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:
-        """Targets: `places` (P,) of the characters of chosen words, the piece of each, and the `ids` of the pieces."""
+        """Targets: `positions` (P,) of characters, the piece at each (`pieces`), the target of each piece (`ids`)."""
         words = window_words(batch, self.preprocessor, self.targets)
-        chosen = words.last - words.first + 1 >= self.config.min_length
-        chosen[chosen] = choose_words(words.rows[chosen], self.config.rate, generator)
-        hidden = chosen & (generator.random(len(chosen)) < (self.config.mask_share if training else 1.0))
+        selected = words.last - words.first + 1 >= self.config.min_length
+        selected[selected] = choose_words(words.rows[selected], self.config.rate, generator)
+        masked = selected & (generator.random(len(selected)) < (self.config.mask_share if training else 1.0))
         ids = batch.ids.copy()
-        ids.reshape(-1)[_spread(words, hidden).places] = MASK
+        ids.reshape(-1)[_positions_of(words, masked).positions] = MASK
         noised = self.noised(batch._replace(ids=ids), generator, training)
-        asked = _spread(words, chosen & _is_left(words, noised.source))
-        # Where the characters of each piece are now, including characters that noise inserted after them.
+        clean = _positions_of(words, selected & _is_whole(words, noised.source))
+        # Noise moves the characters of a piece and inserts others after them: all of them are read.
         piece = np.full(batch.ids.size, -1)
-        piece[asked.places] = asked.pieces
+        piece[clean.positions] = clean.pieces
         source = carry_forward(noised.source)
         origin = np.take_along_axis(piece.reshape(batch.ids.shape), np.maximum(source, 0), axis=1)
-        read = (origin >= 0) & (source >= 0) & (noised.ids > 0)
-        kept, index = np.unique(origin[read], return_inverse=True)
+        is_read = (origin >= 0) & (source >= 0) & (noised.ids > 0)
+        pieces, index = np.unique(origin[is_read], return_inverse=True)
         targets = {
-            "places": np.flatnonzero(read),
+            "positions": np.flatnonzero(is_read),
             "pieces": index.astype(np.int64),
-            "ids": words.targets[kept],
-            "words": np.unique(words.words[kept], return_inverse=True)[1].astype(np.int64),
+            "ids": words.targets[pieces],
+            "words": np.unique(words.words[pieces], return_inverse=True)[1].astype(np.int64),
         }
         if training and self.drawn_loss is not None:
-            targets["drawn"] = self.drawn_loss.draw(len(kept), generator)
+            targets["drawn"] = self.drawn_loss.draw(len(pieces), generator)
         return Example(torch.from_numpy(noised.ids), {name: torch.from_numpy(part) for name, part in targets.items()})
 
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
-        """As `Objective.loss`; an example with drawn targets has no metrics."""
-        places, pieces, wanted, words = (example.targets[name] for name in ("places", "pieces", "ids", "words"))
-        count = max(1, len(wanted))
-        read = features.flatten(0, 1)[places].float()
-        sums = read.new_zeros(len(wanted), read.shape[1]).index_add(0, pieces, read)
-        means = sums / torch.bincount(pieces, minlength=len(wanted)).clamp(min=1)[:, None]
+        """See `Objective.loss`. An example with drawn targets has no metrics."""
+        positions, pieces, ids, words = (example.targets[name] for name in ("positions", "pieces", "ids", "words"))
+        count = max(1, len(ids))
+        selected = features.flatten(0, 1)[positions].float()
+        sums = selected.new_zeros(len(ids), selected.shape[1]).index_add(0, pieces, selected)
+        means = sums / torch.bincount(pieces, minlength=len(ids)).clamp(min=1)[:, None]
         if "drawn" in example.targets:
             assert self.drawn_loss is not None
-            losses: Tensor = self.drawn_loss(self.head, means, wanted, example.targets["drawn"])
+            losses: Tensor = self.drawn_loss(self.head, means, ids, example.targets["drawn"])
             return losses.sum() / count, {}
-        scores = self.head(means).float()
-        loss = nn.functional.cross_entropy(scores, wanted, reduction="sum")
-        number = int(words.max()) + 1 if len(words) else 0
+        logits = self.head(means).float()
+        total = nn.functional.cross_entropy(logits, ids, reduction="sum")
+        num_words = int(words.max()) + 1 if len(words) else 0
         with torch.no_grad():
-            wrong = len(torch.unique(words[scores.argmax(-1) != wanted]))
-        return loss / count, {
-            self.selection_metric: Sums(loss.item() / math.log(2), number),
-            "masked_word_accuracy": Sums(number - wrong, number),
+            num_wrong = len(torch.unique(words[logits.argmax(-1) != ids]))
+        return total / count, {
+            self.selection_metric: Sums(total.item() / math.log(2), num_words),
+            "masked_word_accuracy": Sums(num_words - num_wrong, num_words),
         }
 
 
-def choose_words(rows: Places, rate: float, generator: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """(N,) which words are chosen: each with probability `rate`, and at least one in each row that has words.
+def choose_words(rows: Positions, rate: float, generator: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """Selects each word with probability `rate`, and at least one in each row that has words: (N,) bool.
 
     Args:
-        rows: (N,) the row of each word, in ascending order.
+        rows: (N,) int64, the row of each word, ascending.
         rate: above 0, below 1.
-        generator: source of all randomness.
+        generator: the source of all randomness.
     """
-    chosen = generator.random(len(rows)) < rate
-    for row in np.setdiff1d(rows, rows[chosen]):
+    selected = generator.random(len(rows)) < rate
+    for row in np.setdiff1d(rows, rows[selected]):
         first, end = np.searchsorted(rows, [row, row + 1])
-        chosen[generator.integers(first, end)] = True
-    return chosen
+        selected[generator.integers(first, end)] = True
+    return selected
 
 
-class _Spread(NamedTuple):
-    """The positions (P,) that the pieces of some words cover, and the index of the piece at each."""
+class _PiecePositions(NamedTuple):
+    """The positions (P,) of some pieces in the flattened batch, and the index (P,) of the piece at each."""
 
-    places: Places
-    pieces: Places
+    positions: Positions
+    pieces: Positions
 
 
-def _spread(words: WindowWords, chosen: npt.NDArray[np.bool_]) -> _Spread:
-    pieces = np.flatnonzero(chosen[words.words])
+def _positions_of(words: WindowWords, selected: npt.NDArray[np.bool_]) -> _PiecePositions:
+    pieces = np.flatnonzero(selected[words.words])
     sizes = (words.ends - words.starts)[pieces]
     ends = np.cumsum(sizes)
-    places = np.arange(sizes.sum()) + np.repeat(words.starts[pieces] - ends + sizes, sizes)
-    return _Spread(places, np.repeat(pieces, sizes))
+    positions = np.arange(sizes.sum()) + np.repeat(words.starts[pieces] - ends + sizes, sizes)
+    return _PiecePositions(positions, np.repeat(pieces, sizes))
 
 
-def _is_left(words: WindowWords, source: Places) -> npt.NDArray[np.bool_]:
-    """(N,) which words still lie whole in their row, where noise made the row longer than the window.
+def _is_whole(words: WindowWords, source: Positions) -> npt.NDArray[np.bool_]:
+    """(N,) whether each word is still whole: noise can push the end of a row out of the window.
 
-    Every word was followed by another character in its window, so a word is whole if a later character is left.
+    In its clean window every word is followed by another character, so a word is whole if a later character remains.
     """
     length = source.shape[1]
-    reached = np.arange(len(source)) * length + source.max(axis=1, initial=-1)
-    is_left: npt.NDArray[np.bool_] = words.last < reached[words.rows]
-    return is_left
+    last_source = np.arange(len(source)) * length + source.max(axis=1, initial=-1)
+    is_whole: npt.NDArray[np.bool_] = words.last < last_source[words.rows]
+    return is_whole
 
 
 def _counted(words: WordTargets | None) -> tuple[WordTargets, npt.NDArray[np.float64]]:
-    """Checked targets, and the frequency of each, with one added to every count."""
+    """The checked targets, and their frequencies with add-one smoothing."""
     if words is None:
         raise ConfigError(
-            "the objective masked_words needs a vocabulary with word targets; this one has none. Set "
+            "the objective masked_words needs a vocabulary with word targets, but this one has none. Set "
             "`vocabulary.words` in params.yaml, e.g. `words: {kind: words}`, and run `cclm run --target vocab`."
         )
     if words.counts is None:
         raise ConfigError(
             "the objective masked_words needs the frequencies of the word targets, but they were not counted. "
-            "Run `cclm run --target vocab`; in Python, pass `targets.counted(texts)`."
+            "Run `cclm run --target vocab`. In Python, pass `targets.with_counts(texts)`."
         )
     if words.num_targets < 2:
         raise ConfigError(
-            "the objective masked_words needs at least one word as a target, but no word of the train split occurs "
+            "the objective masked_words needs at least one target word, but no word of the train split occurs "
             f"{words.config.min_count} times. Lower `vocabulary.words.min_count`."
         )
     counts = words.counts + 1.0

@@ -1,4 +1,4 @@
-"""Next characters: at every position, predict the characters that follow. For causal encoders."""
+"""Next characters: predict the characters after each position, for causal encoders."""
 
 import math
 from typing import Literal
@@ -13,32 +13,31 @@ from cclm_core.objectives.base import Example, Objective, ObjectiveContext, Sums
 from cclm_core.runtime.config import Config
 from cclm_core.text.vocabulary import END, FIRST_BYTE, NUM_SPECIAL
 
-_NONE = -100  # ignored by cross-entropy
+_NO_TARGET = -100  # ignored by cross-entropy
 _CONTINUATION = (FIRST_BYTE + 0x80, FIRST_BYTE + 0xC0)
-"""Ids of UTF-8 continuation bytes: from the first to before the second."""
+"""Ids of UTF-8 continuation bytes, as a half-open range."""
 
 
 class NextCharactersConfig(Config):
     """How far ahead to predict."""
 
     objective: Literal["next_characters"] = "next_characters"
-    num_ahead: int = Field(default=1, ge=1, le=16, description="characters that are predicted at every position")
+    num_ahead: int = Field(default=1, ge=1, le=16, description="number of characters to predict at each position")
 
     def build(self, context: ObjectiveContext) -> "NextCharacters":
-        """The objective with a new head."""
+        """Builds the objective with a new head."""
         return NextCharacters(self, context)
 
 
 class NextCharacters(Objective):
-    """Cross-entropy of the next `num_ahead` characters, each from the same features by a softmax of its own.
+    """Cross-entropy of the next `num_ahead` characters, each with its own softmax over the same features.
 
-    The mark that ends a document is a target. At that mark the first character of the next document is a target too:
-    it models how texts begin, and it makes the bits of all targets a code length of all documents. Positions after the
-    window are no targets. In training the input carries typing noise and the targets are clean: the characters after
-    the furthest clean character read so far, so that swapped characters reveal no target.
+    The end of a document is a target. At the end, the first character of the next document is a target: this models how
+    texts begin, and makes the bits of all targets a code length of the corpus. Positions after the window are not
+    targets. In training, the input has typing noise, and the targets are the clean characters after the last clean
+    character that the model has read, so that swapped characters do not reveal a target.
 
-    The selection metric counts characters and end marks. A rare character that is read as several bytes costs the sum
-    of their bits.
+    The selection metric counts characters and document ends. A rare character costs the sum of the bits of its bytes.
 
     Source: several characters ahead, Gloeckle et al. 2024 (arXiv 2404.19737), with linear heads.
     """
@@ -52,30 +51,30 @@ class NextCharacters(Objective):
         self.head = nn.Linear(context.width, config.num_ahead * self.num_ids)
 
     def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:
-        """Targets: `places` (T,), and the `ids` (T, num_ahead) of the characters after them."""
+        """Targets: `positions` (T,), and the `ids` (T, num_ahead) of the characters after each."""
         noised = self.noised(batch, generator, training)
-        reached = np.maximum.accumulate(noised.source, axis=1)
-        # One column in front for positions before the first clean character, others at the end for missing targets.
+        latest = np.maximum.accumulate(noised.source, axis=1)
+        # One column before, for positions before the first clean character; `num_ahead` after, for missing targets.
         clean = np.pad(batch.ids, ((0, 0), (1, self.config.num_ahead)))
-        follows, wanted = noised.ids > 0, []
+        has_target, columns = noised.ids > 0, []
         for ahead in range(1, self.config.num_ahead + 1):
-            ids = np.take_along_axis(clean, reached + 1 + ahead, axis=1)
-            follows &= (ids >= NUM_SPECIAL) | (ids == END)
-            wanted.append(np.where(follows, ids, _NONE).reshape(-1))
-            follows &= ids != END
-        places = np.flatnonzero(wanted[0] != _NONE)
-        targets = {"places": places, "ids": np.stack(wanted, axis=1)[places]}
+            ids = np.take_along_axis(clean, latest + 1 + ahead, axis=1)
+            has_target &= (ids >= NUM_SPECIAL) | (ids == END)
+            columns.append(np.where(has_target, ids, _NO_TARGET).reshape(-1))
+            has_target &= ids != END
+        positions = np.flatnonzero(columns[0] != _NO_TARGET)
+        targets = {"positions": positions, "ids": np.stack(columns, axis=1)[positions]}
         return Example(torch.from_numpy(noised.ids), {name: torch.from_numpy(part) for name, part in targets.items()})
 
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
-        """Mean cross-entropy of all targets; one metric per distance."""
-        chosen, wanted = features.flatten(0, 1)[example.targets["places"]], example.targets["ids"]
-        scores = self.head(chosen).float().view(-1, self.num_ids)
-        losses = nn.functional.cross_entropy(scores, wanted.flatten(), reduction="none").view(wanted.shape)
-        begins = (wanted != _NONE) & ((wanted < _CONTINUATION[0]) | (wanted >= _CONTINUATION[1]))
+        """Mean cross-entropy of all targets, with one metric per distance."""
+        selected, ids = features.flatten(0, 1)[example.targets["positions"]], example.targets["ids"]
+        logits = self.head(selected).float().view(-1, self.num_ids)
+        losses = nn.functional.cross_entropy(logits, ids.flatten(), reduction="none").view(ids.shape)
+        is_start = (ids != _NO_TARGET) & ((ids < _CONTINUATION[0]) | (ids >= _CONTINUATION[1]))
         bits = (losses.detach().sum(0) / math.log(2)).tolist()
         metrics = {
             self.selection_metric if ahead == 1 else f"{self.selection_metric}_{ahead}_ahead": Sums(total, number)
-            for ahead, (total, number) in enumerate(zip(bits, begins.sum(0).tolist(), strict=True), start=1)
+            for ahead, (total, number) in enumerate(zip(bits, is_start.sum(0).tolist(), strict=True), start=1)
         }
-        return losses.sum() / (wanted != _NONE).sum().clamp(min=1), metrics
+        return losses.sum() / (ids != _NO_TARGET).sum().clamp(min=1), metrics

@@ -1,4 +1,4 @@
-"""Typing noise on training windows, drawn again for every batch, with the edit map that moves the targets."""
+"""Typing noise on training windows, sampled again for each batch, with the edit map that moves the targets."""
 
 from typing import NamedTuple
 
@@ -26,9 +26,10 @@ class NoisedBatch(NamedTuple):
 
 
 class Noiser:
-    """Applies one noise recipe to batches of windows. Characters never move to another window.
+    """Applies a noise recipe to batches of windows.
 
-    They never move to another document either: the end mark between documents is no letter, so noise does not touch it.
+    Characters never move to another window, nor to another document: the end mark between documents is not a letter, so
+    noise does not touch it.
     """
 
     def __init__(self, noise: NoiseRecipe, preprocessor: Preprocessor, misspellings: Spellings | None = None) -> None:
@@ -37,31 +38,31 @@ class Noiser:
         check(noise, self.tables)
 
     def __call__(self, batch: WindowBatch, generator: np.random.Generator) -> NoisedBatch:
-        """Noises a clean batch, which is not changed. A row that grows beyond the window is truncated."""
+        """A noisy copy of a clean batch. A row that grows beyond the window is truncated."""
         if self.noise.rate == 0:
             return clean(batch)
         columns = np.arange(batch.ids.shape[1])
         inside = columns < batch.lengths[:, None]
         ids = batch.ids[inside]
-        begins = np.cumsum(batch.lengths) - batch.lengths
+        row_starts = np.cumsum(batch.lengths) - batch.lengths
         tags = batch.tags[inside] if batch.tags.any() else None
-        # A swap across the edge of an entity would split it, so edges stop swaps as window starts do.
-        fences = begins if tags is None else np.union1d(begins, entity_edges(tags))
-        noised = apply(self.noise, ids, self.tables, generator, starts=fences)
-        bounds = np.append(move_starts(begins, noised.source), len(noised.source))
-        # Positions after the end of a row read from an extra position with padding.
+        # A swap across the edge of an entity would split it, so edges block swaps like window starts.
+        starts = row_starts if tags is None else np.union1d(row_starts, entity_edges(tags))
+        noised = apply(self.noise, ids, self.tables, generator, starts=starts)
+        bounds = np.append(move_starts(row_starts, noised.source), len(noised.source))
+        # Positions after the end of a row point to an extra position with padding.
         kept = columns < np.diff(bounds)[:, None]
         index = np.where(kept, bounds[:-1, None] + columns, len(noised.source))
         source = np.append(noised.source, -1).astype(np.int64)[index]
         moved = np.zeros_like(batch.tags) if tags is None else np.append(move_tags(tags, noised.source), 0)[index]
         return NoisedBatch(
             np.append(noised.symbols, PAD).astype(np.int64, copy=False)[index],
-            np.maximum(source - begins[:, None], -1),
+            np.maximum(source - row_starts[:, None], -1),
             moved.astype(np.uint8, copy=False),
         )
 
 
 def clean(batch: WindowBatch) -> NoisedBatch:
-    """A batch without noise, as in held-out evaluation."""
+    """The batch without noise, for held-out evaluation."""
     source = np.where(batch.ids > 0, np.arange(batch.ids.shape[1]), -1)
     return NoisedBatch(batch.ids, source, batch.tags)

@@ -1,6 +1,7 @@
-"""The card of an item: what it is, what it was made from, how good it is, and the digest of each of its files."""
+"""The card of an item: its origin, configuration and scores, and the digest of each file."""
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
@@ -11,7 +12,7 @@ from cclm_core.runtime.errors import ConfigError, IntegrityError
 from cclm_core.shelf.files import ItemFile
 from cclm_core.shelf.names import check_file_names, printable
 
-FORMAT: Literal["cclm-shelf-1"] = "cclm-shelf-1"
+FORMAT: Literal["cclm-shelf-2"] = "cclm-shelf-2"
 
 
 def _one_line(value: str) -> str:
@@ -20,74 +21,78 @@ def _one_line(value: str) -> str:
     return value
 
 
-Line = Annotated[str, AfterValidator(_one_line)]  # can be printed as it is
+Line = Annotated[str, AfterValidator(_one_line)]
+"""Text that is safe to print on a terminal."""
 
 
 class Digests(Config):
-    """SHA-256 digests, in hexadecimal, by which items are matched."""
+    """SHA-256 digests, in hexadecimal, that connect items."""
 
-    files: str = Field(description="of the names and digests of all files: the same bytes have the same one")
-    model: str | None = Field(default=None, description="by which other items refer to this embedder or vocabulary")
-    base: str | None = Field(default=None, description="of the embedder that it was trained on")
+    files: str = Field(description="of the names and SHA-256 of all files; equal files have equal digests")
+    model: str | None = Field(default=None, description="of the model or vocabulary; other items refer to it")
+    base: str | None = Field(default=None, description="`model` of the base that it was trained on")
     vocabulary: str | None = Field(default=None, description="of the vocabulary whose ids it reads")
-    data: str | None = Field(default=None, description="of the data that it was trained on")
+    data: str | None = Field(default=None, description="of the training data")
 
 
 class Card(Config):
-    """What a shelf knows about an item. It has no time, host or path: the same item has the same card everywhere."""
+    """The description of an item. It contains no time, host or path: the same item has the same card everywhere."""
 
-    format: Literal["cclm-shelf-1"] = FORMAT
+    format: Literal["cclm-shelf-2"] = FORMAT
     identifier: str
     item_type: str
     description: Line = ""
-    licence: Line = Field(min_length=1, description="under which it may be used, preferably an SPDX expression")
+    license: Line = Field(min_length=1, description="preferably an SPDX expression")
     created_by: Line | None = Field(default=None, description="revision of the project that made it")
-    configuration: dict[str, JsonValue] = Field(description="its own configuration, read from its files")
+    configuration: dict[str, JsonValue] = Field(description="read from the item's files")
     digests: Digests
     scores: dict[str, JsonValue] = Field(default_factory=dict, description="metrics by name")
     files: tuple[ItemFile, ...]
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the card, which contains that of every file: the item's identity."""
+        """SHA-256 of the card. It identifies the item, because the card contains the SHA-256 of every file."""
         return digest(self.canonical())
 
     def to_bytes(self) -> bytes:
-        """The card with its digest as canonical JSON: what is stored and signed."""
+        """The stored and signed form: canonical JSON of the card and its digest."""
         return (canonical_json({"card": self.canonical(), "digest": self.digest}) + "\n").encode()
 
     @classmethod
     def from_bytes(cls, content: bytes, identifier: str, item_type: str) -> "Card":
-        """Reads the card of an item from what `to_bytes` returned.
+        """Reads and verifies the output of `to_bytes`.
 
         Raises:
             IntegrityError: it was altered, is not a card, or is the card of another item.
-            ConfigError: a later version of CCLM wrote it.
+            ConfigError: another version of CCLM wrote it.
         """
         where = f"the card of {identifier}/{item_type}"
         try:
             value = json.loads(content)["card"]
-            if (given := value["format"]) != FORMAT:
-                raise ConfigError(f"{where} must have the format {FORMAT}, got {given!r}; update CCLM to read it.")
+            if value["format"] != FORMAT:
+                raise ConfigError(
+                    f"{where} must have the format {FORMAT}, got {value['format']!r}. Use the version of CCLM that "
+                    "published it."
+                )
             card = cls.model_validate(value)
-            same = card.to_bytes() == content and card.digests.files == files_digest(card.files)
+            intact = card.to_bytes() == content and card.digests.files == files_digest(card.files)
         except (ValueError, TypeError, KeyError, RecursionError) as error:  # not JSON, not UTF-8, NaN, another shape
             raise IntegrityError(f"{where} is not valid: {printable(str(error))}") from None
         check_file_names(file.path for file in card.files)
-        if not same:
+        if not intact:
             raise IntegrityError(f"{where} is altered: its content does not match its digest.")
         if (card.identifier, card.item_type) != (identifier, item_type):
             raise IntegrityError(f"{where} is altered: it is the card of {f'{card.identifier}/{card.item_type}'!r}.")
         return card
 
     def to_markdown(self) -> str:
-        """The card for people, made only from its fields."""
-        table = [("type", self.item_type), ("licence", self.licence), ("digest", self.digest)]
-        table += [(f"{name} digest", value) for name, value in self.digests.canonical().items() if value]
-        table += [("made by revision", self.created_by)] if self.created_by else []
+        """The card as a page for people, `CARD.md`."""
+        rows = [("type", self.item_type), ("license", self.license), ("digest", self.digest)]
+        rows += [(f"{name} digest", value) for name, value in self.digests.canonical().items() if value]
+        rows += [("made by revision", self.created_by)] if self.created_by else []
         files = [(file.path, f"{file.size:,}", file.sha256) for file in self.files]
         lines = [f"# {self.identifier}", "", *([_plain(self.description), ""] if self.description else [])]
-        lines += [*_table(("", ""), table), ""]
+        lines += [*_table(("", ""), rows), ""]
         if self.scores:
             lines += ["## Scores", "", *_table(("score", "value"), _flat(self.scores)), ""]
         lines += ["## Files", "", *_table(("file", "bytes", "SHA-256"), files), ""]
@@ -97,12 +102,12 @@ class Card(Config):
 
 
 def files_digest(files: Iterable[ItemFile]) -> str:
-    """SHA-256 over the names and SHA-256 digests of files."""
-    return digest([[file.path, file.sha256] for file in sorted(files, key=lambda file: file.path)])
+    """SHA-256 of the names and SHA-256 digests of files, in any order."""
+    return digest(sorted([file.path, file.sha256] for file in files))
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested metrics, one row each, with dotted names."""
+    """One row per metric; names of nested metrics are joined by dots."""
     rows = []
     for name, value in sorted(values.items()):
         nested = isinstance(value, dict)
@@ -110,13 +115,11 @@ def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     return rows
 
 
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
-    lines = [head, tuple("---" for _ in head), *rows]
+def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
+    lines = [header, tuple("---" for _ in header), *rows]
     return ["| " + " | ".join(_plain(cell) for cell in line) + " |" for line in lines]
 
 
 def _plain(text: str) -> str:
-    """Text that cannot break out of its line or cell, or become markup."""
-    for sign in "\\|<>`[]":
-        text = text.replace(sign, f"\\{sign}")
-    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    """Text that cannot leave its line or cell, or become markup."""
+    return re.sub(r"[\\|<>`\[\]]", r"\\\g<0>", " ".join(printable(text).split()))

@@ -1,4 +1,4 @@
-"""The files of an item: copied with their digests, and compared with what a card promises."""
+"""The files of an item: copied with their digests, and compared with a card."""
 
 import hashlib
 import os
@@ -18,29 +18,25 @@ from cclm_core.shelf.names import check_file_names
 class ItemFile(Config):
     """One file of an item."""
 
-    path: str = Field(description="relative to the item's folder, `/` between its parts")
+    path: str = Field(description="relative to the item's folder, with `/` as separator")
     size: int = Field(ge=0, description="bytes")
-    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="what its bytes are checked against")
-    md5: str = Field(pattern="^[0-9a-f]{32}$", description="its key in DVC's storage; never a check of its bytes")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="verified after every download")
+    md5: str = Field(pattern="^[0-9a-f]{32}$", description="key in DVC's storage, never used to verify the file")
 
 
 def regular_files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """The relative path and the path of each file below `folder`, sorted by name.
-
-    Raises:
-        IntegrityError: a symbolic link or a special file is among them.
-    """
+    """Yields relative path and path of each file below `folder`; raises IntegrityError at a link or special file."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.is_dir(follow_symlinks=False):
             yield from ((f"{entry.name}/{name}", path) for name, path in regular_files(Path(entry.path)))
         elif entry.is_file(follow_symlinks=False):
             yield entry.name, Path(entry.path)
         else:
-            raise IntegrityError(f"{entry.path!r} must be a regular file: links and special files are not published.")
+            raise IntegrityError(f"{entry.path!r} must be a regular file. Remove it: an item has no links or pipes.")
 
 
 def copy(sources: Mapping[str, Path], target: Path) -> tuple[ItemFile, ...]:
-    """Copies files (path in the item -> file) to the folder `target`; lists the copies, not a later state of the files.
+    """Copies files (path in the item -> file) to the folder `target` and describes the copies.
 
     Raises:
         IntegrityError: a name is not allowed in an item.
@@ -61,18 +57,15 @@ def copy(sources: Mapping[str, Path], target: Path) -> tuple[ItemFile, ...]:
 
 
 def check(folder: Path, files: Iterable[ItemFile]) -> None:
-    """Checks that a folder has exactly the promised files, byte for byte.
-
-    Raises:
-        IntegrityError: a file is missing, unexpected, altered or not a regular file.
-    """
-    promised, present = {file.path: file for file in files}, dict(regular_files(folder))
-    for name in sorted(promised.keys() | present.keys()):
-        file, path = promised.get(name), present.get(name)
-        if file is None or path is None:
-            problem = "missing" if path is None else "unexpected"
-        elif (path.stat().st_size, file_digest(path)) == (file.size, file.sha256):
-            continue
-        else:
+    """Raises IntegrityError unless a folder contains exactly these files, byte for byte, and no links."""
+    expected, present = {file.path: file for file in files}, dict(regular_files(folder))
+    for name in sorted(expected.keys() | present.keys()):
+        if name not in present:
+            problem = "missing"
+        elif name not in expected:
+            problem = "unexpected"
+        elif (present[name].stat().st_size, file_digest(present[name])) != (expected[name].size, expected[name].sha256):
             problem = "altered"
-        raise IntegrityError(f"{name!r} is {problem}: the files are not those that the card promises.")
+        else:
+            continue
+        raise IntegrityError(f"{name!r} is {problem}: the files differ from the card.")

@@ -3,35 +3,30 @@
 import re
 import unicodedata
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from cclm_core.runtime.config import nearest
 from cclm_core.runtime.errors import ConfigError, IntegrityError
 
 ITEM_TYPES = ("preprocessor", "embedder", "component", "composition")
-SUFFIXES = (".json", ".safetensors", ".csv", ".md", ".txt")  # only data: nothing that runs when it is opened
+SUFFIXES = (".json", ".safetensors", ".csv", ".md", ".txt")  # data only: nothing that runs when it is opened
 SCHEMES = ("https", "ssh", "file")
 MAX_LENGTH = 100  # characters of a name, or of one part of a path
-MAX_PATH = 500  # characters of a path in an item: systems allow 4,096 bytes, with the folders above it
+MAX_PATH = 500  # characters of a path inside an item; operating systems allow 4,096 bytes including the folders above
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@+-]*")
+_REVISION = re.compile(r"(?!.*(?:\.\.|/\.|(?:/|\.|\.lock)(?:/|$)))[A-Za-z0-9][A-Za-z0-9._/@+-]*")
 _SCP_LIKE = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9.-]*:[^:].*")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # devices on Windows
 
 
 def check_item(identifier: str, item_type: str) -> None:
-    """Checks that an identifier can name a folder on every system, and that the type exists.
-
-    Raises:
-        ConfigError: the identifier is empty, too long, starts with a sign or has a character other than
-            A-Z a-z 0-9 . _ -; or the type is not in `ITEM_TYPES`.
-    """
+    """Raises ConfigError unless the identifier can name a folder on every operating system and the type exists."""
     if not is_item(identifier, ITEM_TYPES[0]):
         raise ConfigError(
             f"an identifier must start with a letter or digit and have at most {MAX_LENGTH} characters of "
-            f"A-Z a-z 0-9 . _ -, got {identifier!r}; choose another name, e.g. en_plays_1."
+            f"A-Z a-z 0-9 . _ -, got {identifier!r}. Choose another name, e.g. en_plays_1."
         )
     if item_type not in ITEM_TYPES:
         raise ConfigError(f"{item_type!r} is not a type of item; {nearest(item_type, list(ITEM_TYPES))}.")
@@ -39,31 +34,25 @@ def check_item(identifier: str, item_type: str) -> None:
 
 def is_item(identifier: str, item_type: str) -> bool:
     """Whether `check_item` accepts the two names."""
-    return bool(_IDENTIFIER.fullmatch(identifier)) and _portable(identifier) and item_type in ITEM_TYPES
+    return bool(_IDENTIFIER.fullmatch(identifier)) and _is_portable(identifier) and item_type in ITEM_TYPES
 
 
 def check_revision(revision: str) -> None:
-    """Checks that a revision is the name of a tag, a branch or a commit, and nothing else in git's language.
-
-    Raises:
-        ConfigError: it starts with a sign, or git reads more than a name in it (`..`, `@{`, `^`, `~`, `:`).
-    """
-    parts = revision.split("/")
-    wrong = any(not part or part.startswith(".") or part.endswith((".lock", ".")) for part in parts)
-    if not _REVISION.fullmatch(revision) or wrong or ".." in revision or len(revision) > MAX_LENGTH:
+    """Raises ConfigError unless the revision is a plain name, without git's syntax (`..`, `@{`, `^`, `~`, `:`)."""
+    if not _REVISION.fullmatch(revision) or len(revision) > MAX_LENGTH:
         raise ConfigError(
             f"a tag or revision must be a plain name of a tag, branch or commit, e.g. v0.2.1, got {revision!r}."
         )
 
 
 def check_repository(repository: str) -> str:
-    """Returns where git finds a shelf: an address as it was given, or the absolute path of a local folder.
+    """Returns what git clones: an unchanged address, or the absolute path of a local folder.
 
     Raises:
         ConfigError: an option, a transport other than https, ssh and local files, or an address with a password.
     """
     if not repository or repository.startswith("-") or "\0" in repository or "\n" in repository:
-        raise ConfigError(f"a shelf must be given as a path or an address, got {repository!r}.")
+        raise ConfigError(f"a shelf must be a path or an address, got {repository!r}.")
     try:
         parts = urlsplit(repository if "://" in repository else "")
         if "::" in repository or ("://" in repository and parts.scheme not in SCHEMES):
@@ -73,33 +62,33 @@ def check_repository(repository: str) -> str:
             )
         if "://" not in repository:
             return repository if _SCP_LIKE.fullmatch(repository) else str(Path(repository).expanduser().absolute())
-    except (ValueError, RuntimeError) as error:  # not an address; no such user
-        raise ConfigError(f"a shelf must be given as a path or an address, got {repository!r}: {error}.") from None
+    except (ValueError, RuntimeError) as error:  # malformed address; unknown user in ~user
+        raise ConfigError(f"a shelf must be a path or an address, got {repository!r}: {error}.") from None
     if parts.password is not None:
-        raise ConfigError("the address of a shelf must not contain a password; put it into git's credential store.")
+        raise ConfigError("the address of a shelf must not contain a password. Use git's credential store.")
     if (parts.hostname or "").startswith("-") or (parts.username or "").startswith("-"):
-        raise ConfigError(f"the host of a shelf must not start with a dash, got {repository!r}.")
+        raise ConfigError(f"user and host of a shelf must not start with a dash, got {repository!r}.")
     return repository
 
 
 def check_file_names(names: Iterable[str]) -> None:
-    """Checks the paths of an item's files: relative, with `/` between their parts.
+    """Checks the paths of an item's files, relative and with `/` as separator.
 
     Raises:
-        IntegrityError: a path leaves the folder, has a special meaning for git or DVC, is not plain data, is too long,
-            or collides with another one, also where upper and lower case are the same.
+        IntegrityError: a path leaves the folder, has a special meaning for git or DVC, is not a data file, is too long,
+            or collides with another path where case or Unicode form is ignored.
     """
-    seen: dict[str, str] = {}  # normalized path -> path; folders end with /
+    seen: dict[str, str] = {}  # normalized path -> path; folders end with `/`
     for name in names:
         for part in name.split("/"):
             plain = part.isprintable() and not set('\\:*?"<>|') & set(part)
             if not part or not plain or part.startswith((".", "-")) or part.endswith((".", " ")):
                 raise IntegrityError(f"{name!r} must not be in an item: {part!r} is not a plain file name.")
-            if not _portable(part) or len(name) > MAX_PATH:
+            if not _is_portable(part) or len(name) > MAX_PATH:
                 raise IntegrityError(f"{name[:MAX_PATH]!r} must not be in an item: some systems cannot store it.")
         if not name.endswith(SUFFIXES):
-            raise IntegrityError(f"{name!r} must not be in an item: only {', '.join(SUFFIXES)} may be, never a pickle.")
-        for path in [name[: at + 1] for at, sign in enumerate(name) if sign == "/"] + [name]:
+            raise IntegrityError(f"{name!r} must not be in an item: use {', '.join(SUFFIXES)}, never a pickle.")
+        for path in [name, *(f"{folder}/" for folder in PurePosixPath(name).parents if folder.name)]:
             key = unicodedata.normalize("NFC", path.rstrip("/")).casefold()
             if key in seen and (path == name or path != seen[key]):
                 raise IntegrityError(f"{path!r} and {seen[key]!r} must not be in one item: some systems confuse them.")
@@ -107,15 +96,14 @@ def check_file_names(names: Iterable[str]) -> None:
 
 
 def printable(text: str) -> str:
-    r"""Escapes all characters that could control a terminal, except line breaks.
+    r"""Escapes characters that could control a terminal, except line breaks.
 
     >>> printable("a\x1b[2Jb")
     'a\\x1b[2Jb'
     """
-    return "".join(
-        sign if sign.isprintable() or sign == "\n" else sign.encode("unicode_escape").decode() for sign in text
-    )
+    characters = (c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    return "".join(characters)
 
 
-def _portable(part: str) -> bool:
+def _is_portable(part: str) -> bool:
     return len(part) <= MAX_LENGTH and not _RESERVED.fullmatch(part) and not part.endswith(".")

@@ -1,8 +1,8 @@
-"""The two programs that a shelf needs, run as commands: git and DVC.
+"""Runs git and DVC for a shelf.
 
-A shelf is a stranger's repository: nothing in it may run a command or change a setting here. Git runs without hooks,
-submodules and transports that start commands, never checks out a shelf's files and never asks anything. DVC runs only
-in private repositories whose settings `storage` wrote.
+A shelf is someone else's repository: nothing in it may run a command or change a setting here. Git runs without hooks,
+submodules and transports that start commands. It never checks out files of a shelf and never prompts. DVC runs only in
+private repositories with settings that `storage` wrote.
 """
 
 import os
@@ -21,7 +21,7 @@ from cclm_core.shelf.names import SCHEMES, printable
 NO_HOOKS = ("-c", f"core.hooksPath={os.devnull}", "-c", "core.fsmonitor=false")
 _HARDENING = (*NO_HOOKS, "-c", "protocol.ext.allow=never", "-c", "core.symlinks=false", "-c", "submodule.recurse=false")
 _GIT = {"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": ":".join(SCHEMES), "GIT_LFS_SKIP_SMUDGE": "1"}
-# Set inside git's own hooks: they would lead to another repository than the requested one.
+# Set inside git's own hooks: they would redirect git to another repository.
 _MISLEADING = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_PREFIX")
 
 
@@ -35,11 +35,10 @@ def run(
     """Runs git or DVC and returns its output.
 
     Args:
-        program: the command.
-        arguments: names from users and shelves must come after `--`, or have been checked by `names`.
-        at: the folder to run in; for DVC a private repository.
+        arguments: names from users and shelves must follow `--`, or have passed a check of `names`.
+        at: working directory; for DVC a private repository.
         accept: exit codes that are not errors.
-        max_bytes: size to which the command may let a file grow.
+        max_bytes: largest file that the command may write.
 
     Raises:
         ShelfError: the program is not installed, or failed.
@@ -48,9 +47,9 @@ def run(
     if path is None:
         remedy = "Run `pip install 'cclm[shelf]'`, or add it to PATH." if program == "dvc" else "Install it."
         raise ShelfError(f"the command `{program}` was not found; a shelf needs it. {remedy}")
-    # DVC's default for its site cache is writable by every user, and DVC unpickles what it finds there.
+    # DVC's default for its site cache is writable by every user, and DVC unpickles the files in it.
     own = _GIT | {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(at / ".dvc" / "tmp" / "site")}
-    done = subprocess.run(
+    process = subprocess.run(
         [path, *(_HARDENING if program == "git" else ()), *arguments],
         cwd=at,
         env={variable: value for variable, value in os.environ.items() if variable not in _MISLEADING} | own,
@@ -59,8 +58,8 @@ def run(
         check=False,
         preexec_fn=None if max_bytes is None else partial(setrlimit, RLIMIT_FSIZE, (max_bytes, max_bytes)),
     )
-    if done.returncode not in accept:
-        message = printable(done.stderr.decode("utf-8", "replace")).strip() or f"exit code {done.returncode}"
+    if process.returncode not in accept:
+        message = printable(process.stderr.decode("utf-8", "replace")).strip() or f"exit code {process.returncode}"
         action = next(argument for argument in arguments if not argument.startswith("-"))
         raise ShelfError(f"{program} {action} failed: {message}")
-    return done.stdout.decode("utf-8", "replace")
+    return process.stdout.decode("utf-8", "replace")

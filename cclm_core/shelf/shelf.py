@@ -1,4 +1,4 @@
-"""The shelf: published preprocessors, embedders, components and compositions, in a repository of git and DVC."""
+"""The shelf: published preprocessors, embedders, components and compositions in a Git and DVC repository."""
 
 import os
 import tempfile
@@ -10,55 +10,45 @@ from typing import Any
 
 from cclm_core.runtime.errors import ConfigError, IntegrityError, ShelfError
 from cclm_core.shelf.cache import Cache, Record
-from cclm_core.shelf.card import Card, Digests, files_digest
+from cclm_core.shelf.card import Card, files_digest
 from cclm_core.shelf.files import copy
 from cclm_core.shelf.names import check_item, check_repository, check_revision
 from cclm_core.shelf.programs import run
-from cclm_core.shelf.repository import CARD, ITEMS, README, SIGNATURE, Listed, Repository
+from cclm_core.shelf.repository import CARD, ITEMS, README, SIGNATURE, Published, Repository
 from cclm_core.shelf.signing import check_signature, sign
 from cclm_core.shelf.storage import FILES, SETTINGS, read_remote, upload
 
 VARIABLE = "CCLM_SHELF"
 CACHE = ".cclm/shelf"
-README_TEXT = "# A shelf of CCLM\n\nPublish and fetch with `cclm shelf`; see its `--help`.\n"
+README_TEXT = "# A CCLM shelf\n\nPublish and fetch items with `cclm shelf`; see `cclm shelf --help`.\n"
 
 PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
 class About:
-    """What the publisher says about an item."""
+    """The publisher's part of a card."""
 
-    licence: str  # under which it may be used, preferably an SPDX expression
-    description: str = ""  # what it is, in one line
-    scores: Mapping[str, Any] = field(default_factory=dict)  # metrics, added to those in the item's own files
-    data_digest: str | None = None  # of its training data; by default the one in its own files
-    created_by: str | None = None  # revision of the project that made it; by default that of the folder's repository
-
-
-@dataclass(frozen=True)
-class Published:
-    """An item that was published."""
-
-    card: Card
-    commit: str  # of the shelf
-    tag: str | None  # at which it can be fetched
-    signed: bool
+    license: str  # preferably an SPDX expression, e.g. Apache-2.0
+    description: str = ""  # one line
+    scores: Mapping[str, Any] = field(default_factory=dict)  # metrics, added to those in the item's own metrics.json
+    data_digest: str | None = None  # SHA-256 of the training data (default: the one in the item's own files)
+    created_by: str | None = None  # revision of the project that made it (default: that of the folder's repository)
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """An item that was fetched."""
+    """A fetched item."""
 
     folder: Path  # its files, ready to load
     card: Card
     commit: str  # of the shelf
     signature: str  # `good`, `not checked` (it has one, but no key was given) or `none`
-    cached: bool  # whether it came from the cache without asking the shelf
+    cached: bool  # whether it came from the cache, without access to the shelf
 
 
 class Shelf:
-    """A shelf, at a path or an address that git reads (https, ssh or file).
+    """A shelf at a path or an address that git can clone (https, ssh or file).
 
     ```
     shelf = Shelf("<path or address>")
@@ -67,33 +57,33 @@ class Shelf:
     ```
 
     Args:
-        repository: its path or address; by default the value of the environment variable CCLM_SHELF.
+        repository: path or address (default: the environment variable CCLM_SHELF).
 
     Raises:
-        ConfigError: no repository, or one that is reached in a way that is not allowed.
+        ConfigError: no repository was given, or its transport is not allowed.
     """
 
     def __init__(self, repository: PathLike | None = None) -> None:
-        given = os.fspath(repository) if repository is not None else os.environ.get(VARIABLE, "")
-        if not given:
+        address = os.fspath(repository) if repository is not None else os.environ.get(VARIABLE, "")
+        if not address:
             raise ConfigError(f"no shelf is configured: give its path or address, or set {VARIABLE}.")
-        self.repository = check_repository(given)
+        self.repository = check_repository(address)
 
     @classmethod
     def create(cls, path: PathLike, remote: PathLike) -> "Shelf":
-        """Makes an empty shelf: a git repository with DVC in it.
+        """Creates an empty shelf: a git repository with DVC settings. A failure leaves nothing behind.
 
         Args:
-            path: its folder, which must not exist or be empty.
-            remote: where the items' files go: a folder, or an address that DVC writes to, e.g. s3://<bucket>/<folder>.
+            path: its folder, empty or missing.
+            remote: storage of the items' files: a folder, or an address that DVC writes to, e.g. s3://<bucket>/<folder>.
 
         Raises:
-            ShelfError: the folder is not empty, the remote is not allowed, or git or DVC fails; nothing is left.
+            ShelfError: the folder is not empty, the remote is not allowed, or git or DVC fails.
         """
         shelf = cls(path)
         folder, address = Path(shelf.repository), os.fspath(remote)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ShelfError(f"{folder} must be empty or not exist, to become a shelf; choose another folder.")
+            raise ShelfError(f"{folder} must be empty or not exist, to become a shelf. Choose another folder.")
         address = address if "://" in address else str(Path(address).expanduser().absolute())
         settings = f'[core]\n    analytics = false\n    remote = shelf\n[\'remote "shelf"\']\n    url = "{address}"\n'
         read_remote(settings, folder)
@@ -106,7 +96,7 @@ class Shelf:
             (new / SETTINGS).write_text(settings, encoding="utf-8")
             (new / "README.md").write_text(README_TEXT, encoding="utf-8")
             run("git", "add", "--all", at=new)
-            run("git", "commit", "--quiet", "--no-verify", "--message", "an empty shelf", at=new)
+            run("git", "commit", "--quiet", "--no-verify", "--message", "Create an empty shelf", at=new)
             new.rename(folder)
         return shelf
 
@@ -121,21 +111,21 @@ class Shelf:
         digest: str | None = None,
         offline: bool = False,
     ) -> Path:
-        """Fetches an item and returns the folder with its files, all verified.
+        """Fetches an item, verifies every file and returns the folder.
 
         Args:
-            identifier: the item's name, e.g. `en_plays_1`.
+            identifier: name of the item, e.g. `en_plays_1`.
             item_type: `preprocessor`, `embedder`, `component` or `composition`.
-            tag: a tag, a branch or a commit of the shelf. A tag or commit is looked up once, a branch each time.
-            cache_dir: where fetched items are kept, in `<identifier>/<item type>/<digest>/item`.
-            public_key: a PEM file; the item must be signed by the owner of this key.
-            digest: the item's card must have this digest.
-            offline: use only what was fetched before.
+            tag: a tag, branch or commit of the shelf. A tag or commit is looked up once, a branch each time.
+            cache_dir: where fetched items are stored, in `<identifier>/<item type>/<digest>/item`.
+            public_key: PEM file; the owner of this key must have signed the item.
+            digest: required digest of the card.
+            offline: use only the cache.
 
         Raises:
-            ConfigError: a name or a key that is not allowed.
+            ConfigError: a name or a key is not allowed.
             ShelfError: the shelf cannot be reached or does not have the item.
-            IntegrityError: the card, a file or the signature is not what it must be; nothing of it is left.
+            IntegrityError: the card, a file or the signature is wrong. Nothing of the item is kept.
         """
         return self.fetch_with_card(
             identifier, item_type, tag, cache_dir, public_key=public_key, digest=digest, offline=offline
@@ -152,14 +142,15 @@ class Shelf:
         digest: str | None = None,
         offline: bool = False,
     ) -> Fetched:
-        """Like `fetch`, and returns the card, the commit and the state of the signature as well."""
+        """Like `fetch`, but also returns the card, the commit and the state of the signature."""
         check_item(identifier, item_type)
         check_revision(tag)
         name = f"{identifier}/{item_type} at {tag}"
 
         def signature_state(card: Card, signature: str | None) -> str:
+            """Checks digest and signature; returns `Fetched.signature`."""
             if digest is not None and card.digest != digest.lower():
-                raise IntegrityError(f"{name} must have the digest {digest}, but it has {card.digest}; do not use it.")
+                raise IntegrityError(f"{name} must have the digest {digest}, but it has {card.digest}. Do not use it.")
             if public_key is not None:
                 check_signature(card.to_bytes(), signature, Path(public_key), name)
                 return "good"
@@ -172,7 +163,7 @@ class Shelf:
             state = signature_state(card, record.signature)
             return Fetched(cache.folder / card.digest / FILES, card, record.commit, state, cached=True)
         if offline:
-            raise ShelfError(f"{name} is not in the cache; fetch it once without `offline`.")
+            raise ShelfError(f"{name} is not in the cache. Fetch it once without `offline`.")
         with cache.work() as work:
             repository = Repository(self.repository, work / "history")
             commit, moves = repository.resolve(tag)
@@ -196,21 +187,21 @@ class Shelf:
         tag: str | None = None,
         key: PathLike | None = None,
     ) -> Published:
-        """Publishes an item as one commit and a tag, pushed together in the last step; a failure changes nothing.
+        """Publishes an item as one commit and a tag. They are pushed together, last; a failure changes nothing.
 
         Args:
-            folder: what a stage published or `save` wrote; for a preprocessor also its file.
-            identifier: the item's name on the shelf: letters, digits, `.`, `_` and `-`.
+            folder: output of a stage or of `save`; a preprocessor can also be a file.
+            identifier: name of the item on the shelf: letters, digits, `.`, `_` and `-`.
             item_type: `preprocessor`, `embedder`, `component` or `composition`.
-            about: licence, description and scores.
-            tag: a new tag at which it can be fetched.
-            key: a PEM file with the private key of an elliptic curve, to sign the card with.
+            about: license, description and scores.
+            tag: a new tag for this version.
+            key: PEM file with an elliptic-curve private key, to sign the card with.
 
         Raises:
-            ConfigError: a name, a line of `about` or a key that is not allowed.
+            ConfigError: a name, a line of `about` or a key is not allowed.
             ArtifactError: the folder does not contain such an item.
-            IntegrityError: it contains a link, a special file or a file that is not data, or was altered.
-            ShelfError: the shelf or its storage cannot be read or written, or the shelf has the tag.
+            IntegrityError: the folder contains a link, a special file or a file that is not data, or was altered.
+            ShelfError: the shelf or its storage cannot be read or written, or the tag exists.
         """
         from cclm_core.shelf.items import describe  # imports torch, which fetching and listing do not need
 
@@ -218,63 +209,58 @@ class Shelf:
         if tag is not None:
             check_revision(tag)
         described = describe(Path(folder), item_type)
-        with self._cloned() as repository, tempfile.TemporaryDirectory(prefix="cclm-shelf-") as work:
+        with self._clone() as repository, tempfile.TemporaryDirectory(prefix="cclm-shelf-") as work:
             if tag in repository.tags():
-                raise ShelfError(f"the shelf has the tag {tag!r} already; tags never move, so choose the next one.")
+                raise ShelfError(f"the shelf has the tag {tag!r} already. Tags never move: choose a new one.")
             remote = repository.remote(repository.resolve(None)[0])
             files = copy(described.sources, Path(work) / FILES)
+            data = {"data": about.data_digest} if about.data_digest else {}
             values = {
-                **{"identifier": identifier, "item_type": item_type, "files": files},
-                **{"description": about.description.strip(), "licence": about.licence.strip()},
-                "created_by": about.created_by or _revision_around(Path(folder)),
+                "identifier": identifier,
+                "item_type": item_type,
+                "description": about.description.strip(),
+                "license": about.license.strip(),
+                "created_by": about.created_by or _revision_of(Path(folder)),
                 "configuration": described.configuration,
-                "digests": Digests(
-                    files=files_digest(files),
-                    **described.digests | ({"data": about.data_digest} if about.data_digest else {}),
-                ),
+                "digests": {"files": files_digest(files), **described.digests, **data},
                 "scores": {**described.scores, **about.scores},
+                "files": files,
             }
             card = Card.parse(values, "the card")
             content = card.to_bytes()
-            Card.from_bytes(content, identifier, item_type)  # a card that cannot be read is not published
+            Card.from_bytes(content, identifier, item_type)  # an unreadable card must not be published
             committed = {} if key is None else {SIGNATURE: sign(content, Path(key)).encode()}
             committed |= {CARD: content, README: card.to_markdown().encode(), ".gitignore": f"/{FILES}\n".encode()}
             committed[f"{FILES}.dvc"] = upload(remote, Path(work))
             message = f"{identifier}: {item_type} {card.digest[:12]}"
             commit = repository.commit(f"{ITEMS}/{identifier}/{item_type}", committed, message)
             repository.push(commit, tag)
-        return Published(card, commit, tag, key is not None)
+        return Published(card, commit, [tag] if tag else [], signed=key is not None)
 
-    def list(self) -> tuple[Listed, ...]:
-        """Every version of every item that a tag or the main branch has.
-
-        Raises:
-            ShelfError: the shelf cannot be reached.
-            IntegrityError: a card was altered.
-        """
-        with self._cloned() as repository:
+    def list(self) -> tuple[Published, ...]:
+        """Every version of every item at a tag or the main branch; raises ShelfError or IntegrityError like `show`."""
+        with self._clone() as repository:
             return repository.items()
 
     def show(self, identifier: str, item_type: str, tag: str | None = None) -> Card:
-        """The card of an item at a tag, branch or commit; by default at the main branch.
+        """The card of an item at a tag, branch or commit (default: the main branch).
 
         Raises:
-            ConfigError: a name that is not allowed.
+            ConfigError: a name is not allowed.
             ShelfError: the shelf cannot be reached or does not have the item.
             IntegrityError: the card was altered.
         """
         check_item(identifier, item_type)
-        with self._cloned() as repository:
+        with self._clone() as repository:
             return repository.item(repository.resolve(tag)[0], identifier, item_type)[0]
 
     @contextmanager
-    def _cloned(self) -> Iterator[Repository]:
+    def _clone(self) -> Iterator[Repository]:
         with tempfile.TemporaryDirectory(prefix="cclm-shelf-") as work:
             yield Repository(self.repository, Path(work) / "history")
 
 
-def _revision_around(folder: Path) -> str | None:
-    """The commit of the repository in which the item was made, marked if that has changes; None outside of one."""
-    where = folder if folder.is_dir() else folder.parent
+def _revision_of(folder: Path) -> str | None:
+    """The commit of the git repository around a folder or file, marked `-dirty` if that has changes."""
     arguments = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-    return run("git", *arguments, at=where, accept=(0, 128)).strip() or None
+    return run("git", *arguments, at=folder if folder.is_dir() else folder.parent, accept=(0, 128)).strip() or None

@@ -1,4 +1,4 @@
-"""All checks, in the order in which they are made and repaired: causes before their consequences."""
+"""All checks, in the order in which the doctor makes and repairs them: causes before their consequences."""
 
 from collections.abc import Callable, Iterable
 

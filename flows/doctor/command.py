@@ -1,4 +1,4 @@
-"""`cclm doctor`: what is wrong, since when, and what was done about it."""
+"""`cclm doctor`: prints problems, since when they exist, and their repairs."""
 
 import json
 
@@ -8,11 +8,11 @@ from flows.project import Project
 
 
 def doctor(project: Project, repair: bool, as_json: bool) -> int:
-    """Prints the findings; returns the exit code: 0 if nothing is wrong or all of it is repaired, 1 otherwise."""
+    """Prints the findings; returns the exit code: 0 if nothing is wrong or everything is repaired, otherwise 1."""
 
-    def show(_name: str, found: list[Result]) -> None:
+    def show(_name: str, results: list[Result]) -> None:
         """Prints the results of a check."""
-        for result in found if not as_json else []:
+        for result in results if not as_json else []:
             print(result, flush=True)
 
     results = diagnose(project, repair, show)
@@ -20,9 +20,9 @@ def doctor(project: Project, repair: bool, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"healthy": not left, "findings": [result.as_json() for result in results]}, indent=2))
     elif not results:
-        print(f"Healthy: {len(CHECKS)} checks found nothing.")
+        print(f"Healthy: {len(CHECKS)} checks found no problem.")
     else:
         repairable = sum(result.finding.repair is not None for result in left)
-        hint = f" `cclm doctor --repair` repairs {repairable} of them." if repairable and not repair else ""
-        print(f"{len(results)} found, {len(results) - len(left)} repaired, {len(left)} left.{hint}")
+        hint = f" `cclm doctor --repair` can repair {repairable} of them." if repairable and not repair else ""
+        print(f"Problems: {len(results)} found, {len(results) - len(left)} repaired, {len(left)} left.{hint}")
     return 1 if left else 0

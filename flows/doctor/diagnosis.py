@@ -1,4 +1,4 @@
-"""Makes the checks, repairs what they find, and reports both."""
+"""Makes the checks, repairs their findings, and reports both."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -19,20 +19,20 @@ from flows.project import Project
 from flows.recovery.flow_runs import PrefectError
 from flows.recovery.orphans import orphaned_servers, orphaned_stages
 from flows.tracking.client import TrackingError
-from flows.tracking.open_runs import abandoned, closed
+from flows.tracking.open_runs import abandoned, record_closed
 
-# Expected failures of a check or a repair; anything else is a bug, and raised.
-MISHAPS = (UncheckedError, TrackingError, PrefectError, CclmError, OSError, SubprocessError, psutil.Error, Timeout)
+# Expected failures of a check or a repair. Anything else is a bug and is raised.
+ERRORS = (UncheckedError, TrackingError, PrefectError, CclmError, OSError, SubprocessError, psutil.Error, Timeout)
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finding and what became of it.
+    """A finding and its repair.
 
     Attributes:
         check: the name of the check.
-        repaired: whether it is repaired now.
-        done: what was done, or why it failed.
+        repaired: whether the problem is repaired now.
+        done: a description of the repair, or why it failed.
     """
 
     check: str
@@ -41,7 +41,7 @@ class Result:
     done: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """The result as plain JSON values."""
         finding = self.finding
         return {
             "check": self.check,
@@ -67,31 +67,32 @@ class Result:
 
 
 def diagnose(project: Project, repair: bool, show: Callable[[str, list[Result]], None]) -> list[Result]:
-    """Makes every check in turn; with `repair`, repairs what it finds before the next check is made.
+    """Makes every check in turn; with `repair`, repairs its findings before the next check.
 
     Args:
-        show: receives each check's name and results as they come.
+        project: the project to examine.
+        repair: whether to repair the findings.
+        show: is called after each check with its name and results.
     """
     results: list[Result] = []
     with _no_run_starts(project) if repair else nullcontext():
         for name, check in CHECKS.items():
-            inspection = Inspection(project)  # a new one each time: a repair may have changed what it sees
-            found = list(_results(name, partial(check, inspection), repair))
-            show(name, found)
-            results += found
+            inspection = Inspection(project)  # a new one each time: a repair may have changed something
+            check_results = list(_results(name, partial(check, inspection), repair))
+            show(name, check_results)
+            results += check_results
         for driver in abandoned(project, "driver") if repair else []:
-            if not orphaned_stages(project) and not orphaned_servers(project):  # all that it started has ended
-                closed(project, "driver", driver.id)
+            if not orphaned_stages(project) and not orphaned_servers(project):  # all its processes have ended
+                record_closed(project, "driver", driver.id)
     return results
 
 
 def _results(name: str, check: Callable[[], Iterable[Finding]], repair: bool) -> Iterator[Result]:
     try:
         findings = list(check())
-    except MISHAPS as error:
-        yield Result(
-            name, Finding(subject="not checked", problem=str(error), remedy="fix that and run the doctor again")
-        )
+    except ERRORS as error:
+        remedy = "fix the cause and run the doctor again"
+        yield Result(name, Finding(subject="not checked", problem=str(error), remedy=remedy))
         return
     for finding in findings:
         yield _repaired(name, finding) if repair and finding.repair else Result(name, finding)
@@ -101,13 +102,13 @@ def _repaired(name: str, finding: Finding) -> Result:
     assert finding.repair is not None
     try:
         return Result(name, finding, True, finding.repair())
-    except MISHAPS as error:
+    except ERRORS as error:
         return Result(name, finding, False, f"{type(error).__name__}: {error}")
 
 
 @contextmanager
 def _no_run_starts(project: Project) -> Iterator[None]:
-    """Keeps `cclm run` from starting during repairs. A run in progress continues: the checks leave its files alone."""
+    """Keeps `cclm run` from starting during repairs. A run in progress continues: the checks skip its files."""
     with ExitStack() as stack:
         with suppress(Timeout):
             stack.enter_context(try_lock(project.run_lock, Timeout(str(project.run_lock))))

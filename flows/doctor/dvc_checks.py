@@ -1,4 +1,4 @@
-"""Checks of DVC: its site cache, dvc.lock, its list of readers and writers, and its remote."""
+"""Checks of DVC: site cache, dvc.lock, list of readers and writers, remote."""
 
 import json
 import os
@@ -14,13 +14,13 @@ from flows.graph import dvc_private
 from flows.graph.dvc_private import is_valid_lock
 from flows.graph.lockfile import restore
 
-SHOWN = 5
+MAX_SHOWN = 5
 
 
 def site_cache(inspection: Inspection) -> Iterator[Finding]:
-    """Yields a finding if other users could reach the files of DVC's site cache.
+    """Yields a finding if other users can access DVC's site cache.
 
-    DVC unpickles what it finds there, so anyone who can write there can run code as this user.
+    DVC unpickles files from it, so anyone who can write to it can run code as this user.
 
     Source: CVE-2025-69872 (diskcache, which DVC uses).
     """
@@ -30,59 +30,59 @@ def site_cache(inspection: Inspection) -> Iterator[Finding]:
         cache = Path(repo.site_cache_dir)
     if not cache.exists():
         return
-    for folder in (cache, *cache.parents):  # DVC itself makes it open to all, so a folder above must be closed
+    for folder in (cache, *cache.parents):  # DVC opens its cache to everyone, so a parent folder must be private
         if _is_private(folder):
             return
     ours = cache.stat().st_uid == os.getuid()
-    remedy = "closes it to other users" if ours else "set core.site_cache_dir in .dvc/config to a folder of your own"
+    remedy = "makes it private" if ours else "set core.site_cache_dir in .dvc/config to a folder of your own"
     yield Finding(
         subject=str(cache),
-        problem="other users can write DVC's site cache, or own it; DVC runs what they put there (CVE-2025-69872)",
+        problem="other users can write to DVC's site cache or own it, and DVC runs code from it (CVE-2025-69872)",
         remedy=remedy,
         repair=(lambda: _close(cache)) if ours else None,
     )
 
 
 def lock_file(inspection: Inspection) -> Iterator[Finding]:
-    """Yields a finding if dvc.lock cannot be read; during a run it may be half written, so it is not checked then."""
+    """Yields a finding if dvc.lock is damaged. Skipped during a run, which may be writing it."""
     path = inspection.project.lock_file
     if inspection.working or not path.is_file() or is_valid_lock(path.read_bytes()):
         return
 
     def repair() -> str:
-        """Restores or removes it."""
+        """Restores dvc.lock, or moves it away."""
         restore(inspection.project)
-        return "restored its newest whole copy" if path.is_file() else "moved it away; DVC's run cache has the results"
+        return "restored its newest intact copy" if path.is_file() else "moved it away; DVC's run cache has the results"
 
     yield Finding(
         subject=path.name,
-        problem="it is truncated or empty, so DVC cannot tell what is up to date",
+        problem="it is truncated or empty, so DVC cannot tell which stages are up to date",
         since=path.stat().st_mtime,
-        remedy="restores the newest whole copy that `cclm run` kept, or moves the file away if there is no copy",
+        remedy="restores the newest intact copy that `cclm run` kept; without one, moves the file away",
         repair=repair,
     )
 
 
 def readers(inspection: Inspection) -> Iterator[Finding]:
-    """Yields a finding for each dead process in DVC's list of readers and writers, and one if the list is damaged."""
+    """Yields a finding for each dead process in DVC's list of readers and writers, or one if the list is damaged."""
     root = inspection.project.root
     path = root / dvc_private.RWLOCK
     try:
-        gone = dvc_private.gone_processes(root)
+        pids = dvc_private.gone_processes(root)
     except dvc_private.DamagedListError:
         if not inspection.working:  # otherwise DVC may be writing it
             yield Finding(
                 subject=dvc_private.RWLOCK,
-                problem="it cannot be parsed, so DVC refuses every stage",
+                problem="it cannot be parsed, so DVC refuses to run any stage",
                 since=path.stat().st_mtime,
                 remedy="deletes it: nothing is running",
                 repair=lambda: _delete_list(root),
             )
         return
-    for pid in gone:
+    for pid in pids:
         yield Finding(
             subject=f"{dvc_private.RWLOCK}, process {pid}",
-            problem="it is listed as reading or writing outputs, and has ended",
+            problem="the list names it as a reader or writer of outputs, but it has ended",
             since=path.stat().st_mtime,
             remedy="removes it from the list",
             repair=lambda pid=pid: _remove(root, pid),  # type: ignore[misc]
@@ -90,9 +90,9 @@ def readers(inspection: Inspection) -> Iterator[Finding]:
 
 
 def unpushed(inspection: Inspection) -> Iterator[Finding]:
-    """Yields a finding for outputs that the default remote lacks, and one for outputs that are nowhere.
+    """Yields a finding for outputs missing from the default remote, and one for outputs missing from the cache too.
 
-    Skipped during a run, which pushes at its end.
+    Skipped during a run, which pushes its outputs at the end.
 
     Raises:
         UncheckedError: the remote does not answer.
@@ -109,20 +109,19 @@ def unpushed(inspection: Inspection) -> Iterator[Finding]:
     if new := sorted(name for name, value in status.items() if value == "new"):
         yield Finding(
             subject="DVC's default remote",
-            problem=f"it lacks {len(new)} objects of this project: {_some(new)}",
+            problem=f"{len(new)} objects of this project are missing from it: {_some(new)}",
             remedy="pushes them",
             repair=lambda: _push(inspection),
         )
-    # To compare a folder, DVC reads its list from the remote if the cache lacks it; if the remote lacks it as well,
-    # DVC reports nothing.
+    # DVC compares a folder by its list of files. If cache and remote both lack the list, DVC reports nothing.
     path = inspection.project.lock_file
-    outputs = dvc_private.recorded_outputs(path.read_bytes()) if path.is_file() else []
-    lost = [out["path"] for out in outputs if "md5" in out and not cache.exists(out["md5"])]
+    recorded = dvc_private.recorded_outputs(path.read_bytes()) if path.is_file() else []
+    lost = [out["path"] for out in recorded if "md5" in out and not cache.exists(out["md5"])]
     if missing := sorted({*lost, *(name for name, value in status.items() if value == "missing")}):
         yield Finding(
             subject="DVC's cache and its default remote",
-            problem=f"neither has outputs in dvc.lock: {_some(missing)}",
-            remedy="push them from where they were made, or make them again with `cclm run --force STAGE`",
+            problem=f"both lack outputs recorded in dvc.lock: {_some(missing)}",
+            remedy="push them from the clone that made them, or make them again with `cclm run --force STAGE`",
         )
 
 
@@ -143,7 +142,7 @@ def _is_private(folder: Path) -> bool:
 
 def _close(cache: Path) -> str:
     cache.chmod(0o700)
-    return "closed it to other users"
+    return "made it private"
 
 
 def _push(inspection: Inspection) -> str:
@@ -152,7 +151,7 @@ def _push(inspection: Inspection) -> str:
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    return ", ".join(names[:MAX_SHOWN]) + (", ..." if len(names) > MAX_SHOWN else "")
 
 
 def _dvc(inspection: Inspection, *arguments: str) -> "subprocess.CompletedProcess[str]":

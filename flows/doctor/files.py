@@ -1,4 +1,4 @@
-"""Checks of files: what killed stages have left next to their outputs, damaged checkpoints, free disk space."""
+"""Checks of files: leftovers of killed stages, damaged checkpoints, free disk space."""
 
 import re
 import shutil
@@ -14,32 +14,32 @@ from flows.doctor.finding import Finding, Inspection
 from flows.graph.dvc_private import is_valid_lock, recorded_outputs
 
 CHECKPOINT = re.compile(r"step-\d+-([0-9a-f]{32})\.safetensors")
-# A new output exists next to the old one, in DVC's cache, and as a composition in MLflow's artifacts.
+# A run needs space for a new output next to the old one, in DVC's cache and, for a composition, in MLflow's artifacts.
 COPIES = 3
 MEGABYTE = 1_000_000
 
 
 def half_written(inspection: Inspection) -> Iterator[Finding]:
-    """Yields a finding for each output with `.NAME.writing` or `.NAME.old` next to it that nobody is writing."""
+    """Yields a finding for each output with a stale `.NAME.writing` or `.NAME.old` next to it."""
     root = inspection.project.root
     for out in (root / name for node in inspection.plan.nodes.values() for name in node.outs):
-        left = [path for path in _leftovers(out) if path.exists()]
-        if left and processes.holder(_lock(out)) is None:
+        leftovers = [path for path in _leftovers(out) if path.exists()]
+        if leftovers and processes.lock_holder(_lock(out)) is None:
             yield Finding(
                 subject=str(out.relative_to(root)),
-                problem=f"a killed process left {', '.join(path.name for path in left)} next to it",
-                since=max(path.stat().st_mtime for path in left),
-                remedy="restores the old output if no new one has replaced it; deletes the rest",
+                problem=f"a killed process left {', '.join(path.name for path in leftovers)} next to it",
+                since=max(path.stat().st_mtime for path in leftovers),
+                remedy="restores the old output if there is no new one; deletes the rest",
                 repair=lambda out=out: _clean(out),  # type: ignore[misc]
             )
 
 
 def checkpoints(inspection: Inspection) -> Iterator[Finding]:
-    """Yields a finding for each checkpoint that does not match the digest in its name; training skips it."""
+    """Yields a finding for each checkpoint that does not match the digest in its name. Training skips such files."""
     root = inspection.project.root
     folder = root / ".cclm" / "checkpoints"
     for path in sorted(folder.glob("*/*/step-*.safetensors")):
-        if processes.holder(folder / f".{path.parts[-3]}.lock") is not None:  # it is in use by a training
+        if processes.lock_holder(folder / f".{path.parts[-3]}.lock") is not None:  # a training is using it
             continue
         name = CHECKPOINT.fullmatch(path.name)
         if name is None or file_digest(path)[:32] != name[1]:
@@ -47,13 +47,13 @@ def checkpoints(inspection: Inspection) -> Iterator[Finding]:
                 subject=str(path.relative_to(root)),
                 problem="its content does not match the digest in its name",
                 since=path.stat().st_mtime,
-                remedy="deletes it: training resumes from the checkpoint before it",
+                remedy="deletes it; training resumes from the previous checkpoint",
                 repair=lambda path=path: _delete(path),  # type: ignore[misc]
             )
 
 
 def disk_space(inspection: Inspection) -> Iterator[Finding]:
-    """Yields a finding if the disk has too little space to make the last run's outputs and checkpoints again."""
+    """Yields a finding if the disk is too small for another set of the last run's outputs and checkpoints."""
     project = inspection.project
     content = project.lock_file.read_bytes() if project.lock_file.is_file() else b""
     if not is_valid_lock(content):
@@ -65,8 +65,8 @@ def disk_space(inspection: Inspection) -> Iterator[Finding]:
     if free < needed:
         yield Finding(
             subject=f"the disk of {project.root}",
-            problem=f"{free // MEGABYTE:,} MB are free; a run of all stages needs {needed // MEGABYTE:,}",
-            remedy="free some space, e.g. with `dvc gc --workspace`, which deletes outputs of earlier versions",
+            problem=f"{free // MEGABYTE:,} MB are free, but a run of all stages needs {needed // MEGABYTE:,} MB",
+            remedy="free some space; for example, `dvc gc --workspace` deletes outputs of earlier versions",
         )
 
 

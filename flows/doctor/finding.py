@@ -1,4 +1,4 @@
-"""What a check finds, and what it inspects."""
+"""The result of a check, and its view of the project."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,11 +7,11 @@ from functools import cached_property
 from flows.graph.plan import Plan, read_plan
 from flows.project import Project
 from flows.tracking.client import Tracking, TrackingError, connect, enabled
-from flows.tracking.open_runs import working
+from flows.tracking.open_runs import running_processes
 
 
 class UncheckedError(Exception):
-    """A check could not be made: a server does not answer, a file cannot be read. It never counts as healthy."""
+    """A check could not be made, because a server does not answer or a file cannot be read. Never counts as healthy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,11 +19,11 @@ class Finding:
     """A problem.
 
     Attributes:
-        subject: the run, file or process that has it.
+        subject: the run, file or process with the problem.
         problem: what is wrong.
         since: Unix seconds; None if unknown.
-        remedy: what `--repair` does about it, or what the user must do if `--repair` can do nothing.
-        repair: repairs it and returns what it did; None if only the user can. Repeating it has no further effect.
+        remedy: what `--repair` does, or what the user must do if `--repair` cannot help.
+        repair: repairs the problem and returns a description; idempotent. None if only the user can repair it.
     """
 
     subject: str
@@ -34,24 +34,28 @@ class Finding:
 
 
 class Inspection:
-    """The project as one check sees it; what is expensive to read is read once."""
+    """A check's view of the project; expensive parts are read once.
+
+    Attributes:
+        project: the project to inspect.
+    """
 
     def __init__(self, project: Project) -> None:
         self.project = project
 
     @cached_property
     def plan(self) -> Plan:
-        """The stages, without what changed."""
+        """The stages, without their changes."""
         return read_plan(self.project, changes=False)
 
     @property
     def working(self) -> list[str]:
-        """The other processes that are running this pipeline now."""
-        return working(self.project)
+        """Other processes that are running this pipeline now."""
+        return running_processes(self.project)
 
     @property
     def tracking(self) -> Tracking | None:
-        """MLflow; None if tracking is off.
+        """The connection to MLflow; None if tracking is off.
 
         Raises:
             UncheckedError: MLflow does not answer.
@@ -66,5 +70,5 @@ class Inspection:
     def _tracking(self) -> Tracking | TrackingError:
         try:
             return connect(self.project)
-        except TrackingError as error:  # asked once: an unreachable server costs seconds each time
+        except TrackingError as error:  # cached: each call to an unreachable server takes seconds
             return error

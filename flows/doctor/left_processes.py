@@ -1,4 +1,4 @@
-"""Checks of processes that work for a run which has ended."""
+"""Checks for processes whose run has ended."""
 
 from collections.abc import Iterator
 
@@ -12,27 +12,27 @@ from flows.recovery.orphans import orphaned_servers, orphaned_stages
 def stages(inspection: Inspection) -> Iterator[Finding]:
     """Yields a finding for each process of a stage whose runner or run has ended."""
     for process in orphaned_stages(inspection.project):
-        problem = "it runs a stage, and the process that started it has ended"
-        remedy = "ends it; the next run resumes from its checkpoint"
-        yield _finding(process, _words(process), problem, remedy)
+        problem = "it is running a stage, but the process that started it has ended"
+        remedy = "ends it; the next run resumes from the last checkpoint"
+        yield _finding(process, _command(process), problem, remedy)
 
 
 def prefect_servers(inspection: Inspection) -> Iterator[Finding]:
-    """Yields a finding for each temporary server of this project whose run has ended."""
+    """Yields a finding for each temporary Prefect server of this project whose run has ended."""
     for server in orphaned_servers(inspection.project):
         yield _finding(server, "Prefect's temporary server", "the run that started it has ended", "ends it")
 
 
-def _finding(process: psutil.Process, what: str, problem: str, remedy: str) -> Finding:
+def _finding(process: psutil.Process, name: str, problem: str, remedy: str) -> Finding:
     def end() -> str:
         """Ends the process."""
         processes.end([process])
         return "ended it"
 
-    subject = f"process {process.pid}, {what}"
+    subject = f"process {process.pid}, {name}"
     return Finding(subject=subject, problem=problem, since=process.create_time(), remedy=remedy, repair=end)
 
 
-def _words(process: psutil.Process) -> str:
+def _command(process: psutil.Process) -> str:
     words = process.cmdline()
     return " ".join(words[words.index("stage") :][:3]) if "stage" in words else " ".join(words[:3])

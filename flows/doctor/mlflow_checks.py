@@ -1,10 +1,10 @@
-"""Checks of MLflow: runs whose process has ended, damaged registered models, compositions that are not registered."""
+"""Checks of MLflow: runs whose process has ended, damaged models, unregistered compositions."""
 
 from collections.abc import Iterator
 
 from flows import processes
 from flows.doctor.finding import Finding, Inspection
-from flows.gate.integrity import damage, retire
+from flows.gate.integrity import find_damage, retire
 from flows.gate.promote import pending, promote_workspace
 from flows.gate.registry import BROKEN, CANDIDATE, CHAMPION, PREVIOUS, Registry, Version, model_name
 from flows.graph.evaluations import evaluations
@@ -29,9 +29,9 @@ def tracked_runs(inspection: Inspection) -> Iterator[Finding]:
             continue
         yield Finding(
             subject=f"{run.info.run_name} in MLflow, run {run.info.run_id}",
-            problem=f"it is RUNNING, and process {processes.split(process)[1]}, which must end it, has ended",
+            problem=f"it is RUNNING, but process {processes.split(process)[1]}, which should end it, has ended",
             since=last_sign(project, run),
-            remedy="forwards its reports and ends it with the status of its stage: KILLED if that was interrupted",
+            remedy="forwards its reports and ends it with the status of its stage (KILLED if interrupted)",
             repair=lambda run=run: close(project, tracking, run),  # type: ignore[misc]
         )
     for note in abandoned(project, "mlflow"):
@@ -39,14 +39,14 @@ def tracked_runs(inspection: Inspection) -> Iterator[Finding]:
             pid = processes.split(note.process)[1]
             yield Finding(
                 subject=f"run {note.id} in MLflow",
-                problem=f"process {pid} left it open in {note.where}, not in {tracking.uri}",
+                problem=f"process {pid} left it open in {note.where}, but the doctor is connected to {tracking.uri}",
                 since=note.opened,
                 remedy=f"run the doctor with MLFLOW_TRACKING_URI={note.where}",
             )
 
 
 def registered_models(inspection: Inspection) -> Iterator[Finding]:
-    """Yields a finding for each registered version whose files are missing or differ from what was registered.
+    """Yields a finding for each registered version whose files are missing or altered.
 
     Raises:
         UncheckedError: MLflow does not answer.
@@ -56,7 +56,7 @@ def registered_models(inspection: Inspection) -> Iterator[Finding]:
         return
     registry = Registry(tracking)
     for version, created in registry.all_versions():
-        if not (reason := damage(tracking, version)):
+        if not (reason := find_damage(tracking, version)):
             continue
         aliases = _aliases(registry, version)
         yield Finding(
@@ -73,7 +73,7 @@ def registered_models(inspection: Inspection) -> Iterator[Finding]:
 def unregistered(inspection: Inspection) -> Iterator[Finding]:
     """Yields a finding for each up-to-date composition that is not registered, or whose gate decision is outdated.
 
-    Skipped during a run, which registers at its end.
+    Skipped during a run, which registers its compositions at the end.
 
     Raises:
         UncheckedError: MLflow does not answer.
@@ -91,7 +91,7 @@ def unregistered(inspection: Inspection) -> Iterator[Finding]:
     for name in pending(project, measured.values()):
         yield Finding(
             subject=f"composition {name}",
-            problem=f"it is evaluated, and {model_name(name)} has no version of it with a decision of the gate",
+            problem=f"it is evaluated, but {model_name(name)} has no version of it with a gate decision",
             since=(measured[name].results / "metrics.json").stat().st_mtime,
             remedy="registers it and lets the gate decide, as `cclm promote` does",
             repair=lambda name=name: _promote(inspection, name),  # type: ignore[misc]
@@ -106,9 +106,9 @@ def _aliases(registry: Registry, version: Version) -> list[str]:
 
 
 def _remedy(aliases: list[str]) -> str:
-    remedy = f"tags it {BROKEN}; if models/compositions has its files, they can be registered again"
+    remedy = f"tags it {BROKEN}; files that models/compositions still has can be registered again"
     if CHAMPION in aliases:
-        remedy += f"; `{PREVIOUS}` becomes the champion if its files are complete, otherwise there is no champion"
+        remedy += f"; `{PREVIOUS}` becomes the champion if its files are complete; otherwise there is no champion"
     return remedy
 
 

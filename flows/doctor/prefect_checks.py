@@ -1,4 +1,4 @@
-"""Checks of Prefect: flow runs whose process has ended, and concurrency slots that nobody holds."""
+"""Checks of Prefect: flow runs whose process has ended, concurrency slots without a holder."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from flows.tracking.open_runs import OpenRun, abandoned
 
 
 def flow_runs(inspection: Inspection) -> Iterator[Finding]:
-    """Yields a finding for each such run: those that ran here by our notes, and those of workers on this machine.
+    """Yields a finding for each live flow run of this project or of a worker on this machine whose process has ended.
 
     Raises:
         PrefectError: Prefect does not answer.
@@ -26,7 +26,7 @@ def flow_runs(inspection: Inspection) -> Iterator[Finding]:
             if (pid := gone_process(run, notes)) is not None:
                 yield Finding(
                     subject=f"flow run {run.name} in Prefect, {run.id}",
-                    problem=f"it is {run.state.name}, and its process {pid} has ended",
+                    problem=f"it is {run.state.name}, but its process {pid} has ended",
                     since=run.state.timestamp.timestamp(),
                     remedy="marks it and its tasks as Crashed",
                     repair=lambda run=run: crash(project, str(run.id)),  # type: ignore[misc]
@@ -34,9 +34,9 @@ def flow_runs(inspection: Inspection) -> Iterator[Finding]:
 
 
 def slots(inspection: Inspection) -> Iterator[Finding]:
-    """Yields a finding for each concurrency limit with occupied slots while no flow run is alive.
+    """Yields a finding for each concurrency limit with occupied slots while no flow is running.
 
-    Such slots belong to leases that a restarted server has forgotten.
+    A server that keeps leases in memory loses them when it restarts, and their slots stay occupied.
 
     Raises:
         PrefectError: Prefect does not answer.
@@ -51,7 +51,7 @@ def slots(inspection: Inspection) -> Iterator[Finding]:
             if limit.active_slots:
                 yield Finding(
                     subject=f"concurrency limit {limit.name} in Prefect",
-                    problem=f"{limit.active_slots} of its {limit.limit} slots are occupied, and no flow is running",
+                    problem=f"{limit.active_slots} of its {limit.limit} slots are occupied, but no flow is running",
                     remedy="frees them",
                     repair=lambda name=limit.name: _free(name),  # type: ignore[misc]
                 )
@@ -60,9 +60,9 @@ def slots(inspection: Inspection) -> Iterator[Finding]:
 def _temporary(inspection: Inspection, note: OpenRun) -> Finding:
     return Finding(
         subject=f"flow run {note.id} in Prefect's temporary database",
-        problem=f"it was never closed, and its process {processes.split(note.process)[1]} has ended",
+        problem=f"it was not closed, but its process {processes.split(note.process)[1]} has ended",
         since=note.opened,
-        remedy="starts the temporary server for some seconds and marks it as Crashed; the next run does so as well",
+        remedy="starts the temporary server for a few seconds and marks it as Crashed, as the next run would",
         repair=lambda: crash(inspection.project, note.id),
     )
 

@@ -1,14 +1,14 @@
-"""Check of installed versions that are known not to work together although the installer accepts them."""
+"""Check for package versions that the installer accepts but that do not work together."""
 
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
 from flows.doctor.finding import Finding, Inspection
 
-# Tested with Prefect 3.8.8. pyproject.toml has the same bounds, but installing another package may exceed them.
+# Tested with Prefect 3.8.8. pyproject.toml has the same bounds, but installing another package can exceed them.
 BROKEN_FROM = {
-    "fastapi": ((0, 155), "no flow and no server of Prefect 3.8 starts"),
-    "sqlalchemy": ((2, 1), "Prefect's scheduled runs silently never fire"),
+    "fastapi": ((0, 155), "flows and servers of Prefect 3.8 do not start"),
+    "sqlalchemy": ((2, 1), "Prefect's scheduled runs silently never start"),
 }
 
 
@@ -23,13 +23,13 @@ def check(inspection: Inspection) -> Iterator[Finding]:  # noqa: ARG001
             limit = ".".join(map(str, bound))
             yield Finding(
                 subject=f"{package} {installed}",
-                problem=f"with {limit} and later, {effect}",
-                remedy=f"install {package} before {limit}, e.g. `pip install -r requirements.lock`",
+                problem=f"with {limit} or later, {effect}",
+                remedy=f"install a version before {limit}: `pip install -r requirements.lock`",
             )
 
 
 def is_broken(package: str, installed: str) -> bool:
-    """Whether a version is known not to work.
+    """Whether this version of a package does not work.
 
     >>> is_broken("sqlalchemy", "2.1.9"), is_broken("sqlalchemy", "2.0.58")
     (True, False)

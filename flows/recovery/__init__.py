@@ -1,1 +1,1 @@
-"""Cleaning up after runs that were killed: their processes, DVC's reader list, their runs in MLflow and Prefect."""
+"""Cleanup after killed runs: their processes, DVC's list of readers and writers, their runs in MLflow and Prefect."""

@@ -1,4 +1,4 @@
-"""Flow runs that Prefect still counts as running although their process has ended."""
+"""Flow runs that Prefect counts as running although their process has ended."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ import psutil  # type: ignore[import-untyped]
 from flows import processes
 from flows.project import Project
 from flows.recovery.prefect_private import local_pid
-from flows.tracking.open_runs import OpenRun, abandoned, closed, open_runs, opened
+from flows.tracking.open_runs import OpenRun, abandoned, open_runs, record_closed, record_opened
 
 LIVE = ("RUNNING", "PENDING", "CANCELLING")
 TEMPORARY = ""  # `OpenRun.where` of a run on Prefect's temporary server
@@ -22,22 +22,22 @@ class PrefectError(Exception):
 
 @contextmanager
 def noted(project: Project) -> Iterator[None]:
-    """Records that this process executes the current flow run: a later run closes it if the process is killed."""
+    """Records that this process executes the current flow run, so that a later run can close it after a crash."""
     from prefect.runtime import flow_run
 
     run_id = str(flow_run.id or "")
     if not run_id:  # the flow's function was called directly
         yield
         return
-    opened(project, "prefect", run_id, server())
+    record_opened(project, "prefect", run_id, server())
     try:
         yield
     finally:
-        closed(project, "prefect", run_id)
+        record_closed(project, "prefect", run_id)
 
 
 def crash_abandoned(project: Project) -> list[str]:
-    """Marks the flow runs that killed processes of this project left open as Crashed; the server must be up.
+    """Marks the open flow runs of this project's killed processes as Crashed. The server must be running.
 
     Returns:
         one message per flow run.
@@ -45,15 +45,15 @@ def crash_abandoned(project: Project) -> list[str]:
     Raises:
         PrefectError: Prefect does not answer.
     """
-    left = [run for run in abandoned(project, "prefect") if run.where == server()]
-    if not left:
+    runs = [run for run in abandoned(project, "prefect") if run.where == server()]
+    if not runs:
         return []
     with client() as api:
-        return [f"flow run {run.id} in Prefect: {_crash(api, project, run.id)}" for run in left]
+        return [f"flow run {run.id} in Prefect: {_crash(api, project, run.id)}" for run in runs]
 
 
 def crash(project: Project, run_id: str) -> str:
-    """Marks a flow run and its tasks as Crashed; returns what was done.
+    """Marks a flow run and its tasks as Crashed; returns a description.
 
     Raises:
         PrefectError: Prefect does not answer.
@@ -74,9 +74,10 @@ def live_runs(api: Any) -> list[Any]:
 
 
 def gone_process(run: Any, notes: dict[str, OpenRun]) -> int | None:
-    """The number of the process of a live flow run if it has ended; None if it is alive, remote or unknown.
+    """The pid of a live flow run's process if it has ended; None if it is alive, remote or unknown.
 
     Args:
+        run: the flow run, from Prefect's API.
         notes: flow run id -> the local note of its process, see `notes_of`.
     """
     if note := notes.get(str(run.id)):
@@ -88,11 +89,11 @@ def gone_process(run: Any, notes: dict[str, OpenRun]) -> int | None:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:
             return pid
-        # The flow's own process reports the start: a process that is younger has inherited the number of a dead one.
-        younger = run.start_time is not None and process.create_time() > run.start_time.timestamp() + 1
+        # The flow's own process reports the start of the run, so a younger process has only reused the pid.
+        is_younger = run.start_time is not None and process.create_time() > run.start_time.timestamp() + 1
     except psutil.NoSuchProcess:
         return pid
-    return pid if younger else None
+    return pid if is_younger else None
 
 
 def notes_of(project: Project) -> dict[str, OpenRun]:
@@ -133,17 +134,17 @@ def _crash(api: Any, project: Project, run_id: str) -> str:
     from prefect.exceptions import ObjectNotFound
     from prefect.states import Crashed
 
-    state: Any = Crashed(message="Its process has ended: it was killed, or its machine went down.")
+    state: Any = Crashed(message="Its process has ended: it was killed, or the machine went down.")
     try:
         run = api.read_flow_run(run_id)
     except ObjectNotFound:
-        closed(project, "prefect", run_id)
-        return "it was deleted"
+        record_closed(project, "prefect", run_id)
+        return "it no longer exists"
     if run.state is not None and run.state.type.value in LIVE:
-        of_run = FlowRunFilter.model_validate({"id": {"any_": [run_id]}})
-        alive = TaskRunFilter.model_validate({"state": {"type": {"any_": LIVE}}})
-        for task in api.read_task_runs(flow_run_filter=of_run, task_run_filter=alive):
+        this_run = FlowRunFilter.model_validate({"id": {"any_": [run_id]}})
+        live = TaskRunFilter.model_validate({"state": {"type": {"any_": LIVE}}})
+        for task in api.read_task_runs(flow_run_filter=this_run, task_run_filter=live):
             api.set_task_run_state(task.id, state, force=True)
         api.set_flow_run_state(run_id, state, force=True)
-    closed(project, "prefect", run_id)
+    record_closed(project, "prefect", run_id)
     return "marked as Crashed"

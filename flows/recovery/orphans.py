@@ -1,4 +1,4 @@
-"""Processes that work for a run that has ended: stages, whose results nobody would record, and temporary servers."""
+"""Processes whose run has ended: stages, whose results would not be recorded, and temporary servers."""
 
 from pathlib import Path
 
@@ -10,21 +10,22 @@ from flows.recovery.prefect_private import is_temporary_server
 
 
 def orphaned_stages(project: Project) -> list[psutil.Process]:
-    """The processes of this project's stages whose runner, or whose run, has ended. They lock their outputs."""
+    """Processes of this project's stages whose runner or run has ended. They still lock their outputs."""
     reports = str(project.root / ".cclm")
     orphans = []
-    for process in processes.mine():
+    for process in processes.of_this_user():
         try:
-            driver = processes.variable(process, processes.DRIVER_VARIABLE)
-            of_stage = (processes.variable(process, processes.REPORT_VARIABLE) or "").startswith(reports)
+            driver = processes.environment_variable(process, processes.DRIVER_VARIABLE)
+            is_stage = (processes.environment_variable(process, processes.REPORT_VARIABLE) or "").startswith(reports)
             words = process.cmdline()
-            in_project = of_stage or process.cwd() == str(project.root)
+            in_project = is_stage or process.cwd() == str(project.root)
             is_runner = "flows.stage" in words
-            alone = of_stage and not is_runner and not _has_runner(process)
-            left = driver is not None and processes.is_gone(driver) and (of_stage or is_runner or _is_dvc(words))
-        except psutil.Error:  # it ended just now, or belongs to another user
+            lost_runner = is_stage and not is_runner and not _has_runner(process)
+            is_part_of_run = is_stage or is_runner or _is_dvc(words)
+            lost_run = driver is not None and processes.is_gone(driver) and is_part_of_run
+        except psutil.Error:  # it has just ended, or belongs to another user
             continue
-        if in_project and (alone or left):
+        if in_project and (lost_runner or lost_run):
             orphans.append(process)
     return orphans
 
@@ -32,22 +33,22 @@ def orphaned_stages(project: Project) -> list[psutil.Process]:
 def orphaned_servers(project: Project) -> list[psutil.Process]:
     """Prefect's temporary servers on this project's database whose run has ended."""
     orphans = []
-    for process in processes.mine():
+    for process in processes.of_this_user():
         try:
             if not is_temporary_server(process):
                 continue
-            home = Path(processes.variable(process, "PREFECT_HOME") or "/")
-            driver = processes.variable(process, processes.DRIVER_VARIABLE)
-            gone = processes.is_gone(driver) if driver else process.ppid() == 1
+            home = Path(processes.environment_variable(process, "PREFECT_HOME") or "/")
+            driver = processes.environment_variable(process, processes.DRIVER_VARIABLE)
+            lost_run = processes.is_gone(driver) if driver else process.ppid() == 1
         except psutil.Error:
             continue
-        if gone and home == project.root / ".cclm" / "prefect":
+        if lost_run and home == project.root / ".cclm" / "prefect":
             orphans.append(process)
     return orphans
 
 
 def _has_runner(process: psutil.Process) -> bool:
-    """Whether an ancestor is a stage runner: between it and a worker process of a stage is the stage itself."""
+    """Whether an ancestor is a stage runner. The worker processes of a stage are not its direct children."""
     return any("flows.stage" in parent.cmdline() for parent in process.parents())
 
 

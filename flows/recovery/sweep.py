@@ -1,7 +1,7 @@
-"""What every run does first: it closes what a killed run has left open, so that nothing stays RUNNING forever.
+"""Cleanup at the start of every run: closes everything that a killed run left open, so that no run stays RUNNING.
 
-It uses local notes (`flows.tracking.open_runs`) and DVC's list of readers and writers. If there are no notes, it costs
-one look into a folder.
+It reads local notes (`flows.tracking.open_runs`) and DVC's list of readers and writers. Without notes, it only lists a
+folder.
 """
 
 import time
@@ -13,30 +13,31 @@ from flows.messages import warn
 from flows.project import Project
 from flows.recovery.orphans import orphaned_servers, orphaned_stages
 from flows.tracking.client import TrackingError
-from flows.tracking.open_runs import OpenRun, abandoned, closed, working
+from flows.tracking.open_runs import OpenRun, abandoned, record_closed, running_processes
 
-ENDING_SECONDS = 20.0  # how long a stage may take to notice that its run is gone, and to end
+ENDING_SECONDS = 20.0  # for a stage to notice that its run has ended, and to end itself
 
 
 def sweep(project: Project) -> None:
-    """Ends the processes that killed runs have left, removes them from DVC's list of readers and writers, and ends
-    their runs in MLflow. Warns about each.
+    """Ends leftover processes of killed runs, removes them from DVC's list, and ends their runs in MLflow.
+
+    Warns about each repair.
     """
     for driver in abandoned(project, "driver"):
         _end_processes_of(project, driver)
     try:
         for pid in dvc_private.gone_processes(project.root):
             dvc_private.remove_process(project.root, pid)
-            warn(f"a killed run, process {pid}, was still in DVC's list of readers and writers; removed it.")
+            warn(f"removed process {pid}, a killed run, from DVC's list of readers and writers.")
     except dvc_private.DamagedListError as error:
-        if not working(project):  # otherwise DVC may be writing it
+        if not running_processes(project):  # otherwise DVC may be writing it
             dvc_private.remove_list(project.root)
-            warn(f"{error}; deleted it, because nothing is running.")
+            warn(f"{error}; deleted the list, because nothing is running.")
     sweep_tracked(project)
 
 
 def sweep_tracked(project: Project) -> None:
-    """Ends the runs in MLflow that dead processes left open; if MLflow does not answer, the next run tries again."""
+    """Ends MLflow runs of dead processes. If MLflow does not answer, the next run tries again."""
     if abandoned(project, "mlflow"):
         from flows.recovery.tracked_runs import close_abandoned
 
@@ -44,7 +45,7 @@ def sweep_tracked(project: Project) -> None:
 
 
 def sweep_flow_runs(project: Project) -> None:
-    """Marks the flow runs that dead processes have left open as Crashed; Prefect must have been started."""
+    """Marks flow runs of dead processes as Crashed. Prefect's server must be running."""
     if abandoned(project, "prefect"):
         from flows.recovery.flow_runs import PrefectError, crash_abandoned
 
@@ -54,13 +55,13 @@ def sweep_flow_runs(project: Project) -> None:
 def _close(project: Project, server: str, close: Callable[[Project], list[str]], unreachable: type[Exception]) -> None:
     try:
         for message in close(project):
-            warn(f"a killed run had left it open: {message}.")
+            warn(f"closed a leftover of a killed run: {message}.")
     except unreachable as error:
-        warn(f"runs that a killed run left open in {server} could not be ended; the next run tries again ({error}).")
+        warn(f"cannot end the open {server} runs of a killed run; the next run tries again ({error}).")
 
 
 def _end_processes_of(project: Project, driver: OpenRun) -> None:
-    """Ends its temporary server at once, and its stages once they have had time to end by themselves."""
+    """Ends a driver's temporary server at once, and its stages if they do not end by themselves."""
     until = time.monotonic() + ENDING_SECONDS
     processes.end(orphaned_servers(project))
     while stages := orphaned_stages(project):
@@ -68,6 +69,6 @@ def _end_processes_of(project: Project, driver: OpenRun) -> None:
             processes.end(stages)
             break
         time.sleep(0.2)
-    number = processes.split(driver.process)[1]
-    warn(f"process {number}, an earlier run, was killed; its remaining processes have ended, and this run continues.")
-    closed(project, "driver", driver.id)
+    pid = processes.split(driver.process)[1]
+    warn(f"process {pid}, an earlier run, was killed; its leftover processes have ended. Continuing.")
+    record_closed(project, "driver", driver.id)

@@ -1,4 +1,4 @@
-"""Runs in MLflow that are RUNNING although the process that must end them is gone."""
+"""MLflow runs that are RUNNING although the process that should end them is gone."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from flows.graph.plan import read_plan
 from flows.project import Project
 from flows.tracking.client import PROCESS_TAG, Tracking, connect, enabled, guarded
 from flows.tracking.follow import Follower
-from flows.tracking.open_runs import abandoned, closed
+from flows.tracking.open_runs import abandoned, record_closed
 from flows.tracking.records import StageRecord, last_values, read_record, reports_path
 
 REASON_TAG = "cclm.reason"
@@ -16,30 +16,30 @@ KILLED_CODE = -9
 
 
 def close_abandoned(project: Project) -> list[str]:
-    """Ends the runs that killed processes of this project left open. Without any, MLflow is not asked.
+    """Ends the open runs of this project's killed processes. Connects to MLflow only if there are any.
 
     Returns:
-        one message per run that was ended.
+        one message per ended run.
 
     Raises:
         TrackingError: MLflow does not answer.
     """
-    left = abandoned(project, "mlflow")
-    if not left or not enabled():
+    notes = abandoned(project, "mlflow")
+    if not notes or not enabled():
         return []
     tracking, messages = connect(project), []
-    for note in left:
+    for note in notes:
         run = _get(tracking, note.id) if note.where == tracking.uri else None
         if run is None or stage_is_running(project, run):
             continue
         if run.info.status == "RUNNING":
             messages.append(f"{run.info.run_name} in MLflow: {close(project, tracking, run)}")
-        closed(project, "mlflow", note.id)
+        record_closed(project, "mlflow", note.id)
     return messages
 
 
 def close(project: Project, tracking: Tracking, run: Any) -> str:
-    """Ends a run whose process is gone, with what the stage's record and reports hold; returns what was done.
+    """Ends a run from the record and reports of its stage; returns a description.
 
     Raises:
         TrackingError: MLflow does not answer.
@@ -62,12 +62,12 @@ def close(project: Project, tracking: Tracking, run: Any) -> str:
         record.with_(run_id=run_id).write(project)
         status = record.status
     pid = processes.split(tags.get(PROCESS_TAG, ""))[1]
-    tracking.log(run_id, tags={REASON_TAG: f"process {pid} was gone before it had ended this run; ended from records"})
+    tracking.log(run_id, tags={REASON_TAG: f"process {pid} was gone before it ended this run; ended from its records"})
     return f"ended it as {status}"
 
 
 def last_sign(project: Project, run: Any) -> float:
-    """When a run last showed activity: its stage's last report, or its start; Unix seconds."""
+    """The time of a run's last activity in Unix seconds: the last report of its stage, or its start."""
     started = run.info.start_time / 1000
     record = _record(project, run)
     if record is None or not last_values(project, record.stage):
@@ -76,7 +76,7 @@ def last_sign(project: Project, run: Any) -> float:
 
 
 def running(tracking: Tracking) -> list[Any]:
-    """All runs that MLflow counts as RUNNING.
+    """All runs with the status RUNNING.
 
     Raises:
         TrackingError: MLflow does not answer.
@@ -86,7 +86,7 @@ def running(tracking: Tracking) -> list[Any]:
 
 
 def stage_is_running(project: Project, run: Any) -> bool:
-    """Whether the stage of a run still works although its follower is gone: the run is ended after the stage."""
+    """Whether the stage of a run is still running without its follower. Such a run is ended after the stage."""
     record = _record(project, run)
     return record is not None and record.running
 
@@ -99,13 +99,13 @@ def _get(tracking: Tracking, run_id: str) -> Any:
             return tracking.client.get_run(run_id)
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":  # deleted permanently
-                closed(tracking.project, "mlflow", run_id)
+                record_closed(tracking.project, "mlflow", run_id)
                 return None
             raise
 
 
 def _record(project: Project, run: Any) -> StageRecord | None:
-    """The record of this very run of a stage; None for a pipeline's run, or if the stage has run again since."""
+    """The record of a stage's run; None for a pipeline run, or if the stage has run again since."""
     stage = run.data.tags.get("dvc.stage")
     record = read_record(project, stage) if stage else None
     return record if record is not None and int(record.started * 1000) == run.info.start_time else None

@@ -1,8 +1,8 @@
-"""A worker without the shared disk: it trains a stage in its own clone and pushes the result to DVC's remote.
+"""A worker without a shared disk trains a stage in its own clone and pushes the result to DVC's remote.
 
-The clone is made from the repository that the worker's own project came from, at the requested revision. Its DVC remote
-is the worker's, which must be the storage that the requesting clone pushes to. Clones stay in `.cclm/clones`, one per
-stage with a common cache, so that a repeated stage resumes from its checkpoint and fetches nothing twice.
+The clone has the same origin as the worker's project and checks out the requested revision. It uses the worker's DVC
+remote, which must be the storage that the requesting clone pushes to. Clones stay in `.cclm/clones`, one per stage with
+a common cache, so that a repeated stage resumes from its checkpoint and fetches nothing twice.
 """
 
 import re
@@ -19,7 +19,7 @@ from flows.devices.slots import lease
 from flows.project import Project
 from flows.remote.dvc_remote import default_remote
 
-SHOWN_LINES = 15
+NUM_LINES = 15  # of a failed command's output in an error
 _COMMIT = re.compile(r"[0-9a-f]{40,64}")
 _STAGE = re.compile(r"\w[\w.-]*(@\w[\w.-]*)?")
 
@@ -30,13 +30,13 @@ class CloneError(Exception):
 
 @dataclass(frozen=True)
 class Order:
-    """What a worker is asked to do.
+    """A request to train a stage.
 
     Attributes:
         stage: the stage to bring up to date.
-        revision: the full git commit.
-        lock: the content of the asking clone's dvc.lock, which names what the stage reads.
-        parent: the pipeline's run in MLflow, which must then be a server that the worker reaches.
+        revision: the full Git commit.
+        lock: the content of the requesting clone's dvc.lock, which records the inputs of the stage.
+        parent: the id of the pipeline's run on an MLflow server that the worker can reach, or None.
         tracked: whether to track the run of the stage.
     """
 
@@ -48,23 +48,27 @@ class Order:
 
 
 def train_in_clone(project: Project, order: Order, emit: Callable[[str], None]) -> None:
-    """Brings the stage up to date in a clone, on a device of this machine, and pushes outputs and run cache.
+    """Brings a stage up to date in a clone, on a device of this machine, and pushes its outputs and the run cache.
 
     Args:
         project: the worker's own clone.
-        emit: receives each line that git, DVC and the stage print.
+        order: the stage and its revision.
+        emit: receives each line of output of Git, DVC and the stage.
 
     Raises:
         ConfigError: the revision is not in the repository, there is no remote, or the order is malformed.
         CloneError: the stage failed.
     """
     if not _COMMIT.fullmatch(order.revision) or not _STAGE.fullmatch(order.stage):
-        raise ConfigError(f"a full commit and a stage's name must be given, got {order.revision!r}, {order.stage!r}.")
+        raise ConfigError(
+            f"an order must name a full commit and a stage, got {order.revision!r} and {order.stage!r}. "
+            "Start it with CCLM_TRAINING=workers cclm run."
+        )
     remote = default_remote(project)
     if remote is None:
         raise ConfigError(
-            f"{project.root} has no default DVC remote; it must be the one of the clone that asks. "
-            "Run `dvc remote add --local -d NAME ADDRESS`."
+            f"{project.root} has no default DVC remote. Set it to the remote of the requesting clone: "
+            "`dvc remote add --local -d NAME ADDRESS`."
         )
     clone = project.state("clones") / order.stage
     with FileLock(clone.with_name(f"{clone.name}.lock")):
@@ -73,7 +77,7 @@ def train_in_clone(project: Project, order: Order, emit: Callable[[str], None]) 
         if order.lock:
             (clone / "dvc.lock").write_text(order.lock, encoding="utf-8")
         with lease(project) as slot:
-            settings = slot.environment | {processes.DRIVER_VARIABLE: processes.own()}
+            settings = slot.environment | {processes.DRIVER_VARIABLE: processes.own_name()}
             settings |= {
                 processes.PARENT_RUN_VARIABLE: order.parent or "",
                 **({} if order.tracked else {"CCLM_TRACKING": "off"}),
@@ -81,7 +85,9 @@ def train_in_clone(project: Project, order: Order, emit: Callable[[str], None]) 
             try:
                 _dvc(clone, emit, "repro", "--single-item", "--pull", "--allow-missing", order.stage, extra=settings)
             except CloneError as error:
-                raise CloneError(f"{error}\n(DVC's remote here: {remote[1]}; it must be the asking clone's.)") from None
+                raise CloneError(
+                    f"{error}\nThe DVC remote of this worker is {remote[1]}. It must be that of the requesting clone."
+                ) from None
         _dvc(clone, emit, "push", "--run-cache", order.stage)
 
 
@@ -94,27 +100,27 @@ def _checkout(project: Project, clone: Path, revision: str, emit: Callable[[str]
         _call(["git", "checkout", "--quiet", "--force", "--detach", revision, "--"], clone, emit)
     except CloneError as error:
         raise ConfigError(
-            f"the revision {revision} not found in {_origin(project)}, where workers fetch it. "
+            f"revision {revision} not found in {_origin(project)}, where workers fetch it. "
             f"Push it there first. ({error})"
         ) from None
 
 
 def _origin(project: Project) -> str:
-    """The repository that the worker's project was cloned from; the project itself when it was made here."""
-    asked = subprocess.run(
+    """The origin of the worker's project; the project itself if it has none."""
+    done = subprocess.run(
         ["git", "-C", str(project.root), "remote", "get-url", "origin"], capture_output=True, text=True, check=False
     )
-    return asked.stdout.strip() or str(project.root)
+    return done.stdout.strip() or str(project.root)
 
 
 def _configure(project: Project, clone: Path, remote: tuple[str, str], emit: Callable[[str], None]) -> None:
-    """Gives the clone this machine's own DVC settings, the remote's full address, and the cache of all clones."""
+    """Gives the clone the DVC settings of this machine, the full address of the remote, and the common cache."""
     own = project.root / ".dvc" / "config.local"
     local = clone / ".dvc" / "config.local"
     local.unlink(missing_ok=True)
     if own.is_file():
         local.write_bytes(own.read_bytes())
-        local.chmod(0o600)  # it may hold credentials
+        local.chmod(0o600)  # it may contain credentials
     name, address = remote
     _dvc(clone, emit, "remote", "modify", "--local", name, "url", address)
     _dvc(clone, emit, "config", "--local", "core.remote", name)
@@ -145,5 +151,5 @@ def _call(command: list[str], cwd: Path, emit: Callable[[str], None], extra: Map
                 lines.append(text)
                 emit(text)
     if process.wait() != 0:
-        message = "\n".join(lines[-SHOWN_LINES:])
+        message = "\n".join(lines[-NUM_LINES:])
         raise CloneError(f"`{' '.join(command[:4])}` failed with exit code {process.returncode}:\n{message}")

@@ -1,7 +1,7 @@
-"""DVC's remote, where others find the outputs: which one it is, and pushing to it.
+"""Pushing outputs to DVC's default remote, from which other clones pull them.
 
-`dvc.lock` names the outputs, so nothing can be pushed that no stage has recorded. What was pushed last is remembered by
-the digest of dvc.lock: a push that failed, or that a bare `dvc repro` left to do, is done by the next run.
+Only outputs recorded in `dvc.lock` are pushed. The digest of dvc.lock at the last push is stored, so that the next run
+repeats a failed push and makes up for a bare `dvc repro`.
 """
 
 import hashlib
@@ -15,18 +15,18 @@ from flows import environment
 from flows.project import Project
 
 SETTING = "CCLM_PUSH"
-SHOWN_LINES = 15
+NUM_LINES = 15  # of DVC's output in an error
 
 
 class PushError(Exception):
-    """Outputs could not be pushed to DVC's remote; they are whole in this clone's cache."""
+    """Outputs could not be pushed to DVC's remote. They are complete in this clone's cache."""
 
 
 def default_remote(project: Project) -> tuple[str, str] | None:
-    """The name and the full address of the remote that `dvc push` writes to; None if there is no remote.
+    """The name and full address of the remote that `dvc push` writes to, or None.
 
     Raises:
-        ConfigError: DVC's configuration is wrong, e.g. the default remote is not there.
+        ConfigError: DVC's configuration is invalid, or the default remote is not defined.
     """
     from dvc.config import Config as DvcConfig
     from dvc.config import ConfigError as DvcConfigError
@@ -38,15 +38,15 @@ def default_remote(project: Project) -> tuple[str, str] | None:
             return None
         return str(name), str(config["remote"][name]["url"])
     except DvcConfigError as error:
-        raise ConfigError(f"DVC's configuration is invalid: {error}") from None
+        raise ConfigError(f"DVC's configuration in {project.root / '.dvc'} is invalid: {error}. Correct it.") from None
     except KeyError:
         raise ConfigError(
-            f"DVC's default remote {name} has no address. Set it: `dvc remote add --local {name} ADDRESS`."
+            f"DVC's default remote {name} has no address. Run `dvc remote add --local {name} ADDRESS`."
         ) from None
 
 
 def wants_push(project: Project) -> bool:
-    """Whether outputs are recorded that were not pushed to the remote; never with `CCLM_PUSH=off`."""
+    """Whether dvc.lock has changed since the last push to the remote; False with `CCLM_PUSH=off`."""
     if environment.is_off(SETTING):
         return False
     remote = default_remote(project)
@@ -56,28 +56,31 @@ def wants_push(project: Project) -> bool:
 
 
 def push_outputs(project: Project) -> str | None:
-    """Pushes what dvc.lock records, remembers it, and returns the remote's name; None when there is no remote.
+    """Pushes the outputs recorded in dvc.lock.
+
+    Returns:
+        the name of the remote, or None without a default remote.
 
     Raises:
         PushError: DVC could not push everything.
-        ConfigError: DVC's configuration is wrong.
+        ConfigError: DVC's configuration is invalid.
     """
     remote = default_remote(project)
     if remote is None:
         return None
     if not (project.root / "dvc.lock").is_file():
         raise PushError("dvc.lock not found. Run `cclm run` or `dvc repro` first.")
-    mark = _mark(project, remote[1])  # before: what is recorded meanwhile is not pushed
+    mark = _mark(project, remote[1])  # before the push, which may miss outputs recorded meanwhile
     done = run_dvc(project, "--wait-for-lock", "push", "--remote", remote[0])
     if done.returncode != 0:
-        message = "\n".join((done.stderr or done.stdout).strip().splitlines()[-SHOWN_LINES:])
-        raise PushError(f"the outputs are not all in DVC's remote {remote[0]} ({remote[1]}):\n{message}")
+        message = "\n".join((done.stderr or done.stdout).strip().splitlines()[-NUM_LINES:])
+        raise PushError(f"not all outputs are in DVC's remote {remote[0]} ({remote[1]}):\n{message}")
     write_json(_file(project), mark)
     return remote[0]
 
 
 def run_dvc(project: Project, *arguments: str, extra: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Runs `dvc` in a clone, without input; its output is captured."""
+    """Runs `dvc` in a clone, without input, and captures its output."""
     command = ["dvc", *arguments]
     return subprocess.run(
         command,
@@ -95,7 +98,7 @@ def _file(project: Project) -> Path:
 
 
 def _mark(project: Project, address: str) -> dict[str, str]:
-    """Identifies what a push puts where."""
+    """Identifies a push: the content of dvc.lock and the address of the remote."""
     return {"dvc.lock": hashlib.sha256((project.root / "dvc.lock").read_bytes()).hexdigest(), "remote": address}
 
 

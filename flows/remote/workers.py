@@ -1,8 +1,8 @@
 """Training on workers that do not share this clone's disk.
 
-`CCLM_TRAINING=workers` turns every stage that needs a device into a run of the deployment `train-stage/on-worker`,
-which any worker of its pool can take (see `flows.remote.clones`). The inputs of the stage are pushed to DVC's remote
-first. The worker pushes its result, which is then restored here, so that dvc.lock is written in one place only.
+With `CCLM_TRAINING=workers`, every stage that needs a device becomes a run of the deployment `train-stage/on-worker` on
+any worker of its pool (see `flows.remote.clones`). The inputs of the stage are pushed to DVC's remote first. The worker
+pushes its result, which is then restored here, so that dvc.lock is written in one place only.
 """
 
 import os
@@ -19,19 +19,19 @@ from flows.project import Project
 from flows.remote.dvc_remote import default_remote, run_dvc
 
 SETTING = "CCLM_TRAINING"
-PLACES = ("here", "workers")
+VALUES = ("here", "workers")
 DEPLOYMENT = "train-stage/on-worker"
 POLL_SECONDS = 1.0
 
-_ordered: set[UUID] = set()
+_pending: set[UUID] = set()
 
 
 class WorkerError(Exception):
     """A worker did not train a stage.
 
     Attributes:
-        crashed: whether another try may help: the worker's run failed, and was not cancelled.
-        cancelled: whether it was cancelled.
+        crashed: whether the worker's run failed and was not cancelled, so that another try may help.
+        cancelled: whether the run was cancelled.
     """
 
     def __init__(self, message: str, crashed: bool = False, cancelled: bool = False) -> None:
@@ -47,15 +47,20 @@ def enabled() -> bool:
         ConfigError: `CCLM_TRAINING` is neither `here` nor `workers`.
     """
     value = os.environ.get(SETTING) or "here"
-    if value not in PLACES:
+    if value not in VALUES:
         raise ConfigError(
-            f"{SETTING} must be one of {', '.join(PLACES)}, got {value!r}; {nearest(value, list(PLACES))}"
+            f"{SETTING} must be one of {', '.join(VALUES)}, got {value!r}; {nearest(value, list(VALUES))}"
         )
     return value == "workers"
 
 
 def check(project: Project, forced: frozenset[str], nodes: dict[str, Node]) -> None:
-    """Refuses, before anything runs, what workers cannot do.
+    """Checks, before anything runs, that workers can train the stages.
+
+    Args:
+        project: the clone that runs the pipeline.
+        forced: names of forced stages.
+        nodes: name -> stage.
 
     Raises:
         ConfigError: there is no server, no remote or no such deployment, files differ from the commit, or a training is
@@ -68,39 +73,39 @@ def check(project: Project, forced: frozenset[str], nodes: dict[str, Node]) -> N
     if on_ray():
         raise ConfigError(f"{SETTING}=workers cannot be combined with CCLM_TASK_RUNNER=ray. Unset one of them.")
     if not PREFECT_API_URL.value():
-        raise ConfigError(f"{SETTING}=workers needs a Prefect server, which distributes the work. Set PREFECT_API_URL.")
+        raise ConfigError(f"{SETTING}=workers needs a Prefect server to distribute the stages. Set PREFECT_API_URL.")
     committed_revision(project)
     if default_remote(project) is None:
         raise ConfigError(
-            f"{SETTING}=workers needs a DVC remote that the workers share. Run `dvc remote add -d NAME ADDRESS`."
+            f"{SETTING}=workers needs a DVC remote shared with the workers. Run `dvc remote add -d NAME ADDRESS`."
         )
     if names := [name for name in forced if name in nodes and nodes[name].needs_device]:
         raise ConfigError(
-            f"{', '.join(names)} cannot be forced with {SETTING}=workers: a result that was made once is restored from "
-            "DVC's run cache. Change a parameter, or force it here."
+            f"{', '.join(names)} cannot be forced with {SETTING}=workers: DVC would restore the old result from its "
+            f"run cache. Change a parameter, or force it with {SETTING}=here."
         )
     with get_client(sync_client=True) as client:
         try:
             client.read_deployment_by_name(DEPLOYMENT)
         except ObjectNotFound:
             raise ConfigError(
-                f"{SETTING}=workers needs the deployment {DEPLOYMENT}, which Prefect's server does not have. Run "
+                f"deployment {DEPLOYMENT} not found on Prefect's server. {SETTING}=workers needs it: run "
                 "`prefect deploy --all --prefect-file flows/deployments/workers.yaml`."
             ) from None
 
 
 def committed_revision(project: Project) -> str:
-    """The commit that is checked out, if tracked files do not differ from it.
+    """The checked-out commit.
 
     Raises:
-        ConfigError: they differ, or there is no commit.
+        ConfigError: there is no commit, or tracked files differ from it.
     """
     commit, dirty = project.git_revision()
     if not commit or dirty:
         problem = f"tracked files differ from {commit[:8]}" if commit else "there is no commit"
         raise ConfigError(
-            f"workers train a committed revision, but in {project.root} {problem}. Commit everything, params.yaml too, "
-            "and push the commit to where the workers fetch from."
+            f"workers train a committed revision, but in {project.root} {problem}. Commit everything, including "
+            "params.yaml, and push the commit to the repository that the workers fetch from."
         )
     return commit
 
@@ -108,12 +113,14 @@ def committed_revision(project: Project) -> str:
 def train_on_worker(
     project: Project, node: Node, parent: str | None, tracked: bool, emit: Callable[[str], None]
 ) -> None:
-    """Has a worker bring a stage up to date and push the result to DVC's remote.
+    """Brings a stage up to date on a worker, which pushes the result to DVC's remote.
 
     Args:
-        parent: the pipeline's run in MLflow.
+        project: the clone that runs the pipeline.
+        node: the stage.
+        parent: the id of the pipeline's run in MLflow, or None.
         tracked: whether to track the stage in MLflow.
-        emit: receives messages.
+        emit: receives progress messages.
 
     Raises:
         WorkerError: the stage's inputs could not be pushed, or the worker's run failed.
@@ -123,7 +130,7 @@ def train_on_worker(
     if node.needs:
         pushed = run_dvc(project, "--wait-for-lock", "push", *node.needs)
         if pushed.returncode != 0:
-            raise WorkerError(f"its inputs could not be pushed: {pushed.stderr.strip()}")
+            raise WorkerError(f"its inputs could not be pushed to DVC's remote: {pushed.stderr.strip()}")
     lock = project.lock_file
     order = {
         "stage": node.name,
@@ -136,11 +143,11 @@ def train_on_worker(
 
 
 def cancel_all() -> None:
-    """Cancels what workers are still doing for this process."""
+    """Cancels the runs that workers still execute for this process."""
     from prefect.client.orchestration import get_client
     from prefect.states import Cancelling
 
-    for run_id in list(_ordered):
+    for run_id in list(_pending):
         with get_client(sync_client=True) as client:
             client.set_flow_run_state(run_id, Cancelling(), force=True)
 
@@ -152,18 +159,18 @@ def _run_on_worker(node: Node, parameters: dict[str, Any], emit: Callable[[str],
 
     run = run_deployment(DEPLOYMENT, parameters=parameters, flow_run_name=node.name, timeout=0)
     assert not hasattr(run, "__await__")
-    _ordered.add(run.id)
-    emit(f"{node.name}: waits for a worker, as flow run {run.name} {run.id}")
+    _pending.add(run.id)
+    emit(f"{node.name}: waiting for a worker (flow run {run.name}, {run.id})")
     try:
         with get_client(sync_client=True) as client:
             while not (run.state and run.state.is_final()):
                 time.sleep(POLL_SECONDS)
                 try:
                     run = client.read_flow_run(run.id)
-                except httpx.TransportError as error:  # the server is unreachable; the worker continues to train
-                    emit(f"{node.name}: Prefect's server does not answer ({error}); trying again")
+                except httpx.TransportError as error:  # the worker continues without the server
+                    emit(f"{node.name}: Prefect's server does not answer ({error}); retrying")
     finally:
-        _ordered.discard(run.id)
+        _pending.discard(run.id)
     if not run.state.is_completed():
         cancelled = run.state.is_cancelled()
         message = f"{run.state.name} on a worker: {run.state.message}"

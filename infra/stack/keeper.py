@@ -1,6 +1,5 @@
-"""`python -m infra.stack.keeper`, run by supervisord: starts the services in order, then watches their health."""
+"""The services of a running stack: health and processes. As a service itself it restarts those that hang."""
 
-import json
 import os
 import shlex
 import signal
@@ -8,142 +7,63 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault
 
+import psutil  # type: ignore[import-untyped]
 from supervisor.childutils import getRPCInterface
-from supervisor.states import RUNNING_STATES
 
-from flows import environment
-from flows.processes import name_of
-from infra.stack.processes import MARKER, end, members, session_and_group
-from infra.stack.settings import CONF, read_conf, write_private
+from cclm_core.runtime.errors import CclmError
+from flows import processes
+from infra.stack.settings import CONF, MARKER, read_conf
 
-POLL_SECONDS, RETRY_SECONDS = 0.3, 60.0
-NUM_LINES = 15  # of the log of a service that did not start
-CLIENT_PREFIXES = ("PREFECT_API_", "PREFECT_CLIENT_", "MLFLOW_TRACKING_")
-HEALTH, EXIT = "health.json", "exit"
+EXIT = "exit"  # health check of a service that must end with exit code 0
+LIVE = ("STARTING", "RUNNING")
+POLL_SECONDS = 0.3
+NUM_LINES = 15  # of a service's log in an error
+FLOW_SECONDS, CHILD_SECONDS = 60.0, 10.0  # a flow that is stopped reports to Prefect, and its training writes a record
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback needs no proxy
 
 
-class Keeper:
-    """Keeps the services of the stack that supervisord's environment describes.
+class StackError(CclmError):
+    """The stack did not start."""
+
+
+class Services:
+    """The services that supervisord runs for the stack in `folder`.
 
     Attributes:
-        checks: the health check of each service, in start order.
-        health: what `ps` reads: the pid of each service when it was last checked, and its problem, "" if healthy.
+        rpc: supervisord's XML-RPC interface. Its methods raise `Fault` or `OSError`.
+        checks: service -> its health check, in start order.
     """
 
-    def __init__(self) -> None:
-        self.folder = Path(os.environ[MARKER])
-        self.server: Any = getRPCInterface(os.environ).supervisor
-        self.check_seconds, self.start_seconds, self.max_failures = (
-            float(os.environ[f"CCLM_{name}"]) for name in ("CHECK_SECONDS", "START_SECONDS", "CHECK_FAILURES")
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.rpc = folder, connect(folder)
+        conf = read_conf(folder / CONF)
+        programs = {name.removeprefix("program:"): keys for name, keys in conf.items() if name.startswith("program:")}
+        self.checks = {name: keys["cclm_health"] for name, keys in programs.items()}
+        self.start_seconds, self.check_seconds, self.max_failures = (
+            float(conf["settings"][f"CCLM_{name}"]) for name in ("START_SECONDS", "CHECK_SECONDS", "CHECK_FAILURES")
         )
-        values = {f"ENV_{name}": value for name, value in os.environ.items()}
-        self.checks = {
-            section.removeprefix("program:"): keys["cclm_health"] % values
-            for section, keys in read_conf(self.folder / CONF).items()
-            if "cclm_health" in keys
-        }
-        self.health: dict[str, tuple[int, str]] = dict.fromkeys(self.checks, (0, ""))
-        self.failures = dict.fromkeys(self.checks, 0)
-        self.pids = set[int]()
 
-    def run(self) -> None:
-        """Runs until SIGTERM, which supervisord sends after the workers ended; then ends the flows they left."""
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    def infos(self) -> dict[str, dict[str, Any]]:
+        """supervisord's `getProcessInfo` of each service."""
+        infos = {info["name"]: info for info in self.rpc.getAllProcessInfo()}
+        return {name: infos[name] for name in self.checks}
+
+    def problem(self, info: Mapping[str, Any]) -> str:
+        """Why the service with this `getProcessInfo` is not healthy; "" if it is."""
+        check = self.checks[info["name"]]
+        if info["statename"] == "EXITED":
+            return "" if check == EXIT and not info["exitstatus"] else f"exit code {info['exitstatus']}"
+        if check == EXIT or info["statename"] not in LIVE:
+            return str(info["description"] or info["statename"])
         try:
-            self._start_all()
-            while True:
-                time.sleep(self.check_seconds)
-                try:
-                    self._check_all()
-                except Fault as fault:  # supervisord is stopping, or restarts the service at this moment
-                    print(fault.faultString, flush=True)
-        except SystemExit:
-            (self.folder / environment.CLIENT_FILE).unlink(missing_ok=True)
-            services = (os.getsid(0), 0)
-            end([process for process in members(self.folder) if session_and_group(process)[0] not in services])
-            raise
-        except Exception:
-            if not environment.stack_settings(self.folder):  # `up` waits
-                with suppress(Fault, OSError):
-                    self.server.shutdown()
-            raise
-
-    def _start_all(self) -> None:
-        was_up = bool(environment.stack_settings(self.folder))  # this keeper replaces one that was killed
-        for name, check in self.checks.items():
-            write_private(self.folder / HEALTH, json.dumps(self.health))
-            if self._info(name)["state"] not in RUNNING_STATES:
-                self.server.startProcess(name, False)
-            problem = self._wait(name, check)
-            if problem and not was_up:
-                log = (self.folder / "logs" / f"{name}.log").read_text(errors="replace").splitlines()
-                print(f"{name} did not start: {problem}. Its log ends:", *log[-NUM_LINES:], sep="\n", flush=True)
-                self.server.shutdown()
-                signal.pause()
-            print(f"{name}: {problem or ('done' if check == EXIT else 'healthy')}", flush=True)
-        write_private(self.folder / HEALTH, json.dumps(self.health))
-        clients = {name: value for name, value in os.environ.items() if name.startswith(CLIENT_PREFIXES)}
-        supervisord = {environment.SUPERVISOR: name_of(os.getppid()) or ""}
-        write_private(self.folder / environment.CLIENT_FILE, supervisord | clients)
-        print("the stack is up", flush=True)
-
-    def _wait(self, name: str, check: str) -> str:
-        """Waits until a service is healthy; returns "" or the reason why it is not."""
-        deadline, problem = time.monotonic() + self.start_seconds, "it still runs"
-        while time.monotonic() < deadline:
-            info = self._info(name)
-            if check == EXIT and info["statename"] == "EXITED":
-                return f"exit code {info['exitstatus']}" if info["exitstatus"] else ""
-            if info["statename"] not in ("STARTING", "RUNNING"):
-                return str(info["spawnerr"] or info["statename"])
-            if check != EXIT:
-                problem = self._problem(check)
-                self.health[name] = (info["pid"], problem)
-                if not problem:
-                    return ""
-            time.sleep(POLL_SECONDS)
-        return f"not ready after {self.start_seconds:g} s: {problem}"
-
-    def _check_all(self) -> None:
-        found = members(self.folder)
-        infos = {info["name"]: info for info in self.server.getAllProcessInfo()}
-        pids = {info["pid"] for info in infos.values()} | {os.getppid()}
-        if pids != self.pids:  # a service crashed: end its children, which may hold its port
-            groups = [(process, *session_and_group(process)) for process in found]
-            end([process for process, session, group in groups if session == os.getsid(0) and group not in pids])
-            self.pids = pids
-        for name, check in self.checks.items():
-            info = infos[name]
-            if info["statename"] == "FATAL" and time.time() - info["stop"] > RETRY_SECONDS:
-                self.server.startProcess(name, False)
-            elif info["statename"] in ("STARTING", "RUNNING") and check != EXIT:
-                self._check(name, check, info)
-        write_private(self.folder / HEALTH, json.dumps(self.health))
-
-    def _check(self, name: str, check: str, info: dict[str, Any]) -> None:
-        problem = self._problem(check)
-        if not problem and self.health[name][0] != info["pid"]:
-            print(f"{name}: healthy again", flush=True)
-        is_starting = time.time() - info["start"] < self.start_seconds
-        self.failures[name] = self.failures[name] + 1 if problem and not is_starting else 0
-        self.health[name] = (0 if problem and is_starting else info["pid"], problem)
-        if self.failures[name] >= self.max_failures:
-            print(f"{name} is restarted because it does not respond: {problem}", flush=True)
-            self.failures[name] = 0
-            self.server.stopProcess(name)
-            self.server.startProcess(name, False)
-
-    def _problem(self, check: str) -> str:
-        try:
-            if not check:
-                return ""
             if check.startswith("http://"):
                 _opener.open(check, timeout=self.check_seconds).close()
             else:
@@ -152,9 +72,77 @@ class Keeper:
             return str(error)
         return ""
 
-    def _info(self, name: str) -> dict[str, Any]:
-        return dict(self.server.getProcessInfo(name))
+    def start(self, name: str) -> None:
+        """Starts a service and waits until it is healthy.
+
+        Raises:
+            StackError: it ended, or is not healthy after `CCLM_START_SECONDS`.
+        """
+        started = time.monotonic()
+        with suppress(Fault):  # its state has the reason
+            self.rpc.startProcess(name, False)
+        while problem := self.problem(info := self.rpc.getProcessInfo(name)):
+            seconds = time.monotonic() - started
+            if info["statename"] not in LIVE or seconds > self.start_seconds:
+                lines = (self.folder / "logs" / f"{name}.log").read_text(errors="replace").splitlines()[-NUM_LINES:]
+                message = f"{name} is not healthy after {seconds:.0f} s: {problem}. Its log ends:"
+                raise StackError("\n".join([message, *lines]))
+            time.sleep(POLL_SECONDS)
+        print(f"{name}: {'done' if self.checks[name] == EXIT else 'healthy'}", flush=True)
+
+    def watch(self) -> None:
+        """Ends children of crashed services, and restarts services that fail their health check repeatedly."""
+        failures = Counter[str]()
+        while True:
+            time.sleep(self.check_seconds)
+            groups = [(process, *_session_and_group(process)) for process in members(self.folder)]
+            try:
+                infos = self.infos()
+                pids = {os.getppid(), *(info["pid"] for info in infos.values())}
+                end([process for process, session, group in groups if session == os.getsid(0) and group not in pids])
+                for name, info in infos.items():
+                    is_due = info["statename"] == "RUNNING" and time.time() - info["start"] > self.start_seconds
+                    problem = self.problem(info) if is_due else ""
+                    failures[name] = failures[name] + 1 if problem else 0
+                    if failures[name] >= self.max_failures:
+                        print(f"{name} does not respond, restarting it: {problem}", flush=True)
+                        failures[name] = 0
+                        self.rpc.stopProcess(name)
+                        self.rpc.startProcess(name, False)
+            except Fault as fault:  # supervisord is stopping, or has just restarted the service
+                print(fault.faultString, flush=True)
+
+
+def connect(folder: Path) -> Any:
+    """supervisord's XML-RPC interface for the stack in `folder`."""
+    return getRPCInterface({"SUPERVISOR_SERVER_URL": f"unix://{folder}/supervisord.sock"}).supervisor
+
+
+def members(folder: Path) -> list[psutil.Process]:
+    """All processes of the stack in `folder`: each inherits CCLM_STACK in its environment."""
+    running = psutil.process_iter(["cmdline", "ppid"])
+    return [process for process in running if processes.environment_variable(process, MARKER) == str(folder)]
+
+
+def end(selected: list[psutil.Process]) -> None:
+    """Ends processes by SIGTERM, then SIGKILL; parents first, because a flow stops its own stages and reports it."""
+    pids = {process.pid for process in selected}
+    processes.end([process for process in selected if process.info["ppid"] not in pids], FLOW_SECONDS)
+    processes.end(selected, CHILD_SECONDS)
+
+
+def _session_and_group(process: psutil.Process) -> tuple[int, int]:
+    """A service has a process group of its own in supervisord's session, a flow has its own session; (0, 0): ended."""
+    try:
+        return os.getsid(process.pid), os.getpgid(process.pid)
+    except ProcessLookupError:
+        return 0, 0
 
 
 if __name__ == "__main__":
-    Keeper().run()
+    stack = Path(os.environ[MARKER])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        Services(stack).watch()
+    except SystemExit:  # supervisord has stopped the workers, but their flows are still running
+        end([process for process in members(stack) if _session_and_group(process)[0] not in (os.getsid(0), 0)])

@@ -1,4 +1,4 @@
-"""The command line of the library: help that teaches, errors without a traceback, no torch where none is needed."""
+"""The command line of the library: complete help, errors without a traceback, no unneeded import of torch."""
 
 import subprocess
 import sys
@@ -15,32 +15,36 @@ def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("stage", ["ingest", "vocab", "noise", "base", "pretrain", "compose", "evaluate"])
-def test_every_stage_explains_itself(stage: str) -> None:
-    shown = run("stage", stage, "--help")
-    assert shown.returncode == 0
-    assert "--params" in shown.stdout and "--out" in shown.stdout
+def test_every_stage_has_help(stage: str) -> None:
+    process = run("stage", stage, "--help")
+    assert process.returncode == 0
+    assert "--params" in process.stdout and "--out" in process.stdout
 
 
-def test_what_a_user_can_mend_is_one_message_and_exit_code_2(tmp_path: Path) -> None:
-    shown = run("stage", "vocab", "--params", "params.yaml", "--corpus", "none", "--out", "out", cwd=tmp_path)
-    assert shown.returncode == 2
-    assert shown.stderr.startswith("error: ") and "params.yaml" in shown.stderr
-    assert "Traceback" not in shown.stderr
+def test_help_shows_brackets() -> None:
+    assert "'cclm[signing]'" in run("shelf", "publish", "--help").stdout  # rich would read `[signing]` as markup
+
+
+def test_a_user_error_is_one_message_and_exit_code_2(tmp_path: Path) -> None:
+    process = run("stage", "vocab", "--params", "params.yaml", "--corpus", "none", "--out", "out", cwd=tmp_path)
+    assert process.returncode == 2
+    assert process.stderr.startswith("error: ") and "params.yaml" in process.stderr
+    assert "Traceback" not in process.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_the_library_and_its_command_line_start_without_torch_or_an_orchestrator() -> None:
+def test_importing_the_command_line_imports_neither_torch_nor_the_pipeline() -> None:
     code = (
         "import sys, cclm_core, cclm_core.cli.app; print(sorted({'torch','prefect','mlflow','dvc'} & set(sys.modules)))"
     )
-    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert shown.stdout.strip() == "[]"
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "[]"
 
 
-def test_public_names_are_importable_from_the_top() -> None:
+def test_public_names_can_be_imported_from_cclm_core() -> None:
     from cclm_core import ComposedModel, Embedder, Preprocessor
 
-    assert [thing.__name__ for thing in (ComposedModel, Embedder, Preprocessor)] == [
+    assert [cls.__name__ for cls in (ComposedModel, Embedder, Preprocessor)] == [
         "ComposedModel",
         "Embedder",
         "Preprocessor",

@@ -15,31 +15,31 @@ from cclm_core.noise.text import TextNoiser
 from cclm_core.runtime.errors import ConfigError, DataError
 
 
-def run(*arguments: str, given: str | None = None) -> str:
-    result = CliRunner().invoke(app, ["noise", *arguments], input=given)
+def run(*arguments: str, stdin: str | None = None) -> str:
+    result = CliRunner().invoke(app, ["noise", *arguments], input=stdin)
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == 0, result.output
     return result.output
 
 
-def test_every_kind_is_shown() -> None:
-    shown = run("--every-kind", "--seed", "1")
+def test_every_kind_is_listed_with_an_example() -> None:
+    output = run("--every-kind", "--seed", "1")
     versions = dict(every_kind(SENTENCE, 1, {"their": {"thier": 1}}))
     assert list(versions) == list(CATALOGUE)
     assert len({SENTENCE, *versions.values()}) == len(versions) + 1
-    assert all(name in shown for name in CATALOGUE)
-    assert "Thier" in shown and "recieved" in shown  # without a list, misspellings of the sample
+    assert all(name in output for name in CATALOGUE)
+    assert "Thier" in output and "recieved" in output  # the default misspellings of the sample
 
 
-def test_a_text_is_noised_as_the_recipe_says(tmp_path: Path) -> None:
+def test_noise_follows_the_recipe(tmp_path: Path) -> None:
     assert run("abc", "--recipe", "{rate: 1, kinds: [duplicate]}") == "aabbcc\n"
-    assert run("-", "--recipe", "{rate: 1, kinds: [drop]}", given="a b") == " \n"
+    assert run("-", "--recipe", "{rate: 1, kinds: [drop]}", stdin="a b") == " \n"
     (tmp_path / "recipe.yaml").write_text("rate: 1\nkinds: [case]\n")
     assert run("abc", "--recipe", str(tmp_path / "recipe.yaml"), "--times", "2") == "ABC\nABC\n"
     (tmp_path / "list.txt").write_text("teh->the\n")
-    listed = ("--misspellings", str(tmp_path / "list.txt"))
-    assert run("The", "--recipe", "{rate: 1, kinds: [misspelling]}", *listed) == "Teh\n"
+    options = ("--misspellings", str(tmp_path / "list.txt"))
+    assert run("The", "--recipe", "{rate: 1, kinds: [misspelling]}", *options) == "Teh\n"
     described = json.loads(run("ab", "--recipe", "{rate: 1, kinds: [swap]}", "--json"))
     assert described == {
         "text": "ba",
@@ -49,20 +49,20 @@ def test_a_text_is_noised_as_the_recipe_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("recipe", "message"),
     [
         ("{rat: 1}", "--recipe: rat is not a known key; did you mean 'rate'?"),
         ("rate", "must be a mapping"),
-        ("{rate: [", "must be YAML"),
+        ("{rate: [", "YAML"),
         ("missing.yaml", "missing.yaml not found"),
     ],
 )
-def test_wrong_recipes(given: str, message: str) -> None:
+def test_wrong_recipes(recipe: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message.replace("?", r"\?")):
-        read_recipe(given)
+        read_recipe(recipe)
 
 
-def test_colors_show_both_texts() -> None:
+def test_colored_text_contains_both_texts() -> None:
     noiser = TextNoiser(NoiseRecipe(rate=0.5, kinds=list(CATALOGUE)), {"the": {"teh": 1}})
     text = "the modern house is not the old one 10"
     for seed in range(40):
@@ -70,8 +70,8 @@ def test_colors_show_both_texts() -> None:
         shown = colored(text, noised)
         red = {index for span in shown.spans if "red" in str(span.style) for index in range(span.start, span.end)}
         green = {index for span in shown.spans if "green" in str(span.style) for index in range(span.start, span.end)}
-        assert "".join(one for index, one in enumerate(shown.plain) if index not in red) == noised.text
-        assert "".join(one for index, one in enumerate(shown.plain) if index not in green) == text
+        assert "".join(character for index, character in enumerate(shown.plain) if index not in red) == noised.text
+        assert "".join(character for index, character in enumerate(shown.plain) if index not in green) == text
 
 
 def test_long_lines_are_not_wrapped_without_a_terminal() -> None:

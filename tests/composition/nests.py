@@ -1,4 +1,4 @@
-"""Compositions of compositions, as small as can be."""
+"""Small nested compositions."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,16 +12,16 @@ from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.fusion import FusionConfig
 from cclm_core.encoders.catalogue import EncoderConfig
 from cclm_core.encoders.embedder import Base
-from cclm_core.runtime.random import derive_seed, seeded_initialisation
+from cclm_core.runtime.random import derive_seed, seeded_initialization
 from tests.encoders.shapes import ATTENTION
 
 FUSIONS = {config.model_fields["kind"].default: config for config in get_args(get_args(FusionConfig)[0])}
-"""Every fusion by its name."""
+"""Fusion name -> configuration class."""
 
 
 def over(base: Base, name: str, encoder: EncoderConfig = ATTENTION, independent: bool = False) -> Component:
-    """A new component over `base`, its weights told by its name."""
-    with seeded_initialisation(derive_seed(1, name)):
+    """A new component over `base`, with weights seeded by its name."""
+    with seeded_initialization(derive_seed(1, name)):
         return Component(ComponentCard.over(base, name, "entities", encoder, independent))
 
 
@@ -39,14 +39,14 @@ def tower(base: Base) -> ComposedModel:
 
 @contextmanager
 def counted(*modules: nn.Module) -> Iterator[list[int]]:
-    """How often each of the modules is called in the block."""
+    """Counts the calls of each module in the block."""
     calls = [0] * len(modules)
 
-    def count(number: int) -> None:
-        calls[number] += 1
+    def count(index: int) -> None:
+        calls[index] += 1
 
     handles = [
-        module.register_forward_hook(lambda *_, number=number: count(number)) for number, module in enumerate(modules)
+        module.register_forward_hook(lambda *_, index=index: count(index)) for index, module in enumerate(modules)
     ]
     try:
         yield calls

@@ -1,4 +1,4 @@
-"""Compositions: shapes, any length, parts as they were, and refusal of parts that do not belong."""
+"""Compositions: shapes, any length, unchanged parts, and parts that are refused."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from cclm_core.composition.store import load_composition, save
 from cclm_core.encoders import EmbeddingConfig, HourglassConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.runtime.errors import ArtifactError, CompositionError, ConfigError
-from cclm_core.runtime.random import seeded_initialisation
+from cclm_core.runtime.random import seeded_initialization
 from cclm_core.text.vocabulary import Preprocessor
 
 ENCODER = HourglassConfig(core_width=32, num_layers=1, num_heads=2, width=16)
@@ -21,7 +21,7 @@ TEXTS = ["If music be the food of love, play on;", "", "a", "Ἐν ἀρχῇ", 
 
 
 def embedder(seed: int = 1, texts: tuple[str, ...] = tuple(TEXTS)) -> Embedder:
-    with seeded_initialisation(seed):
+    with seeded_initialization(seed):
         return Embedder(Preprocessor().fit(texts), SHAPE).eval()
 
 
@@ -34,7 +34,7 @@ def component(base: Embedder, name: str, width: int = 16) -> Component:
         preprocessor_digest=base.preprocessor.digest,
         encoder=ENCODER.model_copy(update={"width": width}),
     )
-    with seeded_initialisation(len(name)):
+    with seeded_initialization(len(name)):
         return Component(card).eval()
 
 
@@ -44,7 +44,7 @@ def composed() -> ComposedModel:
     return ComposedModel(base, [component(base, "first", 16), component(base, "second", 24)], "pair").eval()
 
 
-def test_features_stand_side_by_side_in_the_order_of_the_parts(composed: ComposedModel) -> None:
+def test_features_are_concatenated_in_the_order_of_the_parts(composed: ComposedModel) -> None:
     ids = torch.from_numpy(composed.preprocessor.encode(TEXTS[0]).astype(np.int64))[None]
     features = composed(ids)
     assert features.shape == (1, len(TEXTS[0]), 40) and composed.width == 40
@@ -55,7 +55,7 @@ def test_features_stand_side_by_side_in_the_order_of_the_parts(composed: Compose
     assert torch.equal(alone(ids), parts["second"])
 
 
-def test_composing_changes_no_part() -> None:
+def test_composing_does_not_change_parts() -> None:
     base = embedder()
     part = component(base, "first")
     before = {name: tensor.clone() for name, tensor in part.state_dict().items()}
@@ -63,7 +63,7 @@ def test_composing_changes_no_part() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in part.state_dict().items())
 
 
-def test_texts_of_any_length_are_embedded_as_if_alone(composed: ComposedModel) -> None:
+def test_a_text_has_the_same_features_in_any_batch(composed: ComposedModel) -> None:
     together = composed.embed(TEXTS)
     for text, features in zip(TEXTS, together, strict=True):
         assert features.shape == (len(composed.preprocessor.encode(text)), 40)
@@ -71,7 +71,7 @@ def test_texts_of_any_length_are_embedded_as_if_alone(composed: ComposedModel) -
     assert composed.embed([]) == []
 
 
-def test_a_long_text_is_read_in_windows_and_nothing_is_cut(composed: ComposedModel) -> None:
+def test_a_long_text_is_read_in_windows_without_loss(composed: ComposedModel) -> None:
     text = TEXTS[0] * 20
     features = composed.embed([text], window=64)[0]
     assert features.shape == (len(text), 40)
@@ -79,14 +79,14 @@ def test_a_long_text_is_read_in_windows_and_nothing_is_cut(composed: ComposedMod
     assert np.abs(features).sum(axis=1).min() > 0
 
 
-def test_arrays_of_ids_are_embedded_as_a_batch(composed: ComposedModel) -> None:
+def test_arrays_of_ids_are_embedded(composed: ComposedModel) -> None:
     row = composed.preprocessor.string_to_array("a love", 9)
     features = composed.model(row)
     assert features.shape == (1, 9, 40) and torch.equal(features, composed(torch.from_numpy(row)[None]))
     assert torch.equal(composed.model(row[None]), features)
 
 
-def test_the_digest_follows_the_weights() -> None:
+def test_the_digest_changes_with_the_weights() -> None:
     base = embedder()
     part = component(base, "first")
     model = ComposedModel(base, [part])
@@ -103,7 +103,7 @@ def test_the_digest_follows_the_weights() -> None:
     assert model.digest == changed
 
 
-def test_a_saved_composition_needs_nothing_else_to_load(composed: ComposedModel, tmp_path: Path) -> None:
+def test_a_saved_composition_is_self_contained(composed: ComposedModel, tmp_path: Path) -> None:
     save(composed, tmp_path)
     loaded = load_composition(tmp_path)
     assert loaded.card == composed.card
@@ -114,14 +114,14 @@ def test_a_saved_composition_needs_nothing_else_to_load(composed: ComposedModel,
 def test_a_missing_file_is_named(composed: ComposedModel, tmp_path: Path) -> None:
     save(composed, tmp_path)
     (tmp_path / "parts" / "second" / "component.json").unlink()
-    with pytest.raises(ArtifactError, match=r"second must hold one of .*component.json, .* got none"):
+    with pytest.raises(ArtifactError, match=r"second must contain exactly one of .*component.json, .* got none"):
         load_composition(tmp_path)
 
 
-def test_a_part_of_another_base_is_refused_with_both_named() -> None:
+def test_a_part_of_another_base_is_refused() -> None:
     base, other = embedder(1), embedder(2)
     stranger = component(other, "first")
-    with pytest.raises(CompositionError, match=rf"{other.digest[:12]}, this one is {base.digest[:12]}"):
+    with pytest.raises(CompositionError, match=rf"expected {other.digest[:12]}, got {base.digest[:12]}"):
         ComposedModel(base, [stranger])
 
 
@@ -131,11 +131,11 @@ def test_a_part_of_another_vocabulary_is_refused() -> None:
         ComposedModel(base, [component(other, "first")])
 
 
-def test_no_part_and_a_name_twice_are_refused() -> None:
+def test_empty_and_duplicate_parts_are_refused() -> None:
     base = embedder()
     with pytest.raises(ConfigError, match="at least one component"):
         ComposedModel(base, [])
-    with pytest.raises(ConfigError, match="'same' twice"):
+    with pytest.raises(ConfigError, match="must be unique, got 'same' twice"):
         ComposedModel(base, [component(base, "same"), component(base, "same")])
 
 
@@ -147,7 +147,7 @@ def test_the_digest_of_the_base_covers_every_weight() -> None:
     assert base.digest != before
 
 
-def test_an_untrained_control_has_the_shape_but_not_the_weights() -> None:
+def test_an_untrained_control_has_the_same_architecture_and_other_weights() -> None:
     part = component(embedder(), "first")
     control = part.untrained(6)
     again = part.untrained(6)

@@ -1,4 +1,4 @@
-"""Fusions: what each gives at the start, what it learns, what it refuses."""
+"""Fusions: initial output, learning, and parts that are refused."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from cclm_core.composition.fusion import averaged
 from cclm_core.composition.store import load_composition, save
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.runtime.errors import CompositionError, ConfigError
-from cclm_core.runtime.random import seeded_initialisation
+from cclm_core.runtime.random import seeded_initialization
 from tests.composition.nests import FUSIONS
 from tests.composition.test_composed import component, embedder
 
@@ -24,7 +24,7 @@ def parts_of(base: Embedder) -> list[Component]:
 
 
 @pytest.mark.parametrize("fusion", ["weighted_sum", "attention"])
-def test_at_first_it_is_the_mean_and_of_one_part_that_part(fusion: str) -> None:
+def test_the_initial_output_is_the_mean_of_the_parts(fusion: str) -> None:
     base = embedder()
     parts = parts_of(base)
     model = ComposedModel(base, parts, fusion=fusion)
@@ -35,24 +35,24 @@ def test_at_first_it_is_the_mean_and_of_one_part_that_part(fusion: str) -> None:
 
 
 @pytest.mark.parametrize("fusion", ["weighted_sum", "attention"])
-def test_it_learns_which_part_to_listen_to(fusion: str) -> None:
+def test_it_learns_to_select_a_part(fusion: str) -> None:
     base = embedder()
     parts = parts_of(base)
     model = ComposedModel(base, parts, fusion=fusion)
-    wanted = model.features(IDS)["second!"].detach()
+    target = model.features(IDS)["second!"].detach()
     optimizer = torch.optim.Adam(model.fusion.parameters(), lr=0.03)
-    first = float("inf")
-    for step in range(200):
-        loss = (model(IDS) - wanted).square().mean()
-        first = min(first, loss.item()) if step == 0 else first
+    losses = []
+    for _ in range(200):
+        loss = (model(IDS) - target).square().mean()
+        losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert loss.item() < 0.2 * first
+    assert losses[-1] < 0.2 * losses[0]
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-def test_it_saves_and_loads_and_changes_no_part(fusion: str, tmp_path: Path) -> None:
+def test_it_can_be_saved_and_loaded_and_does_not_change_parts(fusion: str, tmp_path: Path) -> None:
     base = embedder()
     parts = same_origin(base)
     before = [part.digest for part in parts]
@@ -71,24 +71,24 @@ def test_it_saves_and_loads_and_changes_no_part(fusion: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("fusion", ["weighted_sum", "attention"])
 def test_parts_of_different_widths_are_refused(fusion: str) -> None:
     base = embedder()
-    with pytest.raises(CompositionError, match=f"{fusion} needs parts of one width, got .*'wide': 24.*; use concat"):
+    with pytest.raises(CompositionError, match=f"{fusion} needs parts of equal width, got .*'wide': 24.* Use concat"):
         ComposedModel(base, [component(base, "first"), component(base, "wide", 24)], fusion=fusion)
 
 
 def same_origin(base: Embedder) -> list[Component]:
-    """Two parts that started from the same weights and went different ways."""
+    """Two parts with the same initial weights that were then changed differently."""
     parts = []
-    for number, name in enumerate(("first", "other")):  # names of one length start alike
+    for number, name in enumerate(("first", "other")):  # the seed is the length of the name
         part = component(base, name)
         part.card = part.card.model_copy(update={"origin": part.digest})
-        with torch.no_grad(), seeded_initialisation(number):
+        with torch.no_grad(), seeded_initialization(number):
             for parameter in part.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.1)
         parts.append(part)
     return parts
 
 
-def test_weights_of_one_origin_are_averaged() -> None:
+def test_weights_with_one_origin_are_averaged() -> None:
     base = embedder()
     parts = same_origin(base)
     model = ComposedModel(base, parts, fusion="average")
@@ -101,22 +101,22 @@ def test_weights_of_one_origin_are_averaged() -> None:
     assert torch.equal(alone(IDS), alone.features(IDS)["first"])
 
 
-def test_weights_of_other_origins_and_shapes_are_refused() -> None:
+def test_parts_with_other_origins_or_architectures_are_not_averaged() -> None:
     base = embedder()
-    one, other = same_origin(base)
+    first, second = same_origin(base)
     stranger = component(base, "stranger")
-    with pytest.raises(CompositionError, match=r"'first' started from .*, 'stranger' from weights that its card does"):
-        ComposedModel(base, [one, stranger], fusion="average")
+    with pytest.raises(CompositionError, match=r"'first' started from .*, 'stranger' from unknown weights"):
+        ComposedModel(base, [first, stranger], fusion="average")
     elsewhere = component(base, "else")
     elsewhere.card = elsewhere.card.model_copy(update={"origin": "0" * 64})
     with pytest.raises(CompositionError, match=r"'other' started from .*, 'else' from 000000000000"):
-        ComposedModel(base, [other, elsewhere], fusion="average")
-    with pytest.raises(CompositionError, match="needs parts of one shape"):
-        ComposedModel(base, [one, component(base, "wide", 24)], fusion="average")
+        ComposedModel(base, [second, elsewhere], fusion="average")
+    with pytest.raises(CompositionError, match="needs parts of the same architecture"):
+        ComposedModel(base, [first, component(base, "wide", 24)], fusion="average")
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-def test_every_fusion_joins_parts_at_every_length_whatever_the_padding(fusion: str) -> None:
+def test_every_fusion_supports_any_length_and_ignores_padding(fusion: str) -> None:
     base = embedder()
     model = ComposedModel(base, same_origin(base), fusion=FUSIONS[fusion]())
     assert model.card.canonical()["fusion"] == fusion
@@ -131,9 +131,9 @@ def test_every_fusion_joins_parts_at_every_length_whatever_the_padding(fusion: s
     assert parts == ([16, 16] if fusion == "concatenation" else [])
 
 
-def test_a_fusion_is_named_in_parameters_or_given_as_a_mapping() -> None:
-    for given in ("attention", {"kind": "attention"}, FUSIONS["attention"]()):
-        config = CompositionConfig.parse({"parts": ["a"], "fusion": given}, "compositions.x")
+def test_a_fusion_is_configured_by_name_or_mapping() -> None:
+    for fusion in ("attention", {"kind": "attention"}, FUSIONS["attention"]()):
+        config = CompositionConfig.parse({"parts": ["a"], "fusion": fusion}, "compositions.x")
         assert config.fusion == FUSIONS["attention"]()
         assert config.canonical()["fusion"] == "attention"
     assert CompositionConfig.parse({"parts": ["a"]}, "compositions.x").fusion.kind == "concatenation"
@@ -144,5 +144,5 @@ def test_a_fusion_is_named_in_parameters_or_given_as_a_mapping() -> None:
         CompositionConfig.parse({"parts": ["a"], "fusion": "atention"}, "compositions.x")
     with pytest.raises(ConfigError, match="at least one component"):
         CompositionConfig.parse({"parts": []}, "compositions.x")
-    with pytest.raises(ConfigError, match="different names, got 'a' twice"):
+    with pytest.raises(ConfigError, match="must be unique, got 'a' twice"):
         CompositionConfig.parse({"parts": ["a", "b", "a"]}, "compositions.x")

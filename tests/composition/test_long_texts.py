@@ -1,4 +1,4 @@
-"""One reader of long texts: each id once, overlaps averaged, the same whatever the batch."""
+"""The reader of long texts: each id once, averaged overlaps, results independent of the batch."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ from cclm_core.composition.long_texts import TextReader, split
 
 
 class Positions(nn.Module):
-    """Features (B, L, 2): the id, and its position in the window that was read."""
+    """Features (B, L, 2): the id, and its position in the window."""
 
     def forward(self, ids: Tensor) -> Tensor:
         return torch.stack([ids.float(), torch.arange(ids.shape[1]).expand(ids.shape).float()], dim=-1)
@@ -28,7 +28,7 @@ LENGTHS = (0, 1, 7, 8, 9, 12, 13, 40, 0, 8)
     ("window", "overlap"), [(8, 0), (8, None), (8, 7), (8, 3), (1, 0), (2, 1), (9, None), (64, None)]
 )
 @pytest.mark.parametrize("batch_characters", [1, 20, 1000])
-def test_every_id_comes_once_and_in_order(
+def test_every_id_is_returned_once_and_in_order(
     window: int, overlap: int | None, batch_characters: int, causal: bool
 ) -> None:
     texts = [numbered(length) for length in LENGTHS]
@@ -46,18 +46,18 @@ def test_every_id_comes_once_and_in_order(
 @pytest.mark.parametrize(("window", "overlap"), [(8, 4), (8, 7), (5, 2)])
 def test_overlapping_windows_are_averaged(window: int, overlap: int) -> None:
     (rows,) = TextReader(Positions(), window=window, overlap=overlap).whole([numbered(30)], 2)
-    for place, (_, position) in enumerate(rows.tolist()):
-        inside = [place - one.start for one in split(30, window, overlap) if one.start <= place < one.stop]
-        assert position == pytest.approx(np.mean(inside))
+    for index, (_, position) in enumerate(rows.tolist()):
+        expected = [index - part.start for part in split(30, window, overlap) if part.start <= index < part.stop]
+        assert position == pytest.approx(np.mean(expected))
 
 
-def test_a_causal_encoder_reads_every_id_with_most_ids_before_it() -> None:
+def test_a_causal_encoder_reads_every_id_with_the_most_context() -> None:
     (rows,) = TextReader(Positions(), window=8, causal=True).whole([numbered(30)], 2)
     positions = rows[:, 1].tolist()
     assert positions[:8] == list(range(8)) and min(positions[8:]) >= 4
 
 
-def test_without_overlap_windows_are_read_apart() -> None:
+def test_without_overlap_windows_are_disjoint() -> None:
     (rows,) = TextReader(Positions(), window=8, overlap=0).whole([numbered(19)], 2)
     assert rows[:, 1].tolist() == [*range(8), *range(8), *range(3)]
 

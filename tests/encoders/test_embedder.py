@@ -1,18 +1,18 @@
-"""The embedder: how it is built, and its digest."""
+"""Building an embedder, and its digest."""
 
 import pytest
 import torch
 
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.runtime.errors import ConfigError
-from cclm_core.runtime.random import seeded_initialisation
+from cclm_core.runtime.random import seeded_initialization
 from cclm_core.text.vocabulary import Preprocessor
 from tests.encoders.shapes import SMALL, embedder, text
 
 CONFIG = EmbedderConfig(encoder=SMALL)
 
 
-def test_it_is_built_from_a_vocabulary_or_from_sizes_that_are_checked_against_it() -> None:
+def test_it_is_built_from_a_vocabulary_or_from_sizes_checked_against_it() -> None:
     prep = Preprocessor(alphabet="abc")
     models = []
     for build in (
@@ -21,21 +21,23 @@ def test_it_is_built_from_a_vocabulary_or_from_sizes_that_are_checked_against_it
         lambda: Embedder(64, prep.num_ids, preprocessor=prep, config=CONFIG),
         lambda: Embedder(None, prep.num_ids, preprocessor=prep, config=CONFIG),
     ):
-        with seeded_initialisation(1):
+        with seeded_initialization(1):
             models.append(build())
     assert len({model.digest for model in models}) == 1
     assert models[2](text(90) % prep.num_ids).shape == (1, 90, SMALL.width)  # any length
-    with pytest.raises(ConfigError, match=rf"number of ids of the vocabulary, {prep.num_ids}, got 7"):
+    with pytest.raises(
+        ConfigError, match=rf"n_chars must be {prep.num_ids}, the number of ids in the vocabulary, got 7"
+    ):
         Embedder(64, 7, preprocessor=prep)
-    with pytest.raises(ConfigError, match=r"needs the vocabulary of its ids, got only \(64, 263\)\. Write .*preproces"):
+    with pytest.raises(ConfigError, match=r"needs a vocabulary, got only \(64, 263\)\. Write .*preproces"):
         Embedder(64, 263)
-    with pytest.raises(ConfigError, match="needs the vocabulary of its ids"):
+    with pytest.raises(ConfigError, match="needs a vocabulary"):
         Embedder()  # type: ignore[call-overload]
     with pytest.raises(ConfigError, match="takes a Preprocessor, or `max_example_len, n_chars`, got"):
         Embedder("abc", preprocessor=prep)  # type: ignore[call-overload]
 
 
-def test_the_digest_is_that_of_a_new_object_with_the_same_weights() -> None:
+def test_objects_with_equal_weights_have_equal_digests() -> None:
     base = embedder(SMALL)
     before = base.digest
     assert before == embedder(SMALL).digest != embedder(SMALL, seed=2).digest

@@ -1,4 +1,4 @@
-"""The linear layer of the encoders computes what torch's does, and uses oneDNN only where that works."""
+"""The linear layer of the encoders equals torch's, and uses oneDNN only if that works."""
 
 import copy
 
@@ -11,7 +11,7 @@ from cclm_core.encoders.linear import Linear
 
 
 def both(bias: bool) -> tuple[Linear, nn.Linear]:
-    """Ours, and torch's in double precision with the same weights."""
+    """Our layer, and torch's in double precision with the same weights."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
         ours = Linear(24, 40, bias=bias)
@@ -21,32 +21,31 @@ def both(bias: bool) -> tuple[Linear, nn.Linear]:
 
 
 def gradients(layer: nn.Linear, rows: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """What comes out of `rows`, and the gradients of its cubes, of the rows first."""
+    """The output for `rows`, and the gradients of the sum of its cubes by rows and parameters."""
     rows = rows.clone().requires_grad_()
     output = layer(rows)
-    found = torch.autograd.grad((output**3).sum(), [rows, *layer.parameters()])
-    return output, list(found)
+    return output, list(torch.autograd.grad((output**3).sum(), [rows, *layer.parameters()]))
 
 
 @pytest.mark.parametrize("shape", [(24,), (1, 24), (3, 5, 24), (0, 24), (2, 0, 24)])
 @pytest.mark.parametrize("bias", [False, True])
-def test_values_and_gradients_are_those_of_torch(shape: tuple[int, ...], bias: bool) -> None:
+def test_values_and_gradients_equal_those_of_torch(shape: tuple[int, ...], bias: bool) -> None:
     ours, theirs = both(bias)
     rows = torch.randn(shape, generator=torch.Generator().manual_seed(2))
-    output, found = gradients(ours, rows)
-    expected, wanted = gradients(theirs, rows.double())
+    output, our_gradients = gradients(ours, rows)
+    expected, their_gradients = gradients(theirs, rows.double())
     torch.testing.assert_close(output.double(), expected, rtol=1e-5, atol=1e-5)
-    for one, other in zip(found, wanted, strict=True):
-        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-4)
+    for actual, exact in zip(our_gradients, their_gradients, strict=True):
+        torch.testing.assert_close(actual.double(), exact, rtol=1e-4, atol=1e-4)
 
 
-def test_rows_that_are_not_contiguous_are_read_rightly() -> None:
+def test_non_contiguous_rows_are_supported() -> None:
     ours, theirs = both(bias=False)
     rows = torch.randn(24, 7, generator=torch.Generator().manual_seed(2)).T
     torch.testing.assert_close(ours(rows).double(), theirs(rows.double()), rtol=1e-5, atol=1e-5)
 
 
-def test_a_frozen_weight_gets_no_gradient_and_the_rows_do() -> None:
+def test_a_frozen_weight_gets_no_gradient_but_its_input_does() -> None:
     ours, _ = both(bias=False)
     ours.requires_grad_(False)
     rows = torch.randn(4, 24, requires_grad=True)
@@ -55,11 +54,11 @@ def test_a_frozen_weight_gets_no_gradient_and_the_rows_do() -> None:
     torch.testing.assert_close(rows.grad, ours.weight.sum(0).expand(4, 24))
 
 
-def test_other_precisions_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_precisions_use_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Tensor) -> Tensor:
         raise AssertionError
 
-    monkeypatch.setattr(linear, "_times", refuse)
+    monkeypatch.setattr(linear, "_matmul", refuse)
     ours, _ = both(bias=False)
     rows = torch.randn(4, 24)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -76,10 +75,10 @@ def test_an_operator_that_is_missing_or_wrong_is_not_used(monkeypatch: pytest.Mo
 
     ours, theirs = both(bias=True)
     rows = torch.randn(4, 24, generator=torch.Generator().manual_seed(2))
-    for operator, problem in ((missing, "no such operator"), (wrong, "it gives other products than torch")):
-        linear._is_operator_right.cache_clear()
-        monkeypatch.setattr(linear, "_times", operator)
+    for operator, problem in ((missing, "no such operator"), (wrong, "its results differ from torch")):
+        linear._is_operator_correct.cache_clear()
+        monkeypatch.setattr(linear, "_matmul", operator)
         with pytest.warns(UserWarning, match=rf"cannot be used \({problem}\)"):
             output = ours(rows)
         torch.testing.assert_close(output.double(), theirs(rows.double()), rtol=1e-5, atol=1e-5)
-    linear._is_operator_right.cache_clear()
+    linear._is_operator_correct.cache_clear()

@@ -1,4 +1,4 @@
-"""What single encoders promise beyond the contract: what they refuse, what they see, what they hold."""
+"""Encoders beyond the contract: invalid settings, context, memory."""
 
 from pathlib import Path
 
@@ -15,23 +15,23 @@ from cclm_core.training.config import ComponentConfig
 from tests.encoders.shapes import ATTENTION, CONFIGS, LETTERS, embedder, text
 
 
-def moved(window: int | None, causal: bool, place: int = 20) -> list[int]:
-    """Which of 40 outputs of one layer of attention change with the character at `place`."""
+def affected(window: int | None, causal: bool, position: int = 20) -> list[int]:
+    """The positions, out of 40, whose output changes with the input at `position`, in one layer of attention."""
     config = ATTENTION.model_copy(update={"num_layers": 1, "window": window, "causal": causal})
     encoder = config.build(8).eval()
     features = torch.randn(1, 40, 8, generator=torch.Generator().manual_seed(1))
-    other = features.clone()
-    other[0, place] += 1
+    changed = features.clone()
+    changed[0, position] += 1
     mask = torch.ones(1, 40, dtype=torch.bool)
-    changed = (encoder(features, mask) - encoder(other, mask)).abs().amax(-1)[0] > 1e-7
-    return changed.nonzero().flatten().tolist()
+    difference = (encoder(features, mask) - encoder(changed, mask)).abs().amax(-1)[0]
+    return (difference > 1e-7).nonzero().flatten().tolist()
 
 
-def test_a_window_is_as_wide_as_it_says() -> None:
-    assert moved(6, causal=False) == list(range(17, 24))
-    assert moved(6, causal=True) == list(range(20, 26))
-    assert moved(None, causal=False) == list(range(40))
-    assert moved(None, causal=True) == list(range(20, 40))
+def test_attention_covers_exactly_its_window() -> None:
+    assert affected(6, causal=False) == list(range(17, 24))
+    assert affected(6, causal=True) == list(range(20, 26))
+    assert affected(None, causal=False) == list(range(40))
+    assert affected(None, causal=True) == list(range(20, 40))
 
 
 def test_a_window_as_long_as_the_text_is_full_attention() -> None:
@@ -41,7 +41,7 @@ def test_a_window_as_long_as_the_text_is_full_attention() -> None:
 
 
 class Largest(TorchDispatchMode):
-    """Notes the most elements that any tensor has."""
+    """Records the size of the largest tensor."""
 
     elements = 0
 
@@ -53,7 +53,7 @@ class Largest(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_local_attention_never_holds_a_square_of_the_length(causal: bool) -> None:
+def test_local_attention_has_no_tensor_of_quadratic_size(causal: bool) -> None:
     length, config = 1024, AttentionConfig(num_layers=1, num_heads=2, width=16, causal=causal)
     features, mask = torch.zeros(1, length, 8), torch.ones(1, length, dtype=torch.bool)
     sizes = {}
@@ -65,14 +65,14 @@ def test_local_attention_never_holds_a_square_of_the_length(causal: bool) -> Non
     assert sizes[16] <= length * 16 * 8
 
 
-def test_the_broadcast_tells_every_character_of_one_far_away() -> None:
+def test_the_broadcast_reaches_characters_far_away() -> None:
     ids = text(200)
-    other = ids.clone()
-    other[0, 0] = 260 + (ids[0, 0] - 259) % 10
-    for name, far in (("convolution", True), ("convolution-without-broadcast", False)):
+    changed = ids.clone()
+    changed[0, 0] = 260 + (ids[0, 0] - 259) % 10
+    for name, is_reached in (("convolution", True), ("convolution-without-broadcast", False)):
         base = embedder(CONFIGS[name])
-        difference = (base(ids) - base(other)).abs().amax(-1)[0]
-        assert (difference[150:] > 0).any().item() is far
+        difference = (base(ids) - base(changed)).abs().amax(-1)[0]
+        assert (difference[150:] > 0).any().item() is is_reached
 
 
 def test_the_default_convolution_has_the_sizes_of_the_original() -> None:
@@ -81,7 +81,7 @@ def test_the_default_convolution_has_the_sizes_of_the_original() -> None:
     assert sum(parameter.numel() for parameter in encoder.parameters()) == pytest.approx(12e6, rel=0.05)
 
 
-def test_words_are_cut_where_they_start_and_where_they_are_too_long() -> None:
+def test_segments_start_at_words_and_long_words_are_split() -> None:
     base = embedder(CONFIGS["hourglass-word"])
     ids = torch.from_numpy(base.preprocessor.encode(" to be.. abcdefghi 't").astype("int64"))[None]
     assert "t" in LETTERS and base.word_starts(ids).nonzero()[:, 1].tolist() == [1, 4, 9, 19]
@@ -98,7 +98,7 @@ def test_words_are_cut_where_they_start_and_where_they_are_too_long() -> None:
 @pytest.mark.parametrize(
     ("config", "values", "message"),
     [
-        (AttentionConfig, {"width": 30, "num_heads": 4}, "width must be a multiple of twice num_heads"),
+        (AttentionConfig, {"width": 30, "num_heads": 4}, r"width must be divisible by 2 \* num_heads = 8 .* got 30"),
         (AttentionConfig, {"window": 1}, "greater than or equal to 2"),
         (ConvolutionConfig, {"kernel_size": 4}, "kernel_size must be odd, got 4"),
         (
@@ -113,19 +113,19 @@ def test_words_are_cut_where_they_start_and_where_they_are_too_long() -> None:
         (EmbedderConfig, {"encoder": {"kind": "lstm"}}, "encoder.kind must be one of .*, got 'lstm'"),
     ],
 )
-def test_impossible_shapes_are_refused(config: type[Config], values: dict[str, object], message: str) -> None:
+def test_invalid_settings_are_refused(config: type[Config], values: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         config.parse(values, "encoder")
 
 
-def test_an_encoder_without_a_kind_is_an_hourglass_and_every_kind_survives_its_json() -> None:
+def test_the_default_kind_is_hourglass_and_every_kind_round_trips_through_json() -> None:
     assert EmbedderConfig.parse({"encoder": {"stride": 2}}, "").encoder == HourglassConfig(stride=2)
     for config in CONFIGS.values():
-        shape = EmbedderConfig(encoder=config)
-        assert EmbedderConfig.parse(shape.canonical(), "") == shape
+        architecture = EmbedderConfig(encoder=config)
+        assert EmbedderConfig.parse(architecture.canonical(), "") == architecture
 
 
-def test_the_component_of_the_documentation_is_one() -> None:
+def test_the_component_in_the_documentation_is_valid() -> None:
     document = (Path(__file__).parents[2] / "docs" / "encoders.md").read_text()
     values = yaml.safe_load(document.split("```yaml")[1].split("```")[0])
     component = ComponentConfig.parse(values["components"]["next"], "docs/encoders.md")

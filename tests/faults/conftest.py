@@ -37,7 +37,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def pipeline(settled: Path, model: Path, expected: dict[str, str], tmp_path: Path) -> Iterator[Pipeline]:  # noqa: F811
-    made = copied(settled, tmp_path, model, expected)
-    yield made
-    for process in made.at_work():  # of a trial that failed
+    pipeline = copied(settled, tmp_path, model, expected)
+    yield pipeline
+    for process in pipeline.processes():  # of a failed trial
         process.kill()

@@ -1,7 +1,7 @@
-"""Disks that are full, and checkpoints that are damaged.
+"""Full disks and damaged checkpoints.
 
-A small disk is a tmpfs in a mount namespace of its own, so that no rights are needed: `unshare` makes it, processes
-that shall see it enter it, and the test looks at it through /proc.
+A small disk is a tmpfs in its own mount namespace, which needs no privileges: `unshare` creates the namespace,
+processes enter it to use the disk, and the test reads the disk through /proc.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ import pytest
 from cclm_core.runtime.artifacts import verify
 from tests.faults.pipeline import TRAIN, TRAINING, Pipeline
 
-if TYPE_CHECKING:  # they import torch, which takes longer than most of these trials
+if TYPE_CHECKING:  # imports torch, which takes longer than most of these trials
     from tests.training.interrupted import Trial as Training
 
 REPOSITORY = Path(__file__).parents[2]
@@ -32,23 +32,23 @@ KILOBYTE = 1024
 
 @dataclasses.dataclass(frozen=True)
 class Disk:
-    """A small disk on the folder `place`, which the process `keeper` keeps."""
+    """A small disk mounted on `folder` while the process `holder` runs."""
 
-    place: Path
-    keeper: int
+    folder: Path
+    holder: int
 
     @property
     def seen(self) -> Path:
-        """The folder as those see it who are within."""
-        return Path(f"/proc/{self.keeper}/root{self.place}")
+        """The folder as processes in the namespace see it."""
+        return Path(f"/proc/{self.holder}/root{self.folder}")
 
     def within(self, cwd: Path) -> list[str]:
-        """What stands before a command that shall see the disk."""
-        entered = ["nsenter", f"--target={self.keeper}", "--user", "--mount", "--preserve-credentials"]
-        return [*entered, "sh", "-c", 'cd "$0" && exec "$@"', str(cwd)]
+        """The start of a command that uses the disk."""
+        enter = ["nsenter", f"--target={self.holder}", "--user", "--mount", "--preserve-credentials"]
+        return [*enter, "sh", "-c", 'cd "$0" && exec "$@"', str(cwd)]
 
     def fill(self, num_left: int = 0) -> None:
-        """Fills it, but for so many bytes; that it is full is tried."""
+        """Fills the disk except for `num_left` bytes, and checks that it was full."""
         filler = self.seen / "filler"
         with filler.open("wb", buffering=0) as stream, pytest.raises(OSError, match="No space left") as failed:
             while True:
@@ -58,30 +58,30 @@ class Disk:
             stream.truncate(filler.stat().st_size - num_left)
 
     def free(self) -> None:
-        """Frees what `fill` took."""
+        """Undoes `fill`."""
         (self.seen / "filler").unlink()
 
 
 @contextmanager
-def small_disk(place: Path, num_bytes: int) -> Iterator[Disk]:
-    """Puts a small disk on a folder, with what the folder holds; afterwards the folder holds what the disk does."""
-    place.mkdir(exist_ok=True)
-    copy = place.with_name(f"{place.name}-before")
-    shutil.copytree(place, copy)
+def small_disk(folder: Path, num_bytes: int) -> Iterator[Disk]:
+    """Mounts a small disk on a folder, with the folder's content; copies the disk's content back afterwards."""
+    folder.mkdir(exist_ok=True)
+    copy = folder.with_name(f"{folder.name}-before")
+    shutil.copytree(folder, copy)
     mount = f'mount -t tmpfs -o size={num_bytes} none "$0" && cp -a "$1/." "$0" && echo mounted && exec sleep 3600'
-    words = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, str(place), str(copy)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as keeper:
-        assert keeper.stdout and keeper.stderr
-        if keeper.stdout.readline() != "mounted\n":
-            pytest.skip(f"a small disk cannot be mounted here: {keeper.stderr.read()}")
+    words = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, str(folder), str(copy)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout and holder.stderr
+        if holder.stdout.readline() != "mounted\n":
+            pytest.skip(f"a small disk cannot be mounted here: {holder.stderr.read()}")
         try:
-            disk = Disk(place, keeper.pid)
+            disk = Disk(folder, holder.pid)
             yield disk
-            for path in place.iterdir():  # not the folder itself: the disk would go with what it is mounted on
+            for path in folder.iterdir():  # not the folder itself: removing the mount point removes the mount
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-            shutil.copytree(disk.seen, place, dirs_exist_ok=True)
+            shutil.copytree(disk.seen, folder, dirs_exist_ok=True)
         finally:
-            keeper.kill()
+            holder.kill()
 
 
 def publishing(pipeline: Pipeline) -> None:
@@ -91,7 +91,7 @@ def publishing(pipeline: Pipeline) -> None:
         disk.fill(num_left=int(TRAINING["bytes"]) // 2)
         pipeline.within = disk.within(pipeline.root)
         assert pipeline.start(*TRAIN, held=False).wait(240) == 1
-        assert "No space left on device" in pipeline.told()
+        assert "No space left on device" in pipeline.output()
         assert not (disk.seen / "a").exists() and verify(disk.seen / "b", "component") == before
         assert not list(disk.seen.glob(".a.writing"))
         disk.free()
@@ -101,18 +101,18 @@ def publishing(pipeline: Pipeline) -> None:
 
 
 def tracking(pipeline: Pipeline) -> None:
-    """The disk with MLflow's store is full while a component trains: it is trained, and that is told."""
-    place = pipeline.folder / "store"
-    place.mkdir()
-    shutil.move(pipeline.root / "mlflow.db", place)
-    pipeline.environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{place / 'mlflow.db'}"
-    with small_disk(place, (place / "mlflow.db").stat().st_size + 1024 * KILOBYTE) as disk:
+    """The disk with MLflow's store is full while a component trains: the training succeeds with a warning."""
+    store = pipeline.folder / "store"
+    store.mkdir()
+    shutil.move(pipeline.root / "mlflow.db", store)
+    pipeline.environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{store / 'mlflow.db'}"
+    with small_disk(store, (store / "mlflow.db").stat().st_size + 1024 * KILOBYTE) as disk:
         pipeline.within = disk.within(pipeline.root)
         run = pipeline.start(*TRAIN)
         disk.fill()
         pipeline.release()
-        assert run.wait(240) == 0, pipeline.told()
-        assert "disk is full" in pipeline.told() and "train@a is not tracked in MLflow" in pipeline.told()
+        assert run.wait(240) == 0, pipeline.output()
+        assert "disk is full" in pipeline.output() and "train@a is not tracked in MLflow" in pipeline.output()
         pipeline.is_whole()
         disk.free()
         pipeline.again()
@@ -132,14 +132,14 @@ def checkpoint(pipeline: Pipeline) -> None:
         failed = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=False)
         assert failed.returncode == 1 and "No space left on device" in failed.stderr
         assert steps(disk.seen) == [CHECKPOINT_EVERY, 2 * CHECKPOINT_EVERY]
-        grow = ["mount", "-o", f"remount,size={10 * size}", str(disk.place)]
+        grow = ["mount", "-o", f"remount,size={10 * size}", str(disk.folder)]
         subprocess.run([*disk.within(REPOSITORY), *grow], check=True)
         subprocess.run(words, cwd=REPOSITORY, check=True)
     check(trial, whole, num_kills=1)
 
 
 def truncated(pipeline: Pipeline) -> None:
-    """The newest checkpoint of a real training that was killed is cut off: it goes on from the one before."""
+    """The newest checkpoint of a killed training is truncated: the training resumes from the previous one."""
     from tests.training.test_interrupted import CHECKPOINT_EVERY, check
 
     whole, trial = trained(pipeline.folder)
@@ -151,11 +151,11 @@ def truncated(pipeline: Pipeline) -> None:
     content = newest.read_bytes()
     newest.write_bytes(content[: len(content) // 2])
     assert train(trial) == 0
-    check(trial, whole, num_kills=2)  # two faults: it was killed, and its checkpoint was lost
+    check(trial, whole, num_kills=2)  # two faults: the kill and the lost checkpoint
 
 
 def trained(folder: Path) -> "tuple[Training, Training]":
-    """A training that nobody disturbed, and the same in a folder of its own, not yet begun."""
+    """An undisturbed training, and the same training in another folder, not yet started."""
     from cclm_core.text.vocabulary import TargetsConfig
     from tests.corpora import encode, records
     from tests.training.interrupted import Trial as Training
@@ -164,19 +164,19 @@ def trained(folder: Path) -> "tuple[Training, Training]":
     encode(folder / "encoded", records(60), TargetsConfig(min_count=1))
     whole = Training({"objective": "entities"}, CHANGES, str(folder / "encoded"), str(folder / "whole"))
     disturbed = whole._replace(folder=str(folder / "disturbed"))
-    for one in (whole, disturbed):
-        Path(one.folder).mkdir()
+    for trial in (whole, disturbed):
+        Path(trial.folder).mkdir()
     assert train(whole) == 0
     return whole, disturbed
 
 
 def train(trial: "Training") -> int:
-    """Trains in a process of its own; its exit status."""
+    """Trains in a subprocess and returns its exit status."""
     return subprocess.run([sys.executable, "-c", TRAIN_HERE, json.dumps(trial)], cwd=REPOSITORY, check=False).returncode
 
 
 def steps(checkpoints: Path) -> list[int]:
-    """The steps whose checkpoints are kept."""
+    """The steps of the existing checkpoints."""
     return sorted(int(path.name.split("-")[1]) for path in checkpoints.rglob("step-*"))
 
 
@@ -184,8 +184,8 @@ TRIALS: dict[str, Callable[[Pipeline], None]] = {
     "disk full while a component is published": publishing,
     "disk full while MLflow's store is written": tracking,
 }
-# Trainings alone.
+# Trainings without the pipeline.
 CHECKPOINTS: dict[str, Callable[[Pipeline], None]] = {
     "disk full while a checkpoint is written": checkpoint,
-    "newest checkpoint cut off": truncated,
+    "newest checkpoint truncated": truncated,
 }

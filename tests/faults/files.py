@@ -1,4 +1,4 @@
-"""Files that are cut off, altered, left by the dead, or half written when their process dies."""
+"""Truncated and altered files, stale locks, and processes killed while they write."""
 
 import json
 import os
@@ -21,12 +21,12 @@ Trial = Callable[[Pipeline], None]
 
 
 def die(program: str, event: str, ending: str, **more: int) -> Trial:
-    """A process of a run dies of SIGKILL at a system call of its own."""
+    """A process of a run is killed at one of its own system calls."""
 
     def trial(pipeline: Pipeline) -> None:
         run = pipeline.start(*TRAIN, held=False, **pipeline.die_at(program, event, ending, **more))
         run.wait(240)
-        assert pipeline.fired, pipeline.told()
+        assert pipeline.fired, pipeline.output()
         pipeline.is_whole()
         pipeline.again()
         pipeline.check()
@@ -35,9 +35,9 @@ def die(program: str, event: str, ending: str, **more: int) -> Trial:
 
 
 def between_renames(pipeline: Pipeline) -> None:
-    """Without DVC, which removes the old output first: the old folder has been moved away, the new one not yet in."""
-    given = ["--corpus", "data/corpus", "--checkpoints", ".cclm/checkpoints/a", "--out", "models/a"]
-    words = [sys.executable, "-m", "toy_stages", "stage", "train", "a", *given]
+    """A stage without DVC, which would remove the old output first, is killed between the two renames of publishing."""
+    options = ["--corpus", "data/corpus", "--checkpoints", ".cclm/checkpoints/a", "--out", "models/a"]
+    words = [sys.executable, "-m", "toy_stages", "stage", "train", "a", *options]
     old = verify(pipeline.root / "models/a", "component")
     fault = pipeline.die_at("toy_stages", "os.rename", "models/a", number=1)
     report = {"CCLM_REPORT": str(pipeline.folder / "report")}
@@ -51,7 +51,7 @@ def between_renames(pipeline: Pipeline) -> None:
 
 
 def lock_file_killed(pipeline: Pipeline) -> None:
-    """DVC dies while it writes dvc.lock; what the stage made is restored, not made again."""
+    """DVC is killed while it writes dvc.lock; the outputs of the stage are restored, not made again."""
     fault = pipeline.die_at("dvc", "open", "dvc.lock", written=True)
     pipeline.start(*TRAIN, held=False, **fault).wait(240)
     assert pipeline.fired and not is_valid_lock((pipeline.root / "dvc.lock").read_bytes())
@@ -61,34 +61,34 @@ def lock_file_killed(pipeline: Pipeline) -> None:
     pipeline.check()
 
 
-def lock_file_cut(pipeline: Pipeline) -> None:
-    """dvc.lock is cut off; only what changed runs."""
+def lock_file_truncated(pipeline: Pipeline) -> None:
+    """dvc.lock is truncated; only changed stages run."""
     path = pipeline.root / "dvc.lock"
     content = path.read_bytes()
-    path.write_bytes(next(part for part in cuts(content) if "train@b" in stages(part) and not is_valid_lock(part)))
-    assert pipeline.dvc("status", check=False).returncode != 0  # YAML reads it, DVC does not
+    path.write_bytes(next(part for part in prefixes(content) if "train@b" in stages(part) and not is_valid_lock(part)))
+    assert pipeline.dvc("status", check=False).returncode != 0  # valid YAML, but not for DVC
     summary = pipeline.again()
     assert {row["stage"]: row["outcome"] for row in summary["stages"]} == {"make": "unchanged", "train@a": "ran"}
     pipeline.check()
 
 
-def cuts(content: bytes) -> Iterator[bytes]:
-    """What is left when the end is cut off: less and less."""
+def prefixes(content: bytes) -> Iterator[bytes]:
+    """All proper prefixes of a file's content, the longest first."""
     return (content[:length] for length in range(len(content) - 1, 0, -1))
 
 
 def stages(content: bytes) -> dict[str, Any]:
-    """The stages of a dvc.lock; none if YAML does not read it."""
+    """The stages in a dvc.lock; empty if it is not valid YAML."""
     try:
         values = yaml.safe_load(content)
     except yaml.YAMLError:
         return {}
-    found = values.get("stages") if isinstance(values, dict) else None
-    return found if isinstance(found, dict) else {}
+    mapping = values.get("stages") if isinstance(values, dict) else None
+    return mapping if isinstance(mapping, dict) else {}
 
 
 def stale_locks(pipeline: Pipeline) -> None:
-    """DVC's list of writers names a dead process, and the files of its locks are there."""
+    """DVC's list of writers names a dead process, and its lock files exist."""
     dead = subprocess.Popen(["true"])
     dead.wait()
     folder = pipeline.root / ".dvc/tmp"
@@ -108,7 +108,7 @@ def stale_locks(pipeline: Pipeline) -> None:
 
 
 def bit_flip(pipeline: Pipeline) -> None:
-    """A published component is altered: it is restored before anything uses it."""
+    """A published component is altered: it is restored before its use."""
     path = pipeline.root / "models/b/content.json"
     flip(path)
     assert damage(pipeline.root / "models/b") == path
@@ -118,8 +118,8 @@ def bit_flip(pipeline: Pipeline) -> None:
 
 
 def silent_bit_flip(pipeline: Pipeline) -> None:
-    """The disk alters a published component, so that no time of change tells: whoever reads it refuses it by name."""
-    pipeline.dvc("status")  # what it has read once it knows by the times of change
+    """The disk alters a published component without a new modification time: every reader refuses the component."""
+    pipeline.dvc("status")  # from now on DVC trusts the modification times
     path = pipeline.root / "models/b/content.json"
     times = path.stat()
     flip(path)
@@ -134,14 +134,14 @@ def silent_bit_flip(pipeline: Pipeline) -> None:
 
 
 def flip(path: Path) -> None:
-    """Alters one bit."""
+    """Flips one bit of a file."""
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
 
 
 def damage(folder: Path) -> Path | None:
-    """The file that its manifest refuses."""
+    """The file that does not match the manifest."""
     from cclm_core.runtime.errors import IntegrityError
 
     try:
@@ -152,13 +152,13 @@ def damage(folder: Path) -> Path | None:
 
 
 def push(pipeline: Pipeline) -> None:
-    """`dvc push` dies when half of the objects are in the remote."""
+    """`dvc push` is killed when half of the objects are in the remote."""
     storage = pipeline.folder / "storage"
     pipeline.dvc("remote", "add", "-d", "storage", str(storage))
     fault = pipeline.die_at("push", "os.rename", "", number=4)
     run = pipeline.start("run", held=False, **fault)
-    assert run.wait(300) == 1 and pipeline.fired, pipeline.told()
-    assert "not all in DVC's remote storage" in pipeline.told()
+    assert run.wait(300) == 1 and pipeline.fired, pipeline.output()
+    assert "not all outputs are in DVC's remote storage" in pipeline.output()
     assert pipeline.again("run")["pushed"] == "storage"
     pipeline.check(whole_pipeline=True)
     fresh = Toy(pipeline.folder / "fresh")
@@ -171,7 +171,7 @@ def push(pipeline: Pipeline) -> None:
 
 
 def two_at_once(pipeline: Pipeline) -> None:
-    """The second of two pipelines on one clone is refused while the first works, and harms nothing."""
+    """A second pipeline on the same clone is refused while the first one runs, without any harm."""
     first = pipeline.start(*TRAIN)
     second = pipeline.run(*CCLM, *TRAIN, check=False)
     assert second.returncode == 2
@@ -180,23 +180,23 @@ def two_at_once(pipeline: Pipeline) -> None:
     assert bare.returncode != 0 and "busy" in bare.stderr + bare.stdout
     assert first.poll() is None and pipeline.is_held()
     pipeline.release()
-    assert first.wait(240) == 0, pipeline.told()
-    assert wait_for(lambda: pipeline.at_work() == [])
+    assert first.wait(240) == 0, pipeline.output()
+    assert wait_for(lambda: pipeline.processes() == [])
     pipeline.again()
     pipeline.check()
 
 
 TRIALS: dict[str, Trial] = {
     "SIGKILL while the manifest is written": die("toy_stages", "os.rename", "manifest.json"),
-    "SIGKILL before what is published gets its name": die("toy_stages", "os.rename", "models/a"),
+    "SIGKILL before the rename of publishing": die("toy_stages", "os.rename", "models/a"),
     "SIGKILL between the two renames of publishing": between_renames,
-    "SIGKILL after what is published got its name": die("toy_stages", "shutil.rmtree", ".a.old", number=1),
-    "SIGKILL of dvc when it has a component to record": die("repro", "open", "models/a/weights"),
+    "SIGKILL after the renames of publishing": die("toy_stages", "shutil.rmtree", ".a.old", number=1),
+    "SIGKILL of dvc before it records a component": die("repro", "open", "models/a/weights"),
     "SIGKILL while dvc.lock is written": lock_file_killed,
-    "dvc.lock cut off": lock_file_cut,
+    "dvc.lock truncated": lock_file_truncated,
     "locks of a dead DVC": stale_locks,
     "a bit of a component flipped": bit_flip,
-    "a bit of a component flipped, no time changed": silent_bit_flip,
+    "a bit of a component flipped, same modification time": silent_bit_flip,
     "SIGKILL during the push": push,
     "two pipelines at once": two_at_once,
 }

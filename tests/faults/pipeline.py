@@ -1,4 +1,4 @@
-"""A toy pipeline to do harm to: its training takes checkpoints, can be held at a step, and is checked afterwards."""
+"""A toy pipeline for fault trials: its training writes checkpoints and can be paused at a step."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from tests.flows.test_stage import wait_for
 
 CCLM = [sys.executable, "-m", "flows.cli"]
 TRAIN = ("run", "--target", "train@a")
-CHECKPOINT_EVERY, HELD_AT = 5, 12
+CHECKPOINT_EVERY, PAUSED_AT = 5, 12
 TRAINING = {"width": 5, "seconds": 0.5, "steps": 20, "checkpoint_every": CHECKPOINT_EVERY, "bytes": 300_000}
 KINDS = {
     "data/corpus": "corpus",
@@ -38,12 +38,20 @@ WORDS = {
     "dvc": "repro",
     "server": "prefect.server.api.server:create_app",
 }
-SECONDS = 240  # for each wait: a run starts Prefect's server, which takes half a minute beside other work
+SECONDS = 240  # for each wait: a run starts Prefect's server, which takes half a minute on a busy machine
 INJECTED = Path(__file__).with_name("injected")
 
 
 class Pipeline(Toy):
-    """A project that has been run and registered once; then the settings of component a were changed."""
+    """A project that was run and registered once, with changed settings of component a.
+
+    Attributes:
+        expected: output path -> digest after an undisturbed run.
+        folder: for logs and other files of the trial.
+        kills: number of faults, each of which may lose one checkpoint's interval of training.
+        within: start of each command, to run it on a small disk.
+        warnings: standard error of the last run.
+    """
 
     def __init__(self, root: Path, expected: dict[str, str]) -> None:
         super().__init__(root)
@@ -51,12 +59,10 @@ class Pipeline(Toy):
         self.folder = root.parent
         self.kills = 1
         self.within: list[str] = []
-        self.warned = ""
+        self.warnings = ""
 
     def start(self, *words: str, held: bool = True, **environment: str) -> "subprocess.Popen[bytes]":
-        """`cclm` with these words, in a process group of its own; once its training is held and both of its runs are
-        in MLflow.
-        """
+        """Starts `cclm` in its own process group; with `held`, waits until its training is paused and tracked."""
         if held:
             self.hold()
         log = self.folder / "run.log"
@@ -75,58 +81,58 @@ class Pipeline(Toy):
         return run
 
     def hold(self) -> None:
-        """Lets the training go no further than a step behind its second checkpoint."""
-        (self.root / ".cclm/hold-a").write_text(str(HELD_AT))
+        """Makes the training pause two steps after its second checkpoint."""
+        (self.root / ".cclm/hold-a").write_text(str(PAUSED_AT))
 
     def release(self) -> None:
-        """Lets the training go on."""
+        """Resumes the training."""
         (self.root / ".cclm/hold-a").unlink()
 
     def is_held(self) -> bool:
-        """Whether the training waits at that step."""
-        return self.steps()[-1:] == [HELD_AT]
+        """Whether the training is paused."""
+        return self.steps()[-1:] == [PAUSED_AT]
 
     def is_tracked(self) -> bool:
         """Whether the runs of the pipeline and of the training are open in MLflow."""
-        return [one.kind for one in open_runs(self)].count("mlflow") >= 2
+        return [run.kind for run in open_runs(self)].count("mlflow") >= 2
 
     def steps(self) -> list[int]:
-        """The steps that all processes together have done."""
+        """The steps of all training processes so far."""
         path = self.root / ".cclm/steps-a"
         return [int(line) for line in path.read_text().split()] if path.is_file() else []
 
-    def told(self) -> str:
-        """What the run has printed."""
+    def output(self) -> str:
+        """The output of the run so far."""
         return (self.folder / "run.log").read_text()
 
-    def until(self, holds: Callable[[], object], seconds: float = SECONDS) -> None:
-        """Waits."""
-        assert wait_for(holds, seconds), self.told()
+    def until(self, condition: Callable[[], object], seconds: float = SECONDS) -> None:
+        """Waits until the condition holds."""
+        assert wait_for(condition, seconds), self.output()
 
-    def the(self, whom: str) -> psutil.Process:
-        """The process of this project that is the `stage` runner, the `trainer`, `dvc`, or Prefect's `server`."""
-        (found,) = (
-            one
-            for one in self.at_work()
-            if WORDS[whom] in one.cmdline()
-            and Path(one.cmdline()[0]).name != "sh"
-            and not (whom == "trainer" and WORDS["stage"] in one.cmdline())  # its runner names its module as well
+    def process(self, role: str) -> psutil.Process:
+        """The process of the `stage` runner, the `trainer`, `dvc`, or Prefect's `server`."""
+        (match,) = (
+            process
+            for process in self.processes()
+            if WORDS[role] in process.cmdline()
+            and Path(process.cmdline()[0]).name != "sh"
+            and not (role == "trainer" and WORDS["stage"] in process.cmdline())  # the runner also names the module
         )
-        return found
+        return match
 
-    def at_work(self) -> list[psutil.Process]:
-        """All processes in the project's folder, Prefect's temporary server included."""
-        found = []
+    def processes(self) -> list[psutil.Process]:
+        """All processes in the project's folder, including Prefect's temporary server."""
+        matches = []
         for process in psutil.process_iter():
             try:
                 if process.cwd() == str(self.root) and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
+                    matches.append(process)
             except psutil.Error:
                 continue
-        return found
+        return matches
 
     def die_at(self, program: str, event: str, ending: str, number: int = 0, written: bool = False) -> dict[str, str]:
-        """The environment in which a process dies of SIGKILL at that moment, see `injected/sitecustomize.py`."""
+        """The environment in which a process is killed at a moment; see `injected/sitecustomize.py`."""
         fault = {"program": program, "event": event, "ending": ending, "number": number, "written": written}
         paths = f"{INJECTED}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
         return {
@@ -136,28 +142,28 @@ class Pipeline(Toy):
 
     @property
     def fired(self) -> bool:
-        """Whether that process has died."""
+        """Whether that process was killed."""
         return (self.folder / "fired").is_file()
 
     def is_whole(self) -> None:
-        """Nothing published is damaged: each output is as it was, or new and whole, or (DVC removes it first) away."""
+        """Asserts that no output is damaged: each is old, or new and complete, or missing (DVC removes it first)."""
         for path, kind in KINDS.items():
             if (self.root / path).exists():
                 verify(self.root / path, kind)
 
     def again(self, *words: str, **environment: str) -> dict[str, Any]:
-        """The next run, which needs no repair by hand; its summary. What it warns of is in `warned`."""
+        """Runs the pipeline again, without a repair, and returns its summary."""
         done = self.run(*self.within, *CCLM, *(words or TRAIN), "--json", **environment)
-        self.warned = done.stderr
+        self.warnings = done.stderr
         summary: dict[str, Any] = json.loads(done.stdout)
         return summary
 
     def check(self, whole_pipeline: bool = False) -> None:
-        """All is as after a run that nobody disturbed, and nothing is left behind."""
+        """Asserts that the result equals that of an undisturbed run, and that nothing is left behind."""
         self.is_whole()
-        made = KINDS if whole_pipeline else ("data/corpus", "models/a", "models/b")
-        found = self.digests()
-        assert {path: found[path] for path in made} == {path: self.expected[path] for path in made}
+        outputs = KINDS if whole_pipeline else ("data/corpus", "models/a", "models/b")
+        digests = self.digests()
+        assert {path: digests[path] for path in outputs} == {path: self.expected[path] for path in outputs}
         steps = self.steps()
         assert set(steps) == set(range(1, int(TRAINING["steps"]) + 1))
         assert len(steps) - len(set(steps)) <= self.kills * CHECKPOINT_EVERY, "lost more than a checkpoint's interval"
@@ -165,7 +171,7 @@ class Pipeline(Toy):
         self.is_healthy(whole_pipeline)
 
     def is_healthy(self, whole_pipeline: bool) -> None:
-        """Nothing is stale, and the doctor finds nothing; asked in this process, which has imported it all."""
+        """Asserts that no stage is stale and that the doctor finds nothing, in this process to save imports."""
         with pytest.MonkeyPatch.context() as patch:
             for name in ("DVC_SITE_CACHE_DIR", "MLFLOW_TRACKING_URI"):
                 patch.setenv(name, self.environment[name]) if name in self.environment else patch.delenv(name, False)
@@ -177,7 +183,7 @@ class Pipeline(Toy):
                 assert diagnose(self, False, lambda *_: None) == []
 
     def is_closed(self) -> None:
-        """No run stays RUNNING, no note says that one is open, no process is left."""
+        """Asserts that no run is RUNNING or noted as open, and that no process is left."""
         uri = self.environment.get("MLFLOW_TRACKING_URI", f"sqlite:///{self.root / 'mlflow.db'}")
         client = MlflowClient(uri)
         experiment = client.get_experiment_by_name("cclm")
@@ -185,29 +191,29 @@ class Pipeline(Toy):
         runs = client.search_runs([experiment.experiment_id])
         assert {run.info.status for run in runs} <= {"KILLED", "FAILED", "FINISHED"}
         assert open_runs(self) == []
-        assert wait_for(lambda: self.at_work() == [], 15), self.at_work()
+        assert wait_for(lambda: self.processes() == [], 15), self.processes()
 
 
 def settle(project: Toy) -> None:
-    """Runs the whole pipeline and registers its composition, so that both databases are there."""
+    """Runs the whole pipeline and registers its composition, which creates both databases."""
     project.environment.pop("CCLM_TRACKING", None)
     project.run(*CCLM, "run")
 
 
 def undisturbed(project: Toy) -> dict[str, str]:
-    """What the changed pipeline makes when nobody disturbs it."""
+    """The output digests of an undisturbed run of the changed pipeline."""
     change(project)
     project.dvc("repro")
     return project.digests()
 
 
 def change(project: Toy) -> None:
-    """Other settings for component a: a training with checkpoints."""
+    """Changes component a to a training with checkpoints."""
     project.params(lambda values: values["components"].update(a=dict(TRAINING)))
 
 
 def copied(settled: Path, folder: Path, model: Path, expected: dict[str, str]) -> Pipeline:
-    """A pipeline of one's own, changed and not yet run again."""
+    """A copy of the settled project, changed and not yet run again."""
     shutil.copytree(settled, folder / "project")
     pipeline = Pipeline(folder / "project", expected)
     pipeline.environment.pop("CCLM_TRACKING")

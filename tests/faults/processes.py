@@ -1,4 +1,4 @@
-"""Processes of a run that are killed, told to stop, or hang."""
+"""Processes of a run that are killed, stopped, or hang."""
 
 import os
 import signal
@@ -11,12 +11,12 @@ Trial = Callable[[Pipeline], None]
 SECONDS_TO_END = 180
 
 
-def kill(whom: str, number: int = signal.SIGKILL) -> Trial:
-    """One process of a run gets a signal while it trains."""
+def kill(role: str, number: int = signal.SIGKILL) -> Trial:
+    """A process of a run gets a signal during a training."""
 
     def trial(pipeline: Pipeline) -> None:
         run = pipeline.start(*TRAIN)
-        victim = pipeline.the(whom)
+        victim = pipeline.process(role)
         assert victim.is_running()
         os.kill(victim.pid, number)
         assert wait_for(lambda: not victim.is_running() or victim.status() == "zombie")
@@ -24,32 +24,32 @@ def kill(whom: str, number: int = signal.SIGKILL) -> Trial:
         run.wait(SECONDS_TO_END)
         pipeline.is_whole()
         pipeline.again()
-        assert "was killed" not in pipeline.warned  # the flow has seen it end
+        assert "was killed" not in pipeline.warnings  # the flow noticed it
         pipeline.check()
 
     return trial
 
 
 def kill_flow(pipeline: Pipeline) -> None:
-    """`cclm run` itself is killed; its stage ends by itself, and the next run says so."""
+    """`cclm run` itself is killed; its stage ends by itself, and the next run warns."""
     run = pipeline.start(*TRAIN)
     run.kill()
     assert run.wait() == -signal.SIGKILL
     pipeline.release()
     pipeline.is_whole()
     pipeline.again()
-    assert "an earlier run, was killed" in pipeline.warned
+    assert "an earlier run, was killed" in pipeline.warnings
     pipeline.check()
 
 
 def hang(pipeline: Pipeline) -> None:
-    """`cclm run` hangs, stopped; then somebody kills it."""
+    """`cclm run` is suspended, then killed."""
     run = pipeline.start(*TRAIN)
     os.kill(run.pid, signal.SIGSTOP)
     os.waitid(os.P_PID, run.pid, os.WSTOPPED)
     pipeline.release()
-    trainer = pipeline.the("trainer")
-    pipeline.until(lambda: not trainer.is_running())  # nothing stops what it has started
+    trainer = pipeline.process("trainer")
+    pipeline.until(lambda: not trainer.is_running())  # its stage continues and ends
     run.kill()
     assert run.wait() == -signal.SIGKILL
     pipeline.is_whole()
@@ -58,16 +58,16 @@ def hang(pipeline: Pipeline) -> None:
 
 
 def stop(number: signal.Signals, code: int, whole_group: bool = False, times: int = 1) -> Trial:
-    """`cclm run` is told to stop: it ends everything, and says so by its exit code."""
+    """`cclm run` gets a signal to stop: it ends all its processes and exits with the code of the signal."""
 
     def trial(pipeline: Pipeline) -> None:
         run = pipeline.start(*TRAIN)
-        trainer = pipeline.the("trainer")
+        trainer = pipeline.process("trainer")
         for _ in range(times):
             (os.killpg if whole_group else os.kill)(run.pid, number)
             wait_for(lambda: run.poll() is not None, 0.3)
-        assert run.wait(SECONDS_TO_END) == code, pipeline.told()
-        assert not trainer.is_running() and "Traceback" not in pipeline.told()
+        assert run.wait(SECONDS_TO_END) == code, pipeline.output()
+        assert not trainer.is_running() and "Traceback" not in pipeline.output()
         pipeline.is_closed()
         pipeline.release()
         pipeline.is_whole()
@@ -77,7 +77,7 @@ def stop(number: signal.Signals, code: int, whole_group: bool = False, times: in
     return trial
 
 
-# Under Prefect's temporary server, which dies, or must end, with the run.
+# With Prefect's temporary server, which ends with the run.
 ALONE: dict[str, Trial] = {
     "SIGKILL of the flow": kill_flow,
     "SIGKILL of Prefect's temporary server": kill("server"),
@@ -86,7 +86,7 @@ ALONE: dict[str, Trial] = {
     "SIGTERM of cclm run, twice": stop(signal.SIGTERM, 143, times=2),
     "SIGINT of cclm run": stop(signal.SIGINT, 130, whole_group=True),
 }
-# Under a server that goes on.
+# With a permanent server.
 SERVED: dict[str, Trial] = {
     "SIGKILL of the stage runner": kill("stage"),
     "SIGKILL of the trainer": kill("trainer"),

@@ -1,4 +1,4 @@
-"""Servers that are restarted or away, and workers that are killed."""
+"""Restarted and unreachable servers, killed workers."""
 
 import os
 import signal
@@ -25,11 +25,11 @@ from tests.infra.test_stack import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 PREFECT = str(BIN / "prefect")
-SECONDS_TO_START = 600  # it takes ten on a quiet machine, minutes beside other work
+SECONDS_TO_START = 600  # ten seconds on an idle machine, minutes on a busy one
 
 
 class Server:
-    """A server of its own process group on a free port, with its files in `folder`."""
+    """A server in its own process group on a free port, with its files in `folder`."""
 
     def __init__(self, folder: Path, words: list[str], health: str) -> None:
         self.port = free_port()
@@ -39,17 +39,17 @@ class Server:
         folder.mkdir()
 
     def start(self) -> None:
-        """Starts it and waits until it answers."""
-        known = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
-        known |= environment.DEFAULTS | {"PREFECT_HOME": str(self.folder), "PATH": f"{BIN}:{os.environ['PATH']}"}
+        """Starts the server and waits until it answers."""
+        variables = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
+        variables |= environment.DEFAULTS | {"PREFECT_HOME": str(self.folder), "PATH": f"{BIN}:{os.environ['PATH']}"}
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                self.words, cwd=self.folder, env=known, stdout=log, stderr=log, start_new_session=True
+                self.words, cwd=self.folder, env=variables, stdout=log, stderr=log, start_new_session=True
             )
         assert wait_for(self.answers, SECONDS_TO_START), (self.folder / "server.log").read_text()
 
     def answers(self) -> bool:
-        """Whether it is there."""
+        """Whether the server responds to its health check."""
         try:
             with urllib.request.urlopen(self.health, timeout=5) as answer:
                 return bool(answer.status == 200)
@@ -57,14 +57,14 @@ class Server:
             return False
 
     def kill(self) -> None:
-        """SIGKILL for it and all of its processes."""
+        """Kills all processes of the server."""
         os.killpg(self.process.pid, signal.SIGKILL)
         assert self.process.wait() == -signal.SIGKILL
 
 
 @contextmanager
 def prefect_server(folder: Path) -> Iterator[Server]:
-    """Prefect's server, for the block."""
+    """Prefect's server for the block."""
     server = Server(folder, [PREFECT, "server", "start"], "/api/health")
     try:
         server.start()
@@ -74,47 +74,47 @@ def prefect_server(folder: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def mlflow_server(folder: Path) -> Iterator["Line"]:
-    """MLflow's server for the block, behind a line that can be cut."""
+def mlflow_server(folder: Path) -> Iterator["Proxy"]:
+    """MLflow's server for the block, behind a proxy that can be disconnected."""
     store = ["--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'store.db'}"]
     words = [str(BIN / "mlflow"), "server", *store, "--artifacts-destination", str(folder / "artifacts")]
     server = Server(folder, words, "/health")
     try:
         server.start()
-        line = Line(server.port)
+        proxy = Proxy(server.port)
         try:
-            yield line
+            yield proxy
         finally:
-            line.cut()
+            proxy.disconnect()
     finally:
         server.kill()
 
 
-class Line:
-    """Passes connections on to a port, until it is cut: by hand, or when a client's request has the words `cut_at`."""
+class Proxy:
+    """Forwards connections to a port until it is disconnected, or until a client's request contains `trigger`."""
 
     def __init__(self, port: int) -> None:
-        self.target, self.port, self.cut_at = port, free_port(), b""
-        self.was_cut = threading.Event()
+        self.target, self.port, self.trigger = port, free_port(), b""
+        self.is_disconnected = threading.Event()
         self.ends: set[socket.socket] = set()
-        self.mend()
+        self.connect()
 
     @property
     def url(self) -> str:
-        """Where clients find the server."""
+        """The address for clients."""
         return f"http://127.0.0.1:{self.port}"
 
-    def mend(self) -> None:
-        """Lets clients connect."""
-        self.was_cut.clear()
+    def connect(self) -> None:
+        """Accepts clients, for the first time or again."""
+        self.is_disconnected.clear()
         self.listener = socket.create_server(("127.0.0.1", self.port), reuse_port=True)
         threading.Thread(target=self._accept, args=(self.listener,), daemon=True).start()
 
-    def cut(self) -> None:
-        """Ends all connections; no client gets another one."""
-        self.was_cut.set()
+    def disconnect(self) -> None:
+        """Closes all connections and accepts no more."""
+        self.is_disconnected.set()
         for end in (self.listener, *list(self.ends)):
-            with suppress(OSError):  # the other side was quicker
+            with suppress(OSError):  # the other side has closed it
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
         with closing(socket.socket()) as probe:
@@ -128,14 +128,14 @@ class Line:
             except OSError:
                 return
             self.ends |= {client, server}
-            threading.Thread(target=self._pass, args=(client, server, self.cut_at), daemon=True).start()
+            threading.Thread(target=self._pass, args=(client, server, self.trigger), daemon=True).start()
             threading.Thread(target=self._pass, args=(server, client, b""), daemon=True).start()
 
-    def _pass(self, source: socket.socket, target: socket.socket, cut_at: bytes) -> None:
+    def _pass(self, source: socket.socket, target: socket.socket, trigger: bytes) -> None:
         try:
             while data := source.recv(65536):
-                if cut_at and cut_at in data:
-                    self.cut()
+                if trigger and trigger in data:
+                    self.disconnect()
                     return
                 target.sendall(data)
             target.shutdown(socket.SHUT_WR)
@@ -144,7 +144,7 @@ class Line:
 
 
 def restarted(pipeline: Pipeline) -> None:
-    """Prefect's server dies in mid-run and comes back."""
+    """Prefect's server is killed and restarted during a run."""
     with prefect_server(pipeline.folder / "prefect") as server:
         pipeline.environment["PREFECT_API_URL"] = f"http://127.0.0.1:{server.port}/api"
         run = pipeline.start(*TRAIN)
@@ -152,7 +152,7 @@ def restarted(pipeline: Pipeline) -> None:
         assert not server.answers() and run.poll() is None
         server.start()
         pipeline.release()
-        assert run.wait(240) in (0, 1), pipeline.told()
+        assert run.wait(240) in (0, 1), pipeline.output()
         pipeline.is_whole()
         pipeline.again()
         pipeline.until(lambda: slots_taken(pipeline) == 0, 3 * LEASE_SECONDS)
@@ -160,38 +160,38 @@ def restarted(pipeline: Pipeline) -> None:
 
 
 def tracking_away(pipeline: Pipeline) -> None:
-    """MLflow is away from the middle of a training on, and back for the next run."""
-    with mlflow_server(pipeline.folder / "mlflow") as line:
-        pipeline.environment["MLFLOW_TRACKING_URI"] = line.url
+    """MLflow becomes unreachable during a training and is back for the next run."""
+    with mlflow_server(pipeline.folder / "mlflow") as proxy:
+        pipeline.environment["MLFLOW_TRACKING_URI"] = proxy.url
         run = pipeline.start(*TRAIN)
-        line.cut()
+        proxy.disconnect()
         pipeline.release()
-        assert run.wait(240) == 0, pipeline.told()
-        assert "train@a is not tracked in MLflow" in pipeline.told() and open_runs(pipeline)
-        line.mend()
+        assert run.wait(240) == 0, pipeline.output()
+        assert "train@a is not tracked in MLflow" in pipeline.output() and open_runs(pipeline)
+        proxy.connect()
         pipeline.again()
         pipeline.check()
 
 
 def registry_away(pipeline: Pipeline) -> None:
-    """MLflow goes away when the composition's version is to be made, and is back for the next run."""
-    with mlflow_server(pipeline.folder / "mlflow") as line:
-        pipeline.environment["MLFLOW_TRACKING_URI"] = line.url
-        line.cut_at = b"model-versions/create"
+    """MLflow becomes unreachable at the creation of a model version and is back for the next run."""
+    with mlflow_server(pipeline.folder / "mlflow") as proxy:
+        pipeline.environment["MLFLOW_TRACKING_URI"] = proxy.url
+        proxy.trigger = b"model-versions/create"
         run = pipeline.start("run", held=False)
-        assert run.wait(240) == 1 and line.was_cut.is_set(), pipeline.told()
-        assert "the compositions are not registered in MLflow" in pipeline.told()
-        line.cut_at = b""
-        line.mend()
+        assert run.wait(240) == 1 and proxy.is_disconnected.is_set(), pipeline.output()
+        assert "the compositions are not registered in MLflow" in pipeline.output()
+        proxy.trigger = b""
+        proxy.connect()
         (decision,) = pipeline.again("run")["promotion"]
         assert decision["created"] and decision["result"] == "candidate"
-        assert len(MlflowClient(line.url).search_model_versions("name = 'cclm-both'")) == 1
+        assert len(MlflowClient(proxy.url).search_model_versions("name = 'cclm-both'")) == 1
         pipeline.check(whole_pipeline=True)
 
 
 @contextmanager
 def working(pipeline: Pipeline) -> Iterator[subprocess.Popen[bytes]]:
-    """A server and a worker, which is at work on a run of the deployment: its training is held."""
+    """A Prefect server and a worker with a run of the deployment, whose training is paused."""
     with prefect_server(pipeline.folder / "prefect") as server:
         pipeline.environment.update(
             {
@@ -221,7 +221,7 @@ def working(pipeline: Pipeline) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def deploy(pipeline: Pipeline) -> None:
-    """A work pool, and the flow as a deployment for it."""
+    """Creates a work pool and deploys the flow to it."""
     names = ("TOY_MODEL", "DVC_SITE_CACHE_DIR")
     variables = {name: pipeline.environment[name] for name in names} | {"PYTHONPATH": str(REPOSITORY)}
     deployment = {
@@ -239,30 +239,30 @@ def deploy(pipeline: Pipeline) -> None:
 
 def driver(pipeline: Pipeline) -> psutil.Process:
     """The process of the flow run."""
-    (one,) = (one for one in open_runs(pipeline) if one.kind == "driver")
-    return psutil.Process(processes.split(one.process)[1])
+    (run,) = (run for run in open_runs(pipeline) if run.kind == "driver")
+    return psutil.Process(processes.split(run.process)[1])
 
 
 def state_of(pipeline: Pipeline, run_id: str) -> str:
-    """Where Prefect has a flow run."""
-    answer = httpx.get(f"{pipeline.environment['PREFECT_API_URL']}/flow_runs/{run_id}", timeout=30)
-    return str(answer.json()["state"]["type"])
+    """The state of a flow run in Prefect."""
+    response = httpx.get(f"{pipeline.environment['PREFECT_API_URL']}/flow_runs/{run_id}", timeout=30)
+    return str(response.json()["state"]["type"])
 
 
 def flow_run(pipeline: Pipeline) -> str:
-    """The number of the flow run that is at work."""
-    (one,) = (one for one in open_runs(pipeline) if one.kind == "prefect")
-    return one.id
+    """The id of the open flow run."""
+    (run,) = (run for run in open_runs(pipeline) if run.kind == "prefect")
+    return run.id
 
 
 def slots_taken(pipeline: Pipeline) -> int:
-    """The device slots that Prefect's server takes for leased."""
-    answer = httpx.get(f"{pipeline.environment['PREFECT_API_URL']}/v2/concurrency_limits/{LIMIT}", timeout=30)
-    return int(answer.json()["active_slots"])
+    """The number of device slots that are leased on Prefect's server."""
+    response = httpx.get(f"{pipeline.environment['PREFECT_API_URL']}/v2/concurrency_limits/{LIMIT}", timeout=30)
+    return int(response.json()["active_slots"])
 
 
 def kill_worker(pipeline: Pipeline) -> None:
-    """The worker is killed: what it has started goes on, and ends."""
+    """The worker is killed: its flow run continues and completes."""
     with working(pipeline) as worker:
         run_id, flow = flow_run(pipeline), driver(pipeline)
         worker.kill()
@@ -276,7 +276,7 @@ def kill_worker(pipeline: Pipeline) -> None:
 
 
 def kill_flow_run(pipeline: Pipeline) -> None:
-    """The process of the flow run is killed: the worker says so to Prefect, and the next run goes on."""
+    """The process of the flow run is killed: the worker reports the crash to Prefect, and the next run resumes."""
     with working(pipeline) as worker:
         run_id, flow = flow_run(pipeline), driver(pipeline)
         flow.kill()
@@ -286,14 +286,14 @@ def kill_flow_run(pipeline: Pipeline) -> None:
         assert worker.poll() is None
         pipeline.is_whole()
         pipeline.again()
-        pipeline.until(lambda: slots_taken(pipeline) == 0, 3 * LEASE_SECONDS)  # the dead one's is given back
+        pipeline.until(lambda: slots_taken(pipeline) == 0, 3 * LEASE_SECONDS)  # the lease of the killed process ends
         pipeline.check()
 
 
 TRIALS: dict[str, Callable[[Pipeline], None]] = {
-    "Prefect's server restarted in mid-run": restarted,
+    "Prefect's server restarted during a run": restarted,
     "SIGKILL of the worker": kill_worker,
-    "SIGKILL of the flow run's process of a worker": kill_flow_run,
+    "SIGKILL of a worker's flow run": kill_flow_run,
     "MLflow unreachable while a stage runs": tracking_away,
     "MLflow unreachable while a composition is registered": registry_away,
 }

@@ -1,8 +1,8 @@
-"""Fault trials: whatever happens to a run, at most one checkpoint's interval of work is lost, nothing published is
-damaged, the next run needs no repair by hand, and nothing stays open. Each asserts that its fault has happened.
+"""Fault trials: at most one checkpoint's interval of work is lost, no output is damaged, the next run needs no manual
+repair, and no run stays open. Each trial asserts that its fault really happened.
 
-Killed promotions stand in `tests/flows/test_gate_trials.py`, killed trainings of every objective in
-`tests/training/test_interrupted.py`.
+`tests/flows/test_gate_trials.py` has trials of killed promotions, `tests/training/test_interrupted.py` of killed
+trainings of every objective.
 """
 
 from collections.abc import Callable
@@ -25,6 +25,6 @@ TRIALS: dict[str, Callable[[Pipeline], None]] = {
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", TRIALS)
 def test_trial(name: str, pipeline: Pipeline, request: pytest.FixtureRequest) -> None:
-    if name in SERVED:  # one server for all of these: each temporary one takes as long as the rest of a trial
+    if name in SERVED:  # a shared server: starting a temporary one takes as long as the rest of a trial
         pipeline.environment["PREFECT_API_URL"] = request.getfixturevalue("served")
     TRIALS[name](pipeline)

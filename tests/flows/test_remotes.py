@@ -1,4 +1,4 @@
-"""DVC's remote: what is recorded is pushed after success, a failure is told and repeated, a fresh clone has all."""
+"""DVC's remote: recorded outputs are pushed after a successful run, failures are reported and repeated."""
 
 import json
 import subprocess
@@ -25,22 +25,22 @@ def commit(project: Toy) -> None:
     project.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "recorded")
 
 
-def test_a_failed_push_is_told_and_repeated_and_a_fresh_clone_pulls_all(
+def test_a_failed_push_is_reported_and_repeated_and_a_fresh_clone_pulls_everything(
     done: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("CCLM_PUSH", raising=False)
     assert default_remote(done) is None and not wants_push(done)
-    told = cclm(done, "push", check=False)
-    assert told.returncode == 2 and "no DVC remote to push to" in told.stderr
+    failed = cclm(done, "push", check=False)
+    assert failed.returncode == 2 and "no DVC remote to push to" in failed.stderr
 
     storage = tmp_path / "storage"
     storage.write_text("a file is in the way")
     done.dvc("remote", "add", "-d", "storage", str(storage))
     assert default_remote(done) == ("storage", str(storage)) and wants_push(done)
     before = done.digests()
-    told = cclm(done, "run", check=False)  # nothing is stale, but all is unpushed
-    assert told.returncode == 1 and f"the outputs are not all in DVC's remote storage ({storage})" in told.stderr
-    assert "The next run, or `cclm push`, tries again." in told.stderr and done.digests() == before
+    failed = cclm(done, "run", check=False)  # nothing is stale, but nothing is pushed either
+    assert failed.returncode == 1 and f"not all outputs are in DVC's remote storage ({storage})" in failed.stderr
+    assert "The next run, or `cclm push`, tries again." in failed.stderr and done.digests() == before
 
     storage.unlink()
     assert json.loads(cclm(done, "run", "--json").stdout)["pushed"] == "storage"
@@ -53,7 +53,7 @@ def test_a_failed_push_is_told_and_repeated_and_a_fresh_clone_pulls_all(
     assert "up to date" in project.dvc("status").stdout
 
 
-def test_a_run_pushes_what_it_recorded_last_of_all(done: Toy, tmp_path: Path, prefect_server: str) -> None:
+def test_a_run_pushes_its_outputs_at_the_end(done: Toy, tmp_path: Path, prefect_server: str) -> None:
     storage = tmp_path / "storage"
     done.dvc("remote", "add", "-d", "storage", str(storage))
     done.params(lambda values: values["components"]["a"].update(fail=2, width=4))
@@ -71,14 +71,14 @@ def test_a_run_pushes_what_it_recorded_last_of_all(done: Toy, tmp_path: Path, pr
         assert not wants_push(done)
 
 
-def test_a_default_remote_without_an_address_is_named(done: Toy) -> None:
+def test_a_default_remote_without_an_address_is_an_error(done: Toy) -> None:
     done.dvc("config", "core.remote", "nowhere")
     with pytest.raises(ConfigError, match="nowhere"):
         default_remote(done)
 
 
-def test_the_projects_own_remote_is_a_folder_of_each_clone(tmp_path: Path) -> None:
-    """Relative to .dvc, so that it is inside of the project wherever that lies."""
+def test_the_default_remote_of_this_project_is_a_folder_in_each_clone(tmp_path: Path) -> None:
+    """Its address is relative to .dvc, so it is inside the project wherever that is."""
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc/config").write_text((Path(__file__).parents[2] / ".dvc/config").read_text())
     assert default_remote(Project(tmp_path)) == ("storage", str(tmp_path / ".cclm/remote"))

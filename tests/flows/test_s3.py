@@ -1,4 +1,4 @@
-"""DVC's remote on S3: a server of moto, or one that runs; see docs/production.md for how to run it."""
+"""DVC's remote on S3, on a moto server or any other; docs/production.md has the commands."""
 
 import json
 import os
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 
 class Bucket(NamedTuple):
-    """A new bucket, and the environment with which a program reaches it."""
+    """A new bucket, and the environment of its clients."""
 
     name: str
     endpoint: str
@@ -39,16 +39,16 @@ class Bucket(NamedTuple):
 
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    given = os.environ.get(SETTING)
-    if not given:
-        pytest.skip(f"{SETTING} names neither an S3 server's address nor the program moto_server")
+    server_or_program = os.environ.get(SETTING)
+    if not server_or_program:
+        pytest.skip(f"{SETTING} is not set to the address of an S3 server or the path of moto_server")
     pytest.importorskip("dvc_s3", reason="needs the extra s3: pip install 'cclm[s3]'")
-    if given.startswith("http"):
-        yield given
+    if server_or_program.startswith("http"):
+        yield server_or_program
         return
     address, log = f"http://127.0.0.1:{(port := free_port())}", tmp_path_factory.mktemp("moto") / "log"
     with log.open("w") as stream:
-        server = subprocess.Popen([given, "-p", str(port)], stdout=stream, stderr=subprocess.STDOUT)
+        server = subprocess.Popen([server_or_program, "-p", str(port)], stdout=stream, stderr=subprocess.STDOUT)
     try:
         assert wait_for(lambda: server.poll() is not None or "Running on" in log.read_text(), 120), log.read_text()
         assert server.poll() is None, log.read_text()
@@ -60,7 +60,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    """Empty before and gone after; credentials are the environment's, else what moto takes: any."""
+    """A new bucket, deleted after the test. Credentials come from the environment; moto accepts any."""
     import boto3
 
     credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
@@ -68,13 +68,13 @@ def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     settings["AWS_DEFAULT_REGION"] = REGION
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    made = boto3.resource("s3", endpoint_url=endpoint, region_name=REGION).Bucket(f"cclm-test-{time.time_ns()}")
-    made.create()
+    new = boto3.resource("s3", endpoint_url=endpoint, region_name=REGION).Bucket(f"cclm-test-{time.time_ns()}")
+    new.create()
     try:
-        yield Bucket(made.name, endpoint, settings)
+        yield Bucket(new.name, endpoint, settings)
     finally:
-        made.objects.all().delete()
-        made.delete()
+        new.objects.all().delete()
+        new.delete()
 
 
 def remote(project: Toy, bucket: Bucket, endpoint: str) -> None:
@@ -83,20 +83,21 @@ def remote(project: Toy, bucket: Bucket, endpoint: str) -> None:
     project.dvc("remote", "modify", "--local", "storage", "endpointurl", endpoint)
 
 
-def test_outputs_go_to_s3_once_and_a_fresh_clone_has_them(done: Toy, bucket: Bucket, tmp_path: Path) -> None:
+def test_outputs_are_pushed_to_s3_once_and_a_fresh_clone_pulls_them(done: Toy, bucket: Bucket, tmp_path: Path) -> None:
     done.dvc("remote", "add", "-d", "storage", str(tmp_path / "none"))
     remote(done, bucket, f"http://127.0.0.1:{free_port()}")
     done.environment.update(bucket.environment)
-    told = cclm(done, "push", check=False, AWS_MAX_ATTEMPTS="1")
-    assert told.returncode == 1 and f"not all in DVC's remote storage (s3://{bucket.name}/outputs)" in told.stderr
+    failed = cclm(done, "push", check=False, AWS_MAX_ATTEMPTS="1")
+    message = f"not all outputs are in DVC's remote storage (s3://{bucket.name}/outputs)"
+    assert failed.returncode == 1 and message in failed.stderr
 
     remote(done, bucket, bucket.endpoint)
     assert json.loads(cclm(done, "push", "--json").stdout) == {"remote": "storage"}
     keys = bucket.keys()
-    # For each output its list of files; each content once, however many outputs hold it.
+    # One list of files per output; equal files are stored once.
     assert len([key for key in keys if key.endswith(".dir")]) == len(FOLDERS)
     assert all(key.startswith("outputs/files/md5/") for key in keys)
-    assert json.loads(cclm(done, "run", "--json").stdout)["pushed"] is None  # nothing is left to push
+    assert json.loads(cclm(done, "run", "--json").stdout)["pushed"] is None  # everything is pushed
 
     commit(done)
     fresh = Toy(tmp_path / "fresh")
@@ -108,8 +109,8 @@ def test_outputs_go_to_s3_once_and_a_fresh_clone_has_them(done: Toy, bucket: Buc
     assert "up to date" in fresh.dvc("status").stdout
 
 
-def test_what_one_clone_trained_is_restored_in_another_over_s3(done: Toy, bucket: Bucket, tmp_path: Path) -> None:
-    """As a worker without the shared disk and the pipeline that asks it do (docs/production.md)."""
+def test_a_clone_restores_the_training_of_another_from_s3(done: Toy, bucket: Bucket, tmp_path: Path) -> None:
+    """As a worker without a shared disk and the requesting pipeline do (docs/production.md)."""
     done.dvc("remote", "add", "-d", "storage", f"s3://{bucket.name}/outputs")
     commit(done)
     other = Toy(tmp_path / "other")
@@ -119,11 +120,11 @@ def test_what_one_clone_trained_is_restored_in_another_over_s3(done: Toy, bucket
         remote(project, bucket, bucket.endpoint)
         project.params(lambda values: values["components"]["a"].update(width=9))
     done.dvc("push", "make")
-    told = other.dvc("repro", "--single-item", "--pull", "--allow-missing", "train@a").stdout
-    assert "Running stage 'train@a'" in told
+    output = other.dvc("repro", "--single-item", "--pull", "--allow-missing", "train@a").stdout
+    assert "Running stage 'train@a'" in output
     other.dvc("push", "--run-cache", "train@a")
-    told = done.dvc("repro", "--single-item", "--pull", "train@a", CCLM_RESTORE_ONLY="1").stdout
-    assert "is cached - skipping run" in told
+    output = done.dvc("repro", "--single-item", "--pull", "train@a", CCLM_RESTORE_ONLY="1").stdout
+    assert "is cached - skipping run" in output
     assert folder_digest(done.root / "models/a") == folder_digest(other.root / "models/a")
 
 
@@ -134,10 +135,10 @@ def test_a_shelf_on_s3(model: Path, bucket: Bucket, tmp_path: Path, monkeypatch:
         monkeypatch.setenv(f"GIT_{kind}_EMAIL", "test@example.invalid")
     shelf, words = str(tmp_path / "shelf"), [sys.executable, "-m", "flows.cli", "shelf"]
     subprocess.run([*words, "create", shelf, "--remote", f"s3://{bucket.name}/shelf"], check=True)
-    about = ["--licence", "Apache-2.0", "--tag", "v1", "--repo", shelf]
+    about = ["--license", "Apache-2.0", "--tag", "v1", "--repo", shelf]
     subprocess.run([*words, "publish", model, "both", "composition", *about], check=True)
     cache = ["--cache-dir", str(tmp_path / "cache"), "--repo", shelf, "--json"]
-    told = subprocess.run([*words, "fetch", "both", "composition", "v1", *cache], check=True, capture_output=True)
-    folder = Path(json.loads(told.stdout)["folder"])
+    fetched = subprocess.run([*words, "fetch", "both", "composition", "v1", *cache], check=True, capture_output=True)
+    folder = Path(json.loads(fetched.stdout)["folder"])
     assert {path.relative_to(folder) for path in folder.rglob("*")} == {p.relative_to(model) for p in model.rglob("*")}
     assert (folder / "composition.json").read_bytes() == (model / "composition.json").read_bytes()

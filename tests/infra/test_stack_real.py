@@ -1,4 +1,4 @@
-"""The real stack on a toy project: a schedule fires by itself, what it registers is served, and nothing is left."""
+"""The real stack on a toy project: a scheduled run starts, its model is served, and no process is left."""
 
 import json
 import os
@@ -20,28 +20,28 @@ from flows import environment
 from flows.project import Project
 from flows.tracking.records import read_record
 from infra.stack.__main__ import status
-from infra.stack.processes import members
+from infra.stack.keeper import members
 from infra.stack.settings import read_conf
 from tests.flows.conftest import BIN, Toy
 from tests.infra.test_stack import free_port
 
-if TYPE_CHECKING:  # Prefect reads the environment, which the stack completes, when it is imported
+if TYPE_CHECKING:  # Prefect reads the environment at its import, before the stack has set it
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun
 
 REPOSITORY = Path(__file__).parents[2]
-SECONDS = 900  # for each wait: starting three servers takes half a minute, or minutes beside other work
+SECONDS = 900  # for each wait: starting three servers takes half a minute, or minutes on a busy machine
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
-def until(answer: Callable[[], object]) -> object:
-    """Asks until the answer is something; a server that is not there yet is asked again."""
+def until(condition: Callable[[], object]) -> object:
+    """Waits until the condition is true and returns its value; connection errors count as false."""
     deadline = time.monotonic() + SECONDS
     while True:
         try:
-            if found := answer():
-                return found
+            if value := condition():
+                return value
         except OSError:
             pass
         assert time.monotonic() < deadline
@@ -79,9 +79,9 @@ def run(project: Toy, *words: str) -> str:
 
 
 def pid(project: Toy, name: str) -> int:
-    """The pid of a service, 0 if it does not run."""
-    services = status(project.root / ".cclm/stack")["services"]
-    return next(int(one["pid"]) for one in services if one["name"] == name) if services else 0
+    """The pid of a service; 0 if it is not running."""
+    services = {service["name"]: service["pid"] for service in status(project.root / ".cclm/stack")["services"]}
+    return int(services.get(name, 0))
 
 
 def is_back(project: Toy, name: str, old: int) -> bool:
@@ -91,7 +91,7 @@ def is_back(project: Toy, name: str, old: int) -> bool:
 
 def test_schedule_restart_registration_and_serving(stack: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     run(stack, "up")
-    for name, value in environment.of_stack(Project(stack.root)).items():
+    for name, value in environment.stack_defaults(Project(stack.root)).items():
         monkeypatch.setenv(name, value)
     prefect, worker = pid(stack, "prefect"), pid(stack, "worker-cpu")
     from mlflow.tracking import MlflowClient
@@ -100,26 +100,26 @@ def test_schedule_restart_registration_and_serving(stack: Toy, monkeypatch: pyte
     with get_client(sync_client=True) as client:
         assert {pool.name for pool in client.read_work_pools()} == {"cclm-cpu", "cclm-gpu"}
         assert client.read_global_concurrency_limit_by_name("cclm-devices").limit > 0
-        ran = until(lambda: completed(client))
-        assert isinstance(ran, dict) and all(run.auto_scheduled for run in ran.values())
-        # The server dies: supervisord restarts it, and the workers go on.
+        runs = until(lambda: completed(client))
+        assert isinstance(runs, dict) and all(run.auto_scheduled for run in runs.values())
+        # The server dies: supervisord restarts it, and the workers continue.
         psutil.Process(prefect).kill()
         until(lambda: is_back(stack, "prefect", prefect))
-        until(lambda: completed(client).keys() - ran.keys())
+        until(lambda: completed(client).keys() - runs.keys())
     assert pid(stack, "worker-cpu") == worker
     versions = MlflowClient().search_model_versions("name = 'cclm-both'")
     assert [version.version for version in versions] == ["1"]
-    # The worker dies while a flow trains: it is restarted, and the flow goes on.
+    # The worker dies during a training: it is restarted, and the flow continues.
     stack.params(lambda values: values["components"]["a"].update(width=9, seconds=20))
     with get_client(sync_client=True) as client:
-        at_work = until(lambda: (found := read_record(stack, "train@a")) and found.running and running(client))
+        run_id = until(lambda: (record := read_record(stack, "train@a")) and record.running and running(client))
         psutil.Process(worker).kill()
         until(lambda: is_back(stack, "worker-cpu", worker))
-        until(lambda: at_work in completed(client))
+        until(lambda: run_id in completed(client))
     assert json.loads((stack.root / "models/a/content.json").read_text())["width"] == 9
     experiment = MlflowClient().get_experiment_by_name("cclm")
     assert experiment and experiment.artifact_location.startswith("mlflow-artifacts:")
-    answers_as_a_server(stack)
+    check_serving(stack)
 
 
 def completed(client: "SyncPrefectClient") -> "dict[UUID, FlowRun]":
@@ -130,36 +130,34 @@ def running(client: "SyncPrefectClient") -> UUID | None:
     return next((run.id for run in client.read_flow_runs() if run.state and run.state.is_running()), None)
 
 
-def answers_as_a_server(stack: Toy) -> None:
-    """`cclm serve`: texts in, embeddings out; rows of characters on demand; a wrong question is refused by name."""
+def check_serving(stack: Toy) -> None:
+    """`cclm serve` returns embeddings of texts or of characters, and rejects invalid parameters by name."""
     port = free_port()
     words = ["serve", "both", "--alias", "candidate", "--port", str(port)]
     variables = stack.environment | {"PATH": f"{BIN}:{os.environ['PATH']}"}
-    served = subprocess.Popen([sys.executable, "-m", "flows.cli", *words], cwd=stack.root, env=variables)
+    server = subprocess.Popen([sys.executable, "-m", "flows.cli", *words], cwd=stack.root, env=variables)
     try:
         until(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=30).status == 200)
 
-        def ask(question: object) -> tuple[int, str]:
-            asked = urllib.request.Request(
-                f"http://127.0.0.1:{port}/invocations",
-                json.dumps(question).encode(),
-                {"Content-Type": "application/json"},
+        def post(body: object) -> tuple[int, str]:
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{port}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
             )
             try:
-                with urllib.request.urlopen(asked, timeout=300) as answer:
-                    return answer.status, answer.read().decode()
+                with urllib.request.urlopen(request, timeout=300) as response:
+                    return response.status, response.read().decode()
             except urllib.error.HTTPError as error:
                 return error.code, error.read().decode()
 
-        code, text = ask({"inputs": ["Give me excess", ""]})
+        code, text = post({"inputs": ["Give me excess", ""]})
         first, empty = json.loads(text)["predictions"]
         assert code == 200 and len(first) == len(empty) > 0 and any(first) and not any(empty)
-        by_table = ask({"dataframe_split": {"columns": ["text"], "data": [["Give me excess"], [""]]}})
+        by_table = post({"dataframe_split": {"columns": ["text"], "data": [["Give me excess"], [""]]}})
         assert json.loads(by_table[1])["predictions"] == [first, empty]
-        rows = json.loads(ask({"inputs": ["ab", ""], "params": {"output": "characters"}})[1])["predictions"]
+        rows = json.loads(post({"inputs": ["ab", ""], "params": {"output": "characters"}})[1])["predictions"]
         assert [len(row) for row in rows] == [2, 0] and len(rows[0][0]) == len(first)
-        code, text = ask({"inputs": ["ab"], "params": {"output": "nonsense"}})
+        code, text = post({"inputs": ["ab"], "params": {"output": "nonsense"}})
         assert code == 400 and "output must be one of mean, characters" in text
     finally:
-        served.terminate()
-        served.wait(60)
+        server.terminate()
+        server.wait(60)

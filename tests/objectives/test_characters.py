@@ -1,4 +1,4 @@
-"""The bytes that the objective `characters` asks for."""
+"""The target bytes of the objective `characters`."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ def test_the_first_and_last_bytes_of_each_word() -> None:
     table = ByteTable(preprocessor)
     ids = preprocessor.encode(TEXT).astype(np.int64)[None]
     words = table.words(ids)
-    assert words.number == 5
+    assert words.num_words == 5
     edges = table.edges(ids, words, 4)
     ends = [(bytes(row[:4][row[:4] < 256].tolist()), bytes(row[4:][row[4:] < 256].tolist())) for row in edges]
     assert ends == [
@@ -28,10 +28,10 @@ def test_the_first_and_last_bytes_of_each_word() -> None:
 def test_a_word_ends_at_the_end_of_its_row() -> None:
     preprocessor = Preprocessor().fit(["ab"])
     ids = preprocessor.encode("abab").astype(np.int64).reshape(2, 2)
-    assert ByteTable(preprocessor).words(ids).word.tolist() == [[0, 0], [1, 1]]
+    assert ByteTable(preprocessor).words(ids).word_ids.tolist() == [[0, 0], [1, 1]]
 
 
-def test_an_inserted_character_belongs_with_the_one_before_it() -> None:
+def test_an_inserted_character_belongs_to_the_previous_one() -> None:
     assert carry_forward(np.array([[3, -1, 4, -1, -1], [-1, 0, -1, 2, 3]])).tolist() == [
         [3, 3, 4, 4, 4],
         [-1, 0, 0, 2, 3],

@@ -1,4 +1,4 @@
-"""What every objective of the catalogue promises: it learns, it does not leak, padding and batches change nothing."""
+"""The contract of objectives: learning, no leaks, invariance to padding and batch size, saving and loading."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from cclm_core.objectives import Example, Objective, ObjectiveConfig, ObjectiveC
 from cclm_core.objectives.word_losses import NegativeSamplingConfig, SampledSoftmaxConfig
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.errors import ArtifactError
-from cclm_core.runtime.random import derive, seeded_initialisation
+from cclm_core.runtime.random import derive, seeded_initialization
 from cclm_core.text.vocabulary import MASK, Preprocessor, TargetsConfig
 from cclm_core.text.word_targets import read_targets
 from tests.catalogues import members, variants
@@ -26,7 +26,7 @@ SETTINGS: dict[type[Config], dict[str, Any]] = {
     SampledSoftmaxConfig: {"num_draws": 12},
     NegativeSamplingConfig: {"num_negatives": 200},
 }
-"""Settings with which a loss is learned in seconds, where the defaults are for larger vocabularies."""
+"""Settings of losses for a small vocabulary, so that tests take seconds."""
 
 
 def small(config: Any) -> Any:
@@ -50,8 +50,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> EncodedCorpus:
 
 @pytest.fixture(params=CATALOGUE)
 def config(request: pytest.FixtureRequest) -> ObjectiveConfig:
-    chosen: ObjectiveConfig = CATALOGUE[request.param]
-    return chosen
+    config: ObjectiveConfig = CATALOGUE[request.param]
+    return config
 
 
 def model(corpus: EncodedCorpus, config: ObjectiveConfig, rate: float = 0.0) -> tuple[Embedder, Objective]:
@@ -62,9 +62,9 @@ def model(corpus: EncodedCorpus, config: ObjectiveConfig, rate: float = 0.0) -> 
         entity_labels=tuple(corpus.entity_labels),
         words=read_targets(corpus.folder),
     )
-    with seeded_initialisation(4):
+    with seeded_initialization(4):
         shape = CAUSAL if config.build(context).needs_causal else SHAPE
-    with seeded_initialisation(4):
+    with seeded_initialization(4):
         return Embedder(corpus.preprocessor, shape), config.build(context)
 
 
@@ -78,10 +78,10 @@ def fit(embedder: Embedder, objective: Objective, batches: list[WindowBatch], fr
         optimizer.step()
 
 
-def measured(embedder: Embedder, objective: Objective, example: Example) -> Sums:
-    """The selection metric of an example, also of one with drawn targets."""
-    whole = {name: part for name, part in example.targets.items() if name != "drawn"}
-    return objective.loss(embedder(example.ids), example._replace(targets=whole))[1][objective.selection_metric]
+def evaluate(embedder: Embedder, objective: Objective, example: Example) -> Sums:
+    """The selection metric of an example, without drawn targets, if any."""
+    targets = {name: tensor for name, tensor in example.targets.items() if name != "drawn"}
+    return objective.loss(embedder(example.ids), example._replace(targets=targets))[1][objective.selection_metric]
 
 
 def held_out(embedder: Embedder, objective: Objective, batch: WindowBatch) -> float:
@@ -96,7 +96,7 @@ def test_a_tiny_batch_is_overfitted(corpus: EncodedCorpus, config: ObjectiveConf
     embedder, objective = model(corpus, config)
     batch = Windows(corpus.split("train"), 48).fixed(2, seed=1)
     fit(embedder, objective, [batch] * 120, fresh=False)
-    sums = measured(embedder, objective, objective.example(batch, derive(0, 0), training=True))
+    sums = evaluate(embedder, objective, objective.example(batch, derive(0, 0), training=True))
     assert sums.total / sums.number < 0.1
 
 
@@ -106,43 +106,43 @@ def test_it_beats_the_trivial_baseline_on_held_out_text(corpus: EncodedCorpus, c
     test = Windows(corpus.split("test"), 64).fixed(16, seed=1)
     fit(embedder, objective, [windows.batch(step, 8, seed=1) for step in range(100)], fresh=True)
     example = objective.eval().example(test, derive(9, "held out"), training=False)
-    wanted = next(example.targets[name] for name in ("ids", "tags", "bytes") if name in example.targets)
-    shares = torch.unique(wanted, return_counts=True)[1].double() / wanted.numel()
+    classes = next(example.targets[name] for name in ("ids", "tags", "bytes") if name in example.targets)
+    shares = torch.unique(classes, return_counts=True)[1].double() / classes.numel()
     unigram_bits = float(-(shares * shares.log2()).sum())
     assert held_out(embedder, objective, test) < 0.6 * unigram_bits
 
 
-def test_padding_and_batch_size_change_nothing(corpus: EncodedCorpus, config: ObjectiveConfig) -> None:
+def test_padding_does_not_change_the_loss(corpus: EncodedCorpus, config: ObjectiveConfig) -> None:
     embedder, objective = model(corpus, config)
     embedder.eval(), objective.eval()
     batch = Windows(corpus.split("train"), 40).fixed(4, seed=2)
     example = objective.example(batch, derive(1), training=False)
     padded = example._replace(ids=torch.nn.functional.pad(example.ids, (0, 24)))
-    places = {"places": example.targets["places"] // 40 * 64 + example.targets["places"] % 40}
-    padded = padded._replace(targets=example.targets | places)
-    losses = [objective.loss(embedder(one.ids), one)[0] for one in (example, padded)]
-    torch.testing.assert_close(losses[0], losses[1], atol=1e-5, rtol=1e-5)
+    positions = example.targets["positions"] // 40 * 64 + example.targets["positions"] % 40
+    padded = padded._replace(targets=example.targets | {"positions": positions})
+    loss, padded_loss = (objective.loss(embedder(batch.ids), batch)[0] for batch in (example, padded))
+    torch.testing.assert_close(loss, padded_loss, atol=1e-5, rtol=1e-5)
 
 
-def test_what_is_asked_for_cannot_be_seen(corpus: EncodedCorpus, config: ObjectiveConfig) -> None:
-    """Two texts that differ only in hidden characters look the same to the model."""
+def test_masked_characters_do_not_leak(corpus: EncodedCorpus, config: ObjectiveConfig) -> None:
+    """Two texts that differ only in masked characters have the same input."""
     _, objective = model(corpus, config)
     batch = Windows(corpus.split("train"), 48).fixed(2, seed=3)
     example = objective.example(batch, derive(2), training=False)
     if not (example.ids == MASK).any():
-        pytest.skip("nothing is masked: targets are labels, noise, or later characters")
-    rows = example.targets["places"].numpy()
-    other = batch.ids.copy()
-    alphabet = np.array([corpus.preprocessor.encode(letter)[0] for letter in "abcdefgh"])
-    is_letter = np.array([corpus.preprocessor.decode([int(id_)]).isalnum() for id_ in other.ravel()[rows]])
-    changed = rows[is_letter]
-    other.ravel()[changed] = np.where(other.ravel()[changed] == alphabet[0], alphabet[1], alphabet[0])
-    assert not np.array_equal(other, batch.ids)
-    again = objective.example(batch._replace(ids=other), derive(2), training=False)
+        pytest.skip("this objective does not mask: its targets are labels, edits, or later characters")
+    positions = example.targets["positions"].numpy()
+    changed = batch.ids.copy()
+    a, b = (corpus.preprocessor.encode(letter)[0] for letter in "ab")
+    is_letter = np.array([corpus.preprocessor.decode([int(id_)]).isalnum() for id_ in changed.ravel()[positions]])
+    letters = positions[is_letter]
+    changed.ravel()[letters] = np.where(changed.ravel()[letters] == a, b, a)
+    assert not np.array_equal(changed, batch.ids)
+    again = objective.example(batch._replace(ids=changed), derive(2), training=False)
     assert torch.equal(example.ids, again.ids)
 
 
-def test_the_clean_batch_is_never_changed(corpus: EncodedCorpus, config: ObjectiveConfig) -> None:
+def test_the_clean_batch_is_not_changed(corpus: EncodedCorpus, config: ObjectiveConfig) -> None:
     _, objective = model(corpus, config, rate=0.3)
     batch = Windows(corpus.split("train"), 48).fixed(4, seed=3)
     before = WindowBatch(*(array.copy() for array in batch))
@@ -150,7 +150,7 @@ def test_the_clean_batch_is_never_changed(corpus: EncodedCorpus, config: Objecti
     assert all(np.array_equal(a, b) for a, b in zip(batch, before, strict=True))
 
 
-def test_text_of_every_length_can_be_an_example(corpus: EncodedCorpus, config: ObjectiveConfig) -> None:
+def test_texts_of_any_length_are_supported(corpus: EncodedCorpus, config: ObjectiveConfig) -> None:
     embedder, objective = model(corpus, config, rate=0.2)
     encoded = corpus.preprocessor.encode("Viola loves the sea.").astype(np.int64)
     for length in (0, 1, 2, 5, 20):
@@ -162,7 +162,7 @@ def test_text_of_every_length_can_be_an_example(corpus: EncodedCorpus, config: O
         assert torch.isfinite(loss)
 
 
-def test_a_head_loads_what_it_saved(corpus: EncodedCorpus, config: ObjectiveConfig, tmp_path: Path) -> None:
+def test_a_saved_head_can_be_loaded(corpus: EncodedCorpus, config: ObjectiveConfig, tmp_path: Path) -> None:
     _, objective = model(corpus, config)
     objective.save(tmp_path)
     _, other = model(corpus, config)
@@ -174,7 +174,7 @@ def test_a_head_loads_what_it_saved(corpus: EncodedCorpus, config: ObjectiveConf
     assert weights and all(torch.equal(tensor, weights[name]) for name, tensor in objective.state_dict().items())
 
 
-def test_a_head_that_does_not_fit_is_refused_and_nothing_is_loaded(corpus: EncodedCorpus, tmp_path: Path) -> None:
+def test_a_head_that_does_not_match_is_refused_and_nothing_changes(corpus: EncodedCorpus, tmp_path: Path) -> None:
     config = CATALOGUE["masked_characters"]
     _, objective = model(corpus, config)
     with pytest.raises(ArtifactError, match=r"head.safetensors not found in"):
@@ -184,7 +184,7 @@ def test_a_head_that_does_not_fit_is_refused_and_nothing_is_loaded(corpus: Encod
     with pytest.raises(ArtifactError, match=r"head.bias has shape \(263,\), expected \(\d+,\); head.weight has shape"):
         objective.load_head(tmp_path)
     CATALOGUE["denoise"].build(ObjectiveContext(width=48, preprocessor=corpus.preprocessor)).save(tmp_path)
-    with pytest.raises(ArtifactError, match=r"head.bias is missing; .*; edits.behind.bias is unknown"):
+    with pytest.raises(ArtifactError, match=r"head.bias is missing; .*; edits.behind.bias is unexpected"):
         objective.load_head(tmp_path)
     (tmp_path / "head.safetensors").write_bytes(b"half")
     with pytest.raises(ArtifactError, match=r"head.safetensors is damaged"):

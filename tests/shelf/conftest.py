@@ -1,4 +1,4 @@
-"""One real shelf for all tests: git, DVC and a folder for storage; made once, and copied to be changed."""
+"""One real shelf for all tests: git, DVC and a folder as storage. Tests that change it get a copy."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ ABOUT = About("CC0-1.0", "characters of plays", {"bits": 2.5})
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips these tests, by name, where DVC is not installed: the extra `shelf` brings it."""
+    """Skips these tests, by name, if DVC is not installed (extra `shelf`)."""
     if find_spec("dvc") is None:
         for item in items:
             if Path(__file__).parent in item.path.parents:
@@ -30,8 +30,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def git(folder: Path, *arguments: str) -> str:
     """Runs git for a test."""
-    done = subprocess.run(["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True)
-    return done.stdout.strip()
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def saved(model: Embedder | ComposedModel, folder: Path) -> Path:
@@ -42,8 +42,8 @@ def saved(model: Embedder | ComposedModel, folder: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class Place:
-    """A shelf and its storage, which a test may change."""
+class LocalShelf:
+    """A local shelf and its storage."""
 
     folder: Path
     store: Path
@@ -52,11 +52,11 @@ class Place:
     def shelf(self) -> Shelf:
         return Shelf(self.folder)
 
-    def commit(self, message: str = "by hand") -> None:
+    def commit(self, message: str = "a manual change") -> None:
         git(self.folder, "commit", "--quiet", "--all", "--message", message)
 
     def state(self) -> tuple[str, str, dict[str, bytes]]:
-        """All that a failed publication must leave as it was."""
+        """Everything that a failed publication must not change: refs, status and files."""
         files = {
             str(path.relative_to(self.folder)): path.read_bytes()
             for path in sorted(self.folder.rglob("*"))
@@ -67,12 +67,12 @@ class Place:
 
 @pytest.fixture(scope="session", autouse=True)
 def identity(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A committer, and settings that fetching must not depend on in place of those of whoever runs the tests."""
+    """Sets a committer, and replaces the developer's git and DVC settings by ones that fetching must ignore."""
     settings = tmp_path_factory.mktemp("settings")
     (settings / "config").write_text(f"[core]\n    remote = none\n[cache]\n    dir = {settings / 'cache'}\n")
-    person = {"NAME": "test", "EMAIL": "test@example.invalid"}
+    committer = {"NAME": "test", "EMAIL": "test@example.invalid"}
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in person.items():
+        for name, value in committer.items():
             patch.setenv(f"GIT_AUTHOR_{name}", value)
             patch.setenv(f"GIT_COMMITTER_{name}", value)
         patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
@@ -99,24 +99,26 @@ def composed(new: Embedder) -> ComposedModel:
 
 
 @pytest.fixture(scope="session")
-def original(tmp_path_factory: pytest.TempPathFactory, old: Embedder, new: Embedder, composed: ComposedModel) -> Place:
-    """Tag v1: an embedder; v2: another one under the same name; v3: a composition beside it."""
+def original(
+    tmp_path_factory: pytest.TempPathFactory, old: Embedder, new: Embedder, composed: ComposedModel
+) -> LocalShelf:
+    """Tag v1: an embedder; v2: a new version of it; v3: adds a composition of the same name."""
     root = tmp_path_factory.mktemp("original")
-    place = Place(root / "shelf", root / "store")
-    shelf = Shelf.create(place.folder, place.store)
-    config = place.folder / ".dvc" / "config"
-    config.write_text(config.read_text().replace(str(place.store), "../../store"))  # shelf and storage move together
-    place.commit()
+    local = LocalShelf(root / "shelf", root / "store")
+    shelf = Shelf.create(local.folder, local.store)
+    config = local.folder / ".dvc" / "config"
+    config.write_text(config.read_text().replace(str(local.store), "../../store"))  # shelf and storage move together
+    local.commit()
     shelf.publish(saved(old, root / "old"), NAME, "embedder", about=ABOUT, tag="v1")
     shelf.publish(saved(new, root / "new"), NAME, "embedder", about=ABOUT, tag="v2")
     shelf.publish(saved(composed, root / "composed"), NAME, "composition", about=ABOUT, tag="v3")
-    return place
+    return local
 
 
 @pytest.fixture
-def place(original: Place, tmp_path: Path) -> Place:
-    """A copy that a test may change."""
-    copy = Place(tmp_path / "shelf", tmp_path / "store")
+def local(original: LocalShelf, tmp_path: Path) -> LocalShelf:
+    """A copy of the shelf that the test may change."""
+    copy = LocalShelf(tmp_path / "shelf", tmp_path / "store")
     shutil.copytree(original.folder, copy.folder)
     shutil.copytree(original.store, copy.store)
     return copy

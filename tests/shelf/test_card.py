@@ -1,4 +1,4 @@
-"""A card: the same bytes everywhere, and no byte of it can be changed unnoticed."""
+"""Cards: equal bytes everywhere, and every changed byte is detected."""
 
 import json
 from typing import Any
@@ -22,7 +22,7 @@ def card(**changes: Any) -> Card:
         "identifier": "plays",
         "item_type": "component",
         "description": "été | <b>",
-        "licence": "CC0-1.0",
+        "license": "CC0-1.0",
         "configuration": {"width": 16, "rate": 0.5},
         "digests": Digests(files=files_digest(FILES), base="e" * 64),
         "scores": {"bits": 2.25, "f1": {"who": 0.5}},
@@ -36,24 +36,24 @@ def read(content: bytes) -> Card:
 
 
 def forged(**changes: Any) -> bytes:
-    """A card whose own digest was made to fit again."""
+    """A changed card with a recomputed digest."""
     content = card().canonical() | changes
     return (canonical_json({"card": content, "digest": digest(content)}) + "\n").encode()
 
 
-def test_a_card_is_read_as_it_was_written() -> None:
+def test_card_round_trip() -> None:
     content = card().to_bytes()
     assert read(content) == card()
     assert json.loads(content)["digest"] == card().digest
     assert card(scores={"f1": {"who": 0.5}, "bits": 2.25}).to_bytes() == content
 
 
-def test_whatever_byte_is_changed_is_noticed() -> None:
+def test_every_changed_byte_is_detected() -> None:
     content = card().to_bytes()
     generator = np.random.default_rng(5)
-    for place in generator.integers(0, len(content), 300):
+    for position in generator.integers(0, len(content), 300):
         changed = bytearray(content)
-        changed[place] ^= int(generator.integers(1, 256))
+        changed[position] ^= int(generator.integers(1, 256))
         with pytest.raises(CclmError):
             read(bytes(changed))
 
@@ -61,12 +61,12 @@ def test_whatever_byte_is_changed_is_noticed() -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"[]", b"null", b"{}", b"\xff", b'{"card":{},"digest":NaN}', b"[" * 100_000, b'{"card":NaN}']
 )
-def test_what_is_no_card_is_refused(content: bytes) -> None:
+def test_other_content_is_not_a_card(content: bytes) -> None:
     with pytest.raises((IntegrityError, ConfigError), match="the card of plays/component"):
         read(content)
 
 
-def test_cards_that_name_what_they_must_not_are_refused_though_their_digest_fits() -> None:
+def test_cards_with_invalid_values_are_refused_even_if_their_digest_matches() -> None:
     assert read(forged()) == card()
     outside = [file.canonical() for file in FILES[:1]] + [FILES[1].canonical() | {"path": "../../w.safetensors"}]
     pickled = [FILES[0].canonical() | {"path": "a.pkl"}]
@@ -79,24 +79,24 @@ def test_cards_that_name_what_they_must_not_are_refused_though_their_digest_fits
         {"identifier": "../x"},
         {"item_type": "program"},
         {"unknown": 1},
-        {"licence": ""},
-        {"licence": "MIT\x1b[2J"},
+        {"license": ""},
+        {"license": "MIT\x1b[2J"},
         {"created_by": "a\nb"},
     ):
         with pytest.raises(IntegrityError):
             read(forged(**changes))
-    with pytest.raises(ConfigError, match="must have the format cclm-shelf-1, got 'cclm-shelf-2'"):
-        read(forged(format="cclm-shelf-2"))
+    with pytest.raises(ConfigError, match="must have the format cclm-shelf-2, got 'cclm-shelf-1'"):
+        read(forged(format="cclm-shelf-1"))
 
 
-def test_the_digest_covers_all_but_the_same_files_have_the_same_one() -> None:
+def test_the_digest_covers_the_whole_card_and_the_files_digest_only_the_files() -> None:
     assert card(scores={}).digest != card().digest
     assert card(scores={}).digests.files == card().digests.files
     assert files_digest(reversed(FILES)) == files_digest(FILES)
     assert files_digest([FILES[0].model_copy(update={"path": "b.json"}), FILES[1]]) != files_digest(FILES)
 
 
-def test_the_card_for_people_says_it_all_and_cannot_be_broken_out_of() -> None:
+def test_the_markdown_card_is_complete_and_escapes_markup() -> None:
     text = card().to_markdown()
     for part in ("CC0-1.0", card().digest, "e" * 64, "1,234,567", "c" * 64, '"width": 16', "| f1.who | 0.5 |"):
         assert part in text

@@ -1,4 +1,4 @@
-"""The files of an item: copied with their digests, compared with what is promised; no links, pipes or pickles."""
+"""The files of an item: copied with their digests, compared with a card; no links, pipes or pickles."""
 
 import hashlib
 import os
@@ -12,11 +12,11 @@ from cclm_core.shelf.files import check, copy, regular_files
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "item"
-    (made / "parts").mkdir(parents=True)
-    (made / "a.json").write_bytes(b"{}")
-    (made / "parts" / "w.safetensors").write_bytes(b"weights")
-    return made
+    item = tmp_path / "item"
+    (item / "parts").mkdir(parents=True)
+    (item / "a.json").write_bytes(b"{}")
+    (item / "parts" / "w.safetensors").write_bytes(b"weights")
+    return item
 
 
 def test_files_are_copied_with_their_digests(folder: Path, tmp_path: Path) -> None:
@@ -30,8 +30,8 @@ def test_files_are_copied_with_their_digests(folder: Path, tmp_path: Path) -> No
 def test_missing_unexpected_and_altered_files_are_named(folder: Path) -> None:
     files = copy(dict(regular_files(folder)), folder.with_name("copy"))
     weights = folder / "parts" / "w.safetensors"
-    for altered in (b"Weights", b"weights "):
-        weights.write_bytes(altered)
+    for content in (b"Weights", b"weights "):
+        weights.write_bytes(content)
         with pytest.raises(IntegrityError, match=r"'parts/w.safetensors' is altered"):
             check(folder, files)
     weights.unlink()
@@ -51,7 +51,7 @@ def test_links_are_refused(folder: Path, target: str) -> None:
             read()
 
 
-def test_pipes_are_refused_without_waiting_for_them(folder: Path) -> None:
+def test_pipes_are_refused_without_blocking(folder: Path) -> None:
     os.mkfifo(folder / "pipe.json")
     with pytest.raises(IntegrityError, match=r"pipe.json' must be a regular file"):
         dict(regular_files(folder))

@@ -1,4 +1,4 @@
-"""What is published is one of ours: it loads, and says on what it stands."""
+"""Items to publish: they load, and name their base, vocabulary and data."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tests.shelf.conftest import saved
 
 @pytest.fixture
 def stage(old: Embedder, tmp_path: Path) -> Path:
-    """A component as the stage `pretrain` publishes one."""
+    """A component as published by the stage `pretrain`."""
     with publishing(tmp_path / "component", "component") as folder:
         save(component(old, "first"), folder)
         write_json(folder / "metrics.json", {"parameters": 7})
@@ -24,7 +24,7 @@ def stage(old: Embedder, tmp_path: Path) -> Path:
     return tmp_path / "component"
 
 
-def test_a_component_names_its_base_vocabulary_data_and_figures(stage: Path, old: Embedder) -> None:
+def test_a_component_names_its_base_vocabulary_data_and_scores(stage: Path, old: Embedder) -> None:
     described = describe(stage, "component")
     assert described.digests == {"base": old.digest, "vocabulary": old.preprocessor.digest, "data": "d" * 64}
     assert described.scores == {"parameters": 7}
@@ -40,7 +40,7 @@ def test_an_embedder_a_composition_and_a_preprocessor_name_their_digests(
     folder = saved(old, tmp_path / "embedder")
     vocabulary = old.preprocessor.digest
     assert describe(folder, "embedder").digests == {"model": old.digest, "vocabulary": vocabulary}
-    for path in (folder, folder / "preprocessor.json"):  # the folder of an embedder holds a vocabulary too
+    for path in (folder, folder / "preprocessor.json"):  # the folder of an embedder also contains its vocabulary
         described = describe(path, "preprocessor")
         assert described.digests == {"model": vocabulary, "vocabulary": vocabulary}
         assert list(described.sources) == ["preprocessor.json"]
@@ -48,7 +48,7 @@ def test_an_embedder_a_composition_and_a_preprocessor_name_their_digests(
     assert described.digests == {"model": composed.digest, "base": new.digest, "vocabulary": vocabulary}
 
 
-def test_what_was_altered_after_its_stage_is_refused(stage: Path) -> None:
+def test_a_folder_altered_after_its_stage_is_refused(stage: Path) -> None:
     with (stage / "component.safetensors").open("ab") as stream:
         stream.write(b"\0")
     with pytest.raises(IntegrityError, match=r"component.safetensors is altered"):
@@ -64,16 +64,16 @@ def test_another_type_is_refused(stage: Path, tmp_path: Path) -> None:
         describe(stage, "preprocessor")
 
 
-def test_damaged_weights_and_a_strange_base_are_refused(old: Embedder, composed: ComposedModel, tmp_path: Path) -> None:
+def test_damaged_weights_and_a_wrong_base_are_refused(old: Embedder, composed: ComposedModel, tmp_path: Path) -> None:
     folder = saved(old, tmp_path / "embedder")
     (folder / "embedder.safetensors").write_bytes(b"no weights")
-    with pytest.raises(ArtifactError, match=r"embedder.safetensors must hold the weights of a whole Embedder"):
+    with pytest.raises(ArtifactError, match=r"embedder.safetensors does not contain all weights of Embedder"):
         describe(folder, "embedder")
     whole = saved(composed, tmp_path / "composed")
     save(old, whole / "base")
-    with pytest.raises(ArtifactError, match="must hold the base that it names"):
+    with pytest.raises(ArtifactError, match="does not match the card of the composition"):
         describe(whole, "composition")
     save(composed.base, whole / "base")  # type: ignore[operator]
     (whole / "parts" / "second" / "component.safetensors").unlink()
-    with pytest.raises(CclmError, match=r"second/component.safetensors not found"):
+    with pytest.raises(CclmError, match=r"second/component.safetensors"):
         describe(whole, "composition")

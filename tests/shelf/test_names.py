@@ -1,4 +1,4 @@
-"""Names that would leave the folder, or that git, DVC or a system reads as more than a name, are refused."""
+"""Refused names: they would leave the folder, or mean more than a name to git, DVC or an operating system."""
 
 from pathlib import Path
 
@@ -59,7 +59,7 @@ FILES = [
 
 
 @pytest.mark.parametrize("name", [*IDENTIFIERS, "con", "NUL", "com1.x", "a."])
-def test_identifiers_that_are_no_plain_folder_name_are_refused(name: str, tmp_path: Path) -> None:
+def test_invalid_identifiers_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="an identifier must start with"):
         names.check_item(name, "embedder")
     with pytest.raises(ConfigError, match="an identifier must start with"):
@@ -68,28 +68,28 @@ def test_identifiers_that_are_no_plain_folder_name_are_refused(name: str, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["a", "en_wiki_clm_1", "A.b-c", "0", "a..b", "concept"])
-def test_plain_identifiers_are_taken(name: str) -> None:
+def test_plain_identifiers_are_accepted(name: str) -> None:
     names.check_item(name, "embedder")
 
 
-def test_unknown_types_are_refused_with_the_nearest(tmp_path: Path) -> None:
+def test_an_unknown_type_is_refused_with_the_nearest_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean 'embedder'"):
         Shelf(tmp_path).show("plays", "embeder")
 
 
 @pytest.mark.parametrize("name", REVISIONS)
-def test_revisions_that_say_more_than_a_name_are_refused(name: str) -> None:
+def test_revision_expressions_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="must be a plain name of a tag, branch or commit"):
         names.check_revision(name)
 
 
 @pytest.mark.parametrize("name", ["v0.2.1", "main", "feature/x", "plays@v1", "a" * 40, "1.0+2"])
-def test_plain_revisions_are_taken(name: str) -> None:
+def test_plain_revisions_are_accepted(name: str) -> None:
     names.check_revision(name)
 
 
 @pytest.mark.parametrize("name", REPOSITORIES)
-def test_repositories_that_run_commands_or_tell_secrets_are_refused(name: str) -> None:
+def test_addresses_that_run_commands_or_contain_passwords_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=r"a shelf must|of a shelf must|no shelf is configured") as raised:
         Shelf(name)
     assert "secret" not in str(raised.value)
@@ -98,11 +98,11 @@ def test_repositories_that_run_commands_or_tell_secrets_are_refused(name: str) -
 @pytest.mark.parametrize(
     "name", ["https://example.org/a.git", "ssh://git@example.org/a", "git@example.org:a/b", "file:///a"]
 )
-def test_addresses_are_taken_as_they_are(name: str) -> None:
+def test_addresses_are_not_changed(name: str) -> None:
     assert Shelf(name).repository == name
 
 
-def test_a_path_is_made_absolute_and_the_environment_names_the_default(
+def test_a_path_becomes_absolute_and_the_default_comes_from_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -129,12 +129,12 @@ def test_a_path_is_made_absolute_and_the_environment_names_the_default(
         "/".join(["a" * 90] * 9) + ".json",
     ],
 )
-def test_file_names_that_leave_the_folder_or_are_no_data_are_refused(name: str) -> None:
+def test_invalid_file_names_are_refused(name: str) -> None:
     with pytest.raises(IntegrityError, match="must not be in an item"):
         names.check_file_names(["fine.json", name])
 
 
-def test_file_names_that_some_systems_confuse_are_refused() -> None:
+def test_file_names_that_collide_on_some_systems_are_refused() -> None:
     names.check_file_names(["parts/a.json", "parts/b.json", "a.json"])
     for pair in (
         ["a.json", "A.json"],

@@ -1,4 +1,4 @@
-"""Publishing: one commit and one tag, or the shelf is as it was."""
+"""Publishing: one commit and one tag, or an unchanged shelf."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from cclm_core.encoders.embedder import Embedder
 from cclm_core.runtime.config import canonical_json, digest
 from cclm_core.runtime.errors import ArtifactError, CclmError, ConfigError, IntegrityError, ShelfError
 from cclm_core.shelf import About, Shelf
-from tests.shelf.conftest import ABOUT, NAME, Place, git, saved
+from tests.shelf.conftest import ABOUT, NAME, LocalShelf, git, saved
 
 
 @pytest.fixture
@@ -21,36 +21,38 @@ def item(old: Embedder, tmp_path: Path) -> Path:
     return saved(old, tmp_path / "item")
 
 
-def refuse(place: Place, item: Path, error: type[CclmError], why: str, tag: str = "v9", about: About = ABOUT) -> None:
-    before = place.state()
-    with pytest.raises(error, match=why):
-        place.shelf.publish(item, NAME, "embedder", about=about, tag=tag)
-    assert place.state() == before
+def refuse(
+    local: LocalShelf, item: Path, error: type[CclmError], message: str, tag: str = "v9", about: About = ABOUT
+) -> None:
+    before = local.state()
+    with pytest.raises(error, match=message):
+        local.shelf.publish(item, NAME, "embedder", about=about, tag=tag)
+    assert local.state() == before
 
 
-def test_what_is_published_is_listed_with_its_tags(original: Place) -> None:
+def test_list_shows_every_version_with_its_tags(original: LocalShelf) -> None:
     rows = original.shelf.list()
-    assert [(row.item_type, row.tags, row.licence, row.signed) for row in rows] == [
-        ("composition", ("v3",), "CC0-1.0", False),
-        ("embedder", ("v1",), "CC0-1.0", False),
-        ("embedder", ("v2", "v3"), "CC0-1.0", False),
+    assert [(row.card.item_type, row.tags, row.card.license, row.signed) for row in rows] == [
+        ("composition", ["v3"], "CC0-1.0", False),
+        ("embedder", ["v1"], "CC0-1.0", False),
+        ("embedder", ["v2", "v3"], "CC0-1.0", False),
     ]
-    assert [row.digest for row in rows[1:]] == [
+    assert [row.card.digest for row in rows[1:]] == [
         original.shelf.show(NAME, "embedder", tag).digest for tag in ("v1", "v2")
     ]
-    assert {row.identifier for row in rows} == {NAME}
+    assert {row.card.identifier for row in rows} == {NAME}
 
 
-def test_the_card_holds_what_the_item_and_the_publisher_say(original: Place, new: Embedder) -> None:
+def test_the_card_combines_the_item_and_the_publishers_description(original: LocalShelf, new: Embedder) -> None:
     card = original.shelf.show(NAME, "composition")
     assert card.digests.base == new.digest and card.digests.vocabulary == new.preprocessor.digest
     assert card.configuration["parts"] == ["first", "second"]
-    assert (card.scores, card.licence, card.description) == ({"bits": 2.5}, "CC0-1.0", "characters of plays")
+    assert (card.scores, card.license, card.description) == ({"bits": 2.5}, "CC0-1.0", "characters of plays")
     assert "parts/second/component.safetensors" in {file.path for file in card.files}
     assert (original.folder / "items" / NAME / "composition" / "CARD.md").read_text() == card.to_markdown()
 
 
-def test_git_holds_cards_and_pointers_and_plain_dvc_reads_them(original: Place) -> None:
+def test_git_stores_cards_and_pointers_and_the_storage_the_files(original: LocalShelf) -> None:
     assert git(original.folder, "status", "--porcelain") == ""
     tracked = git(original.folder, "ls-files", f"items/{NAME}/embedder").split()
     assert [Path(name).name for name in tracked] == [".gitignore", "CARD.md", "card.json", "item.dvc"]
@@ -58,45 +60,48 @@ def test_git_holds_cards_and_pointers_and_plain_dvc_reads_them(original: Place) 
     assert (original.store / "files" / "md5" / weights.md5[:2] / weights.md5[2:]).stat().st_size == weights.size
 
 
-def test_a_tag_never_moves(place: Place, item: Path) -> None:
-    refuse(place, item, ShelfError, "the shelf has the tag 'v1' already", tag="v1")
+def test_a_tag_never_moves(local: LocalShelf, item: Path) -> None:
+    refuse(local, item, ShelfError, "the shelf has the tag 'v1' already", tag="v1")
 
 
-def test_what_is_no_item_is_refused(place: Place, item: Path, tmp_path: Path) -> None:
-    refuse(place, tmp_path / "nowhere", ArtifactError, "not found")
+def test_invalid_items_are_refused(local: LocalShelf, item: Path, tmp_path: Path) -> None:
+    refuse(local, tmp_path / "nowhere", ArtifactError, "not found")
     (item / "link.json").symlink_to("embedder.json")
-    refuse(place, item, IntegrityError, r"link.json' must be a regular file")
+    refuse(local, item, IntegrityError, r"link.json' must be a regular file")
     (item / "link.json").unlink()
     (item / "model.pkl").write_bytes(b"")
-    refuse(place, item, IntegrityError, "never a pickle")
+    refuse(local, item, IntegrityError, "never a pickle")
     (item / "model.pkl").unlink()
-    refuse(place, item, ConfigError, "licence: String should have at least 1 character", about=About(" "))
-    refuse(place, item, ConfigError, "description: Value error, must be one line", about=About("MIT", "two\nlines"))
-    refuse(place, item, ConfigError, "must be a plain name of a tag", tag="--force")
+    refuse(local, item, ConfigError, "license: String should have at least 1 character", about=About(" "))
+    refuse(local, item, ConfigError, "description: Value error, must be one line", about=About("MIT", "two\nlines"))
+    refuse(local, item, ConfigError, "must be a plain name of a tag", tag="--force")
     with pytest.raises(ShelfError, match="git clone failed"):
         Shelf(tmp_path / "nowhere").publish(item, NAME, "embedder", about=ABOUT)
 
 
-def test_a_storage_that_cannot_be_written_leaves_the_shelf_as_it_was(
-    place: Place, old: Embedder, tmp_path: Path
+def test_a_storage_that_cannot_be_written_leaves_the_shelf_unchanged(
+    local: LocalShelf, old: Embedder, tmp_path: Path
 ) -> None:
-    shutil.rmtree(place.store)
-    place.store.write_text("a file where the folder should be")
-    refuse(place, saved(old, tmp_path / "item"), ShelfError, "dvc push failed: ERROR: .*Not a directory")
+    shutil.rmtree(local.store)
+    local.store.write_text("a file where the folder should be")
+    refuse(local, saved(old, tmp_path / "item"), ShelfError, "dvc push failed: ERROR: .*Not a directory")
 
 
-def test_changes_in_the_shelf_that_were_not_committed_are_not_lost(place: Place, item: Path) -> None:
-    card = place.folder / "items" / NAME / "embedder" / "CARD.md"
+def test_uncommitted_changes_in_the_shelf_are_not_lost(local: LocalShelf, item: Path) -> None:
+    card = local.folder / "items" / NAME / "embedder" / "CARD.md"
     card.write_text("being edited")
-    refuse(place, item, ShelfError, "git push failed")
+    refuse(local, item, ShelfError, "git push failed")
     assert card.read_text() == "being edited"
 
 
-def test_the_same_item_again_is_the_same_commit_with_one_more_tag(place: Place, new: Embedder, tmp_path: Path) -> None:
-    before = git(place.folder, "rev-parse", "HEAD")
-    done = place.shelf.publish(saved(new, tmp_path / "item"), NAME, "embedder", about=ABOUT, tag="again")
-    assert (done.commit, done.tag) == (before, "again") and git(place.folder, "rev-parse", "again") == before
-    assert place.shelf.show(NAME, "embedder", "v2") == done.card
+def test_publishing_an_item_again_adds_a_tag_to_the_same_commit(
+    local: LocalShelf, new: Embedder, tmp_path: Path
+) -> None:
+    before = git(local.folder, "rev-parse", "HEAD")
+    published = local.shelf.publish(saved(new, tmp_path / "item"), NAME, "embedder", about=ABOUT, tag="again")
+    assert (published.commit, published.tags) == (before, ["again"])
+    assert git(local.folder, "rev-parse", "again") == before
+    assert local.shelf.show(NAME, "embedder", "v2") == published.card
 
 
 def test_only_an_empty_folder_becomes_a_shelf(item: Path, tmp_path: Path) -> None:
@@ -112,21 +117,21 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *ar
     monkeypatch.setattr(sys, "argv", ["cclm", "shelf", *arguments])
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    shown = capsys.readouterr()
-    return int(ended.value.code or 0), shown.out, shown.err
+    output = capsys.readouterr()
+    return int(ended.value.code or 0), output.out, output.err
 
 
 def test_the_command_line_publishes_fetches_lists_and_shows(
-    place: Place,
+    local: LocalShelf,
     item: Path,
     old: Embedder,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("CCLM_SHELF", str(place.folder))
+    monkeypatch.setenv("CCLM_SHELF", str(local.folder))
     (tmp_path / "scores.json").write_text('{"f1": 0.5}')
-    options = ["--licence", "MIT", "--tag", "c1", "--scores", str(tmp_path / "scores.json")]
+    options = ["--license", "MIT", "--tag", "c1", "--scores", str(tmp_path / "scores.json")]
     code, out, err = run(capsys, monkeypatch, "publish", str(item), "poems", "embedder", *options, "--json")
     assert code == 0, err
     published = json.loads(out)
@@ -152,7 +157,7 @@ def test_the_command_line_publishes_fetches_lists_and_shows(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "why"),
+    ("arguments", "message"),
     [
         (["list"], "or set CCLM_SHELF"),
         (["list", "--repo", "ext::sh"], "must be reached by https, ssh, file or a local path"),
@@ -161,66 +166,66 @@ def test_the_command_line_publishes_fetches_lists_and_shows(
         (["show", "x", "poem", "--repo", "shelf"], "'poem' is not a type of item"),
     ],
 )
-def test_what_a_user_can_mend_is_one_message_and_exit_code_2(
+def test_a_user_error_is_one_message_and_exit_code_2(
     arguments: list[str],
-    why: str,
+    message: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     code, out, err = run(capsys, monkeypatch, *arguments)
-    assert (code, out) == (2, "") and err.startswith("error: ") and why in err
+    assert (code, out) == (2, "") and err.startswith("error: ") and message in err
 
 
-def test_nothing_in_a_shelf_runs_or_is_used_on_publishing(place: Place, item: Path, tmp_path: Path) -> None:
-    (place.folder / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {tmp_path / 'chosen'}\n")
-    (place.folder / ".gitattributes").write_text("*.json text eol=crlf filter=lfs\n")
-    git(place.folder, "add", "--force", ".dvc/config.local", ".gitattributes")
-    place.commit()
-    hooks = place.folder / ".git" / "hooks"
+def test_publishing_ignores_settings_and_hooks_of_the_shelf(local: LocalShelf, item: Path, tmp_path: Path) -> None:
+    (local.folder / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {tmp_path / 'foreign'}\n")
+    (local.folder / ".gitattributes").write_text("*.json text eol=crlf filter=lfs\n")
+    git(local.folder, "add", "--force", ".dvc/config.local", ".gitattributes")
+    local.commit()
+    hooks = local.folder / ".git" / "hooks"
     hooks.mkdir(exist_ok=True)
     for name in ("pre-receive", "update", "post-receive", "push-to-checkout", "reference-transaction"):
         (hooks / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/hook-{name}\n")
         (hooks / name).chmod(0o755)
-    done = place.shelf.publish(item, NAME, "embedder", about=ABOUT, tag="v9")
-    assert place.shelf.show(NAME, "embedder", "v9") == done.card
-    assert not list(tmp_path.glob("hook-*")) and not (tmp_path / "chosen").exists()
+    published = local.shelf.publish(item, NAME, "embedder", about=ABOUT, tag="v9")
+    assert local.shelf.show(NAME, "embedder", "v9") == published.card
+    assert not list(tmp_path.glob("hook-*")) and not (tmp_path / "foreign").exists()
 
 
 @pytest.mark.parametrize("text", ["[cache]\n    dir = {}", "['remote \"other\"']\n    url = {}"])
 def test_other_settings_of_a_shelf_are_refused_on_publishing(
-    place: Place, item: Path, tmp_path: Path, text: str
+    local: LocalShelf, item: Path, tmp_path: Path, text: str
 ) -> None:
-    config = place.folder / ".dvc" / "config"
-    config.write_text(config.read_text() + text.format(tmp_path / "chosen") + "\n")
-    place.commit()
-    refuse(place, item, ShelfError, "must set only url")
-    assert not (tmp_path / "chosen").exists()
+    config = local.folder / ".dvc" / "config"
+    config.write_text(config.read_text() + text.format(tmp_path / "foreign") + "\n")
+    local.commit()
+    refuse(local, item, ShelfError, "must set only url")
+    assert not (tmp_path / "foreign").exists()
 
 
-def test_a_file_in_the_place_of_the_items_is_replaced(place: Place, item: Path) -> None:
-    git(place.folder, "rm", "-rq", "items")
-    (place.folder / "items").write_text("not a folder")
-    git(place.folder, "add", "items")
-    place.commit()
-    done = place.shelf.publish(item, NAME, "embedder", about=ABOUT, tag="v9")
-    assert place.shelf.show(NAME, "embedder") == done.card and git(place.folder, "status", "--porcelain") == ""
+def test_a_file_named_items_is_replaced(local: LocalShelf, item: Path) -> None:
+    git(local.folder, "rm", "-rq", "items")
+    (local.folder / "items").write_text("not a folder")
+    git(local.folder, "add", "items")
+    local.commit()
+    published = local.shelf.publish(item, NAME, "embedder", about=ABOUT, tag="v9")
+    assert local.shelf.show(NAME, "embedder") == published.card and git(local.folder, "status", "--porcelain") == ""
 
 
-def test_names_in_a_shelf_cannot_control_the_terminal(place: Place, tmp_path: Path) -> None:
-    folder = place.folder / "items" / "x\x1b]0;title\x07" / "embedder"
+def test_names_in_a_shelf_cannot_control_the_terminal(local: LocalShelf, tmp_path: Path) -> None:
+    folder = local.folder / "items" / "x\x1b]0;title\x07" / "embedder"
     folder.mkdir(parents=True)
     (folder / "card.json").write_text("{}")
-    git(place.folder, "add", "items")
-    card = place.folder / "items" / NAME / "embedder" / "card.json"
+    git(local.folder, "add", "items")
+    card = local.folder / "items" / NAME / "embedder" / "card.json"
     content = json.loads(card.read_text())["card"] | {"\x1b[2J": 1}
     card.write_text(canonical_json({"card": content, "digest": digest(content)}) + "\n")
-    place.commit()
+    local.commit()
     for call in (
-        lambda: place.shelf.show(NAME, "embedder"),
-        lambda: place.shelf.list(),
-        lambda: place.shelf.fetch("poems", "embedder", "main", tmp_path),
+        lambda: local.shelf.show(NAME, "embedder"),
+        lambda: local.shelf.list(),
+        lambda: local.shelf.fetch("poems", "embedder", "main", tmp_path),
     ):
         with pytest.raises(CclmError) as raised:
             call()

@@ -1,4 +1,4 @@
-"""Signatures with a key: good, by another key, missing, tampered with."""
+"""Signatures: good, by another key, missing, altered."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from cclm_core.shelf import About
 from cclm_core.shelf.card import Card
 from cclm_core.shelf.shelf import Fetched
 from cclm_core.shelf.signing import check_signature, sign
-from tests.shelf.conftest import Place
+from tests.shelf.conftest import LocalShelf
 
 ROOT = Path(__file__).parents[2]
 needs_library = pytest.mark.skipif(
@@ -23,7 +23,9 @@ needs_library = pytest.mark.skipif(
 )
 
 
-def written(folder: Path, name: str, key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> tuple[Path, Path]:
+def write_keys(
+    folder: Path, name: str, key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+) -> tuple[Path, Path]:
     private, public = folder / f"{name}.pem", folder / f"{name}.pub.pem"
     private.write_bytes(key.private_bytes(pem.Encoding.PEM, pem.PrivateFormat.PKCS8, pem.NoEncryption()))
     public.write_bytes(key.public_key().public_bytes(pem.Encoding.PEM, pem.PublicFormat.SubjectPublicKeyInfo))
@@ -33,16 +35,16 @@ def written(folder: Path, name: str, key: ec.EllipticCurvePrivateKey | ed25519.E
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
     folder = tmp_path_factory.mktemp("keys")
-    made = {name: ec.generate_private_key(ec.SECP256R1()) for name in ("mine", "other")}
-    return {name: written(folder, name, key) for name, key in made.items()}
+    private_keys = {name: ec.generate_private_key(ec.SECP256R1()) for name in ("mine", "other")}
+    return {name: write_keys(folder, name, key) for name, key in private_keys.items()}
 
 
 @needs_library
-def test_a_signature_holds_for_its_card_and_its_key_alone(keys: dict[str, tuple[Path, Path]]) -> None:
+def test_a_signature_is_good_only_for_its_card_and_key(keys: dict[str, tuple[Path, Path]]) -> None:
     private, public = keys["mine"]
     signature = sign(b"a card", private)
     check_signature(b"a card", signature, public, "the item")
-    for card, given, key, why in (
+    for card, candidate, key, message in (
         (b"a Card", signature, public, "Signature mismatch"),
         (b"a card", signature, keys["other"][1], "Key mismatch"),
         (b"a card", sign(b"a card", keys["other"][0]), public, "Key mismatch"),
@@ -52,13 +54,13 @@ def test_a_signature_holds_for_its_card_and_its_key_alone(keys: dict[str, tuple[
         (b"a card", signature[: len(signature) // 2], public, "is not by the owner of mine.pub.pem"),
         (b"a card", None, public, "but it has no signature"),
     ):
-        with pytest.raises(IntegrityError, match=why):
-            check_signature(card, given, key, "the item")
+        with pytest.raises(IntegrityError, match=message):
+            check_signature(card, candidate, key, "the item")
 
 
 @needs_library
-def test_a_key_that_only_claims_to_be_the_right_one_is_found_out(keys: dict[str, tuple[Path, Path]]) -> None:
-    """The bundle names its key by a digest, which anybody can write there."""
+def test_a_forged_key_hint_is_detected(keys: dict[str, tuple[Path, Path]]) -> None:
+    """The bundle names its key by a digest that anyone can copy."""
     mine, other = sign(b"card", keys["mine"][0]), sign(b"card", keys["other"][0])
     hint = [text.split('"hint":"')[1].split('"')[0] for text in (mine, other)]
     with pytest.raises(IntegrityError, match="InvalidSignature"):
@@ -66,8 +68,8 @@ def test_a_key_that_only_claims_to_be_the_right_one_is_found_out(keys: dict[str,
 
 
 @needs_library
-def test_what_is_no_elliptic_curve_key_is_refused(keys: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:
-    private, public = written(tmp_path, "edwards", ed25519.Ed25519PrivateKey.generate())
+def test_other_keys_and_files_are_refused(keys: dict[str, tuple[Path, Path]], tmp_path: Path) -> None:
+    private, public = write_keys(tmp_path, "edwards", ed25519.Ed25519PrivateKey.generate())
     locked = ec.generate_private_key(ec.SECP256R1()).private_bytes(
         pem.Encoding.PEM, pem.PrivateFormat.PKCS8, pem.BestAvailableEncryption(b"word")
     )
@@ -80,28 +82,28 @@ def test_what_is_no_elliptic_curve_key_is_refused(keys: dict[str, tuple[Path, Pa
             check_signature(b"card", "{}", path, "the item")
 
 
-def test_without_the_library_it_is_said_what_to_install() -> None:
+def test_without_model_signing_the_error_names_the_extra() -> None:
     code = (
         "import sys; sys.modules['model_signing'] = None\n"
         "from pathlib import Path; from cclm_core.shelf.signing import sign\n"
         "sign(b'card', Path('key.pem'))"
     )
-    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert "pip install 'cclm[signing]'" in shown.stderr
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert "pip install 'cclm[signing]'" in process.stderr
 
 
 @needs_library
-def test_a_signed_item_is_demanded_and_checked(
-    place: Place, keys: dict[str, tuple[Path, Path]], old: Embedder, tmp_path: Path
+def test_fetching_with_a_public_key_requires_a_good_signature(
+    local: LocalShelf, keys: dict[str, tuple[Path, Path]], old: Embedder, tmp_path: Path
 ) -> None:
-    """One shelf for all of it: each publication takes seconds."""
+    """One test for all cases, because each publication takes seconds."""
     private, public = keys["mine"]
     source = tmp_path / "preprocessor.json"
     old.preprocessor.save(source)
-    place.shelf.publish(source, "signed", "preprocessor", about=About("CC0-1.0"), tag="s1", key=private)
+    local.shelf.publish(source, "signed", "preprocessor", about=About("CC0-1.0"), tag="s1", key=private)
 
     def fetched(cache: str, tag: str = "s1", key: Path | None = public) -> Fetched:
-        return place.shelf.fetch_with_card("signed", "preprocessor", tag, tmp_path / cache, public_key=key)
+        return local.shelf.fetch_with_card("signed", "preprocessor", tag, tmp_path / cache, public_key=key)
 
     assert [fetched("cache").signature, fetched("cache").signature] == ["good", "good"]
     assert fetched("cache").cached
@@ -112,15 +114,15 @@ def test_a_signed_item_is_demanded_and_checked(
         fetched("other", key=keys["other"][1])
     assert not (tmp_path / "other" / "signed").exists()
 
-    folder = place.folder / "items" / "signed" / "preprocessor"
+    folder = local.folder / "items" / "signed" / "preprocessor"
     card = Card.from_bytes((folder / "card.json").read_bytes(), "signed", "preprocessor")
-    better = card.model_copy(update={"scores": {"f1": 1.0}})  # its own digest fits again
-    (folder / "card.json").write_bytes(better.to_bytes())
-    place.commit()
+    forged = card.model_copy(update={"scores": {"f1": 1.0}})  # with a recomputed digest
+    (folder / "card.json").write_bytes(forged.to_bytes())
+    local.commit()
     with pytest.raises(IntegrityError, match="Signature mismatch"):
         fetched("tampered", "main")
     (folder / "card.sig").unlink()
-    place.commit()
+    local.commit()
     with pytest.raises(IntegrityError, match="must be signed, because a public key was given"):
         fetched("tampered", "main")
     assert not (tmp_path / "tampered" / "signed").exists()

@@ -1,4 +1,4 @@
-"""A shelf chooses the address of its storage and no other setting of DVC; credentials follow the address."""
+"""A shelf sets only the address of its storage, no other DVC setting; credentials follow the address."""
 
 from pathlib import Path
 
@@ -13,21 +13,21 @@ def settings(*lines: str, core: str = "remote = shelf") -> str:
     return "\n".join(["[core]", f"    {core}", "['remote \"shelf\"']", *(f"    {line}" for line in lines), ""])
 
 
-def test_the_address_is_read_as_dvc_writes_it() -> None:
+def test_the_address_is_read_in_dvcs_notation() -> None:
     remote = read_remote(settings("url = s3://bucket/items", "region = here"), None)
     assert remote == {"url": "s3://bucket/items", "region": "here"}
     assert read_remote(settings("url = '/a,b #c'"), None) == {"url": "/a,b #c"}
 
 
 def effective(folder: Path) -> dict[str, str]:
-    """What DVC reads as the settings of the default remote."""
+    """The settings of the default remote as DVC reads them."""
     lines = run("dvc", "config", "--list", at=folder).splitlines()
     values = dict(line.split("=", 1) for line in lines)
     prefix = f"remote.{values['core.remote']}."
     return {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}
 
 
-def test_dvc_uses_the_address_and_no_settings_of_the_user_for_another_one(
+def test_user_settings_apply_only_to_a_remote_with_the_same_address(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mine").mkdir()
@@ -45,7 +45,7 @@ def test_dvc_uses_the_address_and_no_settings_of_the_user_for_another_one(
     }
 
 
-def test_a_relative_path_refers_to_the_settings_of_a_local_shelf(tmp_path: Path) -> None:
+def test_a_relative_path_is_resolved_in_a_local_shelf(tmp_path: Path) -> None:
     remote = read_remote(settings("url = ../../store"), tmp_path / "shelf")
     assert remote == {"url": str(tmp_path / "store")}
     with pytest.raises(ShelfError, match=r"must have a remote at an address, got the path '\.\./store'"):
@@ -55,7 +55,7 @@ def test_a_relative_path_refers_to_the_settings_of_a_local_shelf(tmp_path: Path)
 @pytest.mark.parametrize(
     "key", ["bearer_token_command", "password", "keyfile", "ssl_verify", "credentialpath", "configpath", "endpointurl"]
 )
-def test_settings_that_run_commands_hold_secrets_or_redirect_them_are_refused(key: str) -> None:
+def test_settings_that_run_commands_or_redirect_credentials_are_refused(key: str) -> None:
     with pytest.raises(ShelfError, match=f"must set only url.*got '{key}'"):
         read_remote(settings("url = webdavs://example.org/x", f"{key} = touch /tmp/x"), None)
 
@@ -75,7 +75,7 @@ def test_other_transports_are_refused(url: str) -> None:
     assert "\x1b" not in str(raised.value)
 
 
-def test_a_value_cannot_become_more_settings() -> None:
+def test_a_value_cannot_inject_settings() -> None:
     for line in ("url = /x\n        [cache]\n        dir = /y", 'url = /x"\ty'):
         with pytest.raises(ShelfError, match="must be one line without quotes"):
             read_remote(settings(line), None)

@@ -1,10 +1,10 @@
-"""Kills the process that it is imported into at a moment that a trial names in `CCLM_TEST_FAULT`: Python imports it at
-its start when this folder is in PYTHONPATH.
+"""Kills its process at the moment that `CCLM_TEST_FAULT` describes. Python imports this module at start if its folder
+is in PYTHONPATH.
 
-The moment is a system event (https://docs.python.org/3/library/audit_events.html) of a process whose command line has
-the word `program` and whose arguments end in `ending`; `number` of them are let pass. With `written`, the process dies
-once the file that it opens has been emptied, at the first call to write into it. It happens once: what has died is
-named in the file `fired`.
+The moment is an audit event (https://docs.python.org/3/library/audit_events.html) with an argument that ends in
+`ending`, in a process with `program` in its command line, after `number` other such events. With `written`, the event
+opens a file for writing, and the process dies at its first write to the emptied file. A fault fires once: the pid of
+the killed process is written to the file `fired`.
 """
 
 import json
@@ -16,16 +16,16 @@ from typing import Any
 
 
 def arm(fault: dict[str, Any]) -> None:
-    """Watches for the moment."""
-    left = [fault["number"]]
+    """Waits for the moment."""
+    remaining = [fault["number"]]
 
     def watch(event: str, values: tuple[Any, ...]) -> None:
         if event != fault["event"] or not any(str(value).endswith(fault["ending"]) for value in values[:2]):
             return
         if fault["written"] and not str(values[1]).startswith("w"):
             return
-        left[0] -= 1
-        if left[0] >= 0 or Path(fault["fired"]).exists():
+        remaining[0] -= 1
+        if remaining[0] >= 0 or Path(fault["fired"]).exists():
             return
         if fault["written"]:
             sys.setprofile(at_write)
@@ -46,6 +46,6 @@ def arm(fault: dict[str, Any]) -> None:
 
 
 if "CCLM_TEST_FAULT" in os.environ:
-    given = json.loads(os.environ["CCLM_TEST_FAULT"])
-    if any(given["program"] in word for word in sys.orig_argv):
-        arm(given)
+    described = json.loads(os.environ["CCLM_TEST_FAULT"])
+    if any(described["program"] in word for word in sys.orig_argv):
+        arm(described)
