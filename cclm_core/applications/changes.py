@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
+from itertools import groupby
 from typing import NamedTuple
 
 from rapidfuzz.distance import Levenshtein, Postfix, Prefix
@@ -51,30 +52,20 @@ def _differences(original: str, corrected: str, start: int) -> Iterator[Change]:
 def _long_differences(original: str, corrected: str, start: int) -> Iterator[Change]:
     """The changes between two texts that differ in their first and in their last character."""
     old, new = _TOKEN.findall(original), _TOKEN.findall(corrected)
-    places = _starts(old)
-    opcodes = Levenshtein.opcodes(old, new)
-    if not any(tag == "equal" for tag, *_ in opcodes):  # no word in common: compare all characters
-        for tag, begin, end, new_begin, new_end in Levenshtein.opcodes(original, corrected):
-            if tag != "equal":
-                yield Change(start + begin, start + end, corrected[new_begin:new_end])
+    opcodes = list(Levenshtein.opcodes(old, new))
+    if not any(opcode.tag == "equal" for opcode in opcodes):  # no word in common: compare all characters
+        for opcode in Levenshtein.opcodes(original, corrected):
+            if opcode.tag != "equal":
+                replacement = corrected[opcode.dest_start : opcode.dest_end]
+                yield Change(start + opcode.src_start, start + opcode.src_end, replacement)
         return
-    part: list[tuple[int, int, int, int]] = []  # adjacent opcodes, as one part
-    for tag, *bounds in opcodes:
-        if tag != "equal":
-            part.append((bounds[0], bounds[1], bounds[2], bounds[3]))
-        elif part:
-            yield from _part(old, new, part, start + places[part[0][0]])
-            part = []
-    if part:
-        yield from _part(old, new, part, start + places[part[0][0]])
-
-
-def _part(
-    old: Sequence[str], new: Sequence[str], part: Sequence[tuple[int, int, int, int]], start: int
-) -> Iterator[Change]:
-    begin, new_begin = part[0][0], part[0][2]
-    end, new_end = part[-1][1], part[-1][3]
-    yield from _differences("".join(old[begin:end]), "".join(new[new_begin:new_end]), start)
+    places = _starts(old)
+    for is_equal, group in groupby(opcodes, key=lambda opcode: opcode.tag == "equal"):
+        part = list(group)
+        if not is_equal:
+            begin, end = part[0].src_start, part[-1].src_end
+            there = "".join(new[part[0].dest_start : part[-1].dest_end])
+            yield from _differences("".join(old[begin:end]), there, start + places[begin])
 
 
 def _starts(tokens: Sequence[str]) -> list[int]:
