@@ -1,6 +1,7 @@
 """The output of `cclm noise`: noisy texts with their edits in color, and a table of all kinds."""
 
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,11 @@ def show_noise(text: str | None, recipe: str, misspellings: Path | None, seed: i
     text = _text(text)
     console = Console(highlight=False, soft_wrap=True)
     for number in range(times):
-        noised = noiser(text, np.random.default_rng(seed + number))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            noised = noiser(text, np.random.default_rng(seed + number))
+        for warning in caught:
+            print(f"warning: {printable(str(warning.message))}", file=sys.stderr)
         if as_json:
             print(printable_json(_to_json(noised)))
         elif console.is_terminal:
@@ -64,7 +69,8 @@ def every_kind(text: str, seed: int, misspellings: Spellings | None) -> Iterator
     """Yields each kind with a noisy text: a quarter of the positions, or each word that has misspellings, is edited."""
     for name in CATALOGUE:
         recipe = NoiseRecipe(rate=1 if name == "misspelling" else 0.25, kinds={name: 1.0})
-        yield name, TextNoiser(recipe, misspellings)(text, np.random.default_rng(seed)).text
+        with warnings.catch_warnings(action="ignore"):  # a kind that does nothing to this text: the table shows it
+            yield name, TextNoiser(recipe, misspellings)(text, np.random.default_rng(seed)).text
 
 
 def colored(text: str, noised: NoisedText) -> Text:

@@ -232,7 +232,9 @@ def _plan_words(scope: Scope, kinds: list[Kind], weights: list[float], rate: flo
 
 def _word_sites(scope: Scope, kinds: list[Kind], begins: Indices, ends: Indices) -> tuple[Sites, Indices]:
     """The sites in each of W words and directly after it, and (W + 1,) the bounds of each word among the sites."""
-    lengths = np.minimum(ends + 1, len(scope.symbols)) - begins
+    behind = np.ones(len(ends), dtype=np.int64)
+    behind[:-1] = begins[1:] != ends[:-1]  # without spaces, the next word begins there
+    lengths = np.minimum(ends + behind, len(scope.symbols)) - begins
     offsets = np.cumsum(lengths) - lengths
     words = np.repeat(np.arange(len(begins)), lengths)
     positions = begins[words] + np.arange(int(lengths.sum())) - offsets[words]

@@ -1,5 +1,6 @@
 """Noise on strings: each character is a symbol, and entities move with their characters."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -9,6 +10,7 @@ import numpy as np
 from cclm_core.corpus.records import Entity
 from cclm_core.noise.edits import Edits, Indices, Mask, Source, move_spans
 from cclm_core.noise.engine import apply, eligible, possible_edits
+from cclm_core.noise.keyboards import missing_keyboard, neighbors_on, scripts
 from cclm_core.noise.misspellings import Spellings
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.tables import SymbolTables
@@ -17,7 +19,6 @@ from cclm_core.text.vocabulary import Preprocessor
 # ASCII, Latin-1, Latin Extended-A, Greek, Cyrillic and curly quotes. Their tables are built only once.
 _RANGES = ((0, 0x180), (0x370, 0x530), (0x2018, 0x2020))
 _COMMON = "".join(chr(point) for first, last in _RANGES for point in range(first, last))
-_COMMON_SET = frozenset(_COMMON)
 _SURROGATES = frozenset(map(chr, range(0xD800, 0xE000)))  # encoding the text rejects them
 
 
@@ -63,10 +64,13 @@ class TextNoiser:
 
     def __init__(self, recipe: NoiseRecipe, misspellings: Spellings | None = None) -> None:
         self.recipe = recipe
+        self._checks_keyboard = "keyboard" in recipe.kinds
+        self._common = _common(recipe.layouts)
+        self._common_set = frozenset(self._common.alphabet)
         self._tables = (
             _common_tables(recipe.layouts)
             if misspellings is None or "misspelling" not in recipe.kinds
-            else SymbolTables.for_preprocessor(Preprocessor(alphabet=_COMMON), recipe.layouts, misspellings)
+            else SymbolTables.for_preprocessor(self._common, recipe.layouts, misspellings)
         )
 
     def __call__(
@@ -88,6 +92,8 @@ class TextNoiser:
             DataError: the text contains a lone surrogate.
             ConfigError: the recipe contains the kind `misspelling`, but there is no list.
         """
+        if self._checks_keyboard:
+            self._check_keyboard(text)
         characters, tables = self._alphabet(text)
         symbols = characters.encode(text)
         noised = apply(self.recipe, symbols, tables, generator, _mask(protected, len(text)), _edges(entities))
@@ -107,14 +113,22 @@ class TextNoiser:
         for edit in possible_edits(self.recipe, symbols, tables, _mask(protected, len(text))):
             yield SingleEdit(edit.start, edit.end, characters.decode(edit.symbols), edit.kind)
 
+    def _check_keyboard(self, text: str) -> None:
+        """Warns once if the keyboards do not have the letters of a text, so that `keyboard` does nothing."""
+        if text.isascii() and "LATIN" in scripts(self.recipe.layouts):
+            return
+        if message := missing_keyboard(text, self.recipe.layouts):
+            self._checks_keyboard = False
+            warnings.warn(message, stacklevel=3)
+
     def _alphabet(self, text: str) -> tuple[Preprocessor, SymbolTables]:
         """An alphabet in which each character is one symbol: the common ones, and those of the text in both cases."""
-        rare = set() if text.isascii() else set(text) - _COMMON_SET - _SURROGATES
+        rare = set() if text.isascii() else set(text) - self._common_set - _SURROGATES
         if not rare:
-            return _common(), self._tables
-        swapped = {character.swapcase() for character in rare if len(character.swapcase()) == 1} - rare - _COMMON_SET
-        new = "".join([*sorted(rare), *sorted(swapped)])
-        return Preprocessor(alphabet=_COMMON + new), self._tables.extended(new)
+            return self._common, self._tables
+        swapped = {character.swapcase() for character in rare if len(character.swapcase()) == 1}
+        new = "".join([*sorted(rare), *sorted(swapped - rare - self._common_set)])
+        return Preprocessor(alphabet=self._common.alphabet + new), self._tables.extended(new)
 
 
 def noise_text(
@@ -147,11 +161,13 @@ def _mask(spans: Sequence[tuple[int, int]], length: int) -> Mask | None:
     return mask
 
 
-@lru_cache(maxsize=1)
-def _common() -> Preprocessor:
-    return Preprocessor(alphabet=_COMMON)
+@lru_cache(maxsize=16)
+def _common(layouts: tuple[str, ...]) -> Preprocessor:
+    """The common characters, and those on the keys of the keyboards."""
+    keys = set("".join(letter + letter.upper() for letter in neighbors_on(layouts)))
+    return Preprocessor(alphabet=_COMMON + "".join(sorted(keys - set(_COMMON))))
 
 
 @lru_cache(maxsize=16)
 def _common_tables(layouts: tuple[str, ...]) -> SymbolTables:
-    return SymbolTables.for_preprocessor(_common(), layouts)
+    return SymbolTables.for_preprocessor(_common(layouts), layouts)
