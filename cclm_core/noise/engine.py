@@ -188,12 +188,12 @@ def _plan_characters(scope: Scope, kinds: list[Kind], weights: list[float], rate
     positions = hits(key, rate, first, len(scope.symbols)) - first
     sites = scope.sites(positions, *_reach(kinds))
     random = bits_at(key, sites.positions + first)
-    any_kind = [np.ones(1, dtype=bool)] * len(kinds)
-    drawn = _draw(any_kind, weights, to_uniform(random))
+    bounds = np.cumsum(weights)
+    drawn = np.searchsorted(bounds, to_uniform(random) * bounds[-1], side="right").astype(np.uint8)
     counts = np.zeros(len(drawn), dtype=np.int64)
-    for index, kind in enumerate(kinds):
-        items = np.flatnonzero(drawn == index)
-        counts[items] = _count(kind, sites.take(items))
+    for index in np.bincount(drawn).nonzero()[0].tolist():
+        items = (drawn == index).nonzero()[0]
+        counts[items] = _count(kinds[index], sites.take(items))
     failed = np.flatnonzero(counts == 0)
     if len(failed):
         by_kind = [_count(kind, sites.take(failed)) for kind in kinds]
@@ -300,8 +300,8 @@ def _emit(kinds: list[Kind], plan: _Plan) -> tuple[Edits, list[tuple[Indices, Em
     positions = plan.sites.positions
     emissions = []
     consumes, emits = np.zeros((2, len(positions)), dtype=np.int64)
-    for index, kind in enumerate(kinds):
-        items = np.flatnonzero(plan.kinds == index)
+    for index in np.bincount(plan.kinds).nonzero()[0].tolist():  # a short text has few of the kinds
+        kind, items = kinds[index], (plan.kinds == index).nonzero()[0]
         low = plan.random.take(items) & np.uint64(0xFFFFFFFF)
         choices = ((low * plan.counts.take(items).astype(np.uint64)) >> np.uint64(32)).astype(np.int64)
         emission = kind.emit(plan.sites.take(items), choices)
