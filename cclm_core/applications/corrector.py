@@ -1,14 +1,20 @@
-"""Spelling correction with a component trained on the objective `denoise`."""
+"""Spelling correction with a component trained on the objective `denoise`.
+
+>>> split_pieces("Ask him. 去北京玩")
+['Ask ', 'him. ', '去北京玩']
+"""
 
 import re
-from collections.abc import Iterator
-from difflib import SequenceMatcher
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from cclm_core.applications.changes import Change, changes
 from cclm_core.applications.readings import KnownWords, Option, Piece, Predictions, cheapest, read_piece
 from cclm_core.applications.trained import load_trained
 from cclm_core.composition.component import Component, OverBase
@@ -16,19 +22,16 @@ from cclm_core.composition.long_texts import TextReader
 from cclm_core.encoders.embedder import Base
 from cclm_core.objectives.denoise import Denoise, classes
 from cclm_core.runtime.device import device_of, select_device
-from cclm_core.runtime.errors import CompositionError, ConfigError
+from cclm_core.runtime.errors import ArtifactError, CompositionError, ConfigError
+from cclm_core.text.scripts import UNSPACED
 from cclm_core.text.vocabulary import END
 
-_PIECE = re.compile(r"\S+\s*|\s+")
+# A word with the space after it. In scripts without spaces, some characters; of a longer run, a part: the readings of
+# a piece are found together, at a cost that grows with its length times their number.
+_PIECE = re.compile(rf"{UNSPACED}{{1,8}}\s{{0,20}}|(?:(?!{UNSPACED})\S){{1,200}}\s{{0,20}}|\s{{1,200}}")
 _MAX_ALTERNATIVES = 5  # alternative readings to consider for each piece
-
-
-class Change(NamedTuple):
-    """The characters from `start` to `end` (exclusive) of the original become `replacement`."""
-
-    start: int
-    end: int
-    replacement: str
+_MAX_READINGS = 100  # of a text: more are copies of it with ever less likely changes
+_MAX_LOG_ODDS = 700.0  # exp of more is not a finite number
 
 
 class Corrected(NamedTuple):
@@ -37,7 +40,8 @@ class Corrected(NamedTuple):
     Attributes:
         text: the corrected text; equal to the original if no change was probable enough.
         changes: the differences, by position in the original.
-        alternatives: other readings, most likely first, each with its probability divided by that of `text`.
+        alternatives: other readings, most likely first, each with its odds: its probability divided by that of `text`.
+            They are above 1 where `min_confidence` kept a more likely reading from being chosen.
     """
 
     text: str
@@ -105,11 +109,11 @@ class Corrector:
     def correct(
         self, text: str, num_alternatives: int = 0, min_confidence: float = 0.5, max_rounds: int = 3
     ) -> Corrected:
-        """Corrects a text of any length.
+        """Corrects a text of any length, in time that grows with the length.
 
         Args:
             text: the text. Characters outside the alphabet stay unchanged.
-            num_alternatives: maximum number of alternative readings to return, at least 0.
+            num_alternatives: maximum number of alternative readings to return, 0 to 100.
             min_confidence: minimum probability of a change, 0 to 1: of the new reading of a word if there are known
                 words, otherwise of the single edit.
             max_rounds: maximum number of passes, at least 1. Each pass can insert only one of several missing letters
@@ -118,10 +122,13 @@ class Corrector:
         Raises:
             ConfigError: a number is outside its range.
             DataError: the text contains a lone surrogate.
+            ArtifactError: the model predicts numbers that are not finite: its weights are damaged.
         """
         for name, value, minimum in (("num_alternatives", num_alternatives, 0), ("max_rounds", max_rounds, 1)):
             if value < minimum:
                 raise ConfigError(f"{name} must be at least {minimum}, got {value}")
+        if num_alternatives > _MAX_READINGS:
+            raise ConfigError(f"num_alternatives must be at most {_MAX_READINGS}, got {num_alternatives}")
         if not 0 <= min_confidence <= 1:
             raise ConfigError(f"min_confidence must be between 0 and 1, got {min_confidence}")
         corrected, previous = text, None
@@ -138,41 +145,49 @@ class Corrector:
 
     def _read(self, text: str, min_confidence: float, thorough: bool) -> list[Piece]:
         """Splits a text into pieces, usually a word and the space after it, and finds the readings of each."""
-        texts = _PIECE.findall(text)
-        predictions = self._predictions(text)
-        # The leading END belongs to the first piece.
+        texts = split_pieces(text)
+        # The text is read between two END ids, as in training. The first one belongs to the first piece.
+        ids = np.concatenate([[END], self.preprocessor.encode(text).astype(np.int64), [END]])
         ends = np.cumsum([len(piece) for piece in texts])
         piece_index = np.concatenate([[0], np.searchsorted(ends, self.preprocessor.offsets(text), "right")])
         bounds = np.searchsorted(piece_index, np.arange(len(texts) + 1))
         bounds[-1:] = len(piece_index)
-        pieces = []
-        for number, piece in enumerate(texts):
-            own = predictions.select(np.arange(bounds[number], bounds[number + 1]))
-            pieces.append(read_piece(piece, own, self.preprocessor, self.words, min_confidence, thorough))
-        return pieces
+        predictions = self._predictions(ids, bounds.tolist())
+        return [
+            read_piece(piece, own, self.preprocessor, self.words, min_confidence, thorough)
+            for piece, own in zip(texts, predictions, strict=True)
+        ]
 
-    def _predictions(self, text: str) -> Predictions:
-        """Predictions for END and the ids of a text, which is read between two END ids, as in training."""
-        ids = np.concatenate([[END], self.preprocessor.encode(text).astype(np.int64), [END]])
-        (features,), device = self._reader.whole([ids], self._encoder.component.width), device_of(self._head)
+    def _predictions(self, ids: npt.NDArray[np.int64], bounds: Sequence[int]) -> Iterator[Predictions]:
+        """Predictions for the `ids` (L,) between each two `bounds`, in order; memory is bounded by one batch."""
+        parts = self._reader.pieces([ids])
+        scores = np.zeros((0, 2, 0))
+        first = 0  # index of the first id in `scores`
+        for begin, end in pairwise(bounds):
+            scores, first = scores[begin - first :], begin
+            while begin + len(scores) < end:
+                _, start, features = next(parts)
+                new = self._scores(features, ids[start : start + len(features)])
+                scores = np.concatenate([scores, new]) if len(scores) else new
+            yield Predictions.of(ids[begin:end], scores[: end - begin], begins=begin == 0)
+
+    def _scores(self, features: torch.Tensor, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """(L, 2, C) log-probabilities of the classes of both edits, from `features` (L, W)."""
+        device = device_of(self._head)
         with torch.inference_mode():
             heads = self._head(features.to(device), torch.from_numpy(classes(ids)).to(device))
             scores = torch.stack([logits.log_softmax(-1) for logits in heads], dim=1).double().cpu().numpy()
-        return Predictions.of(ids[:-1], scores[:-1])
+        if not np.isfinite(scores).all():
+            raise ArtifactError(
+                "the model predicts numbers that are not finite, so its weights are damaged or its training diverged. "
+                "Train the component again."
+            )
+        return scores
 
 
-def changes(original: str, corrected: str) -> list[Change]:
-    """The differences between two texts; characters that are equal in both are not part of a change.
-
-    >>> changes("teh cat", "the cat")
-    [Change(start=1, end=1, replacement='h'), Change(start=2, end=3, replacement='')]
-    """
-    matcher = SequenceMatcher(None, original, corrected, autojunk=False)
-    return [
-        Change(start, end, corrected[new_start:new_end])
-        for tag, start, end, new_start, new_end in matcher.get_opcodes()
-        if tag != "equal"
-    ]
+def split_pieces(text: str) -> list[str]:
+    """The pieces of a text whose readings are found together: joined, they are the text."""
+    return _PIECE.findall(text)
 
 
 def _selected_text(pieces: list[Piece]) -> str:
@@ -198,4 +213,4 @@ def _alternatives(text: str, pieces: list[Piece], number: int) -> Iterator[tuple
         reading = "".join(piece.readings[choice].text for piece, choice in zip(pieces, choices, strict=True))
         if reading not in seen:
             seen.add(reading)
-            yield reading, float(np.exp(selected_cost - cost))
+            yield reading, float(np.exp(min(selected_cost - cost, _MAX_LOG_ODDS)))

@@ -14,7 +14,7 @@ from cclm_core.applications.trained import load_trained
 from cclm_core.composition.long_texts import TextReader
 from cclm_core.objectives.next_characters import NextCharacters
 from cclm_core.runtime.device import device_of, select_device
-from cclm_core.runtime.errors import DataError
+from cclm_core.runtime.errors import ArtifactError, ConfigError, DataError
 from cclm_core.text.vocabulary import END, Preprocessor
 
 Scores = npt.NDArray[np.float64]
@@ -30,10 +30,14 @@ class LanguageModel:
         head: maps features (..., W) to logits (..., V) of the next id.
         preprocessor: the vocabulary of V ids.
         context: length of a window in ids, at least 2. The window of the training works best.
+
+    Raises:
+        ConfigError: `context` is below 2.
     """
 
     def __init__(self, encoder: nn.Module, head: nn.Module, preprocessor: Preprocessor, context: int) -> None:
-        assert context >= 2
+        if context < 2:
+            raise ConfigError(f"context must be at least 2 ids, got {context}.")
         self.encoder, self.head, self.preprocessor, self.context = encoder.eval(), head.eval(), preprocessor, context
 
     @classmethod
@@ -72,10 +76,19 @@ class LanguageModel:
         return [END, *self.preprocessor.encode(text).tolist()]
 
     def scores(self, ids: Sequence[int]) -> Scores:
-        """(V,) logits of the id that follows `ids`: log-probabilities up to a constant."""
+        """(V,) logits of the id that follows `ids`: log-probabilities up to a constant.
+
+        Raises:
+            ArtifactError: they are not finite numbers.
+        """
         with torch.inference_mode():
             features: Tensor = self.encoder(torch.tensor([ids[-self.context :]]).to(device_of(self.head)))
             scores: Scores = self.head(features[0, -1]).double().cpu().numpy()
+        if not np.isfinite(scores).all():
+            raise ArtifactError(
+                "the model predicts numbers that are not finite, so its weights are damaged or its training diverged. "
+                "Train the component again."
+            )
         return scores
 
     def bits(self, texts: Sequence[str], batch_characters: int = 8192) -> list[Scores]:

@@ -134,7 +134,7 @@ class Predictions(NamedTuple):
     """The predictions of a model for N ids of a text: two edits per id, each with C classes.
 
     Attributes:
-        ids: (N,) the ids, starting with END, after which a character can be missing.
+        ids: (N,) the ids. The first ones of a text start with END, after which a character can be missing.
         scores: (N, 2, C) log-probabilities of the correct class of each id, and of the class missing after it.
         unchanged: (N, 2) the classes that leave the text unchanged; UNKNOWN where no edit is possible.
     """
@@ -144,16 +144,18 @@ class Predictions(NamedTuple):
     unchanged: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, ids: npt.NDArray[np.int64], scores: npt.NDArray[np.float64]) -> "Predictions":
-        """Builds predictions. Special ids and bytes are not edited, but a character can be inserted after the END."""
+    def of(cls, ids: npt.NDArray[np.int64], scores: npt.NDArray[np.float64], begins: bool) -> "Predictions":
+        """Builds predictions. Special ids and bytes are not edited, but a character can be inserted after the END.
+
+        Args:
+            ids, scores: see the class.
+            begins: whether the first id is the END at the beginning of the text.
+        """
         seen = classes(ids)
         unchanged = np.stack([seen, np.where(seen == UNKNOWN, UNKNOWN, NOTHING)], axis=1)
-        unchanged[0] = UNKNOWN, NOTHING
+        if begins:
+            unchanged[0] = UNKNOWN, NOTHING
         return cls(ids, scores, unchanged)
-
-    def select(self, indices: npt.NDArray[np.int64]) -> "Predictions":
-        """The predictions for the ids at `indices`."""
-        return Predictions(self.ids[indices], self.scores[indices], self.unchanged[indices])
 
     def log_probability(self, selected: npt.NDArray[np.int64]) -> float:
         """The log-probability of the classes `selected` (N, 2), summed over all possible edits."""

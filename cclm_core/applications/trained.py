@@ -1,10 +1,11 @@
 """Loads a published component together with its base and the head of its objective."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cclm_core.composition.component import OverBase
 from cclm_core.composition.store import load_base, load_component
+from cclm_core.noise.misspellings import Spellings
 from cclm_core.objectives.base import Objective, ObjectiveContext
 from cclm_core.runtime.artifacts import read_json, verify
 from cclm_core.runtime.errors import ArtifactError
@@ -50,18 +51,36 @@ def load_trained(component: Path, base: Path, objective: str) -> TrainedComponen
             f"Train one with `task: {{objective: {objective}}}`."
         )
     part.card.check(loaded_base)
-    card = read_json(component / "card.json") if (component / "card.json").is_file() else {}
-    if "configuration" not in card:
-        raise ArtifactError(
-            f"configuration of the training not found in {component}/card.json. Train the component again, or fork the "
-            "trained component again."
-        )
+    card = _read_card(component / "card.json")
     config = ComponentConfig.parse(card["configuration"], f"{component}/card.json: configuration")
     words = WordTargets.load(component / FILE) if (component / FILE).is_file() else None
-    misspellings = card.get("noise", {}).get("misspellings")
+    misspellings = _misspellings(card, component / "card.json")
     context = ObjectiveContext(
         width=part.width, preprocessor=loaded_base.preprocessor, misspellings=misspellings, words=words
     )
     trained_objective = config.task.build(context)
     trained_objective.load_head(component)
     return TrainedComponent(OverBase(loaded_base, part).eval(), trained_objective.eval(), config.training.window, words)
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    card = read_json(path) if path.is_file() else {}
+    if not isinstance(card, dict) or not isinstance(card.get("configuration"), dict):
+        raise ArtifactError(
+            f"configuration of the training not found in {path}. Train the component again, or fork the trained "
+            "component again."
+        )
+    return card
+
+
+def _misspellings(card: dict[str, Any], path: Path) -> Spellings | None:
+    """The misspellings that the training used, from its card."""
+    noise = card.get("noise", {})
+    listed = noise.get("misspellings") if isinstance(noise, dict) else noise
+    if listed is not None and not (
+        isinstance(listed, dict) and all(isinstance(some, dict) for some in listed.values())
+    ):
+        raise ArtifactError(
+            f"{path}: noise.misspellings must map words to misspellings with counts. Train the component again."
+        )
+    return listed

@@ -10,6 +10,7 @@ import typer
 from cclm_core.cli.shelf import app as shelf
 from cclm_core.runtime.errors import CclmError
 from cclm_core.runtime.reporting import reporting
+from cclm_core.runtime.terminal import printable
 from cclm_core.steps.params import Params
 
 app = typer.Typer(
@@ -193,7 +194,7 @@ def noise_command(
         Path | None,
         typer.Option(help="List for the kind misspelling: a .csv file, or a .txt file with lines like teh->the."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same noise.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives the same noise.")] = 1,
     times: Annotated[int, typer.Option(min=1, help="Number of noisy versions, with consecutive seeds.")] = 1,
     every_kind: Annotated[bool, typer.Option("--every-kind", help="List all kinds, each with an example.")] = False,
     as_json: Annotated[
@@ -258,7 +259,7 @@ def main() -> None:
     try:
         app()
     except CclmError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
 
 

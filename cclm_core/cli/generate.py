@@ -1,11 +1,11 @@
 """The output of `cclm generate`."""
 
-import json
-import sys
 from pathlib import Path
 
 from cclm_core.applications.generation import Sampling, generate
 from cclm_core.applications.language_model import LanguageModel
+from cclm_core.cli.stdin import read_stdin
+from cclm_core.runtime.terminal import printable_json, printed
 
 _SEPARATOR = "-" * 20
 
@@ -27,9 +27,9 @@ def show_generated(
     Raises:
         ArtifactError: the base or the component is missing or damaged, or of another objective.
         CompositionError: the component was trained on another base.
-        DataError: the prompt contains a lone surrogate.
+        DataError: the prompt contains a lone surrogate, or standard input is not UTF-8.
     """
-    text = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
+    text = read_stdin().removesuffix("\n") if prompt == "-" else prompt
     model = LanguageModel.load(component, base, context)
     for number in range(times):
         current = sampling.model_copy(update={"seed": sampling.seed + number})
@@ -38,11 +38,11 @@ def show_generated(
             written = list(characters)
             ended = len(written) < sampling.max_characters
             result = {"prompt": text, "written": "".join(written), "ended": ended, "seed": current.seed}
-            print(json.dumps(result, ensure_ascii=False), flush=True)
+            print(printable_json(result), flush=True)
             continue
         if number:
             print(_SEPARATOR)
-        print(text, end="", flush=True)
+        print(printed(text), end="", flush=True)
         for character in characters:
-            print(character, end="", flush=True)
+            print(printed(character), end="", flush=True)
         print()

@@ -1,7 +1,7 @@
 """The output of `cclm noise`: noisy texts with their edits in color, and a table of all kinds."""
 
-import json
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cclm_core.cli.stdin import read_stdin
 from cclm_core.noise import CATALOGUE, NoisedText, NoiseRecipe, Spellings, TextNoiser, read_misspellings
 from cclm_core.runtime.config import load_yaml
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.runtime.readers import parse_yaml
+from cclm_core.runtime.terminal import printable, printable_json
 
 SENTENCE = "Their 10 friends believe that the modern kitchen was received quickly."
 _SPELLINGS = {"their": {"thier": 3}, "friends": {"freinds": 2}, "believe": {"beleive": 2}, "received": {"recieved": 4}}
@@ -39,9 +41,13 @@ def show_noise(text: str | None, recipe: str, misspellings: Path | None, seed: i
     text = _text(text)
     console = Console(highlight=False, soft_wrap=True)
     for number in range(times):
-        noised = noiser(text, np.random.default_rng(seed + number))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            noised = noiser(text, np.random.default_rng(seed + number))
+        for warning in caught:
+            print(f"warning: {printable(str(warning.message))}", file=sys.stderr)
         if as_json:
-            print(json.dumps(_to_json(noised), ensure_ascii=False))
+            print(printable_json(_to_json(noised)))
         elif console.is_terminal:
             console.print(colored(text, noised))
         else:
@@ -55,7 +61,7 @@ def show_kinds(text: str | None, seed: int, misspellings: Path | None) -> None:
         table.add_column(column, overflow="fold")
     spellings = _SPELLINGS if misspellings is None else _spellings(misspellings)
     for name, noised in every_kind(_text(text), seed, spellings):
-        table.add_row(name, noised, CATALOGUE[name].description)
+        table.add_row(name, Text(printable(noised)), CATALOGUE[name].description)  # Text: brackets are no markup
     Console().print(table)
 
 
@@ -63,7 +69,8 @@ def every_kind(text: str, seed: int, misspellings: Spellings | None) -> Iterator
     """Yields each kind with a noisy text: a quarter of the positions, or each word that has misspellings, is edited."""
     for name in CATALOGUE:
         recipe = NoiseRecipe(rate=1 if name == "misspelling" else 0.25, kinds={name: 1.0})
-        yield name, TextNoiser(recipe, misspellings)(text, np.random.default_rng(seed)).text
+        with warnings.catch_warnings(action="ignore"):  # a kind that does nothing to this text: the table shows it
+            yield name, TextNoiser(recipe, misspellings)(text, np.random.default_rng(seed)).text
 
 
 def colored(text: str, noised: NoisedText) -> Text:
@@ -74,14 +81,14 @@ def colored(text: str, noised: NoisedText) -> Text:
     for position, consumes, start, emits in zip(
         edits.positions.tolist(), edits.consumes.tolist(), edits.starts.tolist(), edits.emits.tolist(), strict=True
     ):
-        output.append(noised.text[noised_end:start])
+        output.append(printable(noised.text[noised_end:start]))
         old, new = text[position : position + consumes], noised.text[start : start + emits]
         unchanged = old if new.startswith(old) else ""  # of an edit that only inserts after a character
-        output.append(unchanged)
-        output.append(old[len(unchanged) :], style="strike red")
-        output.append(new[len(unchanged) :], style="bold green")
+        output.append(printable(unchanged))
+        output.append(printable(old[len(unchanged) :]), style="strike red")
+        output.append(printable(new[len(unchanged) :]), style="bold green")
         end, noised_end = position + consumes, start + emits
-    output.append(text[end:])
+    output.append(printable(text[end:]))
     return output
 
 
@@ -101,13 +108,19 @@ def read_recipe(value: str) -> NoiseRecipe:
 
 
 def _spellings(path: Path | None) -> Spellings | None:
-    return None if path is None else read_misspellings(path).spellings
+    """The misspellings of a list; tells on standard error what of it is not used."""
+    if path is None:
+        return None
+    listed = read_misspellings(path)
+    if warning := listed.warning(path):
+        print(printable(warning), file=sys.stderr)
+    return listed.spellings
 
 
 def _text(text: str | None) -> str:
     if text is None:
         return SENTENCE
-    return sys.stdin.read() if text == "-" else text
+    return read_stdin() if text == "-" else text
 
 
 def _to_json(noised: NoisedText) -> dict[str, Any]:

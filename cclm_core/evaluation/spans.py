@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cclm_core.text.scripts import has_unspaced, unspaced
 from cclm_core.text.vocabulary import Preprocessor
 from cclm_core.text.words import alphanumeric
 
@@ -21,6 +22,9 @@ TextSpans = list[tuple[int, int, str]]
 """Spans of one text: start, end (exclusive) and label, in characters."""
 Scores = npt.NDArray[np.float32]
 
+MAX_INSIDE_WORDS = 0.02
+"""Share of the spans in training that may start or end inside a word, such as errors of annotation, while word
+boundaries still count. In languages that join particles to names, such as Korean, it is most spans."""
 _FORBIDDEN = -1e9  # score of a forbidden transition; finite, so that sums of it keep their order
 _BATCH_TEXTS = 64  # texts decoded at once
 
@@ -48,13 +52,16 @@ def tags_to_spans(tags: Sequence[int] | npt.NDArray[np.integer]) -> list[Span]:
 def word_edges(text: str) -> npt.NDArray[np.bool_]:
     """(L + 1,) bool: at which positions between the characters of `text` a span may start or end.
 
-    Never between two letters or digits. In scripts without spaces, a sentence has no edges inside: turn off
-    `word_boundaries` for them.
+    Not between two letters or digits, except next to a character of a script that is written without spaces.
 
     >>> word_edges("I'm ok").astype(int).tolist()
     [1, 1, 1, 1, 1, 0, 1]
+    >>> word_edges("去北京ok").astype(int).tolist()
+    [1, 1, 1, 1, 0, 1]
     """
     inside = alphanumeric(text)
+    if has_unspaced(text):
+        inside &= ~unspaced(text)
     edges = np.ones(len(text) + 1, dtype=bool)
     edges[1:-1] = ~(inside[:-1] & inside[1:])
     return edges
@@ -163,6 +170,16 @@ def gold_spans(
         (len(preprocessor.decode(ids[:start])), len(preprocessor.decode(ids[:end])), labels[label])
         for start, end, label in tags_to_spans(tags)
     ]
+
+
+def spans_inside_words(text: str, spans: TextSpans) -> int:
+    """The number of spans that start or end inside a word, where `word_edges` has no edge.
+
+    >>> spans_inside_words("Ankarada Ali", [(0, 6, "PLACE"), (9, 12, "PERSON")])
+    1
+    """
+    edges = word_edges(text)
+    return sum(not (edges[start] and edges[end]) for start, end, _ in spans)
 
 
 @dataclass

@@ -188,12 +188,12 @@ def _plan_characters(scope: Scope, kinds: list[Kind], weights: list[float], rate
     positions = hits(key, rate, first, len(scope.symbols)) - first
     sites = scope.sites(positions, *_reach(kinds))
     random = bits_at(key, sites.positions + first)
-    any_kind = [np.ones(1, dtype=bool)] * len(kinds)
-    drawn = _draw(any_kind, weights, to_uniform(random))
+    bounds = np.cumsum(weights)
+    drawn = np.searchsorted(bounds, to_uniform(random) * bounds[-1], side="right").astype(np.uint8)
     counts = np.zeros(len(drawn), dtype=np.int64)
-    for index, kind in enumerate(kinds):
-        items = np.flatnonzero(drawn == index)
-        counts[items] = _count(kind, sites.take(items))
+    for index in np.bincount(drawn).nonzero()[0].tolist():
+        items = (drawn == index).nonzero()[0]
+        counts[items] = _count(kinds[index], sites.take(items))
     failed = np.flatnonzero(counts == 0)
     if len(failed):
         by_kind = [_count(kind, sites.take(failed)) for kind in kinds]
@@ -232,7 +232,9 @@ def _plan_words(scope: Scope, kinds: list[Kind], weights: list[float], rate: flo
 
 def _word_sites(scope: Scope, kinds: list[Kind], begins: Indices, ends: Indices) -> tuple[Sites, Indices]:
     """The sites in each of W words and directly after it, and (W + 1,) the bounds of each word among the sites."""
-    lengths = np.minimum(ends + 1, len(scope.symbols)) - begins
+    behind = np.ones(len(ends), dtype=np.int64)
+    behind[:-1] = begins[1:] != ends[:-1]  # without spaces, the next word begins there
+    lengths = np.minimum(ends + behind, len(scope.symbols)) - begins
     offsets = np.cumsum(lengths) - lengths
     words = np.repeat(np.arange(len(begins)), lengths)
     positions = begins[words] + np.arange(int(lengths.sum())) - offsets[words]
@@ -298,8 +300,8 @@ def _emit(kinds: list[Kind], plan: _Plan) -> tuple[Edits, list[tuple[Indices, Em
     positions = plan.sites.positions
     emissions = []
     consumes, emits = np.zeros((2, len(positions)), dtype=np.int64)
-    for index, kind in enumerate(kinds):
-        items = np.flatnonzero(plan.kinds == index)
+    for index in np.bincount(plan.kinds).nonzero()[0].tolist():  # a short text has few of the kinds
+        kind, items = kinds[index], (plan.kinds == index).nonzero()[0]
         low = plan.random.take(items) & np.uint64(0xFFFFFFFF)
         choices = ((low * plan.counts.take(items).astype(np.uint64)) >> np.uint64(32)).astype(np.int64)
         emission = kind.emit(plan.sites.take(items), choices)

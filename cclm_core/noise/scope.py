@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cclm_core.noise.edits import Indices, Mask, Symbols
-from cclm_core.noise.tables import EXTENDS, LETTER, LINKS, SymbolTables
+from cclm_core.noise.tables import EXTENDS, LETTER, LINKS, UNSPACED, SymbolTables
 
 Flags = npt.NDArray[np.uint8]
 
@@ -85,9 +85,12 @@ class Scope:
         return Sites(self, positions, self.symbols.take(positions), flags, reached)
 
     def words(self) -> tuple[Indices, Indices]:
-        """The start and end (exclusive) of each word: here, a run of letters."""
+        """The start and end (exclusive) of each word: a run of letters; without spaces, every two letters of a run."""
+        flags = self.tables.flags.take(self.symbols)
         is_letter = np.zeros(len(self.symbols) + 2, dtype=np.int8)
-        is_letter[1:-1] = self.tables.flags.take(self.symbols) & LETTER
+        is_letter[1:-1] = flags & LETTER
+        if (flags & UNSPACED).any():
+            return _words_without_spaces(flags)
         change = np.diff(is_letter)
         return np.flatnonzero(change == 1), np.flatnonzero(change == -1)
 
@@ -116,6 +119,28 @@ class Scope:
                 inside &= self.flags(at + direction * step) & LETTER != 0
                 length += inside
         return length
+
+
+_LETTERS_PER_WORD = 2  # in scripts without spaces: 1.5 to 2 in Chinese and Japanese, more in Thai
+
+
+def _words_without_spaces(flags: Flags) -> tuple[Indices, Indices]:
+    """The start and end of each word of a text with the flags (N,), some of which are UNSPACED."""
+    unspaced = flags & UNSPACED != 0
+    is_letter = flags & LETTER != 0
+    inside = is_letter | ((flags & EXTENDS != 0) & unspaced)
+    padded = np.concatenate([[0], np.where(inside, 1 + unspaced, 0), [0]])
+    runs = np.flatnonzero((np.diff(padded) != 0)[:-1] & inside)
+    run_ends = np.flatnonzero((np.diff(padded) != 0)[1:] & inside) + 1
+    letters_before = np.cumsum(is_letter) - is_letter
+    run = np.searchsorted(runs, np.arange(len(flags)), side="right") - 1
+    rank = letters_before - letters_before[runs[run]]  # of a letter in its run
+    begins = inside & unspaced & is_letter & (rank % _LETTERS_PER_WORD == 0)
+    begins[runs] = True
+    starts = np.flatnonzero(begins)
+    following = np.append(starts[1:], len(flags))
+    ends = np.minimum(following, run_ends[np.searchsorted(run_ends, starts, side="right")])
+    return starts, ends
 
 
 @dataclass(frozen=True)

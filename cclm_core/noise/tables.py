@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from cclm_core.noise.confusions import CONFUSIONS, MAX_PATTERN
 from cclm_core.noise.edits import Indices
-from cclm_core.noise.keyboards import neighbors_on, plain_letters
+from cclm_core.noise.keyboards import neighbors_on, plain_letters, script
 from cclm_core.noise.lookup import Lookup
-from cclm_core.noise.misspellings import Spellings
+from cclm_core.noise.misspellings import Spellings, check_spellings
+from cclm_core.text.scripts import has_unspaced
 from cclm_core.text.vocabulary import FIRST_BYTE, FIRST_CHARACTER, Preprocessor
 from cclm_core.text.words import APOSTROPHES
 
@@ -28,6 +29,8 @@ DIGIT = 8
 SPACE = 16
 PUNCTUATION = 32
 APOSTROPHE = 64  # part of a word between two letters
+
+UNSPACED = 128  # a letter or mark of a script without spaces between words
 
 NONE = -1
 
@@ -112,7 +115,11 @@ class SymbolTables:
             preprocessor: the vocabulary.
             layouts: names in `noise.keyboards.LAYOUTS`.
             misspellings: the misspellings of each word with their counts, see `noise.misspellings`.
+
+        Raises:
+            DataError: a misspelling or its count is not valid, see `check_spellings`.
         """
+        check_spellings(misspellings or {})
         ids = {character: FIRST_CHARACTER + rank for rank, character in enumerate(preprocessor.alphabet)}
         num_symbols = preprocessor.num_ids
         flags = np.zeros(num_symbols, dtype=np.uint8)
@@ -171,10 +178,11 @@ def _flags(character: str) -> int:
     point = ord(character)
     conjoining = 0x1160 <= point <= 0x11FF or 0xD7B0 <= point <= 0xD7FF  # Hangul vowels and finals
     category = unicodedata.category(character)
+    written = UNSPACED if has_unspaced(character) else 0
     if conjoining or category.startswith("M") or character in "\u200c\u0e33\u0eb3":
-        return EXTENDS
+        return EXTENDS | written
     if character.isalpha():
-        return LETTER
+        return LETTER | written
     if character in APOSTROPHES:
         return APOSTROPHE | PUNCTUATION
     if character == " ":
@@ -215,7 +223,7 @@ def _scripts(letters: Mapping[str, int]) -> dict[int, list[int]]:
 
 
 def _script(letter: str) -> tuple[str, bool]:
-    return unicodedata.name(letter, "").split(" ")[0], letter.isupper()
+    return script(letter), letter.isupper()
 
 
 def _symbols(character: str, ids: Mapping[str, int]) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """The misspellings for noise sets: read from a list, or learned from two variants of a corpus."""
 
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from cclm_core.corpus.records import Record, read_records
 from cclm_core.noise.misspellings import Spellings, learn_spellings, read_misspellings
 from cclm_core.noise.recipe import NoiseConfig, SpellingSources
 from cclm_core.runtime.errors import ConfigError, DataError
+from cclm_core.runtime.terminal import printable
 from cclm_core.text.alignment import corresponding_words, spelling_key
 from cclm_core.text.words import WORD
 
@@ -45,7 +47,12 @@ def word_pairs(records: Iterable[Record], words: str, spellings: str) -> Iterato
 
 
 def _read(path: str | None) -> Spellings:
-    return {} if path is None else read_misspellings(Path(path)).spellings
+    if path is None:
+        return {}
+    listed = read_misspellings(Path(path))
+    if warning := listed.warning(Path(path)):
+        print(printable(warning), file=sys.stderr)
+    return listed.spellings
 
 
 def _learned(sources: SpellingSources, corpus: Path) -> Spellings:

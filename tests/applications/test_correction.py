@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from cclm_core.applications.corrector import Change, Corrector, changes
+from cclm_core.applications.changes import Change, changes
+from cclm_core.applications.corrector import Corrector, split_pieces
 from cclm_core.applications.readings import KnownWords
 from cclm_core.cli.app import app
 from cclm_core.composition import Component, ComponentCard
@@ -110,8 +111,10 @@ def test_alternatives_are_sorted_by_probability(corrector: Corrector) -> None:
     assert len(result.alternatives) == 5
     readings = [text for text, _ in result.alternatives]
     assert len({*readings, result.text}) == 6
-    probabilities = [probability for _, probability in result.alternatives]
-    assert probabilities == sorted(probabilities, reverse=True) and probabilities[-1] > 0
+    odds = [value for _, value in result.alternatives]
+    assert odds == sorted(odds, reverse=True) and odds[-1] > 0
+    kept = corrector.correct("Viola lovs the sea.", num_alternatives=2, min_confidence=1)
+    assert kept.text == "Viola lovs the sea." and kept.alternatives[0][1] > 1  # more likely than the text that was kept
 
 
 def test_texts_of_any_length_and_alphabet(corrector: Corrector) -> None:
@@ -123,6 +126,29 @@ def test_texts_of_any_length_and_alphabet(corrector: Corrector) -> None:
     assert num_errors(corrector.correct(long).text, long) <= 0.02 * len(long)
     with pytest.raises(DataError, match=r"U\+D800"):
         corrector.correct("\ud800")
+
+
+def test_a_long_line_is_corrected_as_its_parts_are(corrector: Corrector) -> None:
+    wrong = "Viola lovess the sea. "
+    corrected = corrector.correct(wrong * 400)
+    assert corrected.text.count("Viola loves the sea. ") > 390  # at the edge of a window it can differ
+    assert len(corrected.changes) > 390
+    assert corrected.changes[7].start - corrected.changes[6].start == len(wrong)
+
+
+@pytest.mark.parametrize("text", ["x" * 5000, "去北京玩" * 1500, " " * 5000, "a\n" * 3000, "ab " * 40 + "\u0301" * 999])
+def test_pieces_are_short_and_make_up_the_text(text: str) -> None:
+    pieces = split_pieces(text)
+    assert "".join(pieces) == text
+    assert max(map(len, pieces)) <= 220
+    assert len(pieces) <= len(text) / 2 + 1
+
+
+def test_a_text_without_spaces_is_read_in_pieces(corrector: Corrector) -> None:
+    text = "去北京玩" * 300
+    result = corrector.correct(text, num_alternatives=2)
+    assert "".join(character for character in result.text if character in "去北京玩") == text
+    assert split_pieces("去北京玩的人很多吃饭 abc d") == ["去北京玩的人很多", "吃饭 ", "abc ", "d"]
 
 
 def test_known_words_protect_what_no_edit_turns_into_a_word(corrector: Corrector) -> None:
@@ -161,6 +187,8 @@ def test_invalid_arguments_and_components_are_refused(corrector: Corrector) -> N
         corrector.correct("a", min_confidence=2)
     with pytest.raises(ConfigError, match="num_alternatives must be at least 0, got -1"):
         corrector.correct("a", num_alternatives=-1)
+    with pytest.raises(ConfigError, match="num_alternatives must be at most 100, got 101"):
+        corrector.correct("a", num_alternatives=101)
     with pytest.raises(ConfigError, match="max_rounds must be at least 1, got 0"):
         corrector.correct("a", max_rounds=0)
     component = corrector._encoder.component
@@ -184,6 +212,8 @@ def test_command(corrector: Corrector, tmp_path: Path) -> None:
     assert plain.stdout == corrector.correct("Viola lovess the sea.").text + "\n"
     as_json = json.loads(CliRunner().invoke(app, [*arguments, "--json", "--alternatives", "2"]).stdout)
     assert as_json["text"] == plain.stdout.strip() and len(as_json["alternatives"]) == 2
+    assert all(set(one) == {"text", "odds"} for one in as_json["alternatives"])
+    assert "  odds " in CliRunner().invoke(app, [*arguments, "--alternatives", "1"]).stdout
     lines = CliRunner().invoke(app, ["correct", "-", *arguments[2:]], input="Feste.\n\nOlivia.\n")
     assert lines.stdout.count("\n") == 3
 
@@ -219,3 +249,58 @@ def test_folders_without_the_configuration_or_head_of_the_training_are_refused(
         Corrector.load(tmp_path / "base", tmp_path / "none")
     with pytest.raises(ArtifactError, match=r"head\.safetensors"):
         Corrector.load(tmp_path / "base", tmp_path / "other")
+
+
+def test_damaged_folders_are_refused(corrector: Corrector, tmp_path: Path) -> None:
+    base, good = tmp_path / "base", tmp_path / "good"
+    with publishing(base, "embedder") as folder:
+        save(corrector._encoder.base, folder)
+    publish_component(good, corrector._encoder.component, denoise(corrector), 96)
+    head = (good / "head.safetensors").read_bytes()
+    flipped = bytearray(head)
+    flipped[-9] ^= 0x40
+    pointer = b"version https://git-lfs.github.com/spec/v1\n"
+    for content in (bytes(flipped), pointer, b"", head[:100]):
+        (good / "head.safetensors").write_bytes(content)
+        with pytest.raises(DataError, match=r"head\.safetensors is altered"):
+            Corrector.load(base, good)
+    (good / "head.safetensors").unlink()
+    with pytest.raises(DataError, match=r"head\.safetensors is missing"):
+        Corrector.load(base, good)
+    with pytest.raises(ArtifactError, match=r"component not found: .*nowhere does not exist"):
+        Corrector.load(base, tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [
+        ([1], "configuration of the training not found"),
+        ({"configuration": 5}, "configuration of the training not found"),
+        ({"configuration": {"task": {"objective": "denoise"}}, "noise": {"misspellings": [1]}}, "must map words"),
+        ({"configuration": {"task": {"objective": "denoise"}}, "noise": 3}, "must map words"),
+        ({"configuration": {"task": {"objective": "denoise"}, "training": {"window": 1}}}, r"training\.window"),
+        ({"configuration": {"task": {"objective": "denoise"}, "training": {"window": "x"}}}, r"training\.window"),
+    ],
+)
+def test_cards_of_another_shape_are_refused(corrector: Corrector, tmp_path: Path, card: object, message: str) -> None:
+    with publishing(tmp_path / "base", "embedder") as folder:
+        save(corrector._encoder.base, folder)
+    with publishing(tmp_path / "part", "component") as folder:
+        save(corrector._encoder.component, folder)
+        denoise(corrector).save(folder)
+        (folder / "card.json").write_text(json.dumps(card))
+    with pytest.raises((ArtifactError, ConfigError), match=message):
+        Corrector.load(tmp_path / "base", tmp_path / "part")
+
+
+def test_predictions_that_are_no_numbers_are_refused(corrector: Corrector) -> None:
+    weight = corrector._head.behind.weight
+    kept = weight.detach().clone()
+    with torch.no_grad():
+        weight[0, 0] = float("nan")
+    try:
+        with pytest.raises(ArtifactError, match="numbers that are not finite"):
+            corrector.correct("Viola.")
+    finally:
+        with torch.no_grad():
+            weight.copy_(kept)

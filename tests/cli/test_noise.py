@@ -12,7 +12,7 @@ from cclm_core.cli.noise import SENTENCE, colored, every_kind, read_recipe
 from cclm_core.noise.kinds import CATALOGUE
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.text import TextNoiser
-from cclm_core.runtime.errors import ConfigError
+from cclm_core.runtime.errors import ConfigError, DataError
 
 
 def run(*arguments: str, stdin: str | None = None) -> str:
@@ -76,3 +76,33 @@ def test_colored_text_contains_both_texts() -> None:
 
 def test_long_lines_are_not_wrapped_without_a_terminal() -> None:
     assert run("x" * 500, "--recipe", "{rate: 0}") == "x" * 500 + "\n"
+
+
+def test_brackets_of_a_text_are_no_markup() -> None:
+    assert "[/nope] and on" in run("--every-kind", "[/nope] and on")
+    assert "[@12345]" in run("--every-kind", "see [@12345] there")
+
+
+def test_control_characters_are_escaped_in_tables_and_json() -> None:
+    text = "hi \x1b]0;owned\x07 \x9b31m"
+    assert "\x1b" not in run("--every-kind", text)
+    shown = run(text, "--recipe", "{rate: 0}", "--json")
+    assert "\x9b" not in shown and json.loads(shown)["text"] == text
+    assert run(text, "--recipe", "{rate: 0}") == text + "\n"  # a pipe gets the text itself
+    shown_in_color = colored(text, TextNoiser(NoiseRecipe(rate=0))(text, np.random.default_rng(1)))
+    assert shown_in_color.plain == "hi \\x1b]0;owned\\x07 \\x9b31m"
+
+
+def test_what_a_list_cannot_give_is_told(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("teh->the\nx1->y1\n")
+    arguments = ["noise", "the", "--recipe", "{rate: 1, kinds: [misspelling]}"]
+    result = CliRunner().invoke(app, [*arguments, "--misspellings", str(tmp_path / "list.txt")])
+    assert result.stdout == "teh\n"
+    assert "1 of 2 entries are not used; line 2: 'y1' is not one word of letters" in result.stderr
+
+
+def test_arguments_and_input_that_cannot_be_used() -> None:
+    assert CliRunner().invoke(app, ["noise", "a", "--seed", "-1"]).exit_code == 2
+    result = CliRunner().invoke(app, ["noise", "-"], input=b"fine\nna\xefve\n")
+    assert isinstance(result.exception, DataError)
+    assert str(result.exception).startswith("standard input must be UTF-8, but byte 3 of line 2 is not.")

@@ -149,3 +149,17 @@ def test_one_uncertain_letter_does_not_split_a_name() -> None:
 def test_edges_are_at_both_ends_and_next_to_nonletters() -> None:
     assert np.flatnonzero(word_edges("a-b c\u00e9")).tolist() == [0, 1, 2, 3, 4, 6]
     assert word_edges("").tolist() == [True]
+
+
+@pytest.mark.parametrize(
+    ("text", "edges"),
+    [
+        ("去北京", [0, 1, 2, 3]),
+        ("ไปไหน", [0, 1, 2, 3, 4, 5]),
+        ("東京tower", [0, 1, 2, 7]),
+        ("カタカナ1", [0, 1, 2, 3, 4, 5]),
+        ("서울에서", [0, 4]),
+    ],
+)
+def test_scripts_without_spaces_have_edges_at_every_character(text: str, edges: list[int]) -> None:
+    assert np.flatnonzero(word_edges(text)).tolist() == edges

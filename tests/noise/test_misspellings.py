@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from cclm_core.noise.misspellings import learn_spellings, read_misspellings, write_misspellings
+from cclm_core.noise.recipe import NoiseRecipe
+from cclm_core.noise.text import TextNoiser
 from cclm_core.runtime.errors import DataError
 
 LISTS = Path(__file__).parents[3] / "shared" / "data" / "typos_lists"
@@ -47,7 +49,25 @@ def test_rejected_lines_have_a_number_and_a_reason(tmp_path: Path) -> None:
         ("a.txt", b"x1->y1\n", "found none; line 1: 'y1' is not one word"),
         ("a.csv", b"word,misspelling\nx1,y\n", "found none; line 2: 'x1' is not one word"),
         ("a.csv", b"right,wrong\na,b\n", "must contain the columns word and misspelling"),
-        ("a.csv", b"word,misspelling,count\nthe,teh,-1\n", "line 2: count must be an integer from 1, got '-1'"),
+        (
+            "a.csv",
+            b"word,misspelling,count\nthe,teh,-1\n",
+            "line 2: count must be an integer from 1 to 1,000,000,000,000, got '-1'",
+        ),
+        ("a.csv", b"word,misspelling,count\nthe,teh,0\n", "line 2: count must be an integer from 1 to .*, got '0'"),
+        ("a.csv", "word,misspelling,count\nthe,teh,\u0663\n".encode(), "line 2: count must be an integer"),
+        ("a.csv", b"word,misspelling,count\nthe,teh," + b"9" * 5000, r"line 2: count must be .* got '9{40}…'"),
+        (
+            "a.csv",
+            b"word,misspelling\nthe," + b"t" * 200_000 + b"\nhouse,huose\n",
+            "line 2: not a valid row: field larger",
+        ),
+        ("a.csv", b'word,misspelling\nthe,"teh\nhouse,huose\n', "not a valid row: unexpected end of data"),
+        ("a.csv", b"word,misspelling,word\nthe,teh,a\n", "the columns word and misspelling once"),
+        ("a.csv", b"word,misspelling,count,count\nthe,teh,1,2\n", "the column count at most once"),
+        ("a.txt", b"the: teh*0\n", "line 1: count must be an integer from 1 to .*, got '0'"),
+        ("a.txt", b"a: b\nthe: teh*-3\n", "line 2: count must be an integer from 1 to .*, got '-3'"),
+        ("a.txt", b"the: teh*" + b"9" * 5000, "line 1: count must be an integer"),
         ("a.txt", b"caf\xe9->x\n", "must be UTF-8, but byte 3 is not"),
     ],
 )
@@ -58,6 +78,22 @@ def test_invalid_lists_are_refused(tmp_path: Path, name: str, content: bytes, me
         return
     with pytest.raises(DataError, match=message):
         read_misspellings(tmp_path / name)
+
+
+def test_short_and_empty_rows_of_a_table(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("count,word,misspelling\n\n3,the,teh\n,cat,cta\n1,dog\n")
+    listed = read_misspellings(tmp_path / "list.csv")
+    assert listed.spellings == {"the": {"teh": 3}, "cat": {"cta": 1}}
+    assert listed.rejected == [(5, "'' is not one word of letters")]
+    assert listed.warning(Path("list.csv")) == (
+        "warning: list.csv: 1 of 3 entries are not used; line 5: '' is not one word of letters"
+    )
+
+
+@pytest.mark.parametrize("spellings", [{"a": {"b": 0}}, {"a": {}}, {"a": {"b": 1.5}}, {"a": {"": 1}}, {"": {"b": 1}}])
+def test_invalid_misspellings_from_code_are_refused(spellings: dict[str, dict[str, int]]) -> None:
+    with pytest.raises(DataError, match="must"):
+        TextNoiser(NoiseRecipe(kinds=["misspelling"]), spellings)
 
 
 def test_a_table_without_rows_is_an_empty_list(tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """Symbol tables: the replacements of each symbol."""
 
+import warnings
+
 import numpy as np
 import pytest
 
 from cclm_core.noise.engine import apply, eligible
-from cclm_core.noise.keyboards import LAYOUTS, neighbors, neighbors_on
+from cclm_core.noise.keyboards import LAYOUTS, missing_keyboard, neighbors, neighbors_on
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.tables import LETTER, SymbolTables
+from cclm_core.noise.text import TextNoiser
 from cclm_core.text.vocabulary import FIRST_CHARACTER, Preprocessor
 
 
@@ -32,6 +35,35 @@ def test_adjacent_keys_depend_on_the_keyboard() -> None:
     assert set(neighbors("jcuken")["ж"]) == set("дэзхю")
     both = neighbors_on(["qwertz", "jcuken"])
     assert both["y"] == neighbors("qwertz")["y"] and both["ж"] == neighbors("jcuken")["ж"]
+
+
+@pytest.mark.parametrize(
+    ("text", "layouts", "told"),
+    [
+        ("Привет, мир", ("qwerty",), "CYRILLIC letters: no keyboard of layouts [qwerty] has them; add jcuken"),
+        ("שלום", ("qwerty", "jcuken"), "HEBREW letters: no keyboard of layouts [qwerty, jcuken] has them; add hebrew"),
+        ("hello", ("jcuken",), "LATIN letters: no keyboard of layouts [jcuken] has them; add qwerty or qwertz or"),
+        ("去北京", ("qwerty",), "CJK letters: no keyboard of layouts [qwerty] has them; none has; there are qwerty,"),
+        ("hello мир", ("qwerty",), None),
+        ("שלום", ("hebrew",), None),
+        ("123 !?", ("qwerty",), None),
+    ],
+)
+def test_a_missing_keyboard_is_told(text: str, layouts: tuple[str, ...], told: str | None) -> None:
+    message = missing_keyboard(text, layouts)
+    assert (message is None) if told is None else (message is not None and told in message)
+    noiser = TextNoiser(NoiseRecipe(rate=0.5, kinds=["keyboard"], layouts=layouts))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            noiser(text, np.random.default_rng(1))
+    assert [str(warning.message) for warning in caught] == ([] if told is None else [message])
+
+
+def test_new_keyboards_edit_their_scripts() -> None:
+    for layout, text in (("hebrew", "שלום עולם"), ("arabic", "السلام عليكم"), ("turkish", "ağaç"), ("spanish", "año")):
+        noised = TextNoiser(NoiseRecipe(rate=1, kinds=["keyboard"], layouts=(layout,)))(text, np.random.default_rng(1))
+        assert noised.text != text and len(noised.text) == len(text)
 
 
 def test_typed_letters_are_in_the_alphabet() -> None:

@@ -140,3 +140,41 @@ def test_strings_without_letters_are_unchanged() -> None:
         assert result.text == text or text == "漢"
     with pytest.raises(DataError, match=r"U\+D800 at character 1"):
         noise_text("a\ud800", NoiseRecipe(rate=1), np.random.default_rng(1))
+
+
+ROCKET = "\U0001f469\u200d\U0001f680"
+BATCH = ["Ask Cassius about Rome.", "", "去北京 12", "a\nb  c", "don\u2019t stop! ", f"e\u0301 {ROCKET}"] * 30
+
+
+@pytest.mark.parametrize("kind", [*CATALOGUE, None])
+@pytest.mark.parametrize("unit", ["character", "word"])
+@pytest.mark.filterwarnings("ignore:the kind keyboard")
+def test_a_batch_noises_each_text_on_its_own(kind: str | None, unit: str) -> None:
+    recipe = NoiseRecipe(rate=0.4, kinds=[kind] if kind else list(CATALOGUE), unit=unit)
+    noiser = TextNoiser(recipe, {"about": {"abuot": 1}, "stop": {"stpo": 1}})
+    noised = noiser.batch(BATCH, np.random.default_rng(2))
+    assert len(noised) == len(BATCH)
+    assert [one.text for one in noised] == [one.text for one in noiser.batch(BATCH, np.random.default_rng(2))]
+    for text, one in zip(BATCH, noised, strict=True):
+        assert len(one.source) == len(one.text) and one.text.count("\n") == text.count("\n")
+        assert one.source.max(initial=-1) < len(text)
+        assert all(0 <= start < len(text) for start in one.edits.positions.tolist())
+        kept = [(index, origin) for index, origin in enumerate(one.source.tolist()) if origin >= 0]
+        pairs = zip(one.edits.positions.tolist(), one.edits.consumes.tolist(), strict=True)
+        changed = {start + offset for start, consumed in pairs for offset in range(consumed)}
+        assert all(one.text[index] == text[origin] for index, origin in kept if origin not in changed)
+
+
+def test_a_batch_has_the_rate_of_its_recipe_and_moves_entities() -> None:
+    texts = ["Ask Cassius about Rome."] * 3000
+    spans = [[Entity(4, 11, "PERSON")]] * 3000
+    noiser = TextNoiser(NoiseRecipe(rate=0.1, kinds=["duplicate"]))
+    noised = noiser.batch(texts, np.random.default_rng(1), spans)
+    edits = sum(len(one.edits.positions) for one in noised)
+    assert edits / (3000 * int(noiser.eligible(texts[0]).sum())) == pytest.approx(0.1, rel=0.05)
+    for one in noised:
+        (moved,) = one.entities
+        assert set(one.text[moved.start : moved.end]) == set("Casiu")
+    assert noiser.batch([], np.random.default_rng(1)) == []
+    with pytest.raises(ConfigError, match="entities must have one item for each of 2 texts, got 1"):
+        noiser.batch(["a", "b"], np.random.default_rng(1), [[]])

@@ -12,6 +12,7 @@ MODULES = (
     "batch_map",
     "code_points",
     "normalization",
+    "scripts",
     "texts",
     "tokenizer",
     "vocabulary",

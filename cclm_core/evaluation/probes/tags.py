@@ -24,7 +24,15 @@ from cclm_core.evaluation.probe import (
 )
 from cclm_core.evaluation.reading import Reader
 from cclm_core.evaluation.selection import TextSet, limit_ids, shuffled
-from cclm_core.evaluation.spans import Scores, SpanScore, TextSpans, gold_spans, spans_of_texts
+from cclm_core.evaluation.spans import (
+    MAX_INSIDE_WORDS,
+    Scores,
+    SpanScore,
+    TextSpans,
+    gold_spans,
+    spans_inside_words,
+    spans_of_texts,
+)
 from cclm_core.evaluation.tag_sampling import Tagged, sample_rows, select_tagged, tagged_documents
 from cclm_core.evaluation.views import View, full_view
 from cclm_core.runtime.config import Config
@@ -51,7 +59,10 @@ class TagsProbeConfig(Config):
         min_length=1,
         description="bonuses of all tags except O to select from, in nats",
     )
-    word_boundaries: bool = Field(default=True, description="forbid spans to start or end inside a word")
+    word_boundaries: bool = Field(
+        default=True,
+        description="forbid spans to start or end inside a word; ignored if over 2 % of those in training do",
+    )
 
     def build(self, context: Context) -> "TagsProbe":
         """The unfitted probe."""
@@ -90,6 +101,7 @@ class TagsProbe(Probe):
             name: baseline for name, baseline in context.baselines.items() if isinstance(baseline, TagBaseline)
         }
         self.taggers: dict[str, Tagger] = {}
+        self.inside_words = 0.0  # share of the spans in training that start or end inside a word
         self._context = context
 
     def fit(self) -> dict[str, float]:
@@ -101,6 +113,7 @@ class TagsProbe(Probe):
         tagged = select_tagged(self.corpus.split("train"), documents, config.train_characters, config.entity_share)
         if not any(text.any() for text in tagged.tags):
             raise NotMeasurable("the training documents have no entities")
+        self.config = config = self._without_broken_rule(tagged)
         rows = tag_rows(context.reader, tagged, config, context.seed)
         probes = [fit_tags(rows, len(labels), config, context.seed, view) for view in context.views]
         documents = shuffled(context.documents("validation"), context.seed, "documents", "tags", "validation")
@@ -108,11 +121,26 @@ class TagsProbe(Probe):
         taggers = select_bonuses(context.reader, probes, held_out, self.corpus, config)
         self.taggers = {view.left_out: tagger for view, tagger in zip(context.views, taggers, strict=True)}
         self._fit_baselines()
-        return {"tag_bonus": taggers[0].bonus}
+        found = {"tag_bonus": taggers[0].bonus}
+        return found | ({"tag_spans_inside_words": self.inside_words} if self.inside_words else {})
 
     def scorer(self, test_set: TextSet, encoded: Encoded) -> Scorer:
         """See `Probe.scorer`."""
         return TagScorer(self, test_set, encoded)
+
+    def _without_broken_rule(self, tagged: Tagged) -> TagsProbeConfig:
+        """The configuration, without the rule about words if the training documents break it too often."""
+        preprocessor, labels = self.corpus.preprocessor, self.corpus.entity_labels
+        num_inside, num_spans = 0, 0
+        for ids, tags in zip(tagged.texts, tagged.tags, strict=True):
+            if tags.any():
+                spans = gold_spans(ids, tags, preprocessor, labels)
+                num_inside += spans_inside_words(preprocessor.decode(ids), spans)
+                num_spans += len(spans)
+        self.inside_words = num_inside / max(1, num_spans)
+        if not self.config.word_boundaries or self.inside_words <= MAX_INSIDE_WORDS:
+            return self.config
+        return self.config.model_copy(update={"word_boundaries": False})
 
     def _fit_baselines(self) -> None:
         documents = shuffled(self._context.documents("train"), self._context.seed, "documents", "dictionary")

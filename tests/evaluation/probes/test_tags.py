@@ -9,13 +9,17 @@ import pytest
 import torch
 
 from cclm_core.corpus.encoded import EncodedCorpus
+from cclm_core.corpus.records import Entity
+from cclm_core.evaluation.baselines.names import NameDictionary
 from cclm_core.evaluation.linear_probe import LinearProbeConfig
+from cclm_core.evaluation.probe import Context
 from cclm_core.evaluation.probes.tags import Tagger, TagsProbeConfig, fit_tags, select_bonuses, span_metrics, tag_rows
 from cclm_core.evaluation.reading import Reader
 from cclm_core.evaluation.spans import Scores, SpanScore, TextSpans, gold_spans, spans_of_texts
 from cclm_core.evaluation.tag_sampling import Tagged, sample_rows, select_tagged, tagged_documents
+from cclm_core.evaluation.views import full_view
 from cclm_core.text.vocabulary import Preprocessor, VocabularyConfig
-from tests.evaluation.fakes import FakeComposition, encode, make_records
+from tests.evaluation.fakes import FakeComposition, clean_set, encode, make_records
 
 CONFIG = TagsProbeConfig(train_characters=20_000, rows=6_000)
 TAGS = [np.array([0] * 40 + [1, 2, 2] + [0] * 57, dtype=np.uint8) for _ in range(50)]
@@ -72,10 +76,16 @@ def test_spans_are_in_characters_even_if_these_are_encoded_as_bytes(text: str, s
 
 
 def test_without_word_boundaries_spans_can_split_a_word() -> None:
+    preprocessor = Preprocessor(alphabet="서울에")
+    scores = [scores_for(preprocessor, "서울에", [(0, 2, "PLACE")])]
+    assert spans_of_texts(["서울에"], scores, preprocessor, ["PLACE"], words=False) == [[(0, 2, "PLACE")]]
+    assert spans_of_texts(["서울에"], scores, preprocessor, ["PLACE"], words=True) != [[(0, 2, "PLACE")]]
+
+
+def test_scripts_without_spaces_need_no_setting() -> None:
     preprocessor = Preprocessor(alphabet="東京都")
     scores = [scores_for(preprocessor, "東京都", [(0, 2, "PLACE")])]
-    assert spans_of_texts(["東京都"], scores, preprocessor, ["PLACE"], words=False) == [[(0, 2, "PLACE")]]
-    assert spans_of_texts(["東京都"], scores, preprocessor, ["PLACE"], words=True) != [[(0, 2, "PLACE")]]
+    assert spans_of_texts(["東京都"], scores, preprocessor, ["PLACE"], words=True) == [[(0, 2, "PLACE")]]
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +135,33 @@ def test_held_out_texts_select_the_bonus(corpus: EncodedCorpus) -> None:
     assert taggers[0].bonus == 0 and taggers[1].bonus >= 1
     empty = Tagged([], [], [])
     assert select_bonuses(reader, [shy], empty, corpus, CONFIG) == [Tagger(shy)]
+
+
+@pytest.mark.parametrize(("particles", "inside"), [(("에서", "까지", "로"), True), (("", " 그", "."), False)])
+def test_names_inside_words_turn_the_rule_about_words_off(
+    tmp_path: Path, particles: tuple[str, ...], inside: bool
+) -> None:
+    records = []
+    for number, record in enumerate(make_records()):
+        name = ("서울", "부산", "대구")[number % 3]
+        entity = Entity(3, 3 + len(name), "PLACE")
+        records.append(dataclasses.replace(record, text=f"그는 {name}{particles[number % 3]} 갔다", entities=(entity,)))
+    corpus = encode(tmp_path, records)
+    test_set = clean_set(records)
+    reader = Reader(FakeComposition(corpus.preprocessor), 5000, 1000)
+    views, baselines = [full_view(reader.width)], {"dictionary": NameDictionary()}
+    context = Context(reader, corpus, [test_set], ("modern",), views, baselines, 1)
+    probe = CONFIG.build(context)
+    hyperparameters = probe.fit()
+    assert probe.config.word_boundaries is not inside
+    assert ("tag_spans_inside_words" in hyperparameters) is inside
+    encoded = [corpus.preprocessor.encode(text) for text in test_set.texts]
+    scorer = probe.scorer(test_set, encoded)
+    for piece in reader.pieces(encoded):
+        scorer.add(piece)
+    result = scorer.result()
+    assert result.metrics["entity_f1"].value > 0.9
+    assert result.baselines["dictionary"]["entity_f1"].value == 1.0
 
 
 def test_span_metrics_agree_with_span_score() -> None:
