@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from cclm_core.runtime.config import nearest
 from cclm_core.runtime.errors import ConfigError, IntegrityError
@@ -39,10 +39,26 @@ def is_item(identifier: str, item_type: str) -> bool:
 
 def check_revision(revision: str) -> None:
     """Raises ConfigError unless the revision is a plain name, without git's syntax (`..`, `@{`, `^`, `~`, `:`)."""
-    if not _REVISION.fullmatch(revision) or len(revision) > MAX_LENGTH:
+    if not is_revision(revision):
         raise ConfigError(
             f"a tag or revision must be a plain name of a tag, branch or commit, e.g. v0.2.1, got {revision!r}."
         )
+
+
+def is_revision(revision: str) -> bool:
+    """Whether `check_revision` accepts the name."""
+    return bool(_REVISION.fullmatch(revision)) and len(revision) <= MAX_LENGTH
+
+
+def local_folder(repository: str) -> Path | None:
+    """The folder of a shelf on this machine; None if it is at an address.
+
+    >>> local_folder("file:///srv/my%20shelf"), local_folder("ssh://host/shelf")
+    (PosixPath('/srv/my shelf'), None)
+    """
+    if repository.startswith("file://"):
+        return Path(unquote(repository.removeprefix("file://")))
+    return Path(repository) if Path(repository).is_absolute() else None
 
 
 def check_repository(repository: str) -> str:
@@ -66,6 +82,8 @@ def check_repository(repository: str) -> str:
         raise ConfigError(f"a shelf must be a path or an address, got {repository!r}: {error}.") from None
     if parts.password is not None:
         raise ConfigError("the address of a shelf must not contain a password. Use git's credential store.")
+    if parts.scheme == "file" and (parts.netloc or "\0" in unquote(repository)):
+        raise ConfigError(f"a file address must be file:///<absolute path>, got {repository!r}.")
     if (parts.hostname or "").startswith("-") or (parts.username or "").startswith("-"):
         raise ConfigError(f"user and host of a shelf must not start with a dash, got {repository!r}.")
     return repository

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from cclm_core.runtime.errors import ConfigError, IntegrityError, ShelfError
+from cclm_core.shelf.address import read_remote
 from cclm_core.shelf.cache import Cache, Record
 from cclm_core.shelf.card import Card, files_digest
 from cclm_core.shelf.files import copy
 from cclm_core.shelf.names import check_item, check_repository, check_revision
 from cclm_core.shelf.programs import run
-from cclm_core.shelf.repository import CARD, ITEMS, README, SIGNATURE, Published, Repository
-from cclm_core.shelf.signing import check_signature, sign
-from cclm_core.shelf.storage import FILES, SETTINGS, read_remote, upload
+from cclm_core.shelf.release import RELEASE, SIGNATURE, Reference, Release, Signed, check_release
+from cclm_core.shelf.repository import CARD, ITEMS, README, Published, Repository
+from cclm_core.shelf.signing import sign
+from cclm_core.shelf.storage import FILES, SETTINGS, upload
 
 VARIABLE = "CCLM_SHELF"
 CACHE = ".cclm/shelf"
@@ -146,34 +148,39 @@ class Shelf:
         check_item(identifier, item_type)
         check_revision(tag)
         name = f"{identifier}/{item_type} at {tag}"
+        cache = Cache(Path(cache_dir), identifier, item_type)
 
-        def signature_state(card: Card, signature: str | None) -> str:
+        def signature_state(card: Card, signed: Signed | None, reference: Reference) -> str:
             """Checks digest and signature; returns `Fetched.signature`."""
             if digest is not None and card.digest != digest.lower():
                 raise IntegrityError(f"{name} must have the digest {digest}, but it has {card.digest}. Do not use it.")
-            if public_key is not None:
-                check_signature(card.to_bytes(), signature, Path(public_key), name)
-                return "good"
-            return "none" if signature is None else "not checked"
+            if public_key is None:
+                return "none" if signed is None else "not checked"
+            release = check_release(signed, card.digest, (identifier, item_type), reference, Path(public_key))
+            cache.check_version(self.repository, Path(public_key), release, reference)
+            return "good"
 
-        cache = Cache(Path(cache_dir), identifier, item_type)
         record = cache.record(self.repository, tag)
-        if record and (offline or not record.moves) and (cache.folder / record.digest).is_dir():
+        if record and (offline or record.kind != "branch") and (cache.folder / record.digest).is_dir():
             card = cache.card(record.digest)
-            state = signature_state(card, record.signature)
+            state = signature_state(card, record.signed, Reference(tag, record.kind))
             return Fetched(cache.folder / card.digest / FILES, card, record.commit, state, cached=True)
         if offline:
             raise ShelfError(f"{name} is not in the cache. Fetch it once without `offline`.")
         with cache.work() as work:
             repository = Repository(self.repository, work / "history")
-            commit, moves = repository.resolve(tag)
-            card, signature = repository.item(commit, identifier, item_type)
-            state = signature_state(card, signature)
+            commit, reference = repository.resolve(tag)
+            cache.check_tag(self.repository, reference, commit)
+            card, signed = repository.item(commit, identifier, item_type)
+            state = signature_state(card, signed, reference)
             if (cache.folder / card.digest).is_dir():
                 cache.card(card.digest)
             else:
                 cache.install(card, repository.remote(commit), work)
-            record = Record(digest=card.digest, commit=commit, moves=moves, signature=signature)
+            release, signature = (signed.release, signed.signature) if signed else (None, None)
+            record = Record(
+                digest=card.digest, commit=commit, kind=reference.kind, release=release, signature=signature
+            )
             cache.remember(self.repository, tag, record)
         return Fetched(cache.folder / card.digest / FILES, card, commit, state, cached=False)
 
@@ -195,7 +202,7 @@ class Shelf:
             item_type: `preprocessor`, `embedder`, `component` or `composition`.
             about: license, description and scores.
             tag: a new tag for this version.
-            key: PEM file with an elliptic-curve private key, to sign the card with.
+            key: PEM file with an elliptic-curve private key, to sign the card, the tag and the branch with.
 
         Raises:
             ConfigError: a name, a line of `about` or a key is not allowed.
@@ -229,7 +236,17 @@ class Shelf:
             card = Card.parse(values, "the card")
             content = card.to_bytes()
             Card.from_bytes(content, identifier, item_type)  # an unreadable card must not be published
-            committed = {} if key is None else {SIGNATURE: sign(content, Path(key)).encode()}
+            committed = {}
+            if key is not None:
+                release = Release(
+                    identifier=identifier,
+                    item_type=item_type,
+                    card=card.digest,
+                    branch=repository.branch(),
+                    tag=tag,
+                    version=repository.next_version(),
+                ).to_bytes()
+                committed = {RELEASE: release, SIGNATURE: sign(release, Path(key)).encode()}
             committed |= {CARD: content, README: card.to_markdown().encode(), ".gitignore": f"/{FILES}\n".encode()}
             committed[f"{FILES}.dvc"] = upload(remote, Path(work))
             message = f"{identifier}: {item_type} {card.digest[:12]}"

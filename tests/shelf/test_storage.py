@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from cclm_core.runtime.errors import ShelfError
+from cclm_core.shelf.address import read_remote
 from cclm_core.shelf.programs import run
-from cclm_core.shelf.storage import connect, read_remote
+from cclm_core.shelf.storage import connect
 
 
 def settings(*lines: str, core: str = "remote = shelf") -> str:
@@ -70,15 +71,15 @@ def test_other_sections_are_refused(section: str) -> None:
     "url", ["remote://other/x", "hdfs://example.org/x", "http://example.org/x", "-x", "ext://x", "a\x1b://x"]
 )
 def test_other_transports_are_refused(url: str) -> None:
-    with pytest.raises(ShelfError, match=r"must be a folder or one of|must be one line") as raised:
+    with pytest.raises(ShelfError, match=r"must be a folder or one of|must be `key = value`") as raised:
         read_remote(settings(f"url = {url}"), None)
     assert "\x1b" not in str(raised.value)
 
 
 def test_a_value_cannot_inject_settings() -> None:
-    for line in ("url = /x\n        [cache]\n        dir = /y", 'url = /x"\ty'):
-        with pytest.raises(ShelfError, match="must be one line without quotes"):
-            read_remote(settings(line), None)
+    for line in ("url = /x\n        [cache]\n        dir = /y", 'url = /x"\ty', "url = /x, /y", "url = %(region)s"):
+        with pytest.raises(ShelfError, match="of the shelf must"):
+            read_remote(settings(line), Path("/shelf"))
 
 
 @pytest.mark.parametrize("text", ["", "[core]\nremote = other\n", "no settings", "[core]\n[core]\n"])
