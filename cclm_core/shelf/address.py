@@ -66,20 +66,22 @@ def _settings(text: str) -> Iterator[tuple[str | None, str, str]]:
     section: str | None = None
     seen: set[str | None] = set()
     for number, raw in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
-        line = raw.replace("\t", " ").strip(" ")
-        if not line or (line.startswith("#") and line.isprintable()):
+        line = raw.strip(" \t")
+        plain = line.isprintable() and "%(" not in line  # DVC replaces %(name)s
+        if not line or (line.startswith("#") and plain):
             continue
-        if match := _SECTION.fullmatch(line):
-            section = (match[1] or match[2] or "").strip().lower() or None
+        if plain and (match := _SECTION.fullmatch(line)):
+            name = match[1] or match[2]
+            section = name.lower() if name else None
             if section in seen:
                 raise _refused(f"{line!r} twice")
             seen.add(section)
             yield section, "", ""
         elif line.startswith("["):
             raise _refused(repr(line))
-        elif seen and (match := _SETTING.fullmatch(line)) and line.isprintable() and "%(" not in line:
+        elif seen and plain and (match := _SETTING.fullmatch(line)):
             yield section, match[1].lower(), next(value for value in match.groups()[1:] if value is not None)
-        else:  # also %(name)s, which DVC replaces
+        else:
             raise ShelfError(
                 f"line {number} of .dvc/config of the shelf must be `key = value` in plain characters, got {line!r}."
             )

@@ -20,10 +20,9 @@ from typing import Literal, TypeVar
 from filelock import FileLock
 from pydantic import Field, ValidationError
 
-from cclm_core.runtime.artifacts import write_json
-from cclm_core.runtime.config import Config, digest
+from cclm_core.runtime.config import Config, canonical_json, digest
 from cclm_core.runtime.errors import IntegrityError
-from cclm_core.runtime.files import flush_folder, flush_tree
+from cclm_core.runtime.files import atomic_open, flush_folder, flush_tree
 from cclm_core.shelf.card import Card
 from cclm_core.shelf.files import check
 from cclm_core.shelf.release import Reference, Release, Signed
@@ -73,12 +72,14 @@ class Cache:
         return _read(self._record(shelf, tag), Record)
 
     def remember(self, shelf: str, tag: str, record: Record) -> None:
-        """Stores the record of a tag."""
+        """Stores the record of a tag, branch or commit that was fetched."""
+        if record.kind == "tag":
+            _write(self._tag(shelf, tag), FirstCommit(commit=record.commit))
         _write(self._record(shelf, tag), record)
 
     def check_tag(self, shelf: str, reference: Reference, commit: str) -> None:
-        """Raises IntegrityError if a name was a tag of another commit when it was first fetched; remembers tags."""
-        path = self._own / "records" / f"{digest(['tag', shelf, reference.name])}.json"
+        """Raises IntegrityError if a name was a tag of another commit when it was first fetched."""
+        path = self._tag(shelf, reference.name)
         first = _read(path, FirstCommit)
         if first and (reference.kind, commit) != ("tag", first.commit):
             raise IntegrityError(
@@ -86,8 +87,6 @@ class Cache:
                 f"now it is a {reference.kind} at {commit[:12]}. Tags of a shelf never move: ask its owner. If you "
                 f"trust the new version, fetch it by its commit, or remove {path}."
             )
-        if first is None and reference.kind == "tag":
-            _write(path, FirstCommit(commit=commit))
 
     def check_version(self, shelf: str, key: Path, release: Release, reference: Reference) -> None:
         """Raises IntegrityError if a branch has an older signed version than the newest one fetched; remembers that."""
@@ -115,7 +114,7 @@ class Cache:
             if present[README].read_bytes() != card.to_markdown().encode():
                 raise IntegrityError(f"{folder / README} is altered: it differs from {CARD}.")
             check(present[FILES], card.files)
-        except IntegrityError as error:
+        except (IntegrityError, IsADirectoryError, NotADirectoryError) as error:
             with tempfile.TemporaryDirectory(dir=self._own) as trash:
                 folder.rename(Path(trash) / "altered")
             raise IntegrityError(
@@ -154,6 +153,9 @@ class Cache:
             finally:
                 shutil.rmtree(root, ignore_errors=True)
 
+    def _tag(self, shelf: str, tag: str) -> Path:
+        return self._own / "records" / f"{digest(['tag', shelf, tag])}.json"  # for all items of the shelf
+
     def _record(self, shelf: str, tag: str) -> Path:
         return self._own / "records" / f"{digest([shelf, tag, *self._item])}.json"
 
@@ -169,4 +171,5 @@ def _read(path: Path, kind: type[AnyRecord]) -> AnyRecord | None:
 
 def _write(path: Path, record: Config) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, record.canonical())
+    with atomic_open(path, shared=True) as stream:
+        stream.write(canonical_json(record.canonical()).encode())

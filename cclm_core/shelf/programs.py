@@ -19,7 +19,8 @@ from resource import RLIMIT_FSIZE, setrlimit
 from typing import Literal
 
 from cclm_core.runtime.errors import IntegrityError, ShelfError
-from cclm_core.shelf.names import SCHEMES, printable
+from cclm_core.runtime.terminal import printable
+from cclm_core.shelf.names import SCHEMES
 
 # For git commands that read the settings of a local shelf, which may be a stranger's: these settings run commands.
 SAFE = (
@@ -114,7 +115,10 @@ def _finish(process: subprocess.Popen[bytes], folder: Path, max_total: int | Non
     finally:
         if process.poll() is None:
             process.kill()
-            process.communicate()
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()  # its own children can hold the other end
+            process.wait()
 
 
 def _size(folder: Path) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cclm_core.runtime.errors import ConfigError, IntegrityError
 from cclm_core.runtime.extras import require
-from cclm_core.shelf.names import printable
+from cclm_core.runtime.terminal import printable
 
 
 def sign(content: bytes, private_key: Path) -> str:

@@ -57,7 +57,9 @@ def download(remote: dict[str, str], files: Sequence[ItemFile], folder: Path) ->
             shutil.copyfile(taken[file.md5], target)
             continue
         if not source.is_file():
-            raise ShelfError(f"{file.path} not found in the storage under the key {file.md5}. Publish the item again.")
+            raise ShelfError(
+                f"{file.path} is missing or damaged in the storage, key {file.md5}. Publish the item again."
+            )
         if (size := source.stat().st_size) != file.size:
             raise IntegrityError(f"{file.path} must have {file.size:,} bytes, but the storage has {size:,}.")
         source.rename(target)

@@ -235,7 +235,9 @@ def test_names_in_a_shelf_cannot_control_the_terminal(local: LocalShelf, tmp_pat
 @pytest.mark.parametrize("scheme", ["", "file://"])
 def test_settings_of_a_local_shelf_run_nothing(local: LocalShelf, item: Path, tmp_path: Path, scheme: str) -> None:
     """Whoever unpacks an archive with a shelf also gets its `.git/config`."""
-    (local.folder / ".gitattributes").write_text("items/** filter=evil\nitems/poems/embedder/CARD.md working-tree-encoding=UTF-16\n")
+    (local.folder / ".gitattributes").write_text(
+        "items/** filter=evil\nitems/poems/embedder/CARD.md working-tree-encoding=UTF-16\n"
+    )
     git(local.folder, "add", ".gitattributes")
     local.commit()
     git(tmp_path, "init", "--quiet", "--bare", "other")
@@ -261,9 +263,7 @@ def test_settings_of_a_local_shelf_run_nothing(local: LocalShelf, item: Path, tm
     assert git(local.folder, "status", "--porcelain") == ""
 
 
-def test_an_incomplete_local_shelf_gets_nothing_from_the_place_that_it_names(
-    local: LocalShelf, tmp_path: Path
-) -> None:
+def test_an_incomplete_local_shelf_gets_nothing_from_the_place_that_it_names(local: LocalShelf, tmp_path: Path) -> None:
     """Git completes a partial clone by a command that the clone names."""
     name = git(local.folder, "rev-parse", "HEAD:items")
     (local.folder / ".git" / "objects" / name[:2] / name[2:]).unlink()
