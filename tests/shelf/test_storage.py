@@ -1,6 +1,5 @@
 """A shelf sets only the address of its storage, no other DVC setting; credentials follow the address."""
 
-import random
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ from cclm_core.shelf.address import read_remote
 from cclm_core.shelf.files import ItemFile, check, copy
 from cclm_core.shelf.programs import run
 from cclm_core.shelf.storage import FILES, connect, download, upload
-from tests.shelf.conftest import git
 
 
 def settings(*lines: str, core: str = "remote = shelf") -> str:
