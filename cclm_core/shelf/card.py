@@ -17,7 +17,7 @@ FORMAT: Literal["cclm-shelf-2"] = "cclm-shelf-2"
 
 
 def _one_line(value: str) -> str:
-    if not (value := value.strip()).isprintable():
+    if not value.isprintable():
         raise ValueError("must be one line of printable text")
     return value
 

@@ -293,8 +293,8 @@ def _card(
     values = {
         "identifier": identifier,
         "item_type": item_type,
-        "description": about.description,
-        "license": about.license,
+        "description": _stripped(about.description),
+        "license": _stripped(about.license),
         "created_by": about.created_by or _revision_of(source),
         "configuration": described.configuration,
         "digests": {"files": files_digest(files), **described.digests}
@@ -312,6 +312,10 @@ def _card(
     if Card.from_bytes(content, identifier, item_type) != card:  # an unreadable card must not be published
         raise ConfigError(f"scores must be finite numbers and texts by name, got {about.scores!r:.200}.")
     return card
+
+
+def _stripped(value: Any) -> Any:
+    return value.strip() if isinstance(value, str) else value
 
 
 def _release(repository: Repository, card: Card, tag: str | None, key: Path) -> dict[str, bytes]:

@@ -213,6 +213,27 @@ def test_a_file_named_items_is_replaced(local: LocalShelf, item: Path) -> None:
     assert local.shelf.show(NAME, "embedder") == published.card and git(local.folder, "status", "--porcelain") == ""
 
 
+def test_tags_that_cannot_be_fetched_do_not_stop_the_list(local: LocalShelf) -> None:
+    for tag in ("v\u202e1", "v\x9b31m", "v\u00a02", "v!"):
+        git(local.folder, "tag", tag)
+    assert {tag for row in local.shelf.list() for tag in row.tags} == {"v1", "v2", "v3"}
+    with pytest.raises(ShelfError, match="tags: v3, v2, v1"):
+        local.shelf.show(NAME, "embedder", "v4")
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        (About("MIT", scores={"a": float("nan")}), "scores must be finite numbers and texts"),
+        (About("MIT", scores={"a\ud800": 1}), "scores must be finite numbers and texts"),
+        (About("MIT", data_digest="x\x1b"), "digests.data: String should match pattern"),
+        (About("MIT", scores={str(number): "x" * 1000 for number in range(5000)}), "a card must have at most"),
+    ],
+)
+def test_values_that_a_card_cannot_hold_are_refused(local: LocalShelf, item: Path, about: About, message: str) -> None:
+    refuse(local, item, ConfigError, message, about=about)
+
+
 def test_names_in_a_shelf_cannot_control_the_terminal(local: LocalShelf, tmp_path: Path) -> None:
     folder = local.folder / "items" / "x\x1b]0;title\x07" / "embedder"
     folder.mkdir(parents=True)
