@@ -129,7 +129,7 @@ def list_items(repo: Repository = None, as_json: AsJson = False) -> None:
             }
             for version in versions
         ]
-        print(json.dumps({"items": items}, indent=2, ensure_ascii=False))
+        print(json.dumps({"items": items}, indent=2))
     elif not versions:
         print("The shelf is empty. Add an item with `cclm shelf publish`.")
     else:
@@ -151,14 +151,14 @@ def show(
     """Show the card of an item: its configuration, digests, scores, license and files."""
     card = Shelf(repo).show(identifier, item_type, tag)
     if as_json:
-        print(json.dumps({"card": card.canonical(), "digest": card.digest}, indent=2, ensure_ascii=False))
+        print(json.dumps({"card": card.canonical(), "digest": card.digest}, indent=2))
     else:
         print(card.to_markdown(), end="")
 
 
 def _print_values(values: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(values, indent=2, ensure_ascii=False))
+        print(json.dumps(values, indent=2))
     else:
         texts = {name: _yes(value) if isinstance(value, bool) else value for name, value in values.items()}
         _print_table([(name, str(text)) for name, text in texts.items() if text is not None])

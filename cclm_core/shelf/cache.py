@@ -4,26 +4,28 @@
 <cache>/<identifier>/<item type>/<digest>/card.json   the published card
                                           CARD.md     the card for people
                                           item/       the item's files
-<cache>/.shelf/records/                               the version that a tag refers to
+<cache>/.shelf/records/                               the version that a tag refers to; the highest signed version
 <cache>/.shelf/work/                                  downloads in progress
 ```
 """
 
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal, TypeVar
 
 from filelock import FileLock
 from pydantic import Field, ValidationError
 
-from cclm_core.runtime.artifacts import write_json
-from cclm_core.runtime.config import Config, digest
+from cclm_core.runtime.config import Config, canonical_json, digest
 from cclm_core.runtime.errors import IntegrityError
-from cclm_core.runtime.files import flush_folder, flush_tree
+from cclm_core.runtime.files import atomic_open, flush_folder, flush_tree
 from cclm_core.shelf.card import Card
 from cclm_core.shelf.files import check
+from cclm_core.shelf.release import Reference, Release, Signed
 from cclm_core.shelf.repository import CARD, README
 from cclm_core.shelf.storage import FILES, download
 
@@ -33,8 +35,29 @@ class Record(Config):
 
     digest: str = Field(pattern="^[0-9a-f]{64}$", description="of the item's card")
     commit: str = Field(description="of the shelf")
-    moves: bool = Field(description="whether it is a branch, which can refer to another version now")
-    signature: str | None = Field(default=None, description="of the card, a Sigstore bundle")
+    kind: Literal["tag", "branch", "commit"]
+    release: str | None = Field(default=None, description="the signed statement, see `release`")
+    signature: str | None = Field(default=None, description="of the release, a Sigstore bundle")
+
+    @property
+    def signed(self) -> Signed | None:
+        """The release and its signature, not checked; None if it has no signature."""
+        return None if self.signature is None else Signed(self.release or "", self.signature)
+
+
+class FirstCommit(Config):
+    """The commit of a tag when it was first fetched."""
+
+    commit: str
+
+
+class Highest(Config):
+    """The highest version of an item with a good signature of one key that was fetched so far."""
+
+    version: int = Field(ge=1)
+
+
+AnyRecord = TypeVar("AnyRecord", bound=Config)
 
 
 class Cache:
@@ -46,19 +69,37 @@ class Cache:
 
     def record(self, shelf: str, tag: str) -> Record | None:
         """The record of a tag; None if it was never fetched."""
-        path = self._record(shelf, tag)
-        try:
-            return Record.model_validate_json(path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except ValidationError:
-            raise IntegrityError(f"{path} is damaged. Remove it, and fetch the item again.") from None
+        return _read(self._record(shelf, tag), Record)
 
     def remember(self, shelf: str, tag: str, record: Record) -> None:
-        """Stores the record of a tag."""
-        path = self._record(shelf, tag)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, record.canonical())
+        """Stores the record of a tag, branch or commit that was fetched."""
+        if record.kind == "tag":
+            _write(self._tag(shelf, tag), FirstCommit(commit=record.commit))
+        _write(self._record(shelf, tag), record)
+
+    def check_tag(self, shelf: str, reference: Reference, commit: str) -> None:
+        """Raises IntegrityError if a name was a tag of another commit when it was first fetched."""
+        path = self._tag(shelf, reference.name)
+        first = _read(path, FirstCommit)
+        if first and (reference.kind, commit) != ("tag", first.commit):
+            raise IntegrityError(
+                f"the tag {reference.name!r} of the shelf was at commit {first.commit[:12]} when it was first fetched, "
+                f"now it is a {reference.kind} at {commit[:12]}. Tags of a shelf never move: ask its owner. If you "
+                f"trust the new version, fetch it by its commit, or remove {path}."
+            )
+
+    def check_version(self, shelf: str, key: Path, release: Release, reference: Reference) -> None:
+        """Raises IntegrityError if a branch has an older signed version than the newest one fetched; remembers that."""
+        key_digest = hashlib.sha256(key.read_bytes()).hexdigest()
+        path = self._own / "records" / f"{digest(['highest', shelf, *self._item, key_digest])}.json"
+        highest = _read(path, Highest)
+        if highest and reference.moves and release.version < highest.version:
+            raise IntegrityError(
+                f"{'/'.join(self._item)} at {reference.name} is signed, but it is version {release.version}, and "
+                f"version {highest.version} was fetched before. The branch was rolled back: ask its owner."
+            )
+        if highest is None or release.version > highest.version:
+            _write(path, Highest(version=release.version))
 
     def card(self, card_digest: str) -> Card:
         """The card of a version, after a check of every file. An altered version is removed: IntegrityError."""
@@ -73,7 +114,7 @@ class Cache:
             if present[README].read_bytes() != card.to_markdown().encode():
                 raise IntegrityError(f"{folder / README} is altered: it differs from {CARD}.")
             check(present[FILES], card.files)
-        except IntegrityError as error:
+        except (IntegrityError, IsADirectoryError, NotADirectoryError) as error:
             with tempfile.TemporaryDirectory(dir=self._own) as trash:
                 folder.rename(Path(trash) / "altered")
             raise IntegrityError(
@@ -112,5 +153,23 @@ class Cache:
             finally:
                 shutil.rmtree(root, ignore_errors=True)
 
+    def _tag(self, shelf: str, tag: str) -> Path:
+        return self._own / "records" / f"{digest(['tag', shelf, tag])}.json"  # for all items of the shelf
+
     def _record(self, shelf: str, tag: str) -> Path:
         return self._own / "records" / f"{digest([shelf, tag, *self._item])}.json"
+
+
+def _read(path: Path, kind: type[AnyRecord]) -> AnyRecord | None:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError:
+        raise IntegrityError(f"{path} is damaged. Remove it, and fetch the item again.") from None
+
+
+def _write(path: Path, record: Config) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_open(path, shared=True) as stream:
+        stream.write(canonical_json(record.canonical()).encode())

@@ -9,8 +9,9 @@ from pydantic import AfterValidator, Field, JsonValue
 
 from cclm_core.runtime.config import Config, canonical_json, digest
 from cclm_core.runtime.errors import ConfigError, IntegrityError
+from cclm_core.runtime.terminal import printable
 from cclm_core.shelf.files import ItemFile
-from cclm_core.shelf.names import check_file_names, printable
+from cclm_core.shelf.names import check_file_names
 
 FORMAT: Literal["cclm-shelf-2"] = "cclm-shelf-2"
 
@@ -25,14 +26,17 @@ Line = Annotated[str, AfterValidator(_one_line)]
 """Text that is safe to print on a terminal."""
 
 
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
 class Digests(Config):
     """SHA-256 digests, in hexadecimal, that connect items."""
 
-    files: str = Field(description="of the names and SHA-256 of all files; equal files have equal digests")
-    model: str | None = Field(default=None, description="of the model or vocabulary; other items refer to it")
-    base: str | None = Field(default=None, description="`model` of the base that it was trained on")
-    vocabulary: str | None = Field(default=None, description="of the vocabulary whose ids it reads")
-    data: str | None = Field(default=None, description="of the training data")
+    files: Sha256 = Field(description="of the names and SHA-256 of all files; equal files have equal digests")
+    model: Sha256 | None = Field(default=None, description="of the model or vocabulary; other items refer to it")
+    base: Sha256 | None = Field(default=None, description="`model` of the base that it was trained on")
+    vocabulary: Sha256 | None = Field(default=None, description="of the vocabulary whose ids it reads")
+    data: Sha256 | None = Field(default=None, description="of the training data")
 
 
 class Card(Config):

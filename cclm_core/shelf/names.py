@@ -1,10 +1,11 @@
 """Names that a shelf accepts: none leaves its folder, and neither git nor DVC reads one as an option or a command."""
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from cclm_core.runtime.config import nearest
 from cclm_core.runtime.errors import ConfigError, IntegrityError
@@ -23,13 +24,13 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  
 
 def check_item(identifier: str, item_type: str) -> None:
     """Raises ConfigError unless the identifier can name a folder on every operating system and the type exists."""
-    if not is_item(identifier, ITEM_TYPES[0]):
+    if not isinstance(identifier, str) or not is_item(identifier, ITEM_TYPES[0]):
         raise ConfigError(
             f"an identifier must start with a letter or digit and have at most {MAX_LENGTH} characters of "
             f"A-Z a-z 0-9 . _ -, got {identifier!r}. Choose another name, e.g. en_plays_1."
         )
     if item_type not in ITEM_TYPES:
-        raise ConfigError(f"{item_type!r} is not a type of item; {nearest(item_type, list(ITEM_TYPES))}.")
+        raise ConfigError(f"{item_type!r} is not a type of item; {nearest(str(item_type), list(ITEM_TYPES))}.")
 
 
 def is_item(identifier: str, item_type: str) -> bool:
@@ -39,10 +40,38 @@ def is_item(identifier: str, item_type: str) -> bool:
 
 def check_revision(revision: str) -> None:
     """Raises ConfigError unless the revision is a plain name, without git's syntax (`..`, `@{`, `^`, `~`, `:`)."""
-    if not _REVISION.fullmatch(revision) or len(revision) > MAX_LENGTH:
+    if not isinstance(revision, str) or not is_revision(revision):
         raise ConfigError(
             f"a tag or revision must be a plain name of a tag, branch or commit, e.g. v0.2.1, got {revision!r}."
         )
+
+
+def is_revision(revision: str) -> bool:
+    """Whether `check_revision` accepts the name."""
+    return bool(_REVISION.fullmatch(revision)) and len(revision) <= MAX_LENGTH
+
+
+def check_path(path: str | os.PathLike[str], what: str) -> Path:
+    """Returns an absolute path, `~` expanded; raises ConfigError if it cannot be one. `what` names it in messages."""
+    if not isinstance(path, str | os.PathLike) or not isinstance(text := os.fspath(path), str):
+        raise ConfigError(f"{what} must be a path, got {path!r}.")
+    if not text or "\0" in text:
+        raise ConfigError(f"{what} must be a path, got {text!r}.")
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:  # unknown user in ~user
+        raise ConfigError(f"{what} must be a path, got {text!r}: {error}") from None
+
+
+def local_folder(repository: str) -> Path | None:
+    """The folder of a shelf on this machine; None if it is at an address.
+
+    >>> local_folder("file:///srv/my%20shelf"), local_folder("ssh://host/shelf")
+    (PosixPath('/srv/my shelf'), None)
+    """
+    if repository.startswith("file://"):
+        return Path(unquote(repository.removeprefix("file://")))
+    return Path(repository) if Path(repository).is_absolute() else None
 
 
 def check_repository(repository: str) -> str:
@@ -61,11 +90,13 @@ def check_repository(repository: str) -> str:
                 "transports run commands or are not encrypted."
             )
         if "://" not in repository:
-            return repository if _SCP_LIKE.fullmatch(repository) else str(Path(repository).expanduser().absolute())
-    except (ValueError, RuntimeError) as error:  # malformed address; unknown user in ~user
+            return repository if _SCP_LIKE.fullmatch(repository) else str(check_path(repository, "a shelf"))
+    except ValueError as error:
         raise ConfigError(f"a shelf must be a path or an address, got {repository!r}: {error}.") from None
     if parts.password is not None:
         raise ConfigError("the address of a shelf must not contain a password. Use git's credential store.")
+    if parts.scheme == "file" and (parts.netloc or "\0" in unquote(repository)):
+        raise ConfigError(f"a file address must be file:///<absolute path>, got {repository!r}.")
     if (parts.hostname or "").startswith("-") or (parts.username or "").startswith("-"):
         raise ConfigError(f"user and host of a shelf must not start with a dash, got {repository!r}.")
     return repository
@@ -93,16 +124,6 @@ def check_file_names(names: Iterable[str]) -> None:
             if key in seen and (path == name or path != seen[key]):
                 raise IntegrityError(f"{path!r} and {seen[key]!r} must not be in one item: some systems confuse them.")
             seen[key] = path
-
-
-def printable(text: str) -> str:
-    r"""Escapes characters that could control a terminal, except line breaks.
-
-    >>> printable("a\x1b[2Jb")
-    'a\\x1b[2Jb'
-    """
-    characters = (c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
-    return "".join(characters)
 
 
 def _is_portable(part: str) -> bool:

@@ -6,18 +6,23 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cclm_core.runtime.errors import ConfigError, IntegrityError, ShelfError
 from cclm_core.runtime.migration import old_arguments
+from cclm_core.shelf.address import read_remote
 from cclm_core.shelf.cache import Cache, Record
 from cclm_core.shelf.card import Card, files_digest
-from cclm_core.shelf.files import copy
-from cclm_core.shelf.names import check_item, check_repository, check_revision
+from cclm_core.shelf.files import ItemFile, copy
+from cclm_core.shelf.names import check_item, check_path, check_repository, check_revision
 from cclm_core.shelf.programs import run
-from cclm_core.shelf.repository import CARD, ITEMS, README, SIGNATURE, Published, Repository
-from cclm_core.shelf.signing import check_signature, sign
-from cclm_core.shelf.storage import FILES, SETTINGS, read_remote, upload
+from cclm_core.shelf.release import RELEASE, SIGNATURE, Reference, Release, Signed, check_release
+from cclm_core.shelf.repository import CARD, ITEMS, MAX_BYTES, README, Published, Repository
+from cclm_core.shelf.signing import sign
+from cclm_core.shelf.storage import FILES, SETTINGS, upload
+
+if TYPE_CHECKING:
+    from cclm_core.shelf.items import Described  # imports torch
 
 VARIABLE = "CCLM_SHELF"
 CACHE = ".cclm/shelf"
@@ -48,6 +53,17 @@ class Fetched:
     cached: bool  # whether it came from the cache, without access to the shelf
 
 
+@contextmanager
+def _file_errors() -> Iterator[None]:
+    """Turns an error of the file system into a ShelfError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        path = f"{error.filename}: " if error.filename else ""
+        raise ShelfError(f"{path}{reason}. Check the path, its permissions and the free disk space.") from error
+
+
 class Shelf:
     """A shelf at a path or an address that git can clone (https, ssh or file).
 
@@ -66,12 +82,14 @@ class Shelf:
 
     @old_arguments(hints={"repo_url": "write `Shelf(repository)`, the path or address of a git repository"})
     def __init__(self, repository: PathLike | None = None) -> None:
-        address = os.fspath(repository) if repository is not None else os.environ.get(VARIABLE, "")
+        address = os.environ.get(VARIABLE, "") if repository is None else repository
         if not address:
             raise ConfigError(f"no shelf is configured: give its path or address, or set {VARIABLE}.")
-        self.repository = check_repository(address)
+        path = address if isinstance(address, str) else str(check_path(address, "a shelf"))
+        self.repository = check_repository(path)
 
     @classmethod
+    @_file_errors()
     def create(cls, path: PathLike, remote: PathLike) -> "Shelf":
         """Creates an empty shelf: a git repository with DVC settings. A failure leaves nothing behind.
 
@@ -80,13 +98,15 @@ class Shelf:
             remote: storage of the items' files: a folder, or an address that DVC writes to, e.g. s3://<bucket>/<folder>.
 
         Raises:
+            ConfigError: `path` is an address, or the remote is not a path or an address.
             ShelfError: the folder is not empty, the remote is not allowed, or git or DVC fails.
         """
-        shelf = cls(path)
-        folder, address = Path(shelf.repository), os.fspath(remote)
+        if "://" in str(path):
+            raise ConfigError(f"a new shelf must be a folder, got {path!r}. Create one, then push it there.")
+        folder = check_path(path, "a new shelf")
+        address = remote if isinstance(remote, str) and "://" in remote else str(check_path(remote, "the remote"))
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ShelfError(f"{folder} must be empty or not exist, to become a shelf. Choose another folder.")
-        address = address if "://" in address else str(Path(address).expanduser().absolute())
         settings = f'[core]\n    analytics = false\n    remote = shelf\n[\'remote "shelf"\']\n    url = "{address}"\n'
         read_remote(settings, folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +120,7 @@ class Shelf:
             run("git", "add", "--all", at=new)
             run("git", "commit", "--quiet", "--no-verify", "--message", "Create an empty shelf", at=new)
             new.rename(folder)
-        return shelf
+        return cls(folder)
 
     def fetch(
         self,
@@ -138,6 +158,7 @@ class Shelf:
             identifier, item_type, tag, cache_dir, public_key=public_key, digest=digest, offline=offline
         ).folder
 
+    @_file_errors()
     def fetch_with_card(
         self,
         identifier: str,
@@ -153,37 +174,44 @@ class Shelf:
         check_item(identifier, item_type)
         check_revision(tag)
         name = f"{identifier}/{item_type} at {tag}"
+        cache = Cache(check_path(cache_dir, "`cache_dir`"), identifier, item_type)
+        key = None if public_key is None else check_path(public_key, "`public_key`")
 
-        def signature_state(card: Card, signature: str | None) -> str:
+        def signature_state(card: Card, signed: Signed | None, reference: Reference) -> str:
             """Checks digest and signature; returns `Fetched.signature`."""
-            if digest is not None and card.digest != digest.lower():
+            if digest is not None and card.digest != str(digest).lower():
                 raise IntegrityError(f"{name} must have the digest {digest}, but it has {card.digest}. Do not use it.")
-            if public_key is not None:
-                check_signature(card.to_bytes(), signature, Path(public_key), name)
-                return "good"
-            return "none" if signature is None else "not checked"
+            if key is None:
+                return "none" if signed is None else "not checked"
+            release = check_release(signed, card.digest, (identifier, item_type), reference, key)
+            cache.check_version(self.repository, key, release, reference)
+            return "good"
 
-        cache = Cache(Path(cache_dir), identifier, item_type)
         record = cache.record(self.repository, tag)
-        if record and (offline or not record.moves) and (cache.folder / record.digest).is_dir():
+        if record and (offline or record.kind != "branch") and (cache.folder / record.digest).is_dir():
             card = cache.card(record.digest)
-            state = signature_state(card, record.signature)
+            state = signature_state(card, record.signed, Reference(tag, record.kind))
             return Fetched(cache.folder / card.digest / FILES, card, record.commit, state, cached=True)
         if offline:
             raise ShelfError(f"{name} is not in the cache. Fetch it once without `offline`.")
         with cache.work() as work:
             repository = Repository(self.repository, work / "history")
-            commit, moves = repository.resolve(tag)
-            card, signature = repository.item(commit, identifier, item_type)
-            state = signature_state(card, signature)
+            commit, reference = repository.resolve(tag)
+            cache.check_tag(self.repository, reference, commit)
+            card, signed = repository.item(commit, identifier, item_type)
+            state = signature_state(card, signed, reference)
             if (cache.folder / card.digest).is_dir():
                 cache.card(card.digest)
             else:
                 cache.install(card, repository.remote(commit), work)
-            record = Record(digest=card.digest, commit=commit, moves=moves, signature=signature)
+            release, signature = (signed.release, signed.signature) if signed else (None, None)
+            record = Record(
+                digest=card.digest, commit=commit, kind=reference.kind, release=release, signature=signature
+            )
             cache.remember(self.repository, tag, record)
         return Fetched(cache.folder / card.digest / FILES, card, commit, state, cached=False)
 
+    @_file_errors()
     def publish(
         self,
         folder: PathLike,
@@ -202,7 +230,7 @@ class Shelf:
             item_type: `preprocessor`, `embedder`, `component` or `composition`.
             about: license, description and scores.
             tag: a new tag for this version.
-            key: PEM file with an elliptic-curve private key, to sign the card with.
+            key: PEM file with an elliptic-curve private key, to sign the card, the tag and the branch with.
 
         Raises:
             ConfigError: a name, a line of `about` or a key is not allowed.
@@ -215,40 +243,32 @@ class Shelf:
         check_item(identifier, item_type)
         if tag is not None:
             check_revision(tag)
-        described = describe(Path(folder), item_type)
+        if not isinstance(about, About):
+            raise ConfigError(f"`about` must be About(license=...), got {about!r:.80}.")
+        source = check_path(folder, "`folder`")
+        private_key = None if key is None else check_path(key, "`key`")
+        described = describe(source, item_type)
         with self._clone() as repository, tempfile.TemporaryDirectory(prefix="cclm-shelf-") as work:
-            if tag in repository.tags():
+            if tag in (*repository.tags(), repository.branch()):
                 raise ShelfError(f"the shelf has the tag {tag!r} already. Tags never move: choose a new one.")
             remote = repository.remote(repository.resolve(None)[0])
             files = copy(described.sources, Path(work) / FILES)
-            data = {"data": about.data_digest} if about.data_digest else {}
-            values = {
-                "identifier": identifier,
-                "item_type": item_type,
-                "description": about.description.strip(),
-                "license": about.license.strip(),
-                "created_by": about.created_by or _revision_of(Path(folder)),
-                "configuration": described.configuration,
-                "digests": {"files": files_digest(files), **described.digests, **data},
-                "scores": {**described.scores, **about.scores},
-                "files": files,
-            }
-            card = Card.parse(values, "the card")
-            content = card.to_bytes()
-            Card.from_bytes(content, identifier, item_type)  # an unreadable card must not be published
-            committed = {} if key is None else {SIGNATURE: sign(content, Path(key)).encode()}
-            committed |= {CARD: content, README: card.to_markdown().encode(), ".gitignore": f"/{FILES}\n".encode()}
-            committed[f"{FILES}.dvc"] = upload(remote, Path(work))
+            card = _card(described, files, identifier, item_type, about, source)
+            committed = {} if private_key is None else _release(repository, card, tag, private_key)
+            committed |= {CARD: card.to_bytes(), README: card.to_markdown().encode()}
+            committed |= {".gitignore": f"/{FILES}\n".encode(), f"{FILES}.dvc": upload(remote, Path(work))}
             message = f"{identifier}: {item_type} {card.digest[:12]}"
             commit = repository.commit(f"{ITEMS}/{identifier}/{item_type}", committed, message)
             repository.push(commit, tag)
         return Published(card, commit, [tag] if tag else [], signed=key is not None)
 
+    @_file_errors()
     def list(self) -> tuple[Published, ...]:
         """Every version of every item at a tag or the main branch; raises ShelfError or IntegrityError like `show`."""
         with self._clone() as repository:
             return repository.items()
 
+    @_file_errors()
     def show(self, identifier: str, item_type: str, tag: str | None = None) -> Card:
         """The card of an item at a tag, branch or commit (default: the main branch).
 
@@ -271,3 +291,48 @@ def _revision_of(folder: Path) -> str | None:
     """The commit of the git repository around a folder or file, marked `-dirty` if that has changes."""
     arguments = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     return run("git", *arguments, at=folder if folder.is_dir() else folder.parent, accept=(0, 128)).strip() or None
+
+
+def _card(
+    described: "Described", files: tuple[ItemFile, ...], identifier: str, item_type: str, about: About, source: Path
+) -> Card:
+    """The card of a new item; raises ConfigError if a value of `about` cannot be stored or read again."""
+    values = {
+        "identifier": identifier,
+        "item_type": item_type,
+        "description": _stripped(about.description),
+        "license": _stripped(about.license),
+        "created_by": about.created_by or _revision_of(source),
+        "configuration": described.configuration,
+        "digests": {"files": files_digest(files), **described.digests}
+        | ({"data": about.data_digest} if about.data_digest else {}),
+        "files": files,
+    }
+    try:
+        values["scores"] = {**described.scores, **about.scores}
+        card = Card.parse(values, "the card")
+        content = card.to_bytes()
+    except (TypeError, ValueError, RecursionError) as error:  # not a mapping; NaN; nested too deeply
+        raise ConfigError(f"scores must be finite numbers and texts by name: {error}.") from None
+    if len(content) > MAX_BYTES:
+        raise ConfigError(f"a card must have at most {MAX_BYTES:,} bytes, got {len(content):,}. Give fewer scores.")
+    if Card.from_bytes(content, identifier, item_type) != card:  # an unreadable card must not be published
+        raise ConfigError(f"scores must be finite numbers and texts by name, got {about.scores!r:.200}.")
+    return card
+
+
+def _stripped(value: Any) -> Any:
+    return value.strip() if isinstance(value, str) else value
+
+
+def _release(repository: Repository, card: Card, tag: str | None, key: Path) -> dict[str, bytes]:
+    """The files of a signed release."""
+    release = Release(
+        identifier=card.identifier,
+        item_type=card.item_type,
+        card=card.digest,
+        branch=repository.branch(),
+        tag=tag,
+        version=repository.next_version(),
+    ).to_bytes()
+    return {RELEASE: release, SIGNATURE: sign(release, key).encode()}

@@ -1,7 +1,8 @@
-"""Signatures on cards, by the library `model-signing` with elliptic-curve keys: no network, no account.
+"""Signatures on releases, by the library `model-signing` with elliptic-curve keys: no network, no account.
 
-A card contains the SHA-256 of every file, so a signature on the card covers the whole item and is checked before any
-file is downloaded. It is a Sigstore bundle, which the command `model_signing verify key` also reads.
+A release contains the digest of a card, which contains the SHA-256 of every file. So a signature covers the whole item
+and is checked before any file is downloaded. It is a Sigstore bundle, which the command `model_signing verify key` also
+reads.
 """
 
 import io
@@ -12,11 +13,11 @@ from pathlib import Path
 
 from cclm_core.runtime.errors import ConfigError, IntegrityError
 from cclm_core.runtime.extras import require
-from cclm_core.shelf.names import printable
+from cclm_core.runtime.terminal import printable
 
 
-def sign(card: bytes, private_key: Path) -> str:
-    """Signs a card with an elliptic-curve key (P-256, P-384 or P-521) from a PEM file without password.
+def sign(content: bytes, private_key: Path) -> str:
+    """Signs a release with an elliptic-curve key (P-256, P-384 or P-521) from a PEM file without password.
 
     Raises:
         ConfigError: `model-signing` is not installed, or the file is not such a key.
@@ -25,16 +26,16 @@ def sign(card: bytes, private_key: Path) -> str:
         from model_signing.signing import Config
 
         signer = Config().use_elliptic_key_signer(private_key=private_key)
-    with _files(card) as (signed, bundle):
+    with _files(content) as (signed, bundle):
         signer.sign(signed, bundle)
         return bundle.read_text(encoding="utf-8")
 
 
-def check_signature(card: bytes, signature: str | None, public_key: Path, name: str) -> None:
-    """Checks that the owner of a key signed this card; `name` is the item's name in error messages.
+def check_signature(content: bytes, signature: str | None, public_key: Path, name: str) -> None:
+    """Checks that the owner of a key signed this release; `name` is the item's name in error messages.
 
     Raises:
-        IntegrityError: the signature is missing, by another key, or of another card.
+        IntegrityError: the signature is missing, by another key, or of another release.
         ConfigError: `model-signing` is not installed, or the file is not a public key.
     """
     with _key("public", public_key):
@@ -43,7 +44,7 @@ def check_signature(card: bytes, signature: str | None, public_key: Path, name: 
         verifier = Config().use_elliptic_key_verifier(public_key=public_key)
     if signature is None:
         raise IntegrityError(f"{name} must be signed, because a public key was given, but it has no signature.")
-    with _files(card, signature) as (signed, bundle):
+    with _files(content, signature) as (signed, bundle):
         try:
             with redirect_stdout(io.StringIO()):  # the library prints a warning about bundles that name no key
                 verifier.verify(signed, bundle)
@@ -68,9 +69,9 @@ def _key(kind: str, path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _files(card: bytes, signature: str = "") -> Iterator[tuple[Path, Path]]:
+def _files(content: bytes, signature: str = "") -> Iterator[tuple[Path, Path]]:
     with tempfile.TemporaryDirectory(prefix="cclm-shelf-") as folder:
-        signed, bundle = Path(folder) / "card.json", Path(folder) / "signature"
-        signed.write_bytes(card)
+        signed, bundle = Path(folder) / "release.json", Path(folder) / "signature"
+        signed.write_bytes(content)
         bundle.write_text(signature, encoding="utf-8")
         yield signed, bundle

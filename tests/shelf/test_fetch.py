@@ -21,7 +21,7 @@ from cclm_core.runtime.errors import ConfigError, IntegrityError, ShelfError
 from cclm_core.shelf import Shelf
 from cclm_core.shelf.cache import Cache
 from cclm_core.shelf.card import Card
-from tests.shelf.conftest import NAME, LocalShelf, git
+from tests.shelf.conftest import ABOUT, NAME, LocalShelf, git, saved
 
 ROOT = Path(__file__).parents[2]
 TEXT = "If music be the food of love"
@@ -118,14 +118,41 @@ def test_a_fetched_item_needs_neither_shelf_nor_storage(local: LocalShelf, tmp_p
         local.shelf.fetch(NAME, "embedder", "v1", cache, offline=True)
 
 
-def test_a_shelf_at_an_address_needs_a_storage_at_an_address(local: LocalShelf, tmp_path: Path) -> None:
-    shelf = Shelf(f"file://{local.folder}")
+def test_a_file_address_is_a_local_shelf(local: LocalShelf, tmp_path: Path) -> None:
+    load_embedder(Shelf(f"file://{local.folder}").fetch(NAME, "embedder", "main", tmp_path / "cache"))
+
+
+def test_a_shelf_at_an_address_cannot_choose_a_folder_of_this_machine(
+    local: LocalShelf, old: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The address is ssh, by a program that runs the other side on this machine."""
+    program = tmp_path / "ssh"
+    program.write_text('#!/bin/sh\nexec sh -c "$2"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("GIT_SSH_COMMAND", str(program))
+    monkeypatch.setenv("GIT_SSH_VARIANT", "simple")
+    git(tmp_path, "clone", "--quiet", "--bare", str(local.folder), "bare")
+    shelf = Shelf(f"ssh://host{tmp_path}/bare")
+    cache = tmp_path / "cache"
     with pytest.raises(ShelfError, match="must have a remote at an address, got the path"):
-        shelf.fetch(NAME, "embedder", "main", tmp_path / "cache")
+        shelf.fetch(NAME, "embedder", "main", cache)
     config = local.folder / ".dvc" / "config"
     config.write_text(config.read_text().replace("../../store", str(local.store)))
     local.commit()
-    load_embedder(shelf.fetch(NAME, "embedder", "main", tmp_path / "cache"))
+    git(local.folder, "push", "--quiet", str(tmp_path / "bare"), "main")
+    before = git(tmp_path / "bare", "for-each-ref")
+    with pytest.raises(ShelfError, match="must not be a folder of this machine"):
+        shelf.fetch(NAME, "embedder", "main", cache)
+    with pytest.raises(ShelfError, match="must not be a folder of this machine"):
+        shelf.publish(saved(old, tmp_path / "item"), "poems", "embedder", about=ABOUT, tag="v9")
+    assert git(tmp_path / "bare", "for-each-ref") == before
+
+    settings = tmp_path / "settings"
+    settings.mkdir()
+    (settings / "config").write_text(f"['remote \"mine\"']\n    url = {local.store}\n")
+    monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(settings))
+    load_embedder(shelf.fetch(NAME, "embedder", "main", cache))
+    assert shelf.publish(tmp_path / "item", "poems", "embedder", about=ABOUT, tag="v9").tags == ["v9"]
 
 
 def test_fetch_with_positional_arguments_and_the_shelf_from_the_environment(
@@ -199,7 +226,7 @@ def test_a_file_larger_than_in_the_card_is_not_fully_downloaded(local: LocalShel
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        with pytest.raises(ShelfError, match="File too large"):
+        with pytest.raises(IntegrityError, match="is larger than"):
             local.shelf.fetch(NAME, "embedder", "v1", tmp_path / "cache")
     finally:
         stop.set()

@@ -42,7 +42,7 @@ REVISIONS = [
 REPOSITORIES = [
     *("", "-u", "--upload-pack=touch x", "ext::sh -c x", "fd::17", "transport::address", "a\nb", "a\0b"),
     *("http://example.org/shelf", "git://example.org/shelf", "ext://example.org", "ssh://-oProxyCommand=x/shelf"),
-    *("https://[", "~nobody-of-this-name/x"),
+    *("https://[", "~nobody-of-this-name/x", "file://host/a", "file:///a%00b"),
     *("https://name:secret@example.org/shelf", "ssh://-x@example.org/shelf"),
 ]
 FILES = [
@@ -90,7 +90,9 @@ def test_plain_revisions_are_accepted(name: str) -> None:
 
 @pytest.mark.parametrize("name", REPOSITORIES)
 def test_addresses_that_run_commands_or_contain_passwords_are_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"a shelf must|of a shelf must|no shelf is configured") as raised:
+    with pytest.raises(
+        ConfigError, match=r"a shelf must|of a shelf must|no shelf is configured|a file address must"
+    ) as raised:
         Shelf(name)
     assert "secret" not in str(raised.value)
 

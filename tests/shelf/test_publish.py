@@ -90,7 +90,7 @@ def test_a_storage_that_cannot_be_written_leaves_the_shelf_unchanged(
 def test_uncommitted_changes_in_the_shelf_are_not_lost(local: LocalShelf, item: Path) -> None:
     card = local.folder / "items" / NAME / "embedder" / "CARD.md"
     card.write_text("being edited")
-    refuse(local, item, ShelfError, "git push failed")
+    refuse(local, item, ShelfError, "has changes that are not committed")
     assert card.read_text() == "being edited"
 
 
@@ -213,6 +213,27 @@ def test_a_file_named_items_is_replaced(local: LocalShelf, item: Path) -> None:
     assert local.shelf.show(NAME, "embedder") == published.card and git(local.folder, "status", "--porcelain") == ""
 
 
+def test_tags_that_cannot_be_fetched_do_not_stop_the_list(local: LocalShelf) -> None:
+    for tag in ("v\u202e1", "v\x9b31m", "v\u00a02", "v!"):
+        git(local.folder, "tag", tag)
+    assert {tag for row in local.shelf.list() for tag in row.tags} == {"v1", "v2", "v3"}
+    with pytest.raises(ShelfError, match="tags: v3, v2, v1"):
+        local.shelf.show(NAME, "embedder", "v4")
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        (About("MIT", scores={"a": float("nan")}), "scores must be finite numbers and texts"),
+        (About("MIT", scores={"a\ud800": 1}), "scores must be finite numbers and texts"),
+        (About("MIT", data_digest="x\x1b"), "digests.data: String should match pattern"),
+        (About("MIT", scores={str(number): "x" * 1000 for number in range(5000)}), "a card must have at most"),
+    ],
+)
+def test_values_that_a_card_cannot_hold_are_refused(local: LocalShelf, item: Path, about: About, message: str) -> None:
+    refuse(local, item, ConfigError, message, about=about)
+
+
 def test_names_in_a_shelf_cannot_control_the_terminal(local: LocalShelf, tmp_path: Path) -> None:
     folder = local.folder / "items" / "x\x1b]0;title\x07" / "embedder"
     folder.mkdir(parents=True)
@@ -230,3 +251,46 @@ def test_names_in_a_shelf_cannot_control_the_terminal(local: LocalShelf, tmp_pat
         with pytest.raises(CclmError) as raised:
             call()
         assert "\x1b" not in str(raised.value) and "\x07" not in str(raised.value)
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_settings_of_a_local_shelf_run_nothing(local: LocalShelf, item: Path, tmp_path: Path, scheme: str) -> None:
+    """Whoever unpacks an archive with a shelf also gets its `.git/config`."""
+    (local.folder / ".gitattributes").write_text(
+        "items/** filter=evil\nitems/poems/embedder/CARD.md working-tree-encoding=UTF-16\n"
+    )
+    git(local.folder, "add", ".gitattributes")
+    local.commit()
+    git(tmp_path, "init", "--quiet", "--bare", "other")
+    git(local.folder, "push", "--quiet", str(tmp_path / "other"), "main")
+    (local.folder / ".git" / "objects" / "info" / "alternates").write_text(f"{tmp_path}/other/objects\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    command = f"sh -c 'touch {tmp_path}/ran-%s; cat' #"
+    for name in ("filter.evil.smudge", "filter.evil.clean", "filter.evil.process", "core.sshCommand"):
+        git(local.folder, "config", name, command % name)
+    for name in ("core.alternateRefsCommand", "core.fsmonitor", "uploadpack.packObjectsHook", "core.pager"):
+        git(local.folder, "config", name, command % name)
+    git(local.folder, "config", "core.worktree", str(elsewhere))
+    shelf = Shelf(f"{scheme}{local.folder}")
+    published = shelf.publish(item, "poems", "embedder", about=ABOUT, tag="v9")
+    assert shelf.show("poems", "embedder", "v9") == published.card
+    assert shelf.fetch("poems", "embedder", "v9", tmp_path / "cache").is_dir()
+    assert not list(tmp_path.glob("ran-*")) and not list(elsewhere.iterdir())
+    git(local.folder, "config", "--remove-section", "filter.evil")
+    git(local.folder, "config", "--unset", "core.worktree")
+    git(local.folder, "config", "--unset", "core.fsmonitor")
+    assert (local.folder / "items" / "poems" / "embedder" / "card.json").read_bytes() == published.card.to_bytes()
+    assert git(local.folder, "status", "--porcelain") == ""
+
+
+def test_an_incomplete_local_shelf_gets_nothing_from_the_place_that_it_names(local: LocalShelf, tmp_path: Path) -> None:
+    """Git completes a partial clone by a command that the clone names."""
+    name = git(local.folder, "rev-parse", "HEAD:items")
+    (local.folder / ".git" / "objects" / name[:2] / name[2:]).unlink()
+    git(local.folder, "config", "extensions.partialClone", "origin")
+    git(local.folder, "config", "remote.origin.url", str(tmp_path))
+    git(local.folder, "config", "remote.origin.uploadpack", f"touch {tmp_path}/ran;")
+    with pytest.raises(ShelfError, match="git clone failed"):
+        local.shelf.fetch(NAME, "embedder", "v1", tmp_path / "cache")
+    assert not (tmp_path / "ran").exists()

@@ -1,5 +1,6 @@
 """Signatures: good, by another key, missing, altered."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from cclm_core.shelf import About
 from cclm_core.shelf.card import Card
 from cclm_core.shelf.shelf import Fetched
 from cclm_core.shelf.signing import check_signature, sign
-from tests.shelf.conftest import LocalShelf
+from tests.shelf.conftest import LocalShelf, git
 
 ROOT = Path(__file__).parents[2]
 needs_library = pytest.mark.skipif(
@@ -119,6 +120,11 @@ def test_fetching_with_a_public_key_requires_a_good_signature(
     forged = card.model_copy(update={"scores": {"f1": 1.0}})  # with a recomputed digest
     (folder / "card.json").write_bytes(forged.to_bytes())
     local.commit()
+    with pytest.raises(IntegrityError, match="is for another card"):
+        fetched("tampered", "main")
+    release = (folder / "release.json").read_text()
+    (folder / "release.json").write_text(release.replace(card.digest, forged.digest))
+    local.commit()
     with pytest.raises(IntegrityError, match="Signature mismatch"):
         fetched("tampered", "main")
     (folder / "card.sig").unlink()
@@ -127,3 +133,65 @@ def test_fetching_with_a_public_key_requires_a_good_signature(
         fetched("tampered", "main")
     assert not (tmp_path / "tampered" / "signed").exists()
     assert fetched("tampered", "main", key=None).signature == "none"
+
+
+@needs_library
+def test_an_old_signed_version_is_good_only_under_its_own_names(
+    local: LocalShelf, keys: dict[str, tuple[Path, Path]], old: Embedder, new: Embedder, tmp_path: Path
+) -> None:
+    """What somebody can do who can write to the shelf and does not have the key."""
+    private, public = keys["mine"]
+    for tag, model in (("s1", old), ("s2", new)):
+        model.preprocessor.save(tmp_path / "preprocessor.json")
+        about = About("CC0-1.0", tag)
+        local.shelf.publish(tmp_path / "preprocessor.json", "signed", "preprocessor", about=about, tag=tag, key=private)
+
+    def fetched(tag: str, cache: str = "cache", key: Path | None = public) -> str:
+        item = local.shelf.fetch_with_card("signed", "preprocessor", tag, tmp_path / cache, public_key=key)
+        assert item.signature == ("good" if key else "not checked")
+        return item.card.description
+
+    first, second = (git(local.folder, "rev-parse", tag) for tag in ("s1", "s2"))
+    assert [fetched(name) for name in ("s1", "s2", "main", first)] == ["s1", "s2", "s2", "s1"]
+
+    git(local.folder, "tag", "s3", first)
+    with pytest.raises(IntegrityError, match="was signed for the tag 's1', not for the tag 's3'"):
+        fetched("s3")
+    git(local.folder, "tag", "--force", "s2", first)
+    assert fetched("s2") == "s2"  # from the cache
+    with pytest.raises(IntegrityError, match="was signed for the tag 's1', not for the tag 's2'"):
+        fetched("s2", "new")
+    git(local.folder, "tag", "--delete", "s2")
+    git(local.folder, "branch", "s2", first)
+    with pytest.raises(IntegrityError, match="not for the branch 's2'"):
+        fetched("s2", "new")
+    git(local.folder, "branch", "--delete", "--force", "s2")
+    git(local.folder, "tag", "main", first)
+    with pytest.raises(IntegrityError, match="not for the tag 'main'"):
+        fetched("main", "another")
+    git(local.folder, "tag", "--delete", "main")
+
+    git(local.folder, "checkout", "--quiet", first, "--", "items")
+    local.commit("the old files again, as a new commit")
+    with pytest.raises(IntegrityError, match=r"is version \d+, and version \d+ was fetched before"):
+        fetched("main")
+    assert fetched("main", key=None) == "s1"
+    git(local.folder, "reset", "--quiet", "--hard", second)
+    assert fetched("main") == "s2"
+
+
+def test_a_moved_tag_is_noticed_without_a_key(local: LocalShelf, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    local.shelf.fetch("plays", "embedder", "v2", cache)
+    git(local.folder, "tag", "--force", "v2", "v3")
+    assert local.shelf.fetch("plays", "embedder", "v2", cache).is_dir()  # the first version, from the cache
+    with pytest.raises(IntegrityError, match="Tags of a shelf never move"):
+        local.shelf.fetch("plays", "composition", "v2", cache)
+    shutil.rmtree(cache / "plays")
+    with pytest.raises(IntegrityError, match="the tag 'v2' of the shelf was at commit"):
+        local.shelf.fetch("plays", "embedder", "v2", cache)
+    git(local.folder, "tag", "--delete", "v2")
+    git(local.folder, "branch", "v2", "v1")
+    with pytest.raises(IntegrityError, match="now it is a branch"):
+        local.shelf.fetch("plays", "embedder", "v2", cache)
+    assert local.shelf.fetch("plays", "embedder", git(local.folder, "rev-parse", "v1"), cache).is_dir()
