@@ -1,22 +1,27 @@
-"""How many natural misspellings a denoising component mends, beside a dictionary with edit distances.
+"""Compares the correction of natural misspellings by a denoising component and by a dictionary with edit distances.
 
     python benchmarks/correcting.py [--steps 8000] [--seeds 1] [--json]
 
-The mistakes are lines of public projects that somebody mended, found beside this project or skipped by name. Their
-commits are split in two: on one half the settings of the dictionary were chosen here, and the weights of the library's
-corrector once; the figures are of the other half. A component learns `denoise` from English prose and public lists of
-misspellings, less those in the mistakes, by the training loop of the library, on one thread; the row `train` says how
-many processor seconds that took. Both sides know the words of the same prose.
+The misspellings are lines of public projects that people corrected (../shared/data/typos). Their commits are split into
+two halves. One half was used for tuning: here the settings of the dictionary, and once the weights of the library's
+corrector. The figures are from the other half.
 
-An edit is a token that is replaced, put or taken out. `precision`: of the edits made, those that the person made too.
-`recall`: of the person's. F0.5 weighs precision twice. `introduced`: edits where the person changed nothing, of text
-that is not misspelt as far as anybody noticed. The ratio of a row is against the dictionary's.
+A component is trained on `denoise` with the training loop of the library, on one thread. It reads English prose and
+public lists of misspellings, without the misspellings of both halves. Both sides know the words of the same prose.
 
-Source: the dictionary proposes the nearest known words by Damerau and Levenshtein's distance with neighbours swapped
-(Damerau 1964), the most frequent first, as in Norvig's "How to Write a Spelling Corrector" (2007).
+- `train`: processor seconds of the training.
+- `precision`: share of the edits that the person made too. An edit replaces, inserts or deletes a token.
+- `recall`: share of the person's edits that were made.
+- `F0.5`: weighs precision twice as much as recall.
+- `introduced`: edits in places that the person did not change.
+
+The peer of every row is the dictionary. It proposes the nearest known words by restricted Damerau-Levenshtein distance,
+most frequent first.
+
+Source: Damerau 1964, "A technique for computer detection and correction of spelling errors"; Norvig 2007, "How to Write
+a Spelling Corrector".
 """
 
-import argparse
 import random
 import re
 import statistics
@@ -29,12 +34,12 @@ from difflib import SequenceMatcher
 from functools import cache, partial
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
-from correcting_texts import Mended, listed, mended, misspellings, prose
+from correcting_texts import Correction, corrections, misspellings, prose, word_lines
 from rapidfuzz.distance import OSA
-from rows import Row, show
+from rows import Row, options, seed_list, show
 
 from cclm_core.applications import Corrector, KnownWords
 from cclm_core.composition import Component, ComponentCard, OverBase
@@ -46,8 +51,8 @@ from cclm_core.noise.misspellings import Spellings
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.objectives.base import ObjectiveContext
 from cclm_core.objectives.denoise import DenoiseConfig
-from cclm_core.runtime.random import seeded_initialisation
-from cclm_core.runtime.reporting import silent
+from cclm_core.runtime.random import seeded_initialization
+from cclm_core.runtime.reporting import format_number, null_report
 from cclm_core.text.vocabulary import Preprocessor, TargetsConfig, VocabularyConfig
 from cclm_core.text.word_targets import WordTargets
 from cclm_core.training.checkpoint import Checkpoints
@@ -57,14 +62,14 @@ from cclm_core.training.module import TrainingModule
 
 DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
 TOKEN = re.compile(r"\w+(?:['\u2019]\w+)*|\s+|[^\w\s]")
-# The dictionary looks at words in lower case, not at names in code and paths.
+# The dictionary corrects words, not names in code and paths.
 PLAIN = re.compile(r"(?<![\w`/.\\@#-])[A-Za-z][a-z]+(?:['\u2019][a-z]+)?(?![\w`/\\@]|\.\w|-)")
 WINDOW = 256
-LISTED = 15  # times that each word of the lists is read, so that rare ones are learnt; they count once as known
+WORD_REPEATS = 15  # how often each listed word is read, so that rare words are learned
 
 EMBEDDING = EmbeddingConfig(width=128, ngram_sizes=(2, 3, 4, 5), ngram_buckets=8192)
 ENCODER = HourglassConfig(stride="word", width=448, kernel_size=9, num_layers=1, core_width=256)
-BASE = HourglassConfig(core_width=16, num_layers=1, num_heads=1, width=8)  # the component is independent of it
+BASE = HourglassConfig(core_width=16, num_layers=1, num_heads=1, width=8)  # not used by the independent component
 KINDS = {
     "misspelling": 5.0,
     "drop": 3.0,
@@ -79,51 +84,67 @@ KINDS = {
 TASK = DenoiseConfig(noise=NoiseRecipe(rate=0.3, unit="word", kinds=KINDS, min_word_length=4))
 
 
-class Found(NamedTuple):
-    """Edits that a person and a corrector made, that the corrector alone made, and where the person made none."""
+class Score(NamedTuple):
+    """Counts of the edits of a corrector.
+
+    Args:
+        right: edits that the person made too.
+        wrong: edits that the person did not make.
+        introduced: wrong edits in places that the person did not change.
+        expected: edits of the person.
+    """
 
     right: int
     wrong: int
     introduced: int
-    wanted: int
+    expected: int
 
     @property
     def precision(self) -> float:
+        """Share of the edits that are right."""
         return self.right / max(1, self.right + self.wrong)
 
     @property
     def recall(self) -> float:
-        return self.right / max(1, self.wanted)
+        """Share of the expected edits that were made."""
+        return self.right / max(1, self.expected)
 
     @property
     def f(self) -> float:
-        """F0.5."""
+        """F0.5 of precision and recall."""
         return 1.25 * self.precision * self.recall / max(1e-9, 0.25 * self.precision + self.recall)
 
 
 def edits(before: str, after: str) -> set[tuple[int, int, str]]:
-    """Which tokens became what."""
+    """Returns the edits between two texts: first token, last token (exclusive), replacement."""
     first, second = TOKEN.findall(before), TOKEN.findall(after)
     codes = SequenceMatcher(None, first, second, autojunk=False).get_opcodes()
     return {(a, b, "".join(second[c:d])) for tag, a, b, c, d in codes if tag != "equal"}
 
 
-def measure(pairs: Sequence[Mended], correct: Callable[[str], str]) -> Found:
-    """Counts the edits of a corrector."""
-    right = wrong = introduced = wanted = 0
+def measure(pairs: Sequence[Correction], correct: Callable[[str], str]) -> Score:
+    """Counts the edits of a corrector on lines with known corrections."""
+    right = wrong = introduced = expected = 0
     for pair in pairs:
-        person, ours = edits(*pair), edits(pair.wrong, correct(pair.wrong))
-        right, wrong, wanted = right + len(ours & person), wrong + len(ours - person), wanted + len(person)
-        # An insertion, which covers no token, touches what stands behind it.
-        spans = [(start, max(end, start + 1)) for start, end, _ in person]
+        by_person, by_corrector = edits(*pair), edits(pair.wrong, correct(pair.wrong))
+        wrong_edits = by_corrector - by_person
+        right += len(by_corrector & by_person)
+        wrong += len(wrong_edits)
+        expected += len(by_person)
+        # An insertion covers no token, so it counts as touching the next one.
+        spans = [(start, max(end, start + 1)) for start, end, _ in by_person]
         introduced += sum(
-            not any(start < b and a < max(end, start + 1) for a, b in spans) for start, end, _ in ours - person
+            not any(start < b and a < max(end, start + 1) for a, b in spans) for start, end, _ in wrong_edits
         )
-    return Found(right, wrong, introduced, wanted)
+    return Score(right, wrong, introduced, expected)
 
 
 class Dictionary:
-    """The most frequent of the nearest known words, for each word that is not known."""
+    """Replaces each unknown word with the most frequent of the nearest known words.
+
+    Args:
+        counts: known word in lower case → frequency.
+    """
 
     def __init__(self, counts: Counter[str]) -> None:
         self.counts = counts
@@ -134,42 +155,53 @@ class Dictionary:
                     self.index[shorter].append(word)
         self.near = cache(self._near)
 
-    def correct(self, text: str, reach: int, min_length: int, min_count: int) -> str:
-        """Mends words of `min_length` letters or more, in `reach` edits at most, by words read `min_count` times."""
+    def correct(self, text: str, max_distance: int, min_length: int, min_count: int) -> str:
+        """Returns the corrected text.
 
-        def mend(match: re.Match[str]) -> str:
+        Args:
+            text: the text.
+            max_distance: maximum number of edits of a word; 1 for words of fewer than 6 letters.
+            min_length: letters of the shortest word to correct.
+            min_count: minimum frequency of a replacement.
+        """
+
+        def replace(match: re.Match[str]) -> str:
+            """Returns the correction of a word."""
             word = match[0].lower()
             if len(word) < min_length or word in self.counts:
                 return match[0]
-            most = reach if len(word) >= 6 else 1
-            best = min(((d, -n, w) for d, n, w in self.near(word) if d <= most and n >= min_count), default=None)
+            limit = max_distance if len(word) >= 6 else 1
+            best = min(((d, -n, w) for d, n, w in self.near(word) if d <= limit and n >= min_count), default=None)
             return match[0] if best is None else best[2].capitalize() if match[0][0].isupper() else best[2]
 
-        return PLAIN.sub(mend, text)
+        return PLAIN.sub(replace, text)
 
     def _near(self, word: str) -> list[tuple[int, int, str]]:
-        found = {other for shorter in self._shorter(word) for other in self.index.get(shorter, ())}
-        return [(d, self.counts[o], o) for o in found if (d := OSA.distance(word, o, score_cutoff=2)) <= 2]
+        """Returns distance, frequency and spelling of the known words within two edits."""
+        candidates = {candidate for shorter in self._shorter(word) for candidate in self.index.get(shorter, ())}
+        return [(d, self.counts[c], c) for c in candidates if (d := OSA.distance(word, c, score_cutoff=2)) <= 2]
 
     @staticmethod
     def _shorter(word: str) -> set[str]:
-        """The beginning of a word without up to two of its letters."""
+        """Returns the first 12 letters of a word without up to two of them."""
         once = {word[:12], *(word[:index] + word[index + 1 : 12] for index in range(min(12, len(word))))}
-        return once | {one[:index] + one[index + 1 :] for one in once for index in range(len(one))}
+        return once | {prefix[:index] + prefix[index + 1 :] for prefix in once for index in range(len(prefix))}
 
 
-def trained(lines: list[str], spellings: Spellings, words: WordTargets, steps: int, seed: int) -> Corrector:
-    """A corrector that learnt from these lines."""
+def train_corrector(lines: list[str], spellings: Spellings, words: WordTargets, steps: int, seed: int) -> Corrector:
+    """Trains a corrector on lines of text."""
     with tempfile.TemporaryDirectory() as folder:
         preprocessor = Preprocessor(VocabularyConfig(min_count=50)).fit(lines)
-        place = Path(folder) / "encoded"
-        place.mkdir()
-        with EncodedWriter(place, preprocessor, ()) as writer:
-            splits = ("validation" if number % 100 == 0 else "train" for number in range(len(lines)))
-            records = (Record(str(n), text, split=split) for n, (text, split) in enumerate(zip(lines, splits)))  # noqa: B905
+        encoded = Path(folder) / "encoded"
+        encoded.mkdir()
+        with EncodedWriter(encoded, preprocessor, ()) as writer:
+            records = (
+                Record(str(number), text, split="validation" if number % 100 == 0 else "train")
+                for number, text in enumerate(lines)
+            )
             for _ in writer.write(records):
                 pass
-        with seeded_initialisation(seed):
+        with seeded_initialization(seed):
             base = Embedder(preprocessor, EmbedderConfig(embedding=EMBEDDING, encoder=BASE))
             component = Component(ComponentCard.over(base, "denoise", "denoise", ENCODER, independent=True))
             context = ObjectiveContext(
@@ -186,47 +218,48 @@ def trained(lines: list[str], spellings: Spellings, words: WordTargets, steps: i
             checkpoint_every=steps,
         )
         module = TrainingModule(OverBase(base, component), [(objective, 1.0)])
-        data = open_data(EncodedCorpus.open(place), config)
-        train(module, data, config, seed, Checkpoints(Path(folder) / "checkpoints", "correcting"), silent)
+        data = open_data(EncodedCorpus.open(encoded), config)
+        train(module, data, config, seed, Checkpoints(Path(folder) / "checkpoints", "correcting"), null_report)
     return Corrector(base, component.eval(), objective, WINDOW, KnownWords.of(words))
 
 
-def mend(corrector: Corrector, min_confidence: float, text: str) -> str:
-    """The text as a corrector mends it."""
+def correct(corrector: Corrector, min_confidence: float, text: str) -> str:
+    """Returns the text as corrected with a minimum confidence, 0 to 1."""
     return corrector.correct(text, min_confidence=min_confidence).text
 
 
-def rows(name: str, found: Sequence[Found], peer: Found | None) -> list[Row]:
-    """The figures of a corrector, medians over its seeds."""
-    made = []
+def rows(name: str, scores: Sequence[Score], peer: Score | None) -> list[Row]:
+    """Returns the figures of a corrector: medians over its seeds, compared with the peer."""
+    result = []
     for figure in ("precision", "recall", "f", "right", "wrong", "introduced"):
-        values = [float(getattr(one, figure)) for one in found]
-        unit = "edits" if figure in ("right", "wrong", "introduced") else ""
-        about = (
-            f"of {found[0].wanted}"
-            if figure == "right"
-            else " ".join(f"{value:.3g}" for value in values[1:] and values)
-        )
-        against = (
-            None if peer is None or not getattr(peer, figure) else statistics.median(values) / getattr(peer, figure)
-        )
-        made.append(
-            Row(f"{name}/{'F0.5' if figure == 'f' else figure}", statistics.median(values), unit, about, against)
-        )
-    return made
+        values = [float(getattr(score, figure)) for score in scores]
+        value, is_count = statistics.median(values), figure in ("right", "wrong", "introduced")
+        facts, ratio = [], None
+        if peer is not None:
+            peer_value = float(getattr(peer, figure))
+            facts.append(f"dictionary: {format_number(peer_value)}")
+            ratio = value / peer_value if peer_value else None
+        if figure == "right":
+            facts.append(f"of {scores[0].expected} expected")
+        if len(values) > 1:
+            facts.append("seeds " + " ".join(f"{value:.3g}" for value in values))
+        better: Literal["higher", "lower"] = "lower" if figure in ("wrong", "introduced") else "higher"
+        label = f"{name}/{'F0.5' if figure == 'f' else figure}"
+        result.append(Row(label, value, "edits" if is_count else "", "; ".join(facts), ratio, better))
+    return result
 
 
-def main(steps: int, seeds: Sequence[int]) -> None:
-    """Prints the rows."""
+def main(steps: int, seeds: Sequence[int], as_json: bool) -> None:
+    """Runs the benchmark and prints its rows."""
     if not (DATA / "typos").is_dir():
-        sys.exit(f"The texts of this benchmark must stand in {DATA}; skipped.")
+        sys.exit(f"texts not found in {DATA.resolve()}. Put them there to run this benchmark.")
     torch.set_num_threads(1)
-    chosen_on, measured_on = mended(DATA)
-    spellings = misspellings(DATA, [*chosen_on, *measured_on])
-    read = prose(DATA, [*chosen_on, *measured_on], seed=1)
-    config, once = TargetsConfig(max_targets=200_000, min_count=1), [*read, *listed(spellings, 1, seed=1)]
-    words = WordTargets.fit(once, config, Preprocessor()).counted(once)
-    lines = [*read, *listed(spellings, LISTED, seed=2)]
+    tuning, testing = corrections(DATA)
+    spellings = misspellings(DATA, [*tuning, *testing])
+    texts = prose(DATA, [*tuning, *testing], seed=1)
+    config, known_texts = TargetsConfig(max_targets=200_000, min_count=1), [*texts, *word_lines(spellings, 1, seed=1)]
+    words = WordTargets.fit(known_texts, config, Preprocessor()).with_counts(known_texts)
+    lines = [*texts, *word_lines(spellings, WORD_REPEATS, seed=2)]
     random.Random(3).shuffle(lines)
     counts: Counter[str] = Counter()
     for word, count in zip(words.names[1:], words.counts[1:].tolist(), strict=True):
@@ -234,33 +267,33 @@ def main(steps: int, seeds: Sequence[int]) -> None:
     dictionary = Dictionary(counts)
     settings = max(
         product((1, 2), (4, 5, 6, 7, 8), (1, 5, 20)),
-        key=lambda one: measure(chosen_on, lambda text: dictionary.correct(text, *one)).f,
+        key=lambda candidate: measure(tuning, lambda text: dictionary.correct(text, *candidate)).f,
     )
-    peer = measure(measured_on, lambda text: dictionary.correct(text, *settings))
-    found, seconds, tried = [], [], []
+    peer = measure(testing, lambda text: dictionary.correct(text, *settings))
+    with_words, without_words, seconds = [], [], []
     for seed in seeds:
-        began = time.process_time()
-        corrector = trained(lines, spellings, words, steps, seed)
-        seconds.append(time.process_time() - began)
-        found.append(measure(measured_on, partial(mend, corrector, 0.5)))
+        start = time.process_time()
+        corrector = train_corrector(lines, spellings, words, steps, seed)
+        seconds.append(time.process_time() - start)
+        with_words.append(measure(testing, partial(correct, corrector, 0.5)))
         corrector.words = None
-        tried.append(measure(measured_on, partial(mend, corrector, 0.9)))
-    about = f"{sum(map(len, lines)) / 1e6:.1f} M characters, {len(counts):,} words, {steps} steps"
+        without_words.append(measure(testing, partial(correct, corrector, 0.9)))
+    facts = f"{format_number(sum(map(len, lines)))} characters, {format_number(len(counts))} words, {steps} steps"
     show(
         "Natural misspellings",
         [
-            Row("train", statistics.median(seconds), "processor s", about),
+            Row("train", statistics.median(seconds), "processor seconds", facts),
             *rows("dictionary", [peer], None),
-            *rows("denoise", found, peer),
-            *rows("denoise without words", tried, peer),
+            *rows("denoise", with_words, peer),
+            *rows("denoise without words", without_words, peer),
         ],
+        as_json,
     )
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--steps", type=int, default=8000)
-    parser.add_argument("--seeds", default="1", help="joined by commas")
-    parser.add_argument("--json", action="store_true", help="one JSON object a row")
-    given = parser.parse_args()
-    main(given.steps, [int(seed) for seed in given.seeds.split(",")])
+    parser = options(__doc__)
+    parser.add_argument("--steps", type=int, default=8000, help="training steps (default: 8000)")
+    parser.add_argument("--seeds", type=seed_list, default="1", help="seeds, separated by commas (default: 1)")
+    args = parser.parse_args()
+    main(args.steps, args.seeds, args.json)

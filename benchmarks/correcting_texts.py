@@ -1,4 +1,4 @@
-"""The texts of correcting.py: English prose, lists of misspellings, and errors that people corrected."""
+"""Texts for `correcting.py`: English prose, lists of misspellings, and errors with their corrections by people."""
 
 import csv
 import hashlib
@@ -22,61 +22,61 @@ WORD = re.compile(r"[\"'(*_`]*[A-Za-z]+(?:['\u2019-][A-Za-z]+)*[\"')*_`.,:;!?]*$
 LINE_WIDTHS = (70, 72, 75, 78, 79)
 
 
-class Mended(NamedTuple):
-    """A line as it was written, and as a person corrected it."""
+class Correction(NamedTuple):
+    """A line as written, and as corrected by a person."""
 
     wrong: str
     right: str
 
 
-def mended(data: Path) -> tuple[list[Mended], list[Mended]]:
-    """Natural errors in two halves, split by commit: one to choose settings, one to measure."""
-    halves: tuple[list[Mended], list[Mended]] = [], []
+def corrections(data: Path) -> tuple[list[Correction], list[Correction]]:
+    """Reads natural errors in two halves, split by commit: one for tuning, one for testing."""
+    halves: tuple[list[Correction], list[Correction]] = [], []
     for line in (data / "typos" / "git_typo_fixes_pd_cc0.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        halves[hashlib.sha256(row["source"].encode()).digest()[0] % 2].append(Mended(row["wrong"], row["right"]))
+        halves[hashlib.sha256(row["source"].encode()).digest()[0] % 2].append(Correction(row["wrong"], row["right"]))
     return halves
 
 
-def misspellings(data: Path, held_out: Iterable[Mended]) -> Spellings:
-    """Words with their misspellings, from public lists, without those that occur in the held-out errors."""
-    known = {
+def misspellings(data: Path, held_out: Iterable[Correction]) -> Spellings:
+    """Reads word → misspellings from public lists, without misspellings that occur in the held-out errors."""
+    excluded = {
         token.lower() for pair in held_out for token in re.findall(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*", pair.wrong)
     }
-    found: dict[str, dict[str, int]] = defaultdict(dict)
+    spellings: dict[str, dict[str, int]] = defaultdict(dict)
     for name in LISTS:
-        for word, others in read_misspellings(data / "typos_lists" / name).spellings.items():
-            found[word].update({wrong: 1 for wrong in others if wrong not in known})
+        for word, variants in read_misspellings(data / "typos_lists" / name).spellings.items():
+            spellings[word].update({wrong: 1 for wrong in variants if wrong not in excluded})
     for name in TABLES:
         with (data / "typos_lists" / name).open(encoding="utf-8", newline="") as file:
             for wrong, *words in csv.reader(file):
-                for word in words if wrong.lower() not in known else ():
-                    found[word.strip()][wrong] = 1
-    return {word: others for word, others in found.items() if word and others}
+                for word in words if wrong.lower() not in excluded else ():
+                    spellings[word.strip()][wrong] = 1
+    return {word: variants for word, variants in spellings.items() if word and variants}
 
 
-def prose(data: Path, held_out: Iterable[Mended], seed: int) -> list[str]:
-    """English prose, broken into lines as in files, without the lines of the held-out errors."""
-    drawn, lines, seen = random.Random(seed), [], {" ".join(line.split()) for pair in held_out for line in pair}
+def prose(data: Path, held_out: Iterable[Correction], seed: int) -> list[str]:
+    """Reads English prose, wrapped into lines as in files, without the lines of the held-out errors."""
+    random_state, lines, seen = random.Random(seed), [], {" ".join(line.split()) for pair in held_out for line in pair}
     for line in _lines(data):
         text = " ".join(line.split())
         if text not in seen and _is_prose(text):
             seen.add(text)
-            lines += _broken(text, drawn)
+            lines += _wrap(text, random_state)
     return lines
 
 
-def listed(words: Iterable[str], repeats: int, seed: int) -> list[str]:
-    """All words `repeats` times in random order, twelve per line."""
-    drawn, remaining, lines = random.Random(seed), sorted(words), []
+def word_lines(words: Iterable[str], repeats: int, seed: int) -> list[str]:
+    """Returns all words `repeats` times in random order, twelve per line."""
+    random_state, shuffled, lines = random.Random(seed), sorted(words), []
     for _ in range(repeats):
-        drawn.shuffle(remaining)
-        lines += [" ".join(remaining[first : first + 12]) for first in range(0, len(remaining), 12)]
+        random_state.shuffle(shuffled)
+        lines += [" ".join(shuffled[first : first + 12]) for first in range(0, len(shuffled), 12)]
     return lines
 
 
 def _lines(data: Path) -> Iterator[str]:
-    """Manuals, novels, news and an encyclopedia."""
+    """Yields the lines of manuals, novels, news and an encyclopedia."""
     with pa.CompressedInputStream(pa.OSFile(str(data / "ms_docs" / "cpp-docs.jsonl.zst")), "zstd") as file:
         pages = file.read().decode().splitlines()
     for page in pages:
@@ -89,10 +89,10 @@ def _lines(data: Path) -> Iterator[str]:
         yield from line.split("\t")[3:]
     for name in ("valid", "test"):
         for line in (data / "wikitext2_partial" / f"{name}.txt").read_text(encoding="utf-8").splitlines():
-            yield from (_untokenised(part) for part in re.split(r"(?<= \.) ", line) if not re.search("<unk>|=", part))
+            yield from (_detokenize(part) for part in re.split(r"(?<= \.) ", line) if not re.search("<unk>|=", part))
 
 
-def _untokenised(text: str) -> str:
+def _detokenize(text: str) -> str:
     text = text.replace(" @-@ ", "-").replace(" @,@ ", ",").replace(" @.@ ", ".").replace("( ", "(")
     return re.sub(r" ([.,;:!?)]|'s|n't)", r"\1", text)
 
@@ -102,10 +102,10 @@ def _is_prose(line: str) -> bool:
     return len(tokens) >= 6 and sum(len(token) + 1 for token in tokens if WORD.match(token)) >= 0.75 * len(line)
 
 
-def _broken(text: str, drawn: random.Random) -> list[str]:
-    """Adds two spaces after sentences to some texts, and breaks some into lines."""
-    if drawn.random() < 0.4:
+def _wrap(text: str, random_state: random.Random) -> list[str]:
+    """Puts two spaces after the sentences of some texts, and wraps some texts into lines."""
+    if random_state.random() < 0.4:
         text = re.sub(r"([.!?]) (?=[A-Z])", r"\1  ", text)
-    if len(text) <= 90 or drawn.random() < 0.5:
+    if len(text) <= 90 or random_state.random() < 0.5:
         return [text]
-    return textwrap.wrap(text, drawn.choice(LINE_WIDTHS), break_long_words=False, break_on_hyphens=False)
+    return textwrap.wrap(text, random_state.choice(LINE_WIDTHS), break_long_words=False, break_on_hyphens=False)

@@ -1,13 +1,16 @@
-"""Everything between text and batches, beside its peers, in one run: `python benchmarks/data.py`.
+"""Runs the benchmarks of everything between text and batches: encoding, noise, masks, batches, padding.
 
-Rows: `encode/hf` (benchmarks/encoding.py), `noise/textnoisr`, `noise/nlpaug` (benchmarks/noising.py), `mask/hf`,
-`batches/training`, `padding/…` (benchmarks/batching.py). Each of these runs alone, too.
+    python benchmarks/data.py [--json]
+
+Rows `encode/…` are from `encoding.py`, `noise/…` from `noising.py`, and `mask/…`, `batches/…` and `padding/…` from
+`batching.py`.
 """
 
 import batching
 import encoding
 import noising
-from rows import show
+from rows import options, show
 
 if __name__ == "__main__":
-    show("Text, noise, masks and batches", [*encoding.rows(), *noising.rows(), *batching.rows()])
+    args = options(__doc__).parse_args()
+    show("Text, noise, masks and batches", [*encoding.rows(), *noising.rows(), *batching.rows()], args.json)

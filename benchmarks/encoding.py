@@ -1,27 +1,30 @@
-"""Text to ids: the array path against the Hugging Face tokenizer of the same vocabulary, one process, one thread.
+"""Compares the speed of text to ids with the Hugging Face tokenizer of the same vocabulary.
 
     python benchmarks/encoding.py [--json]
 
-The text is real: novels beside this project where they are there, else the corpus of the default pipeline. It is given
-in paragraphs. Both sides get the same paragraphs and give the same ids; theirs come with offsets, which `encode_batch`
-cannot leave out, and, in the second row, without (`encode_batch_fast`). The peer is the faster of the two usual
-constructions: byte-pair encoding without merges, and a word-level model over single characters. Each side lives in a
-process of its own, so that it does not work in the memory that the other one fragmented; they take turns.
+The text is the paragraphs of the novels in ../shared/data or, without these, of data/corpus. CCLM and the tokenizer
+return the same ids. `encode/hf` compares with `encode_batch`, which also returns offsets, and `encode/hf-fast` with
+`encode_batch_fast`, which does not. The peer is the faster of two tokenizers: byte-pair encoding without merges, and a
+word-level model over single characters.
+
+One thread. Each side has its own process, so that none works in memory that another fragmented; they take turns.
 """
 
 import multiprocessing
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from rows import Row, show
+from rows import Row, options, show
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from cclm_core.corpus.records import corpus_texts
+from cclm_core.runtime.reporting import format_number
 from cclm_core.text.tokenizer import character_tokenizer
 from cclm_core.text.vocabulary import Preprocessor, VocabularyConfig
 
@@ -29,61 +32,59 @@ ROOT = Path(__file__).parents[1]
 NOVELS = ROOT / ".." / "shared" / "data" / "gutenberg_novels"
 CORPUS = ROOT / "data" / "corpus"
 REPEATS = 9
-OURS = "CCLM"
+CCLM = "CCLM"
 BPE, WORD_LEVEL = "BPE without merges", "WordLevel over characters"
-CALLS = {OURS: 20, BPE: 1, WORD_LEVEL: 1}  # in a turn, for it to last a tenth of a second at least
+CALLS = {CCLM: 20, BPE: 1, WORD_LEVEL: 1}  # per turn, so that it takes at least 0.1 s
 
 
 def paragraphs() -> tuple[str, list[str]]:
-    """What the text is, and its paragraphs.
-
-    Raises:
-        FileNotFoundError: there is neither; `cclm run` makes the corpus.
-    """
+    """Returns a description of the text, and its paragraphs; exits if there is no text."""
     if NOVELS.is_dir():
         files = [path for path in sorted(NOVELS.glob("*.txt")) if path.name != "NOTE.txt"]
         whole = "\n\n".join(path.read_text(encoding="utf-8") for path in files)
         return f"{len(files)} novels", [part for part in whole.split("\n\n") if part.strip()]
     if CORPUS.is_dir():
         return "the default corpus", [part for text in corpus_texts(CORPUS) for part in text.split("\n\n")]
-    raise FileNotFoundError(f"There must be text in {NOVELS} or {CORPUS}; run the stage `ingest`.")
+    sys.exit(f"no text found in {NOVELS.resolve()} or {CORPUS}. Run `cclm run --target ingest` first.")
 
 
 def rows() -> list[Row]:
-    """`encode/hf`, against `encode_batch`, and `encode/hf-fast`, against `encode_batch_fast`: medians of the turns."""
-    about, texts = paragraphs()
+    """Measures both comparisons: medians of the turns."""
+    description, texts = paragraphs()
     num_characters = sum(map(len, texts))
-    taken: dict[tuple[str, str], list[float]] = {}
+    times: dict[tuple[str, str], list[float]] = {}
     spawn = multiprocessing.get_context("spawn")
     sides = {name: ProcessPoolExecutor(1, spawn, initializer=_prepare, initargs=(name,)) for name in CALLS}
-    turns = [(OURS, "")] + [(name, method) for name in (BPE, WORD_LEVEL) for method in ("", "_fast")]
+    turns = [(CCLM, "")] + [(name, method) for name in (BPE, WORD_LEVEL) for method in ("", "_fast")]
     for _ in range(REPEATS + 1):
         for name, method in turns:
-            taken.setdefault((name, method), []).append(sides[name].submit(_turn, name, method).result())
+            times.setdefault((name, method), []).append(sides[name].submit(_turn, name, method).result())
     for side in sides.values():
         side.shutdown()
-    speeds = {
-        turn: num_characters / statistics.median(times[1:]) for turn, times in taken.items()
-    }  # the first warms up
+    # The first turn warms up.
+    speeds = {turn: num_characters / statistics.median(seconds[1:]) for turn, seconds in times.items()}
     result = []
     for row, method in (("encode/hf", ""), ("encode/hf-fast", "_fast")):
         best = max((BPE, WORD_LEVEL), key=lambda name, method=method: speeds[name, method])
         peer = speeds[best, method]
-        what = f"tokenizers, {best}, encode_batch{method}: {peer:.3g}; {about}, {num_characters:,} characters"
-        result.append(Row(row, speeds[OURS, ""], "characters/s", what, speeds[OURS, ""] / peer))
+        text = (
+            f"tokenizers, {best}, encode_batch{method}: {format_number(peer)} characters/s; "
+            f"{description}, {format_number(num_characters)} characters"
+        )
+        result.append(Row(row, speeds[CCLM, ""], "characters/s", text, speeds[CCLM, ""] / peer, "higher"))
     return result
 
 
-_encode: dict[str, Callable[[], Any]] = {}  # of the side that this process is, by method
+_encode: dict[str, Callable[[], Any]] = {}  # method → call, for the side of this process
 
 
 def _prepare(side: str) -> None:
-    """Makes this process one side; on one thread."""
+    """Prepares this process as one side, on one thread."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["RAYON_NUM_THREADS"] = "1"
     _, texts = paragraphs()
     preprocessor = Preprocessor(VocabularyConfig(min_count=5)).fit(texts)
-    if side == OURS:
+    if side == CCLM:
         _encode[""] = lambda: preprocessor.encode_ragged(texts)
     else:
         tokenizer = character_tokenizer(preprocessor) if side == BPE else _word_level(preprocessor)
@@ -92,7 +93,7 @@ def _prepare(side: str) -> None:
 
 
 def _turn(side: str, method: str) -> float:
-    """Processor seconds of one call: on one thread, and on a quiet machine, those of the clock."""
+    """Returns the processor seconds of one call, which other processes on the machine affect less than wall time."""
     start = time.process_time()
     for _ in range(CALLS[side]):
         _encode[method]()
@@ -107,4 +108,5 @@ def _word_level(preprocessor: Preprocessor) -> Any:
 
 
 if __name__ == "__main__":
-    show("Encoding, one process, one thread", rows())
+    args = options(__doc__).parse_args()
+    show("Encoding, one process, one thread", rows(), args.json)

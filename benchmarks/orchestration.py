@@ -1,21 +1,20 @@
-"""What does orchestration cost? `cclm run` against the same stages as bare commands, on the default pipeline's graph.
+"""Compares `cclm run` with the bare commands of the same stages.
 
     python benchmarks/orchestration.py [--repeats 3] [--seconds 0.2] [--json]
 
-In a temporary folder stands a project with the stages of this repository's dvc.yaml: the same outputs, the same
-dependencies (the library's code among them), the same parameters, its own git history and DVC remote. A stage sleeps
-for `--seconds` and publishes a small file. Trainings take turns, as the bare commands do. Measured are wall seconds,
-each the median of the repeats, the flow and the bare commands from nothing each time:
+Creates a project in a temporary folder with the stage graph of this repository: the same outputs, dependencies
+(including the library's code) and parameters, with its own Git history and DVC remote. A stage sleeps for `--seconds`
+and publishes a small file. Trainings run one at a time. The figures are wall seconds, medians of the repeats:
 
-- the flow: `cclm run` with Prefect's temporary server, tracked in MLflow on SQLite, outputs pushed to the DVC remote;
-- the bare commands: the stages' own commands, one after the other, in the graph's order;
-- `cclm run` and `cclm status` when nothing changed.
+- `bare commands`: the stages' own commands in the order of the graph, in a new project.
+- `flow`: `cclm run` in a new project, with Prefect's temporary server, MLflow on SQLite, and a push to the DVC remote.
+  The peer is the bare commands.
+- `no-op cclm run` and `cclm status`: nothing changed since the last run.
 
-`ratio` is the value by its bar: below 1 it is kept. `processor` rows are what all processes together used. Not in it:
-the check of params.yaml before a run, which imports torch, and the gate, for the toy stages make no models.
+A limit is kept if its ratio is at most 1. Rows `…, processor` have the processor seconds of all processes. The check of
+params.yaml before a run, which imports torch, and the gate are not included, because the stages create no models.
 """
 
-import argparse
 import os
 import resource
 import shutil
@@ -29,33 +28,39 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rows import Row, show
+from rows import Row, options, show
 
+from cclm_core.runtime.reporting import format_number
 from flows import environment
 from flows.graph.node import Node
 from flows.graph.plan import read_plan
 from flows.project import Project
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-FLOW_BAR_SECONDS, NO_OP_BAR_SECONDS, STATUS_BAR_SECONDS = 30.0, 20.0, 2.0
-OURS = ("CCLM_", "DVC_", "MLFLOW_", "PREFECT_")  # settings that must not reach what is measured
+FLOW_LIMIT, NO_OP_LIMIT, STATUS_LIMIT = 30.0, 20.0, 2.0  # seconds
+SETTINGS = ("CCLM_", "DVC_", "MLFLOW_", "PREFECT_")  # prefixes of variables to unset
 MODULE = "toy_stage"
 STAGE = """
 import sys, time
 from pathlib import Path
 from cclm_core.runtime.artifacts import publishing, write_json
-name, seconds, out = sys.argv[2:]
+name, seconds, *outs = sys.argv[2:]
 time.sleep(float(seconds))
-with publishing(Path(out), "toy") as folder:
-    write_json(folder / "content.json", {"name": name})
+for out in map(Path, outs):
+    if out.suffix:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(name)
+    else:
+        with publishing(out, "toy") as folder:
+            write_json(folder / "content.json", {"name": name})
 """
 
 
 def make_project(folder: Path, nodes: dict[str, Node], seconds: float) -> None:
-    """A project whose stages read and write what those of this repository do."""
+    """Creates a project whose stages have the dependencies and outputs of this repository's stages."""
     folder.mkdir()
-    made = {out for node in nodes.values() for out in node.outs}
-    for dep in {dep for node in nodes.values() for dep in node.deps} - made:
+    outputs = {out for node in nodes.values() for out in node.outs}
+    for dep in {dep for node in nodes.values() for dep in node.deps} - outputs:
         (folder / dep).parent.mkdir(parents=True, exist_ok=True)
         source = REPOSITORY / dep
         if source.is_dir():
@@ -66,7 +71,7 @@ def make_project(folder: Path, nodes: dict[str, Node], seconds: float) -> None:
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
     shutil.copy(REPOSITORY / "params.yaml", folder)
     (folder / f"{MODULE}.py").write_text(STAGE)
-    ignored = ["/.cclm/", "__pycache__/", "/mlflow.db", "/mlruns/", *(f"/{out}" for out in sorted(made))]
+    ignored = ["/.cclm/", "__pycache__/", "/mlflow.db", "/mlruns/", *(f"/{out}" for out in sorted(outputs))]
     (folder / ".gitignore").write_text("\n".join([*ignored, ""]))
     run(folder, "git", "init", "-q")
     run(folder, "dvc", "init", "-q")
@@ -76,10 +81,10 @@ def make_project(folder: Path, nodes: dict[str, Node], seconds: float) -> None:
 
 
 def stage(node: Node, seconds: float) -> dict[str, Any]:
-    """A stage of dvc.yaml."""
-    words = ["python", "-m", "flows.stage", "--module", MODULE, "stage", plain(node.name), f"{seconds:g}", *node.outs]
+    """Returns a stage of dvc.yaml that sleeps."""
+    command = ["python", "-m", "flows.stage", "--module", MODULE, "stage", plain(node.name), f"{seconds:g}", *node.outs]
     return {
-        "cmd": " ".join(words),
+        "cmd": " ".join(command),
         "deps": list(node.deps),
         "params": sorted(node.params),
         "outs": list(node.outs),
@@ -88,45 +93,45 @@ def stage(node: Node, seconds: float) -> dict[str, Any]:
 
 
 def plain(name: str) -> str:
-    """DVC keeps the @ for stages that it makes from a list."""
+    """Returns a stage name without @, which DVC reserves for `foreach` stages."""
     return name.replace("@", "-")
 
 
 def run(folder: Path, *command: str) -> None:
-    """Runs a command in the project; its output is shown if it fails."""
-    ours = {"PYTHONPATH": str(REPOSITORY), "CCLM_DEVICE_SLOTS": "1"}
-    env = environment.for_children(ours, without=[name for name in os.environ if name.startswith(OURS)])
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+    """Runs a command in the project; exits with its output if it fails."""
+    variables = {"PYTHONPATH": str(REPOSITORY), "CCLM_DEVICE_SLOTS": "1"}
+    env = environment.for_children(variables, without=[name for name in os.environ if name.startswith(SETTINGS)])
+    result = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise SystemExit(f"{' '.join(command)} failed with code {result.returncode}:\n{result.stdout}{result.stderr}")
 
 
-def cclm(folder: Path, word: str) -> None:
-    """Runs `cclm`."""
-    run(folder, sys.executable, "-m", "flows.cli", word)
+def cclm(folder: Path, subcommand: str) -> None:
+    """Runs `cclm SUBCOMMAND`."""
+    run(folder, sys.executable, "-m", "flows.cli", subcommand)
 
 
 def bare(folder: Path, nodes: dict[str, Node], seconds: float) -> None:
-    """Runs the stages' own commands in order."""
+    """Runs the stages' own commands in order, without orchestration."""
     for node in nodes.values():
         run(folder, sys.executable, "-m", MODULE, "stage", plain(node.name), f"{seconds:g}", *node.outs)
 
 
 def timed(work: Callable[[], None]) -> tuple[float, float]:
-    """Wall and processor seconds of what `work` runs."""
-    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    """Returns the wall and processor seconds of the processes that `work` starts."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     work()
-    ended, after = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return ended - started, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    end, after = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return end - start, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def repetition(folder: Path, template: Path, nodes: dict[str, Node], seconds: float) -> dict[str, tuple[float, float]]:
-    """Everything once, the flow and the bare commands each in a new copy of the project."""
-    alone = folder.with_suffix(".bare")
+    """Measures everything once; the flow and the bare commands start in new copies of the project."""
+    bare_folder = folder.with_suffix(".bare")
     shutil.copytree(template, folder)
-    shutil.copytree(template, alone)
+    shutil.copytree(template, bare_folder)
     return {
-        "bare commands": timed(lambda: bare(alone, nodes, seconds)),
+        "bare commands": timed(lambda: bare(bare_folder, nodes, seconds)),
         "flow": timed(lambda: cclm(folder, "run")),
         "no-op": timed(lambda: cclm(folder, "run")),
         "status": timed(lambda: cclm(folder, "status")),
@@ -134,42 +139,44 @@ def repetition(folder: Path, template: Path, nodes: dict[str, Node], seconds: fl
 
 
 def measure(repeats: int, seconds: float) -> list[Row]:
-    """All rows."""
+    """Measures all rows."""
     nodes = read_plan(Project(REPOSITORY), changes=False).nodes
     with tempfile.TemporaryDirectory(prefix="cclm-orchestration-") as work:
         template = Path(work) / "template"
         make_project(template, nodes, seconds)
-        found = [repetition(Path(work) / f"{number}", template, nodes, seconds) for number in range(repeats)]
+        runs = [repetition(Path(work) / f"{number}", template, nodes, seconds) for number in range(repeats)]
     wall, processor = (
-        {name: statistics.median(one[name][kind] for one in found) for name in found[0]} for kind in (0, 1)
+        {name: statistics.median(run[name][kind] for run in runs) for name in runs[0]} for kind in (0, 1)
     )
-    extra = statistics.median(one["flow"][0] - one["bare commands"][0] for one in found)
-    what = f"{len(nodes)} stages of {seconds:g} s"
+    overhead = statistics.median(run["flow"][0] - run["bare commands"][0] for run in runs)
+    stages = f"{len(nodes)} stages of {seconds:g} s"
+    bare_seconds = wall["bare commands"]
+    peer = f"bare commands: {format_number(bare_seconds)} s; {stages}"
     return [
-        Row("bare commands", wall["bare commands"], "s", what),
-        Row("flow", wall["flow"], "s", what),
-        barred("flow - bare commands", extra, FLOW_BAR_SECONDS),
-        barred("no-op cclm run", wall["no-op"], NO_OP_BAR_SECONDS),
-        barred("cclm status", wall["status"], STATUS_BAR_SECONDS),
-        *(Row(f"{name}, processor", value, "s") for name, value in processor.items()),
+        Row("bare commands", bare_seconds, "s", stages, better="lower"),
+        Row("flow", wall["flow"], "s", peer, wall["flow"] / bare_seconds, "lower"),
+        limited("flow - bare commands", overhead, FLOW_LIMIT),
+        limited("no-op cclm run", wall["no-op"], NO_OP_LIMIT),
+        limited("cclm status", wall["status"], STATUS_LIMIT),
+        *(Row(f"{name}, processor", value, "s", better="lower") for name, value in processor.items()),
     ]
 
 
-def barred(name: str, value: float, bar: float) -> Row:
-    """A row with its bar."""
-    return Row(name, value, "s", f"at most {bar:g} s", value / bar)
+def limited(name: str, value: float, limit: float) -> Row:
+    """Returns a row that compares seconds with a limit."""
+    return Row(name, value, "s", f"limit: {limit:g} s", value / limit, "lower")
 
 
 def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=0.2)
-    parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
-    load = os.getloadavg()[0]
-    rows = measure(given.repeats, given.seconds)
-    show(f"orchestration; load before and after {load:.1f}, {os.getloadavg()[0]:.1f}", rows)
+    """Runs the benchmark and prints its rows."""
+    parser = options(__doc__)
+    parser.add_argument("--repeats", type=int, default=3, help="number of repeats (default: 3)")
+    parser.add_argument("--seconds", type=float, default=0.2, help="seconds that a stage sleeps (default: 0.2)")
+    args = parser.parse_args()
+    load_before = os.getloadavg()[0]
+    rows = measure(args.repeats, args.seconds)
+    title = f"Orchestration (load average {load_before:.1f} before, {os.getloadavg()[0]:.1f} after)"
+    show(title, rows, args.json)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,26 @@
-"""The encoders that ours is measured against, of about the same size, with random weights."""
+"""Peers of the default base: encoders of about the same size, with random weights."""
 
 from typing import Any
 
 import torch
+from rows import exit_without_peer
 from torch import Tensor, nn
-from transformers import CanineConfig, CanineModel
 
 from cclm_core.encoders import EmbeddingConfig
 from cclm_core.encoders.attention import AttentionConfig
 from cclm_core.encoders.embedder import EmbedderConfig
 
-LENGTH = 256  # characters that the original's table of positions holds
+LENGTH = 256  # characters: the number of positions of `Original`
 ATTENTION = EmbedderConfig(
     embedding=EmbeddingConfig(width=256, ngram_sizes=()), encoder=AttentionConfig(num_layers=16, width=256)
 )
 
 
 class Original(nn.Module):
-    """The embedder of cclm 0.1.2 (https://pypi.org/project/cclm/) with 5 blocks of 512 filters and 64 global ones."""
+    """The embedder of cclm 0.1.2, with 5 blocks of 512 filters and 64 global features.
+
+    Source: https://pypi.org/project/cclm/.
+    """
 
     def __init__(self, num_ids: int, width: int = 512, blocks: int = 5, side: int = 64, embedded: int = 128) -> None:
         super().__init__()
@@ -32,18 +35,22 @@ class Original(nn.Module):
         """Embeds `ids` (B, L) as (B, L, 512)."""
         hidden = (self.characters(ids) + self.positions.weight[: ids.shape[1]]).transpose(1, 2)
         for first, second, third, side in zip(self.first, self.second, self.third, self.side, strict=True):
-            kept = nn.functional.leaky_relu(first(hidden), 0.1)
-            hidden = nn.functional.dropout(kept, 0.25, self.training)
+            residual = nn.functional.leaky_relu(first(hidden), 0.1)
+            hidden = nn.functional.dropout(residual, 0.25, self.training)
             hidden = nn.functional.leaky_relu(second(hidden), 0.1)
             pooled = torch.relu(side(hidden.amax(-1)))[..., None].expand(-1, -1, hidden.shape[-1])
-            hidden = kept + nn.functional.leaky_relu(third(torch.cat([hidden, pooled], 1)), 0.1)
+            hidden = residual + nn.functional.leaky_relu(third(torch.cat([hidden, pooled], 1)), 0.1)
         return hidden.transpose(1, 2)
 
 
 class Canine(nn.Module):
-    """CANINE of the transformers package: 12 layers of 256, downsampling by 4, and its own local attention."""
+    """CANINE from transformers: 12 layers of width 256, downsampling by 4, local attention."""
 
     def __init__(self) -> None:
+        try:
+            from transformers import CanineConfig, CanineModel
+        except ImportError as error:
+            exit_without_peer(error)
         super().__init__()
         sizes: dict[str, Any] = {"hidden_size": 256, "num_hidden_layers": 12, "num_attention_heads": 4}
         sizes |= {"intermediate_size": 1024, "num_hash_buckets": 4096, "max_position_embeddings": 2048}

@@ -123,7 +123,7 @@ def doctor(
 @app.command()
 def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000) -> None:
     """Start MLflow's web pages: runs, learning curves, registered models. Prints their address."""
-    from flows.tracking.client import connect, page, tracking_uri
+    from flows.tracking.client import connect, page_url, tracking_uri
 
     project = _project()
     uri = tracking_uri(project)
@@ -131,7 +131,7 @@ def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000) -> 
         print(f"MLflow is at {uri}")
         return
     experiment = connect(project).experiment_id
-    print(f"MLflow: {page(f'http://127.0.0.1:{port}', experiment)}  (press Ctrl-C to stop)", flush=True)
+    print(f"MLflow: {page_url(f'http://127.0.0.1:{port}', experiment)}  (press Ctrl-C to stop)", flush=True)
     command = ["-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
     os.execv(sys.executable, [sys.executable, *command])
 

@@ -20,9 +20,9 @@ from flows.messages import warn
 from flows.project import Project
 from flows.recovery.sweep import sweep_flow_runs
 from flows.remote.dvc_remote import PushError, push_outputs, wants_push
-from flows.run.preparation import check_parameters, checked_plan, forget_recorded, prepared
+from flows.run.preparation import check_parameters, checked_plan, delete_recorded_checkpoints, prepared
 from flows.run.retraining import plan_retraining
-from flows.run.tables import comparison, comparison_table, figures, overlaps, stages_table, whereabouts
+from flows.run.tables import comparison, comparison_table, metric_values, overlaps, stages_table, where_to_look
 from flows.tracking.client import TrackingError, connect, enabled, tracking_uri
 from flows.tracking.progress import Display
 
@@ -148,7 +148,7 @@ def _nothing_stale(project: Project, plan: Plan, nodes: list[str]) -> tuple[dict
     stages = [{"stage": name, "outcome": "unchanged", "seconds": 0.0, "started": None, "ended": None} for name in nodes]
     summary: dict[str, Any] = {"started": time.time(), "stages": stages, "promotion": [], "promotion_error": None}
     summary |= {"pushed": None, "push_error": None}
-    forget_recorded(project, plan)
+    delete_recorded_checkpoints(project, plan)
     if enabled() and (measured := evaluations(plan, project)):
         try:
             if pending(project, measured):
@@ -168,7 +168,11 @@ def _print_result(project: Project, plan: Plan, summary: dict[str, Any], as_json
     measured = evaluations(plan, project)
     compared = comparison(project, measured)
     if as_json:
-        print(json.dumps(summary | {"comparison": figures(compared), "tracking_uri": tracking_uri(project)}, indent=2))
+        print(
+            json.dumps(
+                summary | {"comparison": metric_values(compared), "tracking_uri": tracking_uri(project)}, indent=2
+            )
+        )
     else:
         console = Console()
         _print_stages(console, summary)
@@ -177,7 +181,7 @@ def _print_result(project: Project, plan: Plan, summary: dict[str, Any], as_json
         for decision in summary["promotion"]:
             line = "{composition}: {model} version {version}, {result}: {reason}".format(**decision)
             console.print(line, highlight=False, soft_wrap=True)
-        for line in whereabouts(project, measured, tracking_uri(project)):
+        for line in where_to_look(project, measured, tracking_uri(project)):
             console.print(line, highlight=False, soft_wrap=True)
     for stage in summary["stages"]:
         if stage["outcome"] == "failed":

@@ -1,8 +1,8 @@
-"""Identity of processes, across processes and hosts: records, locks and open runs name the process that owns them.
+"""Names for processes that stay unique across hosts, reboots and reused process IDs.
 
-A process is named `host:pid:start`, so that a reused number, a reboot or another machine is never mistaken for it.
-`psutil` compares start times only within one process, and its times depend on the system clock; here they are ticks
-since the boot, with the id of the boot. A killed process whose parent has not noticed it yet counts as gone.
+Stage records, locks and open runs store the name of their owner, `host:pid:start`. On Linux, `start` is the number of
+clock ticks from boot to the start of the process, plus the boot ID: unlike the times of `psutil`, it does not depend on
+the system clock. Zombies count as ended.
 """
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
-# Internal environment variables, by which the processes of a run find each other; docs/settings.md explains them.
+# Internal environment variables through which the processes of a run find each other: see docs/settings.md.
 DRIVER_VARIABLE = "CCLM_DRIVER"
 FOLLOWED_VARIABLE = "CCLM_FOLLOWED"
 PARENT_RUN_VARIABLE = "CCLM_PARENT_RUN"
@@ -21,30 +21,30 @@ REPORT_VARIABLE = "CCLM_REPORT"
 RESTORE_ONLY_VARIABLE = "CCLM_RESTORE_ONLY"
 
 
-def own() -> str:
-    """This process's name."""
+def own_name() -> str:
+    """The name of this process, `host:pid:start`."""
     return name_of(os.getpid()) or f"{platform.node()}:{os.getpid()}:"
 
 
 def name_of(pid: int) -> str | None:
-    """`host:pid:start` of a process of this machine; None if it has ended."""
+    """The name `host:pid:start` of a process on this machine; None if it has ended."""
     started = _start(pid)
     return f"{platform.node()}:{pid}:{started}" if started else None
 
 
 def is_gone(name: str) -> bool:
-    """Whether a process of this machine has ended; False for processes of other machines, which are unknown."""
+    """Whether a process of this machine has ended. False for other machines, whose processes are unknown."""
     host, pid, started = split(name)
     return host == platform.node() and _start(pid) != started
 
 
-def is_own(pid: int) -> bool:
-    """Whether this is the number of this process."""
+def is_current(pid: int) -> bool:
+    """Whether `pid` is the ID of this process."""
     return pid == os.getpid()
 
 
 def split(name: str) -> tuple[str, int, str]:
-    """The host, the number and the start of a process's name.
+    """Splits a process name into host, process ID and start.
 
     >>> split("node-1:4711:99-boot")
     ('node-1', 4711, '99-boot')
@@ -54,23 +54,17 @@ def split(name: str) -> tuple[str, int, str]:
     return host, int(pid) if pid.isdigit() else 0, started
 
 
-def of_driver(driver: str) -> list[psutil.Process]:
-    """The processes that a run has started, except itself, the oldest first."""
-    own_pid = split(driver)[1]
-    return [one for one in mine() if one.pid != own_pid and variable(one, DRIVER_VARIABLE) == driver]
-
-
-def mine() -> Iterator[psutil.Process]:
-    """All processes of this user that run, except this one and those above it."""
-    above = {os.getpid(), *(process.pid for process in psutil.Process().parents())}
+def of_this_user() -> Iterator[psutil.Process]:
+    """The running processes of this user, without this process and its ancestors."""
+    ancestors = {os.getpid(), *(process.pid for process in psutil.Process().parents())}
     for process in psutil.process_iter(["uids", "status"]):
         uids = process.info["uids"]
-        if uids and uids.real == os.getuid() and process.pid not in above and not _is_dead(process):
+        if uids and uids.real == os.getuid() and process.pid not in ancestors and not _is_dead(process):
             yield process
 
 
-def variable(process: psutil.Process, name: str) -> str | None:
-    """An environment variable that a process was started with; None if it is not set or cannot be read."""
+def environment_variable(process: psutil.Process, name: str) -> str | None:
+    """An environment variable from the start of a process; None if it is unset or unreadable."""
     try:
         value = process.environ().get(name)
     except psutil.Error:
@@ -78,24 +72,24 @@ def variable(process: psutil.Process, name: str) -> str | None:
     return str(value) if value is not None else None
 
 
-def holder(lock: Path) -> int | None:
-    """The number of the process that holds a lock file; None if nobody does. The lock is not taken for that.
+def lock_holder(lock: Path) -> int | None:
+    """The ID of the process that holds a lock file; None if it is free. Does not acquire the lock.
 
-    Only Linux tells; on other systems the result is None.
+    Works only on Linux; always None on other systems.
     """
     if not lock.is_file() or not sys.platform.startswith("linux"):
         return None
     status = lock.stat()
-    wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    inode = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
         words = line.split()
-        if wanted in words and "->" not in words:  # an arrow marks one who waits
-            return int(words[words.index(wanted) - 1])
+        if inode in words and "->" not in words:  # an arrow marks a process that waits for the lock
+            return int(words[words.index(inode) - 1])
     return None
 
 
 def end(processes: list[psutil.Process], seconds: float = 10) -> None:
-    """Terminates processes, and kills those that have not ended within `seconds`."""
+    """Terminates processes, then kills those that are still running after `seconds`."""
     for process in processes:
         try:
             process.terminate()
@@ -110,7 +104,7 @@ def end(processes: list[psutil.Process], seconds: float = 10) -> None:
 
 
 def _start(pid: int) -> str | None:
-    """When a process was started, independent of the system clock; None if it has ended."""
+    """The start of a process, independent of the system clock; None if it has ended."""
     if not sys.platform.startswith("linux"):
         try:
             process = psutil.Process(pid)
@@ -122,7 +116,7 @@ def _start(pid: int) -> str | None:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # Fields 3 and 22 of proc(5): the state, and the ticks from boot to start.
+    # Fields 3 and 22 of /proc/PID/stat, see proc(5): the state, and the ticks from boot to start.
     return None if words[0] in "ZX" else f"{words[19]}-{boot[:8]}"
 
 

@@ -1,19 +1,19 @@
-"""The project that the pipeline runs in: its root, and `.cclm/`, the state that is not an output.
+"""The project that the pipeline runs in: its root folder and `.cclm/`, which holds state that is not an output.
 
 ```
-.cclm/             only this user can read it
+.cclm/             readable only by this user
 ├── checkpoints/   training state, so that a retry resumes
-├── clones/        clones in which a worker without the shared disk trains
-├── downloads/     archives of the sources
+├── clones/        git clones in which workers without the shared disk train
+├── downloads/     archives of the text sources
 ├── dvc/           DVC's site cache (core.site_cache_dir)
-├── locks/, slots/ locks that the operating system frees when a process dies
+├── locks/, slots/ file locks, which the operating system releases when a process dies
 ├── logs/          the output of each stage
-├── open/          runs in MLflow and Prefect that are not closed yet, and the process that must close them
+├── open/          open runs in MLflow and Prefect, each with the process that must close it
 ├── prefect/       Prefect's database, if no server is configured
-├── pushed.json    what was last pushed to DVC's remote
-├── remote/        DVC's default remote, until another address is configured
-├── reports/       the learning curve of each stage, as it runs (JSONL)
-└── stages/        one record per stage: when it ran, how it ended, where it is tracked
+├── pushed.json    the last push to DVC's remote
+├── remote/        DVC's default remote, until you configure another address
+├── reports/       the learning curve of each stage, written as it runs (JSONL)
+└── stages/        one record per stage: when it ran, how it ended, its run in MLflow
 ```
 """
 
@@ -29,51 +29,55 @@ from cclm_core.runtime.errors import ConfigError
 class Project:
     """A folder with dvc.yaml.
 
-    The plan and the connection to MLflow are not attributes: `flows.graph.plan.read_plan(project)` and
-    `flows.tracking.client.connect(project)` need the project themselves.
+    To get the stage graph, call `flows.graph.plan.read_plan(project)`; for the connection to MLflow,
+    `flows.tracking.client.connect(project)`.
 
     Attributes:
-        root: the folder, absolute.
+        root: the absolute path of the folder.
     """
 
     root: Path
 
     @classmethod
     def find(cls) -> "Project":
-        """The project of this process: `DVC_ROOT`, which DVC sets for its commands, otherwise the nearest folder
-        with dvc.yaml, from the working directory upwards.
+        """Finds the project of this process.
+
+        That is `DVC_ROOT`, which DVC sets for its commands; otherwise the working directory or the nearest folder above
+        it that contains dvc.yaml.
 
         Raises:
-            ConfigError: no folder on the way up holds dvc.yaml.
+            ConfigError: dvc.yaml is in none of these folders.
         """
         if os.environ.get("DVC_ROOT"):
             return cls(Path(os.environ["DVC_ROOT"]))
-        here = Path.cwd().resolve()
-        for folder in (here, *here.parents):
+        working_directory = Path.cwd().resolve()
+        for folder in (working_directory, *working_directory.parents):
             if (folder / "dvc.yaml").is_file():
                 return cls(folder)
-        raise ConfigError(f"dvc.yaml not found in {here} or a folder above it. Change to the project's folder.")
+        raise ConfigError(
+            f"dvc.yaml not found in {working_directory} or a folder above it. Change to the project's folder."
+        )
 
     @property
     def params_file(self) -> Path:
-        """params.yaml: the numbers of the pipeline."""
+        """params.yaml, the parameters of the pipeline."""
         return self.root / "params.yaml"
 
     @property
     def lock_file(self) -> Path:
-        """dvc.lock: the inputs and outputs of every stage that DVC has recorded."""
+        """dvc.lock, in which DVC records the inputs and outputs of every stage."""
         return self.root / "dvc.lock"
 
     @property
     def run_lock(self) -> Path:
-        """The lock that a run of the pipeline holds: two runs would overwrite each other's outputs."""
+        """The lock file that a pipeline run holds, because two runs would overwrite each other's outputs."""
         return self.state("locks") / "run.lock"
 
     def state(self, *parts: str) -> Path:
-        """The folder `.cclm/<parts>`; it is created if it is missing.
+        """The folder `.cclm/<parts>`, created if missing.
 
-        `.cclm` itself is closed to other users: DVC keeps pickles in its site cache, so anyone who can write there
-        can run code as this user (CVE-2025-69872).
+        Only this user can access `.cclm`: DVC's site cache contains pickles, so anyone who can write to it can run code
+        as this user (CVE-2025-69872).
         """
         top = self.root / ".cclm"
         top.mkdir(mode=0o700, exist_ok=True)
@@ -84,13 +88,13 @@ class Project:
         return folder
 
     def stage_file(self, kind: str, stage: str, suffix: str) -> Path:
-        """The file of a stage in `.cclm/<kind>/`, e.g. `.cclm/reports/pretrain@entities.jsonl`."""
+        """The path of a stage's file, `.cclm/<kind>/<stage><suffix>`: `.cclm/reports/pretrain@entities.jsonl`."""
         return self.state(kind) / f"{stage.replace('/', '_')}{suffix}"
 
     def git_revision(self) -> tuple[str, bool]:
-        """The commit that is checked out ("" outside of a repository), and whether tracked files differ from it.
+        """The checked-out commit ("" outside a repository), and whether tracked files have changes.
 
-        dvc.lock is ignored: the run that is being recorded writes it.
+        Changes to dvc.lock are ignored, because a run writes it.
         """
         commit = self._git("rev-parse", "--verify", "--quiet", "HEAD")
         changed = self._git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock")

@@ -1,4 +1,4 @@
-"""The command of every stage in dvc.yaml, `python -m flows.stage [--module MODULE] ARGS...`: see `run.stage_runner`."""
+"""Runs a stage of dvc.yaml: `python -m flows.stage [--module MODULE] ARGS...`. See `flows.run.stage_runner`."""
 
 import sys
 
@@ -8,6 +8,6 @@ from flows.run.stage_runner import main
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
-    except CclmError as problem:
-        print(f"error: {problem}", file=sys.stderr)
+    except CclmError as error:
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

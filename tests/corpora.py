@@ -43,5 +43,5 @@ def encode(folder: Path, corpus: list[Record], words: TargetsConfig | None = Non
         for _ in writer.write(corpus):
             pass
         if words is not None:
-            WordTargets.fit(texts, words, preprocessor).counted(texts).save(output / TARGETS)
+            WordTargets.fit(texts, words, preprocessor).with_counts(texts).save(output / TARGETS)
     return EncodedCorpus.open(folder)

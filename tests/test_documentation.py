@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import cclm_core
 from cclm_core.cli.app import app
-from cclm_core.runtime.reporting import silent
+from cclm_core.runtime.reporting import null_report
 from cclm_core.steps.ingest import ingest
 from cclm_core.steps.params import Params
 from tests.shelf.conftest import identity
@@ -85,7 +85,7 @@ def test_the_params_of_the_page_on_own_data_are_valid_and_read_its_file(
     Path("tickets.csv").write_text(rows, encoding="utf-8")
     params = Params(yaml.safe_load(text))
     params.check()
-    ingest(params, Path("downloads"), Path("corpus"), silent, workers=1)
+    ingest(params, Path("downloads"), Path("corpus"), null_report, workers=1)
     assert '"records":52' in Path("corpus/metrics.json").read_text().replace(" ", "")
 
 

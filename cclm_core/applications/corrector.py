@@ -15,7 +15,7 @@ from cclm_core.composition.component import Component, OverBase
 from cclm_core.composition.long_texts import TextReader
 from cclm_core.encoders.embedder import Base
 from cclm_core.objectives.denoise import Denoise, classes
-from cclm_core.runtime.device import chosen_device, device_of
+from cclm_core.runtime.device import device_of, select_device
 from cclm_core.runtime.errors import CompositionError, ConfigError
 from cclm_core.text.vocabulary import END
 
@@ -94,7 +94,7 @@ class Corrector:
         encoder, objective, window, targets = load_trained(component, base, "denoise")
         assert isinstance(objective, Denoise)
         model = cls(encoder.base, encoder.component, objective, window, KnownWords.of(targets))
-        return model.to(chosen_device())
+        return model.to(select_device())
 
     def to(self, device: torch.device) -> Self:
         """Moves the model to a device, in place."""

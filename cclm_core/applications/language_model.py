@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cclm_core.applications.trained import load_trained
 from cclm_core.composition.long_texts import TextReader
 from cclm_core.objectives.next_characters import NextCharacters
-from cclm_core.runtime.device import chosen_device, device_of
+from cclm_core.runtime.device import device_of, select_device
 from cclm_core.runtime.errors import DataError
 from cclm_core.text.vocabulary import END, Preprocessor
 
@@ -50,7 +50,7 @@ class LanguageModel:
         """
         encoder, objective, window, _ = load_trained(component, base, "next_characters")
         assert isinstance(objective, NextCharacters)
-        device = chosen_device()
+        device = select_device()
         preprocessor = encoder.base.preprocessor
         return cls.of(encoder.to(device), objective.to(device), preprocessor, window if context is None else context)
 

@@ -11,7 +11,7 @@ from cclm_core.encoders.embedder import Base, Model, Reading
 from cclm_core.encoders.embedding import CharacterEmbedding
 from cclm_core.runtime.config import canonical_json
 from cclm_core.runtime.errors import CompositionError
-from cclm_core.runtime.random import seeded_initialisation
+from cclm_core.runtime.random import seeded_initialization
 
 
 class Component(Model):
@@ -85,7 +85,7 @@ class Component(Model):
 
     def untrained(self, seed: int) -> "Component":
         """A control with the same architecture and random weights from `seed`. A fork keeps its base."""
-        with seeded_initialisation(seed):
+        with seeded_initialization(seed):
             return Component(self.card.model_copy(update={"trained": False}), copy.deepcopy(self.own_base))
 
     def fork(self, base: Base) -> "Component":
@@ -103,7 +103,7 @@ class Component(Model):
             )
         self.card.check(base)
         own = {"format": "cclm-component-2", "base_digest": None, "independent": ForkConfig(of=base.digest)}
-        with seeded_initialisation(0):  # keeps the global generator unchanged; the initial weights are replaced
+        with seeded_initialization(0):  # keeps the global generator unchanged; the initial weights are replaced
             forked = Component(self.card.model_copy(update=own), copy.deepcopy(base))
         forked.body = copy.deepcopy(self.body)
         return forked.requires_grad_(True).train(self.training)

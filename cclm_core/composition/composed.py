@@ -17,7 +17,7 @@ from cclm_core.encoders.embedder import Base, Embedder, Reading
 from cclm_core.runtime.config import canonical_json
 from cclm_core.runtime.device import device_of
 from cclm_core.runtime.errors import CompositionError
-from cclm_core.runtime.random import derive_seed, seeded_initialisation
+from cclm_core.runtime.random import derive_seed, seeded_initialization
 from cclm_core.text.vocabulary import Preprocessor
 
 
@@ -183,7 +183,7 @@ class ComposedModel(Base):
     def untrained(self, seed: int) -> "ComposedModel":
         """A control with the same architecture and random weights from `seed`. Bases are not changed."""
         parts = [part.untrained(derive_seed(seed, "part", part.name)) for part in self._parts.values()]
-        with seeded_initialisation(derive_seed(seed, "fusion")):
+        with seeded_initialization(derive_seed(seed, "fusion")):
             return ComposedModel(self.base, parts, self.name, self.card.fusion)
 
     def _outputs(self, reading: Reading) -> dict[str, Tensor]:

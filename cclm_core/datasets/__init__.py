@@ -1,1 +1,1 @@
-"""Parsers of particular data sets, each a plug-in that the configuration names as `module:function`."""
+"""Parsers of specific datasets, which the configuration names as `module:function`."""

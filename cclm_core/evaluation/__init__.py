@@ -1,6 +1,6 @@
-"""Measuring a frozen composition: probes on its features, baselines, metrics with directions and intervals.
+"""Evaluation of a frozen composition: probes on its features, baselines, metrics with confidence intervals.
 
-`EvaluationConfig` and `evaluate_composition` are imported on first use, because they need torch.
+`EvaluationConfig` and `evaluate_composition` are imported on first use, because they import torch.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ __all__ = ["EvaluationConfig", "evaluate_composition"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a main name on first use."""
+    """Imports a public name on first use."""
     if name == "EvaluationConfig":
         from cclm_core.evaluation.config import EvaluationConfig
 

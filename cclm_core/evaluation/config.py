@@ -1,6 +1,6 @@
 """The section `evaluation` of params.yaml.
 
-The recipe is the same for every composition, so that their figures are comparable; it is stored with each result.
+All compositions share these settings, so their metrics are comparable. They are stored with each result.
 """
 
 from typing import Self
@@ -16,30 +16,35 @@ from cclm_core.runtime.device import Precision
 
 
 class EvaluationConfig(Config):
-    """Which probes and baselines are evaluated, and how texts are read."""
+    """Probes, baselines, and how texts are read."""
 
     threads: int = Field(default=1, ge=1, description="CPU threads; the number can change the last bits")
-    precision: Precision = Field(default="auto", description="of the model's matrix products; see runtime/device.py")
+    precision: Precision = Field(
+        default="auto", description="precision of the model's matrix products; see runtime/device.py"
+    )
     variants: tuple[str, ...] = Field(
-        default=("modern",), description="documents of these variants are read, and those without a variant"
+        default=("modern",), description="variants to read; documents without a variant are always read"
     )
     batch_characters: int = Field(default=4096, ge=1, description="ids per forward pass, padding included")
     window: int = Field(
-        default=WINDOW, ge=2, description="ids that are read together; longer texts overlap by half, as in `embed`"
+        default=WINDOW,
+        ge=2,
+        description="ids per window; windows of longer texts overlap by half, as in `embed`",
     )
-    num_examples: int = Field(default=20, ge=0, description="documents shown in predictions.jsonl, per noise rate")
+    num_examples: int = Field(default=20, ge=0, description="documents per test set in predictions.jsonl")
     contributions: bool = Field(default=True, description="also measure the composition without each component")
     bootstrap: Bootstrap = Bootstrap()
-    probes: tuple[ProbeConfig, ...] = Field(default=ALL_PROBES, description="what is measured, each probe at most once")
+    probes: tuple[ProbeConfig, ...] = Field(default=ALL_PROBES, description="probes to fit, each at most once")
     baselines: tuple[BaselineConfig, ...] = Field(
-        default=ALL_BASELINES, description="what it is compared with, each at most once; the main one of a metric first"
+        default=ALL_BASELINES,
+        description="baselines to compare with, each at most once; the main one of a metric first",
     )
 
     @model_validator(mode="after")
     def _unique(self) -> Self:
-        probes: list[str] = [one.probe for one in self.probes]
-        baselines: list[str] = [one.baseline for one in self.baselines]
+        probes: list[str] = [probe.probe for probe in self.probes]
+        baselines: list[str] = [baseline.baseline for baseline in self.baselines]
         for key, names in (("probes", probes), ("baselines", baselines)):
             if repeated := sorted({name for name in names if names.count(name) > 1}):
-                raise ValueError(f"{key} must contain each member at most once, got more of: {', '.join(repeated)}")
+                raise ValueError(f"{key} must not contain a name twice, got {', '.join(repeated)} more than once")
         return self

@@ -1,4 +1,4 @@
-"""The evaluation of one composition: fit the probes, read the test sets, score."""
+"""Evaluates one composition: fits the probes, reads the test sets, and scores the predictions."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -8,11 +8,11 @@ from functools import partial
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.evaluation.config import EvaluationConfig
 from cclm_core.evaluation.metrics import Metric
-from cclm_core.evaluation.probe import Context, NotMeasurable, Probe, Scoring
+from cclm_core.evaluation.probe import Context, NotMeasurable, Probe, Scorer
 from cclm_core.evaluation.reading import Composed, Reader
 from cclm_core.evaluation.result import Evaluation
 from cclm_core.evaluation.selection import TextSet
-from cclm_core.evaluation.views import View, leaving_one_out, whole
+from cclm_core.evaluation.views import View, full_view, leave_one_out
 from cclm_core.runtime.device import num_threads
 from cclm_core.runtime.extras import require
 from cclm_core.runtime.reporting import Report
@@ -26,40 +26,40 @@ def evaluate_composition(
     seed: int,
     report: Report,
 ) -> Evaluation:
-    """Measures a frozen composition; equal inputs give equal figures.
+    """Evaluates a frozen composition. Equal inputs give equal results.
 
     Args:
         composed: the composition, in evaluation mode; not changed.
-        corpus: probes are fitted on its train split alone; its validation split chooses hyperparameters.
-        test_sets: the clean test documents first, then each noise rate.
-        config: the probes, the baselines, and how texts are read.
-        seed: decides which documents and positions are read, the same for every composition.
-        report: gets the number of finished steps, and at the end the characters per second and the total seconds.
+        corpus: probes are fitted on its train split; its validation split selects hyperparameters.
+        test_sets: the clean test set first, then the noise sets.
+        config: probes, baselines, and how texts are read.
+        seed: selects documents and positions; use the same seed for all compositions.
+        report: receives the number of finished steps, and finally the speed and the duration in seconds.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
     """
     require("sklearn", "evaluation")
     result = Evaluation(config.bootstrap, seed)
-    views = [whole(composed.width), *_leaving_one_out(composed, config, result)]
+    views = [full_view(composed.width), *_component_views(composed, config, result)]
     reader = Reader(composed, config.batch_characters, config.window, config.precision)
     baselines: dict[str, object] = {member.baseline: member.build(corpus) for member in config.baselines}
     context = Context(reader, corpus, test_sets, config.variants, views, baselines, seed)
-    numbers = [parameter.numel() for parameter in composed.parameters()]
-    for name, number in {"parameters": sum(numbers), "width": composed.width}.items():
-        result.metrics[name] = Metric(value=number, headline=True)
+    num_parameters = sum(parameter.numel() for parameter in composed.parameters())
+    for name, size in {"parameters": num_parameters, "width": composed.width}.items():
+        result.metrics[name] = Metric(value=size, headline=True)
     probes: dict[str, Probe] = {member.probe: member.build(context) for member in config.probes}
     with num_threads(config.threads):
         _Evaluator(context, config.num_examples, result).run(probes, report)
     return result
 
 
-def _leaving_one_out(composed: Composed, config: EvaluationConfig, result: Evaluation) -> list[View]:
+def _component_views(composed: Composed, config: EvaluationConfig, result: Evaluation) -> list[View]:
     if not config.contributions or len(composed.columns) == 1:
         return []
     if not composed.columns:
-        result.skipped["contributions"] = "the fusion mixes the features of its parts: none can be left out"
-    return leaving_one_out(composed.width, composed.columns)
+        result.skipped["contributions"] = "the fusion mixes the features of its parts, so no part can be left out"
+    return leave_one_out(composed.width, composed.columns)
 
 
 @dataclass
@@ -70,6 +70,7 @@ class _Evaluator:
     fitted: list[Probe] = field(default_factory=list)
 
     def run(self, probes: dict[str, Probe], report: Report) -> None:
+        """Fits all probes, then scores every test set."""
         began = time.perf_counter()
         steps: list[Callable[[], None]] = [partial(self._fit, *item) for item in probes.items()]
         steps += [partial(self._score, test_set) for test_set in self.context.test_sets]
@@ -83,7 +84,7 @@ class _Evaluator:
 
     def _fit(self, name: str, probe: Probe) -> None:
         try:
-            self.result.chosen |= probe.fit()
+            self.result.hyperparameters |= probe.fit()
         except NotMeasurable as reason:
             self.result.skipped[name] = str(reason)
             return
@@ -91,25 +92,25 @@ class _Evaluator:
         self.result.add(probe.measure())
 
     def _score(self, test_set: TextSet) -> None:
-        """Scores all probes in one pass over the test set."""
+        """Scores all probes in a single pass over the test set."""
         encoded = [self.context.corpus.preprocessor.encode(text) for text in test_set.texts]
-        scorings = [scoring for probe in self.fitted if (scoring := probe.score(test_set, encoded)) is not None]
-        for piece in self.context.reader.pieces(encoded) if scorings else ():
-            for scoring in scorings:
-                scoring.add(piece)
+        scorers = [scorer for probe in self.fitted if (scorer := probe.scorer(test_set, encoded)) is not None]
+        for piece in self.context.reader.pieces(encoded) if scorers else ():
+            for scorer in scorers:
+                scorer.add(piece)
         curve: dict[str, Metric] = {}
-        for scoring in scorings:
-            curve |= self.result.add(scoring.figures(), test_set)
+        for scorer in scorers:
+            curve |= self.result.add(scorer.result(), test_set)
         if test_set.rate is not None:
             self.result.curve.append((test_set.rate, curve))
         if test_set in (self.context.test_sets[0], self.context.test_sets[-1]):
-            self._show(test_set, scorings)
+            self._add_examples(test_set, scorers)
 
-    def _show(self, test_set: TextSet, scorings: Sequence[Scoring]) -> None:
-        """Adds the first documents with entities, or otherwise the first ones."""
-        order = sorted(range(len(test_set.ids)), key=lambda place: (not test_set.entities[place], place))
-        for place in order[: self.num_examples]:
-            example = {"set": test_set.name, "id": test_set.ids[place], "text": test_set.texts[place]}
-            for scoring in scorings:
-                example |= scoring.example(place)
+    def _add_examples(self, test_set: TextSet, scorers: Sequence[Scorer]) -> None:
+        """Adds the first `num_examples` documents, those with entities first."""
+        order = sorted(range(len(test_set.ids)), key=lambda index: (not test_set.entities[index], index))
+        for index in order[: self.num_examples]:
+            example = {"set": test_set.name, "id": test_set.ids[index], "text": test_set.texts[index]}
+            for scorer in scorers:
+                example |= scorer.example(index)
             self.result.examples.append(example)

@@ -1,4 +1,4 @@
-"""Linear probes on frozen features: standardize, then fit by cross-entropy with a fixed, seeded recipe."""
+"""Linear probes: classifiers on standardized frozen features, fitted with cross-entropy and a fixed seed."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -15,29 +15,29 @@ from cclm_core.runtime.config import Config
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
 
-_FLAT = 1e-5  # a feature that varies less carries no information; dividing by its deviation would amplify rounding
+_MIN_DEVIATION = 1e-5  # features that vary less carry no information; dividing by less would amplify rounding errors
 
 
 class LinearProbeConfig(Config):
-    """How a linear probe is fitted: cross-entropy, Adam with decoupled weight decay, learning rate falling to 0."""
+    """How to fit a linear probe: cross-entropy, AdamW, learning rate decaying linearly to 0."""
 
-    steps: int = Field(default=800, ge=1, description="steps, whatever the number of rows")
+    steps: int = Field(default=800, ge=1, description="optimizer steps, independent of the number of rows")
     batch_rows: int = Field(default=512, ge=1, description="rows per step")
-    learning_rate: float = Field(default=0.01, gt=0, le=1, description="of the first step")
-    weight_decay: float = Field(default=0.1, ge=0, description="decoupled, times the learning rate")
+    learning_rate: float = Field(default=0.01, gt=0, le=1, description="learning rate of the first step")
+    weight_decay: float = Field(default=0.1, ge=0, description="decoupled weight decay")
 
 
 class Scale(NamedTuple):
-    """Means and inverse deviations of features, each (W,)."""
+    """Standardization: means and inverse standard deviations of features, each (W,)."""
 
     mean: Tensor
     inverse: Tensor
 
     @classmethod
     def of(cls, features: Tensor) -> "Scale":
-        """The scale of `features` (N, W); one that does not vary is mapped to 0."""
+        """The scale of `features` (N, W). It maps constant features to 0."""
         deviation = features.std(dim=0, correction=0)
-        inverse = torch.where(deviation > _FLAT, 1 / deviation.clamp_min(_FLAT), 0)
+        inverse = torch.where(deviation > _MIN_DEVIATION, 1 / deviation.clamp_min(_MIN_DEVIATION), 0)
         return cls(features.mean(dim=0), inverse)
 
     def __call__(self, features: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class Scale(NamedTuple):
 
 
 class LinearProbe(NamedTuple):
-    """Class scores of features: `scale`, then `weight` (W, C) and `bias` (C,)."""
+    """A softmax classifier: scores = scale(features) @ `weight` (W, C) + `bias` (C,)."""
 
     scale: Scale
     weight: Tensor
@@ -58,7 +58,10 @@ class LinearProbe(NamedTuple):
         return torch.log_softmax(scores, dim=-1)
 
     def widened(self, columns: Tensor, width: int) -> "LinearProbe":
-        """The same probe on features (N, `width`), of which it was fitted on `columns`; the others have no effect."""
+        """The same probe for features (N, `width`), given that it was fitted on their `columns` (W,).
+
+        The other features get zero weights.
+        """
         narrow = {"mean": self.scale.mean, "inverse": self.scale.inverse, "weight": self.weight}
         wide = {name: values.new_zeros(width, *values.shape[1:]) for name, values in narrow.items()}
         for name, values in narrow.items():
@@ -74,15 +77,17 @@ def fit(
     config: LinearProbeConfig,
     generator: np.random.Generator,
 ) -> LinearProbe:
-    """Fits a softmax classifier by minibatches.
+    """Fits a softmax classifier with minibatches.
 
-    Starts from zero weights and the log-frequencies of the classes, so that only the order of the rows is random.
+    Weights start at zero and biases at the class log-frequencies, so only the order of the rows is random.
 
     Args:
-        features: (N, W), N at least 1.
+        features: (N, W) with N ≥ 1.
         targets: (N,) int64 classes.
-        weights: (N,) number of rows that each row represents.
+        weights: (N,) weight of each row in the loss.
         num_classes: C.
+        config: steps, learning rate and weight decay.
+        generator: shuffles the rows.
     """
     scale = Scale.of(features)
     weight = torch.zeros(features.shape[1], num_classes, requires_grad=True)
@@ -107,7 +112,7 @@ def fit(
 
 
 def _batches(num_rows: int, batch_rows: int, generator: np.random.Generator) -> Iterator[Tensor]:
-    """Rows (at most `batch_rows`,) without end: every epoch in a new order."""
+    """Endless batches of row numbers, each of at most `batch_rows`. The order is new in every epoch."""
     while True:
         yield from torch.split(torch.from_numpy(generator.permutation(num_rows)), batch_rows)
 
@@ -116,8 +121,8 @@ class PenalizedProbe(NamedTuple):
     """Logistic regression with an L2 penalty: see `fit_penalized`.
 
     Attributes:
-        scale: of features (N, W).
-        model: scikit-learn's, fitted on standardized features.
+        scale: standardizes features (N, W).
+        model: the scikit-learn model, fitted on standardized features.
     """
 
     scale: Scale
@@ -125,14 +130,14 @@ class PenalizedProbe(NamedTuple):
 
     @property
     def labels(self) -> list[str]:
-        """The labels that it was fitted on, sorted."""
+        """The labels in the training data, sorted."""
         return [str(label) for label in self.model.classes_]
 
     def log_probabilities(self, features: Tensor) -> Tensor:
         """Log-probabilities (N, C) float64, in nats, of `features` (N, W)."""
         with one_blas_thread():
             scores = torch.from_numpy(self.model.decision_function(self.scale(features.double()).numpy()))
-        if scores.ndim == 1:  # two labels: of the second against the first
+        if scores.ndim == 1:  # with two labels: the score of the second one against the first
             scores = torch.stack([torch.zeros_like(scores), scores], dim=1)
         return torch.log_softmax(scores, dim=1)
 
@@ -142,23 +147,26 @@ class PenalizedProbe(NamedTuple):
 
 
 def fit_penalized(features: Tensor, labels: Sequence[str], penalty: float) -> PenalizedProbe:
-    """Multinomial logistic regression with an L2 penalty, to convergence; deterministic.
+    """Multinomial logistic regression with an L2 penalty, fitted to convergence. Deterministic.
 
-    For few rows with many features. Minimizes the mean cross-entropy + penalty / 2 · W · |weight|² over standardized
-    features, so that a penalty has the same effect for any width W.
+    Suits few rows with many features. On standardized features, it minimizes
+
+        mean cross-entropy + penalty / 2 · W · |weight|²
+
+    The factor W gives a penalty the same effect at any width.
 
     Source: scikit-learn's LogisticRegression (L-BFGS in float64).
 
     Args:
-        features: (N, W), N at least 1.
-        labels: (N,), at least two different ones.
+        features: (N, W) with N ≥ 1.
+        labels: (N,) with at least two distinct labels.
         penalty: L2 strength, above 0.
     """
     from sklearn.linear_model import LogisticRegression
 
     scale = Scale.of(features.double())
-    # scikit-learn minimizes C · sum of the cross-entropies + |weight|² / 2. For two labels it fits one weight vector,
-    # the difference of the two that the multinomial form has: its square is twice theirs together.
+    # scikit-learn minimizes C · sum of the cross-entropies + |weight|² / 2. For two labels it fits a single weight
+    # vector v, the difference of the two multinomial ones w and -w: |v|² = |2w|² is twice |w|² + |-w|².
     strength = (2 if len(set(labels)) == 2 else 1) / (penalty * features.shape[1] * len(features))
     model = LogisticRegression(C=strength, tol=1e-6, max_iter=1000)
     with one_blas_thread():
@@ -166,7 +174,7 @@ def fit_penalized(features: Tensor, labels: Sequence[str], penalty: float) -> Pe
 
 
 def one_blas_thread() -> AbstractContextManager[Any]:
-    """Limits BLAS to one thread, because the number of threads can change the last bits."""
+    """Limits BLAS to one thread, since the number of threads can change the last bits."""
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # a dependency of scikit-learn
 
     limits: AbstractContextManager[Any] = threadpool_limits(1)

@@ -1,7 +1,8 @@
-"""The contract of probes.
+"""The interface of probes.
 
-A probe measures what can be predicted from the frozen features of a composition. The evaluator calls `fit`, then
-`measure`, then `score` for every test set; it reads each test set once and hands every piece to all probes.
+A probe measures how well a target can be predicted from the frozen features of a composition. The evaluator calls
+`fit`, then `measure`, then `scorer` for each test set. It reads each test set once, and passes every piece to the
+scorers of all probes.
 """
 
 from abc import ABC, abstractmethod
@@ -17,7 +18,7 @@ from cclm_core.composition.long_texts import Piece
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.evaluation.metrics import Measurement
 from cclm_core.evaluation.reading import Reader
-from cclm_core.evaluation.selection import TextSet, of_variants
+from cclm_core.evaluation.selection import TextSet, with_variants
 from cclm_core.evaluation.views import View
 from cclm_core.runtime.errors import CclmError
 
@@ -25,22 +26,22 @@ Encoded = Sequence[npt.NDArray[np.integer]]
 """Ids (L,) of each document of a test set."""
 
 
-class NotMeasurable(CclmError):  # noqa: N818 - not an error of the run: the evaluation goes on without the probe
-    """The corpus lacks what a probe needs; the message is stored under `skipped` in evaluation.json."""
+class NotMeasurable(CclmError):  # noqa: N818 - the evaluation continues without the probe
+    """The corpus lacks something that a probe needs. evaluation.json lists the message under `skipped`."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What every probe of one evaluation works with.
+    """Inputs shared by all probes of an evaluation.
 
     Attributes:
-        reader: reads texts through the composition.
-        corpus: probes are fitted on its train split, choose hyperparameters on its validation split.
-        test_sets: the clean test documents first.
-        variants: documents of these variants are read, and those without a variant.
+        reader: computes features of texts.
+        corpus: probes are fitted on its train split and select hyperparameters on its validation split.
+        test_sets: the clean test set first.
+        variants: variants to read; documents without a variant are always read.
         views: all features first; then, for each component, the features without it.
-        baselines: not fitted yet, by name; a probe uses those that predict what it predicts.
-        seed: decides which documents and positions are read, the same for every composition.
+        baselines: unfitted baselines by name. A probe uses those with its own kind of prediction.
+        seed: selects documents and positions, the same ones for all compositions.
     """
 
     reader: Reader
@@ -52,19 +53,19 @@ class Context:
     seed: int
 
     def documents(self, split: str) -> pd.DataFrame:
-        """The documents of a split that are read, in the order of the file."""
-        return of_variants(self.corpus.split(split).documents, self.variants)
+        """The documents of a split to read, in the order of the file."""
+        return with_variants(self.corpus.split(split).documents, self.variants)
 
 
 @dataclass
-class Figures:
-    """What a probe measured.
+class ProbeResult:
+    """The measurements of a probe.
 
     Attributes:
-        metrics: measurements by name.
-        baselines: the same metrics of each baseline, by its name.
-        without: the same metrics without each component, by its name.
-        tables: rows of tables that are published as CSV files, by the name of the file.
+        metrics: metric -> measurement.
+        baselines: baseline -> metric -> measurement.
+        without: component left out -> metric -> measurement.
+        tables: name of a CSV file -> its rows.
     """
 
     metrics: dict[str, Measurement]
@@ -73,37 +74,37 @@ class Figures:
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
 
-class Scoring(ABC):
-    """The scores of one probe on one test set, collected while the set is read."""
+class Scorer(ABC):
+    """Scores one probe on one test set, piece by piece."""
 
     @abstractmethod
     def add(self, piece: Piece) -> None:
-        """Takes the features of a part of a document."""
+        """Predicts from the features of a piece of a document."""
 
     @abstractmethod
-    def figures(self) -> Figures:
-        """The metrics of the whole test set."""
+    def result(self) -> ProbeResult:
+        """The metrics on the whole test set, once all pieces are added."""
 
     @abstractmethod
-    def example(self, place: int) -> dict[str, Any]:
-        """What predictions.jsonl shows of document number `place`: the truth and the prediction."""
+    def example(self, index: int) -> dict[str, Any]:
+        """Truth and prediction for document `index`, for predictions.jsonl. Call `result` first."""
 
 
 class Probe(ABC):
-    """Measures what can be predicted from the features of a composition."""
+    """Measures how well a target can be predicted from the features of a composition."""
 
     @abstractmethod
     def fit(self) -> dict[str, float]:
-        """Fits on the train split; returns hyperparameters that the validation split chose, by name.
+        """Fits on the train split. Returns the hyperparameters selected on the validation split, by name.
 
         Raises:
-            NotMeasurable: the corpus lacks what the probe needs.
+            NotMeasurable: the corpus lacks something that the probe needs.
         """
 
-    def measure(self) -> Figures:
-        """Metrics of the test split of the corpus; none by default."""
-        return Figures({})
+    def measure(self) -> ProbeResult:
+        """Metrics on the test split of the corpus; none by default."""
+        return ProbeResult({})
 
-    def score(self, test_set: TextSet, encoded: Encoded) -> Scoring | None:  # noqa: ARG002 - for subclasses
-        """Starts to score a test set, whose documents have the ids `encoded`; None if the probe scores no test sets."""
+    def scorer(self, test_set: TextSet, encoded: Encoded) -> Scorer | None:  # noqa: ARG002 - for subclasses
+        """A scorer for a test set, given the ids `encoded` of its documents; None if the probe scores no test sets."""
         return None

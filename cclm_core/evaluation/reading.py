@@ -1,4 +1,4 @@
-"""Reading texts through a frozen composition: as `ComposedModel.embed` reads them, and timed."""
+"""Computes features of texts as `ComposedModel.embed` does, and measures the speed."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -14,14 +14,14 @@ from cclm_core.text.vocabulary import Preprocessor
 
 
 class Composed(Protocol):
-    """What is evaluated: a module that maps ids (B, L) int64 to features (B, L, width), whatever the padding."""
+    """A model to evaluate: maps ids (B, L) int64 to features (B, L, width), independent of the padding."""
 
     preprocessor: Preprocessor
     width: int
 
     @property
     def columns(self) -> Mapping[str, slice]:
-        """The columns of the features of each part; empty where they are mixed."""
+        """The feature columns of each part; empty if the fusion mixes them."""
 
     @property
     def causal(self) -> bool:
@@ -29,17 +29,18 @@ class Composed(Protocol):
 
     def __call__(self, ids: Tensor) -> Tensor: ...
 
-    def parameters(self) -> Iterator[Any]: ...
+    def parameters(self) -> Iterator[Any]:
+        """The weights, as in `torch.nn.Module`."""
 
 
 class Reader(TextReader):
-    """Computes features; counts the characters it read and the time the model took.
+    """A `TextReader` that counts the characters read (`characters`) and the model's time (`seconds`).
 
     Args:
         composed: the frozen composition, in evaluation mode.
-        batch_characters: ids per forward pass, padding included, unless a single window is longer.
-        window: ids that are read together; longer texts are read in windows that overlap by half.
-        precision: of the model's matrix products; features are float32 in any case.
+        batch_characters: ids per forward pass, including padding, unless a single window is longer.
+        window: ids per window; the windows of longer texts overlap by half.
+        precision: precision of the model's matrix products; features are always float32.
     """
 
     def __init__(self, composed: Composed, batch_characters: int, window: int, precision: Precision = "fp32") -> None:
@@ -50,7 +51,7 @@ class Reader(TextReader):
         self.characters, self.seconds = 0, 0.0
 
     def read(self, ids: npt.NDArray[np.int64]) -> Tensor:
-        """Features (B, L, W), on the CPU, of `ids` (B, L), padded with 0."""
+        """Features (B, L, W), on the CPU, of `ids` (B, L) padded with 0."""
         began = time.perf_counter()
         features = super().read(ids)
         self.seconds += time.perf_counter() - began

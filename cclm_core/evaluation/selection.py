@@ -1,4 +1,4 @@
-"""Which documents and texts an evaluation reads: the same for every composition."""
+"""Selects the documents and texts that an evaluation reads, the same ones for all compositions."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -17,12 +17,12 @@ CLEAN = "clean"
 
 
 class TextSet(NamedTuple):
-    """Test documents, clean or at one noise rate.
+    """A test set: the test documents, clean or with noise.
 
     Attributes:
-        name: `clean`, `noise_` and the rate, or the name of a set with a recipe of its own.
-        rate: edits per letter, 0 for clean; None for a set with a recipe of its own.
-        ids, texts, labels, entities: of each document; entities are (start, end, label) in characters.
+        name: `clean`, `noise_RATE`, or the name of a set in `noise.sets`.
+        rate: edits per letter, 0 for the clean set; None for a set in `noise.sets`.
+        ids, texts, labels, entities: one per document; entities are (start, end, label) in characters.
     """
 
     name: str
@@ -34,58 +34,58 @@ class TextSet(NamedTuple):
 
 
 def read_text_sets(folder: Path) -> list[TextSet]:
-    """The clean set, the set of every noise rate of `folder`, by rising rate, and the named sets.
+    """The test sets in `folder`: the clean set, the sets by increasing noise rate, then the named sets.
 
     Raises:
         ArtifactError: the clean set is missing.
     """
     if not (folder / "clean.parquet").is_file():
-        raise ArtifactError(f"clean.parquet not found in {folder}. Run the stage `noise`.")
+        raise ArtifactError(f"clean.parquet not found in {folder}. Run `cclm run --target noise`.")
     rates = sorted((path.stem.removeprefix("rate-") for path in folder.glob("rate-*.parquet")), key=float)
     noisy = [_read(folder / f"rate-{rate}.parquet", f"noise_{rate}", float(rate)) for rate in rates]
     named = [_read(path, path.stem.removeprefix("set-"), None) for path in sorted(folder.glob("set-*.parquet"))]
     return [_read(folder / "clean.parquet", CLEAN, 0.0), *noisy, *named]
 
 
-def labeled(clean: TextSet, min_characters: int) -> set[str]:
-    """The ids of the test documents that have a label and, without noise, at least `min_characters` characters."""
+def labeled_ids(clean: TextSet, min_characters: int) -> set[str]:
+    """Ids of the test documents with a label and, without noise, at least `min_characters` characters."""
     rows = zip(clean.ids, clean.texts, clean.labels, strict=True)
     return {number for number, text, label in rows if label is not None and len(text) >= min_characters}
 
 
-def of_variants(documents: pd.DataFrame, variants: tuple[str, ...]) -> pd.DataFrame:
-    """The rows whose variant is among `variants`, and those that have none."""
+def with_variants(documents: pd.DataFrame, variants: tuple[str, ...]) -> pd.DataFrame:
+    """The documents with one of these variants, and those without a variant."""
     return documents[documents["variant"].isna() | documents["variant"].isin(variants)]
 
 
 def shuffled(documents: pd.DataFrame, seed: int, *purpose: str) -> pd.DataFrame:
-    """The rows in a random order that depends on `seed` and `purpose`."""
+    """The documents in random order, seeded with `seed` and `purpose`."""
     return documents.iloc[derive(seed, "evaluation", *purpose).permutation(len(documents))]
 
 
-def up_to(documents: pd.DataFrame, num_ids: int) -> pd.DataFrame:
-    """The first rows, until they hold `num_ids` ids; at least one, if there are any."""
+def limit_ids(documents: pd.DataFrame, num_ids: int) -> pd.DataFrame:
+    """The first documents, up to the one that reaches `num_ids` ids in total."""
     before = documents["length"].cumsum() - documents["length"]
     return documents[before < num_ids]
 
 
 def document_ids(
-    split: EncodedSplit, documents: pd.DataFrame, longest: int | None = None
+    split: EncodedSplit, documents: pd.DataFrame, max_ids: int | None = None
 ) -> list[npt.NDArray[np.uint16]]:
-    """The ids of each document (L,), cut after `longest`."""
-    return [split.ids[start:stop] for start, stop in bounds(documents, longest)]
+    """The ids (L,) of each document, truncated to `max_ids`."""
+    return [split.ids[start:stop] for start, stop in bounds(documents, max_ids)]
 
 
-def texts_of(split: EncodedSplit, documents: pd.DataFrame, preprocessor: Preprocessor, longest: int) -> list[str]:
-    """The text of each document, cut after `longest` ids."""
-    return [preprocessor.decode(ids) for ids in document_ids(split, documents, longest)]
+def texts_of(split: EncodedSplit, documents: pd.DataFrame, preprocessor: Preprocessor, max_ids: int) -> list[str]:
+    """The text of each document, truncated to `max_ids` ids."""
+    return [preprocessor.decode(ids) for ids in document_ids(split, documents, max_ids)]
 
 
-def bounds(documents: pd.DataFrame, longest: int | None = None) -> list[tuple[int, int]]:
-    """The range of ids of each document, cut after `longest`."""
+def bounds(documents: pd.DataFrame, max_ids: int | None = None) -> list[tuple[int, int]]:
+    """The range of ids of each document, truncated to `max_ids`."""
     starts = documents["start"].to_numpy(np.int64)
     lengths = documents["length"].to_numpy(np.int64)
-    lengths = lengths if longest is None else np.minimum(lengths, longest)
+    lengths = lengths if max_ids is None else np.minimum(lengths, max_ids)
     return list(zip(starts.tolist(), (starts + lengths).tolist(), strict=True))
 
 

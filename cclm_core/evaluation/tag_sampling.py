@@ -1,6 +1,6 @@
-"""Which characters a tag probe is fitted on: documents with entities, and in them the characters near an entity.
+"""Samples the characters for fitting a tag probe: more from documents with entities, and more near entities.
 
-Entities are rare. Reading goes where they are, and weights correct what that distorts.
+Entities are rare, so a uniform sample would contain few. Weights correct the bias of the sampling.
 """
 
 from collections.abc import Sequence
@@ -11,18 +11,18 @@ import numpy.typing as npt
 import pandas as pd
 
 from cclm_core.corpus.encoded import EncodedSplit
-from cclm_core.evaluation.selection import bounds, document_ids, up_to
+from cclm_core.evaluation.selection import bounds, document_ids, limit_ids
 
-_SEARCHED = 20  # times the number of ids to read: how many are searched for entities
+_SEARCH_FACTOR = 20  # ids to search for documents with entities, per id to read
 
 
 class Tagged(NamedTuple):
-    """Texts with known tags.
+    """Texts with gold tags.
 
     Attributes:
-        texts: ids (L,) of each.
-        tags: (L,) BIO tags of each.
-        weights: number of characters of the corpus that one character of each text represents.
+        texts: ids (L,) of each text.
+        tags: BIO tags (L,) of each text.
+        weights: for each text, how many characters of the corpus each of its characters represents.
     """
 
     texts: list[npt.NDArray[np.uint16]]
@@ -31,58 +31,62 @@ class Tagged(NamedTuple):
 
 
 def tagged_documents(split: EncodedSplit, documents: pd.DataFrame, weight: float = 1.0) -> Tagged:
-    """The ids and tags of each document, each of their characters representing `weight` characters."""
+    """The ids and tags of `documents`, all with the same weight."""
     tags = [split.tags[start:stop] for start, stop in bounds(documents, None)]
     return Tagged(document_ids(split, documents), tags, [weight] * len(documents))
 
 
-def choose_tagged(split: EncodedSplit, documents: pd.DataFrame, num_ids: int, entity_share: float) -> Tagged:
-    """The first of `documents`, about `num_ids` ids in all, `entity_share` of them from documents with entities."""
-    pool = up_to(documents, _SEARCHED * num_ids)
+def select_tagged(split: EncodedSplit, documents: pd.DataFrame, num_ids: int, entity_share: float) -> Tagged:
+    """The first of `documents`, with about `num_ids` ids, the share `entity_share` in documents with entities.
+
+    If there are too few documents without entities, more of those with entities are selected.
+    """
+    pool = limit_ids(documents, _SEARCH_FACTOR * num_ids)
     has = np.array([bool(split.tags[start:stop].any()) for start, stop in bounds(pool, None)], dtype=bool)
-    without = up_to(pool[~has], num_ids - int(num_ids * entity_share))
-    entities = up_to(pool[has], num_ids - int(without["length"].sum()))
-    parts = []
-    for chosen, whole in ((entities, pool[has]), (without, pool[~has])):
-        weight = float(whole["length"].sum() / max(1, chosen["length"].sum()))
-        parts.append(tagged_documents(split, chosen, weight))
-    return Tagged(*(first + second for first, second in zip(*parts, strict=True)))
+    without = limit_ids(pool[~has], num_ids - int(num_ids * entity_share))
+    entities = limit_ids(pool[has], num_ids - int(without["length"].sum()))
+    groups = []
+    for selected, candidates in ((entities, pool[has]), (without, pool[~has])):
+        weight = float(candidates["length"].sum() / max(1, selected["length"].sum()))
+        groups.append(tagged_documents(split, selected, weight))
+    return Tagged(*(first + second for first, second in zip(*groups, strict=True)))
 
 
 class Rows(NamedTuple):
-    """The characters of texts that a probe is fitted on.
+    """The characters to fit a probe on.
 
     Attributes:
-        near: (L,) bool for each text: in an entity or near one.
-        chosen: (L,) bool for each text: all that are near, and a sample of the others.
-        far_weight: number of characters that one of the others represents.
+        near: for each text, (L,) bool: inside an entity or close to one.
+        selected: for each text, (L,) bool: a sample of the near characters and a sample of the far ones.
+        far_weight: weight of a far character relative to a near one.
     """
 
     near: list[npt.NDArray[np.bool_]]
-    chosen: list[npt.NDArray[np.bool_]]
+    selected: list[npt.NDArray[np.bool_]]
     far_weight: float
 
 
-def choose_rows(
+def sample_rows(
     tags: Sequence[npt.NDArray[np.uint8]], num_rows: int, margin: int, generator: np.random.Generator
 ) -> Rows:
-    """Samples about `num_rows` characters of texts with `tags` (L,): those within `margin` of an entity first.
+    """Samples about `num_rows` characters of texts with `tags` (L,), preferring those within `margin` of an entity.
 
-    Most characters are far from any entity and easy; a weighted sample of them gives the same expected loss at a
-    fraction of the cost.
+    Most characters are far from any entity and easy to tag. A weighted sample of them gives the same expected loss at
+    a fraction of the cost.
     """
-    near = [_widened(text > 0, margin) for text in tags]
+    near = [_dilate(text > 0, margin) for text in tags]
     num_near = sum(int(text.sum()) for text in near)
     num_far = sum(len(text) for text in near) - num_near
     near_share = min(1.0, num_rows / max(1, num_near))
     far_share = min(1.0, max(num_rows - num_near, num_rows // 10) / max(1, num_far))
-    chosen = [
+    selected = [
         np.where(text, generator.random(len(text)) < near_share, generator.random(len(text)) < far_share)
         for text in near
     ]
-    return Rows(near, chosen, near_share / far_share)
+    return Rows(near, selected, near_share / far_share)
 
 
-def _widened(marked: npt.NDArray[np.bool_], margin: int) -> npt.NDArray[np.bool_]:
-    reach = np.convolve(marked, np.ones(2 * margin + 1), mode="full")[margin : margin + len(marked)]
-    return reach > 0.5 if len(marked) else marked
+def _dilate(mask: npt.NDArray[np.bool_], margin: int) -> npt.NDArray[np.bool_]:
+    """`mask` (L,), extended by `margin` to both sides of each true value."""
+    num_near = np.convolve(mask, np.ones(2 * margin + 1), mode="full")[margin : margin + len(mask)]
+    return num_near > 0.5 if len(mask) else mask

@@ -1,4 +1,4 @@
-"""From a source to the records of a corpus: sources, transforms, filters, splits, duplicates."""
+"""Turns a source into the records of a corpus: sources, transforms, filters, splits, duplicates."""
 
 from cclm_core.ingest.config import IngestConfig
 

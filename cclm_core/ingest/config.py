@@ -16,17 +16,17 @@ Source = Annotated[ArchiveConfig | FilesConfig | DatasetConfig, Field(discrimina
 
 
 class IngestConfig(Config):
-    """What a corpus consists of, and how it is split.
+    """Which records become the corpus, and how they are split.
 
     Args:
-        source: where records come from, by its key `kind`: `archive`, `files` or `dataset`.
-        validation_groups, test_groups: the groups that are held out, by name; all others are for training.
-        validation_share, test_share: instead of names, the share of groups that is held out, chosen by a seeded hash of
-            the group's name. A record without a group is a group of its own.
-        records_per_shard: the most records in a file of the corpus, at least 1.
-        transforms: applied to every text, in this order, before anything else: see `ingest.transforms`.
-        filters: which texts are kept: see `ingest.filters`; the others go to the quarantine.
-        duplicates: `exact`, `near`, or a whole `DuplicatesConfig`; null keeps duplicates.
+        source: where the records come from; its key `kind` is `archive`, `files` or `dataset`.
+        validation_groups, test_groups: names of the held-out groups; all other groups are for training.
+        validation_share, test_share: instead of names, the share of groups to hold out, between 0 and 1, selected by a
+            seeded hash of the group's name. A record without a group counts as a group.
+        records_per_shard: maximum number of records in a file of the corpus, at least 1.
+        transforms: changes to every text, applied in this order before the filters: see `ingest.transforms`.
+        filters: conditions that a text must meet; other texts go to the quarantine: see `ingest.filters`.
+        duplicates: `exact`, `near`, or a full `DuplicatesConfig`; null keeps duplicates.
     """
 
     source: Source
@@ -42,7 +42,7 @@ class IngestConfig(Config):
     @field_validator("transforms", "filters", mode="before")
     @classmethod
     def _by_name(cls, members: Any, info: ValidationInfo) -> Any:
-        """A transform or filter without settings may be given by its name alone."""
+        """Accepts the bare name of a transform or filter that needs no settings."""
         key = str(info.field_name).removesuffix("s")
         is_list = isinstance(members, list | tuple)
         return [{key: member} if isinstance(member, str) else member for member in members] if is_list else members
@@ -50,19 +50,20 @@ class IngestConfig(Config):
     @field_validator("duplicates", mode="before")
     @classmethod
     def _by_kind(cls, value: Any) -> Any:
-        """A kind alone means its defaults."""
+        """Accepts a bare kind, which then has its defaults."""
         return {"kind": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _one_way_to_split(self) -> "IngestConfig":
+    def _groups_or_share(self) -> "IngestConfig":
         for split, groups, share in (
             ("validation", self.validation_groups, self.validation_share),
             ("test", self.test_groups, self.test_share),
         ):
             if bool(groups) == (share is not None):
-                raise ValueError(f"exactly one of `{split}_groups` and `{split}_share` must be given")
+                raise ValueError(f"set exactly one of `{split}_groups` and `{split}_share`")
         if both := set(self.validation_groups) & set(self.test_groups):
-            raise ValueError(f"a group cannot be in both validation and test: {', '.join(sorted(both))}")
-        if (self.validation_share or 0) + (self.test_share or 0) >= 1:
-            raise ValueError("`validation_share` and `test_share` must leave something to train on")
+            raise ValueError(f"groups in both `validation_groups` and `test_groups`: {', '.join(sorted(both))}")
+        held_out = (self.validation_share or 0) + (self.test_share or 0)
+        if held_out >= 1:
+            raise ValueError(f"`validation_share` + `test_share` must be below 1, got {held_out:g}")
         return self

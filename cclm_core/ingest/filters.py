@@ -1,4 +1,4 @@
-"""Filters: which records become part of the corpus. The others go to the quarantine, counted by reason."""
+"""Filters: conditions that a record must meet to enter the corpus. Rejected records go to the quarantine."""
 
 import re
 from abc import abstractmethod
@@ -15,27 +15,36 @@ from cclm_core.runtime.errors import DataError
 
 
 class FilterConfig(Config):
-    """A condition on the text of a record. A subclass adds a field `filter` with its name and a line in `Filter`."""
+    """A condition on the text of a record.
+
+    A subclass adds a field `filter`, a literal of its name, and is listed in `Filter`.
+    """
 
     @abstractmethod
     def reason(self, text: str) -> str | None:
-        """Why a text is rejected, in the same words for the same reason; None if it is kept."""
+        """Returns the reason to reject a text, or None to keep it.
+
+        Reasons are counted, so they must not depend on the text.
+        """
 
 
 class LengthFilter(FilterConfig):
     """Keeps texts of `min_characters` to `max_characters` characters."""
 
     filter: Literal["length"]
-    min_characters: int = Field(default=1, ge=1, description="shortest text that is kept")
-    max_characters: int | None = Field(default=None, ge=1, description="longest text that is kept; null for any")
+    min_characters: int = Field(default=1, ge=1, description="shortest text to keep")
+    max_characters: int | None = Field(default=None, ge=1, description="longest text to keep; null for no limit")
 
     @model_validator(mode="after")
-    def _some_length_is_kept(self) -> Self:
+    def _bounds_are_ordered(self) -> Self:
         if self.max_characters is not None and self.max_characters < self.min_characters:
-            raise ValueError("`max_characters` must be at least `min_characters`")
+            raise ValueError(
+                f"`max_characters` must be at least `min_characters` ({self.min_characters}), got {self.max_characters}"
+            )
         return self
 
     def reason(self, text: str) -> str | None:
+        """Returns the limit that the length of the text violates, or None."""
         if len(text) < self.min_characters:
             return f"shorter than {self.min_characters} characters"
         if self.max_characters is not None and len(text) > self.max_characters:
@@ -44,11 +53,11 @@ class LengthFilter(FilterConfig):
 
 
 class PatternFilter(FilterConfig):
-    """Keeps texts that match a regular expression anywhere, or drops them."""
+    """Keeps or drops texts in which a regular expression matches anywhere."""
 
     filter: Literal["pattern"]
-    keep: str | None = Field(default=None, description="regular expression that a text must match somewhere")
-    drop: str | None = Field(default=None, description="regular expression that a text must not match anywhere")
+    keep: str | None = Field(default=None, description="keep texts in which this regular expression matches")
+    drop: str | None = Field(default=None, description="drop texts in which this regular expression matches")
 
     @field_validator("keep", "drop")
     @classmethod
@@ -58,44 +67,52 @@ class PatternFilter(FilterConfig):
     @model_validator(mode="after")
     def _one_pattern(self) -> Self:
         if (self.keep is None) == (self.drop is None):
-            raise ValueError("exactly one of `keep` and `drop` must be given")
+            raise ValueError("set exactly one of `keep` and `drop`")
         return self
 
     def reason(self, text: str) -> str | None:
+        """Returns the pattern that rejects the text, or None."""
         if self.keep is not None:
             return None if re.search(self.keep, text) else f"does not match {self.keep}"
         return f"matches {self.drop}" if re.search(str(self.drop), text) else None
 
 
 class LettersFilter(FilterConfig):
-    """Keeps texts in which at least `min_share` of the characters, white space aside, are letters of any script."""
+    """Keeps texts in which at least `min_share` of the non-space characters are letters of any script."""
 
     filter: Literal["letters"]
-    min_share: float = Field(gt=0, le=1, description="least share of letters")
+    min_share: float = Field(gt=0, le=1, description="minimum share of letters, 0 to 1")
 
     def reason(self, text: str) -> str | None:
+        """Returns a reason if the share of letters is too small, or None. An empty text is kept."""
         characters = "".join(text.split())
         letters = sum(map(str.isalpha, characters))
-        return None if letters >= self.min_share * len(characters) else f"less than {self.min_share:g} letters"
+        return None if letters >= self.min_share * len(characters) else f"share of letters below {self.min_share:g}"
 
 
-class OwnFilter(FilterConfig):
-    """A function of the user that decides whether a text is kept."""
+class FunctionFilter(FilterConfig):
+    """Keeps texts for which your own function returns True."""
 
     filter: Literal["function"]
-    name: str = Field(description="module:function; naming it runs that code")
+    name: str = Field(description="module:function; its code is run")
 
     def reason(self, text: str) -> str | None:
+        """Returns a reason if the function returns False, or None.
+
+        Raises:
+            ConfigError: the function cannot be imported.
+            DataError: it does not return a bool.
+        """
         kept = named_function(self.name)(text)
         if not isinstance(kept, bool):
-            raise DataError(f"the function {self.name} must return a bool, but it returned {type(kept).__name__}.")
+            raise DataError(f"the filter {self.name} must return a bool, got {type(kept).__name__}.")
         return None if kept else f"not kept by {self.name}"
 
 
-Filter = Annotated[LengthFilter | PatternFilter | LettersFilter | OwnFilter, Field(discriminator="filter")]
+Filter = Annotated[LengthFilter | PatternFilter | LettersFilter | FunctionFilter, Field(discriminator="filter")]
 
 
 def rejection_reason(record: Record, filters: Sequence[FilterConfig]) -> str | None:
-    """The reason of the first filter that rejects the record; None if all keep it."""
+    """Returns the reason of the first filter that rejects the record; None if all of them keep it."""
     reasons = (member.reason(record.text) for member in filters)
     return next((reason for reason in reasons if reason is not None), None)

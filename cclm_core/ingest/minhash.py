@@ -1,7 +1,7 @@
-"""MinHash: a short signature of a text; equal values tell how many character n-grams two texts share.
+"""MinHash signatures of texts.
 
-The share of equal values in two signatures estimates the Jaccard similarity of the sets of n-grams. With 112 values
-its standard error is at most 0.05.
+The share of equal values in two signatures estimates the Jaccard similarity of the texts' sets of character n-grams.
+With 112 values the standard error is at most 0.05.
 
 Source: Broder 1997, "On the resemblance and containment of documents"; Penedo et al. 2024, arXiv 2406.17557 (112
 hashes for the corpus FineWeb).
@@ -15,29 +15,31 @@ import numpy.typing as npt
 from cclm_core.text.code_points import code_points
 
 NUM_HASHES = 112
-_LEAST_CHANCE = 0.9  # of two texts at the threshold to share a band
-_GRAMS = 1 << 16  # hashed at a time: they stay in the processor's cache
+_MIN_RECALL = 0.9  # probability that two texts at the threshold share a band
+_GRAMS_PER_BLOCK = 1 << 16  # fits into the processor's cache
 
 _CONSTANTS = np.random.Generator(np.random.PCG64(0x5EED)).integers(1, 2**32, size=(2, NUM_HASHES), dtype=np.uint32)
 _FACTORS, _MASKS = _CONSTANTS[0] | np.uint32(1), _CONSTANTS[1]
-# Signatures decide which records are near, so these two mixers must not change: not replaced by `random.mix64`.
+# Do not replace these with `random.mix64`: another hash would find other near duplicates.
 _BASE, _MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 
 
 def num_rows(threshold: float) -> int:
-    """The number of values in a band: the most that give texts at the threshold a chance of 0.9 to share a band.
+    """Returns the number of values in a band: the largest at which texts at the threshold share a band with p ≥ 0.9.
+
+    With r values per band, p = 1 - (1 - threshold^r)^(112 // r).
 
     >>> num_rows(0.8)
     8
     """
     rows = 1
-    while 1 - (1 - threshold ** (rows + 1)) ** (NUM_HASHES // (rows + 1)) >= _LEAST_CHANCE:
+    while 1 - (1 - threshold ** (rows + 1)) ** (NUM_HASHES // (rows + 1)) >= _MIN_RECALL:
         rows += 1
     return rows
 
 
 def signatures(texts: Sequence[str], ngram: int) -> npt.NDArray[np.uint32]:
-    """The signatures (N, 112) of texts (N,) without NUL characters; a text shorter than `ngram` is one n-gram."""
+    """Returns the signatures (N, 112) of N texts without NUL characters; a text shorter than `ngram` is one n-gram."""
     lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
     points = code_points(("\0" * ngram).join([*texts, ""])).astype(np.uint64)
     starts = np.cumsum(lengths + ngram) - (lengths + ngram)
@@ -46,8 +48,8 @@ def signatures(texts: Sequence[str], ngram: int) -> npt.NDArray[np.uint32]:
     begin = 0
     before = np.cumsum(counts) - counts
     while begin < len(texts):
-        end = max(begin + 1, int(np.searchsorted(before, before[begin] + _GRAMS)))
-        hashes = _grams(points, starts[begin:end], counts[begin:end], ngram)
+        end = max(begin + 1, int(np.searchsorted(before, before[begin] + _GRAMS_PER_BLOCK)))
+        hashes = _gram_hashes(points, starts[begin:end], counts[begin:end], ngram)
         edges = before[begin:end] - before[begin]
         for number in range(NUM_HASHES):
             result[begin:end, number] = np.minimum.reduceat((hashes ^ _MASKS[number]) * _FACTORS[number], edges)
@@ -56,7 +58,7 @@ def signatures(texts: Sequence[str], ngram: int) -> npt.NDArray[np.uint32]:
 
 
 def band_keys(values: npt.NDArray[np.uint32], threshold: float) -> npt.NDArray[np.uint64]:
-    """The keys (N, bands, 2), 128 bits each, of the bands of signatures (N, 112)."""
+    """Returns a 128-bit key of each band, as (N, bands, 2), for signatures (N, 112)."""
     rows = num_rows(threshold)
     bands = NUM_HASHES // rows
     parts = values[:, : bands * rows].reshape(len(values), bands, rows).astype(np.uint64)
@@ -70,10 +72,10 @@ def band_keys(values: npt.NDArray[np.uint32], threshold: float) -> npt.NDArray[n
     return keys
 
 
-def _grams(
+def _gram_hashes(
     points: npt.NDArray[np.uint64], starts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], ngram: int
 ) -> npt.NDArray[np.uint32]:
-    """A hash (G,) of each n-gram of some consecutive texts."""
+    """Returns the hashes (G,) of all G n-grams of consecutive texts."""
     first, last = int(starts[0]), int(starts[-1] + counts[-1])
     state = np.zeros(last - first, dtype=np.uint64)
     for offset in range(ngram):

@@ -1,7 +1,7 @@
-"""Functions of the user, named as `module:function` in the configuration.
+"""Imports functions that the configuration names as `module:function`.
 
-Naming a function runs code: its module is imported, from the current folder or the environment, in every process that
-works on the corpus.
+Naming a function runs code: every process that works on the corpus imports its module, from the current folder or the
+environment.
 """
 
 import importlib
@@ -15,36 +15,38 @@ from cclm_core.runtime.errors import ConfigError
 
 @cache
 def named_function(name: str) -> Callable[..., Any]:
-    """The function `name`, e.g. `my_cleaning:without_signatures`.
+    """Returns the function `name`, for example `my_cleaning:without_signatures`.
 
     Raises:
-        ConfigError: the name does not have that form, or there is no such module or function.
+        ConfigError: the name is not `module:function`, or the module or function does not exist.
     """
     function = _attribute(name)
     if not callable(function):
         module_name, _, function_name = name.partition(":")
-        raise ConfigError(f"{name}: function {function_name!r} not found in module {module_name!r}.")
+        raise ConfigError(f"{name}: function {function_name!r} not found in module {module_name!r}. Check the name.")
     return function  # type: ignore[no-any-return]
 
 
-def neighbor(name: str, other: str) -> Callable[..., Any] | None:
-    """The function `other` in the module of the function `name`; None if there is no such function.
+def sibling_function(name: str, sibling: str) -> Callable[..., Any] | None:
+    """Returns the function `sibling` of the module that defines the function `name`; None if the module has none.
 
     Raises:
-        ConfigError: `name` does not have the form `module:function`, or there is no such module.
+        ConfigError: `name` is not `module:function`, or the module does not exist.
     """
-    function = _attribute(f"{name.partition(':')[0]}:{other}")
+    function = _attribute(f"{name.partition(':')[0]}:{sibling}")
     return function if callable(function) else None
 
 
 def _attribute(name: str) -> Any:
     module_name, separator, attribute = name.partition(":")
     if not separator or not module_name or not attribute:
-        raise ConfigError(f"a function must be named as module:function, got {name!r}.")
+        raise ConfigError(f"name a function as module:function, got {name!r}.")
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise ConfigError(f"{name}: the module {module_name!r} cannot be imported: {error}.") from None
+        raise ConfigError(
+            f"{name}: cannot import module {module_name!r}: {error}. It must be in the current folder or installed."
+        ) from None
     return getattr(module, attribute, None)

@@ -1,7 +1,7 @@
-"""Blocks: the records of one part of a source, prepared for the corpus in any process.
+"""Prepares one part of a source as a block of records; any process can do it.
 
-What depends on other blocks (duplicate ids and texts, the shard of a record, the order of the quarantine) is done by
-the one process that receives the blocks in order.
+Work that depends on other blocks (duplicate ids and texts, the shard of a record, the order of the quarantine) is left
+to the process that receives the blocks in order.
 """
 
 import hashlib
@@ -22,20 +22,21 @@ from cclm_core.ingest.minhash import signatures
 from cclm_core.ingest.splits import Splitter
 from cclm_core.ingest.transforms import transformed
 
-_NOTHING: tuple[Any, ...] = ()
+_NO_ENTITIES: tuple[Any, ...] = ()
+_SPAN_LOST = "a transform cannot move an entity span"
 
 
 class Block(NamedTuple):
-    """Records in the order of the source, (N,) each.
+    """N records in the order of the source.
 
     Attributes:
-        table: the records, in their splits.
-        files, lines: the location of each in the source.
-        orders: (N,) int64, the position of each among all that was read, rejected input included.
-        rejected: input that cannot be used, with its position among all that was read.
-        ids: (N, 2) keys of the ids, if ids may repeat.
-        texts: (N, 2) keys of the texts, if exact duplicates are removed.
-        signatures: (N, 112) of the texts, if near duplicates are removed.
+        table: the N records, each with its split.
+        files, lines: (N,) location of each record in the source.
+        orders: (N,) int64, position of each record among all input of the part, rejected input included.
+        rejected: unusable input, each with its position among all input of the part.
+        ids: (N, 2) uint64 keys of the ids; None if ids cannot repeat.
+        texts: (N, 2) uint64 keys of the texts; None unless exact duplicates are removed.
+        signatures: (N, 112) uint32 MinHash signatures of the texts; None unless near duplicates are removed.
         compared: (N,) bool, whether the text is long enough to be removed as a duplicate.
     """
 
@@ -52,13 +53,13 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class Preparation:
-    """Makes a block of a part of the source: transforms, filters, faults, splits, and the keys that find duplicates."""
+    """Turns a part of the source into a block: transforms, checks, filters, splits, and keys for finding duplicates."""
 
     config: IngestConfig
     splitter: Splitter
 
     def __call__(self, part: Any) -> Block:
-        """The block of a part of the configured source; a function of the part alone."""
+        """Returns the block of a part of the configured source; the result depends on the part alone."""
         config, split_of = self.config, self.splitter.split
         columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
         ids, texts, authors, groups, variants, labels, entities, splits = columns.values()
@@ -74,7 +75,7 @@ class Preparation:
             reason = fault(record)
             if reason is None and config.transforms:
                 changed = transformed(record, config.transforms)
-                reason = _UNMOVED if changed is None else fault(changed)
+                reason = _SPAN_LOST if changed is None else fault(changed)
                 record = changed or record
             if reason is None and config.filters:
                 reason = rejection_reason(record, config.filters)
@@ -87,13 +88,13 @@ class Preparation:
             groups.append(record.group)
             variants.append(record.variant)
             labels.append(record.label)
-            entities.append([entity._asdict() for entity in record.entities] if record.entities else _NOTHING)
+            entities.append([entity._asdict() for entity in record.entities] if record.entities else _NO_ENTITIES)
             splits.append(split_of(record.group, record.id))
             files.append(file)
             lines.append(line)
             orders.append(order)
-        find = config.duplicates
-        shortest = find.min_characters if find else 0
+        removal = config.duplicates
+        min_characters = removal.min_characters if removal else 0
         return Block(
             pa.Table.from_pydict(columns, SCHEMA),
             files,
@@ -101,16 +102,13 @@ class Preparation:
             np.array(orders, dtype=np.int64),
             rejected,
             keys(ids) if config.source.ids_may_repeat else None,
-            keys(texts) if find and find.kind == "exact" else None,
-            signatures(texts, find.ngram) if find and find.kind == "near" else None,
-            np.fromiter((len(text) >= shortest for text in texts), dtype=bool, count=len(texts)),
+            keys(texts) if removal and removal.kind == "exact" else None,
+            signatures(texts, removal.ngram) if removal and removal.kind == "near" else None,
+            np.fromiter((len(text) >= min_characters for text in texts), dtype=bool, count=len(texts)),
         )
 
 
-_UNMOVED = "a transform cannot move an entity span"
-
-
 def keys(names: Iterable[str]) -> Keys:
-    """Keys (N, 2) uint64, 128 bits each, of strings (N,)."""
+    """Returns a 128-bit hash of each of N strings, as (N, 2) uint64."""
     digests = b"".join(hashlib.blake2b(name.encode(), digest_size=16).digest() for name in names)
     return np.frombuffer(digests, dtype=np.uint64).reshape(-1, 2)

@@ -1,4 +1,6 @@
-"""Transforms: changes to every text before it enters the corpus; entity spans move along, or the record is rejected.
+"""Transforms: changes to every text before it enters the corpus.
+
+Entity spans move with their characters. If a span cannot be moved, the record is rejected.
 
 >>> chain = (CollapseWhiteSpace(transform="collapse_white_space"), Strip(transform="strip"))
 >>> transformed(Record(id="1", text="  In   York ", entities=(Entity(7, 11, "PLACE"),)), chain)
@@ -24,21 +26,26 @@ from cclm_core.text.normalization import Form, aligned, normalize
 
 Starts = npt.NDArray[np.integer[Any]]
 
+_RUN = re.compile(r"\s+")
+
 
 class TransformConfig(Config):
-    """One step from a text to another. A subclass adds a field `transform` with its name and a line in `Transform`."""
+    """A function from text to text that can map positions back.
+
+    A subclass adds a field `transform`, a literal of its name, and is listed in `Transform`.
+    """
 
     @abstractmethod
     def apply(self, text: str) -> str:
-        """The new text."""
+        """Returns the new text."""
 
     @abstractmethod
     def origins(self, text: str) -> Starts | None:
-        """Where each character of the new text came from.
+        """Maps each character of the new text to its origin.
 
         Returns:
-            (N + 1,) not decreasing: for each of the N characters of the new text the index of its origin in `text`, and
-            the length of `text`; None if that is unknown.
+            (N + 1,) non-decreasing: the index in `text` of the origin of each of the N new characters, then
+            `len(text)`; None if the origins are unknown.
         """
 
 
@@ -48,38 +55,44 @@ class Strip(TransformConfig):
     transform: Literal["strip"]
 
     def apply(self, text: str) -> str:
+        """Returns the text without white space at its ends."""
         return text.strip()
 
     def origins(self, text: str) -> Starts:
+        """Returns consecutive indices, from the first character that is not white space."""
         begin = len(text) - len(text.lstrip())
         return np.append(np.arange(begin, begin + len(text.strip())), len(text))
 
 
 class CollapseWhiteSpace(TransformConfig):
-    """Replaces every run of white space, line ends included, by one space."""
+    """Replaces every run of white space, including line breaks, with one space."""
 
     transform: Literal["collapse_white_space"]
 
     def apply(self, text: str) -> str:
+        """Returns the text with single spaces for runs of white space."""
         return _RUN.sub(" ", text)
 
     def origins(self, text: str) -> Starts:
+        """Returns the indices of all characters except the second to last of each run."""
         kept = np.ones(len(text) + 1, dtype=bool)
         for run in _RUN.finditer(text):
             kept[run.start() + 1 : run.end()] = False
         return np.flatnonzero(kept)
 
 
-class Normalise(TransformConfig):
-    """Brings a text into a Unicode normal form."""
+class Normalize(TransformConfig):
+    """Converts a text to a Unicode normal form."""
 
     transform: Literal["normalise"]
     form: Form = Field(description="NFC, NFD, NFKC or NFKD")
 
     def apply(self, text: str) -> str:
+        """Returns the normal form of the text."""
         return normalize(text, self.form)
 
     def origins(self, text: str) -> Starts:
+        """Returns, for each new character, the start of the sequence that it was composed from."""
         return aligned(text, self.form).starts
 
 
@@ -87,8 +100,8 @@ class Replace(TransformConfig):
     """Replaces every match of a regular expression."""
 
     transform: Literal["replace"]
-    pattern: str = Field(description="regular expression of Python's `re`")
-    by: str = Field(default="", description="the replacement; \\1 is the match of the first group")
+    pattern: str = Field(description="regular expression, in the syntax of Python's `re`")
+    by: str = Field(default="", description="replacement; \\1 inserts the first group of the match")
 
     @field_validator("pattern")
     @classmethod
@@ -96,9 +109,11 @@ class Replace(TransformConfig):
         return checked_pattern(pattern)
 
     def apply(self, text: str) -> str:
+        """Returns the text with every match replaced."""
         return re.sub(self.pattern, self.by, text)
 
     def origins(self, text: str) -> Starts:
+        """Returns the start of the match for every character of a replacement."""
         origins: list[int] = []
         position = 0
         for match in re.finditer(self.pattern, text):
@@ -108,32 +123,38 @@ class Replace(TransformConfig):
         return np.array([*origins, *range(position, len(text) + 1)])
 
 
-class OwnTransform(TransformConfig):
-    """A function of the user, from text to text; a record with entities whose text it changes is rejected."""
+class FunctionTransform(TransformConfig):
+    """Applies your own function. A record with entities is rejected if the function changes its text."""
 
     transform: Literal["function"]
-    name: str = Field(description="module:function; naming it runs that code")
+    name: str = Field(description="module:function; its code is run")
 
     def apply(self, text: str) -> str:
+        """Returns the result of the function.
+
+        Raises:
+            ConfigError: the function cannot be imported.
+            DataError: it does not return a str.
+        """
         changed = named_function(self.name)(text)
         if not isinstance(changed, str):
-            raise DataError(f"the function {self.name} must return a str, but it returned {type(changed).__name__}.")
+            raise DataError(f"the transform {self.name} must return a str, got {type(changed).__name__}.")
         return changed
 
-    def origins(self, text: str) -> None:  # noqa: ARG002
-        return None
+    def origins(self, text: str) -> None:
+        """Returns None: the origins are unknown."""
 
 
-Transform = Annotated[Strip | CollapseWhiteSpace | Normalise | Replace | OwnTransform, Field(discriminator="transform")]
-
-_RUN = re.compile(r"\s+")
+Transform = Annotated[
+    Strip | CollapseWhiteSpace | Normalize | Replace | FunctionTransform, Field(discriminator="transform")
+]
 
 
 def transformed(record: Record, transforms: Sequence[TransformConfig]) -> Record | None:
-    """The record after all transforms, in their order; None if an entity span cannot be moved along.
+    """Applies all transforms in order; returns None if an entity span cannot be moved.
 
-    Afterwards a span covers what its characters became. A span that lost all its characters, or whose edge is inside
-    what became one character, cannot be moved.
+    A span cannot be moved if all its characters were removed, or if its edge falls inside characters that were merged
+    into one.
     """
     text, entities = record.text, record.entities
     for transform in transforms:
@@ -142,7 +163,7 @@ def transformed(record: Record, transforms: Sequence[TransformConfig]) -> Record
             continue
         if entities:
             origins = transform.origins(text)
-            moved = None if origins is None else _moved(entities, origins)
+            moved = None if origins is None else _move_spans(entities, origins)
             if moved is None:
                 return None
             entities = moved
@@ -150,7 +171,7 @@ def transformed(record: Record, transforms: Sequence[TransformConfig]) -> Record
     return record if text is record.text else replace(record, text=text, entities=entities)
 
 
-def _moved(entities: Sequence[Entity], origins: Starts) -> tuple[Entity, ...] | None:
+def _move_spans(entities: Sequence[Entity], origins: Starts) -> tuple[Entity, ...] | None:
     moved = []
     for start, end, label in entities:
         first, last = np.searchsorted(origins, [start, end]).tolist()
@@ -161,13 +182,13 @@ def _moved(entities: Sequence[Entity], origins: Starts) -> tuple[Entity, ...] | 
 
 
 def checked_pattern(pattern: str) -> str:
-    """The pattern itself, if it is a regular expression.
+    """Returns the pattern if it is a valid regular expression.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it does not compile.
     """
     try:
         re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"{pattern!r} must be a regular expression: {error}") from None
+        raise ValueError(f"invalid regular expression {pattern!r}: {error}") from None
     return pattern

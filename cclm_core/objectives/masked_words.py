@@ -167,7 +167,7 @@ def _counted(words: WordTargets | None) -> tuple[WordTargets, npt.NDArray[np.flo
     if words.counts is None:
         raise ConfigError(
             "the objective masked_words needs the frequencies of the word targets, but they were not counted. "
-            "Run `cclm run --target vocab`. In Python, pass `targets.counted(texts)`."
+            "Run `cclm run --target vocab`. In Python, pass `targets.with_counts(texts)`."
         )
     if words.num_targets < 2:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Pretraining from Python: pretrainers that `fit` a component on a list of strings or a dataset."""
+"""Pretraining from Python: `fit` a component on a list of strings or a dataset."""
 
 from cclm_core.pretraining.pretrainer import CausalLanguagePretrainer as CausalLanguagePretrainer
 from cclm_core.pretraining.pretrainer import CharacterMaskPretrainer as CharacterMaskPretrainer

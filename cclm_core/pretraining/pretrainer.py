@@ -1,4 +1,4 @@
-"""Pretraining on a list of strings or a dataset: one component per pretrainer, by the training loop of the pipeline.
+"""Pretrainers: train one component on a list of strings or a dataset, with the training loop of the pipeline.
 
 ```
 pretrainer = CharacterMaskPretrainer(embedder)
@@ -37,7 +37,7 @@ from cclm_core.runtime.config import digest
 from cclm_core.runtime.device import device_of
 from cclm_core.runtime.errors import ConfigError, TrainingError
 from cclm_core.runtime.random import derive_seed
-from cclm_core.runtime.reporting import Report, reporting, silent
+from cclm_core.runtime.reporting import Report, null_report, reporting
 from cclm_core.text.vocabulary import TargetsConfig
 from cclm_core.text.word_targets import WordTargets
 from cclm_core.training.component import component_card, component_module, new_component
@@ -46,12 +46,12 @@ from cclm_core.training.loop import Data
 from cclm_core.training.module import Point
 from cclm_core.training.run import Artifact, Identity, TrainingInputs, TrainingRun, load_misspellings, publish
 
-_MAX_WARMUP_STEPS = 50  # of a training whose warm-up is not given
+_MAX_WARMUP_STEPS = 50  # unless `warmup_steps` is set
 
 
 @dataclass(frozen=True)
-class _Fitted:
-    """The result of the last call of `fit`, and everything that it depends on."""
+class _FitResult:
+    """The result of a call of `fit`, and the identity that it depends on."""
 
     component: Component
     objective: Objective
@@ -62,30 +62,30 @@ class _Fitted:
 class Pretrainer:
     """Trains one component on one objective, over a frozen embedder or together with it.
 
-    Any objective that needs text alone can be given. The subclasses have one by default.
+    Use it for any objective that needs only text. Each subclass has a default objective.
 
     Args:
-        embedder: the common base of all components: an `Embedder`, or a `ComposedModel` to train over.
-        task: the objective and its settings; the default of the class if None.
-        name: name of the component, of letters, digits, `_` and `-`; the name of the objective if None.
-        encoder: the shape of the component; if None, the default of components in `params.yaml`.
-        independent: whether the component gets its own embedding instead of the features of the embedder.
-        origin: components with the same origin start from the same weights; its own name if None.
-        train_base: whether `fit` trains the embedder too and then freezes it, after which `ComposedModel` refuses
-            components that were fitted on it before. If None, `fit` trains an embedder that is not frozen yet, as the
-            first pretrainer over a new one does. If False, the embedder must be frozen, and is not changed.
-        noise: typing errors on the input in training, drawn again for every batch; none if None.
-        words: which words the objective predicts, for one that predicts words. They are found in the texts of the
-            first call of `fit`.
-        seed: of the first weights, and of the batches, masks and noise.
+        embedder: the shared base of all components: an `Embedder`, or a `ComposedModel` to train over.
+        task: the objective and its settings; None for the default of the class.
+        name: name of the component: letters, digits, `_` and `-`. None for the name of the objective.
+        encoder: architecture of the component; None for the default in `params.yaml`.
+        independent: give the component its own embedding instead of the features of the embedder.
+        origin: components with the same origin start from the same weights; None for the name of the component.
+        train_base: if True, `fit` trains the embedder too, then freezes it; `ComposedModel` refuses components that
+            were fitted on it before. If False, the embedder must be frozen and is not changed. If None, `fit` trains
+            an embedder that is not frozen yet, so the first pretrainer trains a new embedder.
+        noise: typing errors on the training input, drawn again for every batch; None for clean input.
+        words: which words to predict, for objectives that predict words. The first call of `fit` selects them from its
+            texts.
+        seed: seed of initial weights, batches, masks and noise.
 
     Raises:
-        ConfigError: settings that contradict each other, an objective of another class, or a name that is not allowed.
-        CompositionError: a causal component over an embedder that is not causal.
+        ConfigError: contradictory settings, an objective that does not match the class, or an invalid name.
+        CompositionError: a causal component over a bidirectional embedder.
     """
 
     task_type: ClassVar[type[Any] | None] = None
-    """The configuration class of the objective, for a subclass with a default one."""
+    """Configuration class of the default objective, if there is one."""
 
     is_causal: ClassVar[bool] = False
     """Whether the default encoder is causal."""
@@ -110,27 +110,36 @@ class Pretrainer:
             raise ConfigError(f"`name` must consist of letters, digits, _ and -, got {self.name!r}.")
         if train_base and independent:
             raise ConfigError(
-                "`train_base` and `independent` cannot both be true: an independent component reads no base."
+                "`train_base` and `independent` cannot both be true: an independent component does not use the base. "
+                "Set one of them to False."
             )
         if encoder is None:
             encoder = ComponentConfig(task=task).encoder.model_copy(update={"causal": self.is_causal})
-        given = {"task": task, "independent": independent, "origin": origin, "encoder": encoder}
-        self.config = ComponentConfig.parse(given, type(self).__name__)
+        settings = {"task": task, "independent": independent, "origin": origin, "encoder": encoder}
+        self.config = ComponentConfig.parse(settings, type(self).__name__)
         self.noise = _training_noise(noise)
         self.words = words or self._default_words()
         self._misspellings = load_misspellings(self.noise)
-        self._fitted: _Fitted | None = None
-        component_card(embedder, self.name, self.config)  # refuses a causal component over another embedder
+        self._last: _FitResult | None = None
+        component_card(embedder, self.name, self.config)  # raises for a causal component over a bidirectional embedder
 
     @property
     def model(self) -> Component:
-        """The component that the last call of `fit` trained; raises TrainingError before the first."""
-        return self._last.component
+        """The component that the last call of `fit` trained.
+
+        Raises:
+            TrainingError: `fit` has not been called.
+        """
+        return self._fitted.component
 
     @property
     def objective(self) -> Objective:
-        """The objective with its trained head; raises TrainingError before the first call of `fit`."""
-        return self._last.objective
+        """The objective with its trained head.
+
+        Raises:
+            TrainingError: `fit` has not been called.
+        """
+        return self._fitted.objective
 
     def fit(
         self,
@@ -147,26 +156,27 @@ class Pretrainer:
     ) -> list[Point]:
         """Trains on texts and returns the learning curve, a list of `Point`.
 
-        A call that fails or is interrupted changes nothing. Another call continues from the weights of the last one,
-        over the embedder as it is then; it is a new training with its own batches, warm-up and decay.
+        A failed or interrupted call changes nothing. A further call continues from the last weights and the current
+        embedder, as a new training with its own batches, warm-up and decay.
 
         Args:
-            texts: a list of strings, or a `datasets.Dataset`; empty texts are skipped.
-            epochs: about how often all texts are read.
-            steps: the number of steps, instead of `epochs`.
-            column: the column of a dataset to read; the first one with strings if None.
-            validation: texts to evaluate on, of either kind, which are not trained on; if None, some are held out.
-            held_out: about which share of the distinct texts is held out, always the same ones.
-            checkpoints: a folder, which pretrainers with different names may share. An interrupted call is resumed from
-                it, and a finished one is not repeated, as long as everything that it depends on is the same.
-            progress: whether to draw a progress bar; if None, only on a terminal.
-            training: keys of `TrainingConfig`, e.g. `batch_size=16, window=128, threads=4`. The default warm-up is a
-                tenth of the steps, at most 50.
+            texts: a list of strings or a `datasets.Dataset`. Empty texts are skipped.
+            epochs: approximate number of passes over the texts.
+            steps: number of steps, instead of `epochs`.
+            column: column of a dataset to read; None for the first string column.
+            validation: a list or dataset of texts to evaluate on. They are excluded from training. None to hold out
+                some of `texts`.
+            held_out: approximate share of the distinct texts to hold out, in (0, 1). Always the same texts.
+            checkpoints: folder for checkpoints. Pretrainers with different names can share it. An interrupted call is
+                resumed and a finished call is restored, as long as nothing that the result depends on has changed.
+            progress: draw a progress bar; None to draw it only on a terminal.
+            training: keys of `TrainingConfig`, such as `batch_size=16, window=128, threads=4`. The default warm-up is
+                a tenth of the steps, at most 50.
 
         Raises:
-            ConfigError: an unknown or invalid setting, an embedder that is not frozen with `train_base=False`, or an
+            ConfigError: an unknown or invalid setting, `train_base=False` with an embedder that is not frozen, or an
                 objective that needs a causal component.
-            DataError: not texts, or too few of them.
+            DataError: not texts, or too few texts.
             TrainingError: the loss is not finite, or another process runs this training.
         """
         config = _parsed(training, epochs, steps)
@@ -180,36 +190,38 @@ class Pretrainer:
             config = _scheduled(config, data, epochs, "warmup_steps" in training)
             with _bar(self.name, progress) as report:
                 store = None if checkpoints is None else Path(checkpoints)
-                self._fitted = self._train(inputs, data, config, train_base, store, report)
-        return self._fitted.curve
+                self._last = self._train(inputs, data, config, train_base, store, report)
+        return self._last.curve
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Publishes the component with its head, curve and metrics at `folder`, as the stage `pretrain` does.
+        """Publishes the component with its head, curve and metrics at `folder`, like the stage `pretrain`.
 
         Raises:
-            TrainingError: `fit` was not called yet.
-            ArtifactError: `folder` is a file, or another process is writing it.
+            TrainingError: `fit` has not been called.
+            ArtifactError: `folder` is a file, or another process is writing to it.
         """
-        last = self._last
+        last = self._fitted
         artifact = Artifact("component", last.component, save, last.objective)
         publish(Path(folder), artifact, last.curve, last.identity)
 
     @property
-    def _last(self) -> _Fitted:
-        if self._fitted is None:
-            raise TrainingError(f"the pretrainer {self.name!r} was not fitted yet. Call `fit` first.")
-        return self._fitted
+    def _fitted(self) -> _FitResult:
+        if self._last is None:
+            raise TrainingError(f"the pretrainer {self.name!r} is not fitted. Call `fit` first.")
+        return self._last
 
     def _task(self, task: ObjectiveConfig | None) -> ObjectiveConfig:
         expected = self.task_type
         if task is None:
             if expected is None:
-                raise ConfigError("`task` is missing. Give the configuration of an objective, e.g. CharactersConfig().")
+                raise ConfigError(
+                    "`task` is missing. Pass the configuration of an objective, for example CharactersConfig()."
+                )
             default: ObjectiveConfig = expected()
             return default
         if expected is not None and not isinstance(task, expected):
             raise ConfigError(
-                f"`task` of a {type(self).__name__} must be a {expected.__name__}, got {type(task).__name__}. Use "
+                f"`task` of {type(self).__name__} must be a {expected.__name__}, got {type(task).__name__}. Use "
                 "`Pretrainer` for other objectives."
             )
         return task
@@ -225,7 +237,7 @@ class Pretrainer:
         train_base: bool,
         checkpoints: Path | None,
         report: Report,
-    ) -> _Fitted:
+    ) -> _FitResult:
         base, component, objective = self._parts(inputs, train_base)
         identity = self._identity(inputs, config, train_base)
         module = component_module(base, component, objective, train_base).to(device_of(base)).train()
@@ -237,7 +249,7 @@ class Pretrainer:
             self.embedder.freeze().adopt_base()
         if not self.config.independent:
             component.card = component.card.model_copy(update={"base_digest": self.embedder.digest})
-        return _Fitted(component.eval(), objective.eval(), curve, identity)
+        return _FitResult(component.eval(), objective.eval(), curve, identity)
 
     def _is_base_trained(self) -> bool:
         if self.config.independent:
@@ -247,34 +259,33 @@ class Pretrainer:
             return not is_frozen
         if not self.train_base and not is_frozen:
             raise ConfigError(
-                "the embedder must be frozen to train a component over it with `train_base=False`. Call "
-                "`embedder.freeze()` to keep it as it is, or give `train_base=True` to train it together with the "
-                "component."
+                "the embedder must be frozen if `train_base=False`. Call `embedder.freeze()`, or pass "
+                "`train_base=True` to train it together with the component."
             )
         return self.train_base
 
     def _inputs(self, corpus: EncodedCorpus, division: Division) -> TrainingInputs:
         words = None
-        if self.words is not None and self._fitted is None:  # later calls keep the words of the first one
+        if self.words is not None and self._last is None:  # later calls keep the words of the first call
             targets = WordTargets.fit(division.training(), self.words, corpus.preprocessor)
-            words = targets.counted(division.training())
+            words = targets.with_counts(division.training())
         return TrainingInputs(corpus=corpus, noise=self.noise, misspellings=self._misspellings, words=words)
 
     def _parts(self, inputs: TrainingInputs, train_base: bool) -> tuple[Base, Component, Objective]:
-        """Base, component and objective to train: new ones in the first call, later copies of the last ones.
+        """The base, component and objective to train: new ones in the first call, copies of the last ones later.
 
-        The embedder itself is returned only where it is read and not trained.
+        The base is a copy too if it is trained.
         """
         base = self.embedder
         if train_base or self.config.independent:
             base = copy.deepcopy(self.embedder).requires_grad_(train_base)
-        if self._fitted is None:
+        if self._last is None:
             return base, *new_component(base, self.name, self.config, self.seed, inputs)
-        return base, *copy.deepcopy((self._fitted.component, self._fitted.objective))
+        return base, *copy.deepcopy((self._last.component, self._last.objective))
 
     def _identity(self, inputs: TrainingInputs, config: TrainingConfig, train_base: bool) -> Identity:
-        """Everything that the result of this call of `fit` depends on, earlier calls included."""
-        last, corpus = self._fitted, inputs.corpus
+        """Everything that the result of this call of `fit` depends on, including earlier calls."""
+        last, corpus = self._last, inputs.corpus
         files = [corpus.folder / f"{split}.ids.bin" for split in ("train", "validation")]
         identity = Identity(
             name=self.name,
@@ -292,15 +303,15 @@ class Pretrainer:
 
 
 class CharacterMaskPretrainer(Pretrainer):
-    """Masks characters and spans of text, and trains a component to predict them; see `MaskedCharactersConfig`."""
+    """Trains a component to predict masked characters and spans; see `MaskedCharactersConfig`."""
 
     task_type = MaskedCharactersConfig
 
 
 class CausalLanguagePretrainer(Pretrainer):
-    """Trains a language model: a component that predicts the next characters; see `NextCharactersConfig`.
+    """Trains a causal language model: a component that predicts the next characters; see `NextCharactersConfig`.
 
-    The default encoder is causal. The embedder must be causal too, or the component `independent`.
+    The default encoder is causal. So the embedder must be causal, or the component must be `independent`.
     """
 
     task_type = NextCharactersConfig
@@ -308,9 +319,9 @@ class CausalLanguagePretrainer(Pretrainer):
 
 
 class MaskedLanguagePretrainer(Pretrainer):
-    """Masks words of text, and trains a component to predict them; see `MaskedWordsConfig`.
+    """Trains a component to predict masked words; see `MaskedWordsConfig`.
 
-    Which words can be predicted is configured by `words`; if None, by the preprocessor, or as `TargetsConfig()`.
+    `words` configures which words can be predicted. The default is that of the preprocessor, or `TargetsConfig()`.
     """
 
     task_type = MaskedWordsConfig
@@ -326,11 +337,11 @@ def _training_noise(noise: NoiseRecipe | None) -> TrainingNoise:
 
 
 def _parsed(training: dict[str, Any], epochs: float | None, steps: int | None) -> TrainingConfig:
-    """The configuration of a training; `steps` is 0 until the number of steps per epoch is known."""
+    """The training configuration. With `epochs`, `steps` is 0 until the number of steps per epoch is known."""
     if (epochs is None) == (steps is None):
-        raise ConfigError(f"`fit` needs either `epochs` or `steps`, got {epochs} and {steps}.")
+        raise ConfigError(f"`fit` needs either `epochs` or `steps`, got epochs={epochs} and steps={steps}.")
     if epochs is not None and not 0 < epochs < math.inf:
-        raise ConfigError(f"`epochs` must be above 0, got {epochs}.")
+        raise ConfigError(f"`epochs` must be a finite number above 0, got {epochs}.")
     return TrainingConfig.parse({**training, "steps": steps or 0}, "fit")
 
 
@@ -343,6 +354,6 @@ def _scheduled(config: TrainingConfig, data: Data, epochs: float | None, is_warm
 
 
 def _bar(name: str, progress: bool | None) -> AbstractContextManager[Report]:
-    """A report that draws a progress bar, or does nothing."""
+    """A report that draws a progress bar, or a null_report one."""
     is_drawn = sys.stderr.isatty() if progress is None else progress
-    return reporting(name, None, bar=True) if is_drawn else nullcontext(silent)
+    return reporting(name, None, bar=True) if is_drawn else nullcontext(null_report)

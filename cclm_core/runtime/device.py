@@ -18,7 +18,7 @@ VARIABLE = "CCLM_DEVICE"
 Precision = Literal["auto", "bf16", "fp32"]
 
 
-def chosen_device() -> torch.device:
+def select_device() -> torch.device:
     """The device of this process: CCLM_DEVICE, otherwise a GPU if torch sees one, otherwise the CPU.
 
     Raises:

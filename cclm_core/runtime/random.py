@@ -50,7 +50,7 @@ def derive(seed: int, *names: str | int) -> np.random.Generator:
 
 
 @contextmanager
-def seeded_initialisation(seed: int) -> Iterator[None]:
+def seeded_initialization(seed: int) -> Iterator[None]:
     """Seeds the initial weights of modules built in the block; torch's global generator does not change."""
     import torch
 

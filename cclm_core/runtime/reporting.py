@@ -33,7 +33,7 @@ class Report(Protocol):
     def __call__(self, step: int, values: Mapping[str, float], total: int | None = None) -> None: ...
 
 
-def silent(step: int, values: Mapping[str, float], total: int | None = None) -> None:
+def null_report(step: int, values: Mapping[str, float], total: int | None = None) -> None:
     """A `Report` that does nothing."""
 
 

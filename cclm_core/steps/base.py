@@ -7,10 +7,10 @@ from cclm_core.encoders.store import save_embedder
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.runtime.artifacts import verify
 from cclm_core.runtime.files import copy_file
-from cclm_core.runtime.random import derive_seed, seeded_initialisation
+from cclm_core.runtime.random import derive_seed, seeded_initialization
 from cclm_core.runtime.reporting import Report
 from cclm_core.steps.params import Params
-from cclm_core.training.code import digest_of_used
+from cclm_core.training.code import dependency_digest
 from cclm_core.training.config import BaseConfig
 from cclm_core.training.module import TrainingModule
 from cclm_core.training.run import Artifact, Identity, TrainingInputs, TrainingRun
@@ -19,17 +19,25 @@ from cclm_core.training.run import Artifact, Identity, TrainingInputs, TrainingR
 def base(
     params: Params, encoded: Path, checkpoints: Path, out: Path, report: Report, curve: Path | None = None
 ) -> None:
-    """Pretrains an embedder on the train split of `encoded` and publishes it at `out`.
+    """Pretrains the shared embedder on the train split of a corpus.
+
+    Args:
+        params: the parameters; reads the sections `base` and `training_noise`.
+        encoded: folder of the encoded corpus.
+        checkpoints: folder for checkpoints, from which an interrupted training resumes.
+        out: folder to publish the embedder at.
+        report: receives losses and held-out metrics.
+        curve: where to copy curve.csv, if anywhere.
 
     Raises:
-        CclmError: the parameters, the data or the training are wrong; `out` is not changed.
+        CclmError: invalid parameters or data, or a failed training. `out` is not changed.
     """
     config = params.section(BaseConfig)
     noise = params.section(TrainingNoise)
     seed = derive_seed(params.seed, "base")
     data_digest = verify(encoded, "encoded")
     inputs = TrainingInputs.open(encoded, noise)
-    with seeded_initialisation(seed):
+    with seeded_initialization(seed):
         embedder = Embedder(inputs.corpus.preprocessor, config.embedder)
         context = inputs.context(embedder.width)
         objectives = [(part.task.build(context), part.gradient_factor) for part in config.objectives]
@@ -40,7 +48,7 @@ def base(
         vocabulary=inputs.corpus.preprocessor.digest,
         configuration=config.canonical(),
         noise=inputs.noise_identity(),
-        code=digest_of_used(__name__),
+        code=dependency_digest(__name__),
     )
     module = TrainingModule(embedder, objectives)
     run = TrainingRun(identity, seed, module, inputs.data(config.training), config.training)

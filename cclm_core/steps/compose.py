@@ -1,4 +1,4 @@
-"""The stage `compose`: joins components over one base into a model."""
+"""The stage `compose`: combines parts over one base into a composition."""
 
 from pathlib import Path
 
@@ -8,25 +8,25 @@ from cclm_core.composition.store import load_all, save
 from cclm_core.runtime.artifacts import publishing, verify, write_json
 from cclm_core.runtime.config import nearest
 from cclm_core.runtime.errors import ArtifactError
-from cclm_core.runtime.random import derive_seed, seeded_initialisation
+from cclm_core.runtime.random import derive_seed, seeded_initialization
 from cclm_core.runtime.reporting import Report
 from cclm_core.steps.params import Params
 
 
 def compose(params: Params, name: str, base: Path, components: Path, out: Path, report: Report) -> None:
-    """Composes the parts that `compositions.<name>` of the parameters lists, over `base`, and publishes them at `out`.
+    """Composes the parts that `compositions.NAME` of the parameters lists.
 
     Args:
         params: the parameters.
         name: the composition, a key of `compositions`.
-        base: folder of an embedder, or of a composition that the parts were trained over.
-        components: folder that holds the parts by name: components, or compositions to nest.
-        out: the folder to publish.
+        base: folder of the embedder, or of the composition that the parts were trained over.
+        components: folder with the parts by name: components, or compositions to nest.
+        out: folder to publish the composition at.
         report: receives the number of parameters and the width.
 
     Raises:
-        CclmError: a part is missing (the nearest one is named) or damaged, or the parts do not fit together; `out` is
-            left as it was.
+        CclmError: a part is missing (the message suggests the nearest name) or damaged, or does not fit this base.
+            `out` is not changed.
     """
     config = params.named(CompositionConfig, name)
     seed = params.seed
@@ -38,22 +38,25 @@ def compose(params: Params, name: str, base: Path, components: Path, out: Path, 
     shared, parts = load_all(base, folders)
     if config.untrained:
         parts = [part.untrained(derive_seed(seed, "untrained", part.name)) for part in parts]
-    with seeded_initialisation(derive_seed(seed, "fusion", name)):
+    with seeded_initialization(derive_seed(seed, "fusion", name)):
         model = ComposedModel(shared, parts, name, config.fusion)
     with publishing(out, "composition") as folder:
         save(model, folder)
-        numbers = {"parameters": sum(parameter.numel() for parameter in model.parameters()), "width": model.width}
-        write_json(folder / "metrics.json", numbers)
+        sizes = {"parameters": sum(parameter.numel() for parameter in model.parameters()), "width": model.width}
+        write_json(folder / "metrics.json", sizes)
         write_json(
             folder / "card.json",
             {"stage": "compose", "name": name, "seed": seed, **digests, "configuration": config.canonical()},
         )
-    report(1, {key: float(value) for key, value in numbers.items()}, 1)
+    report(1, {key: float(value) for key, value in sizes.items()}, 1)
 
 
 def _folder(components: Path, part: str, key: str) -> Path:
     if (components / part).is_dir():
         return components / part
     names = [path.name for path in components.glob("[!.]*") if path.is_dir()]
-    hint = nearest(part, names) if names else "the folder holds no component."
-    raise ArtifactError(f"{key}: {part} not found in {components}; {hint} Otherwise run the stage that trains it.")
+    hint = nearest(part, names) if names else "the folder contains no component."
+    stop = "" if hint.endswith(("?", ".")) else "."
+    raise ArtifactError(
+        f"{key}: {part} not found in {components}; {hint}{stop} To train it, run `cclm run --target pretrain@{part}`."
+    )

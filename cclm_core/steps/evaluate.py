@@ -1,4 +1,4 @@
-"""The stage `evaluate`: measures one frozen composition and writes figures, tables, plots and examples."""
+"""The stage `evaluate`: evaluates one frozen composition and writes metrics, tables, plots and examples."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ from cclm_core.evaluation.plots import PLOTS
 from cclm_core.evaluation.result import Evaluation
 from cclm_core.evaluation.selection import read_text_sets
 from cclm_core.runtime.artifacts import publishing, rounded, verify, write_json, write_text
-from cclm_core.runtime.device import chosen_device
+from cclm_core.runtime.device import select_device
 from cclm_core.runtime.errors import CompositionError
 from cclm_core.runtime.files import copy_file
 from cclm_core.runtime.reporting import Report
@@ -33,25 +33,33 @@ def evaluate(
     metrics: Path | None = None,
     noise_curve: Path | None = None,
 ) -> None:
-    """Evaluates the composition `name` and publishes the results at `out`.
+    """Evaluates a composition and publishes the results. Tables without rows are not written.
 
     ```
-    metrics.json         figures by name
+    metrics.json         values by metric name
     evaluation.json      metrics with direction, interval and baselines; configuration; digests of the inputs;
-                         what was skipped, and why
-    noise_curve.csv      rate, then a column per metric                            plots/noise_curve.png
+                         skipped probes with reasons
+    noise_curve.csv      rate, then one column per metric                             plots/noise_curve.png
     entities.csv         set, label, gold, predicted, precision, recall, f1
-    confusion.csv        id, true, predicted: a row per document                   plots/confusion.png
+    confusion.csv        id, true, predicted; one row per document                    plots/confusion.png
     contribution.csv     component, metric, whole, without, contribution, low, high   plots/contribution.png
-    predictions.jsonl    some test documents, clean and at the highest rate
+    predictions.jsonl    some documents of the first and the last test set
     ```
 
-    What could not be measured has no figure and no file. DVC's tables and charts read two more files: `metrics`, a
-    copy of metrics.json, and `noise_curve`, a CSV with the columns rate, metric and value.
+    Args:
+        params: the parameters; reads the section `evaluation`.
+        name: the composition, a key of `compositions`.
+        composition: folder of the composition.
+        encoded: folder of the encoded corpus.
+        noise: folder of the noise sets.
+        out: folder to publish the results at.
+        report: receives progress, and finally the speed.
+        metrics: where to copy metrics.json for DVC, if anywhere.
+        noise_curve: where to write a CSV with the columns rate, metric and value for DVC's plots, if anywhere.
 
     Raises:
-        CclmError: an input is missing or damaged, or the composition has another vocabulary than the corpus;
-            `out` is left unchanged.
+        CclmError: an input is missing or damaged, or the vocabularies of composition and corpus differ. `out` is not
+            changed.
     """
     config = params.section(EvaluationConfig)
     seed = params.seed
@@ -59,39 +67,48 @@ def evaluate(
         kind: verify(folder, kind)
         for kind, folder in (("composition", composition), ("encoded", encoded), ("noise", noise))
     }
-    corpus, composed = EncodedCorpus.open(encoded), load_composition(composition).to(chosen_device())
+    corpus, composed = EncodedCorpus.open(encoded), load_composition(composition).to(select_device())
     if composed.preprocessor.digest != corpus.preprocessor.digest:
         raise CompositionError(
-            f"{composition} must share the vocabulary of {encoded}: it was trained with "
-            f"{composed.preprocessor.digest[:12]}, the corpus has {corpus.preprocessor.digest[:12]}. Train it again."
+            f"vocabularies differ: {composed.preprocessor.digest[:12]} in {composition}, "
+            f"{corpus.preprocessor.digest[:12]} in {encoded}. Train the composition again: "
+            f"`cclm run --target compose@{name}`."
         )
     evaluation = evaluate_composition(composed, corpus, read_text_sets(noise), config, seed, report)
-    about = {"stage": "evaluate", "name": name, "seed": seed, **digests, "configuration": config.canonical()}
+    card = {"stage": "evaluate", "name": name, "seed": seed, **digests, "configuration": config.canonical()}
     with publishing(out, "evaluation") as folder:
-        write_evaluation(folder, name, evaluation, about)
+        write_evaluation(folder, name, evaluation, card)
     copy_file(out / "metrics.json", metrics)
     if noise_curve is not None:
-        noise_curve.parent.mkdir(parents=True, exist_ok=True)
-        _write_rows(noise_curve, _long(evaluation.all_tables().get("noise_curve", [])), ("rate", "metric", "value"))
+        _write_noise_curve(noise_curve, evaluation)
 
 
-def _long(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row per noise rate and metric: one chart per metric needs no list of metrics in dvc.yaml."""
-    return [
+def _write_noise_curve(path: Path, evaluation: Evaluation) -> None:
+    """Writes one row per noise rate and metric, so that dvc.yaml can plot every metric without listing them."""
+    rows = [
         {"rate": row["rate"], "metric": metric, "value": value}
-        for row in rows
+        for row in evaluation.all_tables().get("noise_curve", [])
         for metric, value in row.items()
         if metric != "rate" and value is not None
     ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write_rows(path, rows, ("rate", "metric", "value"))
 
 
-def write_evaluation(folder: Path, name: str, evaluation: Evaluation, about: dict[str, Any]) -> None:
-    """Writes the files of an evaluation into an empty folder; `about` goes into evaluation.json."""
+def write_evaluation(folder: Path, name: str, evaluation: Evaluation, card: dict[str, Any]) -> None:
+    """Writes the files of an evaluation into an empty folder.
+
+    Args:
+        folder: the target folder.
+        name: name of the composition, for plot titles.
+        evaluation: the metrics, tables and examples.
+        card: configuration and digests, for evaluation.json.
+    """
     write_json(folder / "metrics.json", _rounded(evaluation.values()))
     metrics = {name: _rounded(metric.canonical()) for name, metric in evaluation.metrics.items()}
     write_json(
         folder / EVALUATION_FILE,
-        {**about, "metrics": metrics, "chosen": evaluation.chosen, "skipped": evaluation.skipped},
+        {**card, "metrics": metrics, "chosen": evaluation.hyperparameters, "skipped": evaluation.skipped},
     )
     plots = folder / "plots"
     plots.mkdir()
@@ -105,7 +122,7 @@ def write_evaluation(folder: Path, name: str, evaluation: Evaluation, about: dic
 
 
 def _rounded(value: Any) -> Any:
-    """A JSON value with every fraction in it rounded; whole numbers stay as they are."""
+    """A JSON value with all floats in it rounded."""
     match value:
         case dict():
             return {key: _rounded(item) for key, item in value.items()}

@@ -1,4 +1,4 @@
-"""`cclm fork`: a published component as an independent one, with its own copy of the base."""
+"""`cclm fork`: makes a published component independent, with its own copy of the base."""
 
 import shutil
 from pathlib import Path
@@ -6,30 +6,38 @@ from pathlib import Path
 from cclm_core.composition.store import load_base, load_component, save
 from cclm_core.runtime.artifacts import publishing, read_json, verify, write_json
 
-KEPT = ("head.safetensors", "curve.csv")
-"""Files of a component that are equally valid for its fork."""
+COPIED_FILES = ("head.safetensors", "curve.csv")
+"""Files of a component that are valid for its fork too."""
 
-TRAINING = ("data", "configuration", "noise")
-"""Keys of a component's card.json that tell how its head was trained, which `cclm generate` and `correct` need."""
+COPIED_KEYS = ("data", "configuration", "noise")
+"""Keys of a component's card.json that describe the training of its head. `cclm generate` and `correct` need them."""
 
 
 def fork(component: Path, base: Path, out: Path) -> str:
-    """Forks the component in `component` from `base`, publishes it at `out`, and returns a summary in one line.
+    """Publishes a fork of a component that needs no base, and returns a one-line summary.
+
+    Args:
+        component: folder of the component.
+        base: folder of the embedder or composition that it was trained on.
+        out: folder to publish the fork at.
 
     Raises:
-        CclmError: a folder is missing or damaged, the component is independent already, or was trained on another base;
-            `out` is left as it was.
+        CclmError: a folder is missing or damaged, or the component is already independent or was trained on another
+            base. `out` is not changed.
     """
     inputs = {"component": verify(component, "component"), "base": verify(base, "embedder", "composition")}
     forked = load_component(component).fork(load_base(base))
-    number = sum(parameter.numel() for parameter in forked.parameters())
+    num_parameters = sum(parameter.numel() for parameter in forked.parameters())
     old = {name: read_json(component / name) for name in ("card.json", "metrics.json") if (component / name).is_file()}
-    training = {key: value for key, value in old.get("card.json", {}).items() if key in TRAINING}
+    training = {key: value for key, value in old.get("card.json", {}).items() if key in COPIED_KEYS}
     with publishing(out, "component") as folder:
         save(forked, folder)
-        for name in KEPT:
+        for name in COPIED_FILES:
             if (component / name).is_file():
                 shutil.copyfile(component / name, folder / name)
         write_json(folder / "card.json", {"data": None, **training, **inputs, "stage": "fork"})
-        write_json(folder / "metrics.json", {**old.get("metrics.json", {}), "parameters": number})
-    return f"{out} holds {forked.name!r} with its own copy of {base}: {number:,} weights, independent of any base."
+        write_json(folder / "metrics.json", {**old.get("metrics.json", {}), "parameters": num_parameters})
+    return (
+        f"{out}: {forked.name!r} with its own copy of {base}, {num_parameters:,} parameters. It is independent of any "
+        "base."
+    )

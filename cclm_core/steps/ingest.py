@@ -1,4 +1,4 @@
-"""The stage `ingest`: reads the source, splits it by group, publishes records and quarantine."""
+"""The stage `ingest`: reads the source, splits it by group, and publishes records and rejected input."""
 
 import shutil
 from collections import Counter
@@ -28,21 +28,22 @@ def ingest(params: Params, downloads: Path, out: Path, report: Report, workers: 
     """Reads the source once, as a stream, and publishes the corpus.
 
     Args:
-        params: the file with `seed` and the section `ingest`.
-        downloads: the folder where archives are kept between runs.
-        out: the folder to publish: shards (see `corpus.records`), quarantine.jsonl, source.json, metrics.json.
-        report: receives the number of records read.
-        workers: number of processes, without effect on the result; None calls `corpus.parallel.num_workers`.
+        params: the parameters; reads the seed and the section `ingest`.
+        downloads: folder where archives are kept between runs.
+        out: folder to publish the corpus at: shards (see `corpus.records`), quarantine.jsonl, source.json,
+            metrics.json.
+        report: receives the number of records read and rejected.
+        workers: number of processes; does not change the result. None for `corpus.parallel.num_workers`.
 
     Raises:
-        ConfigError: the section is wrong.
+        ConfigError: invalid section.
         DataError: the source cannot be read, or a split gets no record.
         IntegrityError: an archive's checksum does not match.
     """
     config = params.section(IngestConfig)
     splitter = _splitter(config, params.seed)
     if not (config.source.reads_in_workers or config.filters or config.transforms or config.duplicates):
-        workers = 1  # the remaining work per record costs less than sending it to a worker
+        workers = 1  # processing a record takes less time than sending it to a worker
     with publishing(out, "corpus") as folder:
         index = folder / ".index"
         index.mkdir()
@@ -54,11 +55,11 @@ def ingest(params: Params, downloads: Path, out: Path, report: Report, workers: 
             process_map(Preparation(config, splitter), config.source.parts(downloads), workers) as blocks,
         ):
             for block in blocks:
-                kept = _without_duplicates(block, duplicates, quarantine)
-                splitter.note(pc.unique(kept.column("group")).to_pylist, kept.column("id").to_pylist)
-                tally.add(kept)
+                distinct = _without_duplicates(block, duplicates, quarantine)
+                splitter.note(pc.unique(distinct.column("group")).to_pylist, distinct.column("id").to_pylist)
+                tally.add(distinct)
                 for split in SPLITS:
-                    writer.add(split, kept.filter(pc.equal(kept.column("split"), split)))
+                    writer.add(split, distinct.filter(pc.equal(distinct.column("split"), split)))
                 report(tally.num_records, {"rejected": quarantine.reasons.total()})
         duplicates.close()
         shutil.rmtree(index)
@@ -75,37 +76,38 @@ def _splitter(config: IngestConfig, run_seed: int) -> Splitter:
 
 
 def _without_duplicates(block: Block, duplicates: Duplicates, quarantine: Quarantine) -> pa.Table:
-    """The records that are kept; the others go to the quarantine with the rejected input, in the source's order."""
+    """The records of a block without repeats. Quarantines repeats and rejected input in the order of the source."""
     rejected = list(block.rejected)
-    kept = np.ones(len(block.lines), dtype=bool)
+    is_kept = np.ones(len(block.lines), dtype=bool)
 
-    def remove(reason: str, at: npt.NDArray[np.int64], first: npt.NDArray[np.int64]) -> None:
-        repeats = first != numbers[at]
+    def remove(reason: str, rows: npt.NDArray[np.int64], first: npt.NDArray[np.int64]) -> None:
+        """Rejects the rows whose `first` occurrence, a record number, is an earlier record."""
+        repeats = first != numbers[rows]
         texts = block.table.column("text")
-        for index, original in zip(at[repeats].tolist(), first[repeats].tolist(), strict=True):
+        for index, original in zip(rows[repeats].tolist(), first[repeats].tolist(), strict=True):
             location = duplicates.location(original)
             item = Rejected(block.files[index], int(block.lines[index]), reason, texts[index].as_py(), location)
             rejected.append((int(block.orders[index]), item))
-            kept[index] = False
+            is_kept[index] = False
 
     if block.ids is not None or duplicates.config is not None:
         numbers = duplicates.number(block.files, block.lines)
         if block.ids is not None:
-            remove("duplicate id", np.arange(len(kept)), duplicates.same_id(block.ids, numbers))
+            remove("duplicate id", np.arange(len(is_kept)), duplicates.same_id(block.ids, numbers))
         if block.texts is not None:
-            at = np.flatnonzero(kept & block.compared)
-            remove("duplicate text", at, duplicates.same_text(block.texts[at], numbers[at]))
+            rows = np.flatnonzero(is_kept & block.compared)
+            remove("duplicate text", rows, duplicates.same_text(block.texts[rows], numbers[rows]))
         if block.signatures is not None:
-            compared = kept & block.compared
+            compared = is_kept & block.compared
             nearest = duplicates.near_text(block.signatures, numbers, compared)
             remove("near duplicate", np.flatnonzero(compared), nearest[compared])
     for _, item in sorted(rejected, key=lambda pair: pair[0]):
         quarantine.add(item)
-    return block.table if kept.all() else block.table.filter(pa.array(kept))
+    return block.table if is_kept.all() else block.table.filter(pa.array(is_kept))
 
 
 class _Tally:
-    """Counts what goes into each split, and each variant, for the metrics."""
+    """Counts records, characters, entities and groups per split and variant, for the metrics."""
 
     def __init__(self, duplicates: Duplicates) -> None:
         self.num_records = 0
@@ -138,7 +140,7 @@ class _Tally:
             self._splits[split]["groups"] += self._duplicates.new_groups(keys(f"{split}\0{name}" for name in names))
 
     def metrics(self, reasons: Counter[str]) -> dict[str, Any]:
-        """Counts per split, per variant of a split, and of the quarantine by reason."""
+        """Counts per split and per variant of a split, and rejected records by reason."""
         return {
             "records": self.num_records,
             "characters": sum(counter["characters"] for counter in self._splits.values()),

@@ -1,4 +1,4 @@
-"""The stage `noise`: evaluation sets of the test split under several noise recipes, and a clean one."""
+"""The stage `noise`: noise sets of the test split, one per recipe, and a clean set."""
 
 import heapq
 from collections import Counter
@@ -31,30 +31,30 @@ _SCHEMA = pa.schema(
 
 
 def noise(params: Params, corpus: Path, out: Path, report: Report) -> None:
-    """Publishes sets of the same documents, and the misspellings that the sets and training use.
+    """Publishes noise sets of the same test documents, and the misspellings that they use.
 
     ```
     clean.parquet        the documents without noise
-    rate-0.05.parquet    a set for each of `rates`
-    set-NAME.parquet     a set for each of `sets`
-    misspellings.csv     word, misspelling, count; only the header if there is no source
+    rate-0.05.parquet    one set for each of `rates`
+    set-NAME.parquet     one set for each of `sets`
+    misspellings.csv     word, misspelling, count; only the header without a source of misspellings
     metrics.json         sizes, and the measured rates of each set
     ```
 
     Columns: id, text, label, group, entities (moved), source (the edit map: see `noise.edits`). The noise of a document
-    is seeded by its set and id, so that it does not depend on the other documents or on their order.
+    is seeded with its set and id, so it does not depend on other documents or their order.
 
     Args:
-        params: the file with the seed and, optionally, the section `noise`.
-        corpus: the folder that `ingest` published.
-        out: the folder to publish.
-        report: is called after each set.
+        params: the parameters; reads the seed and the section `noise`.
+        corpus: folder of the corpus.
+        out: folder to publish the sets at.
+        report: receives the requested and the measured rate of each set.
 
     Raises:
-        ConfigError: the section or the seed is wrong, or a set needs misspellings and there are none.
+        ConfigError: invalid section or seed, or a set needs misspellings and no source has any.
         ArtifactError: `corpus` is not a corpus.
         IntegrityError: `corpus` was altered.
-        DataError: the test split has no document of these variants, or no misspellings can be read or learned.
+        DataError: the test split has no document of these variants, or misspellings cannot be read or learned.
     """
     config, run_seed = params.section(NoiseConfig), params.seed
     verify(corpus, "corpus")
@@ -62,8 +62,8 @@ def noise(params: Params, corpus: Path, out: Path, report: Report) -> None:
     if not records:
         variants = f" of the variants {', '.join(config.variants)}" if config.variants is not None else ""
         raise DataError(
-            f"the test split of {corpus} must contain a document{variants}, found none; check noise.variants and the "
-            "groups of the test split."
+            f"no document{variants} in the test split of {corpus}. Check noise.variants, and ingest.test_groups or "
+            "ingest.test_share."
         )
     spellings = misspellings(config, corpus)
     sets = {f"rate-{rate:g}": config.recipe(rate) for rate in config.rates}
@@ -87,9 +87,9 @@ def noise(params: Params, corpus: Path, out: Path, report: Report) -> None:
 
 
 def sample(records: Iterable[Record], config: NoiseConfig, run_seed: int) -> list[Record]:
-    """At most `max_documents` of the records, sorted by id; does not depend on the order of the records.
+    """At most `max_documents` of the records, sorted by id. The order of `records` does not matter.
 
-    Takes the ids with the lowest hashes, so that adding a record changes at most one document.
+    Selects the ids with the lowest hashes, so adding a record changes at most one document.
     """
     candidates = (
         record
@@ -106,7 +106,7 @@ def sample(records: Iterable[Record], config: NoiseConfig, run_seed: int) -> lis
 
 @dataclass
 class Tally:
-    """Counts the edits in a set of documents."""
+    """Counts the edits in a noise set."""
 
     chances: int = 0
     edits: Counter[str] = field(default_factory=Counter)
@@ -114,7 +114,7 @@ class Tally:
     entities_lost: int = 0
 
     def count(self, record: Record, noiser: TextNoiser, noised: NoisedText) -> NoisedText:
-        """Adds one document, and returns its noised text."""
+        """Counts the edits of one document. Returns `noised`."""
         self.chances += num_opportunities(noiser.eligible(record.text, record.entities), noised.edits)
         names = list(CATALOGUE)
         self.edits.update(names[kind] for kind in noised.edits.kinds.tolist())
@@ -123,7 +123,10 @@ class Tally:
         return noised
 
     def measured(self) -> dict[str, Any]:
-        """Edits per place (or word) that could be edited, in total and by kind; consumed places do not count."""
+        """Edits per character (or word) that could be edited, in total and by kind.
+
+        Characters that the edit of another one consumes, such as the second of a swap, are not counted.
+        """
         chances = max(1, self.chances)
         return {
             "chances": self.chances,
@@ -136,7 +139,7 @@ class Tally:
 
 
 def _write_set(path: Path, records: list[Record], noiser: TextNoiser, run_seed: int) -> Tally:
-    """Writes the noised records as `path`, whose name is part of the seed, and counts their edits."""
+    """Writes the noised records to `path`, whose name is part of the seed, and counts their edits."""
     name, tally = path.stem, Tally()
     seed_name = f"{noiser.recipe.rate:g}" if name.startswith("rate-") else name
     _write(

@@ -1,7 +1,7 @@
-"""`params.yaml`: the one table of its sections. Each section is validated by the configuration class that owns it.
+"""`params.yaml` and its sections. Each section is validated by the configuration class that owns it.
 
-A stage asks for its own sections, so it imports only the code it uses, and DVC reruns it only when that code changes.
-`Params.check` validates all of them before anything runs.
+A stage reads only its own sections. So it imports only the code that it uses, and DVC reruns it only when that code
+changes. `Params.check` validates all sections before anything runs.
 """
 
 from importlib import import_module
@@ -25,13 +25,13 @@ SECTIONS = {
 """Section -> the class that validates it, as `module:class`."""
 
 NAMED = ("components", "compositions")
-"""Sections that map names, chosen by the user, to one configuration each."""
+"""Sections with user-defined names as keys, each with its own configuration."""
 
 MISSPELLINGS = "misspellings"
-"""The folder for lists of misspellings. DVC watches it, so that a changed list reruns what reads it."""
+"""The folder for lists of misspellings. DVC watches it: a changed list reruns the stages that read it."""
 
 LISTS = {"noise": "misspellings.path", "training_noise": "misspellings"}
-"""Section -> the key in it that names a list of misspellings."""
+"""Section -> its key for the path of a list of misspellings."""
 
 C = TypeVar("C", bound=Config)
 
@@ -43,11 +43,11 @@ class Params:
     1
 
     Args:
-        values: the mapping in `params.yaml`.
-        source: its name in error messages.
+        values: content of `params.yaml`.
+        source: name of the file in error messages.
 
     Raises:
-        ConfigError: a section that no stage reads (with the nearest known one), or a section that is not a mapping.
+        ConfigError: an unknown section (the message suggests the nearest one), or a section that is not a mapping.
     """
 
     def __init__(self, values: dict[str, Any], source: str = "params.yaml") -> None:
@@ -65,7 +65,7 @@ class Params:
         """Reads a YAML file.
 
         Raises:
-            ConfigError: the file is missing or is not a YAML mapping; or see the class.
+            ConfigError: the file is missing or is not a YAML mapping; also see the class.
         """
         return cls(load_yaml(path), str(path))
 
@@ -74,28 +74,28 @@ class Params:
         """The seed of the whole pipeline.
 
         Raises:
-            ConfigError: it is missing or not an integer.
+            ConfigError: the seed is missing or not an integer.
         """
         if not isinstance(self._seed, int) or isinstance(self._seed, bool):
             raise ConfigError(f"{self.source}: seed must be an integer, got {self._seed!r}.")
         return self._seed
 
     def section(self, config: type[C]) -> C:
-        """The section that `config` validates. A section that is left out has its defaults.
+        """The section that `config` validates. An omitted section gets its defaults.
 
         Raises:
-            ConfigError: an unknown key (with the nearest known one), a missing key or an invalid value; a list of
-                misspellings outside the folder that DVC watches.
+            ConfigError: an unknown key (the message suggests the nearest one), a missing key or an invalid value, or a
+                list of misspellings outside the folder that DVC watches.
         """
         key = _section_of(config)
         self._refuse_untracked(key)
         return config.parse(self._values.get(key), f"{self.source}: {key}")
 
     def named(self, config: type[C], name: str) -> C:
-        """The entry `name` of the section whose entries `config` validates, e.g. one of `components`.
+        """The entry `name` of the section whose entries `config` validates, for example of `components`.
 
         Raises:
-            ConfigError: there is no such entry (with the nearest one), or it is invalid; see `section`.
+            ConfigError: the entry is missing (the message suggests the nearest one) or invalid; see `section`.
         """
         key = _section_of(config)
         entries = self._values.get(key, {})
@@ -106,15 +106,15 @@ class Params:
         return config.parse(entries[name], f"{self.source}: {key}.{name}")
 
     def names(self, config: type[Config]) -> list[str]:
-        """The names in the section whose entries `config` validates, in their order."""
+        """The names in the section whose entries `config` validates, in order."""
         return list(self._values.get(_section_of(config), {}))
 
     def check(self) -> None:
-        """Validates every section, and what has to agree between sections.
+        """Validates the seed, every section, and the references between sections.
 
         Raises:
-            ConfigError: for the first problem: a seed that is not an integer; an invalid section; a composition with a
-                part that is not a component; an objective that needs word targets while the vocabulary has none.
+            ConfigError: the first problem, such as an invalid section, a composition with a part that is not a
+                component, or an objective that needs word targets with a vocabulary that has none.
         """
         _ = self.seed  # raises if it is not an integer
         for key in SECTIONS:
@@ -127,7 +127,7 @@ class Params:
         self._check_parts()
         self._check_words()
 
-    # The classes come from the table: an import here would make every stage depend on all of them.
+    # Use `_class_of` below: importing the classes would make every stage depend on all of them.
 
     def _check_parts(self) -> None:
         config, components = _class_of("compositions"), self._values.get("components", {})
@@ -136,7 +136,7 @@ class Params:
             for part in composition.parts:
                 if part not in components:
                     raise ConfigError(
-                        f"{self.source}: compositions.{name}.parts names {part!r}, which is not in components; "
+                        f"{self.source}: compositions.{name}.parts: {part!r} not found in components; "
                         f"{nearest(part, list(components))}"
                     )
 
@@ -153,8 +153,8 @@ class Params:
         for key, task in tasks.items():
             if getattr(task, "needs_words", False):
                 raise ConfigError(
-                    f"{self.source}: {key} trains on {task.objective}, which needs a vocabulary with word targets. Set "
-                    "vocabulary.words, e.g. `words: {kind: words}`."
+                    f"{self.source}: the objective {task.objective} of {key} needs a vocabulary with word targets. Set "
+                    "vocabulary.words, for example `words: {kind: words}`."
                 )
 
     def _refuse_untracked(self, key: str) -> None:
@@ -164,8 +164,8 @@ class Params:
             value = value.get(name) if isinstance(value, dict) else None
         if value is not None and Path(str(value)).parts[:1] != (MISSPELLINGS,):
             raise ConfigError(
-                f"{self.source}: {key}.{LISTS[key]} must be a file in {MISSPELLINGS}/, got {value!r}. DVC watches that "
-                "folder: a list elsewhere could change without a rerun of the stages that read it."
+                f"{self.source}: {key}.{LISTS[key]} must be a file in {MISSPELLINGS}/, got {value!r}. Move it there: "
+                "DVC watches only that folder, so changes to a list elsewhere would not rerun the stages that read it."
             )
 
 

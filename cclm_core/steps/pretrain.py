@@ -10,7 +10,7 @@ from cclm_core.runtime.files import copy_file
 from cclm_core.runtime.random import derive_seed
 from cclm_core.runtime.reporting import Report
 from cclm_core.steps.params import Params
-from cclm_core.training.code import digest_of_used
+from cclm_core.training.code import dependency_digest
 from cclm_core.training.component import component_module, new_component
 from cclm_core.training.config import ComponentConfig
 from cclm_core.training.run import Artifact, Identity, TrainingInputs, TrainingRun
@@ -26,12 +26,20 @@ def pretrain(
     report: Report,
     curve: Path | None = None,
 ) -> None:
-    """Trains the component `name` of the parameters on the train split of `encoded` and publishes it at `out`.
+    """Trains one component on the train split of a corpus.
 
-    `base` holds an embedder, or a composition to train over.
+    Args:
+        params: the parameters; reads `components.NAME` and the section `training_noise`.
+        name: the component, a key of `components`.
+        encoded: folder of the encoded corpus.
+        base: folder of the embedder or composition to train over.
+        checkpoints: folder for checkpoints, from which an interrupted training resumes.
+        out: folder to publish the component at.
+        report: receives losses and held-out metrics.
+        curve: where to copy curve.csv, if anywhere.
 
     Raises:
-        CclmError: the parameters, the data, the base or the training are wrong; `out` is not changed.
+        CclmError: invalid parameters, data or base, or a failed training. `out` is not changed.
     """
     config = params.named(ComponentConfig, name)
     noise = params.section(TrainingNoise)
@@ -40,7 +48,7 @@ def pretrain(
     vocabulary = inputs.corpus.preprocessor.digest
     if embedder.preprocessor.digest != vocabulary:
         raise ArtifactError(
-            f"{base} has the vocabulary {embedder.preprocessor.digest[:12]}, but {encoded} has {vocabulary[:12]}. "
+            f"vocabularies differ: {embedder.preprocessor.digest[:12]} in {base}, {vocabulary[:12]} in {encoded}. "
             "Run `cclm run --target base`."
         )
     component, objective = new_component(embedder, name, config, params.seed, inputs)
@@ -53,7 +61,7 @@ def pretrain(
         vocabulary=vocabulary,
         configuration=config.canonical(),
         noise=inputs.noise_identity(),
-        code=digest_of_used(__name__),
+        code=dependency_digest(__name__),
     )
     module = component_module(embedder, component, objective)
     seed = derive_seed(params.seed, "pretrain", name)

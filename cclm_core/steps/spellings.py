@@ -1,4 +1,4 @@
-"""The misspellings of the section `noise`: read from a list, or learned from two spellings of a corpus."""
+"""The misspellings for noise sets: read from a list, or learned from two variants of a corpus."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -13,29 +13,29 @@ from cclm_core.text.words import WORD
 
 
 def misspellings(config: NoiseConfig, corpus: Path) -> Spellings:
-    """For each word its misspellings with their counts: those of the list plus those of the corpus.
+    """Word -> misspelling -> count, from the list plus those learned from the corpus.
 
     Raises:
-        ConfigError: a set has the kind `misspelling`, but there are no misspellings.
-        DataError: the list cannot be read, or the variants of the corpus have no other spellings.
+        ConfigError: a set has the kind `misspelling`, but no source has any.
+        DataError: the list cannot be read, or the variants of the corpus spell all words alike.
     """
     sources = config.misspellings
     counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for listed in (_read(sources.path), _learned(sources, corpus)):
-        for word, spellings in listed.items():
+    for source in (_read(sources.path), _learned(sources, corpus)):
+        for word, spellings in source.items():
             counts[word].update(spellings)
     recipes = {"noise": config.recipe(0)} | {f"noise.sets.{name}": recipe for name, recipe in config.sets.items()}
-    needing = [name for name, recipe in recipes.items() if "misspelling" in recipe.kinds]
-    if needing and not counts:
+    users = [name for name, recipe in recipes.items() if "misspelling" in recipe.kinds]
+    if users and not counts:
         raise ConfigError(
-            f"{needing[0]} has the kind misspelling, but noise.misspellings names no source, or an empty list; "
-            "set its path to a list, or words and spellings to two variants of the corpus"
+            f"{users[0]} has the kind misspelling, but noise.misspellings has no source, or an empty list. Set "
+            "noise.misspellings.path to a list, or words and spellings to two variants of the corpus."
         )
     return {word: dict(spellings) for word, spellings in counts.items()}
 
 
 def word_pairs(records: Iterable[Record], words: str, spellings: str) -> Iterator[tuple[str, str]]:
-    """Words of one variant of a corpus with their spelling in another variant, group by group."""
+    """Pairs of a word in the variant `words` and its spelling in the variant `spellings`, aligned group by group."""
     texts: dict[str, dict[str, list[str]]] = defaultdict(lambda: {words: [], spellings: []})
     for record in records:
         if record.group is not None and record.variant in (words, spellings):
@@ -56,7 +56,7 @@ def _learned(sources: SpellingSources, corpus: Path) -> Spellings:
     learned = learn_spellings(word_pairs(records, words, spellings), sources.min_count)
     if not learned:
         raise DataError(
-            f"the variants {words} and {spellings} of the train split of {corpus} must spell some words of a group "
-            "differently, found none; check words and spellings in noise.misspellings."
+            f"no misspellings found: in the train split of {corpus}, the variants {words} and {spellings} must share "
+            "groups and spell some words differently. Check words and spellings in noise.misspellings."
         )
     return learned

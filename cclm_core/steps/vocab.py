@@ -17,18 +17,19 @@ from cclm_core.text.word_targets import WordTargets
 
 
 def vocab(params: Params, corpus: Path, out: Path, report: Report, workers: int | None = None) -> None:
-    """Reads a corpus twice, as a stream, and publishes it as ids and tags (see `corpus.encoded`); twice more for the
-    targets of masked language modeling and their counts (see `text.word_targets`), if `words` is configured.
+    """Fits the vocabulary and publishes the corpus as ids and tags (see `corpus.encoded`).
+
+    Streams the corpus twice; with `vocabulary.words` twice more, for word targets (see `text.word_targets`).
 
     Args:
-        params: the file with the section `vocabulary`.
-        corpus: the folder that `ingest` published.
-        out: the folder to publish.
-        report: receives the number of encoded documents.
-        workers: number of processes, without effect on the result; None calls `corpus.parallel.num_workers`.
+        params: the parameters; reads the section `vocabulary`.
+        corpus: folder of the corpus.
+        out: folder to publish the encoded corpus at.
+        report: receives the numbers of encoded documents and ids.
+        workers: number of processes; does not change the result. None for `corpus.parallel.num_workers`.
 
     Raises:
-        ConfigError: the section is wrong.
+        ConfigError: invalid section.
         ArtifactError: `corpus` is not a corpus.
         IntegrityError: `corpus` was altered.
         DataError: the train split is empty.
@@ -47,10 +48,12 @@ def vocab(params: Params, corpus: Path, out: Path, report: Report, workers: int 
                 num_documents += group.documents.num_rows
                 report(num_documents, {"ids": sum(counts.ids for counts in writer.counts.values())})
         if not writer.counts["train"].documents:
-            raise DataError(f"the train split of {corpus} is empty; see its metrics.json.")
+            raise DataError(
+                f"the train split of {corpus} is empty. Check its metrics.json and the splits in the section ingest."
+            )
         if config.words is not None:
             targets = WordTargets.fit(read_texts(corpus, "train"), config.words, preprocessor)
-            targets.counted(read_texts(corpus, "train")).save(folder / TARGETS)
+            targets.with_counts(read_texts(corpus, "train")).save(folder / TARGETS)
         write_json(folder / "metrics.json", _metrics(writer))
 
 

@@ -122,7 +122,7 @@ class WordTargets:
         """SHA-256 of everything that determines the targets of a text, and of the counts."""
         return digest({"format": FORMAT, **self._about()})
 
-    def counted(self, texts: Any, column: str | None = None) -> Self:
+    def with_counts(self, texts: Any, column: str | None = None) -> Self:
         """The same targets with their number of occurrences in `texts`, which losses that sample targets need.
 
         Args:
@@ -133,7 +133,7 @@ class WordTargets:
             DataError: a text is not a string, or contains a lone surrogate (the message gives its position).
 
         >>> targets = WordTargets.fit(["a b a"], TargetsConfig(max_targets=2, min_count=1), Preprocessor().fit(["ab"]))
-        >>> dict(zip(targets.names, targets.counted(["a b a", "c a"]).counts.tolist()))
+        >>> dict(zip(targets.names, targets.with_counts(["a b a", "c a"]).counts.tolist()))
         {'[OTHER]': 2, 'a': 3}
         """
         counts = np.zeros(self.num_targets, dtype=np.int64)

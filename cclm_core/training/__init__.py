@@ -1,4 +1,4 @@
-"""Training: the configuration, the module that is trained, the loop, and one run from inputs to published result."""
+"""Training: configuration, training module, training loop, and runs that publish their result."""
 
 from cclm_core.training.config import BaseConfig as BaseConfig
 from cclm_core.training.config import ComponentConfig as ComponentConfig

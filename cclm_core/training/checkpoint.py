@@ -1,8 +1,8 @@
-"""Checkpoints: one safetensors file each, written atomically, verified before use; the newest two are kept.
+"""Training checkpoints: safetensors files, written atomically and verified before use. The newest two are kept.
 
-A checkpoint belongs to one identity (configuration, data, base, code). Another identity starts from the beginning.
-`Progress` is the state of a training apart from weights and optimizer; `to_checkpoint` and `from_checkpoint` convert
-all of it.
+A checkpoint belongs to one identity (configuration, data, base, code). A training with another identity starts over.
+`Progress` is the training state other than weights and optimizer. `to_checkpoint` and `from_checkpoint` convert the
+whole state.
 """
 
 import hashlib
@@ -22,24 +22,24 @@ from cclm_core.runtime.files import atomic_write, try_lock
 from cclm_core.training.module import Point
 from cclm_core.training.optimizer import load_optimizer_tensors, optimizer_tensors
 
-_KEPT = 2
+_MAX_CHECKPOINTS = 2
 
 
 class Checkpoint(NamedTuple):
-    """The state after `step` steps: tensors by name, and `facts`, any JSON value."""
+    """The training state after `step` steps: tensors by name, and `metadata`, any JSON value."""
 
     step: int
     tensors: dict[str, Tensor]
-    facts: Any
+    metadata: Any
 
 
 class Checkpoints:
     """The checkpoints of one training, in a subfolder of `folder`.
 
     Args:
-        folder: the checkpoints of this stage; not an output of the stage.
-        identity: digest of all that the training depends on. Checkpoints of another identity are ignored, and removed
-            when one is saved.
+        folder: the folder for checkpoints of this stage. It is not an output of the stage.
+        identity: digest of everything that the training depends on. Checkpoints of other identities are ignored, and
+            deleted by the next `save`.
     """
 
     def __init__(self, folder: Path, identity: str) -> None:
@@ -47,10 +47,10 @@ class Checkpoints:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Prevents a second process from training the same stage, even one whose parent was killed.
+        """Holds the lock of this stage, so that only one process trains it.
 
         Raises:
-            TrainingError: another process is training it.
+            TrainingError: another process holds the lock. It may have outlived a killed parent.
         """
         busy = TrainingError(
             f"{self.parent.name} is being trained by another process. Wait until it finishes, or stop it."
@@ -59,22 +59,22 @@ class Checkpoints:
             yield
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Writes a checkpoint atomically, then removes all but the newest two, and what a killed process left."""
+        """Writes a checkpoint atomically. Deletes all but the newest two, and partial files of killed processes."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        for other in self.parent.iterdir():
-            if other != self.folder and other.is_dir():
-                _remove(other)
-        facts = json.dumps({"step": checkpoint.step, "facts": checkpoint.facts})
+        for folder in self.parent.iterdir():
+            if folder != self.folder and folder.is_dir():
+                _remove(folder)
+        header = json.dumps({"step": checkpoint.step, "metadata": checkpoint.metadata})
         content = save(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}, {"cclm": facts}
+            {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}, {"cclm": header}
         )
         name = f"step-{checkpoint.step:08d}-{hashlib.sha256(content).hexdigest()[:32]}.safetensors"
         atomic_write(self.folder / name, content)
-        for path in [*self._newest_first()[_KEPT:], *self.folder.glob(".*.writing")]:
+        for path in [*self._newest_first()[_MAX_CHECKPOINTS:], *self.folder.glob(".*.writing")]:
             path.unlink()
 
     def newest(self) -> Checkpoint | None:
-        """The newest checkpoint whose bytes match the digest in its name. Damaged ones are skipped."""
+        """The newest checkpoint whose bytes match the digest in its name. Damaged files are skipped."""
         for path in self._newest_first():
             content = path.read_bytes()
             if hashlib.sha256(content).hexdigest()[:32] != path.stem.rsplit("-", 1)[1]:
@@ -83,11 +83,11 @@ class Checkpoints:
                 tensors = load(content)
             except SafetensorError:
                 continue
-            return Checkpoint(tensors=tensors, **_facts(content))
+            return Checkpoint(tensors=tensors, **_header(content))
         return None
 
     def clear(self) -> None:
-        """Removes all checkpoints of this stage: its result is published."""
+        """Deletes all checkpoints of this stage, once its result is published."""
         if self.parent.is_dir():
             for folder in self.parent.iterdir():
                 _remove(folder)
@@ -96,11 +96,12 @@ class Checkpoints:
         return sorted(self.folder.glob("step-*.safetensors"), reverse=True) if self.folder.is_dir() else []
 
 
-def _facts(content: bytes) -> Mapping[str, Any]:
+def _header(content: bytes) -> Mapping[str, Any]:
+    """Step and metadata of a checkpoint, from the header of its safetensors file."""
     header_size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + header_size])
-    facts: dict[str, Any] = json.loads(header["__metadata__"]["cclm"])
-    return facts
+    own: dict[str, Any] = json.loads(header["__metadata__"]["cclm"])
+    return own
 
 
 def _remove(folder: Path) -> None:
@@ -114,23 +115,24 @@ class Progress:
 
     Attributes:
         curve: one point per evaluation.
-        losses: one training loss per step since the last point.
-        best_step, best_value: the evaluation with the lowest selection value; None before the first.
-        since_best: number of evaluations since then.
-        best: a copy of the weights at that evaluation, on the CPU; empty if they are not kept.
+        losses: the training loss of each step since the last point.
+        best_step, best_value: step and selection value of the best evaluation, the one with the lowest value. 0 and
+            None before the first comparison.
+        since_best: number of evaluations since the best one.
+        best: copy of the weights at the best evaluation, on the CPU; empty if they are not kept.
     """
 
-    def __init__(self, facts: Mapping[str, Any] | None = None, best: dict[str, Tensor] | None = None) -> None:
-        facts = facts or {"curve": [], "losses": [], "best_step": 0, "best_value": None, "since_best": 0}
-        self.curve: list[Point] = facts["curve"]
-        self.losses: list[float] = facts["losses"]
-        self.best_step: int = facts["best_step"]
-        self.best_value: float | None = facts["best_value"]
-        self.since_best: int = facts["since_best"]
+    def __init__(self, metadata: Mapping[str, Any] | None = None, best: dict[str, Tensor] | None = None) -> None:
+        metadata = metadata or {"curve": [], "losses": [], "best_step": 0, "best_value": None, "since_best": 0}
+        self.curve: list[Point] = metadata["curve"]
+        self.losses: list[float] = metadata["losses"]
+        self.best_step: int = metadata["best_step"]
+        self.best_value: float | None = metadata["best_value"]
+        self.since_best: int = metadata["since_best"]
         self.best = best or {}
 
-    def facts(self) -> dict[str, Any]:
-        """All of it but the best weights, as JSON values."""
+    def metadata(self) -> dict[str, Any]:
+        """Everything except the best weights, as JSON values."""
         names = ("curve", "losses", "best_step", "best_value", "since_best")
         return {name: getattr(self, name) for name in names}
 
@@ -140,7 +142,7 @@ class Progress:
         self.losses.clear()
 
     def compare(self, value: float, model: nn.Module, keep: bool) -> None:
-        """Compares the newest evaluation with the best one; copies the weights if it is better and `keep`."""
+        """Compares the newest evaluation with the best one. Copies the weights if it is better and `keep` is set."""
         if self.best_value is not None and value >= self.best_value:
             self.since_best += 1
             return
@@ -150,10 +152,10 @@ class Progress:
 
 
 def to_checkpoint(step: int, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> Checkpoint:
-    """The whole state of a training after `step` steps: weights, optimizer, best weights and progress."""
+    """The whole training state after `step` steps: weights, optimizer, best weights and progress."""
     groups = {"model": model.state_dict(), "optimizer": optimizer_tensors(optimizer), "best": progress.best}
-    tensors = {f"{group}.{name}": value for group, some in groups.items() for name, value in some.items()}
-    return Checkpoint(step, tensors, progress.facts())
+    tensors = {f"{group}.{name}": value for group, members in groups.items() for name, value in members.items()}
+    return Checkpoint(step, tensors, progress.metadata())
 
 
 def from_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
@@ -164,4 +166,4 @@ def from_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.o
         groups[group][rest] = tensor
     model.load_state_dict(groups["model"])
     load_optimizer_tensors(optimizer, groups["optimizer"])
-    return Progress(checkpoint.facts, groups["best"])
+    return Progress(checkpoint.metadata, groups["best"])

@@ -1,7 +1,7 @@
 """Digests of this library's source code.
 
-A checkpoint may be resumed only by the same code, all of it (`code_digest`). The card of a result names the digest of
-the code that the result depends on (`digest_of_used`).
+A checkpoint can be resumed only if no file of the library has changed (`code_digest`). A published card records the
+digest of the code that the result depends on (`dependency_digest`).
 """
 
 import ast
@@ -11,46 +11,46 @@ from functools import cache
 from pathlib import Path
 
 _WITHOUT_EFFECT = {"errors", "extras", "params", "reporting"}
-"""Modules that cannot change the bytes of an artifact: messages, progress, and the table of params.yaml's sections."""
+"""Modules that cannot change the bytes of an artifact: messages, progress, and the sections of params.yaml."""
 
 
 def has_effect(path: Path) -> bool:
-    """Whether a change of this source file can change the bytes of an artifact: not messages, empty files."""
+    """Whether a change to this source file can change the bytes of an artifact. False for an empty file."""
     return path.stem not in _WITHOUT_EFFECT and path.stat().st_size > 0
 
 
 @cache
-def digest_of_used(module: str) -> str:
-    """SHA-256 over the names and bytes of the library's files that `module` imports, directly or not, and its own.
+def dependency_digest(module: str) -> str:
+    """SHA-256 of the names and bytes of `module` and of all library files that it imports, directly or indirectly.
 
     Files without effect on artifacts are left out, see `has_effect`.
 
-    >>> digest_of_used("cclm_core.steps.pretrain") == digest_of_used("cclm_core.steps.base")
+    >>> dependency_digest("cclm_core.steps.pretrain") == dependency_digest("cclm_core.steps.base")
     False
     """
     state = hashlib.sha256()
-    for name, path in sorted(used_modules(module).items()):
+    for name, path in sorted(dependencies(module).items()):
         state.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return state.hexdigest()
 
 
-def used_modules(module: str) -> dict[str, Path]:
-    """Module -> file, for `module` and all that it imports, directly or not, at the top of a file or inside functions.
+def dependencies(module: str) -> dict[str, Path]:
+    """Module -> file, for `module` and everything in the library that it imports, directly or indirectly.
 
-    Files without effect on artifacts are left out, but not what they import.
+    Includes imports inside functions. Files without effect on artifacts are left out, but their imports are not.
     """
-    used: dict[str, Path] = {}
-    waiting, seen = [module], set()
-    while waiting:
-        name = waiting.pop()
+    files: dict[str, Path] = {}
+    pending, seen = [module], set()
+    while pending:
+        name = pending.pop()
         path = _file(name)
         if path is None or name in seen:
             continue
         seen.add(name)
         if has_effect(path):
-            used[name] = path
-        waiting += _imported(ast.parse(path.read_bytes()))
-    return used
+            files[name] = path
+        pending += _imported(ast.parse(path.read_bytes()))
+    return files
 
 
 def _imported(tree: ast.Module) -> Iterator[str]:
@@ -72,7 +72,7 @@ def _file(module: str) -> Path | None:
 
 @cache
 def code_digest() -> str:
-    """SHA-256 over the names and bytes of every Python file of the library."""
+    """SHA-256 of the names and bytes of all Python files of the library."""
     root = Path(__file__).parents[1]
     state = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):

@@ -1,4 +1,4 @@
-"""Configuration of trainings: of the base, of components, and of the loop."""
+"""Training configuration of the base, of components, and of the training loop."""
 
 from typing import Literal
 
@@ -14,11 +14,11 @@ from cclm_core.runtime.device import Precision
 
 
 class TrainingConfig(Config):
-    """One training. Everything that changes the bits of its result is a key here, also threads and precision."""
+    """Settings of one training: everything that changes the bits of its result, including threads and precision."""
 
     steps: int = Field(default=600, ge=0, description="optimizer steps")
     batch_size: int = Field(default=32, ge=1, description="windows per batch")
-    accumulate: int = Field(default=1, ge=1, description="batches whose gradients make one step")
+    accumulate: int = Field(default=1, ge=1, description="batches per step; their gradients are averaged")
     window: int = Field(default=256, ge=8, description="characters per window")
     variants: tuple[str, ...] | None = Field(
         default=None, description="train on documents of these variants; null: all"
@@ -29,19 +29,19 @@ class TrainingConfig(Config):
     gradient_clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
     precision: Precision = Field(
         default="auto",
-        description="of matrix products; auto: bf16 where the hardware has it (runtime/device.py)",
+        description="precision of matrix products; auto: bf16 if the hardware supports it (runtime/device.py)",
     )
     compile: bool = Field(
         default=False,
-        description="whether to apply torch.compile to the encoder, which needs a C++ compiler; measure first: on a "
-        "CPU the default base gained 1 to 4 % per step for 80 s of compiling",
+        description="apply torch.compile to the encoder; needs a C++ compiler. Measure first: on a CPU, the default "
+        "base took 80 s to compile and each step became 1 to 4 % faster",
     )
     threads: int = Field(default=1, ge=1, le=256, description="CPU threads")
     evaluate_every: int = Field(default=100, ge=1, description="steps between held-out evaluations")
     evaluation_windows: int = Field(default=128, ge=1, description="held-out windows per evaluation")
     checkpoint_every: int = Field(default=100, ge=1, description="steps between checkpoints")
     keep: Literal["last", "best"] = Field(
-        default="last", description="weights to publish: the last, or those of the best held-out evaluation"
+        default="last", description="weights to publish: the last ones, or those with the best held-out evaluation"
     )
     patience: int | None = Field(
         default=None, ge=1, description="stop after this many evaluations without improvement; null: never"
@@ -49,14 +49,14 @@ class TrainingConfig(Config):
 
 
 class WeightedObjective(Config):
-    """An objective of the shared base, and the factor of its loss."""
+    """An objective of the shared base with its loss weight."""
 
     task: ObjectiveConfig = Field(default_factory=MaskedCharactersConfig)
     gradient_factor: float = Field(default=1.0, ge=0, description="factor of this objective's loss")
 
 
 class BaseConfig(Config):
-    """The shared embedder and the objectives that pretrain it jointly. Then it is frozen."""
+    """The shared embedder, and the objectives that pretrain it jointly before it is frozen."""
 
     embedder: EmbedderConfig = Field(default_factory=EmbedderConfig)
     objectives: tuple[WeightedObjective, ...] = Field(default=(WeightedObjective(),), min_length=1)
@@ -71,12 +71,11 @@ class ComponentConfig(Config):
         default_factory=lambda: HourglassConfig(core_width=192, num_layers=2, width=128),
     )
     independent: bool = Field(
-        default=False, description="whether it has its own embedding instead of the features of the base"
+        default=False, description="give it its own embedding instead of the features of the base"
     )
     origin: str | None = Field(
         default=None,
         min_length=1,
-        description="components with the same origin start from the same weights, so that they can be averaged; null: "
-        "its own name",
+        description="components with the same origin start from the same weights and can be averaged; null: its name",
     )
     training: TrainingConfig = Field(default_factory=TrainingConfig)

@@ -1,4 +1,4 @@
-"""The training loop: any number of objectives over one encoder, resumed exactly from a checkpoint."""
+"""The training loop: one encoder, any number of objectives, bit-exact resume from a checkpoint."""
 
 import math
 import signal
@@ -15,7 +15,7 @@ from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.corpus.parallel import prefetch
 from cclm_core.corpus.windows import WindowBatch, Windows
 from cclm_core.objectives.base import Example, Sums
-from cclm_core.runtime.device import autocast, chosen_device, device_of, num_threads
+from cclm_core.runtime.device import autocast, device_of, num_threads, select_device
 from cclm_core.runtime.errors import TrainingError
 from cclm_core.runtime.random import derive_seed
 from cclm_core.runtime.reporting import Report
@@ -29,14 +29,14 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 class Data(NamedTuple):
-    """Windows of the train split, for training, and of the validation split, for evaluation."""
+    """Windows of the train split for training, and of the validation split for evaluation."""
 
     training: Windows
     held_out: Windows
 
 
 def open_data(corpus: EncodedCorpus, config: TrainingConfig) -> Data:
-    """The windows that a training with this configuration reads."""
+    """The training and held-out windows for this configuration."""
     splits = (corpus.split("train"), corpus.split("validation"))
     return Data(*(Windows(split, config.window, config.variants) for split in splits))
 
@@ -50,30 +50,38 @@ def train(
     report: Report,
     workers: int = 1,
 ) -> list[Point]:
-    """Trains in place, from the newest checkpoint if there is one; returns the learning curve.
+    """Trains `module` in place and returns the learning curve. Resumes from the newest checkpoint, if any.
 
-    Computes on the chosen device (`cclm_core.runtime.device`) and moves the module back afterwards. A checkpoint can
-    be resumed on any device. Without `checkpoints` nothing is saved.
+    Trains on the selected device (`cclm_core.runtime.device`), then moves the module back. A checkpoint can be resumed
+    on any device. On the same kind of CPU, a resumed training gives the same bits as an uninterrupted one.
 
-    SIGTERM ends the training after the current step, with a checkpoint and exit code 143. The last step is saved too,
-    so a caller that fails to publish the result loses nothing. With `keep: best` the module has the best weights at the
-    end; each checkpoint holds both the best and the last weights.
+    The last step is saved too, so a failure to publish the result does not lose the training. SIGTERM stops the
+    training after the current step: it saves a checkpoint and exits with code 143.
 
-    A resumed training gives the same bits as an uninterrupted one on the same kind of CPU, with any number of
-    `workers`, the threads that prefetch batches. With `keep: best` the curve ends with a second copy of the best point.
+    With `keep: best` the module ends up with the best weights, and the curve ends with a copy of the best point. Each
+    checkpoint contains both the best and the last weights.
+
+    Args:
+        module: encoder and objectives.
+        data: training and held-out windows.
+        config: the training settings.
+        seed: seed of batches, corruption and noise.
+        checkpoints: where to save and resume; None to save nothing.
+        report: receives losses and held-out metrics.
+        workers: number of threads that prefetch batches; does not change the result.
 
     Raises:
         ConfigError: the device does not exist, or `compile` is set and no compiler is installed.
-        TrainingError: a loss, a gradient or a held-out metric is not finite; the step and the batch are named.
+        TrainingError: a loss, gradient or held-out metric is not finite. The message gives the step and the batch.
     """
     with num_threads(config.threads):
-        before, device = device_of(module), chosen_device()
+        original_device, device = device_of(module), select_device()
         if config.compile:
             compile_encoder(module.encoder, device)
         try:
             return _train(module.to(device), data, config, seed, checkpoints, report, workers)
         finally:
-            module.to(before)
+            module.to(original_device)
 
 
 def _train(
@@ -94,8 +102,8 @@ def _train(
         progress.add({"step": 0, **evaluate(module, held_out, config, seed)})
         report(0, progress.curve[0], config.steps)
     remaining = range(first, first if _is_stalled(progress, config) else config.steps)
-    prepared = partial(_prepared, module, data.training, config, seed)
-    with prefetch(prepared, remaining, workers) as steps, _noticing_sigterm() as is_terminated:
+    prepare = partial(_prepare_step, module, data.training, config, seed)
+    with prefetch(prepare, remaining, workers) as steps, _catch_sigterm() as has_sigterm:
         for step, batches in enumerate(steps, start=first):
             progress.losses.append(update(module, optimizer, batches, config, step))
             done = step + 1
@@ -110,10 +118,10 @@ def _train(
                 is_last = is_last or _is_stalled(progress, config)
             elif done % 10 == 0:
                 report(done, {"loss": progress.losses[-1]}, config.steps)
-            must_end = is_terminated()
-            if checkpoints and (is_last or must_end or done % config.checkpoint_every == 0):
+            must_stop = has_sigterm()
+            if checkpoints and (is_last or must_stop or done % config.checkpoint_every == 0):
                 checkpoints.save(to_checkpoint(done, module, optimizer, progress))
-            if must_end:
+            if must_stop:
                 raise SystemExit(TERMINATED)
             if is_last:
                 break
@@ -123,10 +131,10 @@ def _train(
     return progress.curve
 
 
-def _prepared(
+def _prepare_step(
     module: TrainingModule, windows: Windows, config: TrainingConfig, seed: int, step: int
 ) -> list[list[Example]]:
-    """The examples of a step (from 0): for each accumulated batch one per objective."""
+    """The examples of step `step` (from 0): for each accumulated batch, one example per objective."""
     numbers = range(step * config.accumulate, (step + 1) * config.accumulate)
     order = derive_seed(seed, "windows")
     batches = ((number, windows.batch(number, config.batch_size, order)) for number in numbers)
@@ -141,7 +149,9 @@ def _is_stalled(progress: Progress, config: TrainingConfig) -> bool:
 
 
 def evaluate(module: TrainingModule, batch: WindowBatch, config: TrainingConfig, seed: int) -> Point:
-    """Held-out metrics of fixed windows with a fixed corruption, by name `held_out_NAME`.
+    """Held-out metrics on `batch`, named `held_out_NAME`. The corruption depends only on `seed`.
+
+    Metrics without any target in the windows are left out.
 
     Raises:
         TrainingError: a metric is not finite.
@@ -168,17 +178,17 @@ def evaluate(module: TrainingModule, batch: WindowBatch, config: TrainingConfig,
 
 
 @contextmanager
-def _noticing_sigterm() -> Iterator[Callable[[], bool]]:
-    """Yields a function that tells whether a SIGTERM has arrived, which no longer ends the process.
+def _catch_sigterm() -> Iterator[Callable[[], bool]]:
+    """Catches SIGTERM, and yields a function that returns whether one was received.
 
-    Signals reach the main thread only; in another thread the function returns false.
+    Only the main thread can handle signals. In any other thread the function returns False.
     """
     received = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield received.is_set
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: received.set())
+    handler = signal.signal(signal.SIGTERM, lambda *_: received.set())
     try:
         yield received.is_set
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, handler)

@@ -1,4 +1,4 @@
-"""The module that is trained: an encoder and the objectives that read its features."""
+"""The training module: an encoder and the objectives that read its features."""
 
 import os
 import shutil
@@ -16,19 +16,19 @@ from cclm_core.runtime.errors import ConfigError, TrainingError
 from cclm_core.runtime.random import derive
 
 Point = dict[str, float]
-"""One evaluation on the learning curve: `step`, `held_out_NAME` metrics, and from the second one on `learning_rate` and
-the mean training `loss` since the previous point."""
+"""One evaluation on the learning curve: `step` and `held_out_NAME` metrics. All points but the first also have
+`learning_rate` and `loss`, the mean training loss since the previous point."""
 
 
 class TrainingModule(nn.Module):
-    """An encoder of ids, and objectives that read its features.
+    """An encoder, and the objectives that read its features.
 
     Args:
         encoder: maps ids (B, L) to features (B, L, W).
-        objectives: each with the factor of its loss.
+        objectives: pairs of an objective and its loss weight.
 
     Raises:
-        ConfigError: an objective needs a causal encoder, and this one is not.
+        ConfigError: an objective needs a causal encoder and this one is not causal.
     """
 
     def __init__(self, encoder: nn.Module, objectives: Sequence[tuple[Objective, float]]) -> None:
@@ -44,13 +44,13 @@ class TrainingModule(nn.Module):
         self.objectives = nn.ModuleList(objective for objective, _ in objectives)
         self.factors = [factor for _, factor in objectives]
         kinds = [type(objective) for objective, _ in objectives]
-        # Two objectives of one kind have equal metric names: the number of the objective is appended.
+        # Objectives of the same kind have the same metric names: append their number.
         self.suffixes = [f"_{number}" if kinds.count(kind) > 1 else "" for number, kind in enumerate(kinds, start=1)]
 
     def examples(self, batch: WindowBatch, training: bool, seed: int, *names: str | int) -> list[Example]:
-        """One example per objective from a clean batch, by generators derived from `seed` and `names`.
+        """One example per objective from a clean batch, with generators derived from `seed` and `names`.
 
-        No state that training changes is read, so another thread may prefetch the examples of later steps.
+        Reads no state that training changes, so another thread can prefetch the examples of later steps.
         """
         examples = []
         for number, objective in enumerate(self.objectives):
@@ -59,7 +59,7 @@ class TrainingModule(nn.Module):
         return examples
 
     def forward(self, examples: list[Example]) -> tuple[Tensor, dict[str, Sums]]:
-        """The weighted loss () and the metrics of one example per objective. Moves the examples to the weights."""
+        """The weighted loss () and the metrics of `examples`, one per objective, moved to the device of the weights."""
         device, losses = device_of(self), []
         metrics: dict[str, Sums] = {}
         for suffix, objective, factor, example in zip(
@@ -73,17 +73,17 @@ class TrainingModule(nn.Module):
         return sum(losses[1:], losses[0]), metrics
 
     def selection_value(self, point: Point) -> float:
-        """The sum of the selection metrics of the objectives, times their factors; lower is better.
+        """The weighted sum of the selection metrics of the objectives; lower is better.
 
         Raises:
-            TrainingError: the held-out windows hold no target of an objective.
+            TrainingError: the held-out windows contain no target for an objective.
         """
         total = 0.0
         for suffix, objective, factor in zip(self.suffixes, self.objectives, self.factors, strict=True):
             name = f"held_out_{objective.selection_metric}{suffix}"
             if name not in point:
                 raise TrainingError(
-                    f"cannot select the best weights: the held-out windows hold no target of "
+                    f"cannot select the best weights: the held-out windows contain no target for "
                     f"{type(objective).__name__}. Raise training.evaluation_windows, add text to the validation split, "
                     "or set keep: last and patience: null."
                 )
@@ -92,23 +92,23 @@ class TrainingModule(nn.Module):
 
 
 def compile_encoder(encoder: nn.Module, device: torch.device) -> None:
-    """Applies torch.compile to an encoder, in place. Weights and their names do not change.
+    """Applies torch.compile to an encoder in place. Weights and their names do not change.
 
-    Compiled code rounds differently, so `compile` is part of the configuration of a training. It rarely pays off: for
-    the default base, 32 x 256 characters, bf16, one thread of an AMD EPYC, torch 2.13, compiling took 80 s of processor
-    time, and a step then took 1 to 4 % less.
+    Compiled code rounds differently, so `compile` is part of the training configuration. It rarely pays off: with the
+    default base, batches of 32 x 256 characters, bf16 and one thread of an AMD EPYC, torch 2.13 compiled for 80 s of
+    CPU time and each step became 1 to 4 % faster.
 
     Raises:
         ConfigError: no compiler is installed.
     """
-    missing = _missing(device)
+    missing = _missing_compiler(device)
     if missing:
         raise ConfigError(f"training.compile: true needs {missing}. Install it, or set compile: false.")
     encoder.compile()
 
 
-def _missing(device: torch.device) -> str:
-    """What torch.compile needs and this machine lacks; empty if nothing."""
+def _missing_compiler(device: torch.device) -> str:
+    """Describes the compiler that torch.compile needs on `device`; empty if it is installed."""
     if device.type == "cuda":
         if find_spec("triton") is None:
             return "the package triton, which is not installed"
@@ -119,6 +119,4 @@ def _missing(device: torch.device) -> str:
         kind, variable = "C++", "CXX"
     if any(shutil.which(name) for name in names):
         return ""
-    return (
-        f"a {kind} compiler; {' or '.join(names)} was not found on the path (the variable {variable} selects another)"
-    )
+    return f"a {kind} compiler; {' or '.join(names)} not found on the path (the variable {variable} selects another)"

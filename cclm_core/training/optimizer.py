@@ -1,4 +1,4 @@
-"""AdamW with warm-up and cosine decay: one step, and its state as plain tensors."""
+"""AdamW with warm-up and cosine decay: optimizer steps, and the optimizer state as plain tensors."""
 
 import math
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from cclm_core.training.config import TrainingConfig
 
 
 def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters of `model`; only matrices decay.
+    """AdamW over the trainable parameters of `model`, with weight decay on matrices only.
 
-    Muon for the inner matrices of the default base learned less in the same processor time, at three learning rates and
-    one seed: its steps take 0.30 s instead of 0.23 s on a CPU and gain less than that (benchmarks/optimizers.py).
+    Muon for the inner matrices of the default base learned less in the same CPU time, at three learning rates and one
+    seed: its steps take 0.30 s instead of 0.23 s and gain less than that (benchmarks/optimizers.py).
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
@@ -27,7 +27,7 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Ada
 
 
 def learning_rate(step: int, config: TrainingConfig) -> float:
-    """The learning rate of step `step` (from 0): linear warm-up, then a cosine down to 0 at the last step."""
+    """The learning rate of step `step` (from 0): linear warm-up, then cosine decay to 0."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     share = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
@@ -35,19 +35,19 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The state of an optimizer as tensors named `PARAMETER.STATE`, e.g. `12.exp_avg`; parameters by number."""
+    """The state of an optimizer as tensors named `PARAMETER.STATE`, with the parameter's number: `12.exp_avg`."""
     state = optimizer.state_dict()["state"]
     return {f"{number}.{name}": value for number, entry in state.items() for name, value in entry.items()}
 
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Restores what `optimizer_tensors` returned."""
-    whole = optimizer.state_dict()
-    whole["state"] = {}
+    """Restores the state of an optimizer from the tensors that `optimizer_tensors` returned."""
+    state = optimizer.state_dict()
+    state["state"] = {}
     for name, value in tensors.items():
         number, entry = name.split(".", 1)
-        whole["state"].setdefault(int(number), {})[entry] = value
-    optimizer.load_state_dict(whole)
+        state["state"].setdefault(int(number), {})[entry] = value
+    optimizer.load_state_dict(state)
 
 
 def update(
@@ -57,18 +57,18 @@ def update(
     config: TrainingConfig,
     step: int,
 ) -> float:
-    """One optimizer step by the mean gradient of `batches`, clipped; returns their mean loss.
+    """One optimizer step with the clipped mean gradient of `batches`. Returns their mean loss.
 
     Args:
-        model: returns the loss of a list of examples.
+        model: maps a list of examples to their loss and metrics.
         optimizer: from `build_optimizer`.
-        batches: accumulated batches; for each of them one example per objective.
+        batches: the accumulated batches, each with one example per objective.
         config: schedule, precision and clipping.
         step: number of the step, from 0.
 
     Raises:
-        TrainingError: a loss or the gradient is not finite; no weight is changed then. The batch is named by its
-            number in `Windows.batch`.
+        TrainingError: a loss or the gradient is not finite. No weight has changed. The message gives the number of the
+            batch in `Windows.batch`.
     """
     optimizer.zero_grad(set_to_none=True)
     total = 0.0
@@ -76,7 +76,7 @@ def update(
         with autocast(device_of(model), config.precision):
             loss, _ = model(examples)
         (loss if len(batches) == 1 else loss / len(batches)).backward()
-        value = float(loss.detach())  # waits for a GPU, after all work was submitted
+        value = float(loss.detach())  # waits for the GPU, so it comes after all work is submitted
         if not math.isfinite(value):
             raise _not_finite("loss", value, step, f"batch {step * len(batches) + number}")
         total += value
@@ -84,15 +84,15 @@ def update(
     if not math.isfinite(norm):
         first, last = step * len(batches), (step + 1) * len(batches) - 1
         where = f"batch {first}" if first == last else f"batches {first} to {last}"
-        raise _not_finite("norm of the gradient", norm, step, where)
+        raise _not_finite("gradient norm", norm, step, where)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, config)
     optimizer.step()
     return total / len(batches)
 
 
-def _not_finite(what: str, value: float, step: int, where: str) -> TrainingError:
+def _not_finite(quantity: str, value: float, step: int, where: str) -> TrainingError:
     return TrainingError(
-        f"the {what} must be finite, got {value} at step {step + 1} ({where}). Lower training.learning_rate or use "
+        f"the {quantity} must be finite, got {value} at step {step + 1} ({where}). Lower training.learning_rate or use "
         "precision fp32. The newest checkpoint is kept."
     )

@@ -1,8 +1,9 @@
-"""One training from its inputs to its published result: used for the base, for components and by `fit`.
+"""One training, from its inputs to its published result. The stages `base` and `pretrain` and `fit` use it.
 
 ```
-inputs = TrainingInputs.open(encoded, noise)               # corpus, word targets, misspellings
-module = TrainingModule(encoder, objectives)               # objectives: config.build(inputs.context(encoder.width))
+inputs = TrainingInputs.open(encoded, noise)
+objective = task.build(inputs.context(encoder.width))
+module = TrainingModule(encoder, [(objective, 1.0)])
 run = TrainingRun(identity, seed, module, inputs.data(config), config)
 run.publish(checkpoints, out, Artifact("embedder", embedder, save_embedder), report)
 ```
@@ -55,9 +56,9 @@ class Artifact(Generic[M]):
 
 
 class Identity(Config):
-    """Everything that the result of a training depends on, published as `card.json`; never device, path or time.
+    """Everything that the result of a training depends on, published as `card.json`. Never a device, path or time.
 
-    Optional fields that are not given are left out of the card and of digests.
+    Unset optional fields are left out of the card and of digests.
     """
 
     stage: Literal["base", "pretrain"] | None = Field(default=None, description="the stage; null for `fit`")
@@ -67,26 +68,26 @@ class Identity(Config):
     vocabulary: str = Field(description="digest of the vocabulary")
     base: str | None = Field(default=None, description="digest of the base, for a component")
     configuration: dict[str, Any]
-    noise: dict[str, Any] = Field(description="typing noise in training, with its list of misspellings")
+    noise: dict[str, Any] = Field(description="training noise, with its list of misspellings")
     code: str | None = Field(default=None, description="digest of the code of the stage")
-    call: int | None = Field(default=None, description="for `fit`: the number of the call, from 1")
-    after: str | None = Field(default=None, description="for `fit`: digest of the identity of the call before")
+    call: int | None = Field(default=None, description="for `fit`: number of the call, from 1")
+    after: str | None = Field(default=None, description="for `fit`: digest of the identity of the previous call")
     train_base: bool | None = Field(default=None, description="for `fit`: whether the base was trained too")
     words: dict[str, Any] | None = Field(default=None, description="for `fit`: configuration of the word targets")
 
     def canonical(self) -> dict[str, Any]:
-        """The given fields, as plain JSON values."""
+        """The fields that are set, as plain JSON values."""
         return self.model_dump(mode="json", exclude_unset=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingInputs:
-    """What a training reads.
+    """The inputs of a training.
 
     Attributes:
         corpus: the encoded corpus.
-        noise: typing noise in training.
-        misspellings: the list that `noise` names, read; None if it names none.
+        noise: the training noise.
+        misspellings: content of the list of misspellings that `noise` names, if any.
         words: the word targets of the vocabulary, if any.
     """
 
@@ -97,12 +98,12 @@ class TrainingInputs:
 
     @classmethod
     def open(cls, encoded: Path, noise: TrainingNoise) -> "TrainingInputs":
-        """Opens a published corpus with its word targets, and the list of misspellings."""
+        """Opens a published encoded corpus with its word targets, and reads the list of misspellings."""
         corpus, misspellings = EncodedCorpus.open(encoded), load_misspellings(noise)
         return cls(corpus=corpus, noise=noise, misspellings=misspellings, words=read_targets(encoded))
 
     def context(self, width: int) -> ObjectiveContext:
-        """The context of an objective whose head reads `width` features per character."""
+        """The context for building an objective whose head reads `width` features per character."""
         return ObjectiveContext(
             width=width,
             preprocessor=self.corpus.preprocessor,
@@ -113,28 +114,28 @@ class TrainingInputs:
         )
 
     def data(self, config: TrainingConfig) -> Data:
-        """The windows to train and to evaluate on."""
+        """The training and held-out windows for `config`."""
         return open_data(self.corpus, config)
 
     def noise_identity(self) -> dict[str, Any]:
-        """The noise for an `Identity`: the recipe, with the misspellings in place of their path."""
+        """The noise entry of an `Identity`: the recipe, with the misspellings themselves instead of their path."""
         return self.noise.canonical() | {"misspellings": self.misspellings}
 
 
 def load_misspellings(noise: TrainingNoise) -> Spellings | None:
-    """Reads the list of misspellings that `noise` names; None if it names none."""
+    """Reads the list of misspellings that `noise` names, if any."""
     return None if noise.misspellings is None else read_misspellings(Path(noise.misspellings)).spellings
 
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """One training: everything that `train` needs, and the identity under which its checkpoints are kept.
+    """One training: the arguments of `train`, and the identity of its checkpoints.
 
     Args:
-        identity: everything that the result depends on, but for the code of the library.
-        seed: of batches, corruption and noise.
-        module: encoder and objectives with their first weights; trained in place.
-        data: windows to train and to evaluate on.
+        identity: everything that the result depends on, except the code of the library.
+        seed: seed of batches, corruption and noise.
+        module: encoder and objectives with their initial weights; trained in place.
+        data: training and held-out windows.
         config: steps, batches, precision and so on.
     """
 
@@ -145,11 +146,11 @@ class TrainingRun:
     config: TrainingConfig
 
     def publish(self, checkpoints: Path, out: Path, artifact: Artifact[M], report: Report) -> None:
-        """Trains, resuming from `checkpoints`, and publishes the result at `out`; see `publish`.
+        """Trains, resuming from `checkpoints` if possible, and publishes the result at `out`; see `publish`.
 
         Raises:
             TrainingError: another process runs this training, or the loss is not finite.
-            ArtifactError: `out` is a file, or another process is writing it.
+            ArtifactError: `out` is a file, or another process is writing to it.
         """
         store = Checkpoints(checkpoints, self._key)
         with store.exclusive():
@@ -157,15 +158,15 @@ class TrainingRun:
             publish(out, artifact, curve, self.identity)
 
     def fit(self, folder: Path | None, name: str, report: Report) -> list[Point]:
-        """Trains and returns the learning curve. A training that has finished is restored from `folder`.
+        """Trains and returns the learning curve. A finished training is restored from `folder` instead.
 
         Args:
-            folder: for checkpoints, and for the result once the training has finished; None to save nothing.
-            name: a plain name that no other training in `folder` has.
+            folder: folder for checkpoints and the finished result; None to save nothing.
+            name: a file name for this training, unique in `folder`.
             report: receives progress.
 
         Raises:
-            DataError: the held-out windows hold no target of an objective.
+            DataError: the held-out windows contain no target for the objective.
             TrainingError: another process runs this training, or the loss is not finite.
         """
         self._check_measurable()
@@ -177,7 +178,7 @@ class TrainingRun:
             result = finished.newest()
             if result is not None:
                 self.module.load_state_dict(result.tensors)
-                restored: list[Point] = result.facts["curve"]
+                restored: list[Point] = result.metadata["curve"]
                 return restored
             curve = train(self.module, self.data, self.config, self.seed, unfinished, report)
             finished.save(Checkpoint(self.config.steps, self.module.state_dict(), {"curve": curve}))
@@ -192,17 +193,17 @@ class TrainingRun:
         held_out = self.data.held_out.fixed(self.config.evaluation_windows, self.seed)
         if not evaluate(self.module, held_out, self.config, self.seed):
             raise DataError(
-                f"the held-out texts hold no target of {type(self.module.objectives[0]).__name__}: for words, a whole "
-                "word in a window. Give more texts, or others as `validation`."
+                f"the held-out texts contain no target for {type(self.module.objectives[0]).__name__}. A masked word "
+                "must fit into one window. Add texts, or pass different ones as `validation`."
             )
 
 
 def publish(out: Path, artifact: Artifact[M], curve: Sequence[Point], identity: Identity) -> None:
-    """Publishes what a training made: model, head, learning curve, metrics and identity.
+    """Publishes the result of a training: model, head, learning curve, metrics and identity.
 
     Args:
         out: the folder to publish.
-        artifact: the model and, if any, its head. The number of parameters of the model is a metric.
+        artifact: the model and, if any, its head. The model's number of parameters is one of the metrics.
         curve: the learning curve.
         identity: everything that the result depends on.
     """
@@ -211,22 +212,22 @@ def publish(out: Path, artifact: Artifact[M], curve: Sequence[Point], identity: 
         artifact.save(model, folder)
         if artifact.objective is not None:
             artifact.objective.save(folder)
-        facts = {"digest": model.digest} if isinstance(model, Base) else {}
-        numbers = {"parameters": sum(parameter.numel() for parameter in model.parameters())}
-        write_results(folder, curve, identity.canonical() | facts, numbers)
+        card = identity.canonical() | ({"digest": model.digest} if isinstance(model, Base) else {})
+        sizes = {"parameters": sum(parameter.numel() for parameter in model.parameters())}
+        write_results(folder, curve, card, sizes)
 
 
-def write_results(folder: Path, curve: Sequence[Point], card: Mapping[str, Any], numbers: Mapping[str, float]) -> None:
+def write_results(folder: Path, curve: Sequence[Point], card: Mapping[str, Any], sizes: Mapping[str, float]) -> None:
     """Writes curve.csv, metrics.json and card.json into a folder that is being published.
 
     Args:
-        folder: the target.
-        curve: the learning curve; its last point gives the metrics.
+        folder: the target folder.
+        curve: the learning curve. Its last point becomes the metrics.
         card: everything that the result depends on: configuration, seed, digests of data and base.
-        numbers: further metrics, e.g. `parameters`.
+        sizes: additional metrics, such as `parameters`.
     """
     final = {name: value for name, value in curve[-1].items() if name not in ("step", "learning_rate")}
-    write_json(folder / "metrics.json", {name: rounded(value) for name, value in {**final, **numbers}.items()})
+    write_json(folder / "metrics.json", {name: rounded(value) for name, value in {**final, **sizes}.items()})
     write_json(folder / "card.json", card)
     columns = ["step", *sorted({name for point in curve for name in point} - {"step"})]
     text = io.StringIO(newline="")

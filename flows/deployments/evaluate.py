@@ -1,4 +1,4 @@
-"""Measuring compositions again, with what is trained now."""
+"""The flow that composes and evaluates without training."""
 
 from typing import Any
 
@@ -13,15 +13,14 @@ from flows.run.preparation import checked_plan, prepared
 
 @flow(name="evaluate", task_runner=task_runner(), persist_result=False)
 def evaluate(compositions: list[str] = []) -> dict[str, Any]:  # noqa: B006 - the form's own type
-    """Composes, evaluates and gates compositions of the components as they are; it trains nothing.
+    """Composes, evaluates and gates compositions of the current components. Trains nothing.
 
     Args:
-        compositions: Their names in params.yaml, under `compositions`; all when empty.
+        compositions: Names from `compositions` in params.yaml. Empty for all.
 
     Raises:
         PipelineError: a stage failed.
-        ConfigError: there is no such composition, what it is made from is stale, or another run is at work on this
-            clone.
+        ConfigError: a composition is unknown, its parts or data are stale, or another run is in progress in this clone.
     """
     project = Project.find()
     with prepared(project):

@@ -1,4 +1,4 @@
-"""Retraining one component: it, the compositions that contain it, their evaluation and gate; nothing else changes."""
+"""The flow that retrains one component and updates the compositions that contain it."""
 
 from typing import Any
 
@@ -20,23 +20,23 @@ def retrain_component(
     settings: dict[str, Any] = {},  # noqa: B006 - the form's own type
     force: bool = False,
 ) -> dict[str, Any]:
-    """Retrains one component, then recomposes, evaluates and gates the compositions that contain it, and nothing else.
+    """Retrains one component, then recomposes, evaluates and gates the compositions that contain it.
 
     Args:
-        component: Its name in params.yaml, under `components`.
-        settings: Keys below `components.<component>` with their new values, e.g. `{"training.steps": 500}`. They are
-            checked, then written into params.yaml.
-        force: Train it even if nothing changed.
+        component: A name from `components` in params.yaml.
+        settings: Keys below `components.<component>` with new values, such as `{"training.steps": 500}`. They are
+            validated, then written to params.yaml.
+        force: Train even if nothing changed.
 
     Raises:
         PipelineError: a stage failed.
-        ConfigError: there is no such component, a setting is wrong, a stage that is needed is stale, or another run is
-            at work on this clone.
+        ConfigError: the component is unknown, a setting is invalid, a stage before it is stale, or another run is in
+            progress in this clone.
     """
     project = Project.find()
     with prepared(project):
         planned = plan_retraining(project, component, settings)
-        # What a component was before belongs to its run; its own bytes do not depend on it.
+        # The digest of the replaced component is a tag of the run. It is not part of the new component.
         lineage = {COMPONENT_TAG: component} | ({PARENT_TAG: planned.before} if planned.before else {})
         work = Work(
             planned.nodes,

@@ -1,4 +1,4 @@
-"""The flow of a worker without the shared disk: one stage, in its own clone."""
+"""The flow for workers without the shared disk: runs one stage in the worker's own clone."""
 
 from prefect import flow, get_run_logger
 
@@ -10,15 +10,15 @@ from flows.remote.clones import Order, train_in_clone
 
 @flow(name="train-stage", persist_result=False)
 def train_stage(stage: str, revision: str, lock: str, parent: str | None = None, tracked: bool = False) -> None:
-    """Brings one stage up to date in a clone at a revision, and pushes the result to DVC's remote.
+    """Brings one stage up to date in a clone at the given commit, and pushes the result to DVC's remote.
 
-    Started by a pipeline that runs with CCLM_TRAINING=workers, not manually.
+    A pipeline with CCLM_TRAINING=workers starts this flow. Do not start it manually.
 
     Args:
-        stage: Its name in dvc.yaml.
-        revision: The full git commit.
-        lock: The content of the requesting clone's dvc.lock.
-        parent: The pipeline's run in MLflow.
+        stage: Name of the stage in dvc.yaml.
+        revision: Full hash of the git commit.
+        lock: Content of the pipeline's dvc.lock.
+        parent: MLflow run ID of the pipeline.
         tracked: Whether to track the stage in MLflow.
     """
     project = Project.find()

@@ -1,1 +1,1 @@
-"""Where stages run: device slots of this machine, and the task runner (threads or Ray)."""
+"""Where stages run: device slots, and the task runner (threads or Ray)."""

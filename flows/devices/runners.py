@@ -1,7 +1,7 @@
-"""Where a flow's tasks run: threads of its own process, or a Ray cluster.
+"""Where the tasks of a flow run: in threads of its process, or on a Ray cluster.
 
-`CCLM_TASK_RUNNER` selects it, `threads` (the default) or `ray`; it is read when the flows are imported. For Ray,
-`RAY_ADDRESS` names a running cluster, as Ray itself reads it; without it a local one is started for the run.
+Set `CCLM_TASK_RUNNER` to `threads` (the default) or `ray` before the flows are imported. With Ray, `RAY_ADDRESS`
+selects a running cluster; without it, a local cluster is started for the run.
 """
 
 import os
@@ -13,48 +13,50 @@ from cclm_core.runtime.errors import ConfigError
 
 SETTING = "CCLM_TASK_RUNNER"
 RUNNERS = ("threads", "ray")
-# What a node needs to know of this run; credentials a node has of its own, for what is passed on is shown by Ray.
-PASSED_ON = ("CCLM_", "DVC_")
-PASSED_ON_NAMES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "PYTHONPATH")
+# Environment variables that Ray nodes get from this process. Never add credentials: Ray displays these variables.
+FORWARDED_PREFIXES = ("CCLM_", "DVC_")
+FORWARDED = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "PYTHONPATH")
 
 
 def on_ray() -> bool:
     """Whether tasks run on Ray.
 
     Raises:
-        ConfigError: the setting names no runner.
+        ConfigError: `CCLM_TASK_RUNNER` is neither `threads` nor `ray`.
     """
-    given = os.environ.get(SETTING) or "threads"
-    if given not in RUNNERS:
-        raise ConfigError(f"{SETTING} must name a task runner, got {given!r}; {nearest(given, list(RUNNERS))}")
-    return given == "ray"
+    runner = os.environ.get(SETTING) or "threads"
+    if runner not in RUNNERS:
+        raise ConfigError(
+            f"{SETTING} must be one of {', '.join(RUNNERS)}, got {runner!r}; {nearest(runner, list(RUNNERS))}"
+        )
+    return runner == "ray"
 
 
 def task_runner() -> Any:
-    """Prefect's task runner for the setting.
+    """The Prefect task runner selected by `CCLM_TASK_RUNNER`.
 
     Raises:
-        ConfigError: the setting names no runner, or Ray is not installed.
+        ConfigError: the setting is invalid, or Ray is not installed.
     """
     if not on_ray():
         from prefect.task_runners import ThreadPoolTaskRunner
 
-        return ThreadPoolTaskRunner()  # unlimited: a task that waits for another occupies a thread
+        return ThreadPoolTaskRunner()  # no limit, because waiting tasks occupy threads
     try:
         from prefect_ray.task_runners import RayTaskRunner
     except ImportError as error:
         raise ConfigError(
-            f"{SETTING}=ray must find prefect-ray and ray, which are not installed ({error}). "
+            f"{SETTING}=ray needs prefect-ray and ray, which are not installed ({error}). "
             "Run `pip install 'cclm[ray]'`."
         ) from None
-    passed = {
-        name: value for name, value in os.environ.items() if name.startswith(PASSED_ON) or name in PASSED_ON_NAMES
+    forwarded = {
+        name: value for name, value in os.environ.items() if name.startswith(FORWARDED_PREFIXES) or name in FORWARDED
     }
-    return RayTaskRunner(init_kwargs={"runtime_env": {"env_vars": passed}})
+    return RayTaskRunner(init_kwargs={"runtime_env": {"env_vars": forwarded}})
 
 
 def training_resources() -> AbstractContextManager[Any]:
-    """The resources that a training submitted in the block requests of the cluster: a GPU if it has one, or a core."""
+    """Context in which submitted stages request Ray resources: one core, and one GPU if the cluster has GPUs."""
     if not on_ray():
         return nullcontext()
     import ray

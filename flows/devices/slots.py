@@ -1,9 +1,9 @@
-"""Device slots: as many stages as there are devices train at once; the others wait their turn.
+"""Device slots: limit the number of stages that train at the same time to the number of devices.
 
-A slot of this clone is a locked file under `.cclm/slots/`, named for its device: all runs share the slots, and the
-operating system frees those of a process that dies. With a Prefect server a training first leases one slot of the
-server's global concurrency limit `cclm-devices`, which counts the devices of all machines, and then takes a file, which
-determines its device on this machine. Under Ray the cluster assigns the devices; only cores are counted here.
+A slot is a locked file in `.cclm/slots/`, named after its device. All runs in this clone share the slots, and the
+operating system releases the slots of a process that dies. With a Prefect server, a stage first leases a slot of the
+server's global concurrency limit `cclm-devices`, which counts the devices of all machines, and then locks a file, which
+selects its device on this machine. With Ray, the cluster assigns the devices, and only cores are counted here.
 """
 
 import os
@@ -23,34 +23,41 @@ from flows.devices.runners import on_ray
 from flows.project import Project
 
 LIMIT = "cclm-devices"
-LEASE_SECONDS = 60.0  # the shortest that Prefect grants: what a killed holder keeps its slot at most
+LEASE_SECONDS = 60.0  # Prefect's minimum; a killed process keeps its slot for at most this long
 POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A leased device: its number, and the environment that shows a stage this device alone."""
+    """A device slot.
+
+    Attributes:
+        number: index of the slot on this machine.
+        environment: variables that make only this device visible to a stage.
+    """
 
     number: int
     environment: dict[str, str]
 
 
 def num_slots() -> int:
-    """`CCLM_DEVICE_SLOTS`; by default one per GPU, or one per CPU core if there is no GPU.
+    """The number of device slots on this machine.
+
+    `CCLM_DEVICE_SLOTS` if set, otherwise one per GPU, or one per CPU core if there is no GPU.
 
     Raises:
-        ConfigError: the variable is not a positive integer.
+        ConfigError: `CCLM_DEVICE_SLOTS` is not a positive integer.
     """
-    given = os.environ.get("CCLM_DEVICE_SLOTS")
-    if given is None:
+    setting = os.environ.get("CCLM_DEVICE_SLOTS")
+    if setting is None:
         return len(gpus()) or len(os.sched_getaffinity(0))
-    if not given.isdigit() or int(given) < 1:
-        raise ConfigError(f"CCLM_DEVICE_SLOTS must be a positive integer, got {given!r}.")
-    return int(given)
+    if not setting.isdigit() or int(setting) < 1:
+        raise ConfigError(f"CCLM_DEVICE_SLOTS must be a positive integer, got {setting!r}.")
+    return int(setting)
 
 
 def gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them, without importing torch."""
+    """The GPUs that this process can use, named as in CUDA_VISIBLE_DEVICES. Does not import torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name for name in visible.split(",") if name.strip() and name.strip() != "-1"]
@@ -60,12 +67,12 @@ def gpus() -> list[str]:
 
 @contextmanager
 def lease(project: Project) -> Iterator[Slot]:
-    """Waits for a free slot, of the server first and then of this clone, and holds it for the block.
+    """Waits for a device slot, first of the server and then of this clone, and holds it for the block.
 
     Raises:
-        ConfigError: the server's limit was deleted while a pipeline ran.
+        ConfigError: the server's concurrency limit was deleted during the run.
     """
-    if on_ray():  # it has chosen the node, and shows this process its GPU
+    if on_ray():  # Ray has assigned the node and the GPU
         with _core_of_node():
             yield Slot(0, {})
         return
@@ -74,16 +81,19 @@ def lease(project: Project) -> Iterator[Slot]:
 
 
 def server_limited() -> bool:
-    """Whether a Prefect server counts the devices: one is configured, and Ray does not do it."""
+    """Whether a Prefect server limits the number of devices in use: a server is configured, and Ray is off."""
     from prefect.settings import PREFECT_API_URL
 
     return bool(PREFECT_API_URL.value()) and not on_ray()
 
 
 def ensure_limit() -> str | None:
-    """Makes the server's limit with this machine's number of slots when it is missing; returns what to tell of it.
+    """Creates the server's concurrency limit if it does not exist, with the number of slots on this machine.
 
-    A limit that is there is never changed: with several machines it is larger than any one of them knows.
+    An existing limit is never changed, because it counts the devices of all machines.
+
+    Returns:
+        A message for the user if the limit was created, otherwise None.
     """
     if not server_limited():
         return None
@@ -99,11 +109,11 @@ def ensure_limit() -> str | None:
             slots = num_slots()
         try:
             client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=LIMIT, limit=slots))
-        except ObjectAlreadyExists:  # another run made it just now
+        except ObjectAlreadyExists:  # another run created it in the meantime
             return None
     return (
-        f"Prefect's server had no concurrency limit {LIMIT}: made it with this machine's {slots} device slots. "
-        f"With more machines: `prefect gcl update {LIMIT} --limit N`."
+        f"Created the concurrency limit {LIMIT} on Prefect's server with {slots} slots, one per device slot of this "
+        f"machine. If you add machines, run `prefect gcl update {LIMIT} --limit N` with the total number of devices."
     )
 
 
@@ -117,7 +127,7 @@ def _leased_by_server() -> Iterator[None]:
 
     with ExitStack() as stack:
         try:
-            # A server that is away for a minute must not end a training of hours: this machine's own lock still holds.
+            # Losing the server for a minute must not end hours of training. The slot's file stays locked.
             stack.enter_context(
                 concurrency(
                     LIMIT, occupy=1, strict=True, lease_duration=LEASE_SECONDS, raise_on_lease_renewal_failure=False
@@ -125,16 +135,18 @@ def _leased_by_server() -> Iterator[None]:
             )
         except ConcurrencySlotAcquisitionError as error:
             raise ConfigError(
-                f"Prefect's server must have the global concurrency limit {LIMIT} ({error}). Make it: "
-                f"`prefect gcl create {LIMIT} --limit N`, with N the number of devices."
+                f"the global concurrency limit {LIMIT} was not found on Prefect's server ({error}). Run "
+                f"`prefect gcl create {LIMIT} --limit N`, where N is the total number of devices."
             ) from None
         yield
 
 
 @contextmanager
 def _core_of_node() -> Iterator[None]:
-    """Holds a core of this Ray node. Ray counts GPUs to the end of a task, but gives a core away while the task fetches
-    what it was passed, and one training more may have come in then.
+    """Holds a core of this Ray node for the block, if the task has no GPU.
+
+    Ray holds GPUs until a task ends, but releases its core while the task fetches its arguments, so that too many
+    stages could train at the same time.
     """
     import ray
 
@@ -142,8 +154,8 @@ def _core_of_node() -> Iterator[None]:
         yield
         return
     node = ray.get_runtime_context().get_node_id()
-    cores = next(int(one["Resources"].get("CPU", 1)) for one in ray.nodes() if one["NodeID"] == node)
-    folder = Path(tempfile.gettempdir()) / f"cclm-ray-{os.getuid()}"  # of this machine: the clone's disk is shared
+    cores = next(int(info["Resources"].get("CPU", 1)) for info in ray.nodes() if info["NodeID"] == node)
+    folder = Path(tempfile.gettempdir()) / f"cclm-ray-{os.getuid()}"  # local, because nodes share the clone's disk
     folder.mkdir(mode=0o700, exist_ok=True)
     with ExitStack() as stack:
         _wait(stack, [folder / f"{node}-{index}.lock" for index in range(cores)])
@@ -155,13 +167,13 @@ def _device(project: Project) -> Iterator[Slot]:
     folder, count, devices = project.state("slots"), num_slots(), gpus()
     with ExitStack() as stack:
         number = _wait(stack, [folder / _file(index, devices) for index in range(count)])
-        # More slots than GPUs share them in turn.
+        # If there are more slots than GPUs, several slots share a GPU.
         environment = {"CUDA_VISIBLE_DEVICES": devices[number % len(devices)]} if devices else {}
         yield Slot(number, environment)
 
 
 def _file(number: int, devices: list[str]) -> str:
-    """The name of a slot's file: processes that see different GPUs, as under Ray, must not meet on one number.
+    """The name of a slot's file. It contains the device, because processes may see different GPUs (as with Ray).
 
     >>> [_file(number, ["3", "7"]) for number in range(3)], _file(1, [])
     (['gpu-3-0.lock', 'gpu-7-0.lock', 'gpu-3-1.lock'], 'cpu-1.lock')
@@ -173,15 +185,15 @@ def _file(number: int, devices: list[str]) -> str:
 
 
 def _wait(stack: ExitStack, files: list[Path]) -> int:
-    """Holds the first of the files that gets free; returns its index."""
+    """Waits until one of the files can be locked, and returns its index."""
     while True:
         for index, path in enumerate(files):
-            if _take(stack, path):
+            if _lock(stack, path):
                 return index
         time.sleep(POLL_SECONDS)
 
 
-def _take(stack: ExitStack, path: Path) -> bool:
+def _lock(stack: ExitStack, path: Path) -> bool:
     try:
         stack.enter_context(try_lock(path, Timeout(str(path))))
     except Timeout:

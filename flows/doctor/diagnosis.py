@@ -19,7 +19,7 @@ from flows.project import Project
 from flows.recovery.flow_runs import PrefectError
 from flows.recovery.orphans import orphaned_servers, orphaned_stages
 from flows.tracking.client import TrackingError
-from flows.tracking.open_runs import abandoned, closed
+from flows.tracking.open_runs import abandoned, record_closed
 
 # Expected failures of a check or a repair. Anything else is a bug and is raised.
 ERRORS = (UncheckedError, TrackingError, PrefectError, CclmError, OSError, SubprocessError, psutil.Error, Timeout)
@@ -83,7 +83,7 @@ def diagnose(project: Project, repair: bool, show: Callable[[str, list[Result]],
             results += check_results
         for driver in abandoned(project, "driver") if repair else []:
             if not orphaned_stages(project) and not orphaned_servers(project):  # all its processes have ended
-                closed(project, "driver", driver.id)
+                record_closed(project, "driver", driver.id)
     return results
 
 

@@ -24,7 +24,7 @@ def half_written(inspection: Inspection) -> Iterator[Finding]:
     root = inspection.project.root
     for out in (root / name for node in inspection.plan.nodes.values() for name in node.outs):
         leftovers = [path for path in _leftovers(out) if path.exists()]
-        if leftovers and processes.holder(_lock(out)) is None:
+        if leftovers and processes.lock_holder(_lock(out)) is None:
             yield Finding(
                 subject=str(out.relative_to(root)),
                 problem=f"a killed process left {', '.join(path.name for path in leftovers)} next to it",
@@ -39,7 +39,7 @@ def checkpoints(inspection: Inspection) -> Iterator[Finding]:
     root = inspection.project.root
     folder = root / ".cclm" / "checkpoints"
     for path in sorted(folder.glob("*/*/step-*.safetensors")):
-        if processes.holder(folder / f".{path.parts[-3]}.lock") is not None:  # a training is using it
+        if processes.lock_holder(folder / f".{path.parts[-3]}.lock") is not None:  # a training is using it
             continue
         name = CHECKPOINT.fullmatch(path.name)
         if name is None or file_digest(path)[:32] != name[1]:

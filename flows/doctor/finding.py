@@ -7,7 +7,7 @@ from functools import cached_property
 from flows.graph.plan import Plan, read_plan
 from flows.project import Project
 from flows.tracking.client import Tracking, TrackingError, connect, enabled
-from flows.tracking.open_runs import working
+from flows.tracking.open_runs import running_processes
 
 
 class UncheckedError(Exception):
@@ -51,7 +51,7 @@ class Inspection:
     @property
     def working(self) -> list[str]:
         """Other processes that are running this pipeline now."""
-        return working(self.project)
+        return running_processes(self.project)
 
     @property
     def tracking(self) -> Tracking | None:

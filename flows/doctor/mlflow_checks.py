@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from flows import processes
 from flows.doctor.finding import Finding, Inspection
-from flows.gate.integrity import damage, retire
+from flows.gate.integrity import find_damage, retire
 from flows.gate.promote import pending, promote_workspace
 from flows.gate.registry import BROKEN, CANDIDATE, CHAMPION, PREVIOUS, Registry, Version, model_name
 from flows.graph.evaluations import evaluations
@@ -56,7 +56,7 @@ def registered_models(inspection: Inspection) -> Iterator[Finding]:
         return
     registry = Registry(tracking)
     for version, created in registry.all_versions():
-        if not (reason := damage(tracking, version)):
+        if not (reason := find_damage(tracking, version)):
             continue
         aliases = _aliases(registry, version)
         yield Finding(

@@ -1,1 +1,1 @@
-"""Registered models: registration, the gate that decides which version is the champion, rollback, serving, lineage."""
+"""Registered models: registration, the gate that decides which version is champion, rollback, serving, lineage."""

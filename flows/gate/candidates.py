@@ -1,4 +1,4 @@
-"""Candidates: registered compositions, with the data that they were evaluated on and what they were made from."""
+"""Candidates: compositions in the model registry, tagged with their metrics, evaluation data and origins."""
 
 from dataclasses import dataclass
 
@@ -23,15 +23,20 @@ from flows.graph.evaluations import Evaluation
 from flows.project import Project
 from flows.tracking.client import Tracking
 from flows.tracking.metrics import result_metrics
-from flows.tracking.open_runs import closed
+from flows.tracking.open_runs import record_closed
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A registered composition before the gate.
+    """A registered composition and the champion that it competes with.
 
     Attributes:
-        created: whether a version was made for it now.
+        registry: the model registry.
+        evaluation: the composition and its results in the project.
+        config: the rules of the gate.
+        version: the registered version of the composition.
+        champion: the current champion; None if the model has no champion.
+        created: whether the version was registered just now.
     """
 
     registry: Registry
@@ -43,38 +48,42 @@ class Candidate:
 
     @property
     def is_champion(self) -> bool:
-        """Whether it is the champion already."""
+        """Whether the candidate is already the champion."""
         return self.champion is not None and self.champion.number == self.version.number
 
     @property
     def decided_before(self) -> bool:
-        """Whether the gate's last answer is valid: nothing it depends on changed, or the version was rolled back."""
+        """Whether the last decision is still valid: its inputs are unchanged, or the version was rolled back."""
         if self.version.result == ROLLED_BACK and not self.is_champion:
             return True
         return self.version.tags.get(GATE_KEY_TAG) == self.key()
 
     def key(self, champion: Version | None = None) -> str:
-        """Identifies everything that the gate's answer depends on; `champion` replaces the present champion."""
-        best = champion or self.champion
-        against = [best.number, best.tags.get(METRICS_TAG), best.tags.get(EVALUATION_TAG)] if best else None
-        rules, results = self.config.canonical(), folder_digest(self.evaluation.results)
-        return digest([self.version.number, against, rules, results, evaluation_digest(self.evaluation)])
+        """A digest of everything that the gate's decision depends on.
 
-    def measured(self) -> Version:
-        """The version with the metrics of the evaluation in its tags, which are written if they differ.
-
-        The tag of the evaluation is empty until all metrics are written, so that a process that is killed in between
-        does not leave the metrics of one evaluation with the name of another.
+        Args:
+            champion: the champion to assume (default: the current one).
         """
-        tags = measured_tags(self.evaluation)
+        rival = champion or self.champion
+        rival_facts = [rival.number, rival.tags.get(METRICS_TAG), rival.tags.get(EVALUATION_TAG)] if rival else None
+        rules, results = self.config.canonical(), folder_digest(self.evaluation.results)
+        return digest([self.version.number, rival_facts, rules, results, evaluation_digest(self.evaluation)])
+
+    def with_current_metrics(self) -> Version:
+        """Updates the version's tags with the current metrics, and returns the updated version.
+
+        The evaluation tag stays empty until the metrics are written. Otherwise a process killed in between would leave
+        the metrics of one evaluation labeled as those of another.
+        """
+        tags = evaluation_tags(self.evaluation)
         if {name: self.version.tags.get(name) for name in tags} != tags:
             self.registry.set_tags(self.version.model, self.version.number, {EVALUATION_TAG: ""})
             self.registry.set_tags(self.version.model, self.version.number, tags)
         return Version(self.version.model, self.version.number, {**self.version.tags, **tags})
 
 
-def known(registry: Registry, evaluation: Evaluation, config: PromotionConfig) -> Candidate | None:
-    """The composition as it is registered; None if it is not."""
+def find_candidate(registry: Registry, evaluation: Evaluation, config: PromotionConfig) -> Candidate | None:
+    """The candidate of a composition; None if the composition is not registered."""
     model = model_name(evaluation.name)
     version = registry.find(model, folder_digest(evaluation.composition))
     if version is None:
@@ -82,55 +91,63 @@ def known(registry: Registry, evaluation: Evaluation, config: PromotionConfig) -
     return Candidate(registry, evaluation, config, version, registry.get(model, CHAMPION), False)
 
 
-def registered(
+def register_candidate(
     project: Project, tracking: Tracking, evaluation: Evaluation, config: PromotionConfig, parent: str | None
 ) -> Candidate:
-    """The composition with the alias `candidate`; it is registered if it was not.
+    """Registers a composition unless it is registered already, and gives its version the alias `candidate`.
+
+    Args:
+        parent: MLflow run ID of the pipeline.
 
     Raises:
-        IntegrityError: its files, or those of its results, are damaged.
+        IntegrityError: files of the composition or its results are damaged.
         TrackingError: the registry cannot be reached.
     """
     registry, model = Registry(tracking), model_name(evaluation.name)
-    value = verify(evaluation.composition, "composition")
+    composition_digest = verify(evaluation.composition, "composition")
     verify(evaluation.results, "evaluation")
-    found = registry.find(model, value)
-    version = found or _register(project, tracking, registry, evaluation, parent, value)
+    existing = registry.find(model, composition_digest)
+    version = existing or _register(project, tracking, registry, evaluation, parent, composition_digest)
     aliases = registry.model(model).aliases
     if aliases.get(CANDIDATE) != version.number:
         registry.set_alias(model, CANDIDATE, version.number)
-    return Candidate(registry, evaluation, config, version, registry.get(model, CHAMPION), found is None)
+    return Candidate(registry, evaluation, config, version, registry.get(model, CHAMPION), existing is None)
 
 
-def measured_another(evaluation: Evaluation) -> bool:
-    """Whether evaluation.json names another composition than the one in the project."""
-    about = evaluation.results / "evaluation.json"
-    named = read_json(about).get("composition") if about.is_file() else None
-    return named is not None and named != folder_digest(evaluation.composition)
+def results_are_outdated(evaluation: Evaluation) -> bool:
+    """Whether the results belong to a composition other than the one in the project, according to evaluation.json."""
+    path = evaluation.results / "evaluation.json"
+    evaluated = read_json(path).get("composition") if path.is_file() else None
+    return evaluated is not None and evaluated != folder_digest(evaluation.composition)
 
 
-def measured_tags(evaluation: Evaluation) -> dict[str, str]:
-    """Tags with the metrics of an evaluation and the digest of what they were measured on."""
+def evaluation_tags(evaluation: Evaluation) -> dict[str, str]:
+    """Tags with the metrics of an evaluation, and the digest of its data and settings."""
     metrics = result_metrics(evaluation.results)
     return {METRICS_TAG: metrics_tag(metrics), EVALUATION_TAG: evaluation_digest(evaluation)}
 
 
 def evaluation_digest(evaluation: Evaluation) -> str:
-    """Identifies the data and settings of an evaluation: results can be compared only if this is equal."""
+    """A digest of the data and settings of an evaluation. Results are comparable only if it is equal."""
     folders = [path for path in evaluation.data if (path / MANIFEST).is_file()]
     return digest([sorted(folder_digest(path) for path in folders), evaluation.evaluate.params])
 
 
 def _register(
-    project: Project, tracking: Tracking, registry: Registry, evaluation: Evaluation, parent: str | None, value: str
+    project: Project,
+    tracking: Tracking,
+    registry: Registry,
+    evaluation: Evaluation,
+    parent: str | None,
+    composition_digest: str,
 ) -> Version:
     run_tags = {"cclm.kind": "promotion", "dvc.stage": evaluation.compose.name}
     if parent:
         run_tags["mlflow.parentRunId"] = parent
     run_id = tracking.create_run(f"promote@{evaluation.name}", run_tags)
     commit, dirty = project.git_revision()
-    tags = measured_tags(evaluation) | {
-        DIGEST_TAG: value,
+    tags = evaluation_tags(evaluation) | {
+        DIGEST_TAG: composition_digest,
         "cclm.untrained": str(evaluation.untrained).lower(),
         "git.commit": commit,
         "git.dirty": str(dirty).lower(),
@@ -139,5 +156,5 @@ def _register(
     }
     metrics = result_metrics(evaluation.results)
     version = registry.register(run_id, model_name(evaluation.name), evaluation.composition, metrics, tags)
-    closed(project, "mlflow", run_id)  # MLflow has ended the run as it was left
+    record_closed(project, "mlflow", run_id)  # registering has ended the run
     return version

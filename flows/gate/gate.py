@@ -1,4 +1,4 @@
-"""The gate: may a candidate become the champion? It fails closed: whatever is missing or unclear means no."""
+"""The gate: decides whether a candidate may become the champion. If anything is missing or unclear, it may not."""
 
 import math
 import os
@@ -10,14 +10,17 @@ from dataclasses import dataclass, field
 
 from cclm_core.evaluation.promotion import PromotionConfig
 from cclm_core.runtime.config import load_yaml
+from cclm_core.runtime.reporting import format_number
+from flows.formats import ARROWS
 from flows.project import Project
 from flows.tracking.metrics import usable
 
-PROBE_SECONDS = 600
+LOAD_CHECK_SECONDS = 600
+SECTION = "params.yaml: promotion"
 
 
 def promotion_config(project: Project) -> PromotionConfig:
-    """`params.yaml: promotion`.
+    """Reads the section `promotion` of params.yaml.
 
     Raises:
         ConfigError: the section is invalid.
@@ -28,10 +31,12 @@ def promotion_config(project: Project) -> PromotionConfig:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a candidate may be champion, and why.
+    """The gate's answer for a candidate.
 
     Attributes:
-        lasts: whether the answer is valid until something that is compared changes; otherwise the gate is asked again.
+        passed: whether the candidate may become champion.
+        reason: why, for people.
+        lasts: whether the answer is valid until its inputs change. Otherwise the next run asks the gate again.
     """
 
     passed: bool
@@ -45,66 +50,84 @@ def compare(
     config: PromotionConfig,
     directions: Mapping[str, str | None] | None = None,
 ) -> Verdict:
-    """Compares the metrics of a candidate with the champion's (None: its metrics are unreadable).
+    """Compares the metrics of a candidate with those of the champion.
+
+    The candidate passes if it is better by more than the margin on enough metrics, and worse by more than the margin on
+    none.
 
     Args:
-        directions: `higher` or `lower` for each metric, as the candidate's evaluation gives it. A rule need not repeat
-            it, and must not contradict it.
+        champion: the champion's metrics; None if they cannot be read.
+        directions: metric -> `higher` or `lower`, from the candidate's evaluation. params.yaml can repeat a direction,
+            but must not contradict it.
 
-    >>> rule = PromotionConfig(metrics={"f1": "higher"}, margin=0.01)
-    >>> compare({"f1": 0.8}, {"f1": 0.7}, rule)
-    Verdict(passed=True, reason='f1 0.8 against 0.7: better')
-    >>> compare({"f1": 0.705}, {"f1": 0.7}, rule).passed
+    >>> rules = PromotionConfig(metrics={"f1": "higher"}, margin=0.01)
+    >>> print(compare({"f1": 0.8}, {"f1": 0.7}, rules).reason)
+    1 of 1 metrics better than the champion (1 required), 0 worse: f1 ↑ 0.800 vs 0.700 (+0.1, margin 0.01) better
+    >>> compare({"f1": 0.705}, {"f1": 0.7}, rules).passed
     False
     """
     directions = directions or {}
     if not config.metrics:
-        return Verdict(False, "params.yaml names no metric under promotion: metrics, so nothing can be compared")
+        return Verdict(False, f"there is nothing to compare: add metrics to {SECTION}.metrics")
     if champion is None:
-        return Verdict(False, "the champion's metrics cannot be read, so nothing can be compared")
-    improved, worse, reasons = 0, False, []
+        return Verdict(False, "the champion's metrics cannot be read, so there is nothing to compare with")
+    num_better, num_worse, comparisons = 0, 0, []
     for name, rule in config.metrics.items():
         new, old = candidate.get(name), champion.get(name)
-        for whose, value in (("candidate", new), ("champion", old)):
+        for owner, value in (("candidate", new), ("champion", old)):
             if not usable(value):
-                return Verdict(False, f"the {whose} has no usable metric {name} (got {value})")
+                return Verdict(False, f"the {owner}'s metric {name} must be a finite number, got {value}")
         assert new is not None
         assert old is not None
-        known = {rule.better, directions.get(name)} - {None}
-        if len(known) != 1:
-            stated = f"params.yaml says {rule.better}, the evaluation says {directions.get(name)}"
-            return Verdict(False, f"which direction of {name} is better must be known: {stated}")
-        better = known.pop()
+        stated = {rule.better, directions.get(name)} - {None}
+        if len(stated) != 1:
+            return Verdict(False, _unclear_direction(name, rule.better, directions.get(name)))
+        better = stated.pop()
         gain = new - old if better == "higher" else old - new
         margin = config.margin if rule.margin is None else rule.margin
-        # 0.72 - 0.7 is a little more than 0.02 in floating point; that is no improvement.
-        differs = abs(gain) > margin and not math.isclose(abs(gain), margin, rel_tol=1e-9)
-        improved += differs and gain > 0
-        worse |= differs and gain < 0
-        word = "no more different than the margin" if not differs else "better" if gain > 0 else "worse"
-        reasons.append(f"{name} {new:.4g} against {old:.4g}: {word}")
-    wanted = len(config.metrics) if config.improved is None else config.improved
-    return Verdict(not worse and improved >= wanted, "; ".join(reasons))
+        # 0.72 - 0.7 is slightly more than 0.02 in floating point, which does not count as an improvement.
+        beyond_margin = abs(gain) > margin and not math.isclose(abs(gain), margin, rel_tol=1e-9)
+        num_better += beyond_margin and gain > 0
+        num_worse += beyond_margin and gain < 0
+        outcome = "within the margin" if not beyond_margin else "better" if gain > 0 else "worse"
+        values = f"{name} {ARROWS[better]} {format_number(new)} vs {format_number(old)}"
+        comparisons.append(f"{values} ({new - old:+.3g}, margin {margin:g}) {outcome}")
+    required = len(config.metrics) if config.improved is None else config.improved
+    counts = f"{num_better} of {len(config.metrics)} metrics better than the champion ({required} required)"
+    counts += f", {num_worse} worse"
+    return Verdict(not num_worse and num_better >= required, f"{counts}: {'; '.join(comparisons)}")
 
 
-def probe(uri: str, tracking_uri: str) -> Verdict:
-    """Loads the registered model in a fresh process, away from this project's folder, and lets it predict."""
+def _unclear_direction(name: str, configured: str | None, evaluated: str | None) -> str:
+    if configured and evaluated:
+        return (
+            f"it is unclear which direction of {name} is better: {SECTION} has {configured}, but the evaluation "
+            f"reports {evaluated}. Correct `better` in params.yaml, or remove it"
+        )
+    return (
+        f"it is unknown which direction of {name} is better: neither {SECTION} nor the evaluation has it. Add "
+        f"`better: higher` or `better: lower` to {SECTION}.metrics.{name}"
+    )
+
+
+def load_check(uri: str, tracking_uri: str) -> Verdict:
+    """Loads a registered model in a new process, outside the project's folder, and lets it predict."""
     settings = os.environ | {"MLFLOW_TRACKING_URI": tracking_uri, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
-    settings |= {"OMP_NUM_THREADS": "1"}  # a few short texts: more threads would only wait for each other
-    with tempfile.TemporaryDirectory() as elsewhere:
+    settings |= {"OMP_NUM_THREADS": "1"}  # more threads only slow down a few short texts
+    with tempfile.TemporaryDirectory() as empty_folder:
         try:
-            done = subprocess.run(
-                [sys.executable, "-m", "flows.gate.probe", uri],
-                cwd=elsewhere,
+            process = subprocess.run(
+                [sys.executable, "-m", "flows.gate.load_check", uri],
+                cwd=empty_folder,
                 env=settings,
                 capture_output=True,
                 text=True,
-                timeout=PROBE_SECONDS,
+                timeout=LOAD_CHECK_SECONDS,
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return Verdict(False, f"it did not load and predict within {PROBE_SECONDS} s in a fresh process")
-    if done.returncode == 0:
-        return Verdict(True, "loads and predicts in a fresh process")
-    last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-    return Verdict(False, f"it does not load and predict in a fresh process: {last[0][:300]}")
+            return Verdict(False, f"it does not load and predict within {LOAD_CHECK_SECONDS} s in a new process")
+    if process.returncode == 0:
+        return Verdict(True, "loads and predicts in a new process")
+    last_line = process.stderr.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
+    return Verdict(False, f"it does not load and predict in a new process: {last_line[0][:300]}")

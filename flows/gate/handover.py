@@ -1,8 +1,8 @@
-"""Changes of champion. Each is recorded as a whole before its first step, so that a later process can finish it.
+"""Changes of champion that survive a crash.
 
-A change takes several writes to the registry, and MLflow has no transactions. So the first write, a tag of the
-registered model, holds the complete result; the steps that follow can be repeated; the last write deletes that tag. A
-process that is killed in between leaves the tag, and `settle` continues from there.
+A change takes several writes to the registry, and MLflow has no transactions. So the first write is a tag of the
+registered model with the complete result, the following writes are idempotent, and the last write deletes the tag. If a
+process is killed in between, the tag remains, and `settle` finishes the change.
 """
 
 import json
@@ -18,13 +18,13 @@ HANDOVER_TAG = "cclm.handover"
 
 @dataclass(frozen=True)
 class Handover:
-    """The result of a change of champion.
+    """A change of champion, by version numbers.
 
     Attributes:
-        champion: the version that becomes champion; None: the model has no champion afterwards.
-        replaced: the version that is champion before; None if there is no champion.
-        previous: the version that has the alias `previous` afterwards; None if no version has it.
-        tags: version -> tags that are written to it.
+        champion: the new champion; None if the model will have no champion.
+        replaced: the current champion; None if the model has no champion.
+        previous: the version that gets the alias `previous`; None to delete the alias.
+        tags: version -> tags to write.
     """
 
     champion: str | None
@@ -34,38 +34,38 @@ class Handover:
 
 
 def hand_over(registry: Registry, model: str, handover: Handover) -> bool:
-    """Carries out a change, unless the champion has changed since the decision; returns whether it did.
+    """Changes the champion, unless it is no longer `handover.replaced`; returns whether it was changed.
 
     Raises:
         TrackingError: the registry cannot be reached.
     """
-    now = registry.model(model)
-    if now.aliases.get(CHAMPION) != handover.replaced or HANDOVER_TAG in now.tags:
+    current = registry.model(model)
+    if current.aliases.get(CHAMPION) != handover.replaced or HANDOVER_TAG in current.tags:
         return False
-    written = canonical_json(asdict(handover))
-    registry.set_tag(model, HANDOVER_TAG, written)
-    if registry.model(model).tags.get(HANDOVER_TAG) != written:
-        return False  # another clone of the project overwrote it at that moment; that change is finished instead
+    record = canonical_json(asdict(handover))
+    registry.set_tag(model, HANDOVER_TAG, record)
+    if registry.model(model).tags.get(HANDOVER_TAG) != record:
+        return False  # another clone has overwritten the tag, so its change wins
     _carry_out(registry, model, handover)
     return True
 
 
 def settle(registry: Registry, model: str) -> None:
-    """Finishes a change that was interrupted, and records it if somebody has moved the champion's alias.
+    """Finishes an interrupted change, and tags a version as rolled back if somebody moved its `champion` alias.
 
     Raises:
-        TrackingError: the registry cannot be reached, or its record of a change cannot be read.
+        TrackingError: the registry cannot be reached, or the tag of an interrupted change is invalid.
     """
-    now = registry.model(model)
-    if HANDOVER_TAG in now.tags:
-        _carry_out(registry, model, _read(model, now.tags[HANDOVER_TAG]))
-        now = registry.model(model)
-    champion = now.aliases.get(CHAMPION)
+    current = registry.model(model)
+    if HANDOVER_TAG in current.tags:
+        _carry_out(registry, model, _parse(model, current.tags[HANDOVER_TAG]))
+        current = registry.model(model)
+    champion = current.aliases.get(CHAMPION)
     for version in registry.search(model, GATE_RESULT_TAG, CHAMPION):
         if version.number != champion:
-            # The gate must not promote at once what somebody has demoted in MLflow's own pages.
-            where = f"to version {champion}" if champion else "away"
-            reason = f"its alias {CHAMPION} was moved {where} outside of the gate"
+            # Without the tag, the gate would promote this version again right away.
+            change = f"moved to version {champion}" if champion else "deleted"
+            reason = f"the alias `{CHAMPION}` was {change} outside the gate, e.g. in MLflow's UI"
             registry.set_tags(model, version.number, {GATE_REASON_TAG: reason, GATE_RESULT_TAG: ROLLED_BACK})
 
 
@@ -77,11 +77,11 @@ def _carry_out(registry: Registry, model: str, handover: Handover) -> None:
     registry.set_tag(model, HANDOVER_TAG, None)
 
 
-def _read(model: str, written: str) -> Handover:
+def _parse(model: str, record: str) -> Handover:
     try:
-        return Handover(**json.loads(written))
+        return Handover(**json.loads(record))
     except (ValueError, TypeError):
         raise TrackingError(
-            f"the tag {HANDOVER_TAG} of the registered model {model} must contain a change of champion, got "
-            f"{written!r}. Check its aliases in MLflow, correct them and delete the tag."
+            f"the tag {HANDOVER_TAG} of the registered model {model} is not a valid change of champion: {record!r}. "
+            "Check the aliases of the model in MLflow, correct them if needed, and delete the tag."
         ) from None

@@ -1,4 +1,4 @@
-"""Whether the files of a registered version are still those that were registered, and retiring a damaged version."""
+"""Finds damaged files of registered versions, and retires these versions."""
 
 import json
 import tempfile
@@ -30,16 +30,16 @@ from flows.tracking.client import Tracking, TrackingError, guarded
 BROKEN_TAG, WAS_TAG = "cclm.broken", "cclm.was"
 
 
-def damage(tracking: Tracking, version: Version) -> str:
-    """What is wrong with a version's files; "" if they are complete.
+def find_damage(tracking: Tracking, version: Version) -> str:
+    """Describes the damage to the files of a version; "" if they are intact.
 
-    Every byte of local files is read. In a remote store the names are listed and only the manifest is read.
+    Local files are read completely. In a remote store, only the manifest is read, and the other files are listed.
 
     Raises:
-        TrackingError: MLflow does not answer.
+        TrackingError: MLflow cannot be reached.
     """
     if DIGEST_TAG not in version.tags:
-        return version.tags.get(BROKEN_TAG, "it has no digest of its composition")
+        return version.tags.get(BROKEN_TAG, f"its tag {DIGEST_TAG} is missing")
     with guarded():
         location = str(tracking.client.get_model_version_download_uri(version.model, version.number))
     parsed = urllib.parse.urlparse(location)
@@ -49,14 +49,19 @@ def damage(tracking: Tracking, version: Version) -> str:
 
 
 def retire(project: Project, tracking: Tracking, version: Version, reason: str) -> str:
-    """Takes the aliases off a damaged version and tags it `broken`; returns what was done.
+    """Removes all aliases from a damaged version and tags it `broken`.
 
-    If it is the champion, `previous` becomes the champion again if its files are complete; otherwise the model has no
-    champion afterwards. The champion changes as it does in promotion: under the promotion lock, and by a handover that
-    a later process can finish.
+    If the version is the champion, the `previous` version becomes champion again. If that is missing or damaged too,
+    the model has no champion afterwards. Like promotion, this holds the promotion lock and survives a crash.
+
+    Args:
+        reason: the damage, see `find_damage`.
+
+    Returns:
+        A message about what was done.
 
     Raises:
-        TrackingError: MLflow does not answer, or another clone changed the champion at the same moment.
+        TrackingError: MLflow cannot be reached, or another clone changed the champion at the same time.
     """
     registry, model, number = Registry(tracking), version.model, version.number
     tags = {
@@ -75,25 +80,26 @@ def retire(project: Project, tracking: Tracking, version: Version, reason: str) 
                 registry.set_alias(model, alias, None)
                 message += f"; removed the alias `{alias}` from it"
         registry.set_tags(model, number, tags)
-        # Versions are found by this tag: without it the composition counts as not registered.
+        # Without this tag, the version is not found by its digest, so the composition can be registered again.
         registry.remove_tag(model, number, DIGEST_TAG)
     return message
 
 
 def _replace_champion(registry: Registry, model: str, number: str, tags: dict[str, str]) -> str:
     previous = registry.get(model, PREVIOUS)
-    problem = damage(registry.tracking, previous) if previous else ""
+    problem = find_damage(registry.tracking, previous) if previous else ""
     if previous is None or problem:
         handover = Handover(None, number, previous.number if previous else None, {number: tags})
-        which = f"`{PREVIOUS}` is damaged as well ({problem})" if previous else f"there is no `{PREVIOUS}`"
-        message = f"THE CHAMPION OF {model} IS GONE and {which}: name another with `cclm promote --accept`"
+        cause = f"`{PREVIOUS}` is damaged too ({problem})" if previous else f"there is no `{PREVIOUS}` version"
+        composition = model.removeprefix("cclm-")
+        message = f"{model} NOW HAS NO CHAMPION: {cause}. Choose one with `cclm promote --accept {composition}`"
     else:
-        reason = f"version {number}, the champion after it, is damaged"
-        crowned = {GATE_RESULT_TAG: CHAMPION, GATE_REASON_TAG: reason}
-        handover = Handover(previous.number, number, None, {previous.number: crowned, number: tags})
-        message = f"THE CHAMPION OF {model} IS NOW version {previous.number} AGAIN, its predecessor"
+        reason = f"champion again, because version {number}, which replaced it, is damaged"
+        champion_tags = {GATE_RESULT_TAG: CHAMPION, GATE_REASON_TAG: reason}
+        handover = Handover(previous.number, number, None, {previous.number: champion_tags, number: tags})
+        message = f"THE CHAMPION OF {model} IS NOW version {previous.number} AGAIN, the one before version {number}"
     if not hand_over(registry, model, handover):
-        raise TrackingError(f"another process changed the champion of {model} at the same moment. Repeat the repair.")
+        raise TrackingError(f"another process changed the champion of {model} at the same time. Repeat the repair.")
     return message
 
 
@@ -102,10 +108,10 @@ def _local_damage(folder: Path, digest: str) -> str:
     if len(manifests) != 1 or not (folder / "MLmodel").is_file():
         return f"its files are missing from {folder}"
     try:
-        present = verify(manifests[0].parent, "composition")
+        actual = verify(manifests[0].parent, "composition")
     except CclmError as error:
         return f"its files are damaged: {str(error).partition(';')[0]}"
-    return "" if present == digest else "its files are those of another composition"
+    return "" if actual == digest else "its files belong to another composition"
 
 
 def _remote_damage(tracking: Tracking, location: str, digest: str) -> str:
@@ -119,10 +125,10 @@ def _remote_damage(tracking: Tracking, location: str, digest: str) -> str:
             return f"its files are missing from {location}"
         copy = Path(store.download_artifacts(manifests[0], folder))
         if file_digest(copy) != digest:
-            return "its manifest is that of another composition, or damaged"
-        promised = json.loads(copy.read_text(encoding="utf-8"))["files"]
+            return "its manifest is damaged, or belongs to another composition"
+        listed = json.loads(copy.read_text(encoding="utf-8"))["files"]
     parent = manifests[0].rpartition("/")[0]
-    missing = sorted(name for name in promised if f"{parent}/{name}" not in names)
+    missing = sorted(name for name in listed if f"{parent}/{name}" not in names)
     return f"files are missing from {location}: {', '.join(missing[:3])}" if missing else ""
 
 

@@ -1,6 +1,6 @@
-"""Where a composition, a component or any other result comes from: digests, parameters, and the runs that made it.
+"""The lineage of a composition, a component or any other result: digests, parameters, and MLflow runs.
 
-The card of a result has the digests of what it was made from; MLflow knows which run published a digest.
+The card of a result lists the digests of its inputs. MLflow has the run that published each digest.
 """
 
 import time
@@ -21,13 +21,20 @@ from flows.graph.plan import Plan, read_plan
 from flows.project import Project
 from flows.tracking.client import Tracking, guarded
 
-PARENT_TAG = "cclm.parent"  # the digest of the version that a retrained component takes the place of
+PARENT_TAG = "cclm.parent"  # the digest of the component that a retrained component replaces
 OUT_TAG = "digest.out."
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run of a stage in MLflow: its id, when it began (Unix seconds), the git commit, and what it replaced."""
+    """The MLflow run of a stage.
+
+    Attributes:
+        id: run ID.
+        started: Unix seconds.
+        commit: git commit; "" if unknown.
+        parent: digest of the component that this run retrained; None if it did not retrain one.
+    """
 
     id: str
     started: float
@@ -37,17 +44,17 @@ class Run:
 
 @dataclass(frozen=True)
 class Origin:
-    """A result, and what it was made from.
+    """A result and its inputs.
 
     Attributes:
         name: e.g. `entities`, `full`, `encoded`.
-        kind: what its folder holds, e.g. `component`.
-        stage: the stage of dvc.yaml that makes it.
-        digest: of its folder.
-        here: whether the project's folder holds exactly this result; otherwise its own origins are unknown.
-        facts: from its card: the vocabulary, the code, the configuration.
-        run: the newest run that published this digest; None where MLflow knows none.
-        made_from: the results that it was made from.
+        kind: kind of its folder, e.g. `component`.
+        stage: the stage of dvc.yaml that produces it.
+        digest: digest of its folder.
+        here: whether this version is in the project's folder. If not, its own inputs are unknown.
+        facts: from its card: digests of vocabulary and code, the seed, the configuration.
+        run: the newest MLflow run that published this digest; None if MLflow has none.
+        made_from: its inputs.
     """
 
     name: str
@@ -60,94 +67,100 @@ class Origin:
     made_from: tuple["Origin", ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """The lineage as JSON-compatible values."""
         return asdict(self)
 
-    def all(self) -> Iterator["Origin"]:
-        """This one and everything below it."""
+    def walk(self) -> Iterator["Origin"]:
+        """This result, its inputs, their inputs, and so on."""
         yield self
         for origin in self.made_from:
-            yield from origin.all()
+            yield from origin.walk()
 
 
 class Lineage:
-    """Finds origins in a project.
+    """Looks up the lineage of results in a project.
 
     Args:
-        tracking: where to ask for runs; None to name none.
+        tracking: where to look up runs; None to leave them out.
     """
 
     def __init__(self, project: Project, plan: Plan, tracking: Tracking | None) -> None:
         self.project, self.plan, self.tracking = project, plan, tracking
-        self._makers = {out: node for node in plan.nodes.values() for out in node.outs}
+        self._producers = {out: node for node in plan.nodes.values() for out in node.outs}
 
     def of(self, name: str) -> Origin:
-        """The origin of a composition, a component, or another result, by its name or its stage's.
+        """The lineage of a result, by its name or the name of its stage.
+
+        If several results have the same name, compositions take precedence over components, and these over the rest.
 
         Raises:
-            ConfigError: no stage makes such a result, or it is not there.
+            ConfigError: no stage produces such a result, or it does not exist yet.
         """
-        kinds = {"composition": 0, "component": 1}
-        found = [
-            (kinds.get(artifact_kind(self.project.root / path) or "", 2), path)
-            for path, node in self._makers.items()
+        ranks = {"composition": 0, "component": 1}
+        matches = [
+            (ranks.get(artifact_kind(self.project.root / path) or "", 2), path)
+            for path, node in self._producers.items()
             if name == node.name or (name == node.item and artifact_kind(self.project.root / path) != "evaluation")
         ]
-        if not found:
-            names = sorted({node.item for node in self._makers.values()})
+        if not matches:
+            names = sorted({node.item for node in self._producers.values()})
             raise ConfigError(f"{name} is not a composition or a component of dvc.yaml; {nearest(name, names)}")
-        path = min(found)[1]
+        path = min(matches)[1]
         if artifact_kind(self.project.root / path) is None:
-            raise ConfigError(f"{path} not found, so its origin is unknown. Run `cclm run` or `dvc pull`.")
+            raise ConfigError(f"{path} not found, so its lineage is unknown. Run `cclm run` or `dvc pull`.")
         return self.at(path, folder_digest(self.project.root / path))
 
     def at(self, path: str, digest: str) -> Origin:
-        """The origin of the result with this digest that a stage publishes, or once published, at this path.
+        """The lineage of the current or an earlier version of an output.
+
+        Args:
+            path: an output of a stage, relative to the project.
+            digest: digest of the version.
 
         Raises:
             TrackingError: MLflow cannot be reached.
         """
-        folder, node = self.project.root / path, self._makers[path]
+        folder, node = self.project.root / path, self._producers[path]
         kind = artifact_kind(folder)
         name = node.item if "@" in node.name else Path(path).name
         run = newest_run(self.tracking, path, digest) if self.tracking else None
         if kind is None or folder_digest(folder) != digest:
             return Origin(name, kind or "unknown", node.name, digest, False, run=run)
         card = _card(folder)
-        return Origin(name, kind, node.name, digest, True, _facts(card), run, tuple(self._below(node, card)))
+        return Origin(name, kind, node.name, digest, True, _facts(card), run, tuple(self._inputs(node, card)))
 
-    def _below(self, node: Node, card: Mapping[str, Any]) -> Iterator[Origin]:
+    def _inputs(self, node: Node, card: Mapping[str, Any]) -> Iterator[Origin]:
         for path in node.deps:
-            kind = artifact_kind(self.project.root / path) if path in self._makers else None
-            digest = kind and _read_then(card, path, kind, folder_digest(self.project.root / path))
+            kind = artifact_kind(self.project.root / path) if path in self._producers else None
+            digest = kind and _input_digest(card, path, kind, folder_digest(self.project.root / path))
             if digest:
                 yield self.at(path, digest)
 
 
 def newest_run(tracking: Tracking, path: str, digest: str) -> Run | None:
-    """The newest finished run that published this digest at this path.
+    """The newest finished run that published a digest at a path; None if there is no such run.
 
     Raises:
         TrackingError: MLflow cannot be reached.
     """
     with guarded():
-        found = tracking.client.search_runs(
+        runs = tracking.client.search_runs(
             [tracking.experiment_id],
             f"tags.`{OUT_TAG}{path}` = '{digest}' and attributes.status = 'FINISHED'",
             max_results=1,
             order_by=["start_time DESC"],
         )
-    if not found:
+    if not runs:
         return None
-    info, tags = found[0].info, found[0].data.tags
+    info, tags = runs[0].info, runs[0].data.tags
     commit = tags.get("mlflow.source.git.commit", "")
     return Run(str(info.run_id), info.start_time / 1000, commit, tags.get(PARENT_TAG))
 
 
 def registration_tags(project: Project, tracking: Tracking, evaluation: Evaluation) -> dict[str, str]:
-    """Tags for a registered version: digest and run of everything that the composition was made from.
+    """Tags for a registered version with the digest and the run of everything in its lineage.
 
-    `cclm.base`, `cclm.base.run`, `cclm.component.NAME`, `cclm.component.NAME.run`, and so on for the data.
+    For example `cclm.base`, `cclm.base.run`, `cclm.component.NAME`, `cclm.component.NAME.run`, `cclm.corpus`.
 
     Raises:
         TrackingError: MLflow cannot be reached.
@@ -156,11 +169,11 @@ def registration_tags(project: Project, tracking: Tracking, evaluation: Evaluati
     top = Lineage(project, read_plan(project, changes=False), tracking).at(path, folder_digest(evaluation.composition))
     tags = {"cclm.composition.run": top.run.id} if top.run else {}
     results = evaluation.results.relative_to(project.root).as_posix()
-    if measured := newest_run(tracking, results, folder_digest(evaluation.results)):
-        tags["cclm.evaluation.run"] = measured.id
-    for origin in list(top.all())[1:]:
-        one_of_several = origin.kind in ("component", "composition")
-        key = f"cclm.{origin.kind}.{origin.name}" if one_of_several else f"cclm.{origin.name}"
+    if evaluation_run := newest_run(tracking, results, folder_digest(evaluation.results)):
+        tags["cclm.evaluation.run"] = evaluation_run.id
+    for origin in list(top.walk())[1:]:
+        is_part = origin.kind in ("component", "composition")
+        key = f"cclm.{origin.kind}.{origin.name}" if is_part else f"cclm.{origin.name}"
         tags[key] = origin.digest
         if origin.run:
             tags[f"{key}.run"] = origin.run.id
@@ -175,19 +188,19 @@ def _card(folder: Path) -> dict[str, Any]:
     return card
 
 
-def _read_then(card: Mapping[str, Any], path: str, kind: str, present: str) -> str | None:
-    """The digest of what a stage read at `path`, from its card; the present digest if the card has none."""
+def _input_digest(card: Mapping[str, Any], path: str, kind: str, current: str) -> str | None:
+    """The digest that a stage read at `path` according to its card; the current digest if the card has none."""
     parts = card.get("parts", [])
-    if present in (card.get("data"), card.get("base"), *parts):
-        return present
+    if current in (card.get("data"), card.get("base"), *parts):
+        return current
     if kind == "encoded":
-        return str(card.get("data", present))
-    named = dict(zip(card.get("names", ()), parts, strict=False))
-    if parts and Path(path).name in named:
-        return str(named[Path(path).name])
+        return str(card.get("data", current))
+    digests = dict(zip(card.get("names", ()), parts, strict=False))
+    if parts and Path(path).name in digests:
+        return str(digests[Path(path).name])
     if "base" in card and kind in ("embedder", "composition"):
         return str(card["base"])
-    return None if parts else present
+    return None if parts else current
 
 
 def _facts(card: Mapping[str, Any]) -> dict[str, Any]:
@@ -195,30 +208,31 @@ def _facts(card: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tree(top: Origin) -> Tree:
-    """The lineage for a reader, everything once."""
+    """The lineage as a tree for the terminal. The inputs of each result are shown only once."""
     return _branch(top, Tree(_line(top)), set())
 
 
 def _branch(origin: Origin, branch: Tree, seen: set[str]) -> Tree:
     if origin.digest in seen and origin.made_from:
-        branch.add("(as above)")
+        branch.add("(see above)")
         return branch
     seen.add(origin.digest)
     if origin.run:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(origin.run.started))
         replaced = f", replacing {origin.run.parent[:12]}" if origin.run.parent else ""
-        branch.add(f"made by run {origin.run.id} on {when}, commit {origin.run.commit[:12] or 'unknown'}{replaced}")
+        commit = origin.run.commit[:12] or "unknown"
+        branch.add(f"MLflow run {origin.run.id}, started {when}, commit {commit}{replaced}")
     for name in ("vocabulary", "code"):
         if name in origin.facts:
             branch.add(f"{name} {origin.facts[name][:12]}")
     if "configuration" in origin.facts:
         values = flatten(origin.facts["configuration"])
         branch.add("[dim]" + escape(", ".join(f"{name} {value}" for name, value in values.items())) + "[/dim]")
-    for below in origin.made_from:
-        _branch(below, branch.add(_line(below)), seen)
+    for part in origin.made_from:
+        _branch(part, branch.add(_line(part)), seen)
     return branch
 
 
 def _line(origin: Origin) -> str:
-    gone = "" if origin.here else ", which is no longer in the project's folder"
-    return f"{origin.kind} [bold]{escape(origin.name)}[/bold] {origin.digest[:12]} ({origin.stage}){gone}"
+    missing = "" if origin.here else ", no longer in the project's folder"
+    return f"{origin.kind} [bold]{escape(origin.name)}[/bold] {origin.digest[:12]} (stage {origin.stage}){missing}"

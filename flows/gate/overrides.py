@@ -1,9 +1,9 @@
-"""Decisions of a person without the gate: accepting a champion, and rolling back to the previous one."""
+"""Manual decisions that bypass the gate: accept a champion, or roll back to the previous one."""
 
 from filelock import FileLock
 
 from cclm_core.runtime.errors import ConfigError
-from flows.gate.gate import probe
+from flows.gate.gate import load_check
 from flows.gate.handover import Handover, hand_over, settle
 from flows.gate.promote import Decision, promotion_lock
 from flows.gate.registry import (
@@ -25,10 +25,10 @@ ACCEPTED = "accepted by a person"
 
 
 def accept(project: Project, composition: str) -> Decision:
-    """Makes the candidate of a composition its champion without the gate; it must still load and predict.
+    """Makes the candidate of a composition its champion without the gate, provided that it loads and predicts.
 
     Raises:
-        ConfigError: there is no such candidate, it is untrained, or it does not load.
+        ConfigError: there is no candidate, it is an untrained control, or it does not load.
         TrackingError: the registry cannot be reached.
     """
     tracking = connect(project)
@@ -37,10 +37,12 @@ def accept(project: Project, composition: str) -> Decision:
         settle(registry, model)
         version = registry.get(model, CANDIDATE)
         if version is None:
-            raise ConfigError(f"{composition} must have a candidate in the registry. Run `cclm promote` first.")
+            raise ConfigError(f"no candidate of {composition} found in the registry. Run `cclm promote` first.")
         if version.tags.get("cclm.untrained") == "true":
-            raise ConfigError(f"{composition} is an untrained control; it can never be champion.")
-        _must_load(version, tracking, composition)
+            raise ConfigError(
+                f"{composition} is an untrained control, which cannot be champion. Choose another composition."
+            )
+        _require_loadable(version, tracking, composition)
         aliases = registry.model(model).aliases
         replaced, previous = aliases.get(CHAMPION), aliases.get(PREVIOUS)
         tags = {version.number: {GATE_RESULT_TAG: CHAMPION, GATE_REASON_TAG: ACCEPTED}}
@@ -52,16 +54,16 @@ def accept(project: Project, composition: str) -> Decision:
 
 
 def roll_back(project: Project, composition: str, why: str) -> Decision:
-    """Makes `previous` the champion of a composition again; it must still load and predict.
+    """Makes the `previous` version of a composition champion again, provided that it loads and predicts.
 
-    The version that was champion is tagged with the reason, and the gate never promotes it again: only `accept` does.
-    No version has the alias `previous` afterwards, so a second call changes nothing and returns the first decision.
+    The replaced champion is tagged with the reason, and the gate never promotes it again; only `accept` does.
+    Afterwards, no version has the alias `previous`, so a second call changes nothing and returns the first decision.
 
     Args:
-        why: what was wrong with the champion; kept in its tags.
+        why: what is wrong with the champion. Stored in its tags.
 
     Raises:
-        ConfigError: there is no previous champion, or it does not load; nothing is changed.
+        ConfigError: there is no previous champion, or it does not load. Nothing has changed.
         TrackingError: the registry cannot be reached.
     """
     tracking = connect(project)
@@ -70,38 +72,41 @@ def roll_back(project: Project, composition: str, why: str) -> Decision:
         settle(registry, model)
         champion, previous = registry.get(model, CHAMPION), registry.get(model, PREVIOUS)
         if champion is None:
-            raise ConfigError(f"{composition} must have a champion to roll back from; {model} has none.")
+            raise ConfigError(
+                f"{model} has no champion to roll back. `cclm promote --accept {composition}` makes its candidate the "
+                "champion."
+            )
         if previous is None or previous.number == champion.number:
             if ROLLED_FROM_TAG in champion.tags:
                 reason = champion.tags.get(GATE_REASON_TAG, "")
                 return Decision(composition, model, champion.number, False, CHAMPION, reason, False)
             raise ConfigError(
-                f"{composition} must have a previous champion to roll back to; version {champion.number} of {model} "
-                f"has replaced none. `cclm promote --accept {composition}` makes its candidate the champion."
+                f"{model} has no previous champion to roll back to: version {champion.number} is its first champion or "
+                f"the result of a rollback. `cclm promote --accept {composition}` makes its candidate the champion."
             )
-        _must_load(previous, tracking, composition)
+        _require_loadable(previous, tracking, composition)
         reason = f"rolled back from version {champion.number}: {why}"
-        gone = f"rolled back to version {previous.number}: {why}"
+        rolled_back_reason = f"rolled back to version {previous.number}: {why}"
         tags = {
             previous.number: {
                 GATE_RESULT_TAG: CHAMPION,
                 GATE_REASON_TAG: reason,
                 ROLLED_FROM_TAG: champion.number,
             },
-            champion.number: {GATE_RESULT_TAG: ROLLED_BACK, GATE_REASON_TAG: gone},
+            champion.number: {GATE_RESULT_TAG: ROLLED_BACK, GATE_REASON_TAG: rolled_back_reason},
         }
         _hand_over(registry, model, Handover(previous.number, champion.number, None, tags))
     return Decision(composition, model, previous.number, False, CHAMPION, reason, True)
 
 
-def _must_load(version: Version, tracking: Tracking, composition: str) -> None:
-    tried = probe(version.uri, tracking.uri)
-    if not tried.passed:
-        raise ConfigError(f"{composition} version {version.number} cannot be champion: {tried.reason}.")
+def _require_loadable(version: Version, tracking: Tracking, composition: str) -> None:
+    verdict = load_check(version.uri, tracking.uri)
+    if not verdict.passed:
+        raise ConfigError(f"{composition} version {version.number} cannot be champion: {verdict.reason}.")
 
 
 def _hand_over(registry: Registry, model: str, handover: Handover) -> None:
     if not hand_over(registry, model, handover):
         raise ConfigError(
-            f"the champion of {model} was changed by another process at the same moment. Check it, and try again."
+            f"another process changed the champion of {model} at the same time. Check the champion, then try again."
         )

@@ -1,9 +1,9 @@
-"""Promotion: registers each composition that was evaluated, and lets the gate decide who is champion.
+"""Promotion: registers each evaluated composition, and asks the gate whether it becomes the champion.
 
-It is no DVC stage. DVC may restore a stage from its run cache without running it, and a registration that was
-"restored" never happened: the files would exist while the registry is empty, e.g. in a fresh clone or after
-another tracking server was configured. So it asks the registry itself, keyed by the composition's digest, and may be
-repeated at will: the flow runs it last, and `cclm promote` after a bare `dvc repro`.
+Promotion is not a DVC stage, because DVC may restore a stage from its run cache without running it. In a new clone, or
+with another tracking server, the "restored" registration would then be missing from the registry. Instead, promotion
+looks up the digest of each composition in the registry, and can be repeated at any time. The flow runs it last; after a
+bare `dvc repro`, run `cclm promote`.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,8 +16,14 @@ from filelock import FileLock
 
 from cclm_core.evaluation.metrics import read_metrics
 from cclm_core.runtime.errors import ConfigError
-from flows.gate.candidates import Candidate, evaluation_digest, known, measured_another, registered
-from flows.gate.gate import Verdict, compare, probe, promotion_config
+from flows.gate.candidates import (
+    Candidate,
+    evaluation_digest,
+    find_candidate,
+    register_candidate,
+    results_are_outdated,
+)
+from flows.gate.gate import Verdict, compare, load_check, promotion_config
 from flows.gate.handover import HANDOVER_TAG, Handover, hand_over, settle
 from flows.gate.registry import (
     BROKEN,
@@ -42,13 +48,17 @@ from flows.tracking.parents import create_parent, newest_parent
 
 @dataclass(frozen=True)
 class Decision:
-    """What became of one composition.
+    """The decision about a composition.
 
     Attributes:
-        created: whether a version was made for it now.
-        result: `champion`; `candidate` if that is what it stays; `broken` if it does not load and predict;
-            `rolled back` if a person took it down.
-        decided: whether the gate decided now; otherwise this is its earlier decision.
+        composition: name of the composition.
+        model: name of the registered model.
+        version: version number of the registered model.
+        created: whether this version was registered just now.
+        result: `champion`; `candidate` if it did not become champion; `broken` if it does not load and predict;
+            `rolled back` if a person rolled it back.
+        reason: why, for people.
+        decided: whether the decision was made just now; otherwise it is an earlier one that is still valid.
     """
 
     composition: str
@@ -60,12 +70,12 @@ class Decision:
     decided: bool
 
     def as_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """The decision as JSON-compatible values."""
         return asdict(self)
 
     def __str__(self) -> str:
-        how = "registered" if self.created else "found"
-        return f"{self.composition}: {self.model} version {self.version} {how}, {self.result}: {self.reason}"
+        new = " (new)" if self.created else ""
+        return f"{self.composition}: {self.model} version {self.version}{new}, {self.result}: {self.reason}"
 
 
 def promote_all(
@@ -75,35 +85,41 @@ def promote_all(
     emit: Callable[[str], None],
     again: bool = False,
 ) -> list[Decision]:
-    """Registers what is not registered yet, and asks the gate if its answer may have changed.
+    """Registers new compositions, and asks the gate about each one whose last decision is no longer valid.
 
-    A change of champion that an earlier process left unfinished is finished first.
+    An unfinished change of champion by an earlier process is finished first.
 
     Args:
-        again: try those that did not load before once more, though nothing changed.
+        measured: the evaluated compositions.
+        parent: MLflow run ID of the pipeline.
+        emit: called with each decision as text.
+        again: also check versions again that did not load before, even if nothing changed.
 
     Raises:
-        IntegrityError: files of a composition or of its results are damaged.
-        TrackingError: the registry cannot be reached; then no champion changes, unless the change was under way: the
-            next call finishes it.
+        IntegrityError: files of a composition or its results are damaged.
+        TrackingError: the registry cannot be reached. No champion has changed, or the next call finishes the change.
     """
     tracking, config, measured = connect(project), promotion_config(project), list(measured)
     with FileLock(promotion_lock(project)):
         for evaluation in measured:
             settle(Registry(tracking), model_name(evaluation.name))
-        candidates = [registered(project, tracking, evaluation, config, parent) for evaluation in measured]
-        asked = [one for one in candidates if not one.decided_before or (again and one.version.result == BROKEN)]
-        with ThreadPoolExecutor() as pool:  # each try is a process of its own
-            tried = list(pool.map(lambda one: probe(one.version.uri, tracking.uri), asked))
-        answers = dict(zip((one.version.uri for one in asked), tried, strict=True))
-        decisions = [_decide(one, answers.get(one.version.uri), tracking.uri) for one in candidates]
+        candidates = [register_candidate(project, tracking, evaluation, config, parent) for evaluation in measured]
+        undecided = [
+            candidate.version.uri
+            for candidate in candidates
+            if not candidate.decided_before or (again and candidate.version.result == BROKEN)
+        ]
+        with ThreadPoolExecutor() as pool:  # each check runs in a process of its own
+            verdicts = list(pool.map(lambda uri: load_check(uri, tracking.uri), undecided))
+        loads = dict(zip(undecided, verdicts, strict=True))
+        decisions = [_decide(candidate, loads.get(candidate.version.uri), tracking.uri) for candidate in candidates]
     for decision in decisions:
         emit(str(decision))
     return decisions
 
 
 def pending(project: Project, measured: Iterable[Evaluation]) -> list[str]:
-    """The compositions for which `promote_all` would do something: not registered, or the gate must decide (again).
+    """The names of the compositions that `promote_all` has to register or decide about.
 
     Raises:
         TrackingError: the registry cannot be reached.
@@ -111,7 +127,7 @@ def pending(project: Project, measured: Iterable[Evaluation]) -> list[str]:
     config, registry = promotion_config(project), Registry(connect(project))
     waiting = []
     for evaluation in measured:
-        candidate = known(registry, evaluation, config)
+        candidate = find_candidate(registry, evaluation, config)
         unfinished = HANDOVER_TAG in registry.model(model_name(evaluation.name)).tags
         if candidate is None or unfinished or not candidate.decided_before:
             waiting.append(evaluation.name)
@@ -119,19 +135,21 @@ def pending(project: Project, measured: Iterable[Evaluation]) -> list[str]:
 
 
 def promote_workspace(project: Project, emit: Callable[[str], None]) -> list[Decision]:
-    """`cclm promote`: what a bare `dvc repro` has left to do, dvc.lock for its parent run included.
+    """`cclm promote`: promotes all up-to-date compositions, and logs the final dvc.lock to the pipeline's run.
 
     Raises:
-        ConfigError: nothing has been evaluated.
+        ConfigError: there is no evaluated composition.
         TrackingError: the registry cannot be reached.
     """
     plan = read_plan(project)
     stale = plan.stale()
     measured = evaluations(plan, project)
-    fresh = [one for one in measured if one.compose.name not in stale and one.evaluate.name not in stale]
-    for one in measured:
-        if one not in fresh:
-            emit(f"{one.name}: its files are older than what they were made from; run the pipeline first")
+    up_to_date = []
+    for evaluation in measured:
+        if evaluation.compose.name in stale or evaluation.evaluate.name in stale:
+            emit(f"{evaluation.name}: skipped, because the composition or its results are stale. Run `cclm run` first.")
+        else:
+            up_to_date.append(evaluation)
     if not measured:
         raise ConfigError("no evaluated composition found. Run `cclm run` or `dvc repro`.")
     tracking = connect(project)
@@ -140,71 +158,78 @@ def promote_workspace(project: Project, emit: Callable[[str], None]) -> list[Dec
         parent = create_parent(tracking, project, "promote")
         tracking.set_status(parent, "FINISHED")
     log_pipeline_files(tracking, project, parent)
-    return promote_all(project, fresh, parent, emit, again=True)
+    return promote_all(project, up_to_date, parent, emit, again=True)
 
 
 def promotion_lock(project: Project) -> Path:
-    """The lock that a process of this clone holds while it changes the registry."""
+    """The lock file that processes of this clone hold while they change the registry."""
     return project.state("locks") / "promote.lock"
 
 
-def _decide(candidate: Candidate, tried: Verdict | None, tracking_uri: str) -> Decision:
-    """Asks the gate if the model was tried just now, and records its decision."""
-    registry, name, old = candidate.registry, candidate.evaluation.name, candidate.version
-    if tried is None:
-        reason = old.tags.get(GATE_REASON_TAG, "")
-        return Decision(name, old.model, old.number, candidate.created, old.result, reason, False)
-    version = candidate.measured()
-    verdict = _compared(candidate, tracking_uri) if tried.passed else tried
+def _decide(candidate: Candidate, loads: Verdict | None, tracking_uri: str) -> Decision:
+    """Decides about a candidate and writes the decision to the registry.
+
+    Args:
+        loads: the result of the load check; None if the last decision is still valid.
+    """
+    registry, name, registered = candidate.registry, candidate.evaluation.name, candidate.version
+    if loads is None:
+        reason = registered.tags.get(GATE_REASON_TAG, "")
+        return Decision(name, registered.model, registered.number, candidate.created, registered.result, reason, False)
+    version = candidate.with_current_metrics()
+    verdict = _compare_with_champion(candidate, tracking_uri) if loads.passed else loads
     key = {GATE_KEY_TAG: candidate.key(version if verdict.passed or candidate.is_champion else None)}
-    result = CHAMPION if candidate.is_champion else CANDIDATE if tried.passed else BROKEN
+    result = CHAMPION if candidate.is_champion else CANDIDATE if loads.passed else BROKEN
     reason = verdict.reason
-    if verdict.passed and _crown(candidate, version, reason, key):
+    if verdict.passed and _make_champion(candidate, version, reason, key):
         result = CHAMPION
-    elif candidate.is_champion and not tried.passed:
-        # Its tags keep what made it champion: it may be the machine that fails.
-        reason = f"it is the champion, but {reason}; `cclm promote --rollback {name}` returns to the one before"
+    elif candidate.is_champion and not loads.passed:
+        # The tags of the champion stay as they are, because the cause may be this machine.
+        reason = f"it is the champion, but {reason}; `cclm promote --rollback {name}` restores the previous champion"
     else:
         if verdict.passed:
-            reason = f"the champion changed while this one was compared ({reason}); the next run asks the gate again"
+            reason = f"the champion changed during the comparison ({reason}); the next `cclm run` compares again"
         tags = {GATE_RESULT_TAG: result, GATE_REASON_TAG: reason}
-        # The key is written last: a gate that was interrupted is asked again.
+        # The key is written last, so that an interrupted decision is made again.
         lasts = verdict.lasts and not verdict.passed
         registry.set_tags(version.model, version.number, tags | (key if lasts else {}))
     return Decision(name, version.model, version.number, candidate.created, result, reason, True)
 
 
-def _compared(candidate: Candidate, tracking_uri: str) -> Verdict:
+def _compare_with_champion(candidate: Candidate, tracking_uri: str) -> Verdict:
     evaluation, champion = candidate.evaluation, candidate.champion
     if evaluation.untrained:
-        return Verdict(False, "an untrained control is never champion")
-    if measured_another(evaluation):
-        return Verdict(False, "its results are those of another composition; run the pipeline, then `cclm promote`")
+        return Verdict(False, "it is an untrained control, which cannot be champion")
+    if results_are_outdated(evaluation):
+        return Verdict(False, "its results belong to another composition; run `cclm run` to evaluate this one")
+    accept = f"`cclm promote --accept {evaluation.name}`"
     if champion is None:
-        command = f"cclm promote --accept {evaluation.name}"
-        return Verdict(False, f"there is no champion to compare with; name the first one: {command}")
+        return Verdict(False, f"there is no champion to compare with; to make this version the first one, run {accept}")
     if candidate.is_champion:
-        return Verdict(False, champion.tags.get(GATE_REASON_TAG) or "it is the champion already")
+        return Verdict(False, champion.tags.get(GATE_REASON_TAG) or "it is already the champion")
     if champion.tags.get(EVALUATION_TAG) != evaluation_digest(evaluation):
-        return Verdict(False, "the champion was measured on other data or settings, so nothing can be compared")
+        return Verdict(
+            False,
+            f"it cannot be compared: champion version {champion.number} was measured on other data or settings; to "
+            f"make this version the champion anyway, run {accept}",
+        )
     directions = {name: metric.better for name, metric in read_metrics(evaluation.results).items()}
     verdict = compare(result_metrics(evaluation.results), champion.metrics, candidate.config, directions)
     if not verdict.passed:
         return verdict
-    # It would be what a rollback returns to, and figures of what nobody can read any more are no baseline.
-    readable = probe(champion.uri, tracking_uri)
-    if readable.passed:
+    # A champion that no longer loads cannot serve as a baseline, nor as `previous` for a rollback.
+    champion_loads = load_check(champion.uri, tracking_uri)
+    if champion_loads.passed:
         return verdict
-    command = f"cclm promote --accept {evaluation.name}"
     return Verdict(
         False,
-        f"the champion, version {champion.number}, cannot be read any more ({readable.reason}); restore its files, or "
-        f"decide yourself: {command} ({verdict.reason})",
+        f"champion version {champion.number} no longer loads ({champion_loads.reason}); restore its files, or run "
+        f"{accept} to replace it ({verdict.reason})",
         lasts=False,
     )
 
 
-def _crown(candidate: Candidate, version: Version, reason: str, key: dict[str, str]) -> bool:
+def _make_champion(candidate: Candidate, version: Version, reason: str, key: dict[str, str]) -> bool:
     champion = candidate.champion
     assert champion is not None
     tags = {version.number: {GATE_RESULT_TAG: CHAMPION, GATE_REASON_TAG: reason} | key}

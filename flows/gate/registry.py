@@ -1,4 +1,4 @@
-"""MLflow's model registry as this project uses it: one registered model for each composition."""
+"""MLflow's model registry, with one registered model per composition."""
 
 import json
 import warnings
@@ -16,15 +16,15 @@ from flows.tracking.metrics import usable
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 DIGEST_TAG, METRICS_TAG, EVALUATION_TAG = "cclm.digest", "cclm.metrics", "cclm.evaluation"
 GATE_RESULT_TAG, GATE_REASON_TAG, GATE_KEY_TAG = "gate.result", "gate.reason", "gate.key"
-BROKEN, ROLLED_BACK = "broken", "rolled back"  # values of `gate.result` besides the names of the aliases
-# What a registered model needs where it is served.
+BROKEN, ROLLED_BACK = "broken", "rolled back"  # values of the tag `gate.result`, in addition to the aliases
+# The packages that a served model needs.
 REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "safetensors", "pydantic", "pyyaml", "filelock", "rich")
 EXAMPLE = ["Shall I compare thee to a summer's day?", ""]
 
 
 @dataclass(frozen=True)
 class Version:
-    """One version of a registered model."""
+    """A version of a registered model."""
 
     model: str
     number: str
@@ -32,12 +32,12 @@ class Version:
 
     @property
     def uri(self) -> str:
-        """Where to load it from."""
+        """The URI for `mlflow.pyfunc.load_model`."""
         return f"models:/{self.model}/{self.number}"
 
     @property
     def metrics(self) -> dict[str, float] | None:
-        """The numbers that its evaluation measured; None if they cannot be read."""
+        """The metrics in its tags; None if they are missing or invalid."""
         try:
             values = json.loads(self.tags[METRICS_TAG])
         except (KeyError, ValueError):
@@ -46,13 +46,19 @@ class Version:
 
     @property
     def result(self) -> str:
-        """The last decision of the gate or a person: the name of an alias, or one of `BROKEN` and `ROLLED_BACK`."""
+        """The last decision by the gate or a person: the name of an alias, `BROKEN` or `ROLLED_BACK`; "" if none."""
         return self.tags.get(GATE_RESULT_TAG, "")
 
 
 @dataclass(frozen=True)
 class Model:
-    """A registered model: which version has which alias, and the tags of the model itself."""
+    """A registered model.
+
+    Attributes:
+        name: `cclm-NAME`, see `model_name`.
+        aliases: alias -> version number.
+        tags: tags of the model itself, not of its versions.
+    """
 
     name: str
     aliases: Mapping[str, str]
@@ -60,58 +66,63 @@ class Model:
 
 
 def model_name(composition: str) -> str:
-    """The registered model of a composition."""
+    """The name of the registered model of a composition, `cclm-NAME`."""
     return f"cclm-{composition}"
 
 
 class Registry:
-    """Versions and aliases."""
+    """Reads and changes registered models, their versions, aliases and tags.
+
+    Every method raises `TrackingError` if the registry cannot be reached.
+    """
 
     def __init__(self, tracking: Tracking) -> None:
         self.tracking = tracking
         self.client = tracking.client
 
     def model(self, name: str) -> Model:
-        """The aliases and tags of a model, read in one call; both empty if there is no such model."""
+        """The aliases and tags of a model, read in one call; both are empty if the model does not exist."""
         from mlflow.exceptions import MlflowException
 
         with guarded():
             try:
-                found = self.client.get_registered_model(name)
+                model = self.client.get_registered_model(name)
             except MlflowException as error:
                 if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                     return Model(name, {}, {})
                 raise
-        return Model(name, {alias: str(number) for alias, number in found.aliases.items()}, dict(found.tags))
+        return Model(name, {alias: str(number) for alias, number in model.aliases.items()}, dict(model.tags))
 
     def find(self, model: str, digest: str) -> Version | None:
-        """The version that holds the composition with this digest.
+        """The version with the composition that has this digest; None if it is not registered.
 
-        If there are several: one that was rolled back, so that the rollback is kept; otherwise the newest.
+        If there are several, a rolled-back version takes precedence, so that the rollback remains in effect; otherwise
+        the newest version.
         """
-        found = self.search(model, DIGEST_TAG, digest)
-        return next((one for one in found if one.result == ROLLED_BACK), found[0] if found else None)
+        versions = self.search(model, DIGEST_TAG, digest)
+        rolled_back = [version for version in versions if version.result == ROLLED_BACK]
+        return next(iter(rolled_back or versions), None)
 
     def search(self, model: str, tag: str, value: str) -> list[Version]:
-        """The versions of a model with this value of a tag, the newest first."""
+        """The versions of a model with the given value of a tag, newest first."""
         with guarded():
-            found = self.client.search_model_versions(
+            versions = self.client.search_model_versions(
                 f"name = '{model}' and tag.`{tag}` = '{value}'", order_by=["version_number DESC"]
             )
-        return [_version(one) for one in found]
+        return [_version(version) for version in versions]
 
     def version(self, model: str, number: str) -> Version:
-        """The version with a number."""
+        """The version of a model with the given number."""
         with guarded():
             return _version(self.client.get_model_version(model, number))
 
     def get(self, model: str, alias: str) -> Version | None:
-        """The version with an alias; None if no version has it."""
+        """The version with the given alias; None if no version has it."""
         number = self.model(model).aliases.get(alias)
         return None if number is None else self.version(model, number)
 
     def set_alias(self, model: str, alias: str, number: str | None) -> None:
-        """Moves an alias to a version, or deletes it (None)."""
+        """Moves an alias to a version; `number=None` deletes the alias."""
         with guarded():
             if number is None:
                 self.client.delete_registered_model_alias(model, alias)
@@ -119,7 +130,7 @@ class Registry:
                 self.client.set_registered_model_alias(model, alias, number)
 
     def set_tag(self, model: str, name: str, value: str | None) -> None:
-        """Writes a tag of the model itself, or deletes it (None)."""
+        """Sets a tag of the model itself; `value=None` deletes the tag."""
         with guarded():
             if value is None:
                 self.client.delete_registered_model_tag(model, name)
@@ -127,7 +138,7 @@ class Registry:
                 self.client.set_registered_model_tag(model, name, value)
 
     def set_tags(self, model: str, number: str, tags: Mapping[str, str]) -> None:
-        """Writes tags to a version, one after the other."""
+        """Sets tags of a version, one after the other, in the given order."""
         with guarded():
             for name, value in tags.items():
                 self.client.set_model_version_tag(model, number, name, value)
@@ -138,28 +149,38 @@ class Registry:
             self.client.delete_model_version_tag(model, number, name)
 
     def all_versions(self) -> list[tuple[Version, float]]:
-        """Every version of every model that holds a composition, each with its creation time in Unix seconds."""
+        """All registered compositions, each with its creation time in Unix seconds."""
         with guarded():
             versions = self.client.search_model_versions()
-        return [(_version(one), one.creation_timestamp / 1000) for one in versions if DIGEST_TAG in one.tags]
+        return [
+            (_version(version), version.creation_timestamp / 1000) for version in versions if DIGEST_TAG in version.tags
+        ]
 
     def register(
         self, run_id: str, model: str, composition: Path, metrics: Mapping[str, float], tags: Mapping[str, str]
     ) -> Version:
-        """Logs a composition as a model, with `metrics`, and registers it with `tags` in one step."""
+        """Logs a composition as an MLflow model and registers it as a new version.
+
+        Args:
+            run_id: the open run to log to. It has ended afterwards.
+            model: name of the registered model, created if it does not exist.
+            composition: folder of the composition.
+            metrics: metrics of the logged model.
+            tags: tags of the version.
+        """
         import mlflow
         from mlflow.models import ModelSignature
         from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
         from mlflow.types.schema import Array
 
         signature = ModelSignature(
-            # A column without a name takes a list of strings, a Series and a DataFrame of one column alike.
+            # A column without a name accepts a list of strings, a Series, or a DataFrame with one column.
             inputs=Schema([ColSpec(DataType.string)]),
             outputs=Schema([ColSpec(Array(DataType.double))]),
             params=ParamSchema([ParamSpec("output", DataType.string, "mean")]),
         )
         with guarded(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # advice on type hints, which a signature makes idle
+            warnings.simplefilter("ignore", UserWarning)  # about type hints, which the signature replaces
             mlflow.set_tracking_uri(self.tracking.uri)
             with mlflow.start_run(run_id=run_id):
                 logged = mlflow.pyfunc.log_model(
@@ -174,26 +195,32 @@ class Registry:
                 )
                 mlflow.log_metrics(dict(metrics), model_id=logged.model_id)
             self._make_model(model)
-            made = self.client.create_model_version(
+            version = self.client.create_model_version(
                 model, logged.model_uri, run_id, tags=dict(tags), model_id=logged.model_id
             )
-        return Version(model, str(made.version), dict(tags))
+        return Version(model, str(version.version), dict(tags))
 
     def _make_model(self, model: str) -> None:
         from mlflow.exceptions import MlflowException
 
-        described = f"Embeds texts of any length. Load: mlflow.pyfunc.load_model('models:/{model}@{CANDIDATE}')"
+        description = (
+            "Character-level embeddings: one vector per text of any length, or one per character with "
+            '`params={"output": "characters"}`.\n\n'
+            f"Load: `mlflow.pyfunc.load_model('models:/{model}@{CHAMPION}')`, or `@{CANDIDATE}` for the newest "
+            "version.\n\n"
+            "The version tag `gate.reason` explains why a version is or is not the champion."
+        )
         try:
-            self.client.create_registered_model(model, description=described)
+            self.client.create_registered_model(model, description=description)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
 
 
 def metrics_tag(metrics: Mapping[str, float]) -> str:
-    """Metrics as a tag holds them."""
+    """Metrics as the JSON value of a tag, without unusable values."""
     return canonical_json({name: value for name, value in metrics.items() if usable(value)})
 
 
-def _version(found: Any) -> Version:
-    return Version(str(found.name), str(found.version), dict(found.tags))
+def _version(version: Any) -> Version:
+    return Version(str(version.name), str(version.version), dict(version.tags))

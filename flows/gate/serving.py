@@ -1,7 +1,7 @@
-"""A composition as an MLflow model: strings in, one embedding for each out.
+"""A composition as an MLflow model that embeds texts.
 
-MLflow runs this file to load the model (models from code), so what is registered is this text, the library's code,
-safetensors and JSON: no pickle.
+MLflow runs this file to load the model ("models from code"). So a registered model consists of this file, the code of
+the library, safetensors and JSON, without any pickle.
 
 >>> model = mlflow.pyfunc.load_model("models:/cclm-full@candidate")              # doctest: +SKIP
 >>> model.predict(["Thou art more lovely", ""])                                  # doctest: +SKIP
@@ -21,13 +21,13 @@ OUTPUTS = ("mean", "characters")
 
 
 class Embeddings(PythonModel):  # type: ignore[misc]
-    """Embeds texts with a composition."""
+    """An MLflow model that embeds texts with a composition."""
 
-    # With type hints MLflow would take lists alone, and without them it warns: a column of a table is welcome too.
+    # With type hints, MLflow accepts only lists, not columns of a table. Without them, it warns unless this is set.
     _skip_type_hint_validation = True
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Verifies the composition's files and loads it."""
+        """Verifies the files of the composition and loads it."""
         from cclm_core.composition.store import load_composition
         from cclm_core.runtime.artifacts import verify
 
@@ -35,17 +35,20 @@ class Embeddings(PythonModel):  # type: ignore[misc]
         verify(folder, "composition")
         self.model = load_composition(folder)
 
-    # No type hints: MLflow takes them for the model's schema, which the signature states.
+    # No type hints: MLflow would derive a schema from them, but the signature defines it.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ARG002
-        """Embeds each text.
+        """Embeds texts.
 
         Args:
-            model_input: a list of strings, a Series, or a DataFrame with one column, `text`.
-            params: `output`: `mean`, the default, gives (W,) floats for each text, zeros for the empty one;
-                `characters` gives (L, W), a row for each of its L characters.
+            model_input: a list of strings, a Series, or a DataFrame with the column `text` or only one column.
+            params: `{"output": "mean"}` (the default) or `{"output": "characters"}`.
+
+        Returns:
+            Lists of floats. For `mean`, (W,) per text: the mean over its characters, zeros for an empty text. For
+            `characters`, (L, W) per text: a row for each of its L characters. W is the width of the composition.
 
         Raises:
-            ValueError: another output was asked for.
+            ValueError: the output is unknown, or a text is not a string.
         """
         output = (params or {}).get("output", "mean")
         if output not in OUTPUTS:
@@ -57,7 +60,7 @@ class Embeddings(PythonModel):  # type: ignore[misc]
         return [(row.mean(axis=0) if len(row) else np.zeros(row.shape[1])).tolist() for row in rows]
 
     def _characters(self, text: str, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The mean of the rows of each character: one outside of the alphabet has a row for each of its bytes."""
+        """One row per character: a character outside the alphabet has a row per byte in `rows`, which are averaged."""
         offsets = self.model.preprocessor.offsets(text)
         if len(offsets) == len(text):
             return rows
@@ -66,12 +69,12 @@ class Embeddings(PythonModel):  # type: ignore[misc]
         return (np.add.reduceat(rows, starts) / counts[:, None]).astype(np.float32)
 
 
-def _texts(given: Any) -> list[str]:
-    if isinstance(given, pd.DataFrame):
-        if "text" not in given.columns and given.shape[1] != 1:
-            raise ValueError(f"the input must have the column `text`, got {list(given.columns)}.")
-        given = given["text"] if "text" in given.columns else given.iloc[:, 0]
-    texts = [given] if isinstance(given, str) else list(given)
+def _texts(model_input: Any) -> list[str]:
+    if isinstance(model_input, pd.DataFrame):
+        if "text" not in model_input.columns and model_input.shape[1] != 1:
+            raise ValueError(f"the input must have a column `text`, got the columns {list(model_input.columns)}.")
+        model_input = model_input["text"] if "text" in model_input.columns else model_input.iloc[:, 0]
+    texts = [model_input] if isinstance(model_input, str) else list(model_input)
     for text in texts:
         if not isinstance(text, str):
             raise ValueError(f"each text must be a string, got {text!r}.")

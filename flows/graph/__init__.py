@@ -1,1 +1,1 @@
-"""The stage graph, read from DVC: stages and what changed, selections of stages, params.yaml and dvc.lock."""
+"""The stage graph as DVC sees it: stages, what changed and why, selections of stages, params.yaml, dvc.lock."""

@@ -1,4 +1,4 @@
-"""Everything that reads files or internals of DVC that are not its documented interface. Checked for DVC `CHECKED`.
+"""All uses of DVC files and internals outside its documented interface. Checked for DVC `CHECKED`.
 
 | function | relies on |
 |---|---|
@@ -7,8 +7,8 @@
 | `gone_processes`, `remove_process`, `remove_list` | `.dvc/tmp/rwlock`: JSON with `read` and `write`, and its lock |
 | `folder_remote`, `object_path` | `.dvc/config` as INI, and the layout `files/md5/ab/cdef...` |
 
-`tests/flows/test_private.py` fails when another version of DVC is installed. Then run `tests/flows/test_graph.py`,
-`test_status.py`, `test_doctor.py` and `test_lockfile.py` with it, and widen `CHECKED`.
+`tests/flows/test_private.py` fails if another version of DVC is installed. Run `tests/flows/test_graph.py`,
+`test_status.py`, `test_doctor.py` and `test_lockfile.py` with the new version, then widen `CHECKED`.
 """
 
 import configparser
@@ -22,25 +22,25 @@ import yaml
 
 CHECKED = ">=3.67,<3.68"
 RWLOCK = ".dvc/tmp/rwlock"
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the fast one, if PyYAML was built with it
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader, if PyYAML has it
 
 
 class DamagedListError(Exception):
-    """DVC's list of readers and writers cannot be parsed; DVC then refuses every stage."""
+    """DVC's list of readers and writers cannot be parsed. DVC refuses to run any stage until it is deleted."""
 
 
 def can_restore(stage: Any) -> bool:
-    """Whether DVC's run cache holds the outputs of a stage for its present inputs: asks as `dvc repro` does.
+    """Whether DVC's run cache has the outputs of a stage for its current inputs. Same check as `dvc repro`.
 
     Args:
-        stage: a `dvc.stage.Stage`; its in-memory state is changed.
+        stage: a `dvc.stage.Stage`; its in-memory state changes.
     """
     from dvc.exceptions import DvcException
 
     try:
         if stage.changed_stage() or not stage.deps_cached():
             stage.save_deps()
-            for out in stage.outs:  # they belong to the inputs in dvc.lock, not to the present ones
+            for out in stage.outs:  # these belong to the inputs recorded in dvc.lock, not to the current ones
                 out.clear()
         stage.repo.stage_cache.restore(stage, dry=True)
     except DvcException:
@@ -49,7 +49,7 @@ def can_restore(stage: Any) -> bool:
 
 
 def is_valid_lock(content: bytes) -> bool:
-    """Whether DVC accepts these bytes as a dvc.lock. A truncated file is often still a YAML mapping."""
+    """Whether DVC accepts these bytes as a dvc.lock. Parsing YAML is not enough: truncated files often still parse."""
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA
     from voluptuous import Invalid
 
@@ -68,7 +68,10 @@ def recorded_outputs(content: bytes) -> list[dict[str, Any]]:
 
 
 def folder_remote(root: Path) -> Path | None:
-    """The default remote of the project at `root`, if it is a folder on this machine. Does not import DVC."""
+    """The folder of the project's default DVC remote; None if the remote is not a local folder.
+
+    Parses DVC's configuration files itself, because importing DVC is slow.
+    """
     parser = configparser.ConfigParser(interpolation=None)
     parser.read([root / ".dvc" / "config", root / ".dvc" / "config.local"])
     name = parser.get("core", "remote", fallback="")
@@ -79,15 +82,15 @@ def folder_remote(root: Path) -> Path | None:
 
 
 def object_path(store: Path, md5: str) -> Path:
-    """The file that holds the object `md5` in a cache or a remote that is a folder."""
+    """The path of the object `md5` in a DVC cache or a folder remote."""
     return store / "files" / "md5" / md5[:2] / md5[2:]
 
 
 def gone_processes(root: Path) -> list[int]:
-    """Processes that have ended and are still in DVC's list of readers and writers, `.dvc/tmp/rwlock`.
+    """IDs of ended processes that are still in DVC's list of readers and writers, `.dvc/tmp/rwlock`.
 
-    DVC frees its other locks with the process. An entry of this list stays, and if its number is given to another
-    process, it blocks a stage forever.
+    The operating system releases DVC's other locks when a process ends. An entry in this list remains, and if the
+    process ID is reused, it blocks a stage forever.
 
     Raises:
         DamagedListError: the list cannot be parsed.
@@ -118,7 +121,7 @@ def remove_process(root: Path, pid: int) -> None:
 
 
 def remove_list(root: Path) -> None:
-    """Deletes DVC's list of readers and writers. Only while no DVC runs."""
+    """Deletes DVC's list of readers and writers. Call it only while no DVC process is running."""
     with _list_lock(root):
         (root / RWLOCK).unlink(missing_ok=True)
 
@@ -138,7 +141,7 @@ def _pids(entries: dict[str, Any]) -> Iterator[int]:
 
 
 def _is_gone(pid: int, written: float) -> bool:
-    """Whether the process of an entry has ended: no process has its number, or one that is younger than the list."""
+    """Whether the process of an entry has ended: its ID is unused, or belongs to a process newer than the list."""
     try:
         process = psutil.Process(pid)
         return bool(process.status() == psutil.STATUS_ZOMBIE or process.create_time() > written + 1)

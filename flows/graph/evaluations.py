@@ -1,4 +1,4 @@
-"""Compositions that were evaluated, recognized by the kind in their folders' manifests."""
+"""Evaluated compositions, identified by the `kind` in the manifests of the outputs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +10,16 @@ from flows.project import Project
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A composition and its results.
+    """A composition with its evaluation results.
 
     Attributes:
-        name: the composition's name.
-        compose: the stage that makes it.
+        name: name of the composition.
+        compose: the stage that composes it.
         evaluate: the stage that evaluates it.
         composition: folder of the composition.
         results: folder with metrics.json.
-        data: folders that it was evaluated on.
-        untrained: whether its components are untrained, as a control.
+        data: folders with the evaluation data.
+        untrained: whether it is a control with untrained components.
     """
 
     name: str
@@ -32,23 +32,23 @@ class Evaluation:
 
 
 def evaluations(plan: Plan, project: Project) -> list[Evaluation]:
-    """Every composition that has results. The outputs' manifests tell which stages compose and evaluate."""
-    makers = {out: node for node in plan.nodes.values() for out in node.outs}
-    found = []
+    """All compositions with results, in plan order."""
+    producers = {out: node for node in plan.nodes.values() for out in node.outs}
+    evaluated = []
     for node in plan.nodes.values():
         results = [out for out in node.outs if artifact_kind(project.root / out) == "evaluation"]
         for dep in node.deps:
-            if results and dep in makers and artifact_kind(project.root / dep) == "composition":
-                compose = makers[dep]
-                found.append(
+            if results and dep in producers and artifact_kind(project.root / dep) == "composition":
+                compose = producers[dep]
+                evaluated.append(
                     Evaluation(
                         name=compose.item,
                         compose=compose,
                         evaluate=node,
                         composition=project.root / dep,
                         results=project.root / results[0],
-                        data=tuple(project.root / other for other in node.deps if other != dep),
+                        data=tuple(project.root / path for path in node.deps if path != dep),
                         untrained=any(key.endswith(".untrained") and value for key, value in compose.params.items()),
                     )
                 )
-    return found
+    return evaluated

@@ -1,7 +1,7 @@
-"""Keeps dvc.lock whole: DVC writes it in place, so a run that is stopped at that moment leaves a truncated file.
+"""Protects dvc.lock from truncation: DVC writes it in place, so killing a run at that moment damages it.
 
-After each stage a valid dvc.lock is copied to `.cclm`. A run that finds dvc.lock damaged restores the newest copy. DVC
-restores what the copy does not contain from its run cache.
+After each stage, `back_up` copies dvc.lock to `.cclm`. Before each run, `restore` replaces a damaged dvc.lock with that
+copy. DVC restores stages that are missing from the copy from its run cache.
 """
 
 from cclm_core.runtime.files import atomic_write
@@ -12,15 +12,19 @@ from flows.project import Project
 NAME = "dvc.lock"
 
 
-def keep(project: Project) -> None:
-    """Copies dvc.lock to `.cclm` if it is whole; another process may be writing it."""
+def back_up(project: Project) -> None:
+    """Copies dvc.lock to `.cclm` if it is complete. It may not be if another process is writing it."""
     content = project.lock_file.read_bytes() if project.lock_file.is_file() else b""
     if is_valid_lock(content):
         atomic_write(project.state() / NAME, content)
 
 
 def restore(project: Project) -> bool:
-    """Replaces a damaged dvc.lock with the newest whole copy, with a warning; returns whether it did."""
+    """Replaces a damaged dvc.lock with the last backup and prints a warning.
+
+    Returns:
+        Whether dvc.lock was damaged.
+    """
     path, copy = project.lock_file, project.state() / NAME
     if not path.is_file() or is_valid_lock(path.read_bytes()):
         return False
@@ -28,6 +32,6 @@ def restore(project: Project) -> bool:
     path.replace(damaged)
     if copy.is_file():
         atomic_write(path, copy.read_bytes())
-    source = "restored its newest copy" if copy.is_file() else "DVC's run cache restores what it can"
-    warn(f"dvc.lock was truncated by a run that was stopped; {source} (the damaged file is {damaged}).")
+    action = "Restored the last backup" if copy.is_file() else "There is no backup; DVC restores from its run cache"
+    warn(f"dvc.lock was truncated, probably because a run was killed. {action}. The damaged file is now {damaged}.")
     return True

@@ -1,4 +1,4 @@
-"""One stage of dvc.yaml, and what its outputs hold."""
+"""A stage of dvc.yaml, and the kind of an output folder."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,18 +10,18 @@ from cclm_core.runtime.config import canonical_json
 
 @dataclass(frozen=True)
 class Node:
-    """One stage of dvc.yaml.
+    """A stage of dvc.yaml. All paths are relative to the project's root.
 
     Attributes:
-        name: as DVC calls it, e.g. `pretrain@entities`.
+        name: DVC's name of the stage, e.g. `pretrain@entities`.
         needs: names of the stages whose outputs it reads.
-        params: the values of params.yaml that it depends on, flattened: `components.entities.objective`.
-        deps: the paths that it reads, relative to the project; of a folder of parts, the parts alone.
-        outs: the paths that it writes, relative to the project.
-        meta: what dvc.yaml has under `meta:`.
-        shares: names of the stages that write into a folder that it reads, but whose outputs are not among its `parts`
-            (see `flows.graph.parts`): it does not need them, but cannot run at the same time.
-        folders: the folders of parts that dvc.yaml names as its dependencies.
+        params: values in params.yaml that it depends on, by dotted key: `components.entities.objective`.
+        deps: paths that it reads. If a dependency is a folder of parts, only the parts that it uses.
+        outs: paths that it writes.
+        meta: the `meta` section of the stage in dvc.yaml.
+        shares: names of the stages that write to a folder it reads without being one of its `parts` (see
+            `flows.graph.parts`). It does not need them, but cannot run at the same time.
+        folders: folders of parts among its dependencies in dvc.yaml.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Node:
 
     @property
     def item(self) -> str:
-        """The part of the name after the `@`: the component or composition; without an `@` the whole name.
+        """The component or composition of the stage: the name after the `@`, or the whole name if it has no `@`.
 
         >>> Node("pretrain@entities").item
         'entities'
@@ -44,12 +44,12 @@ class Node:
 
     @property
     def needs_device(self) -> bool:
-        """Whether it may run only while it holds a device slot."""
+        """Whether the stage must hold a device slot while it runs."""
         return bool(self.meta.get("resource") == "device")
 
 
 def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dots between the keys; lists become JSON.
+    """Flattens nested mappings to dotted keys. Lists become JSON strings.
 
     >>> flatten({"a": {"b": 1, "c": [1, 2]}})
     {'a.b': 1, 'a.c': '[1,2]'}
@@ -63,7 +63,7 @@ def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def artifact_kind(folder: Path) -> str | None:
-    """What a published folder's manifest says it holds, e.g. `component`; None if it is not a published folder."""
+    """The `kind` in the manifest of a published folder, e.g. `component`; None if the folder has no manifest."""
     manifest = folder / MANIFEST
     if not manifest.is_file():
         return None

@@ -1,4 +1,4 @@
-"""Writes new values into params.yaml: checked first, atomically, with its comments kept."""
+"""Changes values in params.yaml: validated first, written atomically, comments preserved."""
 
 import io
 import re
@@ -14,29 +14,32 @@ from cclm_core.runtime.files import atomic_write
 from flows.project import Project
 
 NAME = "params.yaml"
-WHOLE_LINE = 10_000  # ruamel.yaml wraps longer lines
+MAX_LINE_WIDTH = 10_000  # ruamel.yaml wraps longer lines, so this keeps every line as it is
 _LIBRARY = re.compile(r"\bflows\.stage\s+(?!--module\b)")
 
 
 def uses_library(project: Project) -> bool:
-    """Whether a stage of dvc.yaml runs a command of the library, so that the library must check params.yaml.
+    """Whether any stage of dvc.yaml runs a command of `cclm_core`, so that its rules for params.yaml apply.
 
-    `python -m flows.stage --module MODULE ...` runs a project's own module instead, which checks its own parameters.
+    Stages with `python -m flows.stage --module MODULE ...` run a project's own module, which checks its own parameters.
     """
     path = project.root / "dvc.yaml"
     return path.is_file() and any(_LIBRARY.search(command) for command in _commands(load_yaml(path)))
 
 
 def write_settings(project: Project, component: str, settings: Mapping[str, Any]) -> bool:
-    """Sets keys below `components.<component>`, e.g. `training.steps`; returns whether that changed anything.
+    """Sets keys below `components.<component>` in params.yaml, e.g. `training.steps`.
+
+    Returns:
+        Whether any value changed.
 
     Raises:
-        ConfigError: the component is unknown, or a key or value is invalid; params.yaml is then unchanged.
+        ConfigError: the component is unknown, or a key or value is invalid. params.yaml is unchanged.
     """
     path = project.params_file
-    known = load_yaml(path).get("components") or {}
-    if component not in known:
-        raise ConfigError(f"{NAME}: components.{component} not found; {nearest(component, list(known))}")
+    components = load_yaml(path).get("components") or {}
+    if component not in components:
+        raise ConfigError(f"{NAME}: components.{component} not found; {nearest(component, list(components))}")
     content, changed = _changed(path, component, settings)
     if not changed:
         return False
@@ -47,28 +50,28 @@ def write_settings(project: Project, component: str, settings: Mapping[str, Any]
 
 
 def parse_settings(arguments: list[str]) -> dict[str, Any]:
-    """`KEY=VALUE` as given on the command line, the value in YAML.
+    """Parses `KEY=VALUE` arguments of the command line. Values are YAML.
 
     >>> parse_settings(["training.steps=500", "training.variants=[modern]", "task.rate=0.2"])
     {'training.steps': 500, 'training.variants': ['modern'], 'task.rate': 0.2}
 
     Raises:
-        ConfigError: an argument has no `=` or no key, or its value is not YAML.
+        ConfigError: an argument is not of the form `KEY=VALUE`, or its value is not valid YAML.
     """
     settings = {}
     for argument in arguments:
         key, separator, value = argument.partition("=")
         if not separator or not key:
-            raise ConfigError(f"a setting must have the form KEY=VALUE, e.g. training.steps=500, got {argument!r}.")
+            raise ConfigError(f"a setting must be KEY=VALUE, such as training.steps=500, got {argument!r}.")
         try:
             settings[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise ConfigError(f"the value of {key} must be YAML, got {value!r}: {error}") from None
+            raise ConfigError(f"the value of {key} must be valid YAML, got {value!r}: {error}") from None
     return settings
 
 
 def _commands(values: Any) -> list[str]:
-    """Every `cmd` in dvc.yaml, of plain and of generated stages."""
+    """Every `cmd` in dvc.yaml, including those of `foreach` and `matrix` stages."""
     if isinstance(values, list):
         return [command for value in values for command in _commands(value)]
     if not isinstance(values, Mapping):
@@ -79,24 +82,24 @@ def _commands(values: Any) -> list[str]:
 
 
 def _changed(path: Path, component: str, settings: Mapping[str, Any]) -> tuple[str, bool]:
-    """The file's content with the settings, and whether that changes a value."""
+    """The file's content with the new settings, and whether any value differs."""
     from ruamel.yaml import YAML
 
     editor = YAML()
     editor.preserve_quotes = True
-    editor.width = WHOLE_LINE
+    editor.width = MAX_LINE_WIDTH
     editor.indent(mapping=2, sequence=4, offset=2)
     with path.open(encoding="utf-8") as stream:
         values = editor.load(stream)
     changed = False
     for key, value in settings.items():
-        *above, last = key.split(".")
+        *sections, last = key.split(".")
         section = values["components"][component]
-        for number, part in enumerate(above):
-            section = section.setdefault(part, {})
+        for depth, name in enumerate(sections, start=1):
+            section = section.setdefault(name, {})
             if not isinstance(section, dict):
-                shown = ".".join(above[: number + 1])
-                raise ConfigError(f"{NAME}: components.{component}.{shown} must be a mapping to contain {key}.")
+                parent = f"components.{component}.{'.'.join(sections[:depth])}"
+                raise ConfigError(f"{NAME}: {parent} is not a mapping, so {key} cannot be set.")
         if last not in section or section[last] != value or type(section[last]) is bool is not type(value):
             section[last] = value
             changed = True
@@ -106,7 +109,7 @@ def _changed(path: Path, component: str, settings: Mapping[str, Any]) -> tuple[s
 
 
 def _check(path: Path, content: str) -> None:
-    """Checks the whole new content; messages name params.yaml, not the draft."""
+    """Validates the new content as a whole. Errors name params.yaml, not the draft file."""
     from cclm_core.steps.params import Params
 
     draft = path.with_name(f".{NAME}.draft")

@@ -1,9 +1,9 @@
-"""Compositions: stages that depend on a folder of components as a whole, but need only the components in `parts`.
+"""Dependencies of compositions: a stage that depends on the folder of all components needs only its `parts`.
 
-DVC cannot interpolate a list into `deps`, so a stage of dvc.yaml that reads some of the outputs in a folder depends on
-the folder. If its parameters contain a list `parts`, e.g. `compositions.full.parts: [entities, characters]`, it needs
-only the stages whose outputs are `FOLDER/entities` and `FOLDER/characters`. The others it must not overlap with: DVC
-refuses a stage ("is busy, it is being blocked by") while another writes into a folder that it reads.
+DVC cannot interpolate a list into `deps`, so a stage that reads some components in dvc.yaml depends on their folder. If
+its parameters have a list `parts`, e.g. `compositions.full.parts: [entities, characters]`, it needs only the stages
+with the outputs `FOLDER/entities` and `FOLDER/characters`. It still cannot run at the same time as the other stages:
+DVC refuses a stage ("is busy, it is being blocked by") while another stage writes to a folder that it reads.
 """
 
 import json
@@ -17,21 +17,23 @@ from cclm_core.runtime.errors import ConfigError
 from flows.graph.node import Node, artifact_kind
 from flows.project import Project
 
-CARD = "card.json"  # has the digests of the parts that a composition was made from, in their order
+CARD = "card.json"  # of a composition; its `parts` are the digests of the parts, in order
 
 
-def restrict(nodes: Mapping[str, Node], project: Project) -> dict[str, Node]:
-    """The same stages; each with `parts` needs only those, and lists the other writers of the folder in `shares`.
+def resolve_parts(nodes: Mapping[str, Node], project: Project) -> dict[str, Node]:
+    """Replaces the folder dependency of each stage with `parts` by these parts.
+
+    The stages that write other parts of the folder move from `needs` to `shares`.
 
     Raises:
-        ConfigError: `parts` names something that no stage makes and that does not exist.
+        ConfigError: a part does not exist, and no stage produces it.
     """
-    makers = {out: node.name for node in nodes.values() for out in node.outs}
-    return {name: _restricted(node, makers, project) for name, node in nodes.items()}
+    producers = {out: node.name for node in nodes.values() for out in node.outs}
+    return {name: _resolve(node, producers, project) for name, node in nodes.items()}
 
 
 def parts_of(node: Node) -> tuple[str, ...] | None:
-    """The names in the stage's parameter `parts`; None if it has no such list."""
+    """The list `parts` in the stage's parameters; None if there is no such list."""
     for key, value in node.params.items():
         if key.rpartition(".")[2] == "parts" and isinstance(value, str) and value.startswith("["):
             return tuple(str(part) for part in json.loads(value))
@@ -39,47 +41,47 @@ def parts_of(node: Node) -> tuple[str, ...] | None:
 
 
 def recomposed(nodes: Mapping[str, Node], changed: Mapping[str, tuple[str, ...]], project: Project) -> frozenset[str]:
-    """The changed stages in which nothing changed but other outputs in the folder of their parts.
+    """The changed stages whose own parts are unchanged: only other outputs in the folder of parts differ.
 
-    The parts are compared with the digests in the card of the composition; without a card, nothing is assumed.
+    The parts are compared with the digests in the card of the composition. Stages without a card are left out.
     """
-    return frozenset(name for name, reasons in changed.items() if _parts_are_equal(nodes[name], reasons, project))
+    return frozenset(name for name, reasons in changed.items() if _parts_unchanged(nodes[name], reasons, project))
 
 
-def _parts_are_equal(node: Node, reasons: tuple[str, ...], project: Project) -> bool:
+def _parts_unchanged(node: Node, reasons: tuple[str, ...], project: Project) -> bool:
     if not node.folders or set(reasons) != {f"{folder} modified" for folder in node.folders}:
         return False
     paths = [project.root / f"{folder}/{part}" for folder in node.folders for part in parts_of(node) or ()]
-    present = [folder_digest(path) for path in paths if artifact_kind(path)]
+    current = [folder_digest(path) for path in paths if artifact_kind(path)]
     cards = [project.root / out / CARD for out in node.outs]
-    return all(card.is_file() and read_json(card).get("parts") == present for card in cards)
+    return all(card.is_file() and read_json(card).get("parts") == current for card in cards)
 
 
-def _restricted(node: Node, makers: Mapping[str, str], project: Project) -> Node:
+def _resolve(node: Node, producers: Mapping[str, str], project: Project) -> Node:
     parts = parts_of(node) or ()
-    folders = tuple(dep for dep in node.deps if parts and any(out.startswith(f"{dep}/") for out in makers))
+    folders = tuple(dep for dep in node.deps if parts and any(out.startswith(f"{dep}/") for out in producers))
     if not folders:
         return node
-    within = {out: name for out, name in makers.items() for folder in folders if out.startswith(f"{folder}/")}
+    available = {out: name for out, name in producers.items() for folder in folders if out.startswith(f"{folder}/")}
     paths = []
     for part in parts:
-        path = next((f"{folder}/{part}" for folder in folders if _exists(f"{folder}/{part}", makers, project)), None)
+        path = next((f"{folder}/{part}" for folder in folders if _exists(f"{folder}/{part}", producers, project)), None)
         if path is None:
-            known = sorted({PurePosixPath(out).name for out in within})
+            names = sorted({PurePosixPath(out).name for out in available})
             raise ConfigError(
-                f"params.yaml: {node.name} has the part {part}, but no stage makes {folders[0]}/{part}; "
-                f"{nearest(part, known)}"
+                f"params.yaml: {node.name} has the part {part}, but no stage produces {folders[0]}/{part}; "
+                f"{nearest(part, names)}"
             )
         paths.append(path)
-    others = set(within.values()) - {makers.get(path) for path in paths}
+    unused = set(available.values()) - {producers.get(path) for path in paths}
     return replace(
         node,
-        needs=tuple(name for name in node.needs if name not in others),
+        needs=tuple(name for name in node.needs if name not in unused),
         deps=(*(dep for dep in node.deps if dep not in folders), *paths),
-        shares=tuple(sorted(others.intersection(node.needs))),
+        shares=tuple(sorted(unused.intersection(node.needs))),
         folders=folders,
     )
 
 
-def _exists(path: str, makers: Mapping[str, str], project: Project) -> bool:
-    return path in makers or (project.root / path).exists()
+def _exists(path: str, producers: Mapping[str, str], project: Project) -> bool:
+    return path in producers or (project.root / path).exists()

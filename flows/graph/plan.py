@@ -1,4 +1,4 @@
-"""The plan, read from DVC: stages, what each needs, what changed and why. There is no second graph."""
+"""The plan: the stages in DVC's graph, their dependencies, and which changed and why."""
 
 import fnmatch
 import logging
@@ -12,20 +12,20 @@ from cclm_core.runtime.config import nearest
 from cclm_core.runtime.errors import ConfigError
 from flows.graph.dvc_private import can_restore
 from flows.graph.node import Node, flatten
-from flows.graph.parts import recomposed, restrict
+from flows.graph.parts import recomposed, resolve_parts
 from flows.project import Project
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The stages in an order in which they can run, and why those that changed would run again.
+    """The stages in topological order, and why some of them are stale.
 
     Attributes:
-        nodes: by name, every stage after those that it needs.
-        changed: stage name -> reasons, for the stages that DVC itself calls changed.
-        restorable: the changed stages for whose present inputs DVC's cache has results: they need not run.
-        recomposed: the changed stages in which only other outputs of a shared folder changed, none of their parts: they
-            run again to equal files, and the stages after them need not run.
+        nodes: stage name -> stage, dependencies first.
+        changed: stage name -> reasons, for stages whose own inputs changed according to DVC.
+        restorable: changed stages that need not run, because DVC's cache has the outputs for their current inputs.
+        recomposed: changed stages whose own parts are unchanged: only other components in the same folder changed.
+            They run again, produce the same files, and so the stages after them need not run.
     """
 
     nodes: dict[str, Node]
@@ -34,27 +34,30 @@ class Plan:
     recomposed: frozenset[str] = frozenset()
 
     def stale(self) -> dict[str, tuple[str, ...]]:
-        """The stages that a run would look at, in order, with reasons: those that changed and those after them.
+        """The stages that a run has to check, in order, with reasons: the changed stages and those after them.
 
-        A composition of which only other components change is looked at itself, but not the stages after it.
+        If only components outside a composition changed, the composition is stale, but the stages after it are not.
         """
         reasons: dict[str, tuple[str, ...]] = {}
         cascading: set[str] = set()
         for name, node in self.nodes.items():
             after = tuple(f"after {need}" for need in node.needs if need in cascading)
-            beside = tuple(f"after {other}, not one of its parts" for other in node.shares if other in cascading)
+            shared = tuple(f"after {writer}, not one of its parts" for writer in node.shares if writer in cascading)
             own = self.changed.get(name, ())
-            if why := own + after + beside:
+            if why := own + after + shared:
                 reasons[name] = why
             if after or (own and name not in self.recomposed):
                 cascading.add(name)
         return reasons
 
     def select(self, targets: Iterable[str]) -> dict[str, Node]:
-        """The stages that `targets` name (`pretrain`, `pretrain@entities`, `pretrain@*`) and all that they need.
+        """The stages that match `targets`, with everything they need, in order.
+
+        Args:
+            targets: stages (`pretrain@entities`), groups (`pretrain`) or patterns (`pretrain@*`); empty for all stages.
 
         Raises:
-            ConfigError: a target names no stage.
+            ConfigError: a target matches no stage.
         """
         names = set(self.match(targets)) if targets else set(self.nodes)
         for name in reversed(self.nodes):
@@ -63,10 +66,10 @@ class Plan:
         return {name: node for name, node in self.nodes.items() if name in names}
 
     def match(self, targets: Iterable[str]) -> list[str]:
-        """The names of the stages that `targets` name, in order.
+        """The names of the stages that match `targets`, in order.
 
         Raises:
-            ConfigError: a target names no stage.
+            ConfigError: a target matches no stage.
         """
         matches: set[str] = set()
         for target in targets:
@@ -79,24 +82,24 @@ class Plan:
 
 
 def read_plan(project: Project, changes: bool = True) -> Plan:
-    """Asks DVC for the graph of the project.
+    """Reads the stage graph of the project from DVC.
 
     Args:
-        changes: whether to ask what changed as well.
+        changes: whether to also determine which stages changed.
 
     Raises:
         ConfigError: dvc.yaml or params.yaml is invalid.
     """
     from dvc.repo import lock_repo
 
-    # DVC discards its index whenever it takes its lock: one lock for all questions reads dvc.yaml once.
+    # DVC discards its index each time it takes its lock. Holding one lock throughout reads dvc.yaml only once.
     with _repository(project) as repo, lock_repo(repo):
         import networkx  # type: ignore[import-untyped]
 
         graph = repo.index.graph
         order = list(networkx.lexicographical_topological_sort(graph.reverse(), key=lambda stage: stage.name))
         nodes = {stage.name: _node(stage, graph, project) for stage in order if getattr(stage, "name", None)}
-        nodes = restrict(nodes, project)
+        nodes = resolve_parts(nodes, project)
         stages = [stage for stage in order if stage.name in nodes] if changes else []
         changed = {stage.name: why for stage in stages if (why := _why(stage))}
         restorable = {stage.name for stage in stages if stage.name in changed and can_restore(stage)}
@@ -132,7 +135,7 @@ def _node(stage: Any, graph: Any, project: Project) -> Node:
             deps.append(_relative(dep, project))
     return Node(
         name=stage.name,
-        needs=tuple(sorted(other.name for other in graph.successors(stage))),
+        needs=tuple(sorted(needed.name for needed in graph.successors(stage))),
         params=params,
         deps=tuple(deps),
         outs=tuple(_relative(out, project) for out in stage.outs),
@@ -141,12 +144,12 @@ def _node(stage: Any, graph: Any, project: Project) -> Node:
 
 
 def _why(stage: Any) -> tuple[str, ...]:
-    """Why DVC calls a stage changed; empty if it does not."""
+    """DVC's reasons why a stage changed; empty if it did not."""
     from dvc.lock import LockError
 
     try:
-        entries = [entry for found in stage.status().values() for entry in found]
-    except LockError as error:  # another DVC process is working on it
+        entries = [entry for group in stage.status().values() for entry in group]
+    except LockError as error:  # another DVC process is running this stage
         return (str(error).partition("\n\n")[0].replace("\n", ""),)
     if entries and not any(dep.hash_info for dep in stage.deps):
         return ("never run",)
@@ -159,7 +162,7 @@ def _relative(output: Any, project: Project) -> str:
 
 
 def _reasons(entries: list[Any]) -> tuple[str, ...]:
-    """DVC's status entries as messages.
+    """Converts DVC's status entries to messages.
 
     >>> _reasons(["changed command", {"changed deps": {"params.yaml": {"base.steps": "modified"}, "data": "new"}}])
     ('command changed', 'params.yaml: base.steps modified', 'data new')
@@ -170,9 +173,9 @@ def _reasons(entries: list[Any]) -> tuple[str, ...]:
             reasons.append("command changed" if entry == "changed command" else entry)
             continue
         for paths in entry.values():
-            for path, what in paths.items():
-                if isinstance(what, dict):
-                    reasons += [f"{path}: {key} {change}" for key, change in what.items()]
+            for path, change in paths.items():
+                if isinstance(change, dict):
+                    reasons += [f"{path}: {key} {key_change}" for key, key_change in change.items()]
                 else:
-                    reasons.append(f"{path} {'is missing' if what == 'deleted' else what}")
+                    reasons.append(f"{path} {'is missing' if change == 'deleted' else change}")
     return tuple(reasons)

@@ -9,7 +9,7 @@ import psutil  # type: ignore[import-untyped]
 from flows import processes
 from flows.project import Project
 from flows.recovery.prefect_private import local_pid
-from flows.tracking.open_runs import OpenRun, abandoned, closed, open_runs, opened
+from flows.tracking.open_runs import OpenRun, abandoned, open_runs, record_closed, record_opened
 
 LIVE = ("RUNNING", "PENDING", "CANCELLING")
 TEMPORARY = ""  # `OpenRun.where` of a run on Prefect's temporary server
@@ -29,11 +29,11 @@ def noted(project: Project) -> Iterator[None]:
     if not run_id:  # the flow's function was called directly
         yield
         return
-    opened(project, "prefect", run_id, server())
+    record_opened(project, "prefect", run_id, server())
     try:
         yield
     finally:
-        closed(project, "prefect", run_id)
+        record_closed(project, "prefect", run_id)
 
 
 def crash_abandoned(project: Project) -> list[str]:
@@ -138,7 +138,7 @@ def _crash(api: Any, project: Project, run_id: str) -> str:
     try:
         run = api.read_flow_run(run_id)
     except ObjectNotFound:
-        closed(project, "prefect", run_id)
+        record_closed(project, "prefect", run_id)
         return "it no longer exists"
     if run.state is not None and run.state.type.value in LIVE:
         this_run = FlowRunFilter.model_validate({"id": {"any_": [run_id]}})
@@ -146,5 +146,5 @@ def _crash(api: Any, project: Project, run_id: str) -> str:
         for task in api.read_task_runs(flow_run_filter=this_run, task_run_filter=live):
             api.set_task_run_state(task.id, state, force=True)
         api.set_flow_run_state(run_id, state, force=True)
-    closed(project, "prefect", run_id)
+    record_closed(project, "prefect", run_id)
     return "marked as Crashed"

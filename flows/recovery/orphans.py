@@ -13,10 +13,10 @@ def orphaned_stages(project: Project) -> list[psutil.Process]:
     """Processes of this project's stages whose runner or run has ended. They still lock their outputs."""
     reports = str(project.root / ".cclm")
     orphans = []
-    for process in processes.mine():
+    for process in processes.of_this_user():
         try:
-            driver = processes.variable(process, processes.DRIVER_VARIABLE)
-            is_stage = (processes.variable(process, processes.REPORT_VARIABLE) or "").startswith(reports)
+            driver = processes.environment_variable(process, processes.DRIVER_VARIABLE)
+            is_stage = (processes.environment_variable(process, processes.REPORT_VARIABLE) or "").startswith(reports)
             words = process.cmdline()
             in_project = is_stage or process.cwd() == str(project.root)
             is_runner = "flows.stage" in words
@@ -33,12 +33,12 @@ def orphaned_stages(project: Project) -> list[psutil.Process]:
 def orphaned_servers(project: Project) -> list[psutil.Process]:
     """Prefect's temporary servers on this project's database whose run has ended."""
     orphans = []
-    for process in processes.mine():
+    for process in processes.of_this_user():
         try:
             if not is_temporary_server(process):
                 continue
-            home = Path(processes.variable(process, "PREFECT_HOME") or "/")
-            driver = processes.variable(process, processes.DRIVER_VARIABLE)
+            home = Path(processes.environment_variable(process, "PREFECT_HOME") or "/")
+            driver = processes.environment_variable(process, processes.DRIVER_VARIABLE)
             lost_run = processes.is_gone(driver) if driver else process.ppid() == 1
         except psutil.Error:
             continue

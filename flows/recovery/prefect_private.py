@@ -27,7 +27,9 @@ def is_temporary_server(process: psutil.Process) -> bool:
     Raises:
         psutil.Error: the process has ended, or belongs to another user.
     """
-    return APPLICATION in process.cmdline() and processes.variable(process, "PREFECT__SERVER_EPHEMERAL") == "1"
+    return (
+        APPLICATION in process.cmdline() and processes.environment_variable(process, "PREFECT__SERVER_EPHEMERAL") == "1"
+    )
 
 
 def local_pid(run: Any, server: str) -> int | None:

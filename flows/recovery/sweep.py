@@ -13,7 +13,7 @@ from flows.messages import warn
 from flows.project import Project
 from flows.recovery.orphans import orphaned_servers, orphaned_stages
 from flows.tracking.client import TrackingError
-from flows.tracking.open_runs import OpenRun, abandoned, closed, working
+from flows.tracking.open_runs import OpenRun, abandoned, record_closed, running_processes
 
 ENDING_SECONDS = 20.0  # for a stage to notice that its run has ended, and to end itself
 
@@ -30,7 +30,7 @@ def sweep(project: Project) -> None:
             dvc_private.remove_process(project.root, pid)
             warn(f"removed process {pid}, a killed run, from DVC's list of readers and writers.")
     except dvc_private.DamagedListError as error:
-        if not working(project):  # otherwise DVC may be writing it
+        if not running_processes(project):  # otherwise DVC may be writing it
             dvc_private.remove_list(project.root)
             warn(f"{error}; deleted the list, because nothing is running.")
     sweep_tracked(project)
@@ -71,4 +71,4 @@ def _end_processes_of(project: Project, driver: OpenRun) -> None:
         time.sleep(0.2)
     pid = processes.split(driver.process)[1]
     warn(f"process {pid}, an earlier run, was killed; its leftover processes have ended. Continuing.")
-    closed(project, "driver", driver.id)
+    record_closed(project, "driver", driver.id)

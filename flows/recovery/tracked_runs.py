@@ -8,7 +8,7 @@ from flows.graph.plan import read_plan
 from flows.project import Project
 from flows.tracking.client import PROCESS_TAG, Tracking, connect, enabled, guarded
 from flows.tracking.follow import Follower
-from flows.tracking.open_runs import abandoned, closed
+from flows.tracking.open_runs import abandoned, record_closed
 from flows.tracking.records import StageRecord, last_values, read_record, reports_path
 
 REASON_TAG = "cclm.reason"
@@ -34,7 +34,7 @@ def close_abandoned(project: Project) -> list[str]:
             continue
         if run.info.status == "RUNNING":
             messages.append(f"{run.info.run_name} in MLflow: {close(project, tracking, run)}")
-        closed(project, "mlflow", note.id)
+        record_closed(project, "mlflow", note.id)
     return messages
 
 
@@ -99,7 +99,7 @@ def _get(tracking: Tracking, run_id: str) -> Any:
             return tracking.client.get_run(run_id)
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":  # deleted permanently
-                closed(tracking.project, "mlflow", run_id)
+                record_closed(tracking.project, "mlflow", run_id)
                 return None
             raise
 

@@ -77,7 +77,7 @@ def train_in_clone(project: Project, order: Order, emit: Callable[[str], None]) 
         if order.lock:
             (clone / "dvc.lock").write_text(order.lock, encoding="utf-8")
         with lease(project) as slot:
-            settings = slot.environment | {processes.DRIVER_VARIABLE: processes.own()}
+            settings = slot.environment | {processes.DRIVER_VARIABLE: processes.own_name()}
             settings |= {
                 processes.PARENT_RUN_VARIABLE: order.parent or "",
                 **({} if order.tracked else {"CCLM_TRACKING": "off"}),

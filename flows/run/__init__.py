@@ -1,8 +1,8 @@
-"""Running the pipeline: the chain from Prefect over DVC to the process of one stage.
+"""Running the pipeline: from the Prefect flow through DVC to the process of a stage.
 
 ```
-pipeline      the flow; tasks: what it runs
-dvc_repro     one task -> `dvc repro -s STAGE`
-stage_runner  DVC -> `python -m flows.stage ...` -> the stage's own process
+pipeline      the Prefect flow, which runs the tasks in `tasks`
+dvc_repro     task -> `dvc repro -s STAGE`
+stage_runner  DVC -> `python -m flows.stage ...` -> the process of the stage
 ```
 """

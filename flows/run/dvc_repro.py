@@ -1,4 +1,4 @@
-"""Runs one stage through DVC, as a subprocess: `dvc --wait-for-lock repro -s STAGE`."""
+"""Runs a stage through DVC in a subprocess: `dvc --wait-for-lock repro -s STAGE`."""
 
 import subprocess
 import threading
@@ -13,27 +13,27 @@ from typing import Any
 from cclm_core.runtime.artifacts import folder_digest
 from flows import environment, processes
 from flows.devices.slots import lease
-from flows.graph.lockfile import keep
+from flows.graph.lockfile import back_up
 from flows.graph.node import Node, artifact_kind
 from flows.project import Project
 from flows.tracking.client import connect
 from flows.tracking.follow import Follower, follow
-from flows.tracking.records import StageRecord, forget_checkpoints, read_record
+from flows.tracking.records import StageRecord, delete_checkpoints, read_record
 
-CONFIGURATION_EXIT_CODE = 2  # of the stage runner, if the user must fix something
+CONFIGURATION_EXIT_CODE = 2  # the stage has failed because of an error that the user must fix
 SHOWN_LINES = 15
 
 _running: set[subprocess.Popen[str]] = set()
 
 
 class StageError(Exception):
-    """A stage ended with an error.
+    """A stage failed or was stopped.
 
     Attributes:
-        stage: its name.
-        exit_code: of the stage's own command; None when DVC failed before it ran.
-        message: the last lines that it printed.
-        killed: whether it was stopped.
+        stage: name of the stage.
+        exit_code: exit code of the stage's command; None if DVC failed before the command ran.
+        message: the last lines of its output.
+        killed: whether the stage was stopped from outside.
     """
 
     def __init__(self, stage: str, exit_code: int | None, message: str, killed: bool = False) -> None:
@@ -44,23 +44,26 @@ class StageError(Exception):
         self.killed = killed
 
     def __str__(self) -> str:
-        how = "could not be started" if self.exit_code is None else f"failed with exit code {self.exit_code}"
-        return f"{self.stage} {how}:\n{self.message}"
+        outcome = "could not be started" if self.exit_code is None else f"failed with exit code {self.exit_code}"
+        return f"{self.stage} {outcome}:\n{self.message}"
 
     @property
     def may_retry(self) -> bool:
-        """Whether another try can help: it crashed; it was not stopped, and its configuration is valid."""
+        """Whether a retry can help: the stage crashed, as opposed to being stopped or misconfigured."""
         return self.exit_code not in (None, CONFIGURATION_EXIT_CODE) and not self.killed
 
 
 @dataclass(frozen=True)
 class StageResult:
-    """What became of a stage: small enough to be a task's JSON result.
+    """The result of a stage in a run.
 
     Attributes:
         outcome: `ran`, `unchanged`, `restored` (from DVC's run cache), `failed` or `not run`.
-        started: Unix seconds when its command started, for those that ran.
-        digests: path -> digest of what it published.
+        seconds: duration.
+        started: when its command started, in Unix seconds; None if the command did not run.
+        ended: when its command ended, in Unix seconds; None if the command did not run.
+        digests: path -> digest of each output folder.
+        message: why it failed or did not run.
     """
 
     stage: str
@@ -72,7 +75,7 @@ class StageResult:
     message: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """The result as JSON-compatible values."""
         return asdict(self)
 
 
@@ -90,24 +93,24 @@ def reproduce(
     emit: Callable[[str], None],
     pull: bool = False,
 ) -> StageResult:
-    """Brings a stage up to date and, if it runs, tracks its run.
+    """Brings a stage up to date and tracks it in MLflow if it runs.
 
     Args:
-        parent: the pipeline's run in MLflow.
-        tracked: whether to forward the run to MLflow.
-        force: run it even if nothing changed.
-        emit: receives each line that DVC and the stage print.
-        pull: restore it from what another clone has pushed to DVC's remote; it needs no device for that.
+        parent: MLflow run ID of the pipeline.
+        tracked: whether to track the stage in MLflow.
+        force: run the stage even if nothing changed.
+        emit: called with each line of output of DVC and the stage.
+        pull: restore the outputs that another clone pushed to DVC's remote. This needs no device slot.
 
     Raises:
-        StageError: it failed.
+        StageError: the stage failed.
     """
     log = project.stage_file("logs", node.name, ".log")
     options = [*(["--force"] if force else []), *(["--pull"] if pull else [])]
     with lease(project) if node.needs_device and not pull else nullcontext() as slot:
         since = time.time()
         command = ["dvc", "--wait-for-lock", "repro", "--single-item", *options, node.name]
-        # The child stays in this process group, or it would survive a cancelled flow.
+        # The child stays in this process group, so that it ends with a canceled flow.
         process = subprocess.Popen(
             command,
             cwd=project.root,
@@ -125,19 +128,20 @@ def reproduce(
             lines = _stream(process, log, emit)
             process.wait()
     if process.returncode == 0:
-        keep(project)
-        forget_checkpoints(project, node.name)  # not before: a crash between publishing and recording resumes there
+        back_up(project)
+        # Only now: after a crash between publishing and recording, training resumes from its checkpoints.
+        delete_checkpoints(project, node.name)
     return _result(project, node, since, process.returncode, lines)
 
 
 def stop_all() -> None:
-    """Ends all running stages: each runner notices that its `dvc` has ended, and ends its child."""
+    """Stops all running stages. Each stage runner notices that its `dvc` has ended and stops its child process."""
     for process in list(_running):
         process.terminate()
 
 
 def digests(project: Project, node: Node) -> dict[str, str]:
-    """The digests of what a stage has published."""
+    """The digest of each folder that a stage has published, by path."""
     return {out: folder_digest(project.root / out) for out in node.outs if artifact_kind(project.root / out)}
 
 
@@ -200,7 +204,7 @@ def _followed(
         yield
         return
 
-    def over() -> bool:
+    def has_ended() -> bool:
         """Whether DVC has ended."""
         return process.poll() is not None
 
@@ -208,9 +212,9 @@ def _followed(
         """Connects to MLflow."""
         return Follower(project, connect(project), node, parent)
 
-    # In a copy of the context: its messages go to the log of the task.
-    within = copy_context().run
-    thread = threading.Thread(target=within, args=(follow, project, node.name, since, over, open_follower))
+    # The copied context sends log messages of the thread to the Prefect task.
+    run_in_context = copy_context().run
+    thread = threading.Thread(target=run_in_context, args=(follow, project, node.name, since, has_ended, open_follower))
     thread.start()
     try:
         yield

@@ -1,6 +1,6 @@
-"""What all flows do: one task per stage, independent stages in parallel, then promotion, then the push to DVC's remote.
+"""The pipeline as a Prefect flow: one task per stage, independent stages in parallel, then promotion, then `dvc push`.
 
-`pretrain` is the flow for the whole pipeline; the flows for a part of it are in `flows/deployments/`.
+`pretrain` is the flow for the whole pipeline. Flows for parts of it are in `flows/deployments/`.
 """
 
 import time
@@ -28,34 +28,39 @@ from flows.remote import workers
 from flows.remote.dvc_remote import PushError, wants_push
 from flows.run.dvc_repro import stop_all
 from flows.run.prefect_pages import publish_artifacts
-from flows.run.preparation import check_parameters, checked_plan, forget_recorded, prepared
+from flows.run.preparation import check_parameters, checked_plan, delete_recorded_checkpoints, prepared
 from flows.run.tasks import outcome, promote, push, submit
 from flows.tracking.client import TrackingError, connect, enabled, log_pipeline_files
 from flows.tracking.parents import create_parent
 
 
 class PipelineError(Exception):
-    """Stages failed, the compositions could not be registered, or the outputs not pushed; see the summary."""
+    """Stages failed, or registering the compositions failed, or pushing the outputs failed.
+
+    Attributes:
+        summary: the result of the run, as returned by `carry_out`.
+    """
 
     def __init__(self, summary: dict[str, Any]) -> None:
         self.summary = summary
         messages = [stage["message"] for stage in summary["stages"] if stage["outcome"] == "failed"]
-        for what, error in (("registered", summary["promotion_error"]), ("pushed", summary["push_error"])):
-            if error:
-                messages.append(f"the stages are done, but not {what}: {error}")
+        if error := summary["promotion_error"]:
+            messages.append(f"the stages are done, but the compositions could not be registered: {error}")
+        if error := summary["push_error"]:
+            messages.append(f"the stages are done, but their outputs could not be pushed: {error}")
         super().__init__("\n".join(messages))
 
 
 @dataclass(frozen=True)
 class Work:
-    """What one run does.
+    """The scope of a run.
 
     Attributes:
-        nodes: the stages that it brings up to date, in order.
-        forced: the stages that run even if nothing changed.
-        gated: the stages whose compositions are registered and gated; None: all that are up to date.
-        tags: stage -> tags of its run in MLflow, when it runs.
-        pipeline_tags: tags of the pipeline's run in MLflow.
+        nodes: the stages to bring up to date, in order.
+        forced: stages to run even if nothing changed.
+        gated: evaluation stages whose compositions to register and gate; None for all that are up to date.
+        tags: stage -> tags for its MLflow run.
+        pipeline_tags: tags for the pipeline's MLflow run.
     """
 
     nodes: dict[str, Node]
@@ -67,15 +72,15 @@ class Work:
 
 @flow(name="pretrain", task_runner=task_runner(), persist_result=False)
 def pretrain(targets: list[str] = [], force: list[str] = []) -> dict[str, Any]:  # noqa: B006 - the form's own types
-    """Brings the pipeline up to date: every stage that changed, or those that `targets` names with what they need.
+    """Brings the pipeline up to date: all stages, or the targets and everything they need.
 
     Args:
-        targets: Stages, e.g. `pretrain@entities`, or groups of them, e.g. `evaluate`; all when empty.
-        force: Stages that run even if nothing changed.
+        targets: Stages such as `pretrain@entities`, or groups such as `evaluate`. Empty for all stages.
+        force: Stages to run even if nothing changed.
 
     Raises:
-        PipelineError: a stage failed; its dependents did not run, the others did.
-        ConfigError: params.yaml is wrong, or another run is at work on this clone.
+        PipelineError: a stage failed. The stages after it did not run; all others did.
+        ConfigError: params.yaml is invalid, or another run is in progress in this clone.
     """
     project = Project.find()
     with prepared(project):
@@ -85,11 +90,14 @@ def pretrain(targets: list[str] = [], force: list[str] = []) -> dict[str, Any]: 
 
 
 def carry_out(project: Project, plan: Plan, work: Work) -> dict[str, Any]:
-    """Does the work, inside a flow, and returns its summary: what became of each stage, promotion and push.
+    """Runs the stages inside a flow, then promotes and pushes.
+
+    Returns:
+        A JSON-compatible summary: the results of the stages, of promotion and of the push.
 
     Raises:
-        PipelineError: something failed; what did not depend on it is done.
-        ConfigError: params.yaml is wrong.
+        PipelineError: something failed. Everything that did not depend on it is done.
+        ConfigError: params.yaml is invalid.
     """
     with noted(project):
         return _carry_out(project, plan, work)
@@ -97,16 +105,16 @@ def carry_out(project: Project, plan: Plan, work: Work) -> dict[str, Any]:
 
 def _carry_out(project: Project, plan: Plan, work: Work) -> dict[str, Any]:
     stale = plan.stale()
-    forget_recorded(project, plan)
-    busy = bool(work.forced or stale.keys() & work.nodes.keys())
-    if busy:
+    delete_recorded_checkpoints(project, plan)
+    has_work = bool(work.forced or stale.keys() & work.nodes.keys())
+    if has_work:
         check_parameters(project)
     if workers.enabled():
         workers.check(project, work.forced, work.nodes)
     if message := ensure_limit():
         get_run_logger().warning(message)
     started = time.time()
-    parent, tracked = _open_parent(project, plan, work.pipeline_tags, busy)
+    parent, tracked = _open_parent(project, plan, work.pipeline_tags, has_work)
     status = "KILLED"
     try:
         results = _run_stages(project, work, stale.keys() | after_forced(work.nodes, work.forced), parent, tracked)
@@ -130,15 +138,15 @@ def _carry_out(project: Project, plan: Plan, work: Work) -> dict[str, Any]:
 def _run_stages(
     project: Project, work: Work, stale: AbstractSet[str], parent: str | None, tracked: bool
 ) -> list[dict[str, Any]]:
-    """Runs the stages; returns their results in the order of the plan.
+    """Runs the stages and returns their results in plan order.
 
-    A stage that shares a folder with others (`Node.shares`) is submitted when these have ended, however they ended: DVC
-    refuses it while they run. So stages that do not come after such a stage are submitted first.
+    DVC refuses a stage while other stages write to a folder that it reads (`Node.shares`). So it is submitted only
+    after these have ended, successfully or not, and all stages that do not depend on it are submitted first.
     """
     futures: dict[str, PrefectFuture[dict[str, Any]]] = {}
     for name in submission_order(work.nodes):
         node = work.nodes[name]
-        wait([futures[other] for other in node.shares if other in futures])
+        wait([futures[writer] for writer in node.shares if writer in futures])
         futures[name] = submit(
             project,
             node,
@@ -156,7 +164,7 @@ def _promoted(
     project: Project, plan: Plan, work: Work, results: list[dict[str, Any]], parent: str | None
 ) -> dict[str, Any]:
     done = {row["stage"] for row in results if row["outcome"] not in ("failed", "not run")}
-    # A target may leave out a composition's evaluation: what it would register is not measured yet.
+    # With targets, a composition may have been composed but not evaluated yet. It must not be registered.
     fresh = done | (plan.nodes.keys() - plan.stale().keys() - {row["stage"] for row in results})
     names = [
         evaluation.name
@@ -171,12 +179,12 @@ def _promoted(
         return {"promotion": promoted.result(), "promotion_error": None}
     error = promoted.result(raise_on_failure=False)
     if not isinstance(error, TrackingError):
-        promoted.result()  # an error of ours: it is raised, with its traceback
+        promoted.result()  # a bug, not a failure of MLflow: raises it with its traceback
     return {"promotion": [], "promotion_error": str(error)}
 
 
 def _pushed(project: Project, results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Pushes what the stages have recorded, once all of them have."""
+    """Pushes the outputs if no stage failed and a push is due."""
     if _any_failed(results) or not wants_push(project):
         return {"pushed": None, "push_error": None}
     pushed = push(project, return_state=True)
@@ -192,19 +200,26 @@ def _any_failed(results: list[dict[str, Any]]) -> bool:
     return any(row["outcome"] == "failed" for row in results)
 
 
-def _open_parent(project: Project, plan: Plan, tags: Mapping[str, str], busy: bool) -> tuple[str | None, bool]:
-    """The run in MLflow, and whether MLflow is there; a night on which nothing changed leaves no run."""
+def _open_parent(project: Project, plan: Plan, tags: Mapping[str, str], has_work: bool) -> tuple[str | None, bool]:
+    """Starts the pipeline's MLflow run, unless there is nothing to do.
+
+    Returns:
+        The run ID, and whether MLflow is enabled and reachable.
+    """
     if not enabled():
         return None, False
     try:
         tracking = connect(project)
-        if not busy and not pending(project, evaluations(plan, project)):
+        if not has_work and not pending(project, evaluations(plan, project)):
             return None, True
         parent = create_parent(tracking, project, "prefect")
         tracking.log(parent, tags=tags)
         return parent, True
     except TrackingError as error:
-        warn(f"this run is not tracked in MLflow, and no composition will be registered: {error}")
+        warn(
+            f"MLflow is not available ({error}). This run is not tracked, and no composition will be registered. "
+            "Run `cclm promote` later to register them."
+        )
         return None, False
 
 
@@ -214,8 +229,8 @@ def _close_parent(project: Project, parent: str | None, status: str) -> None:
     try:
         tracking = connect(project)
         log_pipeline_files(tracking, project, parent)
-        last = project.state() / "last-run.json"
-        tracking.log_files(parent, [(last, "")] if status != "KILLED" and last.is_file() else [])
+        summary = project.state() / "last-run.json"
+        tracking.log_files(parent, [(summary, "")] if status != "KILLED" and summary.is_file() else [])
         tracking.set_status(parent, status)
     except TrackingError as error:
-        warn(f"the pipeline's run could not be ended in MLflow ({error}).")
+        warn(f"could not close the pipeline's run in MLflow ({error}). The next `cclm run` tries again.")

@@ -1,5 +1,7 @@
-"""What must be true before a pipeline runs, from the command line or by Prefect: no other run in this clone, what a
-killed run left open is closed, dvc.lock is whole, params.yaml is valid.
+"""Prepares a pipeline run, whether from the command line or by Prefect.
+
+Makes sure that no other run is in progress in this clone, cleans up after killed runs, restores a damaged dvc.lock, and
+validates params.yaml.
 """
 
 import os
@@ -18,15 +20,15 @@ from flows.graph.plan import Plan, read_plan
 from flows.project import Project
 from flows.recovery.sweep import sweep
 from flows.tracking.open_runs import driving
-from flows.tracking.records import forget_checkpoints
+from flows.tracking.records import delete_checkpoints
 
 
 @contextmanager
 def prepared(project: Project) -> Iterator[None]:
-    """Holds the clone for the block, with a whole dvc.lock. The thread that holds it may enter again.
+    """Locks the clone for the block and prepares it for a run. Reentrant in the same thread.
 
     Raises:
-        ConfigError: params.yaml has an unknown section or an invalid promotion section, or another run is in progress
+        ConfigError: params.yaml has an unknown section or an invalid `promotion` section, or another run is in progress
             in this clone.
     """
     environment.apply(project)
@@ -34,18 +36,18 @@ def prepared(project: Project) -> Iterator[None]:
         Params.load(_params(project))
     promotion_config(project)
     busy = ConfigError(
-        f"another run of the pipeline is in progress in {project.root}, started by `cclm` or by a worker of Prefect. "
-        "Wait for it, and start this one again."
+        f"another run of the pipeline is in progress in {project.root}, started by `cclm` or a Prefect worker. "
+        "Try again when it has ended."
     )
     with try_lock(project.run_lock, busy, reentrant=True):
         sweep(project)
         restore(project)
-        with driving(project):  # if it is killed, the next run recognizes its processes
+        with driving(project):  # lets the next run find the processes of this one if it is killed
             yield
 
 
 def checked_plan(project: Project) -> Plan:
-    """The plan.
+    """Reads the plan; if that fails, reports errors in params.yaml before errors of DVC.
 
     Raises:
         ConfigError: dvc.yaml or params.yaml is invalid.
@@ -53,29 +55,29 @@ def checked_plan(project: Project) -> Plan:
     try:
         return read_plan(project)
     except ConfigError:
-        check_parameters(project)  # its message about params.yaml is clearer than DVC's about its templates
+        check_parameters(project)  # its error message is clearer than DVC's about the templates in dvc.yaml
         raise
 
 
 def check_parameters(project: Project) -> None:
-    """Checks all of params.yaml before anything runs.
+    """Validates all of params.yaml before anything runs.
 
-    Skipped if nothing is stale: then every stage has checked its part, and the check imports torch, which takes longer
-    than everything else.
+    Call it only if a stage is stale: it imports torch, which is slow, and up-to-date stages have validated their
+    sections already.
 
     Raises:
-        ConfigError: the first section that is invalid.
+        ConfigError: a section of params.yaml is invalid. Only the first one is reported.
     """
     if uses_library(project):
         Params.load(_params(project)).check()
 
 
-def forget_recorded(project: Project, plan: Plan) -> None:
-    """Deletes the checkpoints of trainings whose results DVC has recorded: a bare `dvc repro` keeps them."""
+def delete_recorded_checkpoints(project: Project, plan: Plan) -> None:
+    """Deletes the checkpoints of all up-to-date stages. A bare `dvc repro` leaves them behind."""
     for name in plan.nodes.keys() - plan.stale().keys():
-        forget_checkpoints(project, name)
+        delete_checkpoints(project, name)
 
 
 def _params(project: Project) -> Path:
-    """params.yaml, relative to the working directory, which keeps messages short."""
+    """The path of params.yaml relative to the working directory, for short messages."""
     return Path(os.path.relpath(project.params_file))

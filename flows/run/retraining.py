@@ -1,4 +1,4 @@
-"""What retraining one component consists of; it needs no Prefect to know."""
+"""Plans the retraining of one component, without Prefect."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,10 +18,12 @@ class Retraining:
     """The retraining of one component.
 
     Attributes:
-        stage: the stage that trains it.
-        nodes: that stage, and those of the compositions that contain the component.
-        stale: which of them are stale.
-        before: the digest of what the component is now; None when it was never trained.
+        component: name in params.yaml.
+        plan: the plan of the whole pipeline.
+        stage: the stage that trains the component.
+        nodes: that stage, and the stages of the compositions that contain the component.
+        stale: names of the stale stages among `nodes`.
+        before: the digest of the current component; None if it was never trained.
     """
 
     component: str
@@ -32,22 +34,30 @@ class Retraining:
     before: str | None
 
     def summary(self, project: Project, outcome: str) -> dict[str, Any]:
-        """The result: the component's digest before and after, and a message."""
+        """The result as JSON-compatible values: the component's digests before and after, and a message.
+
+        Args:
+            outcome: of the training stage, see `StageResult.outcome`.
+        """
         after = component_digest(project, self.nodes[self.stage])
         if outcome == "unchanged":
-            words = f"{self.component} is up to date with its settings, so it was not trained again"
+            message = f"{self.component} is up to date with its settings and was not retrained"
         elif after == self.before:
-            words = f"{self.component} was {_word(outcome)} to the same bytes, so nothing after it changed"
+            message = f"{self.component} was {_verb(outcome)}, with identical results, so nothing else changed"
         else:
-            words = f"{self.component} was {_word(outcome)}"
-        return {"component": self.component, "parent": self.before, "digest": after, "message": words}
+            message = f"{self.component} was {_verb(outcome)}"
+        return {"component": self.component, "parent": self.before, "digest": after, "message": message}
 
 
 def plan_retraining(project: Project, component: str, settings: Mapping[str, Any]) -> Retraining:
-    """Writes the settings into params.yaml and plans; nothing is written when it cannot be done.
+    """Writes the settings to params.yaml and plans the retraining.
+
+    Args:
+        settings: keys below `components.<component>` and their new values, e.g. `{"training.steps": 500}`.
 
     Raises:
-        ConfigError: there is no such component, a setting is wrong, or a stage that is needed is stale.
+        ConfigError: the component is unknown, a setting is invalid, or a stage before it is stale. params.yaml is
+            unchanged.
     """
     plan = checked_plan(project)
     stage = component_stage(plan, component)
@@ -60,12 +70,12 @@ def plan_retraining(project: Project, component: str, settings: Mapping[str, Any
 
 
 def component_digest(project: Project, node: Node) -> str | None:
-    """The digest of the component that a stage published; None if it has not published one."""
+    """The digest of the component that a stage has published; None if there is no component yet."""
     for out in node.outs:
         if artifact_kind(project.root / out) == "component":
             return folder_digest(project.root / out)
     return None
 
 
-def _word(outcome: str) -> str:
+def _verb(outcome: str) -> str:
     return {"ran": "retrained", "restored": "restored from DVC's run cache"}.get(outcome, outcome)

@@ -1,13 +1,13 @@
-"""Runs one stage of the pipeline as a child process and tracks it. dvc.yaml calls it as `python -m flows.stage`.
+"""Runs a stage as a child process and tracks it. The commands in dvc.yaml call it as `python -m flows.stage`.
 
     python -m flows.stage ARGS...                   runs    python -m cclm_core.cli.app ARGS...
     python -m flows.stage --module MODULE ARGS...   runs    python -m MODULE ARGS...
 
-`--module` is for a project's own stages: a module in the project's folder that takes `stage NAME [ITEM] OPTIONS...`.
+`--module` runs a project's own stages: a module in the project's folder that takes `stage NAME [ITEM] OPTIONS...`.
 
-The exit code is the child's. The stage runs even if MLflow cannot be reached. The child gets SIGTERM when this process
-does, and when the `dvc` above or the flow that started it dies: nobody would record or track its result, and it would
-only hold the lock of its output. Its training up to then is in its checkpoint.
+The exit code is that of the child. The stage runs even if MLflow is unreachable. The child gets SIGTERM if this process
+gets it, or if the `dvc` process or the flow that started it dies: nothing would record its result, and it would block
+the lock of its output. Training resumes from the last checkpoint.
 """
 
 import ctypes
@@ -35,10 +35,13 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the stage in `arguments`; returns its exit code.
+    """Runs a stage and returns its exit code.
+
+    Args:
+        arguments: the command line after `python -m flows.stage`.
 
     Raises:
-        ConfigError: `--module` has no value, or a worker's result was not found.
+        ConfigError: `--module` has no value, or DVC has not found the result of a worker.
     """
     module, arguments = parse_module(arguments)
     project = Project.find()
@@ -46,21 +49,27 @@ def main(arguments: list[str]) -> int:
     stage = stage_name(arguments)
     if os.environ.get(processes.RESTORE_ONLY_VARIABLE) == "1":
         raise ConfigError(
-            f"{stage} was trained by a worker, but DVC cannot find its result. The worker and this clone must have the "
-            "same DVC remote, and the same commands, parameters and data."
+            f"{stage} was trained by a worker, but DVC cannot find the result. Make sure that the worker and this "
+            "clone have the same DVC remote, and the same commands, parameters and data."
         )
     reports = reports_path(project, stage)
     reports.write_bytes(b"")
     commit, dirty = project.git_revision()
     last = read_record(project, stage)
     record = StageRecord(
-        stage, (module, *arguments), time.time(), commit, dirty, process=processes.own(), cost=last.cost if last else {}
+        stage,
+        (module, *arguments),
+        time.time(),
+        commit,
+        dirty,
+        process=processes.own_name(),
+        cost=last.cost if last else {},
     )
     record.write(project)
     child = Child([sys.executable, "-m", module, *arguments], {processes.REPORT_VARIABLE: str(reports)})
     waiter = threading.Thread(target=lambda: child.finish(record).write(project))
     waiter.start()
-    # In a flow, the flow's own process does the tracking, from the record.
+    # In a flow, the process of the flow tracks the stage.
     if os.environ.get(processes.FOLLOWED_VARIABLE) != "1":
         track(record, child)
     waiter.join()
@@ -68,7 +77,7 @@ def main(arguments: list[str]) -> int:
 
 
 def parse_module(arguments: list[str]) -> tuple[str, list[str]]:
-    """The module to run, and the arguments for it.
+    """Splits the command line into the module to run and its arguments.
 
     >>> parse_module(["stage", "base"])
     ('cclm_core.cli.app', ['stage', 'base'])
@@ -81,12 +90,12 @@ def parse_module(arguments: list[str]) -> tuple[str, list[str]]:
     if arguments[:1] != ["--module"]:
         return LIBRARY, arguments
     if len(arguments) < 2:
-        raise ConfigError("--module must be followed by the name of a module, e.g. --module my_stages.")
+        raise ConfigError("--module needs the name of a module, such as --module my_stages.")
     return arguments[1], arguments[2:]
 
 
 def stage_name(arguments: list[str]) -> str:
-    """The stage's name: `DVC_STAGE`, which DVC sets for its commands; otherwise it is read from the arguments.
+    """The name of the stage: from `DVC_STAGE`, which DVC sets for its commands, otherwise from the arguments.
 
     >>> stage_name(["stage", "pretrain", "entities", "--params", "params.yaml"])
     'pretrain@entities'
@@ -102,12 +111,17 @@ def stage_name(arguments: list[str]) -> str:
 
 
 class Child:
-    """The stage's process, in this process's group, so that it ends with a cancelled task."""
+    """The process of the stage. It shares this process's group, so that it ends with a canceled task.
+
+    Args:
+        command: program and arguments.
+        extra: environment variables to add.
+    """
 
     def __init__(self, command: list[str], extra: dict[str, str]) -> None:
         self.killed = False
         self.lines: deque[str] = deque(maxlen=MESSAGE_LINES)
-        # On a terminal the child draws its own progress bar; otherwise its last lines are kept for the record.
+        # On a terminal the child draws a progress bar. Otherwise its last lines are kept for error messages.
         piped = not sys.stderr.isatty()
         self.process = subprocess.Popen(
             command,
@@ -119,25 +133,25 @@ class Child:
         if self.reader:
             self.reader.start()
         signal.signal(signal.SIGTERM, self._on_signal)
-        # The terminal sends SIGINT to the whole group, the child included; this process survives it to record it.
-        signal.signal(signal.SIGINT, self._note)
+        # Ctrl-C reaches the child too. This process ignores it, so that it can record how the child ended.
+        signal.signal(signal.SIGINT, self._mark_killed)
         self.dvc = dvc_process()
         self.driver = os.environ.get(processes.DRIVER_VARIABLE)
 
     @property
     def exit_code(self) -> int:
-        """As in a shell: 128 + n if signal n ended it."""
+        """The exit code as in a shell: 128 + n if the child was ended by signal n."""
         code = self.process.returncode or 0
         return 128 - code if code < 0 else code
 
     def finish(self, record: StageRecord) -> StageRecord:
-        """Waits for the end; returns the completed record."""
+        """Waits until the child has ended; returns the completed record."""
         while True:
             try:
                 self.process.wait(timeout=1)
                 break
             except subprocess.TimeoutExpired:
-                if self._alone():
+                if self._is_orphaned():
                     self.terminate()
         if self.reader:
             self.reader.join()
@@ -152,23 +166,23 @@ class Child:
         )
 
     def running(self) -> bool:
-        """Whether the child has not ended."""
+        """Whether the child is still running."""
         return self.process.poll() is None
 
     def terminate(self) -> None:
-        """Asks the child to stop."""
+        """Sends SIGTERM to the child."""
         self.killed = True
         self.process.terminate()
 
-    def _alone(self) -> bool:
-        """Whether nobody waits for the result: the `dvc` that records it, or the flow that started it, has ended."""
-        gone = self.driver is not None and processes.is_gone(self.driver)
-        return gone or (self.dvc is not None and not self.dvc.is_running())
+    def _is_orphaned(self) -> bool:
+        """Whether the `dvc` process or the flow that started the stage has ended."""
+        driver_gone = self.driver is not None and processes.is_gone(self.driver)
+        return driver_gone or (self.dvc is not None and not self.dvc.is_running())
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self.terminate()
 
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
+    def _mark_killed(self, _number: int, _frame: FrameType | None) -> None:
         self.killed = True
 
     def _copy(self, stream: IO[bytes]) -> None:
@@ -179,7 +193,7 @@ class Child:
 
 
 def track(record: StageRecord, child: Child) -> None:
-    """Forwards the run to MLflow from this process, below the given parent run or the one of this `dvc repro`."""
+    """Tracks the stage in MLflow from this process, as a child of the given parent run or that of this `dvc repro`."""
     from flows.graph.node import Node
     from flows.graph.plan import read_plan
     from flows.messages import warn
@@ -191,17 +205,17 @@ def track(record: StageRecord, child: Child) -> None:
     if not enabled():
         return
     project = Project.find()
-    given = os.environ.get(processes.PARENT_RUN_VARIABLE)
+    parent_id = os.environ.get(processes.PARENT_RUN_VARIABLE)
     parent: DvcParent | None = None
 
     def open_follower() -> Follower:
-        """Connects to MLflow; makes or finds the parent run."""
+        """Connects to MLflow and creates or finds the parent run."""
         nonlocal parent
         nodes = read_plan(project, changes=False).nodes
         node = nodes.get(record.stage) or Node(record.stage)
         tracking = connect(project)
-        if given:
-            return Follower(project, tracking, node, given)
+        if parent_id:
+            return Follower(project, tracking, node, parent_id)
         parent = parent or DvcParent(tracking, project, child.dvc)
         return Follower(project, tracking, node, parent.start())
 
@@ -210,24 +224,24 @@ def track(record: StageRecord, child: Child) -> None:
         try:
             parent.end("KILLED" if child.killed else "FINISHED" if child.exit_code == 0 else "FAILED")
         except TrackingError as error:
-            warn(f"the run of the pipeline could not be brought up to date in MLflow ({error}).")
+            warn(f"could not update the pipeline's run in MLflow ({error}). The next `cclm run` closes it.")
     sweep_tracked(project)
 
 
 def _die_with_parent() -> None:
-    """Asks the kernel for SIGTERM when the parent dies, be it by SIGKILL: an orphan would hold its output's lock."""
+    """Makes the kernel send SIGTERM when the parent dies, even by SIGKILL: an orphan would block its output's lock."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _host() -> dict[str, float | str]:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "name": platform.node(),
         "platform": platform.platform(),
         "python": platform.python_version(),
         "cores": str(os.cpu_count()),
-        "cpu_seconds": used.ru_utime + used.ru_stime,
-        "peak_memory_megabytes": used.ru_maxrss / 1024,
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "peak_memory_megabytes": usage.ru_maxrss / 1024,
     }
 
 

@@ -1,7 +1,7 @@
-"""`cclm status`: what is stale and why, what a run would do, and what each stage cost when it last ran.
+"""`cclm status`: which stages are stale and why, what a run would do, and what each stage cost in its last run.
 
-It must answer at once, so it reads only DVC and files: it imports neither torch nor MLflow nor Prefect, and asks no
-server. What only a server knows is reported as unknown here; `cclm doctor` asks.
+It reads only DVC and local files, so that it answers at once: it imports neither torch nor MLflow nor Prefect, and
+contacts no server. Anything that only a server knows is reported as unknown. `cclm doctor` asks the servers.
 """
 
 import json
@@ -15,7 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from cclm_core.runtime.artifacts import folder_digest
+from cclm_core.runtime.reporting import format_duration
 from flows.devices.slots import num_slots
+from flows.formats import format_megabytes
 from flows.gate.registry import DIGEST_TAG
 from flows.graph.dvc_private import folder_remote, object_path, recorded_outputs
 from flows.graph.evaluations import Evaluation, evaluations
@@ -26,11 +28,12 @@ from flows.tracking.mlflow_private import registered_digests
 from flows.tracking.records import StageRecord, read_record
 
 PIPED_COLUMNS = 160
-# What a run would do with a stage.
-RUNS, RESTORED, FOLLOWS, NOTHING, RUNNING = "runs", "is restored", "follows", "nothing", "is running"
-RECOMPOSES = "recomposes"
-MAY_RUN = (RUNS, FOLLOWS, RECOMPOSES)
-EQUAL_PARTS = "none of its parts changed, so it is not evaluated again"
+# What a run would do with a stage, as documented in `StageStatus.run_would`.
+RUN, RESTORE, RUN_IF_NEEDED, NOTHING, RUNNING = "run", "restore", "run if needed", "nothing", "running now"
+RECOMPOSE = "recompose"
+MAY_RUN = (RUN, RUN_IF_NEEDED, RECOMPOSE)
+SAME_PARTS = "none of its parts changed, so it is not evaluated again"
+MAX_REASONS = 4
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,21 @@ class StageStatus:
     """The state of a stage.
 
     Attributes:
-        run_would: `runs`; `is restored` from DVC's cache; `follows` the stages that it needs: it runs if their results
-            change, and is restored or skipped otherwise; `recomposes`: only components that it does not contain
-            changed, so it runs in seconds to equal files, and is not evaluated again; `nothing`; `is running` now.
-        cost: of its last successful run: `seconds`, `cpu_seconds`, `peak_memory_megabytes`; empty if unknown.
+        stage: name of the stage.
+        stale: whether a run has to check it.
+        why: reasons why it is stale.
+        run_would: what a run would do with it:
+            `run`: run it.
+            `restore`: restore its outputs from DVC's cache.
+            `run if needed`: a stage that it needs is stale. Run it if the outputs of that stage change, otherwise
+            restore or skip it.
+            `recompose`: only components outside this composition changed. Compose it again, which takes seconds and
+            yields the same files, and do not evaluate it.
+            `nothing`: it is up to date.
+            `running now`: nothing, because it is running at the moment.
+        needs_device: whether it needs a device slot.
+        needs: names of the stages that it needs.
+        cost: cost of its last successful run: `seconds`, `cpu_seconds`, `peak_memory_megabytes`. Empty if unknown.
     """
 
     stage: str
@@ -58,11 +72,12 @@ class Status:
     """The state of the pipeline.
 
     Attributes:
-        slots: how many stages that need a device run in parallel.
-        wall_seconds: estimated duration of a run if each stage takes as long as the last time; None if a stage that may
-            run was never measured.
-        unregistered: compositions that are evaluated and not registered; None if only a server knows.
-        unpushed: outputs that the default remote lacks; None if only a server knows, or there is no remote.
+        stages: the state of each stage, in plan order.
+        slots: number of device slots, i.e. of stages that can train in parallel.
+        wall_seconds: estimated duration of a run if each stage takes as long as last time; None if a stage that may run
+            was never measured.
+        unregistered: compositions that are evaluated but not registered; None if only a server knows.
+        unpushed: outputs missing from DVC's default remote; None if only a server knows or there is no remote.
     """
 
     stages: tuple[StageStatus, ...]
@@ -73,39 +88,39 @@ class Status:
 
     @property
     def todo(self) -> list[StageStatus]:
-        """The stages that may run."""
-        return [one for one in self.stages if one.run_would in MAY_RUN]
+        """The stages that would or might run."""
+        return [stage for stage in self.stages if stage.run_would in MAY_RUN]
 
     def total(self, name: str) -> float | None:
-        """The sum of a cost over the stages that may run; None if one was never measured."""
-        values = [one.cost.get(name) for one in self.todo]
+        """The sum of a cost over `todo`; None if any of these stages was never measured."""
+        values = [stage.cost.get(name) for stage in self.todo]
         return None if None in values else sum(value for value in values if value is not None)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """The status as JSON-compatible values."""
         totals = {name: self.total(name) for name in ("seconds", "cpu_seconds")}
         return asdict(self) | {"total": totals}
 
 
 def read_status(project: Project) -> Status:
-    """Inspects the project without changing anything.
+    """Reads the status of the project. Changes nothing.
 
     Raises:
         ConfigError: dvc.yaml or params.yaml is invalid.
     """
     plan, slots = read_plan(project), num_slots()
     stages = tuple(_stages(project, plan))
-    measured = [one for one in evaluations(plan, project) if one.evaluate.name not in plan.stale()]
+    measured = [result for result in evaluations(plan, project) if result.evaluate.name not in plan.stale()]
     return Status(stages, slots, wall_seconds(stages, slots), _unregistered(project, measured), _unpushed(project))
 
 
 def show(project: Project, as_json: bool) -> None:
-    """Prints the status."""
+    """Prints the status as tables for people, or as JSON."""
     status = read_status(project)
     if as_json:
         print(json.dumps(status.as_json(), indent=2))
         return
-    stale = [one for one in status.stages if one.stale]
+    stale = [stage for stage in status.stages if stage.stale]
     console = Console(width=None if sys.stdout.isatty() else PIPED_COLUMNS)
     if stale:
         console.print(_table(status.stages))
@@ -119,28 +134,30 @@ def show(project: Project, as_json: bool) -> None:
 
 
 def wall_seconds(stages: Sequence[StageStatus], slots: int) -> float | None:
-    """How long a run would take if every stage that may run took as long as the last time.
+    """The duration of a run if every stage that may run takes as long as last time; None if one was never measured.
 
-    A stage starts when the stages that it needs have ended and, if it needs a device, a device is free. Parallel stages
-    may slow each other down, which is not counted.
+    A stage starts when the stages that it needs have ended and, if it needs a device, a slot is free. The estimate
+    ignores that parallel stages slow each other down.
     """
-    free = [0.0] * slots
+    slots_free_at = [0.0] * slots
     ends: dict[str, float] = {}
-    waiting = {one.stage: one for one in stages if one.run_would in MAY_RUN}
-    if any("seconds" not in one.cost for one in waiting.values()):
+    waiting = {stage.stage: stage for stage in stages if stage.run_would in MAY_RUN}
+    if any("seconds" not in stage.cost for stage in waiting.values()):
         return None
     while waiting:
         ready = {
-            name: max((ends[need] for need in one.needs if need in ends), default=0.0)
-            for name, one in waiting.items()
-            if not any(need in waiting for need in one.needs)
+            name: max((ends[need] for need in stage.needs if need in ends), default=0.0)
+            for name, stage in waiting.items()
+            if not any(need in waiting for need in stage.needs)
         }
-        starts = {name: max(at, min(free)) if waiting[name].needs_device else at for name, at in ready.items()}
+        starts = {
+            name: max(time, min(slots_free_at)) if waiting[name].needs_device else time for name, time in ready.items()
+        }
         name = min(starts, key=lambda name: starts[name])
-        one = waiting.pop(name)
-        ends[name] = starts[name] + one.cost["seconds"]
-        if one.needs_device:
-            free[free.index(min(free))] = ends[name]
+        stage = waiting.pop(name)
+        ends[name] = starts[name] + stage.cost["seconds"]
+        if stage.needs_device:
+            slots_free_at[slots_free_at.index(min(slots_free_at))] = ends[name]
     return max(ends.values(), default=0.0)
 
 
@@ -149,17 +166,17 @@ def _stages(project: Project, plan: Plan) -> Iterable[StageStatus]:
     for name, node in plan.nodes.items():
         record = read_record(project, name)
         if record is not None and record.running:
-            would = RUNNING
+            run_would = RUNNING
         elif name not in stale:
-            would = NOTHING
+            run_would = NOTHING
         elif name in plan.recomposed and not any(need in stale for need in node.needs):
-            would = RECOMPOSES
+            run_would = RECOMPOSE
         elif name not in plan.changed or any(need in stale for need in node.needs):
-            would = FOLLOWS
+            run_would = RUN_IF_NEEDED
         else:
-            would = RESTORED if name in plan.restorable else RUNS
-        why = stale.get(name, ()) + ((EQUAL_PARTS,) if would == RECOMPOSES else ())
-        yield StageStatus(name, name in stale, why, would, node.needs_device, node.needs, _cost(record))
+            run_would = RESTORE if name in plan.restorable else RUN
+        why = stale.get(name, ()) + ((SAME_PARTS,) if run_would == RECOMPOSE else ())
+        yield StageStatus(name, name in stale, why, run_would, node.needs_device, node.needs, _cost(record))
 
 
 def _cost(record: StageRecord | None) -> dict[str, float]:
@@ -168,12 +185,12 @@ def _cost(record: StageRecord | None) -> dict[str, float]:
     if record.cost or record.status != "FINISHED" or record.ended is None:
         return record.cost
     numbers = {name: value for name, value in record.host.items() if isinstance(value, float)}
-    return {"seconds": record.ended - record.started} | numbers  # a record from before costs were kept
+    return {"seconds": record.ended - record.started} | numbers  # a record of an older version, without `cost`
 
 
 def _unregistered(project: Project, measured: Iterable[Evaluation]) -> tuple[str, ...] | None:
-    """The compositions without a registered version; reads MLflow's database directly if it is a file."""
-    digests = {one.name: folder_digest(one.composition) for one in measured}
+    """The compositions without a registered version. Reads MLflow's database directly if it is a local file."""
+    digests = {evaluation.name: folder_digest(evaluation.composition) for evaluation in measured}
     uri = tracking_uri(project)
     if not enabled() or not digests:
         return ()
@@ -182,14 +199,17 @@ def _unregistered(project: Project, measured: Iterable[Evaluation]) -> tuple[str
     path = Path(uri.removeprefix("sqlite:///"))
     if not path.is_file():
         return tuple(digests)
-    known = registered_digests(path, DIGEST_TAG)
-    if known is None:
+    registered = registered_digests(path, DIGEST_TAG)
+    if registered is None:
         return None
-    return tuple(name for name, value in digests.items() if value not in known)
+    return tuple(name for name, digest in digests.items() if digest not in registered)
 
 
 def _unpushed(project: Project) -> tuple[str, ...] | None:
-    """The outputs in dvc.lock that a remote in a folder lacks. DVC pushes a folder's own entry after its files."""
+    """The outputs in dvc.lock that are missing from a folder remote.
+
+    Checking the entry of each output is enough, because DVC pushes the entry of a folder after its files.
+    """
     remote = folder_remote(project.root)
     if remote is None or not project.lock_file.is_file():
         return None
@@ -198,31 +218,40 @@ def _unpushed(project: Project) -> tuple[str, ...] | None:
 
 
 def _table(stages: Sequence[StageStatus]) -> Table:
-    table = Table()
+    title = "What `cclm run` would do, and the cost of the last successful run of each stage in this clone"
+    table = Table(title=title, title_justify="left")
     table.add_column("stage", no_wrap=True)
-    table.add_column("a run", no_wrap=True)
+    table.add_column("action", no_wrap=True)
     table.add_column("why")
-    for column in ("seconds", "CPU seconds", "peak MB"):
-        table.add_column(column, justify="right")
-    for one in stages:
-        cost = [one.cost.get(name) for name in ("seconds", "cpu_seconds", "peak_memory_megabytes")]
-        figures = ["" if value is None else f"{value:,.1f}" if value < 100 else f"{value:,.0f}" for value in cost]
-        would = "" if one.run_would == NOTHING else one.run_would
-        table.add_row(one.stage, would, "\n".join(_shortened(_joined(one.why))), *figures)
-    table.title = "What `cclm run` would do, and the cost of each stage's last successful run here"
-    table.title_justify = "left"
+    columns = {"time": "seconds", "CPU time": "cpu_seconds", "peak memory": "peak_memory_megabytes"}
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    for stage in stages:
+        costs = ["" if name not in stage.cost else _cost_text(name, stage.cost[name]) for name in columns.values()]
+        action = "" if stage.run_would == NOTHING else stage.run_would
+        table.add_row(stage.stage, action, "\n".join(_shortened(_joined(stage.why))), *costs)
     return table
 
 
+def _cost_text(name: str, value: float) -> str:
+    return format_megabytes(value) if name == "peak_memory_megabytes" else format_duration(value)
+
+
 def _estimate(status: Status) -> str:
-    unknown = [one.stage for one in status.todo if "seconds" not in one.cost]
+    unknown = [stage.stage for stage in status.todo if "seconds" not in stage.cost]
     if unknown:
-        return f"Their duration is unknown. Never measured here: {', '.join(_shortened(tuple(unknown)))}."
-    seconds, processor = status.total("seconds"), status.total("cpu_seconds")
+        return (
+            f"No time estimate, because these stages never ran in this clone: {', '.join(_shortened(tuple(unknown)))}."
+        )
+    seconds, cpu_seconds = status.total("seconds"), status.total("cpu_seconds")
     assert seconds is not None
-    used = "" if processor is None else f", {processor:,.0f} CPU seconds"
-    wall = f"about {status.wall_seconds:,.0f} s on {status.slots} device slots"
-    return f"If all of them ran as last time: {seconds:,.0f} s of stages{used}; in total {wall}."
+    assert status.wall_seconds is not None
+    slots = "1 device slot" if status.slots == 1 else f"{status.slots} device slots"
+    cpu_time = "" if cpu_seconds is None else f", {format_duration(cpu_seconds)} of CPU time"
+    return (
+        f"Estimate if all of them run: about {format_duration(status.wall_seconds)} with {slots} "
+        f"(sum of the stages: {format_duration(seconds)}{cpu_time})."
+    )
 
 
 def _waiting(status: Status) -> list[str]:
@@ -230,23 +259,24 @@ def _waiting(status: Status) -> list[str]:
     if status.unregistered:
         lines.append(f"Evaluated but not registered: {', '.join(status.unregistered)}. `cclm run` registers them.")
     if status.todo and enabled():
-        lines.append("`cclm run` then registers what it has composed or evaluated, and lets the gate decide.")
+        lines.append("After that, `cclm run` registers the new compositions, and the gate decides on each.")
     if status.unpushed:
-        lines.append(f"Not on the remote: {', '.join(_shortened(status.unpushed))}. `cclm push` uploads them.")
+        lines.append(f"Not on DVC's remote: {', '.join(_shortened(status.unpushed))}. `cclm push` uploads them.")
     return lines
 
 
 def _joined(reasons: tuple[str, ...]) -> tuple[str, ...]:
-    """All `after ...` reasons in one line.
+    """Joins all `after ...` reasons to one.
 
     >>> _joined(("data changed", "after a", "after b"))
     ('data changed', 'after a, b')
     """
     after = [reason.removeprefix("after ") for reason in reasons if reason.startswith("after ")]
-    others = [reason for reason in reasons if not reason.startswith("after ")]
-    return (*others, *([f"after {', '.join(after)}"] if after else []))
+    own = [reason for reason in reasons if not reason.startswith("after ")]
+    return (*own, *([f"after {', '.join(after)}"] if after else []))
 
 
 def _shortened(reasons: tuple[str, ...]) -> list[str]:
-    """The first reasons and the number of the others: a changed library touches dozens of files."""
-    return [*reasons[:4], *([f"and {len(reasons) - 4} more"] if len(reasons) > 4 else [])]
+    """The first reasons and the number of the rest. A change of the library affects dozens of files."""
+    rest = len(reasons) - MAX_REASONS
+    return [*reasons[:MAX_REASONS], *([f"and {rest} more"] if rest > 0 else [])]

@@ -1,4 +1,4 @@
-"""What a person reads at the end: what ran, how the compositions compare, where everything is."""
+"""The tables at the end of a run: what ran, how the compositions compare, where to find the results."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 from rich.table import Table
 
 from cclm_core.evaluation.metrics import Better, Metric, best, read_metrics
+from cclm_core.runtime.reporting import format_duration, format_number
+from flows.formats import ARROWS
 from flows.gate.registry import CANDIDATE, model_name
 from flows.graph.evaluations import Evaluation
 from flows.project import Project
@@ -14,13 +16,18 @@ from flows.tracking.metrics import result_metrics
 from flows.tracking.records import last_values
 
 COSTS: dict[str, Better] = {"evaluation_seconds": "lower", "characters_per_second": "higher"}
-ARROWS = {"higher": "↑", "lower": "↓", None: ""}
 BEST = "*"
+LEGEND = {
+    "↑": "higher is better",
+    "↓": "lower is better",
+    BEST: "best of the row",
+    "±": "half the width of the confidence interval",
+}
 PLOT_SUFFIXES = {".png", ".svg", ".html"}
 
 
 def comparison(project: Project, measured: Sequence[Evaluation]) -> dict[str, dict[str, Metric]]:
-    """Composition -> metric -> what was measured, and what measuring it took when it last ran here."""
+    """Composition -> metric name -> metric, including the speed of the last evaluation in this clone."""
     compared = {}
     for evaluation in measured:
         plain = {name: Metric(value=value) for name, value in result_metrics(evaluation.results).items()}
@@ -34,42 +41,48 @@ def comparison(project: Project, measured: Sequence[Evaluation]) -> dict[str, di
     return compared
 
 
-def figures(compared: Mapping[str, Mapping[str, Metric]]) -> dict[str, dict[str, float]]:
-    """Composition -> metric -> value."""
-    return {name: {metric: float(one.value) for metric, one in metrics.items()} for name, metrics in compared.items()}
+def metric_values(compared: Mapping[str, Mapping[str, Metric]]) -> dict[str, dict[str, float]]:
+    """Composition -> metric name -> value."""
+    return {
+        composition: {name: float(metric.value) for name, metric in metrics.items()}
+        for composition, metrics in compared.items()
+    }
 
 
 def comparison_rows(compared: Mapping[str, Mapping[str, Metric]]) -> list[dict[str, str]]:
-    """A row for each headline metric, or for every metric where there is none: see `comparison_table`.
+    """One row per headline metric, or per metric if none is a headline metric.
 
-    Each row has `metric` with an arrow in the better direction, a cell for each composition, and `baselines`, if any.
-    The best cell has a `*`; the main baseline competes for it.
+    A row has the cells `metric` (with an arrow in the better direction), one per composition, and `baselines` if any
+    metric has baselines. `*` marks the best value among the compositions and the first baseline.
     """
-    known = {name: metric for metrics in compared.values() for name, metric in metrics.items()}
-    shown = {name: metric for name, metric in known.items() if metric.headline} or known
+    all_metrics = {name: metric for metrics in compared.values() for name, metric in metrics.items()}
+    shown = {name: metric for name, metric in all_metrics.items() if metric.headline} or all_metrics
     rows = []
     for name, metric in shown.items():
-        values = [metrics.get(name) for metrics in compared.values()]
-        rivals = [one.value if one else None for one in values] + [one.value for one in metric.baselines[:1]]
-        first = best(rivals, metric.better)
-        cells = [_cell(one) + (BEST if place == first else "") for place, one in enumerate(values)]
+        measured = [metrics.get(name) for metrics in compared.values()]
+        values = [entry.value if entry else None for entry in measured]
+        winner = best([*values, *(baseline.value for baseline in metric.baselines[:1])], metric.better)
+        cells = [_cell(entry) + (BEST if index == winner else "") for index, entry in enumerate(measured)]
         row = {"metric": f"{name} {ARROWS[metric.better]}".strip(), **dict(zip(compared, cells, strict=True))}
-        if any(one.baselines for one in shown.values()):
-            mark = BEST if first == len(values) else ""
-            texts = [f"{one.name} {number(one.value)}" for one in metric.baselines]
-            row["baselines"] = ", ".join([text + mark if place == 0 else text for place, text in enumerate(texts)])
+        if any(entry.baselines for entry in shown.values()):
+            texts = [f"{baseline.name} {format_number(baseline.value)}" for baseline in metric.baselines]
+            if winner == len(measured):
+                texts[0] += BEST
+            row["baselines"] = ", ".join(texts)
         rows.append(row)
     return rows
 
 
+def legend(rows: Sequence[Mapping[str, str]]) -> str:
+    """Explains the signs that occur in the cells of `rows`."""
+    text = "".join(cell for row in rows for cell in row.values())
+    return ", ".join(f"{sign} {meaning}" for sign, meaning in LEGEND.items() if sign in text)
+
+
 def comparison_table(compared: Mapping[str, Mapping[str, Metric]]) -> Table:
-    """A row for each headline metric, a column for each composition and one for the baselines; the best is bold."""
+    """The rows of `comparison_rows` as a table with the best composition in bold."""
     rows = comparison_rows(compared)
-    table = Table(title="Compositions compared", title_justify="left")
-    legend = {BEST: "best of its row", "±": "half of the confidence interval"}
-    cells = "".join(cell for row in rows for cell in row.values())
-    table.caption = ", ".join(f"{sign} {meaning}" for sign, meaning in legend.items() if sign in cells)
-    table.caption_justify = "left"
+    table = Table(title="Compositions compared", title_justify="left", caption=legend(rows), caption_justify="left")
     for column in rows[0] if rows else ("metric", *compared):
         width = max((len(row["metric"]) for row in rows), default=0) if column == "metric" else None
         table.add_column(column, justify="right" if column in compared else "left", min_width=width)
@@ -78,37 +91,27 @@ def comparison_table(compared: Mapping[str, Mapping[str, Metric]]) -> Table:
     return table
 
 
-def number(value: float) -> str:
-    """Three significant digits, large numbers in thousands or millions.
-
-    >>> [number(value) for value in (0.58964, 2.7461, 384, 61152, 1234567)]
-    ['0.590', '2.75', '384', '61.2k', '1.23M']
-    """
-    for limit, unit in ((1e6, "M"), (1e4, "k")):
-        if abs(value) >= limit:
-            return f"{value / (1e6 if unit == 'M' else 1e3):.3g}{unit}"
-    if float(value).is_integer():
-        return f"{value:.0f}"
-    return f"{value:#.3g}".rstrip(".")
-
-
 def stages_table(stages: Sequence[Mapping[str, Any]], started: float) -> Table:
-    """A row for each stage: what became of it, how long it took, from when to when."""
+    """One row per stage: its outcome, its duration, and when it started after the start of the run.
+
+    Args:
+        stages: see `StageResult`.
+        started: start of the run in Unix seconds.
+    """
     table = Table(title="Stages", title_justify="left")
     table.add_column("stage")
     table.add_column("outcome")
-    table.add_column("seconds", justify="right")
-    table.add_column("from - to", justify="right")
+    table.add_column("duration", justify="right")
+    table.add_column("started after", justify="right")
     for row in stages:
-        when = ""
-        if row["started"] is not None and row["ended"] is not None:
-            when = f"{row['started'] - started:.0f} s - {row['ended'] - started:.0f} s"
-        table.add_row(row["stage"], row["outcome"], f"{row['seconds']:.1f}" if row["seconds"] else "", when)
+        duration = format_duration(row["seconds"]) if row["seconds"] else ""
+        start = "" if row["started"] is None else format_duration(max(0, row["started"] - started))
+        table.add_row(row["stage"], row["outcome"], duration, start)
     return table
 
 
 def overlaps(stages: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The stages that ran while another one ran.
+    """The stages that ran at the same time as another stage.
 
     >>> rows = [{"stage": "a", "started": 0, "ended": 5}, {"stage": "b", "started": 4, "ended": 9}]
     >>> overlaps([*rows, {"stage": "c", "started": 9, "ended": 10}])
@@ -124,8 +127,12 @@ def overlaps(stages: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def whereabouts(project: Project, measured: Sequence[Evaluation], uri: str) -> list[str]:
-    """Lines about where to look next."""
+def where_to_look(project: Project, measured: Sequence[Evaluation], uri: str) -> list[str]:
+    """Lines that name the plots, the MLflow UI, and how to load each composition.
+
+    Args:
+        uri: tracking URI of MLflow.
+    """
     lines = []
     for evaluation in measured:
         folders = {path.parent for path in evaluation.results.rglob("*") if path.suffix in PLOT_SUFFIXES}
@@ -143,8 +150,9 @@ def whereabouts(project: Project, measured: Sequence[Evaluation], uri: str) -> l
 def _cell(metric: Metric | None) -> str:
     if metric is None:
         return ""
-    text = number(metric.value)
+    text = format_number(metric.value)
     if metric.interval is None:
         return text
-    half = (metric.interval[1] - metric.interval[0]) / 2
-    return f"{text} ±{half:.{len(text.partition('.')[2])}f}"
+    half_width = (metric.interval[1] - metric.interval[0]) / 2
+    decimals = len(text.partition(".")[2])
+    return f"{text} ±{half_width:.{decimals}f}"

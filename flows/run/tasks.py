@@ -1,4 +1,4 @@
-"""The tasks of the flows: a stage, promotion, the push to DVC's remote. What they return is small JSON."""
+"""The Prefect tasks: run a stage, promote, push to DVC's remote. They return small JSON-compatible values."""
 
 import time
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from flows.run.dvc_repro import StageError, StageResult, reproduce, unchanged
 from flows.tracking.client import TrackingError, connect
 from flows.tracking.records import read_record
 
-RETRIES_OF_TRAINING = 1  # a crashed training resumes from its checkpoint
+TRAINING_RETRIES = 1  # after a crash; the retry resumes from the last checkpoint
 
 
 @task(name="stage", task_run_name="{node.name}", cache_policy=NO_CACHE, persist_result=False)
@@ -35,9 +35,13 @@ def run_stage(
     stale: bool,
     force: bool,
     tags: dict[str, str],
-    after: list[Any],  # noqa: ARG001 - the results that it waits for
+    after: list[Any],  # noqa: ARG001 - Prefect waits for these results
 ) -> dict[str, Any]:
-    """Brings one stage up to date through DVC, the only cache; returns small JSON, see `StageResult`."""
+    """Brings a stage up to date through DVC. DVC is the only cache; Prefect's caching is off.
+
+    Returns:
+        A `StageResult` as JSON-compatible values.
+    """
     environment.apply(project)
     logger = get_run_logger()
     if not stale and not force:
@@ -52,7 +56,11 @@ def run_stage(
 
 @task(name="promote", task_run_name="promote", cache_policy=NO_CACHE, persist_result=False)
 def promote(project: Project, plan: Plan, names: list[str], parent: str | None) -> list[dict[str, Any]]:
-    """Registers the compositions that are up to date and puts each new one through the gate."""
+    """Registers the given compositions and runs the gate on each new one.
+
+    Returns:
+        A `Decision` for each as JSON-compatible values.
+    """
     from flows.gate.promote import promote_all
 
     logger = get_run_logger()
@@ -62,7 +70,7 @@ def promote(project: Project, plan: Plan, names: list[str], parent: str | None) 
 
 @task(name="push", task_run_name="push", cache_policy=NO_CACHE, persist_result=False)
 def push(project: Project) -> str | None:
-    """Copies the outputs that dvc.lock records to DVC's remote; returns its name, None if there is no remote."""
+    """Copies the outputs recorded in dvc.lock to DVC's remote; returns its name, or None without a remote."""
     return push_outputs(project)
 
 
@@ -77,27 +85,29 @@ def submit(
     force: bool,
     tags: dict[str, str],
 ) -> PrefectFuture[dict[str, Any]]:
-    """Starts a stage once the stages that it needs are done; a training also waits for its device.
+    """Submits a stage to run after the stages that it needs. Stages that train also wait for a device slot.
 
-    Their futures are an argument of the task, not Prefect's `wait_for`: Ray then reserves no device for a waiting task.
+    Args:
+        after: futures of the stages that it needs. They are passed as a task argument instead of `wait_for`, so that
+            Ray reserves no device for a waiting task.
     """
-    given = (project, node, parent, tracked, stale, force, tags, after)
+    arguments = (project, node, parent, tracked, stale, force, tags, after)
     if not node.needs_device:
-        return run_stage.submit(*given)
+        return run_stage.submit(*arguments)
     training: Task[..., dict[str, Any]] = run_stage.with_options(
-        retries=RETRIES_OF_TRAINING, retry_delay_seconds=1, retry_condition_fn=_crashed
+        retries=TRAINING_RETRIES, retry_delay_seconds=1, retry_condition_fn=_crashed
     )
     with training_resources():
-        return training.submit(*given)
+        return training.submit(*arguments)
 
 
 def outcome(name: str, future: PrefectFuture[dict[str, Any]]) -> dict[str, Any]:
-    """Waits for a stage; returns its `StageResult` as JSON, also if it failed."""
+    """Waits for a stage and returns its `StageResult` as JSON-compatible values, even if it failed."""
     future.wait()
     if future.state.is_completed():
         return future.result()
-    if future.state.is_pending():  # NotReady: a stage that it needs failed
-        return StageResult(name, "not run", message="a stage that it needs failed").as_json()
+    if future.state.is_pending():  # Prefect's state NotReady
+        return StageResult(name, "not run", message="a stage that it depends on failed").as_json()
     error = future.state.result(raise_on_failure=False)
     if isinstance(error, StageError):
         return StageResult(name, "failed", message=str(error)).as_json()
@@ -125,8 +135,8 @@ def _crashed(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
 def _tag(project: Project, node: Node, tags: dict[str, str]) -> None:
     record = read_record(project, node.name)
     if record is None or record.run_id is None:
-        return  # a warning was printed when it could not be tracked
+        return  # not tracked; already reported
     try:
         connect(project).log(record.run_id, tags=tags)
     except TrackingError as error:
-        warn(f"{node.name}: its run in MLflow lacks the tags {tags} ({error}).")
+        warn(f"{node.name}: could not add the tags {tags} to its run in MLflow ({error}).")

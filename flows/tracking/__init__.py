@@ -1,1 +1,1 @@
-"""What is known of runs: local records and reports of the stages, and MLflow, to which they are forwarded."""
+"""Tracking of runs: records and reports of the stages in local files, and forwarding them to MLflow."""

@@ -1,4 +1,4 @@
-"""The connection to MLflow: where it is, runs and their tags. Clients and run ids are explicit, never "active"."""
+"""The connection to MLflow. Clients and run IDs are always explicit; MLflow's global "active run" is not used."""
 
 import getpass
 import os
@@ -15,38 +15,40 @@ from filelock import FileLock
 from cclm_core.runtime.config import digest
 from flows import environment, processes
 from flows.project import Project
-from flows.tracking.open_runs import closed, opened
+from flows.tracking.open_runs import record_closed, record_opened
 
-MAX_PARAM_LENGTH = 6000  # MLflow's limit for the value of a parameter
-MAX_BATCH = 1000  # and for the metrics in one call; 100 for parameters and tags
+# Limits of MLflow.
+MAX_PARAM_LENGTH = 6000  # characters in the value of a parameter
+MAX_METRICS = 1000  # metrics per call
+MAX_TAGS = 100  # parameters, or tags, per call
 
-# Without it MLflow 3 opens the experiment with pages for chats and prompts instead of training runs.
+# Without this tag, MLflow 3 shows the experiment as one for chats and prompts instead of training runs.
 KIND_TAG, TRAINING_KIND = "mlflow.experimentKind", "custom_model_development"
 
-PROCESS_TAG = "cclm.process"  # who must end the run, as `flows.processes` names it
+PROCESS_TAG = "cclm.process"  # the process that must end the run, named as in `flows.processes`
 
 
 class TrackingError(Exception):
-    """MLflow is unreachable, full, or has refused a request."""
+    """MLflow is unreachable or has refused a request, or its disk is full."""
 
 
 def enabled() -> bool:
-    """Whether runs are tracked at all: `CCLM_TRACKING=off` disables it."""
+    """Whether runs are tracked in MLflow. `CCLM_TRACKING=off` disables tracking."""
     return not environment.is_off("CCLM_TRACKING")
 
 
 def tracking_uri(project: Project) -> str:
-    """`MLFLOW_TRACKING_URI`; by default the database that MLflow itself looks for in the project's folder."""
+    """`MLFLOW_TRACKING_URI`; by default `mlflow.db` in the project's folder, which MLflow uses by default too."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project.root / 'mlflow.db'}"
 
 
-def page(server: str, experiment_id: str, run_id: str = "") -> str:
-    """The address of an experiment's runs, or of one, among MLflow's pages for training: it has others, for chats."""
+def page_url(server: str, experiment_id: str, run_id: str = "") -> str:
+    """The URL of an experiment's runs, or of one run, in the pages of MLflow's UI for model training."""
     return f"{server}/#/experiments/{experiment_id}/runs/{run_id}".rstrip("/") + "?workflowType=machine_learning"
 
 
 class guarded:  # noqa: N801 - used as a statement
-    """Turns whatever an unreachable or broken MLflow raises into one TrackingError."""
+    """Context manager that converts all exceptions of an unreachable or broken MLflow to `TrackingError`."""
 
     def __enter__(self) -> None:
         return None
@@ -57,20 +59,27 @@ class guarded:  # noqa: N801 - used as a statement
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
-        # ImportError: a database URI whose driver is not installed. OSError: connections, disks.
+        # ImportError: the driver for a database URI is not installed. OSError: failed connections, full disks.
         if isinstance(error, MlflowException | SQLAlchemyError | OSError | ImportError):
             raise TrackingError(f"{type(error).__name__}: {_first_line(error)}") from error
 
 
 def _first_line(error: BaseException) -> str:
-    """What happened, without SQLAlchemy's word on when it noticed."""
+    """The first line of an error message, without SQLAlchemy's preamble."""
     lines = [line for line in str(error).splitlines() if line and not line.startswith("(raised as a result of")]
     return lines[0] if lines else ""
 
 
 @dataclass(frozen=True)
 class Tracking:
-    """MLflow as this project uses it."""
+    """A connection to MLflow.
+
+    Attributes:
+        client: a `mlflow.tracking.MlflowClient`.
+        experiment_id: the experiment of this project.
+        uri: the tracking URI.
+        project: the project whose runs are tracked.
+    """
 
     client: Any
     experiment_id: str
@@ -78,13 +87,17 @@ class Tracking:
     project: Project
 
     def create_run(self, name: str, tags: Mapping[str, str], started: float | None = None) -> str:
-        """Starts a run with the tags that MLflow's own context would have set; returns its id.
+        """Starts a run, with the system tags that MLflow normally sets itself, and returns its ID.
 
-        It is on record as open until `set_status` ends it, so that it is ended even if this process is killed.
+        The run is recorded in `.cclm/open` until `set_status` ends it, so that a later process ends it if this one is
+        killed.
+
+        Args:
+            started: start time in Unix seconds (default: now).
         """
         commit, dirty = self.project.git_revision()
         system = {
-            PROCESS_TAG: processes.own(),
+            PROCESS_TAG: processes.own_name(),
             "mlflow.runName": name,
             "mlflow.user": _user(),
             "mlflow.source.type": "PROJECT",
@@ -100,7 +113,7 @@ class Tracking:
                 run_name=name,
             )
         run_id = str(run.info.run_id)
-        opened(self.project, "mlflow", run_id, self.uri, tags.get(PROCESS_TAG))
+        record_opened(self.project, "mlflow", run_id, self.uri, tags.get(PROCESS_TAG))
         return run_id
 
     def log(
@@ -110,31 +123,44 @@ class Tracking:
         params: Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Logs metrics (name, value, Unix seconds, step), parameters and tags in as few calls as MLflow allows."""
+        """Logs metrics, parameters and tags in as few calls as MLflow's limits allow.
+
+        Args:
+            metrics: tuples (name, value, time in Unix seconds, step).
+        """
         from mlflow.entities import Metric, Param, RunTag
 
         points = [Metric(_key(name), value, int(when * 1000), step) for name, value, when, step in metrics]
         pairs = [Param(_key(name), _param(value)) for name, value in (params or {}).items()]
         labels = [RunTag(_key(name), value) for name, value in (tags or {}).items()]
         with guarded():
-            for start in range(0, len(points), MAX_BATCH):
-                self.client.log_batch(run_id, metrics=points[start : start + MAX_BATCH])
-            for start in range(0, max(len(pairs), len(labels)), 100):
-                self.client.log_batch(run_id, params=pairs[start : start + 100], tags=labels[start : start + 100])
+            for start in range(0, len(points), MAX_METRICS):
+                self.client.log_batch(run_id, metrics=points[start : start + MAX_METRICS])
+            for start in range(0, max(len(pairs), len(labels)), MAX_TAGS):
+                end = start + MAX_TAGS
+                self.client.log_batch(run_id, params=pairs[start:end], tags=labels[start:end])
 
     def log_files(self, run_id: str, files: Iterable[tuple[Path, str]]) -> None:
-        """Copies each file into the run's artifacts, each under the given folder."""
+        """Logs files as artifacts of a run.
+
+        Args:
+            files: tuples (path, folder among the artifacts); "" is their root.
+        """
         with guarded():
             for path, folder in files:
                 self.client.log_artifact(run_id, str(path), artifact_path=folder or None)
 
     def log_inputs(self, run_id: str, folders: Iterable[tuple[str, str, str]]) -> None:
-        """Names the data that a run read: (path, kind, digest), shown as datasets in the UI."""
+        """Logs the data that a run has read. MLflow's UI shows it as datasets.
+
+        Args:
+            folders: tuples (path, kind, digest).
+        """
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         inputs = [
             DatasetInput(
-                # MLflow keeps 36 characters of a digest; the tags hold it whole.
+                # MLflow allows 36 characters for a digest. The full digest is in the run's tags.
                 Dataset(name=path, digest=value[:36], source_type="local", source=path),
                 [InputTag("mlflow.data.context", kind)],
             )
@@ -145,28 +171,33 @@ class Tracking:
                 self.client.log_inputs(run_id, inputs)
 
     def set_status(self, run_id: str, status: str, ended: float | None = None) -> None:
-        """RUNNING, or one of the ends: FINISHED, FAILED, KILLED."""
+        """Sets the status of a run. Every status but RUNNING ends it.
+
+        Args:
+            status: RUNNING, FINISHED, FAILED or KILLED.
+            ended: end time in Unix seconds (default: now).
+        """
         with guarded():
             if status == "RUNNING":
                 self.client.update_run(run_id, status=status)
                 return
             self.client.set_terminated(run_id, status, int((ended or time.time()) * 1000))
-        closed(self.project, "mlflow", run_id)
+        record_closed(self.project, "mlflow", run_id)
 
 
 @cache
 def connect(project: Project) -> Tracking:
-    """Opens MLflow and makes its database and experiment when they are missing, one process at a time.
+    """Connects to MLflow. Creates its database and the experiment if they do not exist.
 
     Raises:
-        TrackingError: it cannot be reached.
+        TrackingError: MLflow cannot be reached.
     """
     environment.apply(project)
     uri = tracking_uri(project)
     with guarded():
         from mlflow.tracking import MlflowClient
 
-        # Two processes that migrate an empty database at once break it, and both would make the experiment.
+        # The lock prevents two processes from migrating an empty database at the same time, which corrupts it.
         with FileLock(project.state("locks") / "tracking.lock"):
             client = MlflowClient(uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri)
             name = os.environ.get("CCLM_EXPERIMENT", "cclm")
@@ -174,24 +205,27 @@ def connect(project: Project) -> Tracking:
             if experiment is not None:
                 return Tracking(client, str(experiment.experiment_id), uri, project)
             location = (project.root / "mlruns").as_uri() if uri.startswith("sqlite:") else None
-            number = client.create_experiment(name, artifact_location=location, tags={KIND_TAG: TRAINING_KIND})
-            return Tracking(client, str(number), uri, project)
+            experiment_id = client.create_experiment(name, artifact_location=location, tags={KIND_TAG: TRAINING_KIND})
+            return Tracking(client, str(experiment_id), uri, project)
 
 
 def headline(results: Mapping[str, float], item: str) -> list[tuple[str, float, float, int]]:
-    """A composition's results as metrics of the pipeline's run, `full/entity_f1_clean`, so that runs compare."""
+    """The results of a composition as metrics of the pipeline's run: `full/entity_f1_clean`.
+
+    MLflow then compares pipeline runs by the results of their compositions.
+    """
     now = time.time()
     return [(f"{item}/{name}", value, now, 0) for name, value in results.items()]
 
 
 def log_pipeline_files(tracking: Tracking, project: Project, run_id: str) -> None:
-    """Keeps dvc.lock, params.yaml and dvc.yaml with the pipeline's run."""
+    """Logs dvc.lock, params.yaml and dvc.yaml as artifacts of the pipeline's run."""
     files = [project.root / name for name in ("dvc.lock", "params.yaml", "dvc.yaml")]
     tracking.log_files(run_id, [(path, "") for path in files if path.is_file()])
 
 
 def _key(name: str) -> str:
-    """A name with only the characters that MLflow takes."""
+    """Replaces the characters that MLflow does not allow in names by `_`."""
     return re.sub(r"[^\w\-. :/]", "_", name)
 
 

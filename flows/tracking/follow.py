@@ -1,7 +1,7 @@
-"""Follows one run of a stage and forwards it to MLflow: parameters, learning curves, results, digests.
+"""Follows a running stage and forwards it to MLflow: parameters, learning curves, results, digests.
 
-It works from the stage's record and report files alone, so it does not matter which process does it: the runner when
-DVC drives, the flow when Prefect drives (one import of MLflow for all stages), or a later one after an outage.
+It needs only the stage's record and report files, so any process can do it: the stage runner under a bare `dvc repro`,
+the process of the flow under Prefect (so that MLflow is imported only once), or a later process after an outage.
 """
 
 import csv
@@ -18,13 +18,19 @@ from flows.tracking.metrics import result_metrics
 from flows.tracking.records import Reports, StageRecord, read_record, reports_path
 
 POLL_SECONDS = 0.25
-ENDING_SECONDS = 5.0  # what a runner whose `dvc` was killed may take to end its child
-SHOWN_SUFFIXES = {".png", ".svg", ".csv", ".json", ".jsonl", ".md", ".txt", ".html"}
-MAX_SHOWN_BYTES = 2_000_000
+ENDING_SECONDS = 5.0  # time for a stage runner to end its child after its `dvc` was killed
+# Output files that are logged as artifacts.
+LOGGED_SUFFIXES = {".png", ".svg", ".csv", ".json", ".jsonl", ".md", ".txt", ".html"}
+MAX_LOGGED_BYTES = 2_000_000
 
 
 class Follower:
-    """One child run in MLflow."""
+    """The MLflow run of a stage.
+
+    Args:
+        node: the stage.
+        parent: MLflow run ID of the pipeline.
+    """
 
     def __init__(self, project: Project, tracking: Tracking, node: Node, parent: str | None) -> None:
         self.project = project
@@ -36,9 +42,9 @@ class Follower:
         self.last_step: dict[str, int] = {}
 
     def start(self, record: StageRecord) -> None:
-        """Makes the run, with the parameters that the stage depends on in dvc.yaml.
+        """Creates the run and logs the parameters that the stage depends on.
 
-        Started again after an outage, it forwards everything once more; MLflow keeps equal points once.
+        If it is called again after an outage, all reports are forwarded again. MLflow drops the duplicates.
         """
         self.reports.position = 0
         if self.run_id:
@@ -55,7 +61,7 @@ class Follower:
         self.tracking.log(self.run_id, params=self.node.params)
 
     def forward(self) -> None:
-        """Logs what the stage has reported since the last call."""
+        """Logs the reports of the stage since the last call."""
         points = []
         for line in self.reports.new():
             for name, value in line["values"].items():
@@ -64,12 +70,12 @@ class Follower:
         self.tracking.log(self.run_id, points)
 
     def finish(self, record: StageRecord) -> None:
-        """Logs what only the end knows, and ends the run as the stage ended."""
+        """Logs cost, inputs and results, and ends the run with the status of the stage."""
         self.forward()
         ended = record.ended or time.time()
         numbers = {name: value for name, value in record.host.items() if isinstance(value, float)}
-        used = numbers | {"duration_seconds": ended - record.started}
-        self.tracking.log(self.run_id, [(f"system/{name}", value, ended, 0) for name, value in used.items()])
+        costs = numbers | {"duration_seconds": ended - record.started}
+        self.tracking.log(self.run_id, [(f"system/{name}", value, ended, 0) for name, value in costs.items()])
         tags = {f"host.{name}": value for name, value in record.host.items() if isinstance(value, str)}
         if record.message:
             tags["cclm.message"] = record.message[-4000:]
@@ -88,8 +94,8 @@ class Follower:
             results = result_metrics(folder)
             points = [(name, number, ended, self.last_step.get(name, 0)) for name, number in results.items()]
             self.tracking.log(self.run_id, points)
-            self.tracking.log_files(self.run_id, _shown(folder))
-            tags |= {f"digest.out.{path}": value, "cclm.kind": kind} | _on_card(folder)
+            self.tracking.log_files(self.run_id, _logged_files(folder))
+            tags |= {f"digest.out.{path}": value, "cclm.kind": kind} | _card_tags(folder)
             if kind == "evaluation":
                 self.tracking.log(self.run_id, noise_curve(folder, ended))
             if kind == "evaluation" and self.parent:
@@ -106,21 +112,23 @@ def follow(
     project: Project,
     stage: str,
     since: float,
-    over: Callable[[], bool],
+    has_ended: Callable[[], bool],
     open_follower: Callable[[], Follower],
 ) -> str | None:
-    """Forwards a stage's run, from its record's appearance to its end; returns the id of its run in MLflow.
+    """Waits until a stage starts, then forwards it to MLflow until it ends.
 
-    A stage never fails because it could not be tracked: a warning is printed, its record and reports are kept, and None
-    is returned.
+    Failures of MLflow never fail the stage: they are reported as a warning, and the record and the reports are kept.
 
     Args:
-        since: records that started earlier are of another run.
-        over: tells whether nothing more will come, so that a stage that never starts is not waited for.
-        open_follower: connects; called once the stage runs, since importing MLflow takes seconds.
+        since: Unix seconds. Records of earlier runs are ignored.
+        has_ended: whether the process that runs the stage has ended, so that no more records or reports will come.
+        open_follower: connects to MLflow. Called when the stage has started, because importing MLflow takes seconds.
+
+    Returns:
+        The ID of the MLflow run; None if the stage has not started or could not be tracked.
     """
     while (record := read_record(project, stage)) is None or record.started < since:
-        if over():
+        if has_ended():
             return None
         time.sleep(POLL_SECONDS)
     follower: Follower | None = None
@@ -128,25 +136,25 @@ def follow(
         try:
             follower = follower or open_follower()
             follower.start(record)
-            while (record := read_record(project, stage) or record).ended is None and not over():
+            while (record := read_record(project, stage) or record).ended is None and not has_ended():
                 follower.forward()
                 time.sleep(POLL_SECONDS)
-            record = _ended(project, stage, record).with_(run_id=follower.run_id)
+            record = _completed(project, stage, record).with_(run_id=follower.run_id)
             follower.finish(record)
             record.write(project)
             return follower.run_id
         except TrackingError as error:
-            record = _wait(project, stage, record, over)
+            record = _wait(project, stage, record, has_ended)
             if last_try:
                 warn(
                     f"{stage} is not tracked in MLflow ({error}). Its parameters, learning curves, results and "
-                    f"digests were not logged; they stay in {reports_path(project, stage)} and in its outputs."
+                    f"digests were not logged. Find them in {reports_path(project, stage)} and in its outputs."
                 )
     return None
 
 
-def _ended(project: Project, stage: str, record: StageRecord) -> StageRecord:
-    """The record as the runner completed it; when `dvc` was killed, the runner needs a moment to follow."""
+def _completed(project: Project, stage: str, record: StageRecord) -> StageRecord:
+    """The record with its end. If `dvc` was killed, the stage runner needs a moment to write it."""
     for _ in range(int(ENDING_SECONDS / POLL_SECONDS)):
         record = read_record(project, stage) or record
         if record.ended is not None:
@@ -155,16 +163,16 @@ def _ended(project: Project, stage: str, record: StageRecord) -> StageRecord:
     return record.with_(ended=time.time(), exit_code=-9, killed=True)
 
 
-def _wait(project: Project, stage: str, record: StageRecord, over: Callable[[], bool]) -> StageRecord:
-    """Lets the stage end before the last try, which then forwards everything from the files."""
-    while record.ended is None and not over():
+def _wait(project: Project, stage: str, record: StageRecord, has_ended: Callable[[], bool]) -> StageRecord:
+    """Waits until the stage has ended. The last try then forwards everything from the files."""
+    while record.ended is None and not has_ended():
         time.sleep(POLL_SECONDS)
         record = read_record(project, stage) or record
     return record
 
 
 def noise_curve(folder: Path, when: float) -> list[tuple[str, float, float, int]]:
-    """The figures of an evaluation by noise rate, `noise_curve/entity_f1`; the step is the edits per 1000 letters."""
+    """The metrics of an evaluation by noise rate, e.g. `noise_curve/entity_f1`. The step is 1000 x the noise rate."""
     path = folder / "noise_curve.csv"
     if not path.is_file():
         return []
@@ -178,16 +186,16 @@ def noise_curve(folder: Path, when: float) -> list[tuple[str, float, float, int]
     ]
 
 
-def _on_card(folder: Path) -> dict[str, str]:
-    """The identity of a training on its card, apart from the parameters: `cclm.data`, `cclm.code`, and so on."""
+def _card_tags(folder: Path) -> dict[str, str]:
+    """Digests from the card of a trained folder as tags: `cclm.data`, `cclm.vocabulary`, `cclm.base`, `cclm.code`."""
     path = folder / "card.json"
     card = read_json(path) if path.is_file() else {}
     return {f"cclm.{name}": str(card[name]) for name in ("data", "vocabulary", "base", "code") if name in card}
 
 
-def _shown(folder: Path) -> Iterator[tuple[Path, str]]:
-    """The files of an output that a person wants to look at in the UI, each with the folder it goes to."""
+def _logged_files(folder: Path) -> Iterator[tuple[Path, str]]:
+    """The readable files of an output, each with its folder among the artifacts."""
     for path in sorted(folder.rglob("*")):
-        small = path.is_file() and path.stat().st_size <= MAX_SHOWN_BYTES
-        if small and path.suffix in SHOWN_SUFFIXES and path.name != MANIFEST:
+        small = path.is_file() and path.stat().st_size <= MAX_LOGGED_BYTES
+        if small and path.suffix in LOGGED_SUFFIXES and path.name != MANIFEST:
             yield path, path.relative_to(folder).parent.as_posix().removeprefix(".")

@@ -1,4 +1,4 @@
-"""The metrics of a published folder, and which of their values can be compared."""
+"""The metrics of a published folder, and which values can be compared."""
 
 import math
 from pathlib import Path
@@ -9,7 +9,7 @@ from flows.graph.node import flatten
 
 
 def usable(value: Any) -> bool:
-    """Whether a value of a metric can be compared: a finite number, and not a bool.
+    """Whether a metric's value can be compared: a finite number, not a bool.
 
     >>> [usable(value) for value in (0.5, 3, float("nan"), float("inf"), 10**400, True, "0.5", None)]
     [True, True, False, False, False, False, False, False]
@@ -20,7 +20,7 @@ def usable(value: Any) -> bool:
 
 
 def result_metrics(folder: Path) -> dict[str, float]:
-    """The numbers in a published folder's metrics.json, nested names joined with dots."""
+    """The usable numbers in the metrics.json of a published folder; nested names are joined by dots."""
     path = folder / "metrics.json"
     if not path.is_file():
         return {}

@@ -1,8 +1,8 @@
-"""What a process has opened and must close again, so that a later process can: one small file each in `.cclm/open/`.
+"""Records of open runs in MLflow and Prefect, one small file each in `.cclm/open/`.
 
-A run in MLflow or Prefect that was opened by a process which is then killed would stay RUNNING forever. So its file is
-written when it is opened and removed when it is closed. The next run closes what files of dead processes name, without
-asking a server first: if there are none, it costs one look into a folder.
+If a process is killed, the runs that it has opened would stay RUNNING forever. So each run is recorded when it is
+opened, and the record is deleted when the run is closed. The next pipeline run closes the runs whose process has ended.
+If there are no records, this costs only listing a folder.
 """
 
 import json
@@ -21,14 +21,14 @@ from flows.tracking.records import read_record
 
 @dataclass(frozen=True)
 class OpenRun:
-    """Something that a process must close.
+    """A run that a process must close.
 
     Attributes:
-        kind: `driver`, a process that drives the pipeline; `mlflow` or `prefect`, a run there.
-        id: the run's, or the driver's process.
-        where: the server or store that has it; "" for a driver.
-        process: the process that must close it, as `flows.processes` names it.
-        opened: Unix seconds.
+        kind: `mlflow` or `prefect` for a run there; `driver` for a process that drives the pipeline.
+        id: ID of the run, or name of the driver's process.
+        where: URI of the server or store with the run; "" for a driver.
+        process: the process that must close it, named as in `flows.processes`.
+        opened: when it was opened, in Unix seconds.
     """
 
     kind: str
@@ -43,41 +43,41 @@ class OpenRun:
         return processes.is_gone(self.process)
 
 
-def opened(project: Project, kind: str, run_id: str, where: str, process: str | None = None) -> None:
-    """Records that `process` (default: this one) has opened a run."""
-    note = OpenRun(kind, run_id, where, process or processes.own(), time.time())
-    write_json(_file(project, kind, run_id), asdict(note))
+def record_opened(project: Project, kind: str, run_id: str, where: str, process: str | None = None) -> None:
+    """Records that `process` (default: this one) has opened a run. See `OpenRun` for the arguments."""
+    run = OpenRun(kind, run_id, where, process or processes.own_name(), time.time())
+    write_json(_file(project, kind, run_id), asdict(run))
 
 
-def closed(project: Project, kind: str, run_id: str) -> None:
-    """Records that a run was closed."""
+def record_closed(project: Project, kind: str, run_id: str) -> None:
+    """Deletes the record of a run that was closed."""
     _file(project, kind, run_id).unlink(missing_ok=True)
 
 
 def open_runs(project: Project) -> list[OpenRun]:
-    """All that is recorded as open, the oldest first."""
-    notes = []
+    """All recorded open runs, oldest first."""
+    runs = []
     for path in project.state("open").glob("*.json"):
         try:
-            notes.append(OpenRun(**json.loads(path.read_text(encoding="utf-8"))))
-        except FileNotFoundError:  # closed just now
+            runs.append(OpenRun(**json.loads(path.read_text(encoding="utf-8"))))
+        except FileNotFoundError:  # closed in the meantime
             continue
-    return sorted(notes, key=lambda note: note.opened)
+    return sorted(runs, key=lambda run: run.opened)
 
 
 def abandoned(project: Project, *kinds: str) -> list[OpenRun]:
-    """What dead processes have left open, of these kinds."""
-    return [note for note in open_runs(project) if note.kind in kinds and note.abandoned]
+    """The open runs of the given kinds whose process has ended, oldest first."""
+    return [run for run in open_runs(project) if run.kind in kinds and run.abandoned]
 
 
-def working(project: Project) -> list[str]:
-    """The other processes that are running this pipeline or one of its stages now, for messages."""
-    own = processes.own()
-    notes = [note.process for note in open_runs(project) if note.process != own and not note.abandoned]
-    messages = [f"process {processes.split(process)[1]}" for process in notes]
-    locked = processes.holder(project.run_lock)
-    if locked is not None and not processes.is_own(locked):
-        messages.append(f"process {locked}")
+def running_processes(project: Project) -> list[str]:
+    """The other processes that are running this pipeline or one of its stages: `process 4711 (base)`, for messages."""
+    own = processes.own_name()
+    owners = [run.process for run in open_runs(project) if run.process != own and not run.abandoned]
+    messages = [f"process {processes.split(owner)[1]}" for owner in owners]
+    holder = processes.lock_holder(project.run_lock)
+    if holder is not None and not processes.is_current(holder):
+        messages.append(f"process {holder}")
     for path in project.state("stages").glob("*.json"):
         record = read_record(project, path.stem)
         if record is not None and record.running:
@@ -87,23 +87,26 @@ def working(project: Project) -> list[str]:
 
 @contextmanager
 def driving(project: Project) -> Iterator[str]:
-    """Marks this process as one that drives the pipeline, and all processes that it starts as belonging to it.
+    """Marks this process as the driver of a pipeline run for the block, and its children as part of that run.
 
-    Inside a process that is already driving, it is the same run.
+    Has no effect if this process is already a driver.
+
+    Yields:
+        The name of this process.
     """
-    name = processes.own()
-    before = os.environ.get(processes.DRIVER_VARIABLE)
-    if before == name:
+    name = processes.own_name()
+    outer = os.environ.get(processes.DRIVER_VARIABLE)
+    if outer == name:
         yield name
         return
     os.environ[processes.DRIVER_VARIABLE] = name
-    opened(project, "driver", name, "")
+    record_opened(project, "driver", name, "")
     try:
         yield name
     finally:
-        closed(project, "driver", name)
+        record_closed(project, "driver", name)
         os.environ.pop(processes.DRIVER_VARIABLE)
-        os.environ.update({processes.DRIVER_VARIABLE: before} if before else {})
+        os.environ.update({processes.DRIVER_VARIABLE: outer} if outer else {})
 
 
 def _file(project: Project, kind: str, run_id: str) -> Path:

@@ -1,8 +1,8 @@
-"""The pipeline's run in MLflow, above the runs of its stages: one for each run of the flow, or of `dvc repro`.
+"""The pipeline's run in MLflow, which is the parent of the runs of its stages.
 
-Bare DVC tells no one when it begins or ends, so the stages that it starts agree on a parent: the first one makes it,
-keyed by the DVC process that started them all, and each sets its state as it starts and ends. What DVC writes to
-dvc.lock after the last stage reaches the parent with `cclm promote`.
+There is one for each run of the flow and for each `dvc repro`. DVC has no hooks for its start and end, so its stages
+share a parent: the first stage creates it, with the DVC process as key, and each stage updates its status. The final
+dvc.lock, which DVC writes after the last stage, is logged by `cclm promote`.
 """
 
 import json
@@ -16,23 +16,28 @@ from cclm_core.runtime.artifacts import write_json
 from flows import processes
 from flows.project import Project
 from flows.tracking.client import PROCESS_TAG, Tracking, guarded, log_pipeline_files
-from flows.tracking.open_runs import opened
+from flows.tracking.open_runs import record_opened
 
 DRIVER_TAG = "cclm.driver"
 
 
 def create_parent(tracking: Tracking, project: Project, driver: str, process: str | None = None) -> str:
-    """Starts the run of a pipeline driven by `driver`; returns its id. `process` (default: this one) must end it."""
+    """Starts the MLflow run of a pipeline and returns its ID.
+
+    Args:
+        driver: the program that runs the pipeline: `prefect`, `dvc` or `promote`.
+        process: name of the process that must end the run (default: this one).
+    """
     commit, _ = project.git_revision()
     name = f"pipeline-{commit[:8] or time.strftime('%Y%m%d-%H%M%S')}"
-    tags = {DRIVER_TAG: driver, "cclm.kind": "pipeline", PROCESS_TAG: process or processes.own()}
+    tags = {DRIVER_TAG: driver, "cclm.kind": "pipeline", PROCESS_TAG: process or processes.own_name()}
     run_id = tracking.create_run(name, tags)
     log_pipeline_files(tracking, project, run_id)
     return run_id
 
 
 def newest_parent(tracking: Tracking) -> str | None:
-    """The pipeline run that started last; None if there is none yet."""
+    """The ID of the most recently started pipeline run; None before the first run."""
     with guarded():
         runs = tracking.client.search_runs(
             [tracking.experiment_id], f"tags.`{DRIVER_TAG}` != ''", max_results=1, order_by=["start_time DESC"]
@@ -41,7 +46,11 @@ def newest_parent(tracking: Tracking) -> str | None:
 
 
 class DvcParent:
-    """The parent that all stages of one DVC process share."""
+    """The parent run shared by all stages of one DVC process.
+
+    Args:
+        process: the DVC process; None if the stage was started without DVC.
+    """
 
     def __init__(self, tracking: Tracking, project: Project, process: psutil.Process | None) -> None:
         self.tracking = tracking
@@ -52,12 +61,12 @@ class DvcParent:
         self.lock = FileLock(project.state("locks") / "parents.lock")
 
     def start(self) -> str:
-        """The parent's id; it is RUNNING."""
+        """Sets the parent run to RUNNING, creates it if needed, and returns its ID."""
         with self.lock:
             if self.file.is_file():
                 run_id = str(json.loads(self.file.read_text())["run_id"])
                 self.tracking.set_status(run_id, "RUNNING")
-                opened(self.project, "mlflow", run_id, self.tracking.uri, self.process)
+                record_opened(self.project, "mlflow", run_id, self.tracking.uri, self.process)
                 log_pipeline_files(self.tracking, self.project, run_id)
             else:
                 run_id = create_parent(self.tracking, self.project, "dvc", self.process)
@@ -66,7 +75,11 @@ class DvcParent:
         return run_id
 
     def end(self, status: str) -> None:
-        """Sets the parent to the worst that any stage came to, as long as no other stage starts."""
+        """Ends the parent run with the worst status of its stages so far. The next stage reopens it.
+
+        Args:
+            status: of the stage that has ended: FINISHED, FAILED or KILLED.
+        """
         with self.lock:
             values = json.loads(self.file.read_text())
             if status != "FINISHED":
@@ -83,7 +96,7 @@ class DvcParent:
 
 
 def dvc_process() -> psutil.Process | None:
-    """The `dvc` process that started this one, at any level; None if it was not started by DVC."""
+    """The nearest `dvc` process among the ancestors of this process; None if DVC has not started it."""
     for process in psutil.Process().parents():
         try:
             words = process.cmdline()[:4]

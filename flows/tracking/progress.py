@@ -1,6 +1,6 @@
-"""Displays a running pipeline: on a terminal a bar per running stage, otherwise a line every few seconds.
+"""Displays a running pipeline: a progress bar per running stage on a terminal, otherwise a line every few seconds.
 
-It reads only the records and reports of the stages, so it does not matter which process drives the run.
+It reads the records and reports of the stages, so it works no matter which process drives the run.
 """
 
 import threading
@@ -12,6 +12,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from cclm_core.runtime.reporting import format_duration, format_number
 from flows.project import Project
 from flows.tracking.records import Reports, StageRecord, read_record, reports_path
 
@@ -20,10 +21,12 @@ LINE_SECONDS = 10.0
 
 
 class Display:
-    """Shows what the stages of a run do, until the block ends.
+    """Context manager that displays the progress of stages.
 
     Args:
-        since: Unix seconds; runs that started earlier are not shown.
+        stages: names of the stages.
+        since: Unix seconds. Stage runs that started earlier are not shown.
+        console: where to print.
     """
 
     def __init__(self, project: Project, stages: Iterable[str], since: float, console: Console) -> None:
@@ -48,19 +51,21 @@ class Display:
         self.progress.stop()
 
     def print_line(self, text: str) -> None:
-        """Prints a line, above the bars if there are any."""
+        """Prints a line above the progress bars."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _loop(self) -> None:
         while not self.stop.wait(POLL_SECONDS):
-            for stage in self.stages:
-                stage.look()
+            self._update()
+        self._update()
+
+    def _update(self) -> None:
         for stage in self.stages:
-            stage.look()
+            stage.update()
 
 
 class _Stage:
-    """What has been shown of one stage."""
+    """The display of one stage."""
 
     def __init__(self, project: Project, name: str, since: float, display: Display) -> None:
         self.project, self.name, self.since, self.display = project, name, since, display
@@ -70,12 +75,12 @@ class _Stage:
         self.reports = Reports(reports_path(project, name))
         self.next_line = 0.0
 
-    def look(self) -> None:
-        """Reads the record and the reports, and displays what is new."""
+    def update(self) -> None:
+        """Reads the record and the reports, and displays new ones."""
         record = read_record(self.project, self.name)
         if record is None or record.started < self.since:
             return
-        if record.started != self.started:  # it starts, or is tried again
+        if record.started != self.started:  # started, or retried
             self.started, self.ended = record.started, False
             self.reports.position = 0
             self.next_line = time.time() + LINE_SECONDS
@@ -89,19 +94,20 @@ class _Stage:
             self._end(record, record.ended)
 
     def _show(self, line: dict[str, Any]) -> None:
-        shown = [(name, value) for name, value in line["values"].items() if name != "step"]
-        values = "  ".join(f"{name} {value:.4g}" for name, value in shown[:3])
+        reported = [(name, value) for name, value in line["values"].items() if name != "step"]
+        values = "  ".join(f"{name} {format_number(value)}" for name, value in reported[:3])
         if self.bar is not None:
             self.display.progress.update(self.bar, completed=line["step"], total=line["total"], values=values)
         elif time.time() >= self.next_line:
             self.next_line = time.time() + LINE_SECONDS
-            of = f"/{line['total']}" if line["total"] else ""
-            self.display.print_line(f"{self.name}: step {line['step']}{of}  {values}")
+            total = f"/{line['total']}" if line["total"] else ""
+            self.display.print_line(f"{self.name}: step {line['step']}{total}  {values}")
 
     def _end(self, record: StageRecord, ended: float) -> None:
         self.ended = True
         if self.bar is not None:
             self.display.progress.remove_task(self.bar)
             self.bar = None
-        how = {"FINISHED": "done", "KILLED": "stopped"}.get(record.status, f"failed with exit code {record.exit_code}")
-        self.display.print_line(f"{self.name}: {how} after {ended - record.started:.1f} s")
+        failure = f"failed with exit code {record.exit_code}"
+        outcome = {"FINISHED": "done", "KILLED": "stopped"}.get(record.status, failure)
+        self.display.print_line(f"{self.name}: {outcome} after {format_duration(ended - record.started)}")

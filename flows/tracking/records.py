@@ -1,4 +1,4 @@
-"""The record of a stage's last run, and its reports: written by the runner, read to track, display or repair it."""
+"""The record of a stage's last run and its reports: written by the stage runner, read for tracking and display."""
 
 import dataclasses
 import json
@@ -14,23 +14,23 @@ from flows.project import Project
 
 @dataclass(frozen=True)
 class StageRecord:
-    """One run of a stage.
+    """A run of a stage.
 
     Attributes:
-        stage: its name in dvc.yaml.
-        command: the arguments after the interpreter.
+        stage: name in dvc.yaml.
+        command: module and arguments of the command.
         started: Unix seconds.
-        commit: the git commit that was checked out, "" outside of a repository.
-        dirty: whether tracked files differed from that commit.
-        ended: Unix seconds, None while it runs.
+        commit: the checked-out git commit; "" outside a repository.
+        dirty: whether tracked files had changes.
+        ended: Unix seconds; None while it runs.
         exit_code: of the command; None while it runs.
-        killed: whether it was stopped.
-        message: the last lines that it printed on standard error, when it failed.
-        host: facts of the machine, and what the run used of it.
-        run_id: where MLflow has it; None until it has.
-        process: the runner's, as `flows.processes` names it; "" in records of old versions.
-        cost: seconds, processor seconds and megabytes at the peak of the last run that succeeded, this one or an
-            earlier one.
+        killed: whether it was stopped from outside.
+        message: the last lines of standard error, if it failed.
+        host: the machine, and the resources that the run has used.
+        run_id: ID of the run in MLflow; None until it is tracked.
+        process: the stage runner, named as in `flows.processes`; "" in records of old versions.
+        cost: `seconds`, `cpu_seconds` and `peak_memory_megabytes` of the last successful run, which may be an earlier
+            one.
     """
 
     stage: str
@@ -49,33 +49,33 @@ class StageRecord:
 
     @property
     def status(self) -> str:
-        """Its status in MLflow's terms: RUNNING, FINISHED, FAILED or KILLED."""
+        """The status in MLflow's terms: RUNNING, FINISHED, FAILED or KILLED."""
         if self.ended is None:
             return "RUNNING"
         return "KILLED" if self.killed else "FINISHED" if self.exit_code == 0 else "FAILED"
 
     @property
     def running(self) -> bool:
-        """Whether its runner is still at work; a record of a killed one has no end either."""
+        """Whether the stage runner is alive. `ended` alone does not tell, because a killed runner never sets it."""
         return self.ended is None and bool(self.process) and not processes.is_gone(self.process)
 
     @property
     def checkpoints(self) -> str | None:
-        """The folder for checkpoints in its command; None if there is none."""
+        """The folder after `--checkpoints` in the command; None if the option is missing."""
         words = list(self.command)
         return words[words.index("--checkpoints") + 1] if "--checkpoints" in words[:-1] else None
 
     def with_(self, **changes: Any) -> "StageRecord":
-        """The same record with other values."""
+        """A copy of the record with some values replaced."""
         return dataclasses.replace(self, **changes)
 
     def write(self, project: Project) -> None:
-        """Writes it to `.cclm/stages`, atomically."""
+        """Writes the record to `.cclm/stages`, atomically."""
         write_json(project.stage_file("stages", self.stage, ".json"), dataclasses.asdict(self))
 
 
 def read_record(project: Project, stage: str) -> StageRecord | None:
-    """The record of a stage's last run; None if there is no record, or one that this version cannot read."""
+    """The record of a stage's last run; None if it does not exist or has an unknown format."""
     try:
         values = json.loads(project.stage_file("stages", stage, ".json").read_text(encoding="utf-8"))
         return StageRecord(**values | {"command": tuple(values["command"])})
@@ -83,8 +83,8 @@ def read_record(project: Project, stage: str) -> StageRecord | None:
         return None
 
 
-def forget_checkpoints(project: Project, stage: str) -> None:
-    """Removes the checkpoints of a stage's last run, once DVC has its result on record."""
+def delete_checkpoints(project: Project, stage: str) -> None:
+    """Deletes the checkpoints of a stage's last run. Call it when DVC has recorded the result."""
     record = read_record(project, stage)
     if (
         record is not None
@@ -96,32 +96,36 @@ def forget_checkpoints(project: Project, stage: str) -> None:
 
 
 def reports_path(project: Project, stage: str) -> Path:
-    """The JSONL file that a stage reports to while it runs."""
+    """The JSONL file to which a stage reports while it runs."""
     return project.stage_file("reports", stage, ".jsonl")
 
 
 class Reports:
-    """Reads a report file as it grows; a line that is not whole yet waits for the next call."""
+    """Reads a report file incrementally.
+
+    Attributes:
+        position: offset in bytes of the next line to read; set it to 0 to start over.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.position = 0
 
     def new(self) -> list[dict[str, Any]]:
-        """The lines written since the last call: `time`, `step`, `total`, `values`."""
+        """The complete lines since the last call, each with `time` (Unix seconds), `step`, `total` and `values`."""
         try:
             with self.path.open("rb") as stream:
                 stream.seek(self.position)
                 data = stream.read()
         except FileNotFoundError:
             return []
-        whole, end, _ = data.rpartition(b"\n")
-        self.position += len(whole) + len(end)
-        return [json.loads(line) for line in whole.splitlines() if line]
+        complete, newline, _ = data.rpartition(b"\n")
+        self.position += len(complete) + len(newline)
+        return [json.loads(line) for line in complete.splitlines() if line]
 
 
 def last_values(project: Project, stage: str) -> dict[str, float]:
-    """The last value of every name that the stage reported."""
+    """The last reported value of each name in a stage's last run."""
     values: dict[str, float] = {}
     for line in Reports(reports_path(project, stage)).new():
         values.update(line["values"])

@@ -121,7 +121,7 @@ def connect(folder: Path) -> Any:
 def members(folder: Path) -> list[psutil.Process]:
     """All processes of the stack in `folder`: each inherits CCLM_STACK in its environment."""
     running = psutil.process_iter(["cmdline", "ppid"])
-    return [process for process in running if processes.variable(process, MARKER) == str(folder)]
+    return [process for process in running if processes.environment_variable(process, MARKER) == str(folder)]
 
 
 def end(selected: list[psutil.Process]) -> None:

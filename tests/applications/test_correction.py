@@ -26,7 +26,7 @@ from cclm_core.objectives.base import Objective, ObjectiveContext
 from cclm_core.objectives.denoise import DenoiseConfig
 from cclm_core.runtime.artifacts import publishing
 from cclm_core.runtime.errors import ArtifactError, CompositionError, ConfigError, DataError
-from cclm_core.runtime.random import derive, seeded_initialisation
+from cclm_core.runtime.random import derive, seeded_initialization
 from cclm_core.text.vocabulary import END, TargetsConfig
 from cclm_core.text.word_targets import FILE, WordTargets
 from tests.applications.published import publish_component
@@ -39,7 +39,7 @@ RECIPE = NoiseRecipe(rate=0.06)
 def corrector(tmp_path_factory: pytest.TempPathFactory) -> Corrector:
     """A base and a component trained together on `denoise`, for a few seconds."""
     corpus: EncodedCorpus = encode(tmp_path_factory.mktemp("corpus") / "encoded", records(400))
-    with seeded_initialisation(4):
+    with seeded_initialization(4):
         base = Embedder(
             corpus.preprocessor,
             EmbedderConfig(
@@ -140,7 +140,7 @@ def test_known_words_protect_what_no_edit_turns_into_a_word(corrector: Corrector
 
 def test_training_saves_known_words_for_the_corrector(corrector: Corrector, tmp_path: Path) -> None:
     texts = ["the cat and the dog", "The end"]
-    words = WordTargets.fit(texts, TargetsConfig(min_count=1), corrector.preprocessor).counted(texts)
+    words = WordTargets.fit(texts, TargetsConfig(min_count=1), corrector.preprocessor).with_counts(texts)
     context = ObjectiveContext(width=8, preprocessor=corrector.preprocessor, words=words)
     DenoiseConfig(noise=RECIPE).build(context).save(tmp_path)
     known = KnownWords.of(WordTargets.load(tmp_path / FILE))
@@ -148,7 +148,7 @@ def test_training_saves_known_words_for_the_corrector(corrector: Corrector, tmp_
     assert known.log_probability("the") > known.log_probability("dog") == known.log_probability("END")
     assert KnownWords.of(None) is None
     pieces = WordTargets.fit(texts, TargetsConfig(kind="bpe", max_targets=200, min_count=1), corrector.preprocessor)
-    assert KnownWords.of(pieces.counted(texts)) is None
+    assert KnownWords.of(pieces.with_counts(texts)) is None
 
 
 def test_changes_have_positions_in_the_original() -> None:

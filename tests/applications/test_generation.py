@@ -23,7 +23,7 @@ from cclm_core.objectives.base import ObjectiveContext
 from cclm_core.objectives.next_characters import NextCharactersConfig
 from cclm_core.runtime.artifacts import publishing
 from cclm_core.runtime.errors import ArtifactError, CclmError, ConfigError
-from cclm_core.runtime.random import derive, seeded_initialisation
+from cclm_core.runtime.random import derive, seeded_initialization
 from cclm_core.text.vocabulary import END, FIRST_BYTE, NUM_SPECIAL, Preprocessor
 from tests.applications.published import publish_component
 from tests.composition.nests import over
@@ -39,7 +39,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("published")
     corpus: EncodedCorpus = encode(folder / "encoded", records(200))
     causal = HourglassConfig(core_width=64, num_layers=1, num_heads=2, width=48, causal=True)
-    with seeded_initialisation(3):
+    with seeded_initialization(3):
         base = Embedder(corpus.preprocessor, embedder(SMALL).config)
         part = Component(ComponentCard.over(base, "next", "next_characters", causal, independent=True))
         context = ObjectiveContext(width=part.width, preprocessor=corpus.preprocessor)

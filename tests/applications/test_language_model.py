@@ -12,7 +12,7 @@ from cclm_core.corpus.windows import WindowBatch
 from cclm_core.objectives.base import ObjectiveContext
 from cclm_core.objectives.next_characters import NextCharacters, NextCharactersConfig
 from cclm_core.runtime.errors import DataError
-from cclm_core.runtime.random import derive, seeded_initialisation
+from cclm_core.runtime.random import derive, seeded_initialization
 from cclm_core.text.vocabulary import END, Preprocessor, VocabularyConfig
 from tests.encoders.shapes import CAUSAL, embedder
 
@@ -21,7 +21,7 @@ TEXTS = ["", "a", "the cat sat.", "naïve — 😀 café", "ab " * 40, "a long o
 
 def objective_and_model(context: int = 256) -> tuple[NextCharacters, LanguageModel]:
     base = embedder(CAUSAL["causal-hourglass-4"])
-    with seeded_initialisation(2):
+    with seeded_initialization(2):
         inputs = ObjectiveContext(width=base.width, preprocessor=base.preprocessor)
         objective = NextCharactersConfig(num_ahead=2).build(inputs)
         nn.init.normal_(objective.head.weight, std=0.5)

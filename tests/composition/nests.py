@@ -12,7 +12,7 @@ from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.fusion import FusionConfig
 from cclm_core.encoders.catalogue import EncoderConfig
 from cclm_core.encoders.embedder import Base
-from cclm_core.runtime.random import derive_seed, seeded_initialisation
+from cclm_core.runtime.random import derive_seed, seeded_initialization
 from tests.encoders.shapes import ATTENTION
 
 FUSIONS = {config.model_fields["kind"].default: config for config in get_args(get_args(FusionConfig)[0])}
@@ -21,7 +21,7 @@ FUSIONS = {config.model_fields["kind"].default: config for config in get_args(ge
 
 def over(base: Base, name: str, encoder: EncoderConfig = ATTENTION, independent: bool = False) -> Component:
     """A new component over `base`, with weights seeded by its name."""
-    with seeded_initialisation(derive_seed(1, name)):
+    with seeded_initialization(derive_seed(1, name)):
         return Component(ComponentCard.over(base, name, "entities", encoder, independent))
 
 

@@ -12,7 +12,7 @@ from cclm_core.composition.store import load_composition, save
 from cclm_core.encoders import EmbeddingConfig, HourglassConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.runtime.errors import ArtifactError, CompositionError, ConfigError
-from cclm_core.runtime.random import seeded_initialisation
+from cclm_core.runtime.random import seeded_initialization
 from cclm_core.text.vocabulary import Preprocessor
 
 ENCODER = HourglassConfig(core_width=32, num_layers=1, num_heads=2, width=16)
@@ -21,7 +21,7 @@ TEXTS = ["If music be the food of love, play on;", "", "a", "Ἐν ἀρχῇ", 
 
 
 def embedder(seed: int = 1, texts: tuple[str, ...] = tuple(TEXTS)) -> Embedder:
-    with seeded_initialisation(seed):
+    with seeded_initialization(seed):
         return Embedder(Preprocessor().fit(texts), SHAPE).eval()
 
 
@@ -34,7 +34,7 @@ def component(base: Embedder, name: str, width: int = 16) -> Component:
         preprocessor_digest=base.preprocessor.digest,
         encoder=ENCODER.model_copy(update={"width": width}),
     )
-    with seeded_initialisation(len(name)):
+    with seeded_initialization(len(name)):
         return Component(card).eval()
 
 

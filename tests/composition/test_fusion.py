@@ -12,7 +12,7 @@ from cclm_core.composition.fusion import averaged
 from cclm_core.composition.store import load_composition, save
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.runtime.errors import CompositionError, ConfigError
-from cclm_core.runtime.random import seeded_initialisation
+from cclm_core.runtime.random import seeded_initialization
 from tests.composition.nests import FUSIONS
 from tests.composition.test_composed import component, embedder
 
@@ -81,7 +81,7 @@ def same_origin(base: Embedder) -> list[Component]:
     for number, name in enumerate(("first", "other")):  # the seed is the length of the name
         part = component(base, name)
         part.card = part.card.model_copy(update={"origin": part.digest})
-        with torch.no_grad(), seeded_initialisation(number):
+        with torch.no_grad(), seeded_initialization(number):
             for parameter in part.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.1)
         parts.append(part)

@@ -11,14 +11,14 @@ from cclm_core.composition.store import load_composition, save
 from cclm_core.encoders.catalogue import EncoderConfig
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.runtime.errors import CompositionError, ConfigError
-from cclm_core.runtime.random import seeded_initialisation
+from cclm_core.runtime.random import seeded_initialization
 from tests.encoders.shapes import ATTENTION, CAUSAL, CONFIGS, MIN_CONTEXT, embedder, sensitivity, text
 
 CAUSAL_ENCODER, BIDIRECTIONAL = CAUSAL["causal-hourglass-4"], CONFIGS["hourglass-4"]
 
 
 def component(base: Embedder, name: str, encoder: EncoderConfig, independent: bool = False) -> Component:
-    with seeded_initialisation(len(name)):
+    with seeded_initialization(len(name)):
         return Component(ComponentCard.over(base, name, "entities", encoder, independent)).eval()
 
 

@@ -16,7 +16,7 @@ from cclm_core.composition.store import load_all, load_base, load_component, loa
 from cclm_core.encoders.embedder import Base, Embedder
 from cclm_core.runtime.artifacts import read_json
 from cclm_core.runtime.errors import ArtifactError, CompositionError, ConfigError
-from cclm_core.runtime.random import seeded_initialisation
+from cclm_core.runtime.random import seeded_initialization
 from cclm_core.text.vocabulary import Preprocessor, VocabularyConfig
 from tests.composition.nests import FUSIONS, counted, over, pair, tower
 from tests.encoders.shapes import ATTENTION, CAUSAL, CONFIGS, LETTERS, SMALL, embedder, text
@@ -320,7 +320,7 @@ def test_every_fusion_joins_nested_parts(fusion: str, tmp_path: Path) -> None:
     model = ComposedModel(
         base, [inner, over(base, "plain", ATTENTION.model_copy(update={"width": inner.width}))], "m", fusion
     )
-    with torch.no_grad(), seeded_initialisation(3):
+    with torch.no_grad(), seeded_initialization(3):
         for module in (inner.fusion, model.fusion):
             for weight in module.parameters():
                 weight.add_(torch.randn_like(weight))

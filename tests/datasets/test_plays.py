@@ -1,4 +1,4 @@
-"""Speeches, speakers, names and editions are read as they are printed; what fits nothing is rejected, not lost."""
+"""Both editions of a play give speeches with speakers and names; unusable text is rejected, not lost."""
 
 import pytest
 
@@ -113,7 +113,7 @@ def _records(texts: dict[str, str]) -> tuple[list[Record], list[Rejected]]:
     ]
 
 
-def test_modern_edition() -> None:
+def test_parse_modern_edition() -> None:
     parsed = parse_modern(MODERN)
     assert [(speech.speaker, speech.text) for speech in parsed.speeches] == [
         (
@@ -133,7 +133,7 @@ def test_modern_edition() -> None:
     assert len(parsed.persons) == 4
 
 
-def test_modern_edition_with_abbreviated_names_in_mixed_case() -> None:
+def test_parse_modern_edition_with_abbreviated_names() -> None:
     text = "HAMLET\n\nPERSONS REPRESENTED.\n\nHamlet, Prince.\nHoratio, his friend.\n\nACT I.\n\nScene I. Hall.\n\n"
     parsed = parse_modern(text + "Ham.\nGood.\n\nHor.\nHail to your lordship.\n\nI am glad.\n\nHam. and Hor.\nAy.\n")
     assert [(speech.speaker, speech.text) for speech in parsed.speeches] == [
@@ -144,7 +144,7 @@ def test_modern_edition_with_abbreviated_names_in_mixed_case() -> None:
     assert Cast(parsed.persons, parsed.speeches, ()).authors["Ham"] == "Hamlet"
 
 
-def test_folio_edition() -> None:
+def test_parse_folio_edition() -> None:
     parsed = parse_folio(FOLIO)
     assert [(speech.speaker, speech.text) for speech in parsed.speeches] == [
         (
@@ -159,7 +159,7 @@ def test_folio_edition() -> None:
     ]
 
 
-def test_what_stands_before_any_speaker_is_left_over_with_its_line() -> None:
+def test_text_before_the_first_speaker_is_a_leftover() -> None:
     parsed = parse_folio(
         "The Tragedie\n\nActus Primus.\n\nNow is the Winter of our Discontent\n\n  Glo. Made glorious\n"
     )
@@ -167,7 +167,7 @@ def test_what_stands_before_any_speaker_is_left_over_with_its_line() -> None:
     assert [speech.speaker for speech in parsed.speeches] == ["Glo"]
 
 
-def test_both_editions_share_group_and_authors_and_carry_names() -> None:
+def test_both_editions_share_groups_and_authors_and_have_names() -> None:
     records, rejected = _records({"rodolf_gut.txt": MODERN, "rodolf_gut_f.txt": FOLIO})
     assert rejected == []
     assert {(record.group, record.label) for record in records} == {("rodolf", "tragedy")}
@@ -182,37 +182,37 @@ def test_both_editions_share_group_and_authors_and_carry_names() -> None:
     ]
     assert [record.author for record in by_variant["folio"]][:3] == ["Rodolf", "Sir Toby Belch", "Shallow"]
     names = {
-        variant: [record.text[start:end] for record in of for start, end, _ in record.entities]
-        for variant, of in by_variant.items()
+        variant: [record.text[start:end] for record in records_of for start, end, _ in record.entities]
+        for variant, records_of in by_variant.items()
     }
-    # `Shallow` begins its line, where a common word has a capital too; `shallow` is one in this play.
+    # `Shallow` is no name here: `shallow` is a common word of this play, and a line starts with a capital letter.
     assert names == {"modern": ["Toby", "Rodolf", "Rodolf"], "folio": ["Tobie", "Rodolfe"]}
     assert len({record.id for record in records}) == len(records)
 
 
-def test_a_file_that_is_another_edition_or_play_is_rejected_whole() -> None:
+def test_a_file_with_another_edition_or_play_is_rejected() -> None:
     records, rejected = _records({"rodolf_gut.txt": FOLIO, "rodolf_gut_f.txt": MODERN})
     assert records == []
-    assert [item.reason for item in rejected] == ["not the edition that its name says"] * 2
+    assert [item.reason for item in rejected] == ["wrong edition for the file name"] * 2
     records, rejected = _records(
         {"rodolf_gut.txt": MODERN.replace("RODOLF", "OTTO").replace("Rodolf", "Otto"), "rodolf_gut_f.txt": FOLIO}
     )
     assert {record.variant for record in records} == {"folio"}
-    assert [(item.file, item.reason) for item in rejected] == [("rodolf_gut.txt", "not the play that its name says")]
-    other = "\n  Rod. " + "\n  Rod. ".join(f"Haue we giuen {index} vnto vs euer" for index in range(20))
-    swapped = "The Tragedie of Rodolf\n\nActus Primus.\n" + other
-    records, rejected = _records({"rodolf_gut.txt": MODERN, "rodolf_gut_f.txt": swapped})
+    assert [(item.file, item.reason) for item in rejected] == [("rodolf_gut.txt", "wrong play for the file name")]
+    unrelated = "\n  Rod. " + "\n  Rod. ".join(f"Haue we giuen {index} vnto vs euer" for index in range(20))
+    other_play = "The Tragedie of Rodolf\n\nActus Primus.\n" + unrelated
+    records, rejected = _records({"rodolf_gut.txt": MODERN, "rodolf_gut_f.txt": other_play})
     assert {record.variant for record in records} == {"modern"}
     assert [item.reason for item in rejected] == ["the two editions are not the same play"]
 
 
-def test_missing_files_are_reported_each() -> None:
+def test_every_missing_file_is_reported() -> None:
     rejected = list(read_plays({}))
-    assert {item.reason for item in rejected if isinstance(item, Rejected)} == {"the file is not in the archive"}
+    assert {item.reason for item in rejected if isinstance(item, Rejected)} == {"file not found in the archive"}
     assert len(rejected) == 37 + 35 + 5
 
 
-def test_a_poem_is_read_by_stanzas_without_dedication() -> None:
+def test_a_poem_is_split_into_stanzas_without_dedication() -> None:
     poem = "THE RAPE\n\nby William Shakespeare\n\nTO THE\nEARL\n\nprose\n" + 60 * "_"
     poem += "\n\nFrom the besieged Ardea\n  all in post,\n\nII.\n\nA\nB\n"
     items = [item for item in read_plays({"rape_of_lucrece_gut.txt": poem}) if isinstance(item, Located)]
@@ -221,7 +221,7 @@ def test_a_poem_is_read_by_stanzas_without_dedication() -> None:
     assert {(item.record.label, item.record.group) for item in items} == {(None, "rape_of_lucrece")}
 
 
-def test_the_catalogue_has_the_plays_of_the_folio_and_two_more() -> None:
+def test_the_catalogue_has_the_plays_of_the_folio_and_two_others() -> None:
     assert len({play.name for play in PLAYS}) == 37
     genres = [play.genre for play in PLAYS]
     assert [genres.count(genre) for genre in ("comedy", "history", "tragedy")] == [15, 10, 12]
@@ -241,7 +241,7 @@ def test_the_catalogue_has_the_plays_of_the_folio_and_two_more() -> None:
         ("ARCH", "Arch"),
     ],
 )
-def test_a_heading_becomes_a_full_name_where_it_is_clear(heading: str, author: str) -> None:
+def test_an_unambiguous_heading_becomes_a_full_name(heading: str, author: str) -> None:
     persons = [
         "KING HENRY the Sixth.",
         "SIR JOHN FALSTAFF.",
@@ -256,13 +256,13 @@ def test_a_heading_becomes_a_full_name_where_it_is_clear(heading: str, author: s
     assert Cast(persons, [Speech(heading, "text", 1)], ()).authors == {heading: author}
 
 
-def test_roles_and_places_are_no_names() -> None:
+def test_roles_and_places_are_not_names() -> None:
     cast = Cast(["THE DUKE OF VENICE", "PORTIA, a rich heiress", "LAUNCELOT GOBBO, a clown"], [], ["Leah"])
     assert cast.names == {"portia", "launcelot", "gobbo", "leah"}
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         ("Romeo's love", ["Romeo"]),
         ("O Julius Caesar, Caesar!", ["Julius Caesar", "Caesar"]),
@@ -273,13 +273,13 @@ def test_roles_and_places_are_no_names() -> None:
         ("Ague-Cheek and Sir Andrew Ague-cheek", ["Ague-Cheek", "Andrew Ague-cheek"]),
     ],
 )
-def test_spans_of_names(text: str, found: list[str]) -> None:
+def test_spans_of_names(text: str, expected: list[str]) -> None:
     names = frozenset({"romeo", "julius", "caesar", "toby", "belch", "speed", "andrew", "ague-cheek"})
     spans = find_entities(text, names, frozenset({"speed"}))
-    assert [text[span.start : span.end] for span in spans] == found
+    assert [text[span.start : span.end] for span in spans] == expected
 
 
-def test_keys_join_spellings_and_keep_words_apart() -> None:
+def test_spelling_keys_are_equal_for_variants_and_differ_between_words() -> None:
     for old, new in (
         ("haue", "have"),
         ("vpon", "upon"),
@@ -291,7 +291,7 @@ def test_keys_join_spellings_and_keep_words_apart() -> None:
     assert len({spelling_key(word) for word in ("love", "live", "leave", "loud")}) == 4
 
 
-def test_speakers_and_names_are_matched_by_what_stands_around_them() -> None:
+def test_speakers_and_names_are_matched_by_context() -> None:
     modern = [
         Speech("TOUCHSTONE", "when I was at home I was in a better place", 1),
         Speech("ANTONY", "I come to bury good Enobarbus not to praise him", 2),

@@ -15,7 +15,7 @@ from cclm_core.encoders import (
     HourglassConfig,
 )
 from cclm_core.encoders.embedding import CharacterEmbedding
-from cclm_core.runtime.random import seeded_initialisation
+from cclm_core.runtime.random import seeded_initialization
 from cclm_core.text.vocabulary import Preprocessor
 from tests.catalogues import members, tag
 
@@ -56,7 +56,7 @@ hourglass over words sees further back, but only the first character of a long w
 def embedder(config: EncoderConfig, seed: int = 1) -> Embedder:
     """An embedder with this encoder over LETTERS."""
     architecture = EmbedderConfig(embedding=EmbeddingConfig(width=16, ngram_buckets=64), encoder=config)
-    with seeded_initialisation(seed):
+    with seeded_initialization(seed):
         return Embedder(Preprocessor(alphabet=LETTERS), architecture).eval()
 
 

@@ -5,7 +5,7 @@ import torch
 
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.runtime.errors import ConfigError
-from cclm_core.runtime.random import seeded_initialisation
+from cclm_core.runtime.random import seeded_initialization
 from cclm_core.text.vocabulary import Preprocessor
 from tests.encoders.shapes import SMALL, embedder, text
 
@@ -21,7 +21,7 @@ def test_it_is_built_from_a_vocabulary_or_from_sizes_checked_against_it() -> Non
         lambda: Embedder(64, prep.num_ids, preprocessor=prep, config=CONFIG),
         lambda: Embedder(None, prep.num_ids, preprocessor=prep, config=CONFIG),
     ):
-        with seeded_initialisation(1):
+        with seeded_initialization(1):
             models.append(build())
     assert len({model.digest for model in models}) == 1
     assert models[2](text(90) % prep.num_ids).shape == (1, 90, SMALL.width)  # any length

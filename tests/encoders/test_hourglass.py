@@ -7,13 +7,13 @@ from cclm_core.encoders import EmbeddingConfig, HourglassConfig
 from cclm_core.encoders.embedding import CharacterEmbedding
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.errors import ConfigError
-from cclm_core.runtime.random import seeded_initialisation
+from cclm_core.runtime.random import seeded_initialization
 
 
 class Encoder(torch.nn.Module):
     def __init__(self, stride: int) -> None:
         super().__init__()
-        with seeded_initialisation(1):
+        with seeded_initialization(1):
             self.embedding = CharacterEmbedding(50, EmbeddingConfig(width=16, ngram_buckets=64))
             config = HourglassConfig(stride=stride, core_width=32, num_layers=2, num_heads=2, width=24)
             self.hourglass = config.build(16)

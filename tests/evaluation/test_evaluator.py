@@ -1,4 +1,4 @@
-"""The evaluator: probes beat their baselines where something can be learned, and every metric is complete."""
+"""The evaluator: probes beat their baselines if there is something to learn, and metrics are complete."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,42 +10,42 @@ from cclm_core.corpus.records import Record
 from cclm_core.evaluation import EvaluationConfig, evaluate_composition
 from cclm_core.evaluation.metrics import Better
 from cclm_core.evaluation.result import Evaluation
-from cclm_core.evaluation.selection import TextSet, shuffled, up_to
-from cclm_core.runtime.reporting import Report, silent
-from tests.evaluation.stand_ins import SMALL, Stand, clean_set, encode, records
+from cclm_core.evaluation.selection import TextSet, limit_ids, shuffled
+from cclm_core.runtime.reporting import Report, null_report
+from tests.evaluation.fakes import SMALL, FakeComposition, clean_set, encode, make_records
 
 
 def evaluate(
     folder: Path,
-    some: list[Record],
+    records: list[Record],
     sets: list[TextSet] | None = None,
     config: EvaluationConfig = SMALL,
-    report: Report = silent,
+    report: Report = null_report,
     blank: bool = False,
 ) -> Evaluation:
-    corpus = encode(folder, some)
-    stand = Stand(corpus.preprocessor, blank=blank)
-    return evaluate_composition(stand, corpus, sets or [clean_set(some)], config, 1, report)
+    corpus = encode(folder, records)
+    composed = FakeComposition(corpus.preprocessor, blank=blank)
+    return evaluate_composition(composed, corpus, sets or [clean_set(records)], config, 1, report)
 
 
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
-    return evaluate(tmp_path_factory.mktemp("learned"), records())
+    return evaluate(tmp_path_factory.mktemp("learned"), make_records())
 
 
-def test_probes_beat_their_baselines_where_there_is_something_to_learn(learned: Evaluation) -> None:
+def test_probes_beat_their_baselines_if_there_is_something_to_learn(learned: Evaluation) -> None:
     metrics = learned.values()
     bits, unigram, trigram = (metrics["bits_per_masked_character" + name] for name in ("", "_unigram", "_trigram"))
     assert bits < unigram - 1
     assert trigram < unigram - 0.7  # over 12 draws of the masks: 0.79 to 1.35 less
     assert metrics["entity_f1_clean"] > 0.9
-    assert metrics["entity_f1_clean_dictionary"] == 0  # no name of the test documents is in a training one
+    assert metrics["entity_f1_clean_dictionary"] == 0  # test documents contain none of the training names
     assert metrics["label_accuracy"] > 0.9 > metrics["label_accuracy_majority"]
     assert learned.skipped == {}
 
 
-def test_features_that_tell_nothing_reach_the_baselines_at_best(tmp_path: Path) -> None:
-    metrics = evaluate(tmp_path, records(), blank=True).values()
+def test_uninformative_features_do_not_beat_the_baselines(tmp_path: Path) -> None:
+    metrics = evaluate(tmp_path, make_records(), blank=True).values()
     assert metrics["bits_per_masked_character"] == pytest.approx(metrics["bits_per_masked_character_unigram"], abs=0.1)
     assert metrics["entity_f1_clean"] == 0
     assert metrics["label_accuracy"] == pytest.approx(metrics["label_accuracy_majority"], abs=1e-9) or (
@@ -53,29 +53,29 @@ def test_features_that_tell_nothing_reach_the_baselines_at_best(tmp_path: Path) 
     )
 
 
-def test_labels_that_mean_nothing_are_not_learned(tmp_path: Path) -> None:
-    assert evaluate(tmp_path, records(tell=False)).values()["label_accuracy"] < 0.7
+def test_random_labels_are_not_learned(tmp_path: Path) -> None:
+    assert evaluate(tmp_path, make_records(is_learnable=False)).values()["label_accuracy"] < 0.7
 
 
-def test_evaluating_twice_gives_the_same(learned: Evaluation, tmp_path: Path) -> None:
-    again = evaluate(tmp_path, records())
+def test_evaluation_is_reproducible(learned: Evaluation, tmp_path: Path) -> None:
+    again = evaluate(tmp_path, make_records())
     assert again.metrics == learned.metrics and again.curve == learned.curve and again.examples == learned.examples
 
 
-def test_batches_change_nothing_that_is_reported(learned: Evaluation, tmp_path: Path) -> None:
+def test_the_batch_size_does_not_change_the_metrics(learned: Evaluation, tmp_path: Path) -> None:
     config = SMALL.model_copy(update={"batch_characters": 700})
-    other = evaluate(tmp_path, records(), config=config).values()
+    other = evaluate(tmp_path, make_records(), config=config).values()
     for name, value in learned.values().items():
         assert other[name] == pytest.approx(value, abs=0.01), name
 
 
-def test_each_noise_rate_has_its_figures(tmp_path: Path) -> None:
-    some = records()
-    clean = clean_set(some)
+def test_each_noise_rate_has_metrics(tmp_path: Path) -> None:
+    records = make_records()
+    clean = clean_set(records)
     noisy = clean._replace(
         name="noise_0.5", rate=0.5, texts=[text.replace("Sir ", "Srr ").replace("e", "x") for text in clean.texts]
     )
-    result = evaluate(tmp_path, some, [clean, noisy])
+    result = evaluate(tmp_path, records, [clean, noisy])
     assert [rate for rate, _ in result.curve] == [0.0, 0.5]
     metrics = result.values()
     assert metrics["entity_f1_noise_0.5"] < metrics["entity_f1_clean"]
@@ -83,8 +83,8 @@ def test_each_noise_rate_has_its_figures(tmp_path: Path) -> None:
     assert {example["set"] for example in result.examples} == {"clean", "noise_0.5"}
 
 
-def test_a_corpus_without_labels_or_entities_is_evaluated_all_the_same(tmp_path: Path) -> None:
-    plain = [dataclasses.replace(record, label=None, entities=()) for record in records()]
+def test_a_corpus_without_labels_and_entities_can_be_evaluated(tmp_path: Path) -> None:
+    plain = [dataclasses.replace(record, label=None, entities=()) for record in make_records()]
     result = evaluate(tmp_path, plain)
     bits = {"bits_per_masked_character" + baseline for baseline in ("", "_unigram", "_trigram")}
     plain_metrics = {name for name in result.metrics if not name.startswith("contribution/")}
@@ -93,51 +93,51 @@ def test_a_corpus_without_labels_or_entities_is_evaluated_all_the_same(tmp_path:
     assert "entities" in result.skipped["tags"] and "labels" in result.skipped["labels"]
 
 
-def test_a_corpus_without_test_documents_says_what_it_skips(tmp_path: Path) -> None:
-    some = [record for record in records() if record.split != "test"]
-    result = evaluate(tmp_path, some)
+def test_without_test_documents_all_probes_are_skipped(tmp_path: Path) -> None:
+    records = [record for record in make_records() if record.split != "test"]
+    result = evaluate(tmp_path, records)
     assert result.skipped.keys() == {"characters", "tags", "labels"}
     assert set(result.metrics) == {"parameters", "width"}
 
 
-def test_an_empty_document_does_no_harm(tmp_path: Path) -> None:
-    some = records()
-    clean = clean_set(some)
+def test_empty_documents_are_scored(tmp_path: Path) -> None:
+    records = make_records()
+    clean = clean_set(records)
     emptied = clean._replace(name="noise_1", rate=1.0, texts=[""] * len(clean.texts), entities=[[]] * len(clean.texts))
-    result = evaluate(tmp_path, some, [clean, emptied])
+    result = evaluate(tmp_path, records, [clean, emptied])
     assert result.values()["entity_f1_noise_1"] == 0
     assert 0 < result.values()["label_accuracy_noise_1"] < 1
 
 
-def test_probes_are_fitted_on_no_document_of_a_test_group(learned: Evaluation, tmp_path: Path) -> None:
-    """Test documents whose tags and labels are all wrong change scores alone: what was fitted and chosen stays."""
-    some = records()
-    fitted_on = {record.group for record in some if record.split != "test"}
-    assert not fitted_on & {record.group for record in some if record.split == "test"}
-    other = {"comedy": "tragedy", "tragedy": "comedy"}
+def test_probes_never_see_test_documents(learned: Evaluation, tmp_path: Path) -> None:
+    """Wrong tags and labels in the test documents change scores, but neither probes nor hyperparameters."""
+    records = make_records()
+    groups = {record.group for record in records if record.split != "test"}
+    assert not groups & {record.group for record in records if record.split == "test"}
+    swapped = {"comedy": "tragedy", "tragedy": "comedy"}
     wrong = [
-        record if record.split != "test" else dataclasses.replace(record, label=other[str(record.label)], entities=())
-        for record in some
+        record if record.split != "test" else dataclasses.replace(record, label=swapped[str(record.label)], entities=())
+        for record in records
     ]
-    result = evaluate(tmp_path, wrong, [clean_set(some)])
-    assert result.chosen == learned.chosen
+    result = evaluate(tmp_path, wrong, [clean_set(records)])
+    assert result.hyperparameters == learned.hyperparameters
     assert result.metrics["entity_f1_clean"] == learned.metrics["entity_f1_clean"]
     assert result.values()["label_accuracy"] == pytest.approx(1 - learned.values()["label_accuracy"])
 
 
-def test_the_report_has_every_step_and_the_speed_and_the_metrics_have_no_time(tmp_path: Path) -> None:
-    seen: list[tuple[int, dict[str, float], int | None]] = []
+def test_speed_and_duration_are_reported_and_not_part_of_the_metrics(tmp_path: Path) -> None:
+    reports: list[tuple[int, dict[str, float], int | None]] = []
 
     def report(step: int, values: Mapping[str, float], total: int | None = None) -> None:
-        seen.append((step, dict(values), total))
+        reports.append((step, dict(values), total))
 
-    result = evaluate(tmp_path, records(), report=report)
-    assert [step for step, _, _ in seen] == [1, 2, 3, 4, 4] and {total for _, _, total in seen} == {4}
-    assert seen[-1][1].keys() == {"characters_per_second", "evaluation_seconds"}
+    result = evaluate(tmp_path, make_records(), report=report)
+    assert [step for step, _, _ in reports] == [1, 2, 3, 4, 4] and {total for _, _, total in reports} == {4}
+    assert reports[-1][1].keys() == {"characters_per_second", "evaluation_seconds"}
     assert not any("second" in name for name in result.metrics)
 
 
-def test_every_metric_has_a_direction_an_interval_around_it_and_the_main_ones_a_baseline(learned: Evaluation) -> None:
+def test_metrics_have_direction_and_interval_and_headline_metrics_have_baselines(learned: Evaluation) -> None:
     better: dict[str, Better] = {"bits_per_masked_character": "lower", "entity_f1_clean": "higher"}
     better["label_accuracy"] = "higher"
     baselines = {"bits_per_masked_character": ["trigram", "unigram"], "entity_f1_clean": ["dictionary"]}
@@ -155,19 +155,19 @@ def test_every_metric_has_a_direction_an_interval_around_it_and_the_main_ones_a_
     assert learned.metrics["entity_f1_clean"].documents == learned.metrics["label_accuracy"].documents == 60
 
 
-def test_probes_and_baselines_can_be_left_out(tmp_path: Path) -> None:
+def test_probes_and_baselines_can_be_omitted(tmp_path: Path) -> None:
     config = EvaluationConfig.parse(
         SMALL.canonical() | {"probes": SMALL.canonical()["probes"][2:], "baselines": []}, ""
     )
-    result = evaluate(tmp_path, records(), config=config.model_copy(update={"contributions": False}))
+    result = evaluate(tmp_path, make_records(), config=config.model_copy(update={"contributions": False}))
     assert {"label_accuracy", "label_macro_f1"} <= result.metrics.keys()
     assert not any(name.startswith(("bits_", "entity_")) or name.endswith("_ngrams") for name in result.metrics)
     assert result.metrics["label_accuracy"].baselines == () and result.skipped == {}
 
 
-def test_the_choice_of_documents_depends_on_seed_and_purpose(tmp_path: Path) -> None:
-    documents = encode(tmp_path, records()).split("train").documents
-    orders = [shuffled(documents, *how)["id"].tolist() for how in ((1, "a"), (1, "a"), (2, "a"), (1, "b"))]
+def test_the_order_of_documents_depends_on_seed_and_purpose(tmp_path: Path) -> None:
+    documents = encode(tmp_path, make_records()).split("train").documents
+    orders = [shuffled(documents, *names)["id"].tolist() for names in ((1, "a"), (1, "a"), (2, "a"), (1, "b"))]
     assert orders[0] == orders[1] and orders[0] != orders[2] and orders[0] != orders[3]
-    few = up_to(documents, 500)
+    few = limit_ids(documents, 500)
     assert few["length"].sum() - few["length"].iloc[-1] < 500 <= few["length"].sum()

@@ -1,4 +1,4 @@
-"""Linear probes: they learn what is linear, give equal bits for equal inputs, and ignore units."""
+"""Linear probes: they learn linear targets, are reproducible, and are invariant to the scale of features."""
 
 import numpy as np
 import pytest
@@ -24,23 +24,23 @@ def fitted(features: Tensor, targets: Tensor) -> LinearProbe:
     return fit(features, targets, torch.ones(len(targets)), 3, CONFIG, np.random.default_rng(0))
 
 
-def test_what_is_linear_is_learned() -> None:
+def test_linear_targets_are_learned() -> None:
     features, targets = separable()
-    right = fitted(features, targets).log_probabilities(features).argmax(1) == targets
-    assert right.float().mean().item() > 0.9
+    is_correct = fitted(features, targets).log_probabilities(features).argmax(1) == targets
+    assert is_correct.float().mean().item() > 0.9
     predicted = fit_penalized(features, names(targets), 1e-4).predict(features)
     assert np.mean(np.array(predicted) == names(targets)) > 0.95
 
 
 def test_equal_inputs_give_equal_bits() -> None:
     features, targets = separable()
-    one, two = (fitted(features, targets) for _ in range(2))
-    assert torch.equal(one.weight, two.weight) and torch.equal(one.bias, two.bias)
-    first, second = (fit_penalized(features, names(targets), 0.1).model.coef_ for _ in range(2))
-    assert np.array_equal(first, second)
+    first, second = (fitted(features, targets) for _ in range(2))
+    assert torch.equal(first.weight, second.weight) and torch.equal(first.bias, second.bias)
+    first_weights, second_weights = (fit_penalized(features, names(targets), 0.1).model.coef_ for _ in range(2))
+    assert np.array_equal(first_weights, second_weights)
 
 
-def test_features_without_information_give_the_weighted_class_frequencies() -> None:
+def test_constant_features_give_the_weighted_class_frequencies() -> None:
     targets = torch.tensor([0] * 300 + [1] * 100)
     weights = torch.where(targets == 0, 1.0, 9.0)
     config = CONFIG.model_copy(update={"batch_rows": 400})
@@ -49,12 +49,12 @@ def test_features_without_information_give_the_weighted_class_frequencies() -> N
     torch.testing.assert_close(shares, torch.tensor([0.25, 0.75]), atol=0.01, rtol=0)
 
 
-def test_the_unit_of_a_feature_does_not_matter() -> None:
+def test_the_scale_of_a_feature_does_not_matter() -> None:
     features, targets = separable()
     scaled = features * torch.logspace(-2, 3, 8) - 40
-    plain = fit_penalized(features, names(targets), 0.01).log_probabilities(features)
-    other = fit_penalized(scaled, names(targets), 0.01).log_probabilities(scaled)
-    torch.testing.assert_close(plain, other, atol=1e-3, rtol=1e-3)
+    expected = fit_penalized(features, names(targets), 0.01).log_probabilities(features)
+    rescaled = fit_penalized(scaled, names(targets), 0.01).log_probabilities(scaled)
+    torch.testing.assert_close(rescaled, expected, atol=1e-3, rtol=1e-3)
 
 
 def test_a_higher_penalty_gives_smaller_weights() -> None:
@@ -66,13 +66,13 @@ def test_a_higher_penalty_gives_smaller_weights() -> None:
 
 
 @pytest.mark.parametrize("num_labels", [2, 3])
-def test_the_penalized_loss_is_least_at_the_fit(num_labels: int) -> None:
-    """The documented loss, by torch: no step in any direction from the fit lowers it, for two labels and for more."""
+def test_the_fit_minimizes_the_penalized_loss(num_labels: int) -> None:
+    """The gradient of the documented loss, computed with torch, is zero at the fit."""
     features, targets = separable()
     targets = targets.clamp(max=num_labels - 1)
     penalty, probe = 0.02, fit_penalized(features, names(targets), 0.02)
     coefficients, intercept = torch.from_numpy(probe.model.coef_), torch.from_numpy(probe.model.intercept_)
-    if num_labels == 2:  # the difference of the two vectors of the multinomial form
+    if num_labels == 2:  # scikit-learn stores the difference of the two multinomial weight vectors
         coefficients = torch.cat([-coefficients, coefficients]) / 2
         intercept = torch.cat([-intercept, intercept]) / 2
     weight, bias = coefficients.T.clone().requires_grad_(), intercept.clone().requires_grad_()
@@ -83,7 +83,7 @@ def test_the_penalized_loss_is_least_at_the_fit(num_labels: int) -> None:
     assert weight.grad.abs().max() < 1e-5 and bias.grad.abs().max() < 1e-5
 
 
-def test_a_feature_that_does_not_vary_becomes_zero() -> None:
+def test_constant_features_are_mapped_to_zero() -> None:
     features = torch.stack([torch.full((5,), 1e6), torch.arange(5.0)], dim=1)
     scaled = Scale.of(features)(features)
     assert torch.equal(scaled[:, 0], torch.zeros(5))

@@ -1,4 +1,4 @@
-"""Plots: readable with two labels and with many, equal bytes for equal figures."""
+"""Plots: readable with few and with many labels, and reproducible."""
 
 from pathlib import Path
 
@@ -20,7 +20,8 @@ def evaluation(num_labels: int = 3) -> Evaluation:
         result.curve.append((rate, {"a_score": compared, "another": metric, "hidden": hidden}))
     labels = [f"label {number:02}" for number in range(num_labels)]
     true, predicted = generator.choice(labels, (2, 20 * num_labels)).tolist()
-    result.tables["confusion"] = [{"true": one, "predicted": other} for one, other in zip(true, predicted, strict=True)]
+    pairs = zip(true, predicted, strict=True)
+    result.tables["confusion"] = [{"true": label, "predicted": prediction} for label, prediction in pairs]
     result.tables["contribution"] = [
         {"component": name, "metric": metric, "contribution": value}
         for metric in ("a_score", "another")
@@ -29,7 +30,7 @@ def evaluation(num_labels: int = 3) -> Evaluation:
     return result
 
 
-def test_every_plot_is_drawn_and_equal_figures_give_equal_bytes(tmp_path: Path) -> None:
+def test_equal_evaluations_give_equal_bytes(tmp_path: Path) -> None:
     for name, (title, plot) in PLOTS.items():
         for number in range(2):
             plot(tmp_path / f"{name}-{number}.png", title, evaluation())
@@ -37,12 +38,12 @@ def test_every_plot_is_drawn_and_equal_figures_give_equal_bytes(tmp_path: Path) 
         assert first == second and len(first) > 5000
 
 
-def test_a_confusion_matrix_of_many_labels_is_mostly_light_and_grows(tmp_path: Path) -> None:
-    shapes = []
+def test_a_confusion_matrix_with_many_labels_is_larger_and_mostly_light(tmp_path: Path) -> None:
+    heights = []
     for number in (3, 77):
         PLOTS["confusion"][1](tmp_path / "plot.png", "title", evaluation(number))
         image = matplotlib.image.imread(tmp_path / "plot.png")
-        shapes.append(image.shape[0])
+        heights.append(image.shape[0])
         dark = (image[:, :, :3].mean(axis=2) < 0.4).mean()
         assert dark < 0.1
-    assert shapes[1] > 2 * shapes[0]
+    assert heights[1] > 2 * heights[0]

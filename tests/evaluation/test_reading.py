@@ -1,4 +1,4 @@
-"""Reading texts in batches: every text whole, whatever the batches; long texts as they are served."""
+"""Reading texts: independent of the batches, and long texts in the same windows as `ComposedModel.embed`."""
 
 import inspect
 
@@ -11,66 +11,69 @@ from cclm_core.composition.composed import ComposedModel
 from cclm_core.evaluation import EvaluationConfig
 from cclm_core.evaluation.reading import Reader
 from cclm_core.text.vocabulary import Preprocessor
-from tests.evaluation.stand_ins import Stand
+from tests.evaluation.fakes import FakeComposition
 
 PREPROCESSOR = Preprocessor(alphabet="abcdefgh ")
 TEXTS = [PREPROCESSOR.encode(text) for text in ("", "a", "abc abc", "", "h" * 50, "feed a bad cab")]
 
 
-def joined(reader: Reader) -> list[Tensor | None]:
-    parts: dict[int, list[tuple[int, Tensor]]] = {}
+def read_texts(reader: Reader) -> list[Tensor | None]:
+    """The features (L, W) of each of `TEXTS`; None for an empty text."""
+    pieces: dict[int, list[tuple[int, Tensor]]] = {}
     for text, start, features in reader.pieces(TEXTS):
-        parts.setdefault(text, []).append((start, features))
+        pieces.setdefault(text, []).append((start, features))
     return [
-        torch.cat([features for _, features in sorted(parts[text], key=lambda part: part[0])])
-        if text in parts
+        torch.cat([features for _, features in sorted(pieces[text], key=lambda piece: piece[0])])
+        if text in pieces
         else None
         for text in range(len(TEXTS))
     ]
 
 
 @pytest.mark.parametrize("batch_characters", [1, 20, 10_000])
-def test_every_text_is_read_whole_whatever_the_batches(batch_characters: int) -> None:
-    stand = Stand(PREPROCESSOR)
-    for ids, features in zip(TEXTS, joined(Reader(stand, batch_characters, 100)), strict=True):
+def test_features_do_not_depend_on_the_batch_size(batch_characters: int) -> None:
+    composed = FakeComposition(PREPROCESSOR)
+    for ids, features in zip(TEXTS, read_texts(Reader(composed, batch_characters, 100)), strict=True):
         if not len(ids):
             assert features is None
             continue
         with torch.no_grad():
-            alone = stand(torch.from_numpy(ids.astype(np.int64))[None])[0]
+            alone = composed(torch.from_numpy(ids.astype(np.int64))[None])[0]
         torch.testing.assert_close(features, alone, atol=1e-5, rtol=1e-5)
 
 
-def test_a_long_text_is_read_in_windows_and_nothing_is_lost() -> None:
-    features = joined(Reader(Stand(PREPROCESSOR), 64, 8))
-    assert [0 if read is None else len(read) for read in features] == [len(ids) for ids in TEXTS]
+def test_windows_cover_long_texts_completely() -> None:
+    features = read_texts(Reader(FakeComposition(PREPROCESSOR), 64, 8))
+    assert [0 if rows is None else len(rows) for rows in features] == [len(ids) for ids in TEXTS]
 
 
-def test_characters_far_from_an_edge_of_every_window_are_read_as_if_the_text_were_whole() -> None:
-    """The stand-in sees three characters to each side, windows of 20 share 10: the middle of each sees enough."""
+def test_characters_far_from_window_edges_get_the_features_of_the_whole_text() -> None:
+    """The fake composition sees three characters on each side, and windows of 20 overlap by 10."""
     ids = PREPROCESSOR.encode("a bad cab had a big egg, " * 3)
     whole, windows = (torch.zeros(len(ids), 96) for _ in range(2))
     for rows, window in ((whole, 1000), (windows, 20)):
-        for _, start, features in Reader(Stand(PREPROCESSOR), 4096, window).pieces([ids]):
+        for _, start, features in Reader(FakeComposition(PREPROCESSOR), 4096, window).pieces([ids]):
             rows[start : start + len(features)] = features
     same = (whole - windows).abs().amax(dim=1) < 1e-5
     assert 0.3 < same.float().mean() < 1 and same[:7].all()
 
 
-def test_evaluation_reads_windows_of_the_size_that_serving_reads() -> None:
-    served = inspect.signature(ComposedModel.embed).parameters["window"].default
-    assert EvaluationConfig().window == served
+def test_evaluation_and_embed_use_the_same_window() -> None:
+    window = inspect.signature(ComposedModel.embed).parameters["window"].default
+    assert EvaluationConfig().window == window
 
 
-def test_batches_keep_their_bound_and_what_was_read_is_counted() -> None:
+def test_batches_are_bounded_and_characters_are_counted() -> None:
     sizes: list[int] = []
 
-    class Watched(Stand):
+    class Recorder(FakeComposition):
+        """Records the size of every batch."""
+
         def forward(self, ids: Tensor) -> Tensor:
             sizes.append(ids.numel())
             return super().forward(ids)
 
-    reader = Reader(Watched(PREPROCESSOR), 30, 25)
-    joined(reader)
+    reader = Reader(Recorder(PREPROCESSOR), 30, 25)
+    read_texts(reader)
     assert max(sizes) <= 30
-    assert reader.characters > sum(len(ids) for ids in TEXTS) and reader.seconds > 0  # overlaps are read twice
+    assert reader.characters > sum(len(ids) for ids in TEXTS) and reader.seconds > 0  # overlaps count twice

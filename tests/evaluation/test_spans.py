@@ -1,4 +1,4 @@
-"""Spans and tags: repair, decoding, and exact matches that agree with nervaluate."""
+"""Spans and tags: repair of ill-formed tags, decoding, and scores that agree with nervaluate."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,11 +29,11 @@ def span_lists(draw: Any, length: int = 30) -> list[Span]:
 
 
 @given(span_lists())
-def test_spans_survive_tags(spans: list[Span]) -> None:
+def test_spans_round_trip_through_tags(spans: list[Span]) -> None:
     assert tags_to_spans(tags_of(spans, 30)) == spans
 
 
-def test_neighboring_spans_stay_apart() -> None:
+def test_adjacent_spans_are_separate() -> None:
     assert tags_to_spans([1, 2, 1, 3, 4]) == [(0, 2, 0), (2, 3, 0), (3, 5, 1)]
 
 
@@ -41,7 +41,7 @@ def test_neighboring_spans_stay_apart() -> None:
     ("tags", "spans"),
     [([2, 2, 0], [(0, 2, 0)]), ([1, 4, 4], [(0, 1, 0), (1, 3, 1)]), ([0, 0, 2], [(2, 3, 0)]), ([], [])],
 )
-def test_an_inside_that_continues_nothing_begins_a_span(tags: list[int], spans: list[Span]) -> None:
+def test_an_inside_tag_without_a_span_to_continue_starts_one(tags: list[int], spans: list[Span]) -> None:
     assert tags_to_spans(tags) == spans
 
 
@@ -49,23 +49,23 @@ def names(spans: list[Span]) -> TextSpans:
     return [(start, end, LABELS[label]) for start, end, label in spans]
 
 
-def test_what_is_found_exactly_scores_one_and_off_by_one_scores_nothing() -> None:
+def test_only_exact_matches_score() -> None:
     gold = [(0, 5, "PERSON"), (9, 12, "PLACE")]
-    perfect, shifted, mislabelled = SpanScore(), SpanScore(), SpanScore()
+    perfect, shifted, mislabeled = SpanScore(), SpanScore(), SpanScore()
     perfect.add(gold, gold)
     shifted.add(gold, [(0, 4, "PERSON"), (8, 12, "PLACE")])
-    mislabelled.add(gold, [(0, 5, "PLACE"), (9, 12, "PLACE")])
-    assert perfect.figures() == {"precision": 1.0, "recall": 1.0, "f1": 1.0}
-    assert shifted.figures() == {"precision": 0.0, "recall": 0.0, "f1": 0.0}
-    assert mislabelled.figures()["f1"] == 0.5
-    assert mislabelled.figures("PLACE") == {"precision": 0.5, "recall": 1.0, "f1": pytest.approx(2 / 3)}
-    assert mislabelled.figures("PERSON")["recall"] == 0.0
+    mislabeled.add(gold, [(0, 5, "PLACE"), (9, 12, "PLACE")])
+    assert perfect.metrics() == {"precision": 1.0, "recall": 1.0, "f1": 1.0}
+    assert shifted.metrics() == {"precision": 0.0, "recall": 0.0, "f1": 0.0}
+    assert mislabeled.metrics()["f1"] == 0.5
+    assert mislabeled.metrics("PLACE") == {"precision": 0.5, "recall": 1.0, "f1": pytest.approx(2 / 3)}
+    assert mislabeled.metrics("PERSON")["recall"] == 0.0
 
 
-def test_no_gold_and_no_predicted_spans_are_no_error() -> None:
+def test_no_spans_at_all_score_zero() -> None:
     score = SpanScore()
     score.add([], [])
-    assert score.figures()["f1"] == 0.0 and score.labels() == []
+    assert score.metrics()["f1"] == 0.0 and score.labels() == []
 
 
 @settings(max_examples=40, deadline=None)
@@ -76,28 +76,28 @@ def test_scores_agree_with_nervaluate(documents: list[tuple[list[Span], list[Spa
     assume(documents[0][0])  # nervaluate guesses its input format from the first span
 
     score = SpanScore()
-    true: list[list[dict[str, Any]]] = []
-    found: list[list[dict[str, Any]]] = []
+    all_gold: list[list[dict[str, Any]]] = []
+    all_predicted: list[list[dict[str, Any]]] = []
     for gold, predicted in documents:
         score.add(names(gold), names(predicted))
-        true.append([{"label": LABELS[k], "start": a, "end": b - 1} for a, b, k in gold])
-        found.append([{"label": LABELS[k], "start": a, "end": b - 1} for a, b, k in predicted])
-    result = Evaluator(true, found, tags=list(LABELS)).evaluate()["overall"]["strict"]
-    assert score.figures()["precision"] == pytest.approx(result.precision)
-    assert score.figures()["recall"] == pytest.approx(result.recall)
-    assert score.figures()["f1"] == pytest.approx(result.f1)
+        all_gold.append([{"label": LABELS[k], "start": a, "end": b - 1} for a, b, k in gold])
+        all_predicted.append([{"label": LABELS[k], "start": a, "end": b - 1} for a, b, k in predicted])
+    result = Evaluator(all_gold, all_predicted, tags=list(LABELS)).evaluate()["overall"]["strict"]
+    assert score.metrics()["precision"] == pytest.approx(result.precision)
+    assert score.metrics()["recall"] == pytest.approx(result.recall)
+    assert score.metrics()["f1"] == pytest.approx(result.f1)
 
 
-def legal(tags: Sequence[int], edges: npt.NDArray[np.bool_], blanks: npt.NDArray[np.bool_]) -> bool:
+def is_valid(tags: Sequence[int], edges: npt.NDArray[np.bool_], blanks: npt.NDArray[np.bool_]) -> bool:
     previous = 0
-    for place, tag in enumerate([*tags, 0]):
+    for position, tag in enumerate([*tags, 0]):
         inside = tag > 0 and tag % 2 == 0
         if inside and previous not in (tag, tag - 1):
             return False
         starts, ends = tag % 2 == 1, previous > 0 and not inside
-        if starts and (not edges[place] or blanks[place]):
+        if starts and (not edges[position] or blanks[position]):
             return False
-        if ends and (not edges[place] or blanks[place - 1]):
+        if ends and (not edges[position] or blanks[position - 1]):
             return False
         previous = tag
     return True
@@ -113,39 +113,39 @@ def random_scores(length: int, seed: int, num_tags: int = 5) -> Scores:
 
 @settings(deadline=None)
 @given(st.lists(st.text("ab .", max_size=25), min_size=1, max_size=4), st.integers(0, 2**32 - 1))
-def test_the_best_tags_are_legal_and_depend_on_no_other_text(texts: list[str], seed: int) -> None:
+def test_the_best_tags_are_valid_and_independent_of_other_texts(texts: list[str], seed: int) -> None:
     taggings = [tagging(text, random_scores(len(text), seed)) for text in texts]
     together = best_tags(taggings)
-    for tags, alone in zip(together, taggings, strict=True):
-        assert legal(tags.tolist(), alone.edges, alone.blanks)
-        assert tags.tolist() == best_tags([alone])[0].tolist()
+    for tags, case in zip(together, taggings, strict=True):
+        assert is_valid(tags.tolist(), case.edges, case.blanks)
+        assert tags.tolist() == best_tags([case])[0].tolist()
 
 
-def test_legal_tags_that_score_best_alone_are_best() -> None:
+def test_valid_tags_with_the_best_score_at_every_character_are_best() -> None:
     tags = np.array(tags_of([(0, 3, 0), (4, 6, 1)], 8))
     scores = np.full((8, 5), -3.0, dtype=np.float32)
     scores[np.arange(8), tags] = 0
-    found = best_tags([Tagging(scores, np.ones(9, dtype=bool), np.zeros(8, dtype=bool))])
-    assert found[0].tolist() == tags.tolist()
+    best = best_tags([Tagging(scores, np.ones(9, dtype=bool), np.zeros(8, dtype=bool))])
+    assert best[0].tolist() == tags.tolist()
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_best_path_beats_every_other_legal_path(seed: int) -> None:
+def test_the_best_path_beats_every_other_valid_path(seed: int) -> None:
     case = tagging("ab c", random_scores(4, seed, 3))
-    paths = [path for path in np.ndindex(3, 3, 3, 3) if legal(path, case.edges, case.blanks)]
-    best = max(paths, key=lambda path: sum(case.scores[place, tag] for place, tag in enumerate(path)))
+    paths = [path for path in np.ndindex(3, 3, 3, 3) if is_valid(path, case.edges, case.blanks)]
+    best = max(paths, key=lambda path: sum(case.scores[position, tag] for position, tag in enumerate(path)))
     assert tuple(best_tags([case])[0]) == best
 
 
-def test_one_doubtful_letter_does_not_cut_a_name() -> None:
+def test_one_uncertain_letter_does_not_split_a_name() -> None:
     text = "O Romeo, go"
     tags = np.array(tags_of([(2, 7, 0)], len(text)))
     scores = np.full((len(text), 3), -4.0, dtype=np.float32)
     scores[np.arange(len(text)), tags] = -0.1
-    scores[4] = [-0.1, -4.0, -3.0]  # the m looks like no entity
+    scores[4] = [-0.1, -4.0, -3.0]  # for the m, O scores best
     assert tags_to_spans(best_tags([tagging(text, scores)])[0]) == [(2, 7, 0)]
 
 
-def test_edges_are_at_the_ends_and_next_to_characters_that_are_no_letters() -> None:
+def test_edges_are_at_both_ends_and_next_to_nonletters() -> None:
     assert np.flatnonzero(word_edges("a-b c\u00e9")).tolist() == [0, 1, 2, 3, 4, 6]
     assert word_edges("").tolist() == [True]

@@ -1,4 +1,4 @@
-"""A toy project: a real git and DVC repository whose stages take a fraction of a second."""
+"""A toy project for tests: a real git and DVC repository with stages that take a fraction of a second."""
 
 import os
 import shutil
@@ -68,13 +68,13 @@ IGNORED = (".cclm/", "/data/", "/models/", "/compositions/", "/results/", "/mlfl
 
 @dataclass(frozen=True)
 class Toy(Project):
-    """A toy project and the commands that are tried on it."""
+    """A toy project, with methods that run commands in it."""
 
     environment: dict[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
-        ours = ("MLFLOW_", "CCLM_", "PREFECT_", "DVC_")
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        own_prefixes = ("MLFLOW_", "CCLM_", "PREFECT_", "DVC_")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(own_prefixes)}
         settings = {
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
             "CCLM_TRACKING": "off",
@@ -132,7 +132,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real composition, as small as can be."""
+    """A real composition of minimal size."""
     from cclm_core.composition import Component, ComponentCard, save
     from cclm_core.composition.composed import ComposedModel
     from cclm_core.encoders import EmbeddingConfig, HourglassConfig
@@ -177,7 +177,7 @@ def done(reproduced: Path, tmp_path: Path) -> Toy:
 
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[str]:
-    """The address of one Prefect server for all tests: it takes seconds to start."""
+    """The address of a Prefect server, shared by all tests because it takes seconds to start."""
     os.environ.update(
         {name: environment.DEFAULTS[name] for name in ("DO_NOT_TRACK", "PREFECT_SERVER_ANALYTICS_ENABLED")}
     )
@@ -187,14 +187,14 @@ def prefect_server() -> Iterator[str]:
     from prefect.testing.utilities import prefect_test_harness
 
     with prefect_test_harness(server_startup_timeout=120):
-        with get_client(sync_client=True) as client:  # more than any test asks for: the clones' own locks count
+        with get_client(sync_client=True) as client:  # so high that only the locks of the clones count
             client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=LIMIT, limit=16))
         yield str(PREFECT_API_URL.value())
 
 
 @pytest.fixture
 def drive(prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> Drive:  # noqa: ARG001
-    """Runs the flow on a project, in this process."""
+    """A function that runs the flow `pretrain` on a project in this process."""
     from flows.run.pipeline import PipelineError, pretrain
 
     def run(

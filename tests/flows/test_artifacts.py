@@ -1,4 +1,4 @@
-"""What Prefect's pages show of a run, and what MLflow is told of an evaluation beside its metrics.json."""
+"""Artifacts of a flow run in Prefect, and metrics of an evaluation in MLflow."""
 
 import json
 from pathlib import Path
@@ -18,24 +18,24 @@ PAGES = "?workflowType=machine_learning"
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_the_flow_has_a_table_of_the_compositions_and_what_the_gate_said(done: Toy) -> None:
+def test_the_flow_run_has_tables_of_the_compositions_and_of_the_gates_decisions(done: Toy) -> None:
     from prefect import flow
     from prefect.artifacts import Artifact
 
     decision = {"composition": "both", "model": "cclm-both", "version": "1", "result": "candidate", "reason": "why"}
 
     @flow
-    def shown() -> None:
+    def run() -> None:
         publish_artifacts(done, read_plan(done, changes=False), {"promotion": [decision], "parent_run": None})
 
-    shown()
+    run()
     compared, promoted = Artifact.get(key="compositions"), Artifact.get(key="promotion")
     assert compared and promoted
     assert {"metric": "f1", "both": "0.500"} in json.loads(str(compared.data))
     assert json.loads(str(promoted.data)) == [decision]
 
 
-def test_a_run_has_an_address_where_mlflow_is_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_has_a_url_if_mlflow_is_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for uri, address in [
         ("http://127.0.0.1:5055/", f"http://127.0.0.1:5055/#/experiments/7/runs/abc{PAGES}"),
         ("https://me:secret@models.example/mlflow", f"https://models.example/mlflow/#/experiments/7/runs/abc{PAGES}"),
@@ -46,12 +46,12 @@ def test_a_run_has_an_address_where_mlflow_is_a_server(tmp_path: Path, monkeypat
     assert run_address(Project(tmp_path), None) is None
 
 
-def test_the_noise_curve_goes_to_mlflow_on_one_axis(tmp_path: Path) -> None:
+def test_the_noise_curve_has_the_noise_rate_as_step(tmp_path: Path) -> None:
     (tmp_path / "noise_curve.csv").write_text("rate,entity_f1,label_accuracy\n0.0,0.5,0.4\n0.05,0.25,\n")
     points = [(name, value, step) for name, value, _, step in noise_curve(tmp_path, 1.0)]
     clean = [("noise_curve/entity_f1", 0.5, 0), ("noise_curve/label_accuracy", 0.4, 0)]
     assert points == [*clean, ("noise_curve/entity_f1", 0.25, 50)]
-    assert noise_curve(tmp_path / "nowhere", 1.0) == []
+    assert noise_curve(tmp_path / "missing", 1.0) == []
 
 
 def test_only_numbers_are_metrics(tmp_path: Path) -> None:

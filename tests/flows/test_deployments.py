@@ -1,4 +1,4 @@
-"""The deployments of prefect.yaml through a server and workers: what one run at a time on a clone means for each."""
+"""The deployments of prefect.yaml with a real server and workers, one run at a time per clone."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 @pytest.fixture
 def deployed(done: Toy, prefect_server: str) -> Toy:
-    """A toy project, with the deployments as the repository has them."""
+    """A toy project with the deployments of this repository."""
     text = (REPOSITORY / "prefect.yaml").read_text().replace("entrypoint: ", f"entrypoint: {REPOSITORY}/")
     (done.root / "prefect.yaml").write_text(text)
     done.environment.update({"PREFECT_API_URL": prefect_server, "DO_NOT_TRACK": "1"})
@@ -36,7 +36,7 @@ def deployed(done: Toy, prefect_server: str) -> Toy:
 @contextmanager
 def worker(project: Toy, *words: str) -> Iterator[None]:
     """A worker in the project's clone."""
-    # It stops itself by SIGINT, which whatever runs in the background ignores.
+    # The worker stops itself with SIGINT, which background processes ignore by default.
     command = ["env", "--default-signal=INT", str(BIN / "prefect"), "worker", "start", *words]
     process = subprocess.Popen(command, cwd=project.root, env=project.environment)
     try:
@@ -50,8 +50,8 @@ def prefect(project: Toy, *words: str) -> str:
     return project.run(sys.executable, "-m", "prefect", *words).stdout
 
 
-def until(holds: Callable[[], object]) -> None:
-    assert wait_for(holds, SECONDS, every=0.5)
+def until(condition: Callable[[], object]) -> None:
+    assert wait_for(condition, SECONDS, every=0.5)
 
 
 def start(name: str, **parameters: Any) -> UUID:
@@ -67,17 +67,17 @@ def outcomes(project: Toy) -> dict[str, str]:
 
 @pytest.fixture
 def client() -> Iterator[SyncPrefectClient]:
-    with get_client(sync_client=True) as found:
-        yield found
+    with get_client(sync_client=True) as server:
+        yield server
 
 
 def state(client: SyncPrefectClient, run: UUID) -> str:
-    found = client.read_flow_run(run).state
-    return found.name or "" if found else ""
+    current = client.read_flow_run(run).state
+    return current.name or "" if current else ""
 
 
 def end(client: SyncPrefectClient, run: UUID) -> str:
-    until(lambda: (found := client.read_flow_run(run).state) and found.is_final())
+    until(lambda: (current := client.read_flow_run(run).state) and current.is_final())
     return state(client, run)
 
 
@@ -88,7 +88,9 @@ def test_evaluating_on_demand_trains_nothing(deployed: Toy) -> None:
     assert outcomes(deployed) == {"compose@both": "unchanged", "evaluate@both": "ran"}
 
 
-def test_a_second_night_is_left_out_and_a_second_retraining_waits(deployed: Toy, client: SyncPrefectClient) -> None:
+def test_a_second_nightly_run_is_canceled_and_a_second_retraining_waits(
+    deployed: Toy, client: SyncPrefectClient
+) -> None:
     with worker(deployed, "--pool", "cclm-gpu"):
         deployed.params(lambda values: values["components"]["b"].update(seconds=20, width=5))
         first = start("pretrain/nightly")
@@ -105,7 +107,7 @@ def test_a_second_night_is_left_out_and_a_second_retraining_waits(deployed: Toy,
         assert json.loads((deployed.root / "models/a/content.json").read_text())["width"] == 7
 
 
-def test_runs_of_different_deployments_wait_at_a_worker_that_takes_one(
+def test_runs_of_different_deployments_wait_for_a_worker_with_limit_one(
     deployed: Toy, client: SyncPrefectClient
 ) -> None:
     with worker(deployed, "--pool", "cclm-gpu", "--limit", "1"):

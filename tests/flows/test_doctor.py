@@ -23,12 +23,12 @@ from flows.doctor.finding import Inspection
 from flows.doctor.versions import is_broken
 from flows.gate import overrides
 from flows.tracking.client import connect
-from flows.tracking.open_runs import abandoned, open_runs, opened
+from flows.tracking.open_runs import abandoned, open_runs, record_opened
 from flows.tracking.records import read_record
 from tests.flows.conftest import TRAIN, Toy
 from tests.flows.test_stage import running_child, wait_for
 
-DEAD = f"{processes.split(processes.own())[0]}:4194999:1-dead"
+DEAD = f"{processes.split(processes.own_name())[0]}:4194999:1-dead"
 
 
 @pytest.fixture
@@ -72,10 +72,10 @@ def test_a_healthy_project_has_no_findings(patient: Toy) -> None:
 
 @pytest.mark.parametrize("content", ["", "schema: '2"])
 def test_a_damaged_dvc_lock(patient: Toy, content: str) -> None:
-    from flows.graph.lockfile import keep
+    from flows.graph.lockfile import back_up
 
     whole = (patient.root / "dvc.lock").read_text()
-    keep(patient)
+    back_up(patient)
     (patient.root / "dvc.lock").write_text(content)
     repaired(patient, "dvc-lock-file")
     assert (patient.root / "dvc.lock").read_text() == whole
@@ -130,7 +130,7 @@ def test_temporary_servers_of_dead_runs_are_ended_and_those_of_live_runs_are_not
     settings = {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT_HOME": str(patient.root / ".cclm/prefect")}
     orphaned, used = (
         subprocess.Popen(command, env=os.environ | settings | {processes.DRIVER_VARIABLE: driver})
-        for driver in (DEAD, processes.own())
+        for driver in (DEAD, processes.own_name())
     )
     try:
         (result,) = repaired(patient, "prefect-servers")
@@ -292,7 +292,7 @@ def test_flow_runs_and_slots_of_dead_processes(
             start(Running(), None),
             start(Running(), None),
         )
-        opened(patient, "prefect", noted, prefect_server, DEAD)
+        record_opened(patient, "prefect", noted, prefect_server, DEAD)
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
         try:
             time.sleep(1.5)
@@ -317,11 +317,11 @@ def test_a_champion_with_damaged_files_is_replaced_by_its_predecessor(
 ) -> None:
     from flows.gate import promote as promotion
     from flows.gate.gate import Verdict
-    from tests.flows.test_promote import Shop
+    from tests.flows.test_promote import Promoter
 
     monkeypatch.setattr(promotion, "probe", lambda _uri, _tracking: Verdict(True, ""))
     monkeypatch.setenv("CCLM_TRACKING", "on")
-    shop = Shop(patient, model)
+    shop = Promoter(patient, model)
     for number, f1 in ((1, 0.5), (2, 0.6)):
         shop.make(number, {"f1": f1})
         shop.promote()

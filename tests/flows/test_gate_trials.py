@@ -1,4 +1,4 @@
-"""The gate on a real registry: ten trials of which only the first promotes, and promotions killed at every write."""
+"""The gate on a real registry: trials of which only the first promotes, and promotions killed at every write."""
 
 import multiprocessing
 import os
@@ -15,7 +15,7 @@ from cclm_core.runtime.artifacts import publishing, write_json
 from flows import environment
 from flows.gate import overrides
 from flows.gate import promote as promotion
-from flows.gate.gate import Verdict, probe
+from flows.gate.gate import Verdict, load_check
 from flows.gate.handover import HANDOVER_TAG
 from flows.gate.integrity import retire
 from flows.gate.overrides import accept, roll_back
@@ -23,215 +23,220 @@ from flows.gate.promote import pending
 from flows.gate.registry import DIGEST_TAG, EVALUATION_TAG, METRICS_TAG, Registry
 from flows.tracking.client import TrackingError, connect
 from tests.flows.conftest import Toy
-from tests.flows.test_promote import Shop
+from tests.flows.test_promote import Promoter
 
 MODEL = "cclm-both"
-Standing = tuple[str | None, str | None, str | None]
+Aliases = tuple[str | None, str | None, str | None]
 
 
-def trusting(monkeypatch: pytest.MonkeyPatch, unreadable: str | None = None) -> None:
-    """Every model loads but the version `unreadable`: a real try takes seconds, see the two trials with one."""
+def skip_load_checks(monkeypatch: pytest.MonkeyPatch, unreadable: str | None = None) -> None:
+    """Every version except `unreadable` passes the load check. Real checks take seconds; two trials run one."""
 
     def quick(uri: str, _tracking: str) -> Verdict:
         return Verdict(not uri.endswith(f"/{unreadable}"), "it does not load")
 
     for module in (promotion, overrides):
-        monkeypatch.setattr(module, "probe", quick)
+        monkeypatch.setattr(module, "load_check", quick)
 
 
-def opened(project: Toy, model: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+def open_promoter(project: Toy, model: Path, monkeypatch: pytest.MonkeyPatch) -> Promoter:
     monkeypatch.chdir(project.root)
     for name, value in environment.DEFAULTS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(project.root / ".cclm/dvc"))
     monkeypatch.setenv("PREFECT_HOME", str(project.root / ".cclm/prefect"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return Shop(project, model)
+    return Promoter(project, model)
 
 
 @pytest.fixture(scope="module")
-def crowned(reproduced: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def with_champion(reproduced: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose version 2, f1 0.6, is champion and whose version 1, f1 0.5, is previous."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        project = Toy(reproduced).copy(tmp_path_factory.mktemp("crowned") / "project")
-        shop = opened(project, model, monkeypatch)
-        trusting(monkeypatch)
-        shop.make(1, {"f1": 0.5})
-        shop.promote()
-        accept(shop.project, "both")
-        shop.make(2, {"f1": 0.6})
-        assert shop.promote().result == "champion"
+        project = Toy(reproduced).copy(tmp_path_factory.mktemp("with_champion") / "project")
+        promoter = open_promoter(project, model, monkeypatch)
+        skip_load_checks(monkeypatch)
+        promoter.make(1, {"f1": 0.5})
+        promoter.promote()
+        accept(promoter.project, "both")
+        promoter.make(2, {"f1": 0.6})
+        assert promoter.promote().result == "champion"
     return project.root
 
 
 @pytest.fixture
-def shop(crowned: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    return opened(Toy(crowned).copy(tmp_path / "shop"), model, monkeypatch)
+def promoter(with_champion: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Promoter:
+    return open_promoter(Toy(with_champion).copy(tmp_path / "promoter"), model, monkeypatch)
 
 
-def standing(shop: Shop) -> Standing:
-    """The versions that are candidate, champion and previous."""
-    aliases = Registry(connect(shop.project)).model(MODEL).aliases
-    return aliases.get("candidate"), aliases.get("champion"), aliases.get("previous")
+def aliases(promoter: Promoter) -> Aliases:
+    """The versions with the aliases `candidate`, `champion` and `previous`."""
+    versions = Registry(connect(promoter.project)).model(MODEL).aliases
+    return versions.get("candidate"), versions.get("champion"), versions.get("previous")
 
 
-def results(shop: Shop) -> dict[str, str]:
-    """What the gate said of each version."""
-    return {number: shop.client.get_model_version(MODEL, number).tags["gate.result"] for number in shop.versions()}
+def results(promoter: Promoter) -> dict[str, str]:
+    """The tag `gate.result` of each version."""
+    return {
+        number: promoter.client.get_model_version(MODEL, number).tags["gate.result"] for number in promoter.versions()
+    }
 
 
-def without_metric(shop: Shop) -> None:
-    shop.make(3, {"other": 0.9})
+def without_metric(promoter: Promoter) -> None:
+    promoter.make(3, {"other": 0.9})
 
 
-def champion_tag(name: str, value: str) -> Callable[[Shop], None]:
-    def act(shop: Shop) -> None:
-        shop.client.set_model_version_tag(MODEL, "2", name, value)
-        shop.make(3, {"f1": 0.9})
+def champion_tag(name: str, value: str) -> Callable[[Promoter], None]:
+    def act(promoter: Promoter) -> None:
+        promoter.client.set_model_version_tag(MODEL, "2", name, value)
+        promoter.make(3, {"f1": 0.9})
 
     return act
 
 
-def not_a_number(shop: Shop) -> None:
-    shop.make(3, {"f1": 0.9})
-    path = shop.root / "results/both"
+def not_a_number(promoter: Promoter) -> None:
+    promoter.make(3, {"f1": 0.9})
+    path = promoter.root / "results/both"
     shutil.rmtree(path)
     with publishing(path, "evaluation") as folder:
         (folder / "metrics.json").write_text('{"f1": NaN}')
 
 
-def no_champion(shop: Shop) -> None:
-    shop.client.delete_registered_model_alias(MODEL, "champion")
-    shop.make(3, {"f1": 0.9})
+def no_champion(promoter: Promoter) -> None:
+    promoter.client.delete_registered_model_alias(MODEL, "champion")
+    promoter.make(3, {"f1": 0.9})
 
 
-TRIALS: dict[str, tuple[Callable[[Shop], None], str]] = {
-    "better": (lambda shop: shop.make(3, {"f1": 0.7}), "f1 0.7 against 0.6: better"),
-    "worse": (lambda shop: shop.make(3, {"f1": 0.5}), "f1 0.5 against 0.6: worse"),
-    "equal": (lambda shop: shop.make(3, {"f1": 0.6}), "no more different than the margin"),
-    "better by the margin": (lambda shop: shop.make(3, {"f1": 0.61}), "no more different than the margin"),
-    "missing metric": (without_metric, "the candidate has no usable metric f1"),
-    "missing metric of the champion": (champion_tag(METRICS_TAG, '{"f2": 1}'), "champion has no usable metric f1"),
-    "metrics of the champion are no JSON": (champion_tag(METRICS_TAG, '{"f1": 0.'), "metrics cannot be read"),
-    "a truth value": (champion_tag(METRICS_TAG, '{"f1": false}'), "champion has no usable metric f1"),
-    "a text": (champion_tag(METRICS_TAG, '{"f1": "0.1"}'), "champion has no usable metric f1"),
-    "NaN": (not_a_number, "the candidate has no usable metric f1"),
+TRIALS: dict[str, tuple[Callable[[Promoter], None], str]] = {
+    "better": (lambda promoter: promoter.make(3, {"f1": 0.7}), "f1 ↑ 0.700 vs 0.600 (+0.1, margin 0.01) better"),
+    "worse": (lambda promoter: promoter.make(3, {"f1": 0.5}), "f1 ↑ 0.500 vs 0.600 (-0.1, margin 0.01) worse"),
+    "equal": (lambda promoter: promoter.make(3, {"f1": 0.6}), "(+0, margin 0.01) within the margin"),
+    "better by the margin": (lambda promoter: promoter.make(3, {"f1": 0.61}), "(+0.01, margin 0.01) within the margin"),
+    "missing metric": (without_metric, "the candidate's metric f1 must be a finite number"),
+    "missing metric of the champion": (
+        champion_tag(METRICS_TAG, '{"f2": 1}'),
+        "champion's metric f1 must be a finite number",
+    ),
+    "metrics of the champion are not JSON": (champion_tag(METRICS_TAG, '{"f1": 0.'), "metrics cannot be read"),
+    "a bool": (champion_tag(METRICS_TAG, '{"f1": false}'), "champion's metric f1 must be a finite number"),
+    "a string": (champion_tag(METRICS_TAG, '{"f1": "0.1"}'), "champion's metric f1 must be a finite number"),
+    "NaN": (not_a_number, "the candidate's metric f1 must be a finite number"),
     "other evaluation sets": (champion_tag(EVALUATION_TAG, "other"), "measured on other data or settings"),
     "no champion": (no_champion, "there is no champion to compare with"),
 }
 
 
 @pytest.mark.parametrize("name", TRIALS)
-def test_trial(name: str, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    trusting(monkeypatch)
+def test_trial(name: str, promoter: Promoter, monkeypatch: pytest.MonkeyPatch) -> None:
+    skip_load_checks(monkeypatch)
     act, reason = TRIALS[name]
-    act(shop)
-    decision = shop.promote()
+    act(promoter)
+    decision = promoter.promote()
     assert reason in decision.reason
-    assert shop.client.get_model_version(MODEL, "3").tags["gate.reason"] == decision.reason
+    assert promoter.client.get_model_version(MODEL, "3").tags["gate.reason"] == decision.reason
     if name == "better":
-        assert decision.result == "champion" and standing(shop) == ("3", "3", "2")
-        assert results(shop) == {"1": "previous", "2": "previous", "3": "champion"}
+        assert decision.result == "champion" and aliases(promoter) == ("3", "3", "2")
+        assert results(promoter) == {"1": "previous", "2": "previous", "3": "champion"}
     else:
         assert decision.result == "candidate"
-        assert standing(shop) == ("3", None if name == "no champion" else "2", "1")
-    assert not pending(shop.project, shop.measured())
+        assert aliases(promoter) == ("3", None if name == "no champion" else "2", "1")
+    assert not pending(promoter.project, promoter.measured())
 
 
-def test_trial_unreadable_champion(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    trusting(monkeypatch, unreadable="2")
-    shop.make(3, {"f1": 0.9})
-    decision = shop.promote()
-    assert "the champion, version 2, cannot be read any more (it does not load)" in decision.reason
-    assert decision.result == "candidate" and standing(shop) == ("3", "2", "1")
-    trusting(monkeypatch)  # its files are restored: no more than that changes, and the gate is asked again
-    assert pending(shop.project, shop.measured()) == ["both"]
-    assert shop.promote().result == "champion" and standing(shop) == ("3", "3", "2")
+def test_trial_unreadable_champion(promoter: Promoter, monkeypatch: pytest.MonkeyPatch) -> None:
+    skip_load_checks(monkeypatch, unreadable="2")
+    promoter.make(3, {"f1": 0.9})
+    decision = promoter.promote()
+    assert "champion version 2 no longer loads (it does not load)" in decision.reason
+    assert decision.result == "candidate" and aliases(promoter) == ("3", "2", "1")
+    skip_load_checks(monkeypatch)  # restoring its files is enough for the gate to compare again
+    assert pending(promoter.project, promoter.measured()) == ["both"]
+    assert promoter.promote().result == "champion" and aliases(promoter) == ("3", "3", "2")
 
 
-def test_a_champion_that_does_not_load_stays_champion_and_the_way_back_is_named(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+def test_a_champion_that_does_not_load_stays_champion_and_the_reason_names_the_rollback(
+    promoter: Promoter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trusting(monkeypatch, unreadable="2")
-    shop.client.set_model_version_tag(MODEL, "2", "gate.key", "of another day")
-    decision = shop.promote()
-    assert "it is the champion, but it does not load; `cclm promote --rollback both`" in decision.reason
-    assert standing(shop) == ("2", "2", "1") and results(shop)["2"] == "champion"
+    skip_load_checks(monkeypatch, unreadable="2")
+    promoter.client.set_model_version_tag(MODEL, "2", "gate.key", "outdated")
+    decision = promoter.promote()
+    assert "it is the champion, but it does not load; `cclm promote --rollback both` restores" in decision.reason
+    assert aliases(promoter) == ("2", "2", "1") and results(promoter)["2"] == "champion"
 
 
-def test_trial_broken_candidate(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    trusting(monkeypatch)
-    monkeypatch.setattr(promotion, "probe", probe)
-    shop.make(3, {"f1": 0.9}, broken=True)
-    decision = shop.promote()
+def test_trial_broken_candidate(promoter: Promoter, monkeypatch: pytest.MonkeyPatch) -> None:
+    skip_load_checks(monkeypatch)
+    monkeypatch.setattr(promotion, "load_check", load_check)
+    promoter.make(3, {"f1": 0.9}, broken=True)
+    decision = promoter.promote()
     assert decision.result == "broken" and "does not load and predict" in decision.reason
-    assert standing(shop) == ("3", "2", "1")
+    assert aliases(promoter) == ("3", "2", "1")
 
 
-def test_trial_registry_error(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    trusting(monkeypatch)
-    shop.make(3, {"f1": 0.9})
-    with sqlite3.connect(shop.root / "mlflow.db") as database:
+def test_trial_registry_error(promoter: Promoter, monkeypatch: pytest.MonkeyPatch) -> None:
+    skip_load_checks(monkeypatch)
+    promoter.make(3, {"f1": 0.9})
+    with sqlite3.connect(promoter.root / "mlflow.db") as database:
         database.execute("ALTER TABLE registered_model_aliases RENAME TO away")
     with pytest.raises(TrackingError, match="registered_model_aliases"):
-        shop.promote()
-    with sqlite3.connect(shop.root / "mlflow.db") as database:
+        promoter.promote()
+    with sqlite3.connect(promoter.root / "mlflow.db") as database:
         database.execute("ALTER TABLE away RENAME TO registered_model_aliases")
-    assert standing(shop)[1:] == ("2", "1")
-    assert shop.promote().result == "champion"
+    assert aliases(promoter)[1:] == ("2", "1")
+    assert promoter.promote().result == "champion"
 
 
-def test_trial_results_of_another_composition(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    trusting(monkeypatch)
-    shop.make(3, {"f1": 0.9})
-    with publishing(shop.root / "results/both", "evaluation") as folder:
+def test_trial_results_of_another_composition(promoter: Promoter, monkeypatch: pytest.MonkeyPatch) -> None:
+    skip_load_checks(monkeypatch)
+    promoter.make(3, {"f1": 0.9})
+    with publishing(promoter.root / "results/both", "evaluation") as folder:
         write_json(folder / "metrics.json", {"f1": 0.9})
-        write_json(folder / "evaluation.json", {"composition": "of yesterday"})
-    decision = shop.promote()
-    assert decision.result == "candidate" and "results are those of another composition" in decision.reason
+        write_json(folder / "evaluation.json", {"composition": "outdated"})
+    decision = promoter.promote()
+    assert decision.result == "candidate" and "results belong to another composition" in decision.reason
 
 
-def test_a_champion_that_changes_while_the_candidate_is_compared_is_not_replaced(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+def test_a_champion_that_changes_during_the_comparison_is_not_replaced(
+    promoter: Promoter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trusting(monkeypatch)
+    skip_load_checks(monkeypatch)
 
-    def somebody_rolls_back(uri: str, _tracking: str) -> Verdict:
-        if uri.endswith("/2"):  # it is looked at last, once the candidate has won
-            shop.client.set_registered_model_alias(MODEL, "champion", "1")
+    def roll_back_meanwhile(uri: str, _tracking: str) -> Verdict:
+        if uri.endswith("/2"):  # the champion is checked last, when the candidate has won
+            promoter.client.set_registered_model_alias(MODEL, "champion", "1")
         return Verdict(True, "")
 
-    monkeypatch.setattr(promotion, "probe", somebody_rolls_back)
-    shop.make(3, {"f1": 0.9})
-    decision = shop.promote()
-    assert decision.result == "candidate" and "the champion changed while this one was compared" in decision.reason
-    assert standing(shop) == ("3", "1", "1") and pending(shop.project, shop.measured()) == ["both"]
+    monkeypatch.setattr(promotion, "load_check", roll_back_meanwhile)
+    promoter.make(3, {"f1": 0.9})
+    decision = promoter.promote()
+    assert decision.result == "candidate" and "the champion changed during the comparison" in decision.reason
+    assert aliases(promoter) == ("3", "1", "1") and pending(promoter.project, promoter.measured()) == ["both"]
 
 
-def test_a_champion_whose_alias_was_moved_by_hand_is_not_promoted_again(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+def test_a_champion_whose_alias_was_moved_manually_is_not_promoted_again(
+    promoter: Promoter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trusting(monkeypatch)
-    shop.client.set_registered_model_alias(MODEL, "champion", "1")
-    decision = shop.promote()
-    assert decision.result == "rolled back" and "was moved to version 1 outside of the gate" in decision.reason
-    assert standing(shop)[1] == "1"
+    skip_load_checks(monkeypatch)
+    promoter.client.set_registered_model_alias(MODEL, "champion", "1")
+    decision = promoter.promote()
+    assert decision.result == "rolled back" and "was moved to version 1 outside the gate" in decision.reason
+    assert aliases(promoter)[1] == "1"
 
 
-# Killed in the middle: one process for each write to the registry, which it does not survive.
+# For each write to the registry, a process is killed right before it.
 
 
-def _until_write(action: str, root: Path, model: Path, number: int) -> None:
+def _run_until_write(action: str, root: Path, model: Path, number: int) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        shop = opened(Toy(root), model, monkeypatch)
-        trusting(monkeypatch)
+        promoter = open_promoter(Toy(root), model, monkeypatch)
+        skip_load_checks(monkeypatch)
         client = connect(Toy(root)).client
         writes = iter(range(100))
         for name in ("set_registered_model_alias", "set_registered_model_tag", "set_model_version_tag"):
             _count(client, name, number, writes)
         for name in ("delete_registered_model_alias", "delete_registered_model_tag", "delete_model_version_tag"):
             _count(client, name, number, writes)
-        _act(action, shop)
+        _act(action, promoter)
 
 
 def _count(client: MlflowClient, name: str, number: int, writes: Iterator[int]) -> None:
@@ -245,23 +250,23 @@ def _count(client: MlflowClient, name: str, number: int, writes: Iterator[int]) 
     setattr(client, name, counted)
 
 
-def _act(action: str, shop: Shop) -> None:
+def _act(action: str, promoter: Promoter) -> None:
     if action == "promote":
-        shop.promote()
+        promoter.promote()
     elif action == "accept":
-        accept(shop.project, "both")
+        accept(promoter.project, "both")
     elif action == "retire":
-        version = Registry(connect(shop.project)).version(MODEL, "2")
-        if DIGEST_TAG in version.tags:  # as the doctor, which looks for damaged versions by this tag
-            retire(shop.project, connect(shop.project), version, "its files are gone")
+        version = Registry(connect(promoter.project)).version(MODEL, "2")
+        if DIGEST_TAG in version.tags:  # the doctor finds damaged versions by this tag
+            retire(promoter.project, connect(promoter.project), version, "its files are missing")
     else:
-        roll_back(shop.project, "both", "it was bad")
+        roll_back(promoter.project, "both", "it was bad")
 
 
-ENDS: dict[str, tuple[Standing, dict[str, str]]] = {
+ENDS: dict[str, tuple[Aliases, dict[str, str]]] = {
     "promote": (("3", "3", "2"), {"1": "previous", "2": "previous", "3": "champion"}),
     "rollback": (("2", "1", None), {"1": "champion", "2": "rolled back"}),
-    # Its files in the project are whole: they are registered again, as version 3, and beat version 1.
+    # The files in the project are intact, so they are registered again as version 3, which beats version 1.
     "retire": (("3", "3", "1"), {"1": "previous", "2": "broken", "3": "champion"}),
 }
 
@@ -269,33 +274,33 @@ ENDS: dict[str, tuple[Standing, dict[str, str]]] = {
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("action", ENDS)
-def test_killed_between_any_two_writes_the_next_one_finishes_it(
-    action: str, shop: Shop, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_change_killed_before_any_write_is_finished_by_the_next_run(
+    action: str, promoter: Promoter, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if action == "promote":
-        trusting(monkeypatch)
-        shop.make(3, {"f1": 0.6})
-        assert shop.promote().result == "candidate"  # registered once: what follows is the change of champion alone
-        shop.make(3, {"f1": 0.9})
+        skip_load_checks(monkeypatch)
+        promoter.make(3, {"f1": 0.6})
+        assert promoter.promote().result == "candidate"  # so that the killed processes only change the champion
+        promoter.make(3, {"f1": 0.9})
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, "mlflow.tracking", "flows.gate.lineage"])
     killed = 0
     for number in range(100):
         root = tmp_path / f"killed-{number}"
-        shutil.copytree(shop.root, root)
-        process = context.Process(target=_until_write, args=(action, root, model, number))
+        shutil.copytree(promoter.root, root)
+        process = context.Process(target=_run_until_write, args=(action, root, model, number))
         process.start()
         process.join(120)
-        if process.exitcode == 0:  # it has no more writes
+        if process.exitcode == 0:  # no more writes
             break
         assert process.exitcode == -signal.SIGKILL
         killed += 1
-        mended = opened(Toy(root), model, monkeypatch)
-        trusting(monkeypatch)
-        assert standing(mended)[1] in ("1", "2", "3")
+        recovered = open_promoter(Toy(root), model, monkeypatch)
+        skip_load_checks(monkeypatch)
+        assert aliases(recovered)[1] in ("1", "2", "3")
         if action in ("rollback", "retire"):
-            _act(action, mended)
-        mended.promote()
-        assert (standing(mended), results(mended)) == ENDS[action], number
+            _act(action, recovered)
+        recovered.promote()
+        assert (aliases(recovered), results(recovered)) == ENDS[action], number
         assert HANDOVER_TAG not in Registry(connect(Toy(root))).model(MODEL).tags
     assert killed >= 8

@@ -1,4 +1,4 @@
-"""The plan is DVC's own: its order, parameters, and what changed and why."""
+"""The plan has the order, the parameters and the changes of DVC's graph."""
 
 import doctest
 import subprocess
@@ -9,6 +9,7 @@ import pytest
 
 from cclm_core.runtime.config import load_yaml
 from cclm_core.runtime.errors import ConfigError
+from flows import formats
 from flows.gate import gate
 from flows.graph import plan as graph
 from flows.graph.evaluations import evaluations
@@ -19,7 +20,7 @@ from flows.run import tables
 from tests.flows.conftest import Toy
 
 
-def test_every_stage_comes_after_those_that_it_needs(project: Toy) -> None:
+def test_every_stage_comes_after_the_stages_that_it_needs(project: Toy) -> None:
     plan = read_plan(project)
     assert list(plan.nodes) == ["make", "train@a", "train@b", "compose@both", "evaluate@both"]
     assert plan.nodes["compose@both"].needs == ("train@a", "train@b")
@@ -27,21 +28,21 @@ def test_every_stage_comes_after_those_that_it_needs(project: Toy) -> None:
     assert [node.name for node in plan.nodes.values() if node.needs_device] == ["train@a", "train@b"]
 
 
-def test_a_stage_knows_its_own_parameters_and_paths_alone(project: Toy) -> None:
+def test_a_stage_has_only_its_own_parameters_and_paths(project: Toy) -> None:
     node = read_plan(project, changes=False).nodes["train@b"]
     assert node.params == {"components.b.width": 2, "components.b.seconds": 0.5}
     assert node.deps == ("data/corpus",) and node.outs == ("models/b",)
     assert node.item == "b"
 
 
-def test_what_never_ran_is_stale_and_says_so(project: Toy) -> None:
+def test_stages_that_never_ran_are_stale_for_that_reason(project: Toy) -> None:
     stale = read_plan(project).stale()
     assert list(stale) == ["make", "train@a", "train@b", "compose@both", "evaluate@both"]
     assert stale["make"] == ("never run",)
     assert stale["compose@both"] == ("never run", "after train@a", "after train@b")
 
 
-def test_a_changed_parameter_makes_stale_what_depends_on_it(done: Toy) -> None:
+def test_a_changed_parameter_makes_its_dependents_stale(done: Toy) -> None:
     assert read_plan(done).stale() == {}
     done.params(lambda values: values["components"]["a"].update(width=5))
     assert read_plan(done).stale() == {
@@ -56,7 +57,7 @@ def test_a_missing_output_is_named(done: Toy) -> None:
     assert read_plan(done).changed["train@b"] == ("models/b modified",)
 
 
-def test_targets_bring_what_they_need(project: Toy) -> None:
+def test_targets_include_the_stages_that_they_need(project: Toy) -> None:
     plan = read_plan(project, changes=False)
     assert list(plan.select(["train@a"])) == ["make", "train@a"]
     assert plan.match(["train"]) == plan.match(["train@*"]) == ["train@a", "train@b"]
@@ -68,25 +69,31 @@ def test_an_unknown_target_is_refused_with_the_nearest(project: Toy) -> None:
         read_plan(project, changes=False).select(["tarin@a"])
 
 
-def test_a_broken_graph_is_an_error_that_a_user_can_read(project: Toy) -> None:
+def test_an_invalid_dvc_yaml_is_a_readable_error(project: Toy) -> None:
     (project.root / "dvc.yaml").write_text("stages: {make: {cmd: }}\n")
     with pytest.raises(ConfigError, match="DVC cannot read the pipeline"):
         read_plan(project)
 
 
-def test_compositions_and_their_results_are_found_by_what_they_are(done: Toy) -> None:
+def test_compositions_and_their_results_are_found_by_their_kind(done: Toy) -> None:
     plan = read_plan(done, changes=False)
-    (found,) = evaluations(plan, done)
-    assert (found.name, found.compose.name, found.evaluate.name) == ("both", "compose@both", "evaluate@both")
-    assert found.composition == done.root / "compositions/both" and found.results == done.root / "results/both"
-    assert found.data == (done.root / "data/corpus",) and not found.untrained
+    (evaluation,) = evaluations(plan, done)
+    assert (evaluation.name, evaluation.compose.name, evaluation.evaluate.name) == (
+        "both",
+        "compose@both",
+        "evaluate@both",
+    )
+    assert (
+        evaluation.composition == done.root / "compositions/both" and evaluation.results == done.root / "results/both"
+    )
+    assert evaluation.data == (done.root / "data/corpus",) and not evaluation.untrained
 
 
-def test_nothing_is_measured_before_anything_ran(project: Toy) -> None:
+def test_there_are_no_evaluations_before_the_first_run(project: Toy) -> None:
     assert evaluations(read_plan(project, changes=False), project) == []
 
 
-@pytest.mark.parametrize("module", [graph, gate, stage, tables])
+@pytest.mark.parametrize("module", [graph, gate, stage, tables, formats])
 def test_examples_in_docstrings(module: object) -> None:
     result = doctest.testmod(module)  # type: ignore[arg-type]
     assert result.attempted > 0 and result.failed == 0
@@ -98,19 +105,19 @@ def test_the_plan_needs_neither_torch_nor_mlflow_nor_prefect(done: Toy) -> None:
     code += (
         "read_plan(Project(Path('.'))); print([name for name in ('torch', 'mlflow', 'prefect') if name in sys.modules])"
     )
-    done_here = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], cwd=done.root, env=done.environment, capture_output=True, text=True, check=True
     )
-    assert done_here.stdout.strip() == "[]"
+    assert process.stdout.strip() == "[]"
 
 
-def test_the_state_folder_is_closed_to_others(done: Toy) -> None:
+def test_the_state_folder_is_private(done: Toy) -> None:
     assert (done.root / ".cclm").stat().st_mode & 0o077 == 0
     assert Path(done.root / ".cclm/dvc").is_dir()
 
 
-def test_no_parameter_has_a_name_that_dvc_overlooks() -> None:
-    """DVC leaves keys named so out of the key of its run cache: a changed `size` restores what the old one made."""
+def test_no_parameter_has_a_name_that_dvc_ignores() -> None:
+    """DVC leaves these names out of the key of its run cache, so a changed `size` would restore old outputs."""
     path = Path(__file__).parents[2] / "params.yaml"
     names = {part for key in flatten(load_yaml(path)) for part in key.split(".")}
     assert names.isdisjoint({"size", "nfiles"})

@@ -1,4 +1,4 @@
-"""Stopping a run: nothing is left behind, every run in MLflow has ended, and the next run goes on."""
+"""A stopped run leaves no process and no open run in MLflow, and the next run continues."""
 
 import os
 import signal
@@ -33,16 +33,16 @@ def test_a_stopped_run_ends_everything(done: Toy, number: signal.Signals, whole_
         while not last_values(done, "train@a"):
             assert time.monotonic() < end and run.poll() is None
             time.sleep(0.2)
-        time.sleep(2)  # until MLflow has the run as well
-        if whole_group:  # as a terminal does it
+        time.sleep(2)  # until the run is in MLflow
+        if whole_group:  # like Ctrl-C on a terminal
             os.killpg(run.pid, number)
         else:
             run.send_signal(number)
-        told, _ = run.communicate(timeout=60)
+        output, _ = run.communicate(timeout=60)
     finally:
         run.kill()
-    assert run.returncode == code, told
-    assert "Traceback" not in told
+    assert run.returncode == code, output
+    assert "Traceback" not in output
     assert not [process for process in psutil.process_iter(["cwd"]) if process.info["cwd"] == str(done.root)]
     client = MlflowClient(f"sqlite:///{done.root / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("cclm")

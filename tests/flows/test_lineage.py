@@ -1,4 +1,4 @@
-"""From a registered composition to every training: by the tags of its version, and by `cclm lineage`."""
+"""The lineage of a registered composition, by the tags of its version and by `cclm lineage`."""
 
 import json
 import sys
@@ -10,18 +10,18 @@ from mlflow.tracking import MlflowClient
 from cclm_core.runtime.artifacts import folder_digest, publishing, write_json
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.steps import pretrain
-from cclm_core.training.code import digest_of_used
+from cclm_core.training.code import dependency_digest
 from flows.gate.lineage import Lineage
 from flows.graph.plan import read_plan
 from tests.flows.conftest import Toy
 
 
 @pytest.mark.slow
-def test_a_registered_version_names_the_runs_of_all_that_it_was_made_from(
+def test_a_registered_version_names_the_runs_of_its_whole_lineage(
     done: Toy, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done.environment.update({"CCLM_TRACKING": "on", "TOY_MODEL": str(model), "MLFLOW_DISABLE_TELEMETRY": "true"})
-    done.params(lambda values: [one.update(width=9) for one in values["components"].values()])
+    done.params(lambda values: [component.update(width=9) for component in values["components"].values()])
     done.dvc("repro")
     monkeypatch.chdir(done.root)
     done.run(sys.executable, "-m", "flows.cli", "promote")
@@ -43,12 +43,12 @@ def test_a_registered_version_names_the_runs_of_all_that_it_was_made_from(
     parts = {part["name"]: part for part in top["made_from"]}
     assert parts["a"]["run"]["id"] == tags["cclm.component.a.run"] and parts["a"]["run"]["started"] > 1e9
     assert parts["a"]["run"]["parent"] == "0123456789abcdef" and parts["b"]["run"]["parent"] is None
-    assert [below["kind"] for below in parts["a"]["made_from"]] == ["corpus"]
-    shown = done.run(sys.executable, "-m", "flows.cli", "lineage", "both").stdout
-    assert "in the place of 0123456789ab" in shown and tags["cclm.component.b.run"] in shown
+    assert [source["kind"] for source in parts["a"]["made_from"]] == ["corpus"]
+    output = done.run(sys.executable, "-m", "flows.cli", "lineage", "both").stdout
+    assert "replacing 0123456789ab" in output and tags["cclm.component.b.run"] in output
 
 
-def test_the_card_counts_and_not_what_stands_in_the_folder_now(done: Toy) -> None:
+def test_lineage_follows_the_card_and_not_the_current_files(done: Toy) -> None:
     old = folder_digest(done.root / "models/a")
     other = folder_digest(done.root / "models/b")
     with publishing(done.root / "compositions/both", "composition") as folder:
@@ -63,7 +63,7 @@ def test_the_card_counts_and_not_what_stands_in_the_folder_now(done: Toy) -> Non
     assert lineage.of("a").facts == {"code": "retrained since"} and lineage.of("train@a").kind == "component"
 
 
-def test_what_is_not_there_is_named(project: Toy) -> None:
+def test_an_unknown_or_missing_result_is_refused(project: Toy) -> None:
     lineage = Lineage(project, read_plan(project, changes=False), None)
     with pytest.raises(ConfigError, match=r"bath is not a composition .* did you mean 'both'"):
         lineage.of("bath")
@@ -71,12 +71,12 @@ def test_what_is_not_there_is_named(project: Toy) -> None:
         lineage.of("both")
 
 
-def test_the_code_of_a_card_is_what_dvc_depends_on() -> None:
-    from cclm_core.training.code import used_modules
+def test_the_code_digest_of_a_card_covers_the_files_that_dvc_depends_on() -> None:
+    from cclm_core.training.code import dependencies
     from tests.test_stage_graph import used
 
     for stage in ("base", "pretrain"):
         files = used(stage)
-        found = {"/".join(module.split(".")) for module in used_modules(f"cclm_core.steps.{stage}")}
-        assert found == {file.removesuffix(".py").removesuffix("/__init__") for file in files}
-    assert digest_of_used(pretrain.__name__) != digest_of_used("cclm_core.steps.base")
+        modules = {"/".join(module.split(".")) for module in dependencies(f"cclm_core.steps.{stage}")}
+        assert modules == {file.removesuffix(".py").removesuffix("/__init__") for file in files}
+    assert dependency_digest(pretrain.__name__) != dependency_digest("cclm_core.steps.base")

@@ -1,4 +1,4 @@
-"""Compositions by their parts: each needs the components in its `parts` alone, though DVC sees the whole folder."""
+"""A composition needs only the components in its `parts`, although its DVC dependency is their whole folder."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 from cclm_core.runtime.errors import ConfigError
 from flows.graph.plan import read_plan
 from flows.graph.selection import refuse_stale_before, submission_order, with_dependents
-from flows.run.status import NOTHING, RECOMPOSES, RUNS, read_status
+from flows.run.status import NOTHING, RECOMPOSE, RUN, read_status
 from flows.tracking.records import read_record
 from tests.flows.conftest import Drive, Toy
 
@@ -16,14 +16,14 @@ ALL = {"parts": ["a", "b", "c"], "untrained": False}
 
 
 def widen(values: dict[str, Any]) -> None:
-    """A third component, a composition without it, and one with all three."""
+    """Adds a third component, a composition without it, and one with all three."""
     values["components"]["c"] = {"width": 3, "seconds": 0.5}
     values["compositions"] |= {"solo": SOLO, "trio": ALL}
 
 
 @pytest.fixture
 def wide(project: Toy) -> Toy:
-    """Three components and three compositions; nothing has run."""
+    """A toy project with three components and three compositions, in which nothing has run."""
     project.params(widen)
     return project
 
@@ -38,7 +38,7 @@ def composed_template(reproduced: Any, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def composed(composed_template: Toy, tmp_path: Any) -> Toy:
-    """The same, up to date."""
+    """The same project, up to date."""
     return composed_template.copy(tmp_path / "composed")
 
 
@@ -46,7 +46,7 @@ def outcomes(summary: dict[str, Any]) -> dict[str, str]:
     return {row["stage"]: row["outcome"] for row in summary["stages"]}
 
 
-def test_a_composition_needs_its_parts_alone(wide: Toy) -> None:
+def test_a_composition_needs_only_its_parts(wide: Toy) -> None:
     nodes = read_plan(wide, changes=False).nodes
     solo = nodes["compose@solo"]
     assert solo.needs == ("train@a",)
@@ -56,11 +56,11 @@ def test_a_composition_needs_its_parts_alone(wide: Toy) -> None:
     assert nodes["train@a"].folders == ()
 
 
-def test_a_part_that_no_stage_makes_is_refused(wide: Toy) -> None:
+def test_a_part_that_no_stage_produces_is_refused(wide: Toy) -> None:
     wide.params(lambda values: values["compositions"]["solo"].update(parts=["aa"]))
-    with pytest.raises(ConfigError, match=r"compose@solo has the part aa, but no stage makes models/aa; did you"):
+    with pytest.raises(ConfigError, match=r"compose@solo has the part aa, but no stage produces models/aa; did you"):
         read_plan(wide, changes=False)
-    (wide.root / "models/aa").mkdir(parents=True)  # a component that was made elsewhere
+    (wide.root / "models/aa").mkdir(parents=True)  # a component from another project
     assert read_plan(wide, changes=False).nodes["compose@solo"].needs == ()
 
 
@@ -71,10 +71,10 @@ def test_a_target_trains_only_its_parts(wide: Toy, drive: Drive) -> None:
 
 def test_a_failed_component_blocks_only_the_compositions_that_contain_it(wide: Toy, drive: Drive) -> None:
     wide.params(lambda values: values["components"]["c"].update(fail=2))
-    found = outcomes(drive(wide))
-    assert found["train@c"] == "failed"
-    assert {name for name, outcome in found.items() if outcome == "not run"} == {"compose@trio", "evaluate@trio"}
-    assert {found[name] for name in ("compose@solo", "evaluate@solo", "compose@both", "evaluate@both")} == {"ran"}
+    results = outcomes(drive(wide))
+    assert results["train@c"] == "failed"
+    assert {name for name, outcome in results.items() if outcome == "not run"} == {"compose@trio", "evaluate@trio"}
+    assert {results[name] for name in ("compose@solo", "evaluate@solo", "compose@both", "evaluate@both")} == {"ran"}
 
 
 def test_a_composition_without_the_changed_component_is_composed_but_not_evaluated_again(
@@ -86,27 +86,27 @@ def test_a_composition_without_the_changed_component_is_composed_but_not_evaluat
     stale = read_plan(composed).stale()
     assert stale["compose@solo"] == ("after train@c, not one of its parts",)
     assert "evaluate@solo" not in stale and "evaluate@trio" in stale
-    found = outcomes(drive(composed))
-    assert [found[name] for name in ("train@c", "compose@solo", "compose@trio")] == ["ran"] * 3
-    assert [found[name] for name in ("evaluate@solo", "evaluate@both")] == ["unchanged"] * 2
+    results = outcomes(drive(composed))
+    assert [results[name] for name in ("train@c", "compose@solo", "compose@trio")] == ["ran"] * 3
+    assert [results[name] for name in ("evaluate@solo", "evaluate@both")] == ["unchanged"] * 2
     assert read_record(composed, "evaluate@solo") == evaluated
     changed = {path for path, digest in composed.digests().items() if digest != before[path]}
     assert changed == {"models/c", "compositions/trio"}
     assert "Data and pipelines are up to date." in composed.dvc("status").stdout
 
 
-def test_the_status_explains_a_composition_of_which_no_part_changed(composed: Toy) -> None:
+def test_the_status_explains_why_a_composition_recomposes(composed: Toy) -> None:
     composed.params(lambda values: values["components"]["c"].update(width=9))
     composed.dvc("repro", "-q", "-s", "train@c")
     rows = {row.stage: row for row in read_status(composed).stages}
     assert {name: rows[name].run_would for name in ("compose@solo", "evaluate@solo", "compose@trio")} == {
-        "compose@solo": RECOMPOSES,
+        "compose@solo": RECOMPOSE,
         "evaluate@solo": NOTHING,
-        "compose@trio": RUNS,
+        "compose@trio": RUN,
     }
     assert rows["compose@solo"].why == ("models modified", "none of its parts changed, so it is not evaluated again")
     composed.params(lambda values: values["compositions"]["solo"].update(untrained=True))
-    assert {row.stage: row.run_would for row in read_status(composed).stages}["compose@solo"] == RUNS
+    assert {row.stage: row.run_would for row in read_status(composed).stages}["compose@solo"] == RUN
 
 
 def test_both_drivers_agree(wide: Toy, composed: Toy, drive: Drive) -> None:
@@ -115,7 +115,7 @@ def test_both_drivers_agree(wide: Toy, composed: Toy, drive: Drive) -> None:
     assert "Data and pipelines are up to date." in wide.dvc("status").stdout
 
 
-def test_retraining_recomposes_what_shares_the_folder_and_evaluates_what_contains_the_component(composed: Toy) -> None:
+def test_retraining_evaluates_only_compositions_that_contain_the_component(composed: Toy) -> None:
     plan = read_plan(composed, changes=False)
     nodes = with_dependents(plan, "train@c")
     assert list(nodes) == ["train@c", "compose@both", "compose@solo", "compose@trio", "evaluate@trio"]

@@ -1,4 +1,4 @@
-"""Private interfaces of DVC, MLflow and Prefect are used only in the versions for which they were checked."""
+"""Private interfaces of DVC, MLflow and Prefect are used only with the versions for which they were checked."""
 
 import sqlite3
 from importlib.metadata import version
@@ -24,11 +24,11 @@ def test_the_installed_version_was_checked(package: str, module: ModuleType) -> 
     installed = version(package)
     assert installed in SpecifierSet(module.CHECKED), (
         f"{module.__name__} was checked for {package} {module.CHECKED}, but {installed} is installed. Its docstring "
-        "tells what it relies on and which tests to run; then change CHECKED."
+        "lists what it relies on and which tests to run. Then update CHECKED."
     )
 
 
-def test_the_layout_of_a_folder_remote_is_dvcs(done: Toy, tmp_path: Path) -> None:
+def test_the_layout_of_a_folder_remote_matches_dvc(done: Toy, tmp_path: Path) -> None:
     store = tmp_path / "store"
     done.dvc("remote", "add", "-q", "-d", "store", str(store))
     assert folder_remote(done.root) == store
@@ -50,7 +50,7 @@ def test_the_list_of_readers_and_writers(tmp_path: Path) -> None:
         gone_processes(tmp_path)
 
 
-def test_tables_of_another_version_are_unknown_and_not_empty(tmp_path: Path) -> None:
+def test_an_unknown_database_layout_gives_none_and_not_an_empty_set(tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
     sqlite3.connect(path).close()
     assert registered_digests(path, "cclm.digest") is None

@@ -1,9 +1,10 @@
-"""Promotion on a real registry with a real model: once for each composition, champions through the gate alone."""
+"""Promotion on a real registry with a real model: each composition is registered once, and the gate decides."""
 
 import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,8 @@ from flows.tracking.client import connect
 from tests.flows.conftest import Toy
 
 
-class Shop:
-    """A project with one measured composition, and what the tests do to it."""
+class Promoter:
+    """A project with one evaluated composition, and operations on it."""
 
     def __init__(self, project: Toy, model: Path) -> None:
         self.project, self.root, self.model = project, project.root, model
@@ -33,11 +34,11 @@ class Shop:
         self.client = MlflowClient(f"sqlite:///{self.root / 'mlflow.db'}")
 
     def measured(self, untrained: bool = False) -> list[Evaluation]:
-        (one,) = evaluations(read_plan(self.project, changes=False), self.project)
-        return [Evaluation(**{**one.__dict__, "untrained": untrained})]
+        (evaluation,) = evaluations(read_plan(self.project, changes=False), self.project)
+        return [replace(evaluation, untrained=untrained)]
 
     def make(self, number: int, metrics: dict[str, float], broken: bool = False) -> None:
-        """Publishes another composition and its results."""
+        """Publishes a new composition and its results."""
         with publishing(self.root / "compositions/both", "composition") as folder:
             shutil.copytree(self.model, folder, dirs_exist_ok=True)
             write_json(folder / "number.json", number)
@@ -59,101 +60,104 @@ class Shop:
 
 
 @pytest.fixture
-def shop(done: Toy, model: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+def promoter(done: Toy, model: Path, monkeypatch: pytest.MonkeyPatch) -> Promoter:
     monkeypatch.chdir(done.root)
     for name, value in {**environment.DEFAULTS, "DVC_SITE_CACHE_DIR": str(done.root / ".cclm/dvc")}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("PREFECT_HOME", str(done.root / ".cclm/prefect"))
-    return Shop(done, model)
+    return Promoter(done, model)
 
 
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every model loads: that takes seconds each time, and is tried for real in the two last tests."""
+    """Every model passes the load check. Real checks take seconds; the last tests run them."""
     for module in (promotion, overrides):
-        monkeypatch.setattr(module, "probe", lambda _uri, _tracking: Verdict(True, ""))
+        monkeypatch.setattr(module, "load_check", lambda _uri, _tracking: Verdict(True, ""))
 
 
 @pytest.mark.usefixtures("loads")
-def test_from_the_first_candidate_to_the_second_champion(shop: Shop) -> None:
-    # Nothing to compare with: it stays a candidate, and the way on is named.
-    shop.make(1, {"f1": 0.5})
-    assert pending(shop.project, shop.measured()) == ["both"]
-    first = shop.promote()
+def test_from_the_first_candidate_to_the_second_champion(promoter: Promoter) -> None:
+    # Without a champion, it stays a candidate, and the reason names the command.
+    promoter.make(1, {"f1": 0.5})
+    assert pending(promoter.project, promoter.measured()) == ["both"]
+    first = promoter.promote()
     assert (first.created, first.version, first.result) == (True, "1", "candidate")
     assert "cclm promote --accept both" in first.reason
-    assert shop.alias("candidate") == "1" and shop.alias("champion") is None
-    tags = shop.client.get_model_version("cclm-both", "1").tags
+    assert promoter.alias("candidate") == "1" and promoter.alias("champion") is None
+    tags = promoter.client.get_model_version("cclm-both", "1").tags
     assert tags["gate.result"] == "candidate" and tags["gate.reason"] == first.reason
     assert json.loads(tags["cclm.metrics"]) == {"f1": 0.5} and len(tags["git.commit"]) == 40
 
-    # Again: nothing new, nothing asked.
-    assert pending(shop.project, shop.measured()) == []
-    again = shop.promote()
+    # A second time, nothing is registered or decided.
+    assert pending(promoter.project, promoter.measured()) == []
+    again = promoter.promote()
     assert (again.created, again.decided, again.reason) == (False, False, first.reason)
-    assert shop.versions() == ["1"]
+    assert promoter.versions() == ["1"]
 
-    assert accept(shop.project, "both").result == "champion"
-    assert shop.alias("champion") == "1"
+    assert accept(promoter.project, "both").result == "champion"
+    assert promoter.alias("champion") == "1"
 
-    # Better by more than the margin: champion, and the old one is `previous`.
-    shop.make(2, {"f1": 0.6})
-    second = shop.promote()
-    assert (second.version, second.result, second.reason) == ("2", "champion", "f1 0.6 against 0.5: better")
-    assert (shop.alias("candidate"), shop.alias("champion"), shop.alias("previous")) == ("2", "2", "1")
-    assert shop.client.get_model_version("cclm-both", "1").tags["gate.result"] == "previous"
-    assert shop.versions() == ["1", "2"]
+    # Better by more than the margin: it becomes champion, and the old champion becomes `previous`.
+    promoter.make(2, {"f1": 0.6})
+    second = promoter.promote()
+    assert (second.version, second.result) == ("2", "champion")
+    assert second.reason.endswith("f1 ↑ 0.600 vs 0.500 (+0.1, margin 0.01) better")
+    assert (promoter.alias("candidate"), promoter.alias("champion"), promoter.alias("previous")) == ("2", "2", "1")
+    assert promoter.client.get_model_version("cclm-both", "1").tags["gate.result"] == "previous"
+    assert promoter.versions() == ["1", "2"]
 
 
 @pytest.mark.usefixtures("loads")
-def test_what_is_not_comparable_stays_a_candidate(shop: Shop) -> None:
-    shop.make(1, {"f1": 0.5})
-    assert "never champion" in shop.promote(untrained=True).reason
+def test_a_candidate_that_cannot_be_compared_stays_a_candidate(promoter: Promoter) -> None:
+    promoter.make(1, {"f1": 0.5})
+    assert "cannot be champion" in promoter.promote(untrained=True).reason
     with pytest.raises(ConfigError, match="both is an untrained control"):
-        accept(shop.project, "both")
-    shop.make(2, {"f1": 0.5})
-    shop.promote()
-    accept(shop.project, "both")
+        accept(promoter.project, "both")
+    promoter.make(2, {"f1": 0.5})
+    promoter.promote()
+    accept(promoter.project, "both")
 
     for metrics, reason in [
-        ({"f1": 0.5}, "no more different than the margin"),
+        ({"f1": 0.5}, "within the margin"),
         ({"f1": 0.4}, "worse"),
-        ({"other": 0.9}, "the candidate has no usable metric f1"),
+        ({"other": 0.9}, "the candidate's metric f1 must be a finite number"),
     ]:
-        shop.make(3, metrics)
-        decision = shop.promote()
+        promoter.make(3, metrics)
+        decision = promoter.promote()
         assert decision.result == "candidate" and reason in decision.reason
-        assert shop.alias("champion") == "2"
+        assert promoter.alias("champion") == "2"
 
-    with publishing(shop.root / "data/corpus", "corpus") as folder:
+    with publishing(promoter.root / "data/corpus", "corpus") as folder:
         write_json(folder / "metrics.json", {"records": 99})
-    shop.make(3, {"f1": 0.9})
-    assert "measured on other data" in shop.promote().reason
-    assert shop.versions() == ["1", "2", "3"] and shop.alias("champion") == "2"
+    promoter.make(3, {"f1": 0.9})
+    assert "measured on other data" in promoter.promote().reason
+    assert promoter.versions() == ["1", "2", "3"] and promoter.alias("champion") == "2"
 
 
-def test_a_damaged_composition_is_not_registered(shop: Shop) -> None:
-    shop.make(1, {"f1": 0.5})
-    (shop.root / "compositions/both/number.json").write_text("2")
+def test_a_damaged_composition_is_not_registered(promoter: Promoter) -> None:
+    promoter.make(1, {"f1": 0.5})
+    (promoter.root / "compositions/both/number.json").write_text("2")
     with pytest.raises(IntegrityError, match=r"number.json is altered"):
-        shop.promote()
-    assert shop.client.search_registered_models() == []
+        promoter.promote()
+    assert promoter.client.search_registered_models() == []
 
 
-def test_a_candidate_that_does_not_load_never_gets_past_the_gate(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    shop.make(1, {"f1": 0.9}, broken=True)
-    decision = shop.promote()
-    assert decision.result == "broken" and "does not load and predict in a fresh process" in decision.reason
-    assert (shop.alias("candidate"), shop.alias("champion")) == ("1", None)
-    monkeypatch.setattr(overrides, "probe", lambda _uri, _tracking: Verdict(False, decision.reason))
+def test_a_candidate_that_does_not_load_never_passes_the_gate(
+    promoter: Promoter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoter.make(1, {"f1": 0.9}, broken=True)
+    decision = promoter.promote()
+    assert decision.result == "broken" and "does not load and predict in a new process" in decision.reason
+    assert (promoter.alias("candidate"), promoter.alias("champion")) == ("1", None)
+    monkeypatch.setattr(overrides, "load_check", lambda _uri, _tracking: Verdict(False, decision.reason))
     with pytest.raises(ConfigError, match="both version 1 cannot be champion: it does not load"):
-        accept(shop.project, "both")
+        accept(promoter.project, "both")
 
 
-def test_the_registered_model_embeds_whatever_text_it_is_given(shop: Shop) -> None:
-    shop.make(1, {"f1": 0.5})
-    assert "there is no champion" in shop.promote().reason
+def test_the_registered_model_embeds_any_text(promoter: Promoter) -> None:
+    promoter.make(1, {"f1": 0.5})
+    assert "there is no champion" in promoter.promote().reason
     code = """
 import sys; sys.path = [path for path in sys.path if path]
 import mlflow, numpy as np, pandas as pd
@@ -164,16 +168,16 @@ assert [len(row) for row in means] == [8] * 5 and means[1] == [0.0] * 8
 rows = model.predict(texts, params={"output": "characters"})
 assert [len(row) for row in rows] == [len(text) for text in texts]
 assert np.allclose(np.mean(rows[3], axis=0), means[3], atol=1e-5)
-for given in (pd.Series(texts), pd.DataFrame({"text": texts})):
-    assert np.allclose(model.predict(given), means, atol=1e-4)
+for column in (pd.Series(texts), pd.DataFrame({"text": texts})):
+    assert np.allclose(model.predict(column), means, atol=1e-4)
 assert model.metadata.signature.params and model.input_example is not None
 import cclm_core
 assert "mlruns" in cclm_core.__file__, cclm_core.__file__
 """
     settings = environment.for_children(without=["MLFLOW_TRACKING_URI"])
-    done = subprocess.run([sys.executable, "-c", code], cwd=shop.root, env=settings, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=promoter.root, env=settings, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert not list((shop.root / "mlruns").rglob("*.pkl"))
+    assert not list((promoter.root / "mlruns").rglob("*.pkl"))
 
 
 def test_the_name_of_a_registered_model() -> None:

@@ -1,4 +1,4 @@
-"""Retraining one component: it and what contains it change, nothing else; what cannot be done changes nothing."""
+"""Retraining a component changes only it and the compositions that contain it. Invalid requests change nothing."""
 
 import json
 import shutil
@@ -22,11 +22,13 @@ def cclm(project: Toy, *arguments: str, check: bool = True, **environment: str) 
     return project.run(sys.executable, "-m", "flows.cli", *arguments, check=check, **environment)
 
 
-def test_only_the_component_and_what_contains_it_change(done: Toy, prefect_server: str) -> None:
+def test_only_the_component_and_compositions_that_contain_it_change(done: Toy, prefect_server: str) -> None:
     before, parent = done.digests(), folder_digest(done.root / "models/b")
     stamps = {path: path.stat().st_mtime_ns for path in (done.root / "models/a").iterdir()}
-    told = cclm(done, "retrain", "b", "--set", "width=7", "--json", CCLM_TRACKING="on", PREFECT_API_URL=prefect_server)
-    summary = json.loads(told.stdout)
+    result = cclm(
+        done, "retrain", "b", "--set", "width=7", "--json", CCLM_TRACKING="on", PREFECT_API_URL=prefect_server
+    )
+    summary = json.loads(result.stdout)
     assert [row["stage"] for row in summary["stages"]] == ["train@b", "compose@both", "evaluate@both"]
     changed = {path for path, digest in done.digests().items() if digest != before[path]}
     assert changed == {"models/b", "compositions/both"}
@@ -45,10 +47,10 @@ def test_only_the_component_and_what_contains_it_change(done: Toy, prefect_serve
     assert "cclm.parent" not in tags["compose@both"]
 
 
-def test_what_is_trained_to_the_same_bytes_says_so(done: Toy, prefect_server: str) -> None:
+def test_retraining_with_identical_results_changes_nothing_else(done: Toy, prefect_server: str) -> None:
     before = done.digests()
-    told = cclm(done, "retrain", "a", "--force", PREFECT_API_URL=prefect_server)
-    assert "a was retrained to the same bytes, so nothing after it changed." in told.stdout
+    result = cclm(done, "retrain", "a", "--force", PREFECT_API_URL=prefect_server)
+    assert "a was retrained, with identical results, so nothing else changed." in result.stdout
     assert done.digests() == before
     summary = json.loads((done.root / ".cclm/last-run.json").read_text())
     assert {row["stage"]: row["outcome"] for row in summary["stages"]} == {
@@ -58,9 +60,9 @@ def test_what_is_trained_to_the_same_bytes_says_so(done: Toy, prefect_server: st
     }
 
 
-def test_nothing_to_retrain_starts_no_prefect(done: Toy) -> None:
-    told = cclm(done, "retrain", "a")
-    assert "a is up to date with its settings, so it was not trained again." in told.stdout
+def test_without_changes_prefect_is_not_started(done: Toy) -> None:
+    result = cclm(done, "retrain", "a")
+    assert "a is up to date with its settings and was not retrained." in result.stdout
     assert not (done.root / ".cclm/prefect").exists()
 
 
@@ -70,15 +72,19 @@ def test_nothing_to_retrain_starts_no_prefect(done: Toy) -> None:
         (
             {"records": 9},
             ["a"],
-            "stale: make (params.yaml: records modified). Run the whole pipeline first: `cclm run`.",
+            "stale stages: make (params.yaml: records modified). Run the whole pipeline first: `cclm run`.",
         ),
-        ({"components": {"a": {"width": 9}}}, ["b"], "are stale: train@a (params.yaml: components.a modified)"),
+        (
+            {"components": {"a": {"width": 9}}},
+            ["b"],
+            "depends on stale stages: train@a (params.yaml: components.a modified)",
+        ),
         ({}, ["aa"], "aa is not a component of params.yaml; did you mean 'a'?"),
-        ({}, ["a", "--set", "width"], "a setting must have the form KEY=VALUE, e.g. training.steps=500, got 'width'."),
-        ({}, ["a", "--set", "width.deep=1"], "components.a.width must be a mapping to contain width.deep"),
+        ({}, ["a", "--set", "width"], "a setting must be KEY=VALUE, such as training.steps=500, got 'width'."),
+        ({}, ["a", "--set", "width.deep=1"], "components.a.width is not a mapping, so width.deep cannot be set"),
     ],
 )
-def test_what_cannot_be_retrained_is_refused_and_changes_nothing(
+def test_an_invalid_retraining_is_refused_and_changes_nothing(
     done: Toy, change: dict[str, Any], arguments: list[str], message: str
 ) -> None:
     def update(values: dict[str, Any]) -> None:
@@ -87,12 +93,12 @@ def test_what_cannot_be_retrained_is_refused_and_changes_nothing(
 
     done.params(update)
     before = (done.root / "params.yaml").read_bytes(), (done.root / "dvc.lock").read_bytes()
-    told = cclm(done, "retrain", *arguments, check=False)
-    assert told.returncode == 2 and message in told.stderr
+    result = cclm(done, "retrain", *arguments, check=False)
+    assert result.returncode == 2 and message in result.stderr
     assert ((done.root / "params.yaml").read_bytes(), (done.root / "dvc.lock").read_bytes()) == before
 
 
-def test_a_part_of_the_pipeline_is_found_by_what_its_stages_read(done: Toy) -> None:
+def test_stages_are_selected_by_their_parameters(done: Toy) -> None:
     plan = read_plan(done)
     assert component_stage(plan, "b") == "train@b"
     assert list(with_dependents(plan, "train@b")) == ["train@b", "compose@both", "evaluate@both"]
@@ -120,17 +126,18 @@ def test_evaluating_trains_nothing(done: Toy, prefect_server: str, monkeypatch: 
         "evaluate@both": "ran",
     }
     done.params(lambda values: values["components"]["a"].update(width=9))
-    with pytest.raises(ConfigError, match=r"are stale: train@a \(params.yaml: components.a modified\)"):
+    with pytest.raises(ConfigError, match=r"stale stages: train@a \(params.yaml: components.a modified\)"):
         evaluate([])
 
 
-def test_settings_of_the_real_params_are_checked_and_its_comments_kept(tmp_path: Path) -> None:
+def test_settings_are_validated_and_comments_of_params_yaml_are_preserved(tmp_path: Path) -> None:
     from flows.graph.params_file import write_settings
 
     source = (Path(__file__).parents[2] / "params.yaml").read_text()
     params = tmp_path / "params.yaml"
     params.write_text(source)
-    shutil.copy(Path(__file__).parents[2] / "dvc.yaml", tmp_path)  # its stages are the library's, so that checks it
+    # Stages in this dvc.yaml run commands of the library, so params.yaml is validated.
+    shutil.copy(Path(__file__).parents[2] / "dvc.yaml", tmp_path)
     project = Project(tmp_path)
     for settings, message in [
         ({"training.setps": 5}, r"params.yaml: components.entities: training.setps is not a known key; .*'steps'"),

@@ -1,4 +1,4 @@
-"""The MLflow model over a nested composition with a fork in it: what it answers is what the composition says."""
+"""The MLflow model of a nested composition with a fork gives the same features as the composition."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,9 +32,9 @@ def test_a_nested_composition_is_served(tmp_path: Path) -> None:
     rows = served.predict(context, TEXTS, {"output": "characters"})
     assert [len(row) for row in rows] == [5, 0, 5]
     assert served.predict(context, pd.DataFrame({"text": TEXTS, "id": [1, 2, 3]})) == means
-    for wrong in ([3], [None], pd.Series(["a", float("nan")])):
+    for invalid in ([3], [None], pd.Series(["a", float("nan")])):
         with pytest.raises(ValueError, match="each text must be a string, got"):
-            served.predict(context, wrong)
+            served.predict(context, invalid)
     deep = tmp_path / "model" / "parts" / "forked" / "base" / "base" / "base" / "base" / "embedder.json"
     deep.write_text(deep.read_text() + " ")
     with pytest.raises(IntegrityError, match="is altered"):

@@ -1,4 +1,4 @@
-"""`cclm status`: what a run would do and what it cost, without torch, MLflow or Prefect."""
+"""`cclm status` reports what a run would do and what it would cost, without torch, MLflow or Prefect."""
 
 import json
 import subprocess
@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from flows.run.status import FOLLOWS, NOTHING, RESTORED, RUNNING, RUNS, StageStatus, wall_seconds
+from flows.run.status import NOTHING, RESTORE, RUN, RUN_IF_NEEDED, RUNNING, StageStatus, wall_seconds
 from flows.tracking.records import read_record
 from tests.flows.conftest import Toy
 from tests.flows.test_stage import running_child
 
 
 def status(project: Toy) -> dict[str, Any]:
-    """What it says, and that it imported nothing heavy."""
+    """The status as JSON. Checks that no heavy package was imported."""
     code = (
         "import sys; from pathlib import Path; from flows.project import Project; from flows.run.status import show; "
         "show(Project(Path.cwd()), True); "
@@ -26,7 +26,7 @@ def status(project: Toy) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-def test_what_a_run_would_do_and_what_it_cost(done: Toy) -> None:
+def test_actions_and_costs_of_stages(done: Toy) -> None:
     before = status(done)
     assert {row["run_would"] for row in before["stages"]} == {NOTHING} and before["wall_seconds"] == 0
     assert before["unregistered"] == [] and before["unpushed"] is None  # not tracked, and no remote
@@ -37,38 +37,38 @@ def test_what_a_run_would_do_and_what_it_cost(done: Toy) -> None:
     rows = {row["stage"]: row for row in now["stages"]}
     assert {name: row["run_would"] for name, row in rows.items()} == {
         "make": NOTHING,
-        "train@a": RUNS,
-        "train@b": RESTORED,
-        "compose@both": FOLLOWS,
-        "evaluate@both": FOLLOWS,
+        "train@a": RUN,
+        "train@b": RESTORE,
+        "compose@both": RUN_IF_NEEDED,
+        "evaluate@both": RUN_IF_NEEDED,
     }
     assert rows["train@b"]["why"] == ["models/b modified"]
     record = read_record(done, "train@a")
     assert record and record.ended
     assert rows["train@a"]["cost"]["seconds"] == pytest.approx(record.ended - record.started)
     assert set(rows["train@a"]["cost"]) == {"seconds", "cpu_seconds", "peak_memory_megabytes"}
-    would = [row["cost"]["seconds"] for row in rows.values() if row["run_would"] in (RUNS, FOLLOWS)]
-    assert now["total"]["seconds"] == pytest.approx(sum(would)) == pytest.approx(now["wall_seconds"])
+    costs = [row["cost"]["seconds"] for row in rows.values() if row["run_would"] in (RUN, RUN_IF_NEEDED)]
+    assert now["total"]["seconds"] == pytest.approx(sum(costs)) == pytest.approx(now["wall_seconds"])
 
-    # What was trained before need not be trained again.
+    # A component that was trained before with these parameters is restored.
     done.params(lambda values: values["components"]["a"].update(width=1))
     assert {row["stage"]: row["run_would"] for row in status(done)["stages"]}["train@a"] == NOTHING
     done.dvc("repro", "-s", "train@b")
     done.params(lambda values: values["components"]["b"].update(width=5))
     done.dvc("repro", "-s", "train@b")
     done.params(lambda values: values["components"]["b"].update(width=2))
-    assert {row["stage"]: row["run_would"] for row in status(done)["stages"]}["train@b"] == RESTORED
+    assert {row["stage"]: row["run_would"] for row in status(done)["stages"]}["train@b"] == RESTORE
 
 
-def test_what_was_never_measured_has_no_estimate(project: Toy) -> None:
-    found = status(project)
-    assert found["wall_seconds"] is None and found["total"] == {"seconds": None, "cpu_seconds": None}
-    assert {row["run_would"] for row in found["stages"]} == {RUNS, FOLLOWS}
-    told = project.run(sys.executable, "-m", "flows.cli", "status").stdout
-    assert "Never measured here: make, train@a, train@b, compose@both, and 1 more" in told
+def test_without_measured_costs_there_is_no_estimate(project: Toy) -> None:
+    values = status(project)
+    assert values["wall_seconds"] is None and values["total"] == {"seconds": None, "cpu_seconds": None}
+    assert {row["run_would"] for row in values["stages"]} == {RUN, RUN_IF_NEEDED}
+    output = project.run(sys.executable, "-m", "flows.cli", "status").stdout
+    assert "these stages never ran in this clone: make, train@a, train@b, compose@both, and 1 more" in output
 
 
-def test_what_runs_and_what_a_killed_run_cost_before(done: Toy) -> None:
+def test_a_running_stage_is_shown_with_the_cost_of_its_last_successful_run(done: Toy) -> None:
     before = read_record(done, "train@a")
     done.params(lambda values: values["components"]["a"].update(seconds=60))
     (done.root / ".cclm/reports/train@a.jsonl").unlink()
@@ -81,7 +81,7 @@ def test_what_runs_and_what_a_killed_run_cost_before(done: Toy) -> None:
     assert before and row["cost"] == before.cost and before.cost["seconds"] > 0
 
 
-def test_what_waits_to_be_registered_or_pushed(done: Toy, tmp_path: Path) -> None:
+def test_unregistered_compositions_and_unpushed_outputs(done: Toy, tmp_path: Path) -> None:
     done.environment["CCLM_TRACKING"] = "on"
     assert status(done)["unregistered"] == ["both"]
     done.dvc("remote", "add", "-q", "-d", "store", str(tmp_path / "store"))
@@ -90,9 +90,9 @@ def test_what_waits_to_be_registered_or_pushed(done: Toy, tmp_path: Path) -> Non
     assert status(done)["unpushed"] == []
 
 
-def test_the_estimate_knows_slots_and_order() -> None:
+def test_the_estimate_respects_slots_and_dependencies() -> None:
     def stage(name: str, seconds: float, *needs: str, device: bool = True) -> StageStatus:
-        return StageStatus(name, True, (), RUNS, device, needs, {"seconds": seconds})
+        return StageStatus(name, True, (), RUN, device, needs, {"seconds": seconds})
 
     stages = [stage("data", 5, device=False), *(stage(name, 10, "data") for name in "abc"), stage("end", 1, *"abc")]
     assert wall_seconds(stages, 1) == 36

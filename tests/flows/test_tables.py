@@ -1,7 +1,7 @@
-"""The table that compares compositions: baselines next to our figures, the best of each row marked."""
+"""The table that compares compositions with each other and with baselines, and marks the best of each row."""
 
 from cclm_core.evaluation.metrics import Baseline, Metric
-from flows.run.tables import comparison_rows, comparison_table, figures
+from flows.run.tables import comparison_rows, comparison_table, metric_values
 
 BASELINES = (Baseline(name="ngrams", value=0.614), Baseline(name="majority", value=0.32))
 FULL = {
@@ -13,23 +13,24 @@ FULL = {
 CONTROL = FULL | {"bits": Metric(value=2.8888, better="lower", interval=(2.84, 2.93), headline=True)}
 
 
-def test_a_baseline_that_beats_all_compositions_has_the_mark() -> None:
+def test_a_baseline_that_beats_all_compositions_is_marked() -> None:
     accuracy, bits, parameters = comparison_rows({"full": FULL, "control": CONTROL})
     assert accuracy["metric"] == "accuracy ↑" and accuracy["baselines"] == "ngrams 0.614*, majority 0.320"
     assert (accuracy["full"], accuracy["control"]) == ("0.541 ±0.030", "0.541 ±0.030")
     assert bits == {"metric": "bits ↓", "full": "2.75 ±0.04*", "control": "2.89 ±0.05", "baselines": ""}
-    assert parameters == {"metric": "parameters", "full": "1.23M", "control": "1.23M", "baselines": ""}
+    assert parameters == {"metric": "parameters", "full": "1.23 M", "control": "1.23 M", "baselines": ""}
 
 
-def test_results_without_headlines_are_shown_whole_and_missing_figures_are_empty() -> None:
-    rows = comparison_rows({"one": {"f1": Metric(value=0.5)}, "other": {"loss": Metric(value=3)}})
-    assert rows == [{"metric": "f1", "one": "0.500", "other": ""}, {"metric": "loss", "one": "", "other": "3"}]
+def test_without_headline_metrics_all_are_shown_and_missing_values_are_empty() -> None:
+    rows = comparison_rows({"full": {"f1": Metric(value=0.5)}, "control": {"loss": Metric(value=3)}})
+    assert rows == [{"metric": "f1", "full": "0.500", "control": ""}, {"metric": "loss", "full": "", "control": "3"}]
     assert comparison_rows({}) == []
 
 
-def test_the_table_has_a_column_per_composition_and_explains_its_signs() -> None:
+def test_the_table_has_a_column_per_composition_and_a_legend() -> None:
     table = comparison_table({"full": FULL, "control": CONTROL})
     assert [column.header for column in table.columns] == ["metric", "full", "control", "baselines"]
-    assert table.caption == "* best of its row, ± half of the confidence interval"
+    caption = "↑ higher is better, ↓ lower is better, * best of the row, ± half the width of the confidence interval"
+    assert table.caption == caption
     assert table.row_count == 3
-    assert figures({"full": FULL})["full"]["parameters"] == 1234567.0
+    assert metric_values({"full": FULL})["full"]["parameters"] == 1234567.0

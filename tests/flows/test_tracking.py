@@ -1,4 +1,4 @@
-"""MLflow has one run for the pipeline and one for each stage that ran, whichever driver ran it."""
+"""MLflow gets one run for the pipeline and one per stage that ran, from Prefect and from bare DVC."""
 
 import json
 import subprocess
@@ -21,22 +21,22 @@ ALL = ["compose@both", "evaluate@both", "train@a", "train@b"]
 
 @pytest.fixture
 def tracked(done: Toy, monkeypatch: pytest.MonkeyPatch) -> Toy:
-    """A project whose next run has four stages to do, and tells MLflow."""
+    """A project with tracking on, whose next run has four stages to run."""
     monkeypatch.setitem(done.environment, "CCLM_TRACKING", "on")
     monkeypatch.setitem(done.environment, "MLFLOW_DISABLE_TELEMETRY", "true")
-    done.params(lambda values: [one.update(width=9) for one in values["components"].values()])
+    done.params(lambda values: [component.update(width=9) for component in values["components"].values()])
     done.params(lambda values: values.update(quality=0.75))
     return done
 
 
 def runs(project: Toy) -> tuple[MlflowClient, list[Any], dict[str, Any]]:
-    """The client, the pipelines' runs, and the stages' runs by stage."""
+    """The client, the runs of pipelines, and the runs of stages by stage name."""
     client = MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("cclm")
     assert experiment
-    found = client.search_runs([experiment.experiment_id])
-    parents = [run for run in found if "cclm.driver" in run.data.tags]
-    stages = [run for run in found if "dvc.stage" in run.data.tags and run.data.tags["cclm.kind"] != "promotion"]
+    all_runs = client.search_runs([experiment.experiment_id])
+    parents = [run for run in all_runs if "cclm.driver" in run.data.tags]
+    stages = [run for run in all_runs if "dvc.stage" in run.data.tags and run.data.tags["cclm.kind"] != "promotion"]
     assert len({run.data.tags["dvc.stage"] for run in stages}) == len(stages)
     return client, parents, {run.data.tags["dvc.stage"]: run for run in stages}
 
@@ -66,11 +66,11 @@ def check_stages(client: MlflowClient, project: Toy, parent: Any, stages: dict[s
     assert [(point.step, point.value) for point in curve] == [(step, 1 / step) for step in range(1, 6)]
     assert train.data.tags["digest.out.models/a"] == folder_digest(project.root / "models/a")
     assert train.data.tags["digest.in.data/corpus"] == folder_digest(project.root / "data/corpus")
-    (given,) = train.inputs.dataset_inputs
-    assert given.dataset.name == "data/corpus"
-    assert given.dataset.digest == folder_digest(project.root / "data/corpus")[:36]
-    shown = {item.path for item in client.list_artifacts(train.info.run_id)}
-    assert shown - {"component.json"} == {"content.json", "curve.csv", "metrics.json"}  # a real component has it too
+    (source,) = train.inputs.dataset_inputs
+    assert source.dataset.name == "data/corpus"
+    assert source.dataset.digest == folder_digest(project.root / "data/corpus")[:36]
+    logged = {item.path for item in client.list_artifacts(train.info.run_id)}
+    assert logged - {"component.json"} == {"content.json", "curve.csv", "metrics.json"}  # only real components have it
     assert stages["evaluate@both"].data.metrics["nested.bits"] == 0.25
 
 
@@ -106,18 +106,18 @@ def test_under_the_flow(tracked: Toy, drive: Drive, model: Path) -> None:
     assert Path(lock).read_bytes() == (tracked.root / "dvc.lock").read_bytes()
 
     assert {row["outcome"] for row in drive(tracked)["stages"]} == {"unchanged"}
-    assert len(runs(tracked)[1]) == 1, "a run that had nothing to do leaves nothing"
+    assert len(runs(tracked)[1]) == 1, "a run without work must not create a run in MLflow"
 
 
-def test_a_failed_stage_fails_its_run_and_the_pipelines(tracked: Toy, drive: Drive) -> None:
+def test_a_failed_stage_fails_its_run_and_the_run_of_the_pipeline(tracked: Toy, drive: Drive) -> None:
     tracked.params(lambda values: values["components"]["a"].update(fail=2))
     drive(tracked, ["train@a"])
     _, (parent,), stages = runs(tracked)
     assert parent.info.status == "FAILED" and stages["train@a"].info.status == "FAILED"
-    assert "was told to fail" in stages["train@a"].data.tags["cclm.message"]
+    assert "failed on purpose" in stages["train@a"].data.tags["cclm.message"]
 
 
-def test_stages_of_one_dvc_process_share_a_parent_that_stands_as_the_worst_of_them(
+def test_stages_of_one_dvc_process_share_a_parent_with_their_worst_status(
     project: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(project.root / ".cclm/dvc"))
@@ -128,23 +128,23 @@ def test_stages_of_one_dvc_process_share_a_parent_that_stands_as_the_worst_of_th
     def status() -> str:
         return str(tracking.client.get_run(parent).info.status)
 
-    def stage(ends: str) -> None:
+    def run_stage(end_status: str) -> None:
         assert DvcParent(tracking, project, psutil.Process()).start() == parent
         assert status() == "RUNNING"
-        DvcParent(tracking, project, psutil.Process()).end(ends)
+        DvcParent(tracking, project, psutil.Process()).end(end_status)
 
     parent = DvcParent(tracking, project, psutil.Process()).start()
-    stage("FINISHED")
+    run_stage("FINISHED")
     assert status() == "FINISHED"
-    stage("FAILED")
+    run_stage("FAILED")
     assert status() == "FAILED"
-    stage("FINISHED")  # dvc repro --keep-going
+    run_stage("FINISHED")  # dvc repro --keep-going
     assert status() == "FAILED"
     assert DvcParent(tracking, project, psutil.Process().parent()).start() != parent
 
 
 @pytest.mark.slow
-def test_processes_that_start_at_once_share_one_database_and_experiment(tmp_path: Path) -> None:
+def test_processes_that_start_together_share_one_database_and_experiment(tmp_path: Path) -> None:
     code = "import sys; from pathlib import Path; from flows.tracking.client import connect\n"
     code += "print(connect(Path(sys.argv[1])).experiment_id)"
     command = [sys.executable, "-c", code, str(tmp_path)]

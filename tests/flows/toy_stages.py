@@ -1,4 +1,4 @@
-"""Stages of a toy pipeline: they publish real artifacts in milliseconds, so that the drivers can be tested for real.
+"""Stages of a toy pipeline that publish real artifacts within milliseconds.
 
 python -m toy_stages stage make --out DIR
 python -m toy_stages stage train NAME --corpus DIR [--checkpoints DIR] --out DIR
@@ -30,26 +30,26 @@ def main() -> None:
     parser.add_argument("--checkpoints", type=Path)
     parser.add_argument("--metrics", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    given = parser.parse_args()
-    kind, name = given.words[1], given.words[-1]
+    arguments = parser.parse_args()
+    kind, name = arguments.words[1], arguments.words[-1]
     params = yaml.safe_load(Path("params.yaml").read_text())
     if kind == "make":
-        publish(given.out, "corpus", {"records": params["records"]}, {"records": params["records"]})
+        publish(arguments.out, "corpus", {"records": params["records"]}, {"records": params["records"]})
     elif kind == "train":
-        train(name, params["components"][name], given)
+        train(name, params["components"][name], arguments)
     elif kind == "compose":
-        parts = {part: verify(given.parts / part, "component") for part in params["compositions"][name]["parts"]}
+        parts = {part: verify(arguments.parts / part, "component") for part in params["compositions"][name]["parts"]}
         card = {"parts": list(parts.values())}
-        publish(given.out, "composition", {"name": name, "parts": parts}, {"parts": len(parts)}, card=card)
+        publish(arguments.out, "composition", {"name": name, "parts": parts}, {"parts": len(parts)}, card=card)
     else:
         quality = params["quality"]
-        publish(given.out, "evaluation", {}, {"f1": quality, "nested": {"bits": 1 - quality}})
-        copy_file(given.out / "metrics.json", given.metrics)
+        publish(arguments.out, "evaluation", {}, {"f1": quality, "nested": {"bits": 1 - quality}})
+        copy_file(arguments.out / "metrics.json", arguments.metrics)
 
 
-def train(name: str, config: dict[str, float], given: argparse.Namespace) -> None:
+def train(name: str, config: dict[str, float], arguments: argparse.Namespace) -> None:
     if config.get("fail"):
-        print(f"error: the toy component {name} was told to fail", file=sys.stderr)
+        print(f"error: the toy component {name} failed on purpose", file=sys.stderr)
         sys.exit(int(config["fail"]))
     crash = Path(f".cclm/crash-{name}")
     if crash.exists():
@@ -57,18 +57,18 @@ def train(name: str, config: dict[str, float], given: argparse.Namespace) -> Non
         os.abort()
     content: dict[str, object] = {"name": name, "width": config["width"]}
     if "steps" in config:
-        content["learned"] = train_with_checkpoints(name, config, given.checkpoints / "toy.json")
+        content["learned"] = train_with_checkpoints(name, config, arguments.checkpoints / "toy.json")
     else:
         for step in range(1, 6):
             report(step, 5, {"loss": 1 / step})
             time.sleep(config["seconds"] / 5)
-    publish(given.out, "component", content, {"width": config["width"]}, int(config.get("bytes", 0)))
+    publish(arguments.out, "component", content, {"width": config["width"]}, int(config.get("bytes", 0)))
 
 
 def train_with_checkpoints(name: str, config: dict[str, float], checkpoint: Path) -> str:
-    """A digest of all steps, each on top of those before it; it goes on from the last checkpoint.
+    """Trains from the last checkpoint and returns a digest that depends on all steps.
 
-    Every step is noted in `.cclm/steps-NAME`; one that `.cclm/hold-NAME` names is not left while that file is there.
+    Writes each step to `.cclm/steps-NAME`, and pauses at the step in `.cclm/hold-NAME` while that file exists.
     """
     hold, total = Path(f".cclm/hold-{name}"), int(config["steps"])
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -97,8 +97,9 @@ def report(step: int, total: int, values: dict[str, float]) -> None:
 def publish(
     out: Path, kind: str, content: object, metrics: object, num_bytes: int = 0, card: object | None = None
 ) -> None:
-    """A folder with a little of everything; when the test gives a real model, a composition also holds it, and the
-    component that is a part of it that part.
+    """Publishes a folder with several kinds of files.
+
+    If TOY_MODEL is set to a real composition, compositions get its files, and components the files of its parts.
     """
     model = Path(os.environ.get("TOY_MODEL", "none"))
     real = {"composition": model, "component": model / "parts" / out.name}.get(kind)

@@ -173,7 +173,7 @@ def test_leftovers_of_a_killed_supervisord_are_ended(stack: Stack) -> None:
     stack.until(lambda: len(stack.pids()) == 2)
     old = {process.pid for process in members(stack.folder)}
     stack.supervisord().kill()
-    stack.until(lambda: environment.of_stack(Project(stack.root)) == {})
+    stack.until(lambda: environment.stack_defaults(Project(stack.root)) == {})
     assert phase(stack.folder) == "down"
     assert stack.run("ps", code=1) == "the stack is down\n"
     stack.run("up")
@@ -257,18 +257,18 @@ def test_ps_and_the_environment_of_the_services(stack: Stack) -> None:
 
 
 def test_clients_find_the_stack_while_it_is_up(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert environment.of_stack(Project(stack.root)) == {}
+    assert environment.stack_defaults(Project(stack.root)) == {}
     stack.run("up")
     assert (stack.folder / "client.env").stat().st_mode & 0o777 == 0o600
-    settings = environment.of_stack(Project(stack.root))
+    settings = environment.stack_defaults(Project(stack.root))
     port = stack.conf["settings"]["CCLM_PREFECT_PORT"]
     assert settings["PREFECT_API_URL"] == f"http://127.0.0.1:{port}/api"
     assert settings["MLFLOW_TRACKING_USERNAME"] == "cclm"
     assert "PREFECT_API_AUTH_STRING" in settings and "MLFLOW_TRACKING_PASSWORD" in settings
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
-    assert not any(name.startswith("MLFLOW_") for name in environment.of_stack(Project(stack.root)))
+    assert not any(name.startswith("MLFLOW_") for name in environment.stack_defaults(Project(stack.root)))
     stack.run("down")
-    assert environment.of_stack(Project(stack.root)) == {} and not (stack.folder / "client.env").exists()
+    assert environment.stack_defaults(Project(stack.root)) == {} and not (stack.folder / "client.env").exists()
 
 
 def test_another_process_with_the_pid_of_supervisord_is_not_mistaken_for_it(tmp_path: Path) -> None:

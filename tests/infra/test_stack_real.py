@@ -91,7 +91,7 @@ def is_back(project: Toy, name: str, old: int) -> bool:
 
 def test_schedule_restart_registration_and_serving(stack: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     run(stack, "up")
-    for name, value in environment.of_stack(Project(stack.root)).items():
+    for name, value in environment.stack_defaults(Project(stack.root)).items():
         monkeypatch.setenv(name, value)
     prefect, worker = pid(stack, "prefect"), pid(stack, "worker-cpu")
     from mlflow.tracking import MlflowClient

@@ -1,4 +1,4 @@
-"""Filters and transforms: each does what it says, spans stay on their characters or the record is refused."""
+"""Filters give the expected reasons; transforms move spans with their characters or reject the record."""
 
 import sys
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ SOURCE = {"kind": "files", "paths": ["a.txt"]}
 
 
 def members(family: object) -> tuple[type[Config], ...]:
-    """The classes in the catalogue of a family: a union with a discriminator."""
+    """The member classes of a family, which is a union with a discriminator."""
     return get_args(get_args(family)[0])
 
 
@@ -32,7 +32,7 @@ def config(**section: object) -> IngestConfig:
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     code = "def shout(text): return text.upper()\ndef short(text): return len(text) < 4\ndef wrong(text): return 3\n"
     (tmp_path / "own_cleaning.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -42,7 +42,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def name(family: object, member: type[Config]) -> str:
-    """The name by which the configuration selects a member of a family."""
+    """The name that selects a member of a family in the configuration."""
     key = get_args(family)[1].discriminator
     return str(get_args(member.model_fields[key].annotation)[0])
 
@@ -55,16 +55,16 @@ REASONS = [
     ({"filter": "pattern", "keep": r"\d"}, "ab7", None),
     ({"filter": "pattern", "drop": "(?i)lorem"}, "Lorem ipsum", "matches (?i)lorem"),
     ({"filter": "pattern", "drop": "(?i)lorem"}, "ipsum", None),
-    ({"filter": "letters", "min_share": 0.5}, "1 2 3 ab", "less than 0.5 letters"),
+    ({"filter": "letters", "min_share": 0.5}, "1 2 3 ab", "share of letters below 0.5"),
     ({"filter": "letters", "min_share": 0.5}, "1 2 é ж", None),
     ({"filter": "function", "name": "own_cleaning:short"}, "abcd", "not kept by own_cleaning:short"),
     ({"filter": "function", "name": "own_cleaning:short"}, "abc", None),
 ]
 
 
-@pytest.mark.usefixtures("own")
+@pytest.mark.usefixtures("own_functions")
 @pytest.mark.parametrize(("section", "text", "reason"), REASONS)
-def test_a_filter_keeps_a_text_or_names_its_reason(section: dict[str, object], text: str, reason: str | None) -> None:
+def test_a_filter_returns_a_reason_or_none(section: dict[str, object], text: str, reason: str | None) -> None:
     filters = config(filters=[section]).filters
     assert rejection_reason(Record("1", text), filters) == reason
 
@@ -79,22 +79,22 @@ CHANGES = [
 ]
 
 
-@pytest.mark.parametrize(("section", "text", "wanted", "span"), CHANGES)
+@pytest.mark.parametrize(("section", "text", "expected", "span"), CHANGES)
 def test_a_transform_moves_spans_with_their_characters(
-    section: object, text: str, wanted: str, span: tuple[int, int]
+    section: object, text: str, expected: str, span: tuple[int, int]
 ) -> None:
     transforms = config(transforms=[section]).transforms
     assert text[slice(*span)].strip() == "York"[: span[1] - span[0]].strip()
     changed = transformed(Record("1", text, entities=(Entity(*span, "PLACE"),)), transforms)
-    assert changed is not None and changed.text == wanted
+    assert changed is not None and changed.text == expected
     (entity,) = changed.entities
-    assert wanted[entity.start : entity.end] == "York"
+    assert expected[entity.start : entity.end] == "York"
 
 
-@pytest.mark.usefixtures("own")
-def test_a_span_that_cannot_be_moved_refuses_the_record() -> None:
-    gone = config(transforms=[{"transform": "replace", "pattern": "York"}]).transforms
-    assert transformed(Record("1", "In York", entities=(Entity(3, 7, "P"),)), gone) is None
+@pytest.mark.usefixtures("own_functions")
+def test_a_span_that_cannot_be_moved_rejects_the_record() -> None:
+    remove_york = config(transforms=[{"transform": "replace", "pattern": "York"}]).transforms
+    assert transformed(Record("1", "In York", entities=(Entity(3, 7, "P"),)), remove_york) is None
     shout = config(transforms=[{"transform": "function", "name": "own_cleaning:shout"}]).transforms
     changed = transformed(Record("1", "In York"), shout)
     assert changed is not None and changed.text == "IN YORK"
@@ -114,16 +114,16 @@ EVERY = config(
 
 
 @pytest.mark.parametrize("member", members(Filter))
-def test_every_filter_has_texts_that_it_keeps_and_rejects(member: type[Config]) -> None:
+def test_every_filter_has_an_example_that_it_keeps_and_one_that_it_rejects(member: type[Config]) -> None:
     reasons = [reason for section, _, reason in REASONS if section["filter"] == name(Filter, member)]
-    assert None in reasons and any(reasons), "add its texts to REASONS"
+    assert None in reasons and any(reasons), "add examples to REASONS"
 
 
-@pytest.mark.usefixtures("own")
+@pytest.mark.usefixtures("own_functions")
 @pytest.mark.parametrize("member", members(Transform))
 @given(st.text(alphabet="ab \n\u00a0\ufb01e\u0301\U0001f642[1].", max_size=30))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_every_transform_tells_the_origin_of_every_character_or_of_none(member: type[Config], text: str) -> None:
+def test_every_transform_maps_all_characters_to_their_origins_or_none(member: type[Config], text: str) -> None:
     sections = [section if isinstance(section, dict) else {"transform": section} for section, *_ in CHANGES]
     sections.append({"transform": "function", "name": "own_cleaning:shout"})
     of_member = [section for section in sections if section["transform"] == name(Transform, member)]
@@ -136,7 +136,7 @@ def test_every_transform_tells_the_origin_of_every_character_or_of_none(member: 
 
 
 @given(st.text(alphabet="ab \n\u00a0ﬁe\u0301🙂", min_size=1, max_size=30), st.data())
-def test_spans_stay_in_the_text_and_on_what_their_characters_became(text: str, data: st.DataObject) -> None:
+def test_moved_spans_are_valid(text: str, data: st.DataObject) -> None:
     edges = sorted(data.draw(st.sets(st.integers(0, len(text)), min_size=2, max_size=4)))
     spans = tuple(Entity(start, end, "X") for start, end in zip(edges[::2], edges[1::2], strict=False))
     changed = transformed(Record("1", text, entities=spans), EVERY)
@@ -145,7 +145,7 @@ def test_spans_stay_in_the_text_and_on_what_their_characters_became(text: str, d
         assert len(changed.entities) == len(spans)
 
 
-@pytest.mark.usefixtures("own")
+@pytest.mark.usefixtures("own_functions")
 @pytest.mark.parametrize(
     ("section", "kind", "message"),
     [
@@ -154,7 +154,7 @@ def test_spans_stay_in_the_text_and_on_what_their_characters_became(text: str, d
             ConfigError,
             r"filter must be one of .*; did you mean 'length'",
         ),
-        ({"filters": [{"filter": "pattern", "keep": "("}]}, ConfigError, "must be a regular expression"),
+        ({"filters": [{"filter": "pattern", "keep": "("}]}, ConfigError, "invalid regular expression"),
         ({"filters": [{"filter": "pattern"}]}, ConfigError, "exactly one of `keep` and `drop`"),
         ({"filters": [{"filter": "length", "min_characters": 9, "max_characters": 3}]}, ConfigError, "at least `min_"),
         ({"filters": [{"filter": "length", "min": 9}]}, ConfigError, r"ingest: filters.0.min is not a known key"),
@@ -162,35 +162,35 @@ def test_spans_stay_in_the_text_and_on_what_their_characters_became(text: str, d
         ({"duplicates": "nearly"}, ConfigError, "'exact' or 'near'"),
     ],
 )
-def test_a_wrong_section_is_refused(section: dict[str, object], kind: type[CclmError], message: str) -> None:
+def test_an_invalid_section_is_an_error(section: dict[str, object], kind: type[CclmError], message: str) -> None:
     with pytest.raises(kind, match=message):
         config(**section)
 
 
-@pytest.mark.usefixtures("own")
-def test_an_own_function_that_is_missing_or_returns_something_else_is_named() -> None:
+@pytest.mark.usefixtures("own_functions")
+def test_errors_name_a_function_that_is_missing_or_returns_another_type() -> None:
     for name, message in (
-        ("own_cleaning", "must be named as module:function"),
-        ("no_such_module_here:f", "cannot be imported"),
+        ("own_cleaning", "name a function as module:function"),
+        ("no_such_module_here:f", "cannot import module 'no_such_module_here'"),
         ("own_cleaning:nothing", "function 'nothing' not found"),
     ):
         with pytest.raises(ConfigError, match=message):
             named_function(name)
     wrong = {"name": "own_cleaning:wrong"}
-    with pytest.raises(DataError, match="own_cleaning:wrong must return a str, but it returned int"):
+    with pytest.raises(DataError, match="own_cleaning:wrong must return a str, got int"):
         transformed(Record("1", "x"), config(transforms=[{"transform": "function", **wrong}]).transforms)
-    with pytest.raises(DataError, match="own_cleaning:wrong must return a bool, but it returned int"):
+    with pytest.raises(DataError, match="own_cleaning:wrong must return a bool, got int"):
         rejection_reason(Record("1", "x"), config(filters=[{"filter": "function", **wrong}]).filters)
 
 
-def test_the_whole_configuration_can_be_printed() -> None:
+def test_the_canonical_configuration_contains_all_defaults() -> None:
     section = config(transforms=["strip"], filters=[{"filter": "letters", "min_share": 0.5}], duplicates="near")
     assert section.canonical()["filters"] == [{"filter": "letters", "min_share": 0.5}]
     assert section.canonical()["transforms"] == [{"transform": "strip"}]
     assert section.canonical()["duplicates"] == {"kind": "near", "threshold": 0.8, "ngram": 5, "min_characters": 1}
 
 
-def test_the_example_in_the_docs_is_a_configuration() -> None:
+def test_the_example_in_the_docs_is_valid() -> None:
     text = (Path(__file__).parents[2] / "docs/corpus.md").read_text()
     section = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])["ingest"]
     parsed = IngestConfig.parse(section, "ingest")

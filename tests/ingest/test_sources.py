@@ -1,4 +1,4 @@
-"""Every kind of file gives the same records; every fault costs its own line alone, or stops with a clear error."""
+"""All file formats give the same records; an invalid line rejects only itself, an unreadable file is an error."""
 
 import json
 from collections.abc import Iterable
@@ -32,13 +32,13 @@ def _read(path: str, content: bytes | str | None = None, **settings: Any) -> tup
     if content is not None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_bytes(content.encode() if isinstance(content, str) else content)
-    return _sorted_out(FilesConfig.parse({"kind": "files", "paths": [path], **settings}, "test").read(DOWNLOADS))
+    return _partition(FilesConfig.parse({"kind": "files", "paths": [path], **settings}, "test").read(DOWNLOADS))
 
 
-def _sorted_out(items: Iterable[Located | Rejected]) -> tuple[list[Record], list[Rejected]]:
-    found = list(items)
-    records = [item.record for item in found if isinstance(item, Located)]
-    return records, [item for item in found if isinstance(item, Rejected)]
+def _partition(items: Iterable[Located | Rejected]) -> tuple[list[Record], list[Rejected]]:
+    items = list(items)
+    records = [item.record for item in items if isinstance(item, Located)]
+    return records, [item for item in items if isinstance(item, Rejected)]
 
 
 COLUMNS = {"text": "message", "id": "key", "author": "who", "label": "kind", "entities": "spans"}
@@ -61,7 +61,7 @@ def test_jsonl_csv_and_parquet_give_the_same_records() -> None:
     assert _read("data.parquet", columns=COLUMNS) == (RECORDS, [])
 
 
-def test_text_is_a_record_a_line_that_is_not_empty() -> None:
+def test_each_nonempty_line_of_text_is_a_record() -> None:
     records, rejected = _read("in/data.txt", b"\xef\xbb\xbffirst\r\n\n  third \n")
     assert [(record.id, record.text) for record in records] == [
         ("in/data.txt:1", "first"),
@@ -70,7 +70,7 @@ def test_text_is_a_record_a_line_that_is_not_empty() -> None:
     assert rejected == []
 
 
-def test_a_line_that_is_no_utf8_costs_itself_alone() -> None:
+def test_invalid_utf8_rejects_only_its_line() -> None:
     for name, content in (("a.txt", b"good\nb\xffd\ngood\n"), ("a.csv", b"text\ngood\nb\xffd\ngood\n")):
         records, rejected = _read(name, content)
         assert [record.text for record in records] == ["good", "good"]
@@ -79,7 +79,7 @@ def test_a_line_that_is_no_utf8_costs_itself_alone() -> None:
         ]
 
 
-def test_a_line_that_never_ends_is_not_held_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_is_too_long_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines_module, "LONGEST_LINE", 100)
     records, rejected = _read("a.txt", b"one\n" + b"x" * 1000 + b"\nthree\n")
     assert [record.id for record in records] == ["a.txt:1", "a.txt:3"]
@@ -101,7 +101,7 @@ def test_a_line_that_never_ends_is_not_held_in_memory(monkeypatch: pytest.Monkey
         ('{"text": "a", "spans": [[0.5, 1, "X"]]}', "entities are not spans"),
     ],
 )
-def test_faulty_json_lines_are_rejected_with_line_and_reason(line: str, reason: str) -> None:
+def test_invalid_json_lines_are_rejected_with_line_and_reason(line: str, reason: str) -> None:
     records, rejected = _read(
         "a.jsonl", f'{{"text": "good"}}\n\n{line}\n{{"text": "good"}}\n', columns={"entities": "spans"}
     )
@@ -113,12 +113,12 @@ def test_faulty_json_lines_are_rejected_with_line_and_reason(line: str, reason: 
     ("text", "reason"),
     [('""', "empty text"), ('"a\\u0000b"', "NUL character"), ('"\\ud800"', "lone surrogate")],
 )
-def test_json_escapes_can_make_texts_that_have_faults(text: str, reason: str) -> None:
+def test_json_escapes_can_produce_invalid_texts(text: str, reason: str) -> None:
     records, _ = _read("a.jsonl", f'{{"text": {text}}}\n')
     assert fault(records[0]) == reason
 
 
-def test_faulty_csv_rows_are_rejected_and_the_rest_is_read() -> None:
+def test_invalid_csv_rows_are_rejected_and_the_rest_is_read() -> None:
     records, rejected = _read(
         "a.tsv", "text\tlabel\none\tx\ntoo\tmany\tfields\nfew\n\nlast\ty\n", columns={"label": "label"}
     )
@@ -126,7 +126,7 @@ def test_faulty_csv_rows_are_rejected_and_the_rest_is_read() -> None:
     assert [(item.line, item.reason) for item in rejected] == [(3, "2 columns expected"), (4, "2 columns expected")]
 
 
-def test_a_quote_that_is_never_closed_does_not_swallow_the_rest_silently() -> None:
+def test_an_unclosed_quote_is_rejected() -> None:
     records, rejected = _read("a.csv", 'text\ngood\n"open\nlost\n')
     assert [record.text for record in records] == ["good"]
     assert [item.line for item in rejected] == [3]
@@ -137,18 +137,18 @@ def test_a_quote_that_is_never_closed_does_not_swallow_the_rest_silently() -> No
     ("path", "content", "message"),
     [
         ("none.txt", None, "file none.txt not found"),
-        (".", None, r"must name files, but \. is a folder"),
+        (".", None, r"\. is a folder. List the files in it"),
         ("a.xyz", "text", "unknown format.*ingest.source.format"),
         ("a.csv", "other\nx\n", "column `text` not found in a.csv.*it has other"),
-        ("a.parquet", "no parquet", "a.parquet must be a Parquet file"),
+        ("a.parquet", "no parquet", "a.parquet is not a valid Parquet file"),
     ],
 )
-def test_files_that_cannot_be_read_at_all(path: str, content: str | None, message: str) -> None:
+def test_unreadable_files_are_errors(path: str, content: str | None, message: str) -> None:
     with pytest.raises(DataError, match=message):
         _read(path, content)
 
 
-def test_names_outside_the_project_do_not_appear(tmp_path: Path) -> None:
+def test_paths_outside_the_project_do_not_appear_in_outputs(tmp_path: Path) -> None:
     outside = tmp_path / "outside.txt"
     records, _ = _read(str(outside), "text\n")
     assert records[0].id == "outside.txt:1"
@@ -179,7 +179,7 @@ line B-PER
 last O"""
 
 
-def test_conll_sentences_become_texts_with_spans_and_documents_groups() -> None:
+def test_conll_sentences_are_texts_with_spans_and_documents_are_groups() -> None:
     records, rejected = _read("a.conll", CONLL)
     assert [record.text for record in records] == ["EU rejects New York", "Peter", "last"]
     assert records[0].entities == (Entity(0, 2, "ORG"), Entity(11, 19, "LOC"))
@@ -209,7 +209,7 @@ def test_a_dataset_on_disk_is_read_with_class_names() -> None:
     rows = {"text": ["win", "hi"], "label": [1, 0]}
     datasets.DatasetDict({"train": datasets.Dataset.from_dict(rows, features=features)}).save_to_disk("sms")
     config = DatasetConfig.parse({"kind": "dataset", "path": "sms", "columns": {"label": "label"}}, "test")
-    records, rejected = _sorted_out(config.read(DOWNLOADS))
+    records, rejected = _partition(config.read(DOWNLOADS))
     assert [(record.id, record.text, record.label) for record in records] == [
         ("sms:1", "win", "spam"),
         ("sms:2", "hi", "ham"),
@@ -223,7 +223,7 @@ def test_a_dataset_on_disk_is_read_with_class_names() -> None:
             list(DatasetConfig.parse({**config.canonical(), **change}, "test").read(DOWNLOADS))
 
 
-def test_a_dataset_that_cannot_be_had_says_what_to_do_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_an_unreachable_dataset_has_the_offline_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
 
     def offline(*_: object, **__: object) -> None:
@@ -253,7 +253,7 @@ def test_a_dataset_that_cannot_be_had_says_what_to_do_offline(monkeypatch: pytes
         ({**ARCHIVE, "parser": "plays"}, "source.parser"),
     ],
 )
-def test_a_wrong_source_is_explained_by_the_keys_of_its_kind(source: dict[str, Any], message: str) -> None:
+def test_errors_in_a_source_name_the_keys_of_its_kind(source: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         IngestConfig.parse({"source": source, "validation_share": 0.1, "test_share": 0.1}, "params.yaml: ingest")
 
@@ -266,25 +266,25 @@ def test_a_wrong_source_is_explained_by_the_keys_of_its_kind(source: dict[str, A
             {"validation_share": 0.1, "validation_groups": ["a"], "test_share": 0.1},
             "exactly one of `validation_groups`",
         ),
-        ({"validation_groups": ["a"], "test_groups": ["a"]}, "cannot be in both validation and test: a"),
-        ({"validation_share": 0.5, "test_share": 0.5}, "leave something to train on"),
+        ({"validation_groups": ["a"], "test_groups": ["a"]}, "groups in both `validation_groups` and `test_groups`: a"),
+        ({"validation_share": 0.5, "test_share": 0.5}, r"`validation_share` \+ `test_share` must be below 1, got 1"),
         ({"validation_share": 0.1, "test_shares": 0.5}, r"test_shares is not a known key; did you mean 'test_share'\?"),
     ],
 )
-def test_wrong_splits_are_explained(splits: dict[str, Any], message: str) -> None:
+def test_invalid_splits_are_errors(splits: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         IngestConfig.parse({"source": {"kind": "files", "paths": ["a"]}, **splits}, "params.yaml: ingest")
 
 
 @pytest.mark.parametrize(
-    ("path", "tag_column", "least", "label"),
+    ("path", "tag_column", "min_records", "label"),
     [("conll2003/test.txt", 1, 3000, "PER"), ("wnut17/emerging.dev.conll", -1, 900, "person")],
 )
-def test_real_entity_sets(path: str, tag_column: int, least: int, label: str) -> None:
+def test_real_entity_sets(path: str, tag_column: int, min_records: int, label: str) -> None:
     if not (SHARED / path).is_file():
-        pytest.skip(f"{path} is not here")
+        pytest.skip(f"{path} not found")
     records, rejected = _read(str(SHARED / path), format="conll", tag_column=tag_column)
-    assert len(records) > least
+    assert len(records) > min_records
     assert [fault(record) for record in records if fault(record)] == []
     assert rejected == []
     assert any(entity.label == label for record in records for entity in record.entities)
@@ -293,7 +293,7 @@ def test_real_entity_sets(path: str, tag_column: int, least: int, label: str) ->
 def test_real_messages() -> None:
     path = SHARED / "sms_spam" / "SMSSpamCollection"
     if not path.is_file():
-        pytest.skip("sms_spam is not here")
+        pytest.skip("sms_spam not found")
     lines = path.read_text(encoding="utf-8").splitlines()[1:]  # without the header
     Path("sms.jsonl").write_text(
         "\n".join(json.dumps(dict(zip(("label", "text"), line.split("\t", 1), strict=True))) for line in lines)

@@ -16,7 +16,7 @@ from cclm_core.objectives import Example, Objective, ObjectiveConfig, ObjectiveC
 from cclm_core.objectives.word_losses import NegativeSamplingConfig, SampledSoftmaxConfig
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.errors import ArtifactError
-from cclm_core.runtime.random import derive, seeded_initialisation
+from cclm_core.runtime.random import derive, seeded_initialization
 from cclm_core.text.vocabulary import MASK, Preprocessor, TargetsConfig
 from cclm_core.text.word_targets import read_targets
 from tests.catalogues import members, variants
@@ -62,9 +62,9 @@ def model(corpus: EncodedCorpus, config: ObjectiveConfig, rate: float = 0.0) -> 
         entity_labels=tuple(corpus.entity_labels),
         words=read_targets(corpus.folder),
     )
-    with seeded_initialisation(4):
+    with seeded_initialization(4):
         shape = CAUSAL if config.build(context).needs_causal else SHAPE
-    with seeded_initialisation(4):
+    with seeded_initialization(4):
         return Embedder(corpus.preprocessor, shape), config.build(context)
 
 

@@ -16,7 +16,7 @@ from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import NO_NOISE, Example, ObjectiveContext
 from cclm_core.objectives.masked_words import MaskedWords, MaskedWordsConfig, choose_words
 from cclm_core.runtime.errors import ConfigError
-from cclm_core.runtime.random import derive, seeded_initialisation
+from cclm_core.runtime.random import derive, seeded_initialization
 from cclm_core.text.vocabulary import END, MASK, Preprocessor, TargetsConfig
 from cclm_core.text.word_targets import WordTargets, read_targets
 from tests.corpora import encode
@@ -31,13 +31,13 @@ WIDTH = 24
 
 def targets_of(kind: Any = "words", **settings: Any) -> WordTargets:
     config = TargetsConfig(kind=kind, min_count=1, **settings)
-    return WordTargets.fit([TEXT], config, PREPROCESSOR).counted([TEXT])
+    return WordTargets.fit([TEXT], config, PREPROCESSOR).with_counts([TEXT])
 
 
 def objective(
     words: WordTargets | None = None, noise: TrainingNoise | None = None, width: int = WIDTH, **settings: Any
 ) -> MaskedWords:
-    with seeded_initialisation(1):
+    with seeded_initialization(1):
         context = ObjectiveContext(
             width=width,
             preprocessor=PREPROCESSOR,
@@ -241,7 +241,7 @@ def test_a_head_can_be_saved_and_loaded(tmp_path: Path) -> None:
 
 def test_missing_word_targets_are_refused() -> None:
     uncounted = WordTargets.fit([TEXT], TargetsConfig(min_count=1), PREPROCESSOR)
-    empty = WordTargets.fit([TEXT], TargetsConfig(min_count=9), PREPROCESSOR).counted([TEXT])
+    empty = WordTargets.fit([TEXT], TargetsConfig(min_count=9), PREPROCESSOR).with_counts([TEXT])
     for words, message in (
         (
             None,
@@ -286,7 +286,7 @@ def test_it_learns_more_than_the_lengths_of_words(tmp_path: Path) -> None:
         Record(str(index), f"{text}.", split="train" if index % 4 else "test") for index, text in enumerate(texts)
     ]
     corpus = encode(tmp_path / "encoded", records, TargetsConfig(min_count=1))
-    with seeded_initialisation(4):
+    with seeded_initialization(4):
         embedder = Embedder(corpus.preprocessor, SHAPE)
         context = ObjectiveContext(
             width=embedder.width, preprocessor=corpus.preprocessor, words=read_targets(corpus.folder)

@@ -15,7 +15,7 @@ from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Example, ObjectiveContext
 from cclm_core.objectives.next_characters import NextCharacters, NextCharactersConfig
 from cclm_core.runtime.errors import ConfigError
-from cclm_core.runtime.random import derive, seeded_initialisation
+from cclm_core.runtime.random import derive, seeded_initialization
 from cclm_core.text.vocabulary import END, Preprocessor
 from cclm_core.training.module import TrainingModule
 from tests.corpora import encode, records
@@ -25,7 +25,7 @@ PREPROCESSOR = Preprocessor(alphabet="abcdefgh. ")
 
 
 def objective(num_ahead: int = 1, rate: float = 0.0, preprocessor: Preprocessor = PREPROCESSOR) -> NextCharacters:
-    with seeded_initialisation(1):
+    with seeded_initialization(1):
         context = ObjectiveContext(width=24, preprocessor=preprocessor, noise=TrainingNoise(rate=rate))
         return NextCharactersConfig(num_ahead=num_ahead).build(context)
 

@@ -14,7 +14,7 @@ from cclm_core.objectives.word_losses import (
     SampledSoftmaxConfig,
     WordLossConfig,
 )
-from cclm_core.runtime.random import derive, seeded_initialisation
+from cclm_core.runtime.random import derive, seeded_initialization
 
 NUM_TARGETS, WIDTH = 40, 8
 SHARES = np.random.default_rng(1).permutation(1 / np.arange(1, NUM_TARGETS + 1))
@@ -25,7 +25,7 @@ NEGATIVE = NegativeSamplingConfig(num_negatives=8)
 
 def problem(size: int = 6) -> tuple[nn.Linear, Tensor, Tensor]:
     """A head, features and true targets, including the most and the least frequent one."""
-    with seeded_initialisation(2):
+    with seeded_initialization(2):
         head, features = nn.Linear(WIDTH, NUM_TARGETS).double(), torch.randn(size, WIDTH, dtype=torch.float64)
         targets = torch.randint(NUM_TARGETS, (size,))
     targets[0], targets[1] = int(SHARES.argmax()), int(SHARES.argmin())
@@ -123,7 +123,7 @@ def test_a_head_learns_the_probabilities_of_the_targets(config: WordLossConfig) 
     """Each of four contexts has its own distribution of targets, which the softmax of the head approaches."""
     generator = derive(7)
     truth = generator.dirichlet(np.full(NUM_TARGETS, 0.3), size=4)
-    with seeded_initialisation(8):
+    with seeded_initialization(8):
         head = nn.Linear(4, NUM_TARGETS).double()
     loss, contexts = built(config), torch.eye(4, dtype=torch.float64)
     optimizer = torch.optim.AdamW(head.parameters(), lr=0.1, weight_decay=0)

@@ -1,4 +1,4 @@
-"""The walk-through of the original CCLM's README, as it is typed there, with torch in place of Keras."""
+"""The walkthrough in the original CCLM's README works unchanged, except for torch instead of Keras."""
 
 import os
 from importlib.util import find_spec
@@ -29,17 +29,17 @@ __all__ = ["identity"]
 GENERATOR = np.random.default_rng(3)
 TEXTS = [sentence(GENERATOR, number, "train").text for number in range(60)]
 SHORT: dict[str, Any] = {"batch_size": 4, "window": 32, "evaluation_windows": 8}
-"""Keeps the test short; the walk-through is the same without it."""
+"""Settings that keep the test short. The walkthrough works without them."""
 
 
 @pytest.fixture(params=["list", "dataset"])
 def dataset(request: pytest.FixtureRequest) -> Any:
-    """`List[str]` and `datasets.Dataset`: both can be passed directly."""
+    """The texts, as `List[str]` and as `datasets.Dataset`."""
     return TEXTS if request.param == "list" else Dataset.from_dict({"text": TEXTS})
 
 
-def test_the_calls_of_pretrainers(dataset: Any) -> None:
-    """`MaskedLanguagePretrainer(embedder=embedder)` trains a new embedder; a second pretrainer reads it."""
+def test_pretrainers(dataset: Any) -> None:
+    """`MaskedLanguagePretrainer(embedder=embedder)` trains a new embedder. A second pretrainer uses it frozen."""
     embedder = Embedder(Preprocessor().fit(TEXTS))
     before = embedder.digest
 
@@ -50,12 +50,12 @@ def test_the_calls_of_pretrainers(dataset: Any) -> None:
 
     pretrainer_b = CharacterMaskPretrainer(embedder=embedder)
     pretrainer_b.fit(dataset, epochs=1, **SHORT)
-    assert embedder.digest == trained, "a frozen embedder is not changed"
+    assert embedder.digest == trained, "a frozen embedder must not change"
     composed = ComposedModel(embedder, [pretrainer.model, pretrainer_b.model])
     assert composed.width == pretrainer.model.width + pretrainer_b.model.width
 
-    alone = CausalLanguagePretrainer(embedder=embedder, independent=True)
-    alone.fit(dataset, steps=1, **SHORT)
+    independent = CausalLanguagePretrainer(embedder=embedder, independent=True)
+    independent.fit(dataset, steps=1, **SHORT)
     assert embedder.digest == trained
 
 
@@ -77,7 +77,7 @@ def test_the_walk_through_of_the_seed(dataset: Any) -> None:
     emb = composed.model(x)
     assert emb.shape == (1, prep.max_example_len, pretrainer_a.model.width + pretrainer_b.model.width)
 
-    # In place of Keras: pool the output over the characters, and put a classification head on top.
+    # Instead of Keras: pool the output over the characters, and add a classification head.
     model = nn.Sequential(nn.Linear(composed.width, 1), nn.Sigmoid())
     probability = model(composed.model(x).amax(dim=1))
     assert probability.shape == (1, 1) and 0 < float(probability) < 1
@@ -85,7 +85,7 @@ def test_the_walk_through_of_the_seed(dataset: Any) -> None:
 
 @pytest.mark.skipif(find_spec("dvc") is None, reason="a shelf needs DVC: pip install 'cclm[shelf]'")
 def test_the_shelf_of_the_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An item is fetched by identifier, item type and tag; `fetch` returns the folder to load it from."""
+    """`fetch` takes identifier, item type and tag, and returns the folder to load the item from."""
     prep = Preprocessor().fit(TEXTS)
     prep.save(tmp_path / "preprocessor.json")
     shelf = Shelf.create(tmp_path / "shelf", tmp_path / "store")

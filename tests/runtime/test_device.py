@@ -17,9 +17,9 @@ from cclm_core.encoders.embedder import Embedder
 from cclm_core.evaluation.reading import Reader
 from cclm_core.objectives.base import ObjectiveContext
 from cclm_core.objectives.denoise import DenoiseConfig
-from cclm_core.runtime.device import autocast, chosen_device, device_of, num_threads, resolved_precision
+from cclm_core.runtime.device import autocast, device_of, num_threads, resolved_precision, select_device
 from cclm_core.runtime.errors import ConfigError
-from cclm_core.runtime.random import seeded_initialisation
+from cclm_core.runtime.random import seeded_initialization
 from tests.composition.nests import FUSIONS
 from tests.elsewhere import elsewhere
 from tests.encoders.shapes import CAUSAL, CONFIGS, SMALL, embedder, text
@@ -27,23 +27,23 @@ from tests.encoders.shapes import CAUSAL, CONFIGS, SMALL, embedder, text
 
 def test_the_default_device_is_a_gpu_if_torch_sees_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CCLM_DEVICE")
-    assert chosen_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert select_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
     monkeypatch.setenv("CCLM_DEVICE", "")
-    assert chosen_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert select_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @pytest.mark.parametrize("name", ["gpu", "CPU", "cpu:0", "cuda:", "cuda:x", "meta", " cpu"])
 def test_a_misspelled_device_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("CCLM_DEVICE", name)
     with pytest.raises(ConfigError, match=f"CCLM_DEVICE must be cpu, cuda or cuda:NUMBER, got {name!r}"):
-        chosen_device()
+        select_device()
 
 
 @pytest.mark.parametrize("name", ["cuda:99", *(() if torch.cuda.is_available() else ("cuda", "cuda:0"))])
 def test_a_missing_device_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("CCLM_DEVICE", name)
     with pytest.raises(ConfigError, match=f"CCLM_DEVICE is {name!r}, but torch .* sees .* GPUs"):
-        chosen_device()
+        select_device()
 
 
 def test_the_test_device_detects_a_tensor_on_the_wrong_device() -> None:
@@ -75,7 +75,7 @@ def test_every_encoder_computes_on_the_device_of_its_weights(name: str) -> None:
 
 def component(base: Embedder, name: str, objective: str = "entities", independent: bool = False) -> Component:
     encoder = SMALL.model_copy(update={"causal": objective == "next_characters"})
-    with seeded_initialisation(len(name)):
+    with seeded_initialization(len(name)):
         part = Component(ComponentCard.over(base, name, objective, encoder, independent))
     part.card = part.card.model_copy(update={"origin": "0" * 64})
     return part
@@ -114,7 +114,7 @@ def test_a_frozen_base_moves_with_the_component_over_it(tmp_path: Path) -> None:
 def test_text_is_generated_on_the_device_of_the_weights() -> None:
     base = embedder(SMALL)
     encoder = OverBase(base, component(base, "next", "next_characters", independent=True))
-    with seeded_initialisation(1):
+    with seeded_initialization(1):
         head = nn.Linear(encoder.component.width, base.preprocessor.num_ids)
     model = LanguageModel(encoder, head, base.preprocessor, 256)
     expected = "".join(generate(model, "abc", Sampling(max_characters=12)))
@@ -128,7 +128,7 @@ def test_text_is_generated_on_the_device_of_the_weights() -> None:
 def test_text_is_corrected_on_the_device_of_the_weights() -> None:
     base = embedder(SMALL)
     part = component(base, "denoise", "denoise")
-    with seeded_initialisation(2):
+    with seeded_initialization(2):
         context = ObjectiveContext(width=part.width, preprocessor=base.preprocessor)
         objective = DenoiseConfig().build(context)
     corrector = Corrector(base, part, objective, 256)

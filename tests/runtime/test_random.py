@@ -2,7 +2,7 @@
 
 import torch
 
-from cclm_core.runtime.random import derive, derive_seed, seeded_initialisation, seeds_of
+from cclm_core.runtime.random import derive, derive_seed, seeded_initialization, seeds_of
 
 
 def test_seeds_depend_on_every_name_and_its_type() -> None:
@@ -20,10 +20,10 @@ def test_initialization_does_not_change_the_global_generator() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    with seeded_initialisation(1):
+    with seeded_initialization(1):
         weight = torch.nn.Linear(3, 3).weight
     assert torch.equal(torch.rand(3), expected)
-    with seeded_initialisation(1):
+    with seeded_initialization(1):
         assert torch.equal(torch.nn.Linear(3, 3).weight, weight)
 
 

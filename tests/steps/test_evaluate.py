@@ -1,4 +1,4 @@
-"""The stage evaluate over files: what it publishes, twice the same, and what it refuses."""
+"""The stage `evaluate`: published files, reproducibility, and rejected inputs."""
 
 import json
 from pathlib import Path
@@ -16,12 +16,12 @@ from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.evaluation.metrics import read_metrics
 from cclm_core.runtime.artifacts import folder_digest, publishing, rounded, verify
 from cclm_core.runtime.errors import ArtifactError, CompositionError, ConfigError, IntegrityError
-from cclm_core.runtime.random import seeded_initialisation
-from cclm_core.runtime.reporting import silent
+from cclm_core.runtime.random import seeded_initialization
+from cclm_core.runtime.reporting import null_report
 from cclm_core.steps.evaluate import evaluate
 from cclm_core.steps.params import Params
 from cclm_core.text.vocabulary import Preprocessor
-from tests.evaluation.stand_ins import SMALL, clean_set, encode, records
+from tests.evaluation.fakes import SMALL, clean_set, encode, make_records
 
 ENCODER = HourglassConfig.model_validate({"core_width": 32, "num_layers": 1, "num_heads": 2, "width": 16})
 FILES = {
@@ -40,7 +40,7 @@ FILES = {
 def compose(folder: Path, preprocessor: Preprocessor) -> Path:
     """Publishes an untrained composition."""
     config = EmbedderConfig.model_validate({"embedding": {"width": 16, "ngram_buckets": 64}, "encoder": ENCODER})
-    with seeded_initialisation(1):
+    with seeded_initialization(1):
         base = Embedder(preprocessor, config)
         card = ComponentCard(
             name="part",
@@ -51,21 +51,21 @@ def compose(folder: Path, preprocessor: Preprocessor) -> Path:
             encoder=ENCODER,
         )
         model = ComposedModel(base, [Component(card)], "pair")
-    with publishing(folder, "composition") as beside:
-        save(model, beside)
+    with publishing(folder, "composition") as writing:
+        save(model, writing)
     return folder
 
 
-def write_noise(folder: Path, labelled: bool = True) -> Path:
-    """Publishes a clean set and one at 0.1 in which nothing was noised."""
-    rows = clean_set(records(sizes=(60, 20, 20)))
+def write_noise(folder: Path, is_labeled: bool = True) -> Path:
+    """Publishes a clean set, and the same texts as the set with noise rate 0.1."""
+    rows = clean_set(make_records(sizes=(60, 20, 20)))
     entities = [[dict(zip(("start", "end", "label"), span, strict=True)) for span in spans] for spans in rows.entities]
     frame = pd.DataFrame({"id": rows.ids, "text": rows.texts, "label": rows.labels, "entities": entities})
-    if not labelled:
+    if not is_labeled:
         frame = frame.assign(label=None, entities=pd.Series([[]] * len(frame)))
-    with publishing(folder, "noise") as beside:
+    with publishing(folder, "noise") as writing:
         for name in ("clean", "rate-0.1"):
-            frame.to_parquet(beside / f"{name}.parquet")
+            frame.to_parquet(writing / f"{name}.parquet")
     return folder
 
 
@@ -75,15 +75,15 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.params, self.encoded = folder / "params.yaml", folder / "encoded"
         self.params.write_text(yaml.safe_dump({"seed": 1, "evaluation": SMALL.canonical()}))
-        corpus = encode(folder, records(sizes=(60, 20, 20)))
+        corpus = encode(folder, make_records(sizes=(60, 20, 20)))
         self.composition = compose(folder / "composition", corpus.preprocessor)
         self.noise = write_noise(folder / "noise")
 
-    def run(self, out: Path, **changed: Path) -> Path:
-        """Evaluates into `out`, with other inputs where they are given."""
-        paths = {"params": self.params, "composition": self.composition, "encoded": self.encoded, "noise": self.noise}
-        given: dict[str, Any] = paths | changed
-        evaluate(name="pair", out=out, report=silent, **given | {"params": Params.load(given["params"])})
+    def run(self, out: Path, **changes: Path) -> Path:
+        """Evaluates into `out`. `changes` replace inputs."""
+        inputs = {"params": self.params, "composition": self.composition, "encoded": self.encoded, "noise": self.noise}
+        arguments: dict[str, Any] = inputs | changes
+        evaluate(name="pair", out=out, report=null_report, **arguments | {"params": Params.load(arguments["params"])})
         return out
 
 
@@ -97,10 +97,9 @@ def results(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return project.run(tmp_path_factory.mktemp("results") / "pair")
 
 
-def test_everything_is_published(results: Path) -> None:
+def test_all_files_are_published(results: Path) -> None:
     verify(results, "evaluation")
-    found = {path.relative_to(results).as_posix() for path in results.rglob("*") if path.is_file()}
-    assert found == FILES
+    assert {path.relative_to(results).as_posix() for path in results.rglob("*") if path.is_file()} == FILES
     metrics = json.loads((results / "metrics.json").read_text())
     expected = {"bits_per_masked_character", "parameters", "width", "label_accuracy", "label_macro_f1"}
     expected |= {"bits_per_masked_character_unigram", "bits_per_masked_character_trigram", "label_accuracy_majority"}
@@ -109,15 +108,15 @@ def test_everything_is_published(results: Path) -> None:
     assert all(isinstance(value, int) or rounded(value) == value for value in metrics.values())
 
 
-def test_what_was_done_is_stored_whole(results: Path, project: Project) -> None:
-    about = json.loads((results / "evaluation.json").read_text())
-    assert about["configuration"] == json.loads(json.dumps(SMALL.canonical()))
-    assert about["composition"] == folder_digest(project.composition)
-    assert about["skipped"] == {}
+def test_configuration_and_digests_are_stored(results: Path, project: Project) -> None:
+    card = json.loads((results / "evaluation.json").read_text())
+    assert card["configuration"] == json.loads(json.dumps(SMALL.canonical()))
+    assert card["composition"] == folder_digest(project.composition)
+    assert card["skipped"] == {}
     metrics = read_metrics(results)
-    flat = json.loads((results / "metrics.json").read_text())
-    assert {name: metric.value for name, metric in metrics.items()} == flat
-    assert [one.name for one in metrics["label_accuracy"].baselines] == ["ngrams", "majority"]
+    values = json.loads((results / "metrics.json").read_text())
+    assert {name: metric.value for name, metric in metrics.items()} == values
+    assert [baseline.name for baseline in metrics["label_accuracy"].baselines] == ["ngrams", "majority"]
 
 
 def test_tables_and_examples_agree_with_the_metrics(results: Path) -> None:
@@ -133,39 +132,37 @@ def test_tables_and_examples_agree_with_the_metrics(results: Path) -> None:
             assert example["text"][start:end] == text
 
 
-def test_the_same_inputs_give_the_same_bytes(results: Path, project: Project, tmp_path: Path) -> None:
+def test_equal_inputs_give_equal_bytes(results: Path, project: Project, tmp_path: Path) -> None:
     assert folder_digest(project.run(tmp_path / "again")) == folder_digest(results)
 
 
-def test_another_seed_gives_other_figures(results: Path, project: Project, tmp_path: Path) -> None:
+def test_another_seed_gives_other_metrics(results: Path, project: Project, tmp_path: Path) -> None:
     params = tmp_path / "params.yaml"
     params.write_text(yaml.safe_dump({"seed": 2, "evaluation": SMALL.canonical()}))
     other = project.run(tmp_path / "other", params=params)
     assert (other / "metrics.json").read_bytes() != (results / "metrics.json").read_bytes()
 
 
-def test_without_labels_and_entities_the_rest_is_measured_and_the_reason_is_stored(
-    project: Project, tmp_path: Path
-) -> None:
-    out = project.run(tmp_path / "out", noise=write_noise(tmp_path / "noise", labelled=False))
+def test_probes_without_data_are_skipped_with_a_reason(project: Project, tmp_path: Path) -> None:
+    out = project.run(tmp_path / "out", noise=write_noise(tmp_path / "noise", is_labeled=False))
     metrics = json.loads((out / "metrics.json").read_text())
-    about = json.loads((out / "evaluation.json").read_text())
+    card = json.loads((out / "evaluation.json").read_text())
     assert not any(name.startswith("entity") for name in metrics) and "bits_per_masked_character" in metrics
-    assert "tags" in about["skipped"] and not (out / "entities.csv").exists()
+    assert "tags" in card["skipped"] and not (out / "entities.csv").exists()
     assert "NaN" not in (out / "metrics.json").read_text()
 
 
-def test_a_composition_with_another_vocabulary_is_refused_and_nothing_is_left(project: Project, tmp_path: Path) -> None:
-    stranger = compose(tmp_path / "stranger", Preprocessor(alphabet="xyz"))
-    with pytest.raises(CompositionError, match="must share the vocabulary"):
-        project.run(tmp_path / "out", composition=stranger)
+def test_a_composition_with_another_vocabulary_is_rejected(project: Project, tmp_path: Path) -> None:
+    foreign = compose(tmp_path / "foreign", Preprocessor(alphabet="xyz"))
+    with pytest.raises(CompositionError, match="vocabularies differ"):
+        project.run(tmp_path / "out", composition=foreign)
     assert not (tmp_path / "out").exists()
 
 
-def test_missing_damaged_or_misnamed_inputs_are_refused(project: Project, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="nowhere does not exist"):
+def test_missing_damaged_and_wrong_inputs_are_rejected(project: Project, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="nowhere"):
         project.run(tmp_path / "out", noise=tmp_path / "nowhere")
-    with pytest.raises(ArtifactError, match="must contain a published composition"):
+    with pytest.raises(ArtifactError, match="composition"):
         project.run(tmp_path / "out", composition=project.noise)
     damaged = compose(tmp_path / "damaged", Preprocessor(alphabet="xyz"))
     (damaged / "composition.json").write_text("{}")
@@ -173,29 +170,29 @@ def test_missing_damaged_or_misnamed_inputs_are_refused(project: Project, tmp_pa
         project.run(tmp_path / "out", composition=damaged)
 
 
-def test_a_misspelt_key_is_refused_with_the_nearest(project: Project, tmp_path: Path) -> None:
+def test_a_misspelled_key_is_rejected_with_a_suggestion(project: Project, tmp_path: Path) -> None:
     params = tmp_path / "params.yaml"
     params.write_text(yaml.safe_dump({"seed": 1, "evaluation": {"thread": 1}}))
     with pytest.raises(ConfigError, match="did you mean 'threads'"):
         project.run(tmp_path / "out", params=params)
 
 
-def test_a_nested_composition_is_evaluated_as_one_and_its_weights_counted_once(
+def test_nested_compositions_can_be_evaluated_and_shared_weights_count_once(
     project: Project, results: Path, tmp_path: Path
 ) -> None:
     inner = load_composition(project.composition)
-    other = load_composition(project.composition)
+    copy = load_composition(project.composition)
     with publishing(tmp_path / "nested", "composition") as folder:
-        save(ComposedModel(inner.base, [inner, *other._parts.values()], "nested"), folder)
+        save(ComposedModel(inner.base, [inner, *copy._parts.values()], "nested"), folder)
     out = project.run(tmp_path / "out", composition=tmp_path / "nested")
     metrics = json.loads((out / "metrics.json").read_text())
     plain = json.loads((results / "metrics.json").read_text())
-    part = sum(weight.numel() for weight in inner.components.parameters())
-    added = {name for name in metrics if name.startswith("contribution/")}
-    assert metrics.keys() - added == plain.keys() and metrics["width"] == 2 * plain["width"]
-    assert metrics["parameters"] == plain["parameters"] + part
+    component_parameters = sum(weight.numel() for weight in inner.components.parameters())
+    contributions = {name for name in metrics if name.startswith("contribution/")}
+    assert metrics.keys() - contributions == plain.keys() and metrics["width"] == 2 * plain["width"]
+    assert metrics["parameters"] == plain["parameters"] + component_parameters
     rows = pd.read_csv(out / "contribution.csv")
-    assert {f"contribution/{row.component}/{row.metric}" for row in rows.itertuples()} == added
+    assert {f"contribution/{row.component}/{row.metric}" for row in rows.itertuples()} == contributions
     assert set(rows["component"]) == {"pair", "part"} and len(rows) == 2 * 4
     contribution = metrics["contribution/pair/entity_f1_clean"]
     assert contribution == pytest.approx(

@@ -1,4 +1,4 @@
-"""The stage: a corpus is published whole or not at all, with the same bytes for the same input, and counted."""
+"""The stage `ingest`: atomic and reproducible output, metrics, and rejected input."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ import pytest
 from cclm_core.corpus.records import Entity, read_records
 from cclm_core.runtime.artifacts import read_json, verify
 from cclm_core.runtime.errors import CclmError, ConfigError, DataError
-from cclm_core.runtime.reporting import silent
+from cclm_core.runtime.reporting import null_report
 from cclm_core.steps.ingest import ingest
 from cclm_core.steps.params import Params
 from tests.datasets.test_plays import FOLIO, MODERN
@@ -30,7 +30,7 @@ def _in_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _ingest(section: dict[str, Any], out: Path = OUT) -> dict[str, Any]:
     Path("params.yaml").write_text(json.dumps({"seed": 1, "ingest": section}))
-    ingest(Params.load(Path("params.yaml")), Path("downloads"), out, silent)
+    ingest(Params.load(Path("params.yaml")), Path("downloads"), out, null_report)
     metrics: dict[str, Any] = read_json(out / "metrics.json")
     return metrics
 
@@ -43,7 +43,7 @@ def _lines(count: int) -> str:
     return "".join(f"line {index}\n" for index in range(count))
 
 
-def test_a_corpus_is_published_with_metrics_source_and_quarantine() -> None:
+def test_the_corpus_is_published_with_metrics_source_and_quarantine() -> None:
     rows = [
         {"text": f"Ann {index}", "who": f"a{index % 3}", "play": f"p{index % 10}", "e": [[0, 3, "P"]]}
         for index in range(100)
@@ -78,7 +78,7 @@ def test_a_corpus_is_published_with_metrics_source_and_quarantine() -> None:
     assert read_json(OUT / "source.json")["files"][0]["name"] == "a.jsonl"
 
 
-def test_the_same_input_gives_the_same_bytes() -> None:
+def test_equal_input_gives_equal_bytes() -> None:
     Path("a.txt").write_text(_lines(500))
     _ingest(_files("a.txt"))
     _ingest(_files("a.txt"), Path("again"))
@@ -87,7 +87,7 @@ def test_the_same_input_gives_the_same_bytes() -> None:
     assert (OUT / "manifest.json").read_bytes() != (Path("again") / "manifest.json").read_bytes()
 
 
-def test_an_id_that_comes_twice_keeps_its_first_record() -> None:
+def test_the_first_record_with_an_id_is_kept() -> None:
     rows = [{"text": f"text {index}", "key": f"k{index % 50}"} for index in range(60)]
     Path("a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     metrics = _ingest(_files("a.jsonl", columns={"id": "key"}))
@@ -110,7 +110,7 @@ BAD: list[tuple[str, bytes | None, dict[str, Any], type[CclmError], str]] = [
 
 
 @pytest.mark.parametrize(("path", "content", "change", "kind", "message"), BAD)
-def test_bad_input_leaves_the_old_corpus_and_nothing_else(
+def test_invalid_input_does_not_change_the_published_corpus(
     path: str, content: bytes | None, change: dict[str, Any], kind: type[CclmError], message: str
 ) -> None:
     Path("good.txt").write_text(_lines(100))
@@ -150,9 +150,9 @@ import resource
 from pathlib import Path
 from cclm_core.steps.ingest import ingest
 from cclm_core.steps.params import Params
-from cclm_core.runtime.reporting import silent
+from cclm_core.runtime.reporting import null_report
 for name in ("small", "large"):
-    ingest(Params.load(Path(f"{name}.yaml")), Path("downloads"), Path(name), silent)
+    ingest(Params.load(Path(f"{name}.yaml")), Path("downloads"), Path(name), null_report)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
@@ -167,4 +167,4 @@ def test_memory_does_not_grow_with_the_corpus() -> None:
         Path(f"{name}.yaml").write_text(json.dumps({"seed": 1, "ingest": section}))
     output = subprocess.run([sys.executable, "-c", MEASURE], check=True, capture_output=True, text=True).stdout
     small, large = map(int, output.split())
-    assert large - small < 25 * 1024, f"kilobytes at the peak: {small}, {large}"
+    assert large - small < 25 * 1024, f"peak memory: {small >> 10} MiB for 10,000 records, {large >> 10} MiB for 80,000"

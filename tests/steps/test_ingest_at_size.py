@@ -1,4 +1,4 @@
-"""Big corpora: the same bytes from any number of workers, duplicates and filters counted, ids from both stages."""
+"""Large corpora: equal bytes for any number of workers, duplicates, filters, and encoding after `ingest`."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.corpus.records import read_records
 from cclm_core.ingest.sources import base, lines
 from cclm_core.runtime.artifacts import read_json
-from cclm_core.runtime.reporting import silent
+from cclm_core.runtime.reporting import null_report
 from cclm_core.steps.ingest import ingest
 from cclm_core.steps.params import Params
 from cclm_core.steps.vocab import vocab
@@ -24,7 +24,7 @@ SHARES = {"validation_share": 0.2, "test_share": 0.2}
 @pytest.fixture(autouse=True)
 def _in_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    # Pieces are cut by the process that starts the workers: small ones, so that a small source has many.
+    # The main process splits the source into pieces. Small pieces make a small source behave like a large one.
     monkeypatch.setattr(base, "BATCH_BYTES", 4000)
     monkeypatch.setattr(lines, "BATCH_BYTES", 4000)
     monkeypatch.setattr(lines, "_BLOCK", 1000)
@@ -32,13 +32,13 @@ def _in_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _run(section: dict[str, Any], out: str, workers: int) -> tuple[bytes, bytes]:
     Path("params.yaml").write_text(json.dumps({"seed": 1, "ingest": section, "vocabulary": {"max_characters": 60}}))
-    ingest(Params.load(Path("params.yaml")), Path("downloads"), Path(f"{out}/corpus"), silent, workers)
-    vocab(Params.load(Path("params.yaml")), Path(f"{out}/corpus"), Path(f"{out}/encoded"), silent, workers)
+    ingest(Params.load(Path("params.yaml")), Path("downloads"), Path(f"{out}/corpus"), null_report, workers)
+    vocab(Params.load(Path("params.yaml")), Path(f"{out}/corpus"), Path(f"{out}/encoded"), null_report, workers)
     return (Path(out) / "corpus/manifest.json").read_bytes(), (Path(out) / "encoded/manifest.json").read_bytes()
 
 
 def _texts(count: int) -> list[str]:
-    """Texts of which some repeat, exactly or nearly, far apart, and some are too short."""
+    """Random texts with exact and near duplicates far apart, and some texts that are too short."""
     generator = np.random.default_rng(1)
     alphabet = np.array(list("abcdefghijklmnopqrstuvwxyz   é🙂"))
     texts = ["".join(generator.choice(alphabet, generator.integers(40, 120))).strip() for _ in range(count)]
@@ -67,7 +67,7 @@ def _write(texts: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("duplicates", [None, "exact", "near"])
-def test_the_number_of_workers_changes_no_byte(duplicates: str | None) -> None:
+def test_the_number_of_workers_does_not_change_the_output(duplicates: str | None) -> None:
     source = {
         "kind": "files",
         "paths": _write(_texts(1000)),
@@ -80,8 +80,8 @@ def test_the_number_of_workers_changes_no_byte(duplicates: str | None) -> None:
         "filters": [{"filter": "length", "min_characters": 2}],
     }
     section["transforms"] = ["strip"]
-    made = [_run(section, f"workers-{number}", number) for number in (1, 2, 3)]
-    assert made[0] == made[1] == made[2]
+    manifests = [_run(section, f"workers-{number}", number) for number in (1, 2, 3)]
+    assert manifests[0] == manifests[1] == manifests[2]
     reasons = read_json(Path("workers-2/corpus/metrics.json"))["quarantined"]["reasons"]
     assert reasons["not JSON"] == 1 and reasons["shorter than 2 characters"] == 20 and reasons["duplicate id"] == 9
     assert reasons.get("duplicate text", 0) == (44 if duplicates == "exact" else 0)
@@ -91,9 +91,9 @@ def test_the_number_of_workers_changes_no_byte(duplicates: str | None) -> None:
     assert corpus.preprocessor.decode(corpus.split("train").ids) == "".join(texts)
 
 
-def test_lines_are_numbered_as_in_the_whole_file() -> None:
-    lines = [f"line {number} é" for number in range(1, 2001)]
-    Path("a.txt").write_text("\ufeff" + "\r\n".join(lines) + "\r\n" + "y" * 9000 + "\n\nthe last")
+def test_line_numbers_count_from_the_start_of_the_file() -> None:
+    texts = [f"line {number} é" for number in range(1, 2001)]
+    Path("a.txt").write_text("\ufeff" + "\r\n".join(texts) + "\r\n" + "y" * 9000 + "\n\nthe last")
     _run({"source": {"kind": "files", "paths": ["a.txt"]}, **SHARES}, "out", 2)
     by_id = {record.id: record.text for record in read_records(Path("out/corpus"))}
     assert len(by_id) == 2002
@@ -102,14 +102,14 @@ def test_lines_are_numbered_as_in_the_whole_file() -> None:
 
 
 @pytest.mark.parametrize("kind", ["exact", "near"])
-def test_no_text_stands_in_two_splits_and_the_first_is_kept(kind: str) -> None:
+def test_a_text_is_in_one_split_only_and_its_first_record_is_kept(kind: str) -> None:
     texts = _texts(800)
     Path("a.txt").write_text("\n".join(texts) + "\n")
     section = {"source": {"kind": "files", "paths": ["a.txt"]}, **SHARES}
     _run(section, "all", 1)
-    held = list(read_records(Path("all/corpus")))
-    train = {record.text for record in held if record.split == "train"}
-    assert any(record.text in train for record in held if record.split != "train"), "else this test shows nothing"
+    records = list(read_records(Path("all/corpus")))
+    train = {record.text for record in records if record.split == "train"}
+    assert any(record.text in train for record in records if record.split != "train"), "no duplicates across splits"
     _run({**section, "duplicates": {"kind": kind, "min_characters": 2}}, "distinct", 1)
     kept = [record for record in read_records(Path("distinct/corpus")) if len(record.text) > 1]
     assert len({record.text for record in kept}) == len(kept)
@@ -121,11 +121,11 @@ def test_no_text_stands_in_two_splits_and_the_first_is_kept(kind: str) -> None:
         original = texts[int(row["duplicate_of"].removeprefix("a.txt:")) - 1]
         assert int(row["duplicate_of"].removeprefix("a.txt:")) < row["line"]
         assert original.rstrip(".") == texts[row["line"] - 1].rstrip(".")
-    # Texts too short to count as repetitions all stay.
+    # Texts that are too short to count as duplicates are all kept.
     assert sum(record.text == "x" for record in read_records(Path("distinct/corpus"))) == texts.count("x")
 
 
-def test_a_text_whose_first_record_was_refused_for_its_id_is_not_lost() -> None:
+def test_a_text_is_kept_if_its_first_record_was_rejected_for_a_duplicate_id() -> None:
     rows = [{"text": f"text {index}", "key": f"k{index}"} for index in range(100)]
     rows += [{"text": "only here", "key": "k1"}, {"text": "only here", "key": "new"}]
     Path("a.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -136,7 +136,7 @@ def test_a_text_whose_first_record_was_refused_for_its_id_is_not_lost() -> None:
     assert (row["reason"], row["line"], row["duplicate_of"]) == ("duplicate id", 101, "a.jsonl:2")
 
 
-def test_a_users_own_function_runs_in_every_worker() -> None:
+def test_user_functions_run_in_every_worker() -> None:
     Path("my_cleaning.py").write_text("def keep(text): return 'q' not in text\ndef clean(text): return text.lower()\n")
     Path("a.txt").write_text("".join(f"LINE {number} {'Q' if number % 4 == 0 else ''}\n" for number in range(2000)))
     section = {"source": {"kind": "files", "paths": ["a.txt"]}, **SHARES}

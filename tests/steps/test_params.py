@@ -1,4 +1,4 @@
-"""`params.yaml` as a whole: every section is known, validated by its owner, and consistent with the others."""
+"""`params.yaml`: sections are known, valid, and consistent with each other."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ def test_the_default_parameters_are_valid_and_use_every_section() -> None:
     assert set(DEFAULTS) == {"seed", *SECTIONS}
 
 
-def test_optional_sections_and_keys_may_be_left_out(tmp_path: Path) -> None:
+def test_optional_sections_and_keys_can_be_omitted(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump({"seed": 3, "ingest": DEFAULTS["ingest"], "noise": {"rates": [0.1]}}))
     params = Params.load(path)
@@ -44,12 +44,12 @@ def test_optional_sections_and_keys_may_be_left_out(tmp_path: Path) -> None:
         ({"seed": None}, "seed must be an integer, got None"),
     ],
 )
-def test_unknown_sections_and_wrong_types_are_refused(values: dict[str, Any], message: str) -> None:
+def test_unknown_sections_and_wrong_types_are_rejected(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Params({"seed": 1, **values}).check()
 
 
-def test_a_misspelled_key_or_name_is_answered_with_the_nearest_one() -> None:
+def test_misspelled_keys_and_names_are_rejected_with_a_suggestion() -> None:
     with pytest.raises(ConfigError, match=r"ingest: test_group is not a known key; did you mean 'test_groups'"):
         Params({"seed": 1, "ingest": {**DEFAULTS["ingest"], "test_group": []}}).section(IngestConfig)
     with pytest.raises(ConfigError, match=r"components\.entity not found; did you mean 'entities'"):
@@ -62,20 +62,22 @@ def test_a_misspelled_key_or_name_is_answered_with_the_nearest_one() -> None:
 def test_masked_words_need_a_vocabulary_with_word_targets(sections: dict[str, Any]) -> None:
     key = r"base\.objectives\.1" if "base" in sections else r"components\.words"
     values = DEFAULTS | {"compositions": {}} | sections
-    with pytest.raises(ConfigError, match=rf"{key} trains on masked_words, .* Set vocabulary\.words"):
+    with pytest.raises(ConfigError, match=rf"masked_words of {key} needs a vocabulary .* Set vocabulary\.words"):
         Params(values).check()
     Params(values | {"vocabulary": {"words": {}}}).check()
 
 
-def test_a_part_that_is_not_a_component_is_refused() -> None:
+def test_a_part_that_is_not_a_component_is_rejected() -> None:
     values = DEFAULTS | {"compositions": {"full": {"parts": ["entities", "charakters"]}}}
-    with pytest.raises(ConfigError, match=r"compositions\.full\.parts names 'charakters'.*did you mean 'characters'"):
+    with pytest.raises(
+        ConfigError, match=r"compositions\.full\.parts: 'charakters' not found.*did you mean 'characters'"
+    ):
         Params(values).check()
     assert Params(values).named(CompositionConfig, "full").parts == ("entities", "charakters")
 
 
 @pytest.mark.parametrize("key", ["noise", "training_noise"])
-def test_a_list_of_misspellings_must_be_where_dvc_sees_it_change(key: str) -> None:
+def test_a_list_of_misspellings_must_be_in_the_folder_that_dvc_watches(key: str) -> None:
     def values(path: str) -> dict[str, Any]:
         return {"seed": 1, key: {"misspellings": {"path": path} if key == "noise" else path}}
 

@@ -1,4 +1,4 @@
-"""The stages base, pretrain and compose over files: what they publish, and what they refuse."""
+"""The stages `base`, `pretrain` and `compose`: published files, and rejected inputs."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ import yaml
 from cclm_core.composition.store import load_composition
 from cclm_core.runtime.artifacts import folder_digest, verify
 from cclm_core.runtime.errors import ArtifactError, CclmError, CompositionError, ConfigError, IntegrityError
-from cclm_core.runtime.reporting import silent
+from cclm_core.runtime.reporting import null_report
 from cclm_core.steps.base import base
 from cclm_core.steps.compose import compose
 from cclm_core.steps.params import Params
@@ -41,7 +41,7 @@ PARAMS = {
 
 
 class Project:
-    """A folder with parameters, an encoded corpus, and the paths of what the stages make of them."""
+    """A folder with parameters, an encoded corpus, and the outputs of the stages."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.params = folder, folder / "params.yaml"
@@ -52,7 +52,9 @@ class Project:
         self.params.write_text(yaml.safe_dump(params))
 
     def run_base(self, out: Path | None = None) -> None:
-        base(Params.load(self.params), self.encoded, self.folder / "checkpoints" / "base", out or self.base, silent)
+        base(
+            Params.load(self.params), self.encoded, self.folder / "checkpoints" / "base", out or self.base, null_report
+        )
 
     def run_pretrain(self, name: str, base: Path | None = None) -> Path:
         out = self.folder / name
@@ -63,13 +65,13 @@ class Project:
             base or self.base,
             self.folder / "checkpoints" / name,
             out,
-            silent,
+            null_report,
         )
         return out
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(tmp_path_factory.mktemp("project"))
     encode(project.encoded, records(40))
     project.run_base()
@@ -78,26 +80,26 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
-def test_a_component_publishes_weights_head_curve_figures_and_what_it_is(made: Project) -> None:
-    folder = made.folder / "entities"
+def test_a_published_component_has_card_metrics_and_curve(trained: Project) -> None:
+    folder = trained.folder / "entities"
     verify(folder, "component")
     card = json.loads((folder / "card.json").read_text())
-    assert card["base"] == folder_digest(made.base) and card["data"] == folder_digest(made.encoded)
-    assert card["configuration"]["training"]["learning_rate"] == 0.004, "defaults are written out"
+    assert card["base"] == folder_digest(trained.base) and card["data"] == folder_digest(trained.encoded)
+    assert card["configuration"]["training"]["learning_rate"] == 0.004, "the card must contain defaults"
     assert json.loads((folder / "metrics.json").read_text()).keys() >= {"held_out_bits_per_tag", "parameters", "loss"}
     assert (folder / "curve.csv").read_text().startswith("step,")
 
 
-def test_a_training_whose_result_was_lost_goes_on_from_its_end(made: Project) -> None:
-    out, steps = made.folder / "entities", list[int]()
+def test_a_lost_result_is_restored_from_the_last_checkpoint(trained: Project) -> None:
+    out, steps = trained.folder / "entities", list[int]()
     before = folder_digest(out)
     shutil.rmtree(out)
-    checkpoints = made.folder / "checkpoints" / "entities"
+    checkpoints = trained.folder / "checkpoints" / "entities"
     pretrain(
-        Params.load(made.params),
+        Params.load(trained.params),
         "entities",
-        made.encoded,
-        made.base,
+        trained.encoded,
+        trained.base,
         checkpoints,
         out,
         lambda step, *_: steps.append(step),
@@ -105,14 +107,14 @@ def test_a_training_whose_result_was_lost_goes_on_from_its_end(made: Project) ->
     assert folder_digest(out) == before and steps == []
 
 
-def test_the_same_stage_gives_the_same_bytes_beside_another_or_alone(made: Project, tmp_path: Path) -> None:
-    made.run_base(tmp_path / "again")
-    assert folder_digest(tmp_path / "again") == folder_digest(made.base)
+def test_a_stage_is_reproducible(trained: Project, tmp_path: Path) -> None:
+    trained.run_base(tmp_path / "again")
+    assert folder_digest(tmp_path / "again") == folder_digest(trained.base)
 
 
-def test_a_composition_loads_and_embeds_and_its_control_is_untrained(made: Project, tmp_path: Path) -> None:
+def test_a_composition_embeds_texts_and_its_control_is_untrained(trained: Project, tmp_path: Path) -> None:
     for name in ("pair", "control"):
-        compose(Params.load(made.params), name, made.base, made.folder, tmp_path / name, silent)
+        compose(Params.load(trained.params), name, trained.base, trained.folder, tmp_path / name, null_report)
         verify(tmp_path / name, "composition")
     pair, control = (load_composition(tmp_path / name) for name in ("pair", "control"))
     assert pair.parts == ("masked_characters", "entities")
@@ -120,39 +122,43 @@ def test_a_composition_loads_and_embeds_and_its_control_is_untrained(made: Proje
     assert abs(pair.embed(["Viola"])[0] - control.embed(["Viola"])[0]).max() > 1e-3
 
 
-def test_a_part_that_is_missing_is_refused_and_the_nearest_one_is_named(made: Project, tmp_path: Path) -> None:
+def test_a_missing_part_is_rejected_with_a_suggestion(trained: Project, tmp_path: Path) -> None:
     with pytest.raises(
         ArtifactError,
         match=r"misspelled\.parts: masked_charakters not found in .*; did you mean 'masked_characters'\?",
     ):
-        compose(Params.load(made.params), "misspelled", made.base, made.folder, tmp_path / "out", silent)
-    with pytest.raises(ArtifactError, match=r"entities not found in .*nowhere; the folder holds no component"):
-        compose(Params.load(made.params), "alone", made.base, tmp_path / "nowhere", tmp_path / "out", silent)
+        compose(Params.load(trained.params), "misspelled", trained.base, trained.folder, tmp_path / "out", null_report)
+    with pytest.raises(ArtifactError, match=r"entities not found in .*nowhere; the folder contains no component"):
+        compose(Params.load(trained.params), "alone", trained.base, tmp_path / "nowhere", tmp_path / "out", null_report)
     assert not (tmp_path / "out").exists()
     with pytest.raises(ConfigError, match=r"compositions\.pear not found; did you mean 'pair'"):
-        compose(Params.load(made.params), "pear", made.base, made.folder, tmp_path / "out", silent)
+        compose(Params.load(trained.params), "pear", trained.base, trained.folder, tmp_path / "out", null_report)
 
 
-def test_a_component_that_names_a_missing_base_is_refused(made: Project, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"embedder or composition not found: .*nowhere does not exist"):
-        made.run_pretrain("entities", base=tmp_path / "nowhere")
+def test_a_missing_base_is_rejected(trained: Project, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="nowhere"):
+        trained.run_pretrain("entities", base=tmp_path / "nowhere")
 
 
-def test_an_altered_base_is_refused(made: Project, tmp_path: Path) -> None:
-    made.run_base(tmp_path / "base")
+def test_an_altered_base_is_rejected(trained: Project, tmp_path: Path) -> None:
+    trained.run_base(tmp_path / "base")
     (tmp_path / "base" / "embedder.json").write_text("{}")
-    with pytest.raises(IntegrityError, match=r"embedder.json is altered"):
-        made.run_pretrain("entities", base=tmp_path / "base")
+    with pytest.raises(IntegrityError, match=r"embedder\.json"):
+        trained.run_pretrain("entities", base=tmp_path / "base")
 
 
-def test_a_component_of_another_base_is_refused_and_the_old_composition_stays(made: Project, tmp_path: Path) -> None:
-    compose(Params.load(made.params), "alone", made.base, made.folder, tmp_path / "pair", silent)
+def test_a_component_of_another_base_is_rejected_and_the_published_composition_is_kept(
+    trained: Project, tmp_path: Path
+) -> None:
+    compose(Params.load(trained.params), "alone", trained.base, trained.folder, tmp_path / "pair", null_report)
     before = folder_digest(tmp_path / "pair")
     other = Project(tmp_path)
     other.write(PARAMS | {"seed": 4})
-    base(Params.load(other.params), made.encoded, tmp_path / "checkpoints", tmp_path / "other", silent)
+    base(Params.load(other.params), trained.encoded, tmp_path / "checkpoints", tmp_path / "other", null_report)
     with pytest.raises(CompositionError, match="was trained on another base"):
-        compose(Params.load(made.params), "alone", tmp_path / "other", made.folder, tmp_path / "pair", silent)
+        compose(
+            Params.load(trained.params), "alone", tmp_path / "other", trained.folder, tmp_path / "pair", null_report
+        )
     assert folder_digest(tmp_path / "pair") == before
     assert not list(tmp_path.glob(".pair.*writing"))
 
@@ -160,19 +166,17 @@ def test_a_component_of_another_base_is_refused_and_the_old_composition_stays(ma
 NEXT = {"task": {"objective": "next_characters"}, "training": TRAINING}
 
 
-def with_components(made: Project, folder: Path, **components: dict[str, object]) -> Project:
-    """A project of its own over the base and the corpus of `made`."""
+def with_components(trained: Project, folder: Path, **components: dict[str, object]) -> Project:
+    """A new project with the base and the corpus of `trained`."""
     project = Project(folder)
     project.write(PARAMS | {"components": components})
-    project.encoded, project.base = made.encoded, made.base
+    project.encoded, project.base = trained.encoded, trained.base
     return project
 
 
-def test_an_independent_causal_component_is_trained_beside_a_base_that_looks_ahead(
-    made: Project, tmp_path: Path
-) -> None:
+def test_an_independent_causal_component_can_join_a_bidirectional_base(trained: Project, tmp_path: Path) -> None:
     causal = ENCODER | {"causal": True}
-    project = with_components(made, tmp_path, next=NEXT | {"encoder": causal, "independent": True})
+    project = with_components(trained, tmp_path, next=NEXT | {"encoder": causal, "independent": True})
     parts = {"parts": ["entities", "next"]}
     project.write(
         yaml.safe_load(project.params.read_text())
@@ -180,9 +184,9 @@ def test_an_independent_causal_component_is_trained_beside_a_base_that_looks_ahe
     )
     part = project.run_pretrain("next")
     assert json.loads((part / "metrics.json").read_text())["held_out_bits_per_character"] > 0
-    shutil.copytree(made.folder / "entities", tmp_path / "entities")
+    shutil.copytree(trained.folder / "entities", tmp_path / "entities")
     for name in ("pair", "control"):
-        compose(Params.load(project.params), name, made.base, tmp_path, tmp_path / name, silent)
+        compose(Params.load(project.params), name, trained.base, tmp_path, tmp_path / name, null_report)
     pair, control = (load_composition(tmp_path / name) for name in ("pair", "control"))
     assert pair.parts == ("entities", "next")
     beginning, whole = (pair.embed([text])[0] for text in ("Viola lo", "Viola loves"))
@@ -203,11 +207,11 @@ def test_an_independent_causal_component_is_trained_beside_a_base_that_looks_ahe
         ({"kind": "convolution", "causal": True}, True, "global_width must be 0 in a causal convolution, got 64"),
     ],
 )
-def test_a_component_that_would_see_what_it_is_to_predict_is_refused(
-    made: Project, tmp_path: Path, encoder: dict[str, object], independent: bool, message: str
+def test_a_component_that_could_see_its_targets_is_rejected(
+    trained: Project, tmp_path: Path, encoder: dict[str, object], independent: bool, message: str
 ) -> None:
     shape = encoder if "kind" in encoder else ENCODER | encoder
-    project = with_components(made, tmp_path, next=NEXT | {"encoder": shape, "independent": independent})
+    project = with_components(trained, tmp_path, next=NEXT | {"encoder": shape, "independent": independent})
     with pytest.raises(CclmError, match=message):
         project.run_pretrain("next")
     assert not (tmp_path / "next").exists()
@@ -238,7 +242,7 @@ WORDS = PARAMS | {
 def test_masked_words_train_a_base_and_components(tmp_path: Path, kind: str) -> None:
     project, corpus = Project(tmp_path), corpus_of(tmp_path / "corpus", records(40))
     project.write(WORDS | {"vocabulary": {"words": {"kind": kind, "max_targets": 60, "min_count": 1}}})
-    vocab(Params.load(project.params), corpus, project.encoded, silent)
+    vocab(Params.load(project.params), corpus, project.encoded, null_report)
     project.run_base()
     figures = json.loads((project.base / "metrics.json").read_text())
     assert figures["held_out_bits_per_masked_word"] > 0 < figures["held_out_bits_per_masked_character"]
@@ -248,7 +252,7 @@ def test_masked_words_train_a_base_and_components(tmp_path: Path, kind: str) -> 
         assert json.loads((part / "card.json").read_text())["configuration"]["task"]["loss"]["kind"] == loss
         figures = json.loads((part / "metrics.json").read_text())
         assert figures.keys() >= {"loss", "held_out_bits_per_masked_word", "held_out_masked_word_accuracy"}
-    # Interrupted and resumed, a component is the same, although targets are drawn for every batch.
+    # An interrupted and resumed training gives the same component, although targets are drawn for every batch.
     for loss in ("sampled_softmax", "negative_sampling"):
         first = folder_digest(project.folder / loss)
         checkpoints = project.folder / "checkpoints" / loss
@@ -272,10 +276,10 @@ def interrupt(step: int, values: object, total: int | None = None) -> None:  # n
         raise KeyboardInterrupt
 
 
-def test_words_are_refused_where_the_vocabulary_has_none(made: Project, tmp_path: Path) -> None:
+def test_masked_words_are_rejected_without_word_targets(trained: Project, tmp_path: Path) -> None:
     project = Project(tmp_path)
     project.write(WORDS)
-    project.encoded, project.base = made.encoded, made.base
+    project.encoded, project.base = trained.encoded, trained.base
     with pytest.raises(ConfigError, match=r"this one has none\. Set `vocabulary\.words` in params\.yaml"):
         project.run_pretrain("full_softmax")
     assert not (tmp_path / "full_softmax").exists()
@@ -293,10 +297,10 @@ def test_words_are_refused_where_the_vocabulary_has_none(made: Project, tmp_path
         ({"components": {"entities": {"task": {"objective": "entitees"}}}}, "entitees"),
     ],
 )
-def test_wrong_parameters_are_refused_by_name(made: Project, tmp_path: Path, change: dict, message: str) -> None:  # type: ignore[type-arg]
+def test_an_error_names_the_invalid_parameter(trained: Project, tmp_path: Path, change: dict, message: str) -> None:  # type: ignore[type-arg]
     project = Project(tmp_path)
     project.write(PARAMS | change)
-    project.encoded, project.base = made.encoded, made.base
+    project.encoded, project.base = trained.encoded, trained.base
     with pytest.raises(ConfigError, match=message):
         project.run_pretrain("entities")
     assert not (tmp_path / "entities").exists()

@@ -1,4 +1,4 @@
-"""The stage `vocab`."""
+"""The stage `vocab`: encoded splits, metrics, reproducibility, and rejected input."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.corpus.records import SPLITS, Entity, Record, write_shards
 from cclm_core.runtime.artifacts import publishing, read_json, verify, write_json
 from cclm_core.runtime.errors import ArtifactError, ConfigError, DataError, IntegrityError
-from cclm_core.runtime.reporting import silent
+from cclm_core.runtime.reporting import null_report
 from cclm_core.steps.params import Params
 from cclm_core.steps.vocab import vocab
 
@@ -36,7 +36,7 @@ def corpus_of(folder: Path, records: list[Record]) -> Path:
     return folder
 
 
-def test_encodes_every_split_with_the_alphabet_of_train(tmp_path: Path, params: Path) -> None:
+def test_every_split_is_encoded_with_the_alphabet_of_the_train_split(tmp_path: Path, params: Path) -> None:
     reports: list[tuple[int, dict[str, float]]] = []
 
     def report(step: int, values: Mapping[str, float], total: int | None = None) -> None:
@@ -58,8 +58,8 @@ def test_encodes_every_split_with_the_alphabet_of_train(tmp_path: Path, params: 
     assert reports[-1] == (4, {"ids": sum(result.num_ids.values())})
 
 
-def test_metrics(tmp_path: Path, params: Path) -> None:
-    vocab(Params.load(params), corpus_of(tmp_path / "corpus", RECORDS), tmp_path / "encoded", silent)
+def test_metrics_count_documents_ids_and_tags(tmp_path: Path, params: Path) -> None:
+    vocab(Params.load(params), corpus_of(tmp_path / "corpus", RECORDS), tmp_path / "encoded", null_report)
     metrics = read_json(tmp_path / "encoded" / "metrics.json")
     assert metrics["alphabet"] == len(set(RECORDS[0].text + RECORDS[1].text))
     assert metrics["splits"]["train"] == {
@@ -70,18 +70,18 @@ def test_metrics(tmp_path: Path, params: Path) -> None:
         "ids": 36,
     }
     assert metrics["splits"]["validation"]["fallback_share"] == pytest.approx(2 / 6)  # G and ü of Gülden
-    assert metrics["splits"]["validation"]["ids"] == 6 + 1 + 1  # ü is two bytes; the end mark
+    assert metrics["splits"]["validation"]["ids"] == 6 + 1 + 1  # a second byte of ü, and the end mark
     assert metrics["tags"] == {"PERSON": 6, "PLACE": 8, "ROLE": 6}
 
 
-def test_twice_the_same_bytes_whatever_the_chunks(
+def test_the_output_is_reproducible_and_independent_of_the_chunk_size(
     tmp_path: Path, params: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corpus = corpus_of(tmp_path / "corpus", RECORDS)
     first = vocab_digest(params, corpus, tmp_path / "encoded")
     assert vocab_digest(params, corpus, tmp_path / "encoded") == first
     monkeypatch.setattr(encoded, "_RECORDS", 1)
-    vocab(Params.load(params), corpus, tmp_path / "small", silent)
+    vocab(Params.load(params), corpus, tmp_path / "small", null_report)
     for name in SPLITS:
         for kind in ("ids", "tags"):
             file = f"{name}.{kind}.bin"
@@ -89,35 +89,35 @@ def test_twice_the_same_bytes_whatever_the_chunks(
 
 
 def vocab_digest(params: Path, corpus: Path, out: Path) -> str:
-    vocab(Params.load(params), corpus, out, silent)
+    vocab(Params.load(params), corpus, out, null_report)
     return verify(out, "encoded")
 
 
-def test_a_configured_limit_is_kept(tmp_path: Path, params: Path) -> None:
+def test_the_alphabet_is_limited_as_configured(tmp_path: Path, params: Path) -> None:
     params.write_text("vocabulary: {min_count: 3, max_characters: 2, cls: true}\n")
-    vocab(Params.load(params), corpus_of(tmp_path / "corpus", RECORDS), tmp_path / "encoded", silent)
+    vocab(Params.load(params), corpus_of(tmp_path / "corpus", RECORDS), tmp_path / "encoded", null_report)
     result = EncodedCorpus.open(tmp_path / "encoded")
     assert result.preprocessor.alphabet == " l"  # o is as frequent, but comes later
     assert result.split("test").ids[0] == 2
     assert result.preprocessor.decode(result.split("test").ids) == RECORDS[3].text
 
 
-def test_refusals_leave_no_artifact_and_the_next_run_works(tmp_path: Path, params: Path) -> None:
+def test_after_rejected_input_nothing_is_published_and_the_next_run_works(tmp_path: Path, params: Path) -> None:
     out = tmp_path / "encoded"
-    with pytest.raises(ArtifactError, match="corpus not found"):
-        vocab(Params.load(params), tmp_path / "none", out, silent)
+    with pytest.raises(ArtifactError, match="none"):
+        vocab(Params.load(params), tmp_path / "none", out, null_report)
     empty_train = corpus_of(tmp_path / "test_only", [RECORDS[3]])
     with pytest.raises(DataError, match=r"the train split of .* is empty"):
-        vocab(Params.load(params), empty_train, out, silent)
+        vocab(Params.load(params), empty_train, out, null_report)
     corpus = corpus_of(tmp_path / "corpus", RECORDS)
     params.write_text("vocabulary: {min_cuont: 1}\n")
     with pytest.raises(ConfigError, match="did you mean 'min_count'"):
-        vocab(Params.load(params), corpus, out, silent)
+        vocab(Params.load(params), corpus, out, null_report)
     assert sorted(path.name for path in tmp_path.iterdir() if "encoded" in path.name and path.is_dir()) == []
     params.write_text("vocabulary: {}\n")
-    vocab(Params.load(params), corpus, out, silent)
+    vocab(Params.load(params), corpus, out, null_report)
     assert verify(out, "encoded")
     shard = next(corpus.glob("train-*.parquet"))
     shard.write_bytes(shard.read_bytes() + b"x")
     with pytest.raises(IntegrityError, match=r"train-00000\.parquet is altered"):
-        vocab(Params.load(params), corpus, out, silent)
+        vocab(Params.load(params), corpus, out, null_report)

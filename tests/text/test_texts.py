@@ -8,7 +8,7 @@ import pytest
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.corpus.records import corpus_texts
 from cclm_core.runtime.errors import ArtifactError, DataError, IntegrityError
-from cclm_core.runtime.reporting import silent
+from cclm_core.runtime.reporting import null_report
 from cclm_core.steps.params import Params
 from cclm_core.steps.vocab import vocab
 from cclm_core.text.texts import chunks, strings
@@ -49,7 +49,7 @@ def test_a_published_corpus_gives_the_same_alphabet_as_the_stage_vocab(tmp_path:
     corpus = corpus_of(tmp_path / "corpus", RECORDS)
     params = tmp_path / "params.yaml"
     params.write_text("vocabulary: {}\n")
-    vocab(Params.load(params), corpus, tmp_path / "encoded", silent)
+    vocab(Params.load(params), corpus, tmp_path / "encoded", null_report)
     fitted = Preprocessor().fit(corpus_texts(corpus))
     assert fitted.digest == EncodedCorpus.open(tmp_path / "encoded").preprocessor.digest
     assert list(corpus_texts(corpus, "validation")) == ["Gülden"]

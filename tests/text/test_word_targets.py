@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from cclm_core.runtime.artifacts import verify
 from cclm_core.runtime.errors import ArtifactError, CclmError, ConfigError, DataError, IntegrityError
-from cclm_core.runtime.reporting import silent
+from cclm_core.runtime.reporting import null_report
 from cclm_core.steps.params import Params
 from cclm_core.steps.vocab import vocab
 from cclm_core.text.vocabulary import Preprocessor, TargetsConfig, VocabularyConfig
@@ -161,12 +161,12 @@ def test_counts_equal_the_occurrences_of_targets(kind: str) -> None:
     assert targets.counts is None
     texts = [*PLAY, "a cafe\u0301", "", "to be", *["or"] * 2000]
     ids = np.concatenate([words.ids for words in targets.encode_batch(texts)])
-    counted = targets.counted(iter(texts))
+    counted = targets.with_counts(iter(texts))
     assert counted.counts is not None and counted.counts.dtype == np.int64
     assert counted.counts.tolist() == np.bincount(ids, minlength=targets.num_targets).tolist()
     assert counted.names == targets.names and counted.digest != targets.digest and targets.counts is None
     with pytest.raises(DataError, match="got int at index 1: 7"):
-        targets.counted(["a", 7])
+        targets.with_counts(["a", 7])
 
 
 def test_texts_must_be_valid_strings() -> None:
@@ -189,9 +189,9 @@ def test_saving_and_loading_keeps_the_targets(tmp_path: Path, kind: str) -> None
     text = "to be, or not to bé [OTHER]"
     assert [part.tolist() for part in loaded.encode(text)] == [part.tolist() for part in saved.encode(text)]
     assert loaded.counts is None
-    saved.counted(PLAY).save(path)
+    saved.with_counts(PLAY).save(path)
     counts = WordTargets.load(path).counts
-    assert counts is not None and counts.tolist() == saved.counted(PLAY).counts.tolist()  # type: ignore[union-attr]
+    assert counts is not None and counts.tolist() == saved.with_counts(PLAY).counts.tolist()  # type: ignore[union-attr]
 
 
 def test_read_targets_returns_none_without_a_file(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_read_targets_returns_none_without_a_file(tmp_path: Path) -> None:
 )
 def test_damaged_files_are_refused(tmp_path: Path, change: Any, error: type[CclmError], message: str) -> None:
     path = tmp_path / FILE
-    fitted()[0].counted(PLAY).save(path)
+    fitted()[0].with_counts(PLAY).save(path)
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
@@ -225,7 +225,7 @@ def test_the_stage_vocab_writes_targets_if_configured(tmp_path: Path) -> None:
     params, out = tmp_path / "params.yaml", tmp_path / "encoded"
     corpus = corpus_of(tmp_path / "corpus", RECORDS)
     params.write_text("vocabulary: {words: {kind: words, max_targets: 50, min_count: 1}}\n")
-    vocab(Params.load(params), corpus, out, silent)
+    vocab(Params.load(params), corpus, out, null_report)
     verify(out, "encoded")
     targets = WordTargets.load(out / FILE)
     names = targets.names
@@ -233,5 +233,5 @@ def test_the_stage_vocab_writes_targets_if_configured(tmp_path: Path) -> None:
     assert {"lord", "Hamlet", "Elsinore"} < set(names)
     assert "Brutus" not in names  # a word of the test split
     params.write_text("vocabulary: {}\n")
-    vocab(Params.load(params), corpus, out, silent)
+    vocab(Params.load(params), corpus, out, null_report)
     assert not (out / FILE).exists()

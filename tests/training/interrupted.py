@@ -1,7 +1,7 @@
-"""Trainings in processes of their own that are killed where a test wants it.
+"""Runs trainings in separate processes, and kills them at a given point.
 
-`python -m tests.training.interrupted` imports torch once and then forks a process for each line that it reads, a
-`Trial` as JSON; when that process has ended it writes its exit status, negative for a signal, on a line.
+`python -m tests.training.interrupted` imports torch once. For each line on standard input, a `Trial` as JSON, it forks
+a process, waits for it, and prints its exit status; a negative status is the signal that ended it.
 """
 
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import torch._dynamo  # optimizers import it at their first step, which takes longer than a trial
+import torch._dynamo  # optimizers import it in their first step, which would take longer than a trial
 from pydantic import TypeAdapter
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -27,11 +27,11 @@ from cclm_core.training.loop import train
 from tests.training.trainings import CONFIG, SEED, data, new_module, store
 
 MOMENTS = ("forward", "backward", "update", "evaluation", "saving")
-"""Where a training can be killed: in the middle of a step, behind its update, while it measures, while it saves."""
+"""When a training can be killed: in the middle of a step, after its update, during evaluation, or during a save."""
 
 
 class Trial(NamedTuple):
-    """One process: what it trains, where its files are, and when it dies."""
+    """One training process: its objective, changes to `CONFIG`, folders, and when to send which signal to it."""
 
     task: dict[str, Any]
     changes: dict[str, Any]
@@ -43,9 +43,9 @@ class Trial(NamedTuple):
 
 
 class Watch:
-    """Follows a training from inside its process: writes every loss to a file, and sends the signal when it is time.
+    """Hooks into a training: appends every loss to a file, and sends the signal of the trial at its moment and step.
 
-    `step` counts the updates that were made, those of earlier processes included.
+    `step` is the number of updates so far, including those of earlier processes.
     """
 
     def __init__(self, trial: Trial, first: int, accumulate: int) -> None:
@@ -53,7 +53,7 @@ class Watch:
         self.losses = (Path(trial.folder) / "losses.txt").open("a", encoding="utf-8", buffering=1)
 
     def follow(self, model: nn.Module) -> None:
-        """Attaches itself."""
+        """Installs the hooks."""
         model.register_forward_hook(self._forward)
         next(model.parameters()).register_hook(lambda _: self._reached("backward"))
         register_optimizer_step_post_hook(self._update)
@@ -65,7 +65,7 @@ class Watch:
             return
         self.losses.write(f"{self.step} {self.batches} {output[0].item().hex()}\n")
         self.batches += 1
-        if self.batches == self.accumulate:  # gradients of earlier batches are there
+        if self.batches == self.accumulate:  # gradients of earlier batches are accumulated
             self._reached("forward")
 
     def _update(self, *_: object) -> None:
@@ -74,7 +74,7 @@ class Watch:
 
     def _event(self, name: str, values: tuple[Any, ...]) -> None:
         if name == "os.rename" and str(values[0]).endswith(".safetensors.writing"):
-            self._reached("saving")  # the file is written, but has not got its name
+            self._reached("saving")  # the file is written but not renamed yet
 
     def _reached(self, moment: str) -> None:
         if (moment, self.step) == (self.trial.moment, self.trial.step):
@@ -82,7 +82,7 @@ class Watch:
 
 
 def run_trial(trial: Trial) -> None:
-    """Trains to the end, unless it is killed; leaves weights and curve beside the checkpoints."""
+    """Trains to the end unless killed, and writes weights and curve next to the checkpoints."""
     torch.set_num_threads(1)
     config = CONFIG.model_copy(update=trial.changes)
     corpus, folder = EncodedCorpus.open(Path(trial.encoded)), Path(trial.folder)
@@ -97,13 +97,13 @@ def run_trial(trial: Trial) -> None:
 
 
 class Server:
-    """Runs trials one after the other; what they print is passed on."""
+    """Runs trials one after the other in a server process."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
 
     def run(self, trial: Trial) -> int:
-        """The exit status of the trial, negative for the signal that ended it."""
+        """Runs a trial and returns its exit status; negative for the signal that ended it."""
         assert self._process.stdin and self._process.stdout
         self._process.stdin.write(json.dumps(trial) + "\n")
         self._process.stdin.flush()
@@ -112,9 +112,9 @@ class Server:
 
 @contextmanager
 def server() -> Iterator[Server]:
-    """A server that ends with the block."""
+    """A server that runs until the end of the block."""
     command = [sys.executable, "-m", __name__]
-    # A process that has seen a GPU cannot be forked.
+    # A process that has initialized CUDA cannot be forked.
     settings: dict[str, Any] = {"cwd": Path(__file__).parents[2], "env": os.environ | {"CUDA_VISIBLE_DEVICES": ""}}
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **settings) as process:
         yield Server(process)
@@ -123,12 +123,12 @@ def server() -> Iterator[Server]:
 
 
 def serve() -> None:
-    """Forks for each line of standard input. No operation of torch runs here, so there are no threads to lose."""
+    """Forks a process for each line of standard input. Runs no torch operation, so there are no threads to lose."""
     for line in sys.stdin:
         child = os.fork()
         if not child:
             run_trial(Trial(*json.loads(line)))
-            os._exit(0)  # at once: to take the interpreter down takes longer than the trial
+            os._exit(0)  # shutting down the interpreter would take longer than the trial
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 

@@ -1,4 +1,4 @@
-"""A training that is killed, with SIGKILL, wherever, goes on as if nothing had happened: for every objective."""
+"""For every objective, a training that is killed with SIGKILL at any point resumes bit-exactly."""
 
 import signal
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def trainings() -> Iterator[Server]:
 def whole(
     request: pytest.FixtureRequest, trainings: Server, encoded: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Trial:
-    """A training of an objective that nobody interrupted."""
+    """An uninterrupted training of an objective."""
     folder = tmp_path_factory.mktemp("whole")
     trial = Trial(OBJECTIVES[request.param].canonical(), CHANGES, str(encoded), str(folder))
     assert trainings.run(trial) == 0
@@ -50,35 +50,35 @@ def whole(
 
 
 def moments_of(moment: str) -> list[int]:
-    """The numbers of updates that were made when a training can be at that moment."""
+    """The steps at which a training reaches `moment`, as numbers of updates so far."""
     every = {"evaluation": EVALUATE_EVERY, "saving": CHECKPOINT_EVERY}.get(moment, 1)
     return [step for step in range(1, STEPS) if step % every == 0]
 
 
 def losses(folder: Path) -> list[tuple[str, str]]:
-    """What was lost at each batch, in the order of the processes: (step and batch, loss)."""
+    """("STEP BATCH", loss) of every batch, in the order of computation."""
     lines = (folder / "losses.txt").read_text().splitlines()
     return [(line.rsplit(" ", 1)[0], line.rsplit(" ", 1)[1]) for line in lines]
 
 
 def check(interrupted: Trial, whole: Trial, num_kills: int) -> None:
-    """Everything that a training leaves is the same, byte for byte, and what was done twice came out the same."""
+    """Both trainings wrote the same bytes, and batches computed more than once had the same loss each time."""
     folder, expected = Path(interrupted.folder), Path(whole.folder)
     for name in ("weights.safetensors", "curve.json"):
         assert (folder / name).read_bytes() == (expected / name).read_bytes(), name
-    # The last checkpoint: the last and the best weights, the state of the optimizer, losses, curve.
+    # The last checkpoint contains the last and the best weights, the optimizer state, losses and curve.
     newest = max((expected / "checkpoints").rglob("step-*"))
-    same = folder / newest.relative_to(expected)
-    assert same.read_bytes() == newest.read_bytes()
+    assert (folder / newest.relative_to(expected)).read_bytes() == newest.read_bytes()
     assert newest.name.startswith(f"step-{STEPS:08d}-") and not list(folder.rglob("*.writing"))
-    done, series = losses(folder), losses(expected)
-    assert len(series) == STEPS * ACCUMULATE
-    assert dict(done) == dict(series) and set(done) == set(series)
-    assert len(done) <= len(series) + num_kills * CHECKPOINT_EVERY * ACCUMULATE, "lost more than an interval"
+    computed, expected_losses = losses(folder), losses(expected)
+    assert len(expected_losses) == STEPS * ACCUMULATE
+    assert dict(computed) == dict(expected_losses) and set(computed) == set(expected_losses)
+    most = len(expected_losses) + num_kills * CHECKPOINT_EVERY * ACCUMULATE
+    assert len(computed) <= most, "a kill lost more than one checkpoint interval"
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_sigkill_at_a_random_step_changes_no_bit(
+def test_a_sigkill_at_a_random_step_does_not_change_the_result(
     whole: Trial, trainings: Server, tmp_path: Path, moment: str
 ) -> None:
     step = int(derive(1, whole.task["objective"], moment).choice(moments_of(moment)))
@@ -89,7 +89,7 @@ def test_a_sigkill_at_a_random_step_changes_no_bit(
     check(again, whole, num_kills=1)
 
 
-def test_three_sigkills_in_a_row_change_no_bit(whole: Trial, trainings: Server, tmp_path: Path) -> None:
+def test_three_sigkills_do_not_change_the_result(whole: Trial, trainings: Server, tmp_path: Path) -> None:
     generator = derive(1, whole.task["objective"], "three")
     again = whole._replace(folder=str(tmp_path))
     for step in sorted(generator.choice(moments_of("update"), 3, replace=False).tolist()):
@@ -101,7 +101,7 @@ def test_three_sigkills_in_a_row_change_no_bit(whole: Trial, trainings: Server, 
 
 @pytest.mark.parametrize("whole", ["entities"], indirect=True)
 @pytest.mark.parametrize("moment", ["forward", "evaluation"])
-def test_a_sigterm_saves_the_step_and_ends(whole: Trial, trainings: Server, tmp_path: Path, moment: str) -> None:
+def test_a_sigterm_saves_the_step_and_exits(whole: Trial, trainings: Server, tmp_path: Path, moment: str) -> None:
     again = whole._replace(folder=str(tmp_path))
     step = EVALUATE_EVERY
     assert trainings.run(again._replace(moment=moment, step=step, signal=signal.SIGTERM)) == 128 + signal.SIGTERM
@@ -109,4 +109,4 @@ def test_a_sigterm_saves_the_step_and_ends(whole: Trial, trainings: Server, tmp_
     assert newest is not None and newest.step == (step if moment == "evaluation" else step + 1)
     assert trainings.run(again) == 0
     check(again, whole, num_kills=1)
-    assert len(losses(tmp_path)) == STEPS * ACCUMULATE, "no step is done twice"
+    assert len(losses(tmp_path)) == STEPS * ACCUMULATE, "a step was computed twice"

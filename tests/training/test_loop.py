@@ -1,4 +1,4 @@
-"""Training: it learns, keeps what it should, and a stop says why. What a kill does: test_interrupted.py."""
+"""The training loop: learning, checkpoints, best weights, early stopping, errors. Kills are in test_interrupted.py."""
 
 from itertools import count
 from pathlib import Path
@@ -13,7 +13,7 @@ from cclm_core.objectives.characters import CharactersConfig
 from cclm_core.objectives.entities import EntitiesConfig
 from cclm_core.objectives.masked_characters import MaskedCharactersConfig
 from cclm_core.runtime.errors import ConfigError, TrainingError
-from cclm_core.runtime.reporting import silent
+from cclm_core.runtime.reporting import null_report
 from cclm_core.training.checkpoint import Checkpoint, Checkpoints
 from cclm_core.training.loop import evaluate, train
 from cclm_core.training.module import Point, TrainingModule
@@ -33,12 +33,12 @@ def uninterrupted(encoded: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
     return run(encoded, tmp_path_factory.mktemp("checkpoints") / "whole")
 
 
-def same(one: TrainingModule, other: TrainingModule) -> bool:
-    mine, theirs = one.state_dict(), other.state_dict()
-    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+def have_equal_weights(first: TrainingModule, second: TrainingModule) -> bool:
+    left, right = first.state_dict(), second.state_dict()
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
-def test_it_learns(uninterrupted: tuple[TrainingModule, list[Point]]) -> None:
+def test_held_out_metrics_improve(uninterrupted: tuple[TrainingModule, list[Point]]) -> None:
     curve = uninterrupted[1]
     assert [point["step"] for point in curve] == [0, 5, 10, 15, 20, 24]
     for name in ("held_out_bits_per_masked_character", "held_out_bits_per_tag"):
@@ -46,24 +46,24 @@ def test_it_learns(uninterrupted: tuple[TrainingModule, list[Point]]) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_the_number_of_threads_that_make_batches_changes_no_bit(
+def test_the_number_of_prefetching_threads_does_not_change_the_result(
     encoded: Path, tmp_path: Path, uninterrupted: tuple[TrainingModule, list[Point]], workers: int
 ) -> None:
     module, curve = run(encoded, tmp_path / "other", workers=workers)
     assert curve == uninterrupted[1]
-    assert same(module, uninterrupted[0])
+    assert have_equal_weights(module, uninterrupted[0])
 
 
-def test_gradients_of_several_batches_make_one_step(encoded: Path, tmp_path: Path) -> None:
+def test_gradients_are_accumulated_over_batches(encoded: Path, tmp_path: Path) -> None:
     module, curve = run(encoded, tmp_path / "four", batch_size=1, accumulate=4)
-    alone, single = run(encoded, tmp_path / "one", batch_size=1)
-    assert [point["step"] for point in curve] == [point["step"] for point in single]
-    assert not same(module, alone)
+    single_module, single_curve = run(encoded, tmp_path / "one", batch_size=1)
+    assert [point["step"] for point in curve] == [point["step"] for point in single_curve]
+    assert not have_equal_weights(module, single_module)
     assert curve[-1]["held_out_bits_per_masked_character"] < 0.8 * curve[0]["held_out_bits_per_masked_character"]
 
 
 def test_the_best_weights_can_be_kept(encoded: Path, tmp_path: Path) -> None:
-    changes = {"learning_rate": 0.01, "steps": 100, "evaluation_windows": 2, "keep": "best"}  # learns it by heart
+    changes = {"learning_rate": 0.01, "steps": 100, "evaluation_windows": 2, "keep": "best"}  # overfits
     corpus = EncodedCorpus.open(encoded)
     module, curve = run(encoded, tmp_path / "best", **changes)
     names = ("held_out_bits_per_masked_character", "held_out_bits_per_tag")
@@ -73,18 +73,19 @@ def test_the_best_weights_can_be_kept(encoded: Path, tmp_path: Path) -> None:
     held_out = Windows(corpus.split("validation"), CONFIG.window).fixed(2, SEED)
     again = evaluate(module, held_out, CONFIG, SEED)
     assert {name: again[name] for name in names} == {name: curve[-1][name] for name in names}
-    kept = store(tmp_path / "best").newest()
-    assert kept is not None and kept.step == 100
+    newest = store(tmp_path / "best").newest()
+    assert newest is not None and newest.step == 100
     weights = module.state_dict()
-    assert all(torch.equal(kept.tensors[f"best.{name}"], weights[name]) for name in weights)
-    assert not all(torch.equal(kept.tensors[f"model.{name}"], weights[name]) for name in weights), "the last, beside it"
+    assert all(torch.equal(newest.tensors[f"best.{name}"], weights[name]) for name in weights)
+    equals_last = [torch.equal(newest.tensors[f"model.{name}"], weights[name]) for name in weights]
+    assert not all(equals_last), "the checkpoint must contain the last weights too"
     resumed, same_curve = run(encoded, tmp_path / "best", **changes)
     assert same_curve == curve
-    assert same(resumed, module)
+    assert have_equal_weights(resumed, module)
 
 
 def test_training_stops_without_improvement(encoded: Path, tmp_path: Path) -> None:
-    """The learning rate is so small that no weight changes: the first evaluation is the best one."""
+    """The learning rate is too small to change any weight, so the first evaluation is the best one."""
     changes = {"learning_rate": 1e-30, "steps": 400, "evaluate_every": 2, "patience": 3, "precision": "fp32"}
     _, curve = run(encoded, tmp_path / "patient", **changes)
     assert curve[-1]["step"] == 8
@@ -92,7 +93,7 @@ def test_training_stops_without_improvement(encoded: Path, tmp_path: Path) -> No
     assert again == curve
 
 
-def test_a_damaged_checkpoint_is_passed_over(
+def test_a_damaged_checkpoint_is_skipped(
     encoded: Path, tmp_path: Path, uninterrupted: tuple[TrainingModule, list[Point]]
 ) -> None:
     checkpoints = tmp_path / "damaged"
@@ -103,68 +104,68 @@ def test_a_damaged_checkpoint_is_passed_over(
     newest.write_bytes(content)
     module, curve = run(encoded, checkpoints)
     assert curve == uninterrupted[1]
-    assert same(module, uninterrupted[0])
+    assert have_equal_weights(module, uninterrupted[0])
 
 
-def test_the_seed_and_the_configuration_matter(
+def test_the_configuration_changes_the_result(
     encoded: Path, tmp_path: Path, uninterrupted: tuple[TrainingModule, list[Point]]
 ) -> None:
     module, _ = run(encoded, tmp_path / "other", learning_rate=1e-4)
-    assert not same(module, uninterrupted[0])
+    assert not have_equal_weights(module, uninterrupted[0])
 
 
-def test_a_loss_that_is_not_finite_stops_and_says_where(encoded: Path, tmp_path: Path) -> None:
+def test_an_infinite_loss_stops_with_step_and_batch(encoded: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"must be finite, got .* at step \d+ \(batch \d+\)\. Lower training"):
         run(encoded, tmp_path / "hot", learning_rate=1e12, precision="fp32", gradient_clip=1e12, warmup_steps=0)
 
 
-def test_a_gradient_that_is_not_finite_stops_before_it_harms_the_weights(encoded: Path, tmp_path: Path) -> None:
+def test_an_infinite_gradient_stops_before_the_weights_change(encoded: Path, tmp_path: Path) -> None:
     corpus = EncodedCorpus.open(encoded)
     config = CONFIG.model_copy(update={"accumulate": 3})
     module = new_module(corpus, EntitiesConfig())
     calls = count()
     parameter = next(module.parameters())
     parameter.register_hook(lambda gradient: gradient * torch.inf if next(calls) == 4 else gradient)
-    with pytest.raises(TrainingError, match=r"gradient must be finite, got \w+ at step 2 \(batches 3 to 5\)"):
-        train(module, data(corpus, config), config, SEED, store(tmp_path / "c"), silent)
+    with pytest.raises(TrainingError, match=r"gradient norm must be finite, got \w+ at step 2 \(batches 3 to 5\)"):
+        train(module, data(corpus, config), config, SEED, store(tmp_path / "c"), null_report)
     assert all(torch.isfinite(weight).all() for weight in module.state_dict().values())
 
 
-def test_weights_that_measure_nothing_finite_stop(encoded: Path, tmp_path: Path) -> None:
+def test_an_undefined_held_out_metric_stops(encoded: Path, tmp_path: Path) -> None:
     corpus = EncodedCorpus.open(encoded)
     module = new_module(corpus, EntitiesConfig())
     with torch.no_grad():
         module.objectives[0].head.bias.fill_(torch.nan)
     with pytest.raises(TrainingError, match="held_out_bits_per_tag must be finite, got nan"):
-        train(module, data(corpus, CONFIG), CONFIG, SEED, store(tmp_path / "c"), silent)
+        train(module, data(corpus, CONFIG), CONFIG, SEED, store(tmp_path / "c"), null_report)
 
 
-def test_the_best_cannot_be_told_where_nothing_is_measured(tmp_path: Path) -> None:
-    """The validation split has no word: nothing that the objective characters could be judged by."""
-    some = [one for one in records(60) if one.split != "validation"]
-    some += [Record(f"v/{number}", ". . .", None, "v", None, None, (), "validation") for number in range(20)]
-    corpus = encode(tmp_path / "encoded", some)
+def test_best_weights_cannot_be_selected_without_held_out_targets(tmp_path: Path) -> None:
+    """The validation split has no words, so the objective `characters` has no targets."""
+    split_records = [record for record in records(60) if record.split != "validation"]
+    split_records += [Record(f"v/{number}", ". . .", None, "v", None, None, (), "validation") for number in range(20)]
+    corpus = encode(tmp_path / "encoded", split_records)
     module = new_module(corpus, CharactersConfig())
     config = CONFIG.model_copy(update={"keep": "best"})
-    with pytest.raises(TrainingError, match=r"hold no target of Characters\. .* set keep: last"):
-        train(module, data(corpus, config), config, SEED, store(tmp_path / "c"), silent)
-    train(module, data(corpus, CONFIG), CONFIG, SEED, store(tmp_path / "last"), silent)
+    with pytest.raises(TrainingError, match=r"contain no target for Characters\. .* set keep: last"):
+        train(module, data(corpus, config), config, SEED, store(tmp_path / "c"), null_report)
+    train(module, data(corpus, CONFIG), CONFIG, SEED, store(tmp_path / "last"), null_report)
 
 
-def test_no_steps_publish_the_initial_weights(encoded: Path, tmp_path: Path) -> None:
+def test_zero_steps_keep_the_initial_weights(encoded: Path, tmp_path: Path) -> None:
     module, curve = run(encoded, tmp_path / "none", steps=0)
     assert [point["step"] for point in curve] == [0]
     corpus = EncodedCorpus.open(encoded)
-    assert same(module, new_module(corpus, MaskedCharactersConfig(), EntitiesConfig()))
+    assert have_equal_weights(module, new_module(corpus, MaskedCharactersConfig(), EntitiesConfig()))
 
 
-def test_checkpoints_of_another_identity_are_not_resumed_and_two_are_kept(tmp_path: Path) -> None:
+def test_two_checkpoints_are_kept_and_those_of_another_identity_are_ignored(tmp_path: Path) -> None:
     first = Checkpoints(tmp_path / "c", "a" * 16)
     for step in (1, 2, 3):
         if step == 2:
             (first.folder / ".step-00000002-0.safetensors.writing").write_bytes(b"half")
         first.save(Checkpoint(step, {"x": torch.full((2,), float(step))}, {"curve": []}))
-    assert len(list(first.folder.iterdir())) == 2, "a half-written one is gone too"
+    assert len(list(first.folder.iterdir())) == 2, "the partial file must be deleted too"
     newest = first.newest()
     assert newest is not None and newest.step == 3 and newest.tensors["x"].tolist() == [3.0, 3.0]
     second = Checkpoints(tmp_path / "c", "b" * 16)
@@ -173,40 +174,40 @@ def test_checkpoints_of_another_identity_are_not_resumed_and_two_are_kept(tmp_pa
     assert first.newest() is None
 
 
-def test_two_trainers_of_one_stage_exclude_each_other(tmp_path: Path) -> None:
-    one, other = Checkpoints(tmp_path / "ner", "a" * 16), Checkpoints(tmp_path / "ner", "b" * 16)
+def test_a_stage_cannot_be_trained_twice_at_the_same_time(tmp_path: Path) -> None:
+    first, second = Checkpoints(tmp_path / "ner", "a" * 16), Checkpoints(tmp_path / "ner", "b" * 16)
     with (
-        one.exclusive(),
+        first.exclusive(),
         pytest.raises(TrainingError, match="ner is being trained by another process"),
-        other.exclusive(),
+        second.exclusive(),
     ):
         pass
-    with other.exclusive():
+    with second.exclusive():
         pass
 
 
 def test_compiling_needs_a_compiler(encoded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    message = r"training.compile: true needs a C\+\+ compiler; no-such-compiler was not found on the path .*compile: f"
+    message = r"training.compile: true needs a C\+\+ compiler; no-such-compiler not found on the path .*compile: f"
     with pytest.raises(ConfigError, match=message):
         run(encoded, tmp_path / "compiled", compile=True)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_compiled_code_learns_the_same_and_resumes_to_the_bit(encoded: Path, tmp_path: Path) -> None:
+def test_compiled_code_learns_the_same_and_resumes_bit_exactly(encoded: Path, tmp_path: Path) -> None:
     module, curve = run(encoded, tmp_path / "compiled", compile=True, precision="fp32")
     _, plain = run(encoded, tmp_path / "plain", precision="fp32")
-    for compiled, usual in zip(curve, plain, strict=True):
-        assert compiled == pytest.approx(usual, rel=1e-3)
+    for compiled_point, plain_point in zip(curve, plain, strict=True):
+        assert compiled_point == pytest.approx(plain_point, rel=1e-3)
     assert module.state_dict().keys() == run(encoded, tmp_path / "none", steps=0)[0].state_dict().keys()
-    max((tmp_path / "compiled").rglob("step-*")).unlink()  # what is left is the checkpoint of step 20 of 24
+    max((tmp_path / "compiled").rglob("step-*")).unlink()  # leaves the checkpoint of step 20 of 24
     resumed, again = run(encoded, tmp_path / "compiled", compile=True, precision="fp32")
     assert again == curve
-    assert same(resumed, module)
+    assert have_equal_weights(resumed, module)
 
 
-def test_two_objectives_of_one_kind_are_measured_and_judged_apart(encoded: Path) -> None:
+def test_two_objectives_of_the_same_kind_have_separate_metrics(encoded: Path) -> None:
     corpus = EncodedCorpus.open(encoded)
     module = new_module(corpus, MaskedCharactersConfig(rate=0.1), EntitiesConfig(), MaskedCharactersConfig(rate=0.6))
     held_out = data(corpus, CONFIG).held_out.fixed(4, SEED)

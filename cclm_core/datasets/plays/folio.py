@@ -1,4 +1,4 @@
-"""Parses a play in the spelling of the First Folio: indented speeches, directions among them without brackets.
+"""Parses a play in the spelling of the First Folio: indented speeches, stage directions without brackets.
 
 ```
   Hora. Most like: It harrowes me with fear & wonder
@@ -8,9 +8,9 @@
 
 Exit the Ghost.
 ```
-A speech starts with two or three spaces and a prefix; its further lines start at the margin. The files drop the last
-full stop of a speech before an empty line, so that a short paragraph at the margin that has one is a direction. What
-stands after FINIS (lists of persons; an epilogue of the second part of Henry IV whose lines are cut off) is not read.
+A speech starts with two or three spaces and a speaker prefix; its other lines start at the margin. The files drop the
+final period of a speech before an empty line, so a short paragraph at the margin that ends with a period is a
+direction. Text after FINIS is ignored: lists of persons, and a truncated epilogue of Henry IV, part 2.
 """
 
 import re
@@ -41,7 +41,7 @@ _VERBS = (
     "skirmish|sleepes?|sounded|sounds?|speakes?|stabs|stampes|stands|start|starts|stay|steale|steppes|steps|strikes?|"
     "takes?|teares|throwes|turnes?|vanish|vanishes|wakes?|walkes?|weepes|whispers?|within|withdraw|wrastle"
 )
-# Sounds and shows: a direction whether or not it ends with a full stop.
+# Sounds and shows: always a direction.
 _SOUND = re.compile(
     r"(?:(?:Lowd|Low|Another|Here an|Here|French|Soft|Still|Solemne?|Sad and solemne|An? (?:\w+ ){0,2})? ?"
     r"(?:[Aa]l+arums?|[Ff]lou?rish|SENNET|Senn?[ei]t|[Mm]usicke?|Drumm?e?s?|[Mm]arch|Tucket|[Pp]arley|[Nn]oyse|[Ss]hou?ts?|"
@@ -50,8 +50,8 @@ _SOUND = re.compile(
     r"Excursions|Retreat|Winde? [Hh]ornes?|Winds his Horne|Hornes|Letter|Reade?s|Sings|D[yi]es|Clocke|Lightning|"
     r"Whispers?|Skirmish|Dance)(?![a-z'])[^?!]*$"
 )
-# Deeds: a direction where it has a full stop, or is two words long.
-_DEED = re.compile(
+# Actions: a direction if it ends with a period or has at most two words.
+_ACTION = re.compile(
     r"(?:Strikes|Throwes|Takes|Killes|Kils|Kneeles?|Draw|Drawes|Beats|Fight|Drinke?s|Wrastle|Rises|Stabs|Opens|Offers|"
     r"Holds|Pushes|Speak together|Sleepes?|Kisses|Walkes|Begin againe|His Oration)(?![a-z'])[^?!]*$|"
     r"(?:(?:An?|The|All|One|King) )?(?:[A-Z][a-z]+\.?,? (?:and |& )?){0,3}(?:they |all |shee? |hee? |may )?"
@@ -60,12 +60,12 @@ _DEED = re.compile(
     r"(?:They|Hee?|Shee?|Heere|Here|It) (?!comes?\b|is\b|was\b|has\b|hath\b|do'?e?s\b)"
     r"(?:the |an? |all |both |they |two |one )?[A-Za-z]+(?:e?s|th|e|w|t|y|k|d|p)\b[^?!:;]*$"
 )
-_LONGEST_DEED = 75
-_SHORTEST_SPEECH = 4
+_MAX_ACTION = 75  # characters
+_MAX_SHORT_DIRECTION = 4  # words
 
 
 def parse_folio(text: str) -> Parsed:
-    """The speeches and the leftovers of a play in the Folio's spelling; it has no list of persons."""
+    """Returns the speeches and the leftovers of a play in the Folio's spelling; the list of persons is empty."""
     text = re.sub(r"(?<=\w)\[([a-z]+)\]", r"\1", text)
     lines = [line.rstrip() for line in text.split("\n")]
     body = next((index for index, line in enumerate(lines) if _begins(line)), len(lines))
@@ -86,10 +86,10 @@ def parse_folio(text: str) -> Parsed:
             entered = section[1].capitalize().replace("v", "u") if not _SCENE.match(line) and section else None
             index += 1
         elif line.startswith("  ") or _LIGATURE_PREFIX.match(line):
-            speaker, said = _speaker(line.strip(), prefixes)
+            speaker, speech = _split_prefix(line.strip(), prefixes)
             if speaker:
                 builder.begin(speaker, number)
-            builder.add(said, number)
+            builder.add(speech, number)
             index += 1
         elif _ENTRANCE.match(line) or (
             starts and (_is_direction(lines, index, paragraph) or (builder.speaker is None and _enters(paragraph)))
@@ -111,7 +111,7 @@ def _begins(line: str) -> bool:
 
 
 def _paragraph(lines: list[str], start: int) -> list[str]:
-    """The lines from `start` to the next empty or indented one."""
+    """Returns the lines from `start` up to the next empty or indented line."""
     end = start + 1
     while end < len(lines) and lines[end] and not lines[end].startswith("  "):
         end += 1
@@ -122,12 +122,13 @@ def _is_direction(lines: list[str], index: int, paragraph: list[str]) -> bool:
     text = " ".join(paragraph)
     if _SOUND.match(text if len(paragraph) <= 4 else text[:30]):
         return len(paragraph) == 1 or text.endswith(".") or _enters(paragraph)
-    if len(text) > _LONGEST_DEED and not (_enters(paragraph) and _DEED.match(text)):
+    if len(text) > _MAX_ACTION and not (_enters(paragraph) and _ACTION.match(text)):
         return False
-    alone = len(paragraph) == 1 and not "".join(lines[index + 1 : index + 2])
-    if alone and text.endswith(".") and len(text.split()) <= _SHORTEST_SPEECH and not set("?!:;") & set(text):
+    is_single = len(paragraph) == 1 and not "".join(lines[index + 1 : index + 2])
+    is_short = len(text.split()) <= _MAX_SHORT_DIRECTION
+    if is_single and text.endswith(".") and is_short and not set("?!:;") & set(text):
         return True
-    if _DEED.match(text) and (text.endswith(".") or len(text.split()) <= 2):
+    if _ACTION.match(text) and (text.endswith(".") or len(text.split()) <= 2):
         return True
     after = index + len(paragraph)
     while after < len(lines) and not lines[after]:
@@ -141,14 +142,14 @@ def _enters(paragraph: list[str]) -> bool:
 
 
 def _is_closing_title(lines: list[str], index: int) -> bool:
-    """The title that stands below some plays instead of FINIS: the last paragraph, after an empty line."""
+    """Whether the title of the play follows as the last paragraph, as in files without FINIS."""
     return bool(re.match(r"(?:The life and death|THE (?:TRAGEDIE|LIFE)|Epilogue\. The)\b", lines[index])) and not any(
         lines[index + 3 :]
     )
 
 
 def _prefixes(lines: list[str]) -> set[str]:
-    """The prefixes that stand before at least two speeches, with a full stop or without."""
+    """Returns the prefixes of at least two speeches, with or without a period."""
     counts: dict[str, int] = {}
     for line in lines:
         if line.startswith("  "):
@@ -158,12 +159,12 @@ def _prefixes(lines: list[str]) -> set[str]:
     return {prefix for prefix, count in counts.items() if count >= 2}
 
 
-def _speaker(line: str, prefixes: set[str]) -> tuple[str | None, str]:
-    """Splits a speech's first line into prefix and text; without a prefix the speaker is None.
+def _split_prefix(line: str, prefixes: set[str]) -> tuple[str | None, str]:
+    """Splits the first line of a speech into the speaker prefix, or None, and the text.
 
-    >>> _speaker("Mist.Page. What? haue I scap'd", {"Mist"})
+    >>> _split_prefix("Mist.Page. What? haue I scap'd", {"Mist"})
     ('Mist Page', "What? haue I scap'd")
-    >>> _speaker("2 Hearke", set())
+    >>> _split_prefix("2 Hearke", set())
     ('2', 'Hearke')
     """
     number = _NUMBER.match(line)
@@ -173,8 +174,8 @@ def _speaker(line: str, prefixes: set[str]) -> tuple[str | None, str]:
     first = line.split()[0].rstrip(",")
     if match is None or (len(match[1].split()) > 1 and first in prefixes and not number):
         return (first, line[len(first) :].lstrip(",")) if first in prefixes else (None, line)
-    speaker, said = match[1], match[2]
-    second = _SECOND_PREFIX.match(said)
+    speaker, speech = match[1], match[2]
+    second = _SECOND_PREFIX.match(speech)
     if second and (line[match.end(1) + 1] != " " or f"{speaker} {second[1]}" in prefixes):
         return f"{speaker} {second[1]}", second[2]
-    return _MANNER.sub("", speaker), said
+    return _MANNER.sub("", speaker), speech

@@ -1,4 +1,4 @@
-"""Parses a play in modern spelling: a speaker's name on a line of its own, stage directions in brackets.
+"""Parses a play in modern spelling: speakers' names on separate lines, stage directions in brackets.
 
 ```
 Scene I. Elsinore. A platform before the Castle.
@@ -8,14 +8,14 @@ Scene I. Elsinore. A platform before the Castle.
 Ber.
 Who's there?
 ```
-Files write names as `HAMLET.`, `HAMLET` or `Ham.`; now and then the text follows on the same line.
+Depending on the file, a name is `HAMLET.`, `HAMLET` or `Ham.`. Sometimes the text follows on the same line.
 """
 
 import re
 
 from cclm_core.datasets.plays.speeches import Parsed, SpeechBuilder
 
-# A bracket never spans a blank line. Some are closed by `}` or by nothing, some opened by `{`.
+# No direction spans a blank line. Some end with `}` or lack the closing bracket, some start with `{`.
 _DIRECTION = re.compile(r"[\[{](?:(?!\n[ \t]*\n)[^\[\]{}])*[\]}]")
 _NESTED = re.compile(r"\[(?:(?!\n[ \t]*\n)[^\[\]])*\[[^\[\]]*\](?:(?!\n[ \t]*\n)[^\[\]])*\]")
 _OPEN_DIRECTION = re.compile(r"\[(?:(?!\n[ \t]*\n)[^\[\]])*(?=\n[ \t]*\n|\Z)")
@@ -39,12 +39,12 @@ _SMALL_WORDS = {"and", "of", "the", "c"}
 
 
 def parse_modern(text: str) -> Parsed:
-    """The speeches, the list of persons and the leftovers of a play in modern spelling."""
+    """Returns the speeches, the list of persons and the leftovers of a play in modern spelling."""
     lines = _without_directions(text).split("\n")
     body = _body(lines)
     capitals = _writes_capitals(lines[body:])
-    known = {_name(line) for line in lines[body:] if _is_heading(line.strip(), capitals)}
-    titles = {_fold(lines[0])} - {_fold(name) for name in known}
+    speakers = {_name(line) for line in lines[body:] if _is_heading(line.strip(), capitals)}
+    titles = {_fold(lines[0])} - {_fold(name) for name in speakers}
     builder = SpeechBuilder()
     after_blank, after_scene, skipping = True, False, False
     for number, line in enumerate(lines[body:], start=body + 1):
@@ -72,7 +72,7 @@ def parse_modern(text: str) -> Parsed:
         elif (starts or capitals) and line[:8].strip() and _is_heading(stripped, capitals):
             builder.begin(_name(stripped), number)
             after_scene = False
-        elif (inline := _INLINE.match(stripped)) and inline[1] in known and (starts or inline[1].isupper()):
+        elif (inline := _INLINE.match(stripped)) and inline[1] in speakers and (starts or inline[1].isupper()):
             builder.begin(inline[1], number)
             builder.add(stripped[inline.end() :], number)
             after_scene = False
@@ -85,14 +85,14 @@ def parse_modern(text: str) -> Parsed:
 
 
 def _without_directions(text: str) -> str:
-    """`text` with directions blanked out; every line keeps its number."""
+    """Removes stage directions but keeps their line breaks, so that line numbers stay valid."""
     for pattern in (_NESTED, _DIRECTION, _UNOPENED_DIRECTION, _OPEN_DIRECTION):
         text = pattern.sub(lambda match: "\n" * match[0].count("\n"), text)
     return re.sub(r"[\[\]{}]", "", text)
 
 
 def _body(lines: list[str]) -> int:
-    """Index of the line where the play itself begins: the first act, prologue or induction."""
+    """Returns the index of the first line of the play: the heading of an act, prologue or induction."""
     for index, line in enumerate(lines):
         if index and (_SCENE.match(line) or _SECTION.match(line)):
             return index
@@ -111,7 +111,7 @@ def _persons(lines: list[str]) -> list[str]:
 
 
 def _writes_capitals(lines: list[str]) -> bool:
-    """Whether more names before speeches are in capitals than not."""
+    """Whether most speakers' names are in capitals."""
     capitals = sum(_is_heading(line.strip(), capitals=True) for line in lines)
     return capitals >= sum(_is_heading(line.strip(), capitals=False) and not line.isupper() for line in lines)
 
@@ -125,7 +125,7 @@ def _name(heading: str) -> str:
 
 
 def _is_heading(line: str, capitals: bool) -> bool:
-    """Whether a line is a speaker's name: in capitals where the file writes it so, else `Name.`, `1 Name.`."""
+    """Whether a line is a speaker's name: in capitals if `capitals`, otherwise like `Name.` or `1 Name.`."""
     if not line or len(line) > 45 or not (line[0].isupper() or line[0].isdigit()):
         return False
     words = re.findall(r"[A-Za-z0-9'-]+", line)

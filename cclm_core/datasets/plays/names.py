@@ -1,10 +1,12 @@
-"""Who is who in a play: full names of speakers, and the names that count as PERSON entities.
+"""Finds the full names of speakers and the PERSON entities of a play.
 
-The labels are distant: a word is a name if the play's own list of persons or its speakers show it as one. Words for
-ranks, kinship and trades (King, First Gentleman, Nurse) are not names, nor are places. A title before a name stays
-outside the span (`Sir [Toby Belch]`), names side by side make one span (`[Julius Caesar]`), and a possessive ends
-before the apostrophe (`[Romeo]'s`). A name that is also a common word of the play (Page, Speed) counts only where the
-capital letter is not due to the beginning of a line or sentence.
+The labels are distant supervision: a word is a name if the play's list of persons or its speakers contain it.
+
+- Ranks, kinship, trades (King, First Gentleman, Nurse) and places are not names.
+- A span excludes a title before the name: `Sir [Toby Belch]`.
+- Adjacent names are one span: `[Julius Caesar]`.
+- A span excludes the possessive ending: `[Romeo]'s`.
+- A name that is also a common word of the play (Page, Speed) counts unless it starts a line or sentence.
 """
 
 import re
@@ -51,7 +53,7 @@ ROLES = _words(
     younger
     """
 )
-"""Ranks, kinship, trades, peoples and other words in lists of persons that are not names, in lower case."""
+"""Lowercase ranks, kinship terms, trades, peoples and other words in lists of persons that are not names."""
 
 PLACES = _words(
     """
@@ -64,9 +66,9 @@ PLACES = _words(
     tunis tuscany tyre venice verona vienna wales westminster windsor
     """
 )
-"""Countries and towns, by which their kings and dukes are also called, in lower case."""
+"""Lowercase countries and towns; their kings and dukes are also called by these names."""
 
-# Ranks whose holder is called by the place: `YORK` may be the Duke of York, never the Mayor or the Duchess of York.
+# A place alone can mean the holder of one of these ranks: `YORK` is the Duke of York, never the Mayor or the Duchess.
 _RANKS = {"archbishop", "archduke", "bishop", "count", "duke", "earl", "lord", "marquess", "marquis", "prince"}
 _CAPITALS = re.compile(r"\b[A-Z][A-Z'.-]+(?:\s+(?:OF|THE|DE|LE|LA|[A-Z][A-Z'-]+)\b)*")
 _WORD = re.compile(r"[A-Za-zæÆ]+(?:-[A-Za-zæ]+)*")
@@ -74,12 +76,16 @@ _STARTS = re.compile(r"(?:^|[.?!:;\"(\n]|--)[\s'\"(]*$")
 
 
 class Cast:
-    """The persons of a play, from its list of persons and from the names that stand before its speeches.
+    """The characters of a play, from its list of persons and the headings of its speeches.
 
     Args:
-        persons: the lines of the list of persons.
-        speeches: the speeches of the edition in modern spelling.
-        aliases: further names by which characters go.
+        persons: lines of the list of persons.
+        speeches: speeches of the edition in modern spelling.
+        aliases: more names of characters.
+
+    Attributes:
+        authors: heading of a speech → full name of the speaker.
+        names: lowercase words that are names.
     """
 
     def __init__(self, persons: Sequence[str], speeches: Iterable[Speech], aliases: Iterable[str]) -> None:
@@ -87,34 +93,39 @@ class Cast:
         words = {word.casefold() for line in persons for word in _WORD.findall(line) if word[0].isupper()}
         headings = Counter(speech.speaker for speech in speeches)
         self.authors: Mapping[str, str] = {heading: self._author(heading, words) for heading in headings}
-        names = {word for entry in self._entries for word in _named(entry)}
+        names = {word for entry in self._entries for word in _name_words(entry)}
         for heading in headings:
-            for token in _named(heading):
-                completed = _completed(token, words)
-                if token in words or len(completed) == 1 or (not completed and len(token) > 3):
-                    names.update(completed if len(completed) == 1 and token not in words else {token})
+            for token in _name_words(heading):
+                completions = _completions(token, words)
+                if token in words or len(completions) == 1 or (not completions and len(token) > 3):
+                    names.update(completions if len(completions) == 1 and token not in words else {token})
         names |= {alias.casefold() for alias in aliases}
         self.names = frozenset(name for name in names if len(name) > 2 and _is_name(name))
 
     def _author(self, heading: str, words: set[str]) -> str:
-        """The full name behind a heading, where one entry alone fits; else the heading, tidied.
+        """Returns the full name for a heading if exactly one entry matches; otherwise the heading in title case.
 
-        `SIR TOBY` is `Sir Toby Belch`, `Ham` is `Hamlet`; `KING` stays `King`, since no name in it says which one.
+        `SIR TOBY` becomes `Sir Toby Belch` and `Ham` becomes `Hamlet`. `KING` stays `King`, because it is ambiguous.
         """
         tokens = _tokens(heading)
         if not any(_is_name(token) for token in tokens) or (len(tokens) == 1 and _shortens_a_role(tokens[0], words)):
             return _tidy(heading)
-        fitting = {entry for entry in self._entries if _fits(tokens, entry)}
-        exact = {entry for entry in fitting if set(tokens) <= set(_tokens(entry))}
-        for candidates in (exact, fitting):
+        matching = {entry for entry in self._entries if _matches(tokens, entry)}
+        exact = {entry for entry in matching if set(tokens) <= set(_tokens(entry))}
+        for candidates in (exact, matching):
             if len(candidates) == 1:
                 return _tidy(candidates.pop())
-        completed = _completed(tokens[0], words) if len(tokens) == 1 else set()
-        return _tidy(completed.pop() if len(completed) == 1 and tokens[0] not in words else heading)
+        completions = _completions(tokens[0], words) if len(tokens) == 1 else set()
+        return _tidy(completions.pop() if len(completions) == 1 and tokens[0] not in words else heading)
 
 
 def find_entities(text: str, names: frozenset[str], common: frozenset[str]) -> tuple[Entity, ...]:
-    """The PERSON spans of `text`: capitalised whole words in `names`, in lower case; neighbours are joined.
+    """Returns the PERSON spans of a text; adjacent names are joined.
+
+    Args:
+        text: the text.
+        names: lowercase words that are names if they are capitalized.
+        common: lowercase names that do not count at the start of a line or sentence.
 
     >>> find_entities("O Romeo, Romeo's sword!\\nJulius Caesar", frozenset({"romeo", "julius", "caesar"}), frozenset())
     (Entity(start=2, end=7, label='PERSON'), Entity(start=9, end=14, label='PERSON'), \
@@ -135,12 +146,12 @@ Entity(start=24, end=37, label='PERSON'))
 
 
 def common_words(speeches: Iterable[Speech]) -> frozenset[str]:
-    """The words that the speeches use in lower case."""
+    """Returns the words that occur in lower case in the speeches."""
     return frozenset(word for speech in speeches for word in _WORD.findall(speech.text) if word.islower())
 
 
 def _entries(line: str) -> list[str]:
-    """The names in one line of a list of persons.
+    """Returns the names in a line of a list of persons.
 
     >>> _entries("SHALLOW and SILENCE, country justices.")
     ['SHALLOW', 'SILENCE']
@@ -161,8 +172,8 @@ def _tokens(name: str) -> list[str]:
     return [word.casefold() for word in _WORD.findall(name)]
 
 
-def _named(name: str) -> list[str]:
-    """The words of `name` that name a person: no rank or trade, nothing after `of` but what stands alone."""
+def _name_words(name: str) -> list[str]:
+    """Returns the lowercase words of `name` that name a person: no roles, no places, nothing after `of` or `to`."""
     words = re.sub(r"'[sS]?\b", "", name)
     before = re.split(r"\b(?:of|OF|to|TO)\b", words)[0]
     return [token for token in _tokens(before) if _is_name(token)]
@@ -172,27 +183,27 @@ def _is_name(token: str) -> bool:
     return token not in ROLES and token not in PLACES
 
 
-def _fits(tokens: list[str], entry: str) -> bool:
-    """Whether each token begins a word of the entry, a different one each, in order; see `_RANKS`."""
+def _matches(tokens: list[str], entry: str) -> bool:
+    """Whether the tokens are prefixes of different words of the entry, in order; see `_RANKS`."""
     entry_words = _tokens(entry)
     words = iter(entry_words)
     if not all(any(word.startswith(token) for word in words) for token in tokens):
         return False
-    named = any(word.startswith(token) for token in tokens for word in _named(entry))
-    return named or bool(_RANKS & set(entry_words)) or bool(ROLES & set(tokens))
+    is_name = any(word.startswith(token) for token in tokens for word in _name_words(entry))
+    return is_name or bool(_RANKS & set(entry_words)) or bool(ROLES & set(tokens))
 
 
-def _completed(token: str, words: set[str]) -> set[str]:
+def _completions(token: str, words: set[str]) -> set[str]:
     return {word for word in words if word.startswith(token) and _is_name(word)}
 
 
 def _shortens_a_role(token: str, words: set[str]) -> bool:
-    """Whether `token` may stand for a rank in the list as well as for a name, e.g. `Arch` beside an archbishop."""
+    """Whether `token` can abbreviate a role in the list, for example `Arch` an archbishop."""
     return token not in words and any(word.startswith(token) and word in ROLES for word in words)
 
 
 def _tidy(name: str) -> str:
-    """Capital first letters, small particles, no article before, no initials; numerals stay.
+    """Converts a name to title case, without a leading article or initials; Roman numerals stay in capitals.
 
     >>> _tidy("KING HENRY THE SIXTH"), _tidy("A Captain"), _tidy("LEWIS XI")
     ('King Henry the Sixth', 'Captain', 'Lewis XI')

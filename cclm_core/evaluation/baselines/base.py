@@ -1,6 +1,6 @@
-"""The contracts of baselines: one for each kind of prediction that a probe scores.
+"""The interfaces of baselines, one per probe.
 
-A baseline is fitted on the texts that the probe is fitted on, and predicts what the probe predicts.
+A baseline is fitted on the same texts as the probe, and makes the same kind of prediction.
 """
 
 from abc import ABC, abstractmethod
@@ -18,14 +18,14 @@ class Masked(NamedTuple):
     """Windows with masked characters.
 
     Attributes:
-        shown: (B, L) int64, what the model sees.
-        places: (N,) int64, the masked positions of the flattened windows.
+        shown: (B, L) int64, the ids that the model reads.
+        positions: (N,) int64, the masked positions in the flattened windows.
         ids: (N,) int64, the original ids at these positions.
-        left, right: (N,) int64, the neighbors as shown; MASK at the edge of a window.
+        left, right: (N,) int64, the neighbors as the model reads them; MASK at the edge of a window.
     """
 
     shown: npt.NDArray[np.int64]
-    places: npt.NDArray[np.int64]
+    positions: npt.NDArray[np.int64]
     ids: npt.NDArray[np.int64]
     left: npt.NDArray[np.int64]
     right: npt.NDArray[np.int64]
@@ -36,11 +36,11 @@ class CharacterBaseline(ABC):
 
     @abstractmethod
     def fit(self, runs: Sequence[npt.NDArray[np.uint16]], masked: Masked) -> None:
-        """Fits on runs of ids (L,) of the train split, and on masked windows of it."""
+        """Fits on runs of consecutive ids (L,) of the train split, and on masked windows of it."""
 
     @abstractmethod
     def bits(self, masked: Masked) -> Floats:
-        """Bits (N,) of each masked character."""
+        """Bits (N,) of the masked characters: -log2 of their predicted probabilities."""
 
 
 class TagBaseline(ABC):
@@ -50,7 +50,7 @@ class TagBaseline(ABC):
 
     @abstractmethod
     def fit(self, documents: Iterable[tuple[str, TextSpans]]) -> None:
-        """Fits on texts of the train split with their entity spans, at most `max_documents` of them."""
+        """Fits on at most `max_documents` texts of the train split with their entity spans."""
 
     @abstractmethod
     def find(self, text: str) -> TextSpans:
@@ -62,8 +62,8 @@ class LabelBaseline(ABC):
 
     @abstractmethod
     def fit(self, texts: Sequence[str], labels: Sequence[str]) -> None:
-        """Fits on texts of the train split."""
+        """Fits on texts of the train split and their labels."""
 
     @abstractmethod
     def predict(self, texts: Sequence[str]) -> list[str]:
-        """The label of each text."""
+        """The predicted label of each text."""

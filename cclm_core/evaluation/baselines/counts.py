@@ -1,7 +1,7 @@
-"""Baselines of masked characters: a unigram, and a trigram model that sees the same two neighbors as the probe.
+"""Baselines for masked characters: a unigram model, and a trigram model that sees both neighbors.
 
-Counts come from the whole train split; the weights of the parts from masked positions of it, each left out of the
-counts that predict it.
+The counts come from the whole train split. The interpolation weights are fitted on masked positions of the train split,
+with each position left out of the counts that predict it.
 """
 
 from collections.abc import Sequence
@@ -17,37 +17,40 @@ from cclm_core.evaluation.metrics import Floats
 from cclm_core.runtime.config import Config
 from cclm_core.text.vocabulary import MASK, NUM_SPECIAL, PAD
 
-_ROUNDS = 30  # of expectation maximization over six weights: it settles within ten
+_ROUNDS = 30  # of expectation maximization over six weights; it converges within ten
 _UNKNOWN = -1
-# Which parts (see `TrigramCounts`) can predict: both neighbors hidden, left seen, right seen, both but never together.
+# Usable estimates of `TrigramCounts`, if neither neighbor is seen, only the left, only the right, or both but never as
+# a pair in training.
 _USABLE = np.array([[1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0], [1, 1, 0, 1, 0, 0], [1, 1, 1, 1, 1, 0]], dtype=bool)
 
 Runs = Sequence[npt.NDArray[np.uint16]]
 
 
 class UnigramConfig(Config):
-    """Frequencies of characters."""
+    """Character frequencies."""
 
     baseline: Literal["unigram"] = "unigram"
 
     def build(self, context: EncodedCorpus) -> "UnigramCounts":
-        """The baseline, not fitted yet."""
+        """The unfitted baseline."""
         return UnigramCounts(context.preprocessor.num_ids)
 
 
 class TrigramConfig(Config):
-    """Frequencies of characters between two neighbors."""
+    """Character frequencies between two neighbors."""
 
     baseline: Literal["trigram"] = "trigram"
-    num_symbols: int = Field(default=127, ge=1, le=255, description="characters that are told apart")
+    num_symbols: int = Field(
+        default=127, ge=1, le=255, description="number of distinct characters in the counts; the rarer ones share one"
+    )
 
     def build(self, context: EncodedCorpus) -> "TrigramCounts":
-        """The baseline, not fitted yet."""
+        """The unfitted baseline."""
         return TrigramCounts(context.preprocessor.num_ids, self.num_symbols)
 
 
 class UnigramCounts(CharacterBaseline):
-    """Frequencies of characters, each counted once more than it occurs.
+    """Character frequencies with add-one smoothing.
 
     Args:
         num_ids: size of the vocabulary.
@@ -69,8 +72,8 @@ class UnigramCounts(CharacterBaseline):
         return bits
 
 
-class _Places(NamedTuple):
-    """Masked positions as symbols, each (N,): the character and its neighbors, -1 for one that is not shown."""
+class _Contexts(NamedTuple):
+    """Symbols (N,) of the masked characters and their neighbors; -1 for a hidden neighbor."""
 
     left: npt.NDArray[np.int64]
     symbol: npt.NDArray[np.int64]
@@ -78,16 +81,16 @@ class _Places(NamedTuple):
 
 
 class TrigramCounts(CharacterBaseline):
-    """Interpolated unigram, bigram and trigram counts of characters between two neighbors.
+    """Interpolated unigram, bigram and trigram estimates of a character c between its neighbors l and r.
 
-    The parts: a uniform over all ids; the unigram; what follows the left neighbor; what precedes the right one;
-    the product of these two over the unigram, normalized; the trigram. Their weights depend on how often the two
-    neighbors were seen around a character.
+    The estimates, whose weights depend on the count of (l, r) in training:
+
+        1 / num_ids    P(c)    P(c | l)    P(c | r)    P(c | l) · P(c | r) / P(c), normalized    P(c | l, r)
 
     Args:
         num_ids: size of the vocabulary.
-        num_symbols: characters that are told apart; the rarer ones share one symbol, and only their unigram
-            distinguishes them.
+        num_symbols: number of distinct characters in the counts. The rarer ones share one symbol, whose probability
+            is divided by their frequencies.
     """
 
     def __init__(self, num_ids: int, num_symbols: int) -> None:
@@ -95,15 +98,15 @@ class TrigramCounts(CharacterBaseline):
         self.weights: Floats | None = None
 
     def fit(self, runs: Runs, masked: Masked) -> None:
-        """Counts `runs`, then fits the weights of the parts on masked positions of the train split."""
+        """Counts `runs`, then fits the weights of the estimates on `masked`, by expectation maximization."""
         self._count(runs)
-        places = self._places(masked)
-        parts, buckets = self._parts(places, masked, left_out=1), self._buckets(places, left_out=1)
-        usable = np.ones((max(4, int(buckets.max(initial=0)) + 1), parts.shape[1]), dtype=bool)
+        contexts = self._contexts(masked)
+        estimates, buckets = self._estimates(contexts, masked, left_out=1), self._buckets(contexts, left_out=1)
+        usable = np.ones((max(4, int(buckets.max(initial=0)) + 1), estimates.shape[1]), dtype=bool)
         usable[:4] = _USABLE
         weights = usable / usable.sum(axis=1, keepdims=True)
         for _ in range(_ROUNDS):
-            mixed = parts * weights[buckets]
+            mixed = estimates * weights[buckets]
             mixed /= mixed.sum(axis=1, keepdims=True)
             sums = np.stack([np.bincount(buckets, column, minlength=len(weights)) for column in mixed.T], axis=1)
             sums += usable
@@ -113,7 +116,7 @@ class TrigramCounts(CharacterBaseline):
     def _count(self, runs: Runs) -> None:
         frequencies = _frequencies(runs, self.num_ids)
         frequent = np.argsort(-frequencies, kind="stable")[: min(self.num_symbols, int((frequencies > 0).sum()))]
-        self.symbol_of_id = np.zeros(self.num_ids, dtype=np.int64)  # 0: a rare one
+        self.symbol_of_id = np.zeros(self.num_ids, dtype=np.int64)  # 0: rare ids
         self.symbol_of_id[frequent] = np.arange(1, len(frequent) + 1)
         size = len(frequent) + 1
         trigram = np.zeros(size**3, dtype=np.int64)
@@ -122,8 +125,8 @@ class TrigramCounts(CharacterBaseline):
             codes = (symbols[:-2] * size + symbols[1:-1]) * size + symbols[2:]
             trigram += np.bincount(codes, minlength=size**3)
         self.trigram = trigram.reshape(size, size, size)  # left, character, right
-        marks = self.symbol_of_id[:NUM_SPECIAL]
-        self.trigram[:, marks[marks > 0], :] = 0  # an end mark is a neighbor, never a character to predict
+        special = self.symbol_of_id[:NUM_SPECIAL]
+        self.trigram[:, special[special > 0], :] = 0  # an end mark can be a neighbor, but is never predicted
         self.after = self.trigram.sum(axis=2)  # left, character
         self.before = self.trigram.sum(axis=0)  # character, right
         self.single = self.after.sum(axis=0)
@@ -136,31 +139,32 @@ class TrigramCounts(CharacterBaseline):
     def bits(self, masked: Masked) -> Floats:
         """See `CharacterBaseline.bits`."""
         assert self.weights is not None
-        places = self._places(masked)
-        buckets = self._buckets(places, left_out=0).clip(max=len(self.weights) - 1)
-        mixed: Floats = (self._parts(places, masked, left_out=0) * self.weights[buckets]).sum(axis=1)
+        contexts = self._contexts(masked)
+        buckets = self._buckets(contexts, left_out=0).clip(max=len(self.weights) - 1)
+        mixed: Floats = (self._estimates(contexts, masked, left_out=0) * self.weights[buckets]).sum(axis=1)
         return -np.log2(mixed)
 
-    def _places(self, masked: Masked) -> _Places:
+    def _contexts(self, masked: Masked) -> _Contexts:
         sides = []
         for side, counts in ((masked.left, self.after.sum(axis=1)), (masked.right, self.before.sum(axis=0))):
             symbols = self.symbol_of_id[side]
             hidden = (side == MASK) | (side == PAD) | (counts[symbols] == 0)
             sides.append(np.where(hidden, _UNKNOWN, symbols))
-        return _Places(sides[0], self.symbol_of_id[masked.ids], sides[1])
+        return _Contexts(sides[0], self.symbol_of_id[masked.ids], sides[1])
 
-    def _buckets(self, places: _Places, left_out: int) -> npt.NDArray[np.int64]:
-        """(N,): 0 both neighbors hidden, 1 the right, 2 the left; otherwise 3 + log2 of how often both were seen."""
-        seen_left, seen_right = places.left >= 0, places.right >= 0
-        seen = np.maximum(self.around[places.left, places.right] - left_out, 0)
+    def _buckets(self, contexts: _Contexts, left_out: int) -> npt.NDArray[np.int64]:
+        """Weight buckets (N,): 0 if both neighbors are hidden, 1 or 2 if the right or left one is, else 3 + log2 of the
+        count of the pair plus 1, rounded down."""
+        seen_left, seen_right = contexts.left >= 0, contexts.right >= 0
+        count = np.maximum(self.around[contexts.left, contexts.right] - left_out, 0)
         buckets: npt.NDArray[np.int64] = np.where(
-            seen_left & seen_right, 3 + np.log2(seen + 1).astype(np.int64), seen_left + 2 * seen_right
+            seen_left & seen_right, 3 + np.log2(count + 1).astype(np.int64), seen_left + 2 * seen_right
         )
         return buckets
 
-    def _parts(self, places: _Places, masked: Masked, left_out: int) -> Floats:
-        """(N, 6): the probability of each masked character by each part; 0 where its neighbor is hidden."""
-        left, symbol, right = places
+    def _estimates(self, contexts: _Contexts, masked: Masked, left_out: int) -> Floats:
+        """(N, 6): each estimate of the probability of each masked character; 0 if it needs a hidden neighbor."""
+        left, symbol, right = contexts
         total = int(self.single.sum())
         seen_left, seen_right = left >= 0, right >= 0
         unigram = _share(self.single[symbol], total, left_out)
@@ -178,11 +182,11 @@ class TrigramCounts(CharacterBaseline):
         return np.concatenate([np.full((len(shared), 1), 1 / self.num_ids), shared], axis=1)
 
     def _product(self) -> Floats:
-        """(S, S): for each pair of neighbors, the sum of the product of both bigrams over the unigram."""
+        """(S, S): the normalizer of the product estimate for each pair (l, r): Σ_c P(c | l) · P(c | r) / P(c)."""
         following = self.after / np.maximum(1, self.after.sum(axis=1, keepdims=True))
         preceding = self.before / np.maximum(1, self.before.sum(axis=0, keepdims=True))
         inverse = np.where(self.single > 0, self.single.sum() / np.maximum(1, self.single), 0)
-        # No BLAS: its number of threads would decide the last bits.
+        # einsum does not use BLAS here, so the number of threads cannot change the last bits.
         product: Floats = np.einsum("lc,cr->lr", following * inverse, preceding)
         return product
 

@@ -1,4 +1,4 @@
-"""The baseline of entity tags: names that training documents tag, found by lookup.
+"""The baseline for entity tags: looks up the names that are tagged in the training documents.
 
 >>> names = NameDictionary(longest=2)
 >>> names.fit([("Tom met Ann Lee.", [(0, 3, "PERSON"), (8, 15, "PERSON")])])
@@ -19,23 +19,23 @@ from cclm_core.evaluation.spans import TextSpans
 from cclm_core.runtime.config import Config
 from cclm_core.text.words import RUN
 
-_WORD = re.compile(RUN)  # apostrophes separate, unlike in `words.WORD`: the name in "Ann's" is Ann
+_WORD = re.compile(RUN)  # unlike `words.WORD`, it splits at apostrophes: the name in "Ann's" is Ann
 
 
 class DictionaryConfig(Config):
     """Lookup of the names that are tagged in the training documents."""
 
     baseline: Literal["dictionary"] = "dictionary"
-    documents: int = Field(default=50_000, ge=0, description="training documents that it reads, at most")
-    longest: int = Field(default=4, ge=1, description="words of a name, at most")
+    documents: int = Field(default=50_000, ge=0, description="maximum number of training documents to read")
+    longest: int = Field(default=4, ge=1, description="maximum number of words in a name")
 
     def build(self, _context: EncodedCorpus) -> "NameDictionary":
-        """The baseline, not fitted yet."""
+        """The unfitted baseline."""
         return NameDictionary(self.longest, self.documents)
 
 
 class NameDictionary(TagBaseline):
-    """Names of at most `longest` words that are entities in at least half of their occurrences in training texts."""
+    """Finds names of at most `longest` words that are entities in at least half of their occurrences in training."""
 
     def __init__(self, longest: int = 4, max_documents: int = 50_000) -> None:
         self.longest, self.max_documents = longest, max_documents
@@ -43,7 +43,7 @@ class NameDictionary(TagBaseline):
         self._occurrences: Counter[str] = Counter()
 
     def fit(self, documents: Iterable[tuple[str, TextSpans]]) -> None:
-        """Counts the entities of each text, and every other occurrence of runs of words that could be their names."""
+        """Counts the entities of each text, and the occurrences of all word sequences that could be names."""
         for text, entities in documents:
             bounds = [match.span() for match in _WORD.finditer(text)]
             for first in range(len(bounds)):
@@ -53,19 +53,19 @@ class NameDictionary(TagBaseline):
                 self._labels.setdefault(text[start:end], Counter())[label] += 1
 
     def find(self, text: str) -> TextSpans:
-        """The names in `text`, from the left, the longest first."""
+        """The names in `text`, matched from left to right, longest match first."""
         bounds = [match.span() for match in _WORD.finditer(text)]
-        found, word = [], 0
+        spans, word = [], 0
         while word < len(bounds):
             for last in range(min(word + self.longest, len(bounds)) - 1, word - 1, -1):
                 start, end = bounds[word][0], bounds[last][1]
                 label = self._label(text[start:end])
                 if label:
-                    found.append((start, end, label))
+                    spans.append((start, end, label))
                     word = last
                     break
             word += 1
-        return found
+        return spans
 
     def _label(self, name: str) -> str | None:
         labels = self._labels.get(name)

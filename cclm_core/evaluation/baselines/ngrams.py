@@ -1,4 +1,4 @@
-"""Baselines of labels: a bag of character n-grams, and the most frequent label."""
+"""Baselines for labels: a bag of character n-grams, and the majority label."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,18 +13,18 @@ from cclm_core.runtime.config import Config
 
 
 class NgramsConfig(Config):
-    """Logistic regression over character 1- to 3-grams: what spelling alone says about the label."""
+    """Logistic regression over character 1- to 3-grams: predicts the label from spelling alone."""
 
     baseline: Literal["ngrams"] = "ngrams"
-    max_features: int = Field(default=20_000, ge=1, description="n-grams, the most frequent ones")
+    max_features: int = Field(default=20_000, ge=1, description="number of n-grams, the most frequent ones")
 
     def build(self, _context: EncodedCorpus) -> "NgramLabels":
-        """The baseline, not fitted yet."""
+        """The unfitted baseline."""
         return NgramLabels(self.max_features)
 
 
 class NgramLabels(LabelBaseline):
-    """Logistic regression over `max_features` character 1- to 3-grams.
+    """Logistic regression over the `max_features` most frequent character 1- to 3-grams.
 
     Source: scikit-learn's TfidfVectorizer (sublinear) and LogisticRegression.
     """
@@ -50,17 +50,17 @@ class NgramLabels(LabelBaseline):
 
 
 class MajorityConfig(Config):
-    """Always the most frequent label of the training documents."""
+    """The most frequent label of the training documents."""
 
     baseline: Literal["majority"] = "majority"
 
     def build(self, _context: EncodedCorpus) -> "MajorityLabel":
-        """The baseline, not fitted yet."""
+        """The unfitted baseline."""
         return MajorityLabel()
 
 
 class MajorityLabel(LabelBaseline):
-    """Predicts the most frequent label of the training documents; on a tie the first by name."""
+    """Predicts the most frequent training label; in a tie, the first in alphabetical order."""
 
     def __init__(self) -> None:
         self._label = ""

@@ -1,4 +1,4 @@
-"""All probes. A new one is a file, a line here and a test."""
+"""All probes. To add one, write a module and a test, and add a line here."""
 
 from typing import Annotated, get_args
 

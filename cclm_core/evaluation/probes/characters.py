@@ -1,4 +1,4 @@
-"""The probe of characters: which character was masked, in bits."""
+"""The characters probe: predicts masked characters; measured in bits."""
 
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
@@ -14,14 +14,14 @@ from cclm_core.corpus.windows import Windows
 from cclm_core.evaluation.baselines.base import CharacterBaseline, Masked
 from cclm_core.evaluation.linear_probe import LinearProbe, LinearProbeConfig, fit
 from cclm_core.evaluation.metrics import Floats, Measurement, ratio
-from cclm_core.evaluation.probe import Context, Figures, NotMeasurable, Probe
+from cclm_core.evaluation.probe import Context, NotMeasurable, Probe, ProbeResult
 from cclm_core.evaluation.reading import Reader
 from cclm_core.evaluation.views import View
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.random import derive, derive_seed
 from cclm_core.text.vocabulary import MASK
 
-_RUN = 1 << 20  # ids that baselines count at once
+_MAX_RUN = 1 << 20  # ids that baselines count at once
 
 
 class CharactersProbeConfig(Config):
@@ -29,24 +29,26 @@ class CharactersProbeConfig(Config):
 
     probe: Literal["characters"] = "characters"
     window: int = Field(default=256, ge=2, description="ids per window")
-    train_windows: int = Field(default=800, ge=1, description="windows of the train split that the probe is fitted on")
-    test_windows: int = Field(default=300, ge=1, description="windows of the test split that are measured")
-    rate: float = Field(default=0.15, gt=0, lt=1, description="share of the characters that are masked")
+    train_windows: int = Field(default=800, ge=1, description="windows of the train split to fit the probe on")
+    test_windows: int = Field(default=300, ge=1, description="windows of the test split to measure")
+    rate: float = Field(default=0.15, gt=0, lt=1, description="share of the characters to mask")
     mean_span: float = Field(default=2.5, ge=1, description="mean length of a masked span, in characters")
-    smoothing: float = Field(default=1e-4, gt=0, lt=1, description="share of probability that all ids share equally")
+    smoothing: float = Field(default=1e-4, gt=0, lt=1, description="probability mass spread evenly over all ids")
     linear_probe: LinearProbeConfig = LinearProbeConfig()
 
     def build(self, context: Context) -> "CharactersProbe":
-        """The probe, not fitted yet."""
+        """The unfitted probe."""
         return CharactersProbe(self, context)
 
 
 class CharactersProbe(Probe):
-    """Predicts masked characters, for the whole composition and without each component."""
+    """Predicts masked characters from all features, and from those without each component."""
 
     def __init__(self, config: CharactersProbeConfig, context: Context) -> None:
         self._config, self._context = config, context
-        self._baselines = {name: one for name, one in context.baselines.items() if isinstance(one, CharacterBaseline)}
+        self._baselines = {
+            name: baseline for name, baseline in context.baselines.items() if isinstance(baseline, CharacterBaseline)
+        }
         self._fitted: list[tuple[View, MaskedProbe]] = []
 
     def fit(self) -> dict[str, float]:
@@ -65,7 +67,7 @@ class CharactersProbe(Probe):
             self._fitted.append((view, probe))
         return {}
 
-    def measure(self) -> Figures:
+    def measure(self) -> ProbeResult:
         """See `Probe.measure`."""
         windows = self._windows("test")
         masked, starts = self._masked(windows, "test", self._config.test_windows)
@@ -78,16 +80,16 @@ class CharactersProbe(Probe):
             for view, probe in self._fitted
         }
         baselines = {
-            name: {_BITS: _measurement(other.bits(masked), documents)} for name, other in self._baselines.items()
+            name: {_BITS: _measurement(baseline.bits(masked), documents)} for name, baseline in self._baselines.items()
         }
         without = {left_out: {_BITS: bits} for left_out, bits in measured.items() if left_out}
-        return Figures({_BITS: measured[""]}, baselines, without)
+        return ProbeResult({_BITS: measured[""]}, baselines, without)
 
     def _windows(self, split: str) -> Windows:
         return Windows(self._context.corpus.split(split), self._config.window, self._context.variants)
 
     def _masked(self, windows: Windows, split: str, number: int) -> tuple[Masked, npt.NDArray[np.int64]]:
-        """Masked windows, and where each starts in the documents that are read, joined by END marks."""
+        """Masked windows, and the position of each in the documents of this split, joined by END marks."""
         seed = self._context.seed
         draw = derive_seed(seed, "evaluation", "windows", split)
         masked = mask_windows(windows.fixed(number, draw).ids, self._config, seed, split)
@@ -101,21 +103,21 @@ class MaskedProbe(NamedTuple):
     """A linear probe of masked characters.
 
     Attributes:
-        known: (C,) int64, the ids that it can predict.
-        probe: its classes are positions in `known`.
+        known: (C,) int64, the ids that it can predict, sorted.
+        probe: the linear probe. Its classes are indices into `known`.
     """
 
     known: npt.NDArray[np.int64]
     probe: LinearProbe
 
     def bits(self, masked: Masked, features: Tensor, num_ids: int, smoothing: float) -> Floats:
-        """Bits (N,) of each masked character.
+        """Bits (N,) of the masked characters.
 
         Args:
             masked: N masked characters.
             features: (N, W) at their positions.
             num_ids: size of the vocabulary.
-            smoothing: share of the probability that all ids share equally, so that the bits of unknown ids are finite.
+            smoothing: probability mass spread evenly over all ids, so that the bits of unknown ids are finite.
         """
         log_probabilities = self.probe.log_probabilities(features).double().numpy()
         columns = np.searchsorted(self.known, masked.ids).clip(max=len(self.known) - 1)
@@ -125,47 +127,46 @@ class MaskedProbe(NamedTuple):
 
 
 def fit_masked(masked: Masked, features: Tensor, config: CharactersProbeConfig, seed: int) -> MaskedProbe:
-    """Fits a linear probe on the features (N, W) of masked characters; `seed` decides the order of the rows."""
+    """Fits a linear probe on the features (N, W) of masked characters. `seed` shuffles the rows."""
     known = np.unique(masked.ids)
     targets = torch.from_numpy(np.searchsorted(known, masked.ids))
-    # "readout" is part of what a seed means: another name would draw another order.
+    # Renaming "readout" would change the random order for every seed.
     generator = derive(seed, "evaluation", "readout", "characters")
     probe = fit(features, targets, torch.ones(len(targets)), len(known), config.linear_probe, generator)
     return MaskedProbe(known, probe)
 
 
 def mask_windows(ids: npt.NDArray[np.int64], config: CharactersProbeConfig, seed: int, split: str) -> Masked:
-    """Masks windows `ids` (B, L) as the objective of masked characters does; `seed` and `split` decide where."""
+    """Masks spans in windows `ids` (B, L), like the objective `masked_characters`; seeded with `seed` and `split`."""
     generator = derive(seed, "evaluation", "masks", split)
-    shown, chosen = mask_spans(torch.from_numpy(ids), config.rate, config.mean_span, generator)
-    seen = shown.numpy()
-    around = np.pad(seen, ((0, 0), (1, 1)), constant_values=MASK)
-    hidden = chosen.numpy()
-    return Masked(seen, np.flatnonzero(hidden), ids[hidden], around[:, :-2][hidden], around[:, 2:][hidden])
+    spans = mask_spans(torch.from_numpy(ids), config.rate, config.mean_span, generator)
+    shown, mask = (tensor.numpy() for tensor in spans)
+    padded = np.pad(shown, ((0, 0), (1, 1)), constant_values=MASK)
+    return Masked(shown, np.flatnonzero(mask), ids[mask], padded[:, :-2][mask], padded[:, 2:][mask])
 
 
 def masked_features(reader: Reader, masked: Masked) -> Tensor:
-    """Features (N, W) at the masked positions, batch by batch."""
+    """Features (N, W) at the masked positions."""
     length = masked.shown.shape[1]
     rows = max(1, reader.batch_characters // length)
-    features = torch.empty(len(masked.places), reader.width)
+    features = torch.empty(len(masked.positions), reader.width)
     for first in range(0, len(masked.shown), rows):
         batch = masked.shown[first : first + rows]
-        begin, end = np.searchsorted(masked.places, [first * length, (first + len(batch)) * length]).tolist()
-        chosen = torch.from_numpy(masked.places[begin:end] - first * length)
-        features[begin:end] = reader.read(batch).flatten(0, 1)[chosen]
+        begin, end = np.searchsorted(masked.positions, [first * length, (first + len(batch)) * length]).tolist()
+        positions = torch.from_numpy(masked.positions[begin:end] - first * length)
+        features[begin:end] = reader.read(batch).flatten(0, 1)[positions]
     return features
 
 
 def _documents(masked: Masked, starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """(N,): the document of each masked character, numbered from 0 without gaps.
+    """The document (N,) of each masked character, numbered from 0 without gaps.
 
     Args:
-        masked: N masked characters of B windows.
-        starts: (B,) position of the first id of each window in the joined documents.
-        lengths: of the documents, without the END mark that follows each.
+        masked: N masked characters in B windows.
+        starts: (B,) position of each window in the joined documents.
+        lengths: lengths of the documents, without the END mark after each.
     """
-    rows, columns = np.divmod(masked.places, masked.shown.shape[1])
+    rows, columns = np.divmod(masked.positions, masked.shown.shape[1])
     ends = np.cumsum(lengths + 1)
     documents: npt.NDArray[np.int64] = np.unique(
         np.searchsorted(ends, starts[rows] + columns, side="right"), return_inverse=True
@@ -178,7 +179,7 @@ def _measurement(bits: Floats, documents: npt.NDArray[np.int64]) -> Measurement:
 
 
 def _runs(windows: Windows) -> Iterable[npt.NDArray[np.uint16]]:
-    """All ids that `windows` reads, in runs of bounded length."""
+    """All ids in `windows`, in runs of at most `_MAX_RUN`."""
     for start, end in zip(windows.starts.tolist(), windows.ends.tolist(), strict=True):
-        for first in range(start, end, _RUN):
-            yield windows.split.ids[first : min(first + _RUN, end)]
+        for first in range(start, end, _MAX_RUN):
+            yield windows.split.ids[first : min(first + _MAX_RUN, end)]

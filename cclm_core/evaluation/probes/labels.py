@@ -1,4 +1,4 @@
-"""The probe of labels: the label of a document, from its pooled features."""
+"""The labels probe: predicts the label of a document from its pooled features."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -14,34 +14,36 @@ from cclm_core.composition.long_texts import Piece
 from cclm_core.evaluation.baselines.base import LabelBaseline
 from cclm_core.evaluation.linear_probe import PenalizedProbe, Scale, fit_penalized
 from cclm_core.evaluation.metrics import Floats, Measurement, quotient, ratio
-from cclm_core.evaluation.probe import Context, Encoded, Figures, NotMeasurable, Probe, Scoring
+from cclm_core.evaluation.probe import Context, Encoded, NotMeasurable, Probe, ProbeResult, Scorer
 from cclm_core.evaluation.reading import Reader
-from cclm_core.evaluation.selection import TextSet, document_ids, labeled, shuffled, texts_of
+from cclm_core.evaluation.selection import TextSet, document_ids, labeled_ids, shuffled, texts_of
 from cclm_core.evaluation.views import View
 from cclm_core.runtime.config import Config
 
 
 class LabelsProbeConfig(Config):
-    """The label of a document, e.g. its topic, from its pooled features: see `Pool`."""
+    """The label of a document, such as its topic, from its pooled features; see `Pool`."""
 
     probe: Literal["labels"] = "labels"
-    train_documents: int = Field(default=4000, ge=1, description="labeled documents of the train split, at most")
-    validation_documents: int = Field(default=200, ge=0, description="those that choose the penalty, at most")
-    scale_documents: int = Field(default=60, ge=1, description="training documents that give the scale of features")
-    test_documents: int = Field(default=1000, ge=1, description="labeled documents of the test split, at most")
-    min_characters: int = Field(default=200, ge=1, description="shorter documents are left out")
-    max_characters: int = Field(default=400, ge=1, description="what is read of a longer one, from its start")
+    train_documents: int = Field(default=4000, ge=1, description="maximum number of labeled training documents")
+    validation_documents: int = Field(
+        default=200, ge=0, description="maximum number of validation documents to select the penalty with"
+    )
+    scale_documents: int = Field(default=60, ge=1, description="training documents to standardize features with")
+    test_documents: int = Field(default=1000, ge=1, description="maximum number of labeled test documents")
+    min_characters: int = Field(default=200, ge=1, description="leave out shorter documents")
+    max_characters: int = Field(default=400, ge=1, description="truncate longer documents")
     penalties: tuple[float, ...] = Field(
-        default=(3e-4, 1e-3, 3e-3, 1e-2), min_length=1, description="L2 strengths to choose from: see `fit_penalized`"
+        default=(3e-4, 1e-3, 3e-3, 1e-2), min_length=1, description="L2 strengths to select from; see `fit_penalized`"
     )
 
     def build(self, context: Context) -> "LabelsProbe":
-        """The probe, not fitted yet."""
+        """The unfitted probe."""
         return LabelsProbe(self, context)
 
 
 class LabelsProbe(Probe):
-    """Predicts labels of test documents; on the test split also without each component, and by the baselines."""
+    """Predicts labels of test documents. On the test split also without each component, and with the baselines."""
 
     def __init__(self, config: LabelsProbeConfig, context: Context) -> None:
         self.config, self._context = config, context
@@ -50,35 +52,38 @@ class LabelsProbe(Probe):
 
     def fit(self) -> dict[str, float]:
         """See `Probe.fit`."""
-        config, reader, longest = self.config, self._context.reader, self.config.max_characters
+        config, reader, max_ids = self.config, self._context.reader, self.config.max_characters
         train, held_out = (
             self._labeled(split, number)
             for split, number in (("train", config.train_documents), ("validation", config.validation_documents))
         )
         if train["label"].nunique() < 2:
-            raise NotMeasurable(f"fewer than two labels among {len(train)} long training documents")
+            raise NotMeasurable(
+                f"fewer than two labels among {len(train)} training documents of at least {config.min_characters} "
+                "characters"
+            )
         if self._test().empty:
-            raise NotMeasurable(f"no test document has a label and {config.min_characters} characters")
-        self.scale = scale_of(reader, self._ids("train", train.iloc[: config.scale_documents]), longest)
-        pooled = pool(reader, self.scale, self._ids("train", train), longest)
-        validation = pool(reader, self.scale, self._ids("validation", held_out), longest)
+            raise NotMeasurable(f"no labeled test document has at least {config.min_characters} characters")
+        self.scale = scale_of(reader, self._ids("train", train.iloc[: config.scale_documents]), max_ids)
+        pooled = pool(reader, self.scale, self._ids("train", train), max_ids)
+        validation = pool(reader, self.scale, self._ids("validation", held_out), max_ids)
         labels = train["label"].tolist(), held_out["label"].tolist()
         penalties = []
         for view in self._context.views:
             probe, penalty = fit_labels(
-                view.of_sides(pooled), labels[0], view.of_sides(validation), labels[1], config.penalties
+                view.of_pooled(pooled), labels[0], view.of_pooled(validation), labels[1], config.penalties
             )
             self._fitted.append((view, probe))
             penalties.append(penalty)
         return {"label_penalty": penalties[0]}
 
-    def measure(self) -> Figures:
+    def measure(self) -> ProbeResult:
         """See `Probe.measure`."""
         assert self.scale is not None
         test = self._test()
         gold = test["label"].tolist()
         pooled = pool(self._context.reader, self.scale, self._ids("test", test), self.config.max_characters)
-        predicted = {view.left_out: probe.predict(view.of_sides(pooled)) for view, probe in self._fitted}
+        predicted = {view.left_out: probe.predict(view.of_pooled(pooled)) for view, probe in self._fitted}
         without = {
             left_out: {_ACCURACY: label_metrics(gold, labels)[_ACCURACY]}
             for left_out, labels in predicted.items()
@@ -87,19 +92,19 @@ class LabelsProbe(Probe):
         rows = zip(test["id"].tolist(), gold, predicted[""], strict=True)
         table = [dict(zip(("id", "true", "predicted"), row, strict=True)) for row in rows]
         baselines = {name: label_metrics(gold, labels) for name, labels in self._baselines(test).items()}
-        return Figures(label_metrics(gold, predicted[""]), baselines, without, {"confusion": table})
+        return ProbeResult(label_metrics(gold, predicted[""]), baselines, without, {"confusion": table})
 
-    def score(self, test_set: TextSet, encoded: Encoded) -> Scoring | None:
-        """See `Probe.score`."""
-        chosen = labeled(self._context.test_sets[0], self.config.min_characters)
-        if not chosen:
+    def scorer(self, test_set: TextSet, encoded: Encoded) -> Scorer | None:
+        """See `Probe.scorer`."""
+        scored_ids = labeled_ids(self._context.test_sets[0], self.config.min_characters)
+        if not scored_ids:
             return None
         assert self.scale is not None
         pooling = Pool(self.scale, len(encoded), self.config.max_characters)
-        return LabelScoring(self._fitted[0][1], pooling, test_set, chosen)
+        return LabelScorer(self._fitted[0][1], pooling, test_set, scored_ids)
 
     def _baselines(self, test: pd.DataFrame) -> dict[str, list[str]]:
-        """The labels of `test` that each baseline predicts."""
+        """Baseline -> its predicted labels of the documents `test`."""
         train = self._labeled("train", self.config.train_documents)
         texts = {
             split: texts_of(
@@ -120,55 +125,56 @@ class LabelsProbe(Probe):
     def _test(self) -> pd.DataFrame:
         return self._labeled("test", self.config.test_documents)
 
-    def _labeled(self, split: str, most: int) -> pd.DataFrame:
+    def _labeled(self, split: str, max_documents: int) -> pd.DataFrame:
         documents = self._context.documents(split)
-        chosen = documents[documents["label"].notna() & (documents["length"] >= self.config.min_characters)]
-        # "classes" is part of what a seed means: another name would choose other documents.
-        return shuffled(chosen, self._context.seed, "documents", "classes", split).iloc[:most]
+        candidates = documents[documents["label"].notna() & (documents["length"] >= self.config.min_characters)]
+        # Renaming "classes" would select other documents for every seed.
+        return shuffled(candidates, self._context.seed, "documents", "classes", split).iloc[:max_documents]
 
     def _ids(self, split: str, documents: pd.DataFrame) -> list[npt.NDArray[np.uint16]]:
         return document_ids(self._context.corpus.split(split), documents)
 
 
-class LabelScoring(Scoring):
-    """The labels that a fitted probe predicts for the `chosen` documents of one test set, by id."""
+class LabelScorer(Scorer):
+    """Scores a fitted probe on the documents of a test set with an id in `scored_ids`."""
 
-    def __init__(self, probe: PenalizedProbe, pooling: "Pool", test_set: TextSet, chosen: set[str]) -> None:
-        self._probe, self._pooling, self._test_set, self._chosen = probe, pooling, test_set, chosen
+    def __init__(self, probe: PenalizedProbe, pooling: "Pool", test_set: TextSet, scored_ids: set[str]) -> None:
+        self._probe, self._pooling, self._test_set, self._scored_ids = probe, pooling, test_set, scored_ids
         self._predicted: list[str] = []
 
     def add(self, piece: Piece) -> None:
-        """See `Scoring.add`."""
+        """See `Scorer.add`."""
         self._pooling.add(*piece)
 
-    def figures(self) -> Figures:
-        """See `Scoring.figures`."""
+    def result(self) -> ProbeResult:
+        """See `Scorer.result`."""
         self._predicted = self._probe.predict(self._pooling.pooled())
-        places = [place for place, name in enumerate(self._test_set.ids) if name in self._chosen]
-        gold = [str(self._test_set.labels[place]) for place in places]
-        return Figures(label_metrics(gold, [self._predicted[place] for place in places]))
+        scored = [index for index, name in enumerate(self._test_set.ids) if name in self._scored_ids]
+        gold = [str(self._test_set.labels[index]) for index in scored]
+        return ProbeResult(label_metrics(gold, [self._predicted[index] for index in scored]))
 
-    def example(self, place: int) -> dict[str, Any]:
-        """See `Scoring.example`."""
-        if self._test_set.ids[place] not in self._chosen:
+    def example(self, index: int) -> dict[str, Any]:
+        """See `Scorer.example`."""
+        if self._test_set.ids[index] not in self._scored_ids:
             return {}
-        return {"label": self._test_set.labels[place], "predicted_label": self._predicted[place]}
+        return {"label": self._test_set.labels[index], "predicted_label": self._predicted[index]}
 
 
 _ACCURACY = "label_accuracy"
 
 
 def label_metrics(gold: Sequence[str], predicted: Sequence[str]) -> dict[str, Measurement]:
-    """Accuracy, and the mean F1 of the labels that occur in `gold` (macro average)."""
+    """Accuracy and macro F1, the mean F1 of the labels that occur in `gold`."""
     labels = sorted({*gold, *predicted})
-    true, found = (np.array([[name == label for label in labels] for name in names]) for names in (gold, predicted))
-    correct = true & found
-    statistics = np.hstack([correct, true, found]).astype(np.float64)
+    true, positive = (np.array([[name == label for label in labels] for name in names]) for names in (gold, predicted))
+    correct = true & positive
+    statistics = np.hstack([correct, true, positive]).astype(np.float64)
 
     def macro_f1(sums: Floats) -> Floats:
-        hits, true, found = np.split(sums, 3, axis=1)
-        occurs = true > 0
-        return quotient((quotient(2 * hits, true + found) * occurs).sum(axis=1), occurs.sum(axis=1).astype(np.float64))
+        """Macro F1 (R,) from the counts (R, 3C) of correct, true and predicted documents per label."""
+        correct, true, positive = np.split(sums, 3, axis=1)
+        occurs, f1 = true > 0, quotient(2 * correct, true + positive)
+        return quotient((f1 * occurs).sum(axis=1), occurs.sum(axis=1).astype(np.float64))
 
     return {
         _ACCURACY: ratio(correct.any(axis=1), np.ones(len(gold)), headline=True),
@@ -177,42 +183,45 @@ def label_metrics(gold: Sequence[str], predicted: Sequence[str]) -> dict[str, Me
 
 
 class Pool:
-    """How far features rise above and fall below their means by more than a deviation, on average over a text.
+    """Pools the features of the characters of each text: how far outliers are above and below the mean, on average.
 
-    The rare features of a text say most about its label; a plain mean drowns them, and a maximum sees one character.
-    (On the labels of held-out plays this reached 0.50 where mean and maximum together reached 0.45.)
+    With standardized features z (L, W), the pooled features are mean(relu(z - 1)) and mean(relu(-z - 1)) over L.
+
+    The label of a text depends most on its rare features. A mean averages them out, and a maximum depends on a single
+    character: on the labels of held-out plays, this pooling reached an accuracy of 0.50, mean and maximum together
+    0.45.
 
     Args:
-        scale: of the features of some characters.
+        scale: standardizes the features.
         num_texts: N.
-        longest: ids that are read of each text, from its start.
+        max_ids: number of ids to pool per text, from its start.
     """
 
-    def __init__(self, scale: Scale, num_texts: int, longest: int) -> None:
-        self.scale, self.longest = scale, longest
+    def __init__(self, scale: Scale, num_texts: int, max_ids: int) -> None:
+        self.scale, self.max_ids = scale, max_ids
         self._sums = torch.zeros(num_texts, 2 * len(scale.mean))
         self._counts = torch.zeros(num_texts, 1)
 
     def add(self, text: int, start: int, features: Tensor) -> None:
-        """Adds the features (L, W) of the ids of a text from `start` on."""
-        counted = self.scale(features[: max(0, self.longest - start)])
-        self._sums[text] += torch.cat([(counted - 1).relu().sum(dim=0), (-counted - 1).relu().sum(dim=0)])
-        self._counts[text] += len(counted)
+        """Adds the features (L, W) of the ids of text number `text`, from index `start`."""
+        z = self.scale(features[: max(0, self.max_ids - start)])
+        self._sums[text] += torch.cat([(z - 1).relu().sum(dim=0), (-z - 1).relu().sum(dim=0)])
+        self._counts[text] += len(z)
 
     def pooled(self) -> Tensor:
-        """(N, 2W); zeros for a text without ids."""
+        """The pooled features (N, 2W); zeros for a text without ids."""
         return self._sums / self._counts.clamp_min(1)
 
 
-def scale_of(reader: Reader, texts: Encoded, longest: int) -> Scale:
-    """The scale of the features of texts of ids (L,), each cut after `longest`."""
-    return Scale.of(torch.cat([piece.features for piece in reader.pieces([text[:longest] for text in texts])]))
+def scale_of(reader: Reader, texts: Encoded, max_ids: int) -> Scale:
+    """The scale of the features of `texts`, ids (L,) truncated to `max_ids`."""
+    return Scale.of(torch.cat([piece.features for piece in reader.pieces([text[:max_ids] for text in texts])]))
 
 
-def pool(reader: Reader, scale: Scale, texts: Encoded, longest: int) -> Tensor:
-    """Pooled features (N, 2W) of texts of ids (L,), each cut after `longest`."""
-    pooling = Pool(scale, len(texts), longest)
-    for piece in reader.pieces([text[:longest] for text in texts]):
+def pool(reader: Reader, scale: Scale, texts: Encoded, max_ids: int) -> Tensor:
+    """Pooled features (N, 2W) of `texts`, ids (L,) truncated to `max_ids`."""
+    pooling = Pool(scale, len(texts), max_ids)
+    for piece in reader.pieces([text[:max_ids] for text in texts]):
         pooling.add(*piece)
     return pooling.pooled()
 
@@ -220,12 +229,12 @@ def pool(reader: Reader, scale: Scale, texts: Encoded, longest: int) -> Tensor:
 def fit_labels(
     pooled: Tensor, labels: Sequence[str], held_out: Tensor, held_out_labels: Sequence[str], penalties: Sequence[float]
 ) -> tuple[PenalizedProbe, float]:
-    """Fits one probe per penalty on `pooled` (N, W); keeps the one with the least loss on `held_out` (M, W).
+    """Fits one probe per penalty on `pooled` (N, W), and selects the one with the lowest loss on `held_out` (M, W).
 
-    Without held-out documents of known labels the penalty in the middle is taken.
+    If no held-out document has a label of the training documents, the middle penalty is used.
 
     Returns:
-        The probe, and its penalty.
+        The probe and its penalty.
     """
     columns = {label: column for column, label in enumerate(sorted(set(labels)))}
     rows = [row for row, label in enumerate(held_out_labels) if label in columns]
@@ -236,8 +245,9 @@ def fit_labels(
         return fit_penalized(pooled, labels, middle), middle
     fitted = {penalty: fit_penalized(pooled, labels, penalty) for penalty in ordered}
 
-    def loss(penalty: float) -> float:
-        return float(torch.nn.functional.nll_loss(fitted[penalty].log_probabilities(held_out[rows]), targets))
-
-    chosen = min(ordered, key=loss)
-    return fitted[chosen], chosen
+    losses = {
+        penalty: float(torch.nn.functional.nll_loss(probe.log_probabilities(held_out[rows]), targets))
+        for penalty, probe in fitted.items()
+    }
+    best = min(ordered, key=lambda penalty: losses[penalty])
+    return fitted[best], best

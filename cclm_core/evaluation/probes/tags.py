@@ -1,4 +1,4 @@
-"""The probe of tags: entity spans, from BIO tags predicted at every character."""
+"""The tags probe: predicts a BIO tag for each character, and from them entity spans."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
@@ -13,64 +13,70 @@ from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.evaluation.baselines.base import TagBaseline
 from cclm_core.evaluation.linear_probe import LinearProbe, LinearProbeConfig, fit
 from cclm_core.evaluation.metrics import Floats, Measurement, quotient
-from cclm_core.evaluation.probe import Context, Encoded, Figures, NotMeasurable, Probe, Scoring
+from cclm_core.evaluation.probe import Context, Encoded, NotMeasurable, Probe, ProbeResult, Scorer
 from cclm_core.evaluation.reading import Reader
-from cclm_core.evaluation.selection import TextSet, shuffled, up_to
+from cclm_core.evaluation.selection import TextSet, limit_ids, shuffled
 from cclm_core.evaluation.spans import Scores, SpanScore, TextSpans, gold_spans, spans_of_texts
-from cclm_core.evaluation.tag_sampling import Tagged, choose_rows, choose_tagged, tagged_documents
-from cclm_core.evaluation.views import View, whole
+from cclm_core.evaluation.tag_sampling import Tagged, sample_rows, select_tagged, tagged_documents
+from cclm_core.evaluation.views import View, full_view
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.random import derive
 from cclm_core.text.vocabulary import Preprocessor
 
 
 class TagsProbeConfig(Config):
-    """Entity spans, from BIO tags predicted at every character."""
+    """Entity spans, from a BIO tag predicted for each character."""
 
     probe: Literal["tags"] = "tags"
-    train_characters: int = Field(default=200_000, ge=1, description="ids of the training documents that are read")
+    train_characters: int = Field(default=200_000, ge=1, description="ids of training documents to read")
     entity_share: float = Field(
         default=0.75, gt=0, le=1, description="share of them from documents with entities, if there are enough"
     )
-    rows: int = Field(default=80_000, ge=1, description="characters whose features are stored and fitted, at most")
-    margin: int = Field(default=3, ge=0, description="characters around an entity that are always among the rows")
+    rows: int = Field(default=80_000, ge=1, description="maximum number of characters to fit on, approximately")
+    margin: int = Field(default=3, ge=0, description="characters around an entity to prefer in sampling")
     linear_probe: LinearProbeConfig = LinearProbeConfig(learning_rate=0.01, weight_decay=0.01)
-    validation_characters: int = Field(default=100_000, ge=0, description="ids of the documents that choose the bonus")
-    bonuses: tuple[float, ...] = Field(
-        default=(0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5), min_length=1, description="for tags but O, in nats"
+    validation_characters: int = Field(
+        default=100_000, ge=0, description="ids of validation documents to select the bonus with"
     )
-    word_boundaries: bool = Field(default=True, description="spans neither start nor end inside a word")
+    bonuses: tuple[float, ...] = Field(
+        default=(0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5),
+        min_length=1,
+        description="bonuses of all tags except O to select from, in nats",
+    )
+    word_boundaries: bool = Field(default=True, description="forbid spans to start or end inside a word")
 
     def build(self, context: Context) -> "TagsProbe":
-        """The probe, not fitted yet."""
+        """The unfitted probe."""
         return TagsProbe(self, context)
 
 
 class Tagger(NamedTuple):
-    """BIO tags of characters: a linear probe, and the `bonus`, in nats, of every tag but O.
+    """Scores BIO tags with a linear probe, and adds a bonus, in nats, to all tags except O.
 
-    Entities are rare, so that the most likely tags miss most of them; the bonus balances precision and recall.
+    Entities are rare, so the most likely tags miss most of them. The bonus balances precision and recall.
     """
 
     probe: LinearProbe
     bonus: float = 0.0
 
     def scores(self, features: Tensor) -> Scores:
-        """Scores (L, 1 + 2K) of the tags of `features` (L, W)."""
-        return raised(self.probe.log_probabilities(features).numpy(), self.bonus)
+        """Tag scores (L, 1 + 2K) from `features` (L, W)."""
+        return add_bonus(self.probe.log_probabilities(features).numpy(), self.bonus)
 
 
-def raised(scores: Scores, bonus: float) -> Scores:
-    """Scores (L, 1 + 2K), with `bonus` added to every tag but O."""
+def add_bonus(scores: Scores, bonus: float) -> Scores:
+    """The tag scores (L, 1 + 2K), with `bonus` added to all tags except O."""
     return scores + np.where(np.arange(scores.shape[1]) > 0, bonus, 0).astype(np.float32)
 
 
 class TagsProbe(Probe):
-    """Finds entity spans in the test sets, with all features and without those of each component."""
+    """Predicts entity spans in the test sets from all features, and from those without each component."""
 
     def __init__(self, config: TagsProbeConfig, context: Context) -> None:
         self.config, self.corpus = config, context.corpus
-        self.baselines = {name: one for name, one in context.baselines.items() if isinstance(one, TagBaseline)}
+        self.baselines = {
+            name: baseline for name, baseline in context.baselines.items() if isinstance(baseline, TagBaseline)
+        }
         self.taggers: dict[str, Tagger] = {}
         self._context = context
 
@@ -80,21 +86,21 @@ class TagsProbe(Probe):
             raise NotMeasurable("the test documents have no entities")
         context, config, labels = self._context, self.config, self.corpus.entity_labels
         documents = shuffled(context.documents("train"), context.seed, "documents", "tags")
-        tagged = choose_tagged(self.corpus.split("train"), documents, config.train_characters, config.entity_share)
+        tagged = select_tagged(self.corpus.split("train"), documents, config.train_characters, config.entity_share)
         if not any(text.any() for text in tagged.tags):
             raise NotMeasurable("the training documents have no entities")
         rows = tag_rows(context.reader, tagged, config, context.seed)
         probes = [fit_tags(rows, len(labels), config, context.seed, view) for view in context.views]
         documents = shuffled(context.documents("validation"), context.seed, "documents", "tags", "validation")
-        held_out = tagged_documents(self.corpus.split("validation"), up_to(documents, config.validation_characters))
-        taggers = choose_bonuses(context.reader, probes, held_out, self.corpus, config)
+        held_out = tagged_documents(self.corpus.split("validation"), limit_ids(documents, config.validation_characters))
+        taggers = select_bonuses(context.reader, probes, held_out, self.corpus, config)
         self.taggers = {view.left_out: tagger for view, tagger in zip(context.views, taggers, strict=True)}
         self._fit_baselines()
         return {"tag_bonus": taggers[0].bonus}
 
-    def score(self, test_set: TextSet, encoded: Encoded) -> Scoring:
-        """See `Probe.score`."""
-        return TagScoring(self, test_set, encoded)
+    def scorer(self, test_set: TextSet, encoded: Encoded) -> Scorer:
+        """See `Probe.scorer`."""
+        return TagScorer(self, test_set, encoded)
 
     def _fit_baselines(self) -> None:
         documents = shuffled(self._context.documents("train"), self._context.seed, "documents", "dictionary")
@@ -107,8 +113,8 @@ class TagsProbe(Probe):
             )
 
 
-class TagScoring(Scoring):
-    """The spans that a fitted `TagsProbe` finds in one test set."""
+class TagScorer(Scorer):
+    """Scores a fitted `TagsProbe` and its baselines on one test set."""
 
     def __init__(self, probe: TagsProbe, test_set: TextSet, encoded: Encoded) -> None:
         self._probe, self._test_set = probe, test_set
@@ -116,13 +122,13 @@ class TagScoring(Scoring):
         self._spans: list[TextSpans] = []
 
     def add(self, piece: Piece) -> None:
-        """See `Scoring.add`."""
+        """See `Scorer.add`."""
         for left_out, tagger in self._probe.taggers.items():
-            part = slice(piece.start, piece.start + len(piece.features))
-            self._scores[left_out][piece.text][part] = tagger.scores(piece.features)
+            rows = slice(piece.start, piece.start + len(piece.features))
+            self._scores[left_out][piece.text][rows] = tagger.scores(piece.features)
 
-    def figures(self) -> Figures:
-        """See `Scoring.figures`."""
+    def result(self) -> ProbeResult:
+        """See `Scorer.result`."""
         probe, texts, gold = self._probe, self._test_set.texts, self._test_set.entities
         spans = {
             left_out: spans_of_texts(
@@ -133,18 +139,19 @@ class TagScoring(Scoring):
         self._spans = spans.pop("")
         metrics = span_metrics(gold, self._spans)
         baselines = {
-            name: span_metrics(gold, [baseline.find(text) for text in texts])
+            name: {_F1: span_metrics(gold, [baseline.find(text) for text in texts])[_F1]}
             for name, baseline in probe.baselines.items()
         }
-        without = {left_out: {_F1: span_metrics(gold, found)[_F1]} for left_out, found in spans.items()}
-        return Figures(metrics, {name: {_F1: other[_F1]} for name, other in baselines.items()}, without, self._tables())
+        without = {left_out: {_F1: span_metrics(gold, predicted)[_F1]} for left_out, predicted in spans.items()}
+        return ProbeResult(metrics, baselines, without, self._tables())
 
-    def example(self, place: int) -> dict[str, Any]:
-        """See `Scoring.example`."""
-        text = self._test_set.texts[place]
-        pairs = {"entities": self._test_set.entities[place], "predicted_entities": self._spans[place]}
+    def example(self, index: int) -> dict[str, Any]:
+        """See `Scorer.example`."""
+        text = self._test_set.texts[index]
+        examples = {"entities": self._test_set.entities[index], "predicted_entities": self._spans[index]}
         return {
-            name: [[start, end, label, text[start:end]] for start, end, label in spans] for name, spans in pairs.items()
+            name: [[start, end, label, text[start:end]] for start, end, label in spans]
+            for name, spans in examples.items()
         }
 
     def _tables(self) -> dict[str, list[dict[str, Any]]]:
@@ -154,7 +161,7 @@ class TagScoring(Scoring):
         rows = []
         for label in total.labels():
             counts = {"gold": total.gold.get(label, 0), "predicted": total.predicted.get(label, 0)}
-            rows.append({"set": self._test_set.name, "label": label, **counts, **total.figures(label)})
+            rows.append({"set": self._test_set.name, "label": label, **counts, **total.metrics(label)})
         return {"entities": rows}
 
 
@@ -162,33 +169,28 @@ _F1 = "entity_f1"
 
 
 def span_metrics(gold: Sequence[TextSpans], predicted: Sequence[TextSpans]) -> dict[str, Measurement]:
-    """Micro-averaged F1, precision and recall of exact spans of each document."""
-    pairs = [(set(true), set(found)) for true, found in zip(gold, predicted, strict=True)]
-    counts = [(len(true & found), len(found), len(true)) for true, found in pairs]
+    """Micro-averaged F1, precision and recall of exactly matching spans, from the spans of each document."""
+    pairs = [(set(true), set(positive)) for true, positive in zip(gold, predicted, strict=True)]
+    counts = [(len(true & positive), len(positive), len(true)) for true, positive in pairs]
     statistics = np.array(counts, dtype=np.float64).reshape(-1, 3)
-
-    def f1(sums: Floats) -> Floats:
-        return quotient(2 * sums[:, 0], sums[:, 1] + sums[:, 2])
-
-    def precision(sums: Floats) -> Floats:
-        return quotient(sums[:, 0], sums[:, 1])
-
-    def recall(sums: Floats) -> Floats:
-        return quotient(sums[:, 0], sums[:, 2])
-
     return {
-        _F1: Measurement(statistics, f1, headline=True),
-        "entity_precision": Measurement(statistics, precision),
-        "entity_recall": Measurement(statistics, recall),
+        _F1: Measurement(statistics, _f1, headline=True),
+        "entity_precision": Measurement(statistics, lambda sums: quotient(sums[:, 0], sums[:, 1])),
+        "entity_recall": Measurement(statistics, lambda sums: quotient(sums[:, 0], sums[:, 2])),
     }
 
 
+def _f1(sums: Floats) -> Floats:
+    """F1 (R,) from the numbers (R, 3) of correct, predicted and gold spans."""
+    return quotient(2 * sums[:, 0], sums[:, 1] + sums[:, 2])
+
+
 class TagRows(NamedTuple):
-    """What a tag probe is fitted on.
+    """Training data of a tags probe, one row per character.
 
     Attributes:
         features: (N, W).
-        targets: (N,) int64, the tags.
+        targets: (N,) int64, the gold tags.
         weights: (N,) number of characters that each row represents.
     """
 
@@ -198,58 +200,58 @@ class TagRows(NamedTuple):
 
 
 def tag_rows(reader: Reader, tagged: Tagged, config: TagsProbeConfig, seed: int) -> TagRows:
-    """Reads texts whose tags are known, and keeps the characters that `choose_rows` chooses."""
+    """Computes the features of texts with gold tags, and keeps the characters that `sample_rows` selects."""
     generator = derive(seed, "evaluation", "rows", "tags")
-    rows = choose_rows(tagged.tags, config.rows, config.margin, generator)
-    counts = np.array([int(chosen.sum()) for chosen in rows.chosen])
+    rows = sample_rows(tagged.tags, config.rows, config.margin, generator)
+    counts = np.array([int(selected.sum()) for selected in rows.selected])
     first = np.cumsum(counts) - counts
     features = torch.empty(int(counts.sum()), reader.width)
     targets = torch.zeros(len(features), dtype=torch.int64)
     weights = torch.ones(len(features))
-    for text, start, read in reader.pieces(tagged.texts):
-        part = slice(start, start + len(read))
-        chosen = rows.chosen[text][part]
-        begin = int(first[text] + rows.chosen[text][:start].sum())
-        place = slice(begin, begin + int(chosen.sum()))
-        features[place] = read[torch.from_numpy(chosen)]
-        targets[place] = torch.from_numpy(tagged.tags[text][part][chosen].astype(np.int64))
-        represents = np.where(rows.near[text][part][chosen], 1.0, rows.far_weight) * tagged.weights[text]
-        weights[place] = torch.from_numpy(represents).float()
+    for text, start, piece in reader.pieces(tagged.texts):
+        source = slice(start, start + len(piece))
+        selected = rows.selected[text][source]
+        begin = int(first[text] + rows.selected[text][:start].sum())
+        target = slice(begin, begin + int(selected.sum()))
+        features[target] = piece[torch.from_numpy(selected)]
+        targets[target] = torch.from_numpy(tagged.tags[text][source][selected].astype(np.int64))
+        represented = np.where(rows.near[text][source][selected], 1.0, rows.far_weight) * tagged.weights[text]
+        weights[target] = torch.from_numpy(represented).float()
     return TagRows(features, targets, weights)
 
 
 def fit_tags(
     rows: TagRows, num_labels: int, config: TagsProbeConfig, seed: int, view: View | None = None
 ) -> LinearProbe:
-    """Fits BIO tags of `num_labels` labels; features outside the view, if one is given, have no effect."""
+    """Fits a linear probe for the BIO tags of `num_labels` labels, on the features in `view` (default: all)."""
     width = rows.features.shape[1]
-    view = view or whole(width)
-    # "readout" is part of what a seed means: another name would draw another order.
+    view = view or full_view(width)
+    # Renaming "readout" would change the random order for every seed.
     generator = derive(seed, "evaluation", "readout", "tags")
     features = view.of(rows.features)
     probe = fit(features, rows.targets, rows.weights, 1 + 2 * num_labels, config.linear_probe, generator)
     return probe.widened(view.columns, width) if view.left_out else probe
 
 
-def choose_bonuses(
+def select_bonuses(
     reader: Reader, probes: Sequence[LinearProbe], held_out: Tagged, corpus: EncodedCorpus, config: TagsProbeConfig
 ) -> list[Tagger]:
-    """Gives each probe the bonus of `config.bonuses` with the highest F1 on held-out texts; 0 without any entities."""
-    plain = [Tagger(probe) for probe in probes]
+    """Selects for each probe the bonus with the highest F1 on held-out texts; 0 if these have no entities."""
+    taggers = [Tagger(probe) for probe in probes]
     if not any(text.any() for text in held_out.tags):
-        return plain
-    scores = empty_scores(plain, held_out.texts)
+        return taggers
+    scores = empty_scores(taggers, held_out.texts)
     for text, start, features in reader.pieces(held_out.texts):
-        for tagger, mine in zip(plain, scores, strict=True):
-            mine[text][start : start + len(features)] = tagger.scores(features)
+        for tagger, tagger_scores in zip(taggers, scores, strict=True):
+            tagger_scores[text][start : start + len(features)] = tagger.scores(features)
     labels, preprocessor = corpus.entity_labels, corpus.preprocessor
-    chosen = [_best_bonus(mine, held_out, preprocessor, labels, config) for mine in scores]
-    return [tagger._replace(bonus=bonus) for tagger, bonus in zip(plain, chosen, strict=True)]
+    bonuses = [_best_bonus(tagger_scores, held_out, preprocessor, labels, config) for tagger_scores in scores]
+    return [tagger._replace(bonus=bonus) for tagger, bonus in zip(taggers, bonuses, strict=True)]
 
 
 def empty_scores(taggers: Sequence[Tagger], texts: Encoded) -> list[list[Scores]]:
-    """For each tagger, arrays for the scores (L, 1 + 2K) of the tags of each text of ids (L,)."""
-    return [[np.zeros((len(ids), len(one.probe.bias)), dtype=np.float32) for ids in texts] for one in taggers]
+    """For each tagger, an array of zeros (L, 1 + 2K) per text of ids (L,), for its tag scores."""
+    return [[np.zeros((len(ids), len(tagger.probe.bias)), dtype=np.float32) for ids in texts] for tagger in taggers]
 
 
 def _best_bonus(
@@ -263,7 +265,8 @@ def _best_bonus(
     gold = [gold_spans(*pair, preprocessor, labels) for pair in zip(held_out.texts, held_out.tags, strict=True)]
 
     def f1(bonus: float) -> float:
-        shifted = [raised(row, bonus) for row in scores]
+        """F1 with this bonus."""
+        shifted = [add_bonus(row, bonus) for row in scores]
         spans = spans_of_texts(texts, shifted, preprocessor, labels, config.word_boundaries)
         return span_metrics(gold, spans)[_F1].value
 

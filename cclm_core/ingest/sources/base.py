@@ -1,4 +1,4 @@
-"""The contract of a source: a configuration class that reads its records in parts."""
+"""The interface of a source: a configuration class that reads its records in parts."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
@@ -9,51 +9,54 @@ from cclm_core.corpus.quarantine import Located, Rejected
 from cclm_core.runtime.config import Config
 
 Items = Iterator[Located | Rejected]
-"""Records in the order of the source, all of them in the split `train`, and input that cannot be used."""
+"""Records and unusable input, in the order of the source. The split of every record is still `train`."""
 
 BATCH_RECORDS = 1024
-"""Records, or rows of a table, that are handed on together."""
+"""Maximum number of records, or rows of a table, in a part."""
 
 BATCH_BYTES = 4 << 20
-"""About the size of a part: fewer long texts, or the lines of a file up to this many bytes."""
+"""Approximate maximum size of a part; long texts make a part of fewer records."""
 
 
 class SourceConfig(Config):
-    """The source of a corpus. A subclass adds a field `kind` with a literal value and is listed in `config.Source`."""
+    """The source of a corpus.
+
+    A subclass adds a field `kind`, a literal of its name, and is listed in `ingest.config.Source`.
+    """
 
     @property
     def ids_may_repeat(self) -> bool:
-        """Whether ids come from the data, so that two records may have the same id."""
+        """Whether ids come from the data, so that two records can have the same id."""
         return False
 
     @property
     def reads_in_workers(self) -> bool:
-        """Whether some parts are read by `read_part`, so that several processes can share the reading."""
+        """Whether `read_part` reads some of the parts, so that several processes can share the reading."""
         return False
 
     @abstractmethod
     def parts(self, downloads: Path) -> Iterator[Any]:
-        """The source in parts, in order. Where a part ends depends on the source alone.
+        """Yields the parts of the source in order. The boundaries of the parts depend on the source alone.
 
-        A part is a list of `Located` and `Rejected`, or what `read_part` of the same class reads; it can be pickled.
+        A part is a list of `Located` and `Rejected`, or a picklable description that `read_part` reads.
 
         Args:
-            downloads: a folder for files that are kept between runs.
+            downloads: folder for files to keep between runs.
 
         Raises:
             DataError: the source cannot be read.
         """
 
     def read_part(self, part: Any) -> Iterable[Located | Rejected]:
-        """The records of a part, in order, in any process."""
+        """Yields the records of a part in order; runs in any process."""
         return part  # type: ignore[no-any-return]
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """What was read, for `source.json`: names, versions, digests and license; no paths outside the project."""
+        """Returns the content of `source.json`: names, versions, digests, license; no paths outside the project."""
 
     def read(self, downloads: Path) -> Items:
-        """All records of the source, in order.
+        """Yields all records of the source in order.
 
         Raises:
             DataError: the source cannot be read.

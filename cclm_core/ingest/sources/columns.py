@@ -1,4 +1,4 @@
-"""The roles of the columns of a table, and how a row becomes a record; shared by all sources with columns."""
+"""Maps the columns of a table to the fields of a record; used by all sources with columns."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,12 +9,12 @@ from cclm_core.runtime.config import Config
 
 
 class Columns(Config):
-    """Names of columns (for JSON lines, of keys).
+    """The column (in JSON lines, the key) of each field of a record; None for no column.
 
     Args:
-        text: the text; a row without one is rejected.
-        id: unique per record; None makes ids of file and line.
-        author, group, variant, label: see `Record`; None if there is no such column.
+        text: the text; a row without a text is rejected.
+        id: an id that is unique in the corpus; with None, ids are `file:line`.
+        author, group, variant, label: see `Record`.
         entities: a list of spans, each `{"start", "end", "label"}` or `[start, end, label]`, in characters.
     """
 
@@ -27,28 +27,29 @@ class Columns(Config):
     entities: str | None = None
 
     def names(self) -> list[str]:
-        """The columns that must exist."""
+        """Returns the columns that must exist."""
         return [name for name in self.model_dump().values() if name is not None]
 
 
 def row_reader(
     columns: Columns, file: str, group: str | None
 ) -> Callable[[Mapping[str, Any], int], Located | Rejected]:
-    """A function from a row of `file` and its line to a record, or to the reason why it is rejected.
+    """Returns a function that turns a row and its line into a record or a rejection.
 
     Args:
-        columns: resolved once here, since a corpus has millions of rows.
-        file: for ids and rejections.
-        group: the group of records that have none in a column.
+        columns: the columns, resolved once here because a corpus has millions of rows.
+        file: name of the file, for ids and rejections.
+        group: group of the records that have none in a column.
     """
     text_column, id_column, spans_column = columns.text, columns.id, columns.entities
-    others = [
+    optional_columns = [
         (field, column)
         for field in ("author", "group", "variant", "label")
         if (column := getattr(columns, field)) is not None
     ]
 
-    def read(row: Mapping[str, Any], line: int) -> Located | Rejected:
+    def read_row(row: Mapping[str, Any], line: int) -> Located | Rejected:
+        """Returns the record of a row, or the reason to reject it."""
         text = row.get(text_column)
         if not isinstance(text, str):
             if text_column not in row:
@@ -58,14 +59,16 @@ def row_reader(
         if spans is None:
             return Rejected(file, line, "entities are not spans", text)
         name = (_value(row, id_column) if id_column else None) or f"{file}:{line}"
-        if not others:
+        if not optional_columns:
             return Located(Record(name, text, None, group, None, None, spans), file, line)
-        known = {field: _value(row, column) for field, column in others}
-        own = known.get("group") or group
-        record = Record(name, text, known.get("author"), own, known.get("variant"), known.get("label"), spans)
+        values = {field: _value(row, column) for field, column in optional_columns}
+        group_of_row = values.get("group") or group
+        record = Record(
+            name, text, values.get("author"), group_of_row, values.get("variant"), values.get("label"), spans
+        )
         return Located(record, file, line)
 
-    return read
+    return read_row
 
 
 def _value(row: Mapping[str, Any], column: str) -> str | None:
@@ -74,7 +77,7 @@ def _value(row: Mapping[str, Any], column: str) -> str | None:
 
 
 def _entities(value: Any) -> tuple[Entity, ...] | None:
-    """The spans, sorted; None if `value` is not a list of spans."""
+    """Returns the spans, sorted; None if `value` is not a list of spans."""
     spans = []
     for item in value if isinstance(value, list | tuple) else () if value is None else (value,):
         parts = [item.get(key) for key in Entity._fields] if isinstance(item, Mapping) else item

@@ -1,7 +1,7 @@
-"""CoNLL files: a token and its tag per line, an empty line after each sentence.
+"""Reads CoNLL files: a token and its tag per line, an empty line after each sentence.
 
-Tags are IOB1, IOB2 (BIO), IOBES or BILOU. A sentence becomes its tokens joined by single spaces; an entity
-becomes the characters of its tokens. `-DOCSTART-` starts a document, whose sentences are one group.
+Tags are IOB1, IOB2 (BIO), IOBES or BILOU. The text of a sentence is its tokens joined by single spaces. The sentences
+after a `-DOCSTART-` line, up to the next one, are one group.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,22 +13,22 @@ from cclm_core.corpus.records import Entity, Record
 def read_conll(
     lines: Iterable[tuple[int, str] | Rejected], name: str, token_column: int, tag_column: int, group: str | None
 ) -> Iterator[Located | Rejected]:
-    """The sentences of a file; a damaged sentence is rejected as a whole.
+    """Yields the sentences of a file; one invalid line rejects its whole sentence.
 
     Args:
-        lines: with their numbers, as `read_lines` yields them.
-        name: of the file, for ids and rejections.
-        token_column, tag_column: counted from 0; -1 is the last.
-        group: the group of all records; None for one group per document, if the file marks documents.
+        lines: numbered lines from `read_lines`.
+        name: name of the file, for ids and rejections.
+        token_column, tag_column: columns, from 0; -1 is the last.
+        group: group of all records; None for one group per document, if the file marks documents.
     """
     tokens: list[str] = []
     tags: list[str] = []
     start, document, problem = 0, 0, None
-    for numbered in _closed(lines):
-        if isinstance(numbered, Rejected):
-            problem = problem or numbered
+    for item in _with_final_blank(lines):
+        if isinstance(item, Rejected):
+            problem = problem or item
             continue
-        line, text = numbered
+        line, text = item
         fields = text.split()
         if fields and fields[0] == "-DOCSTART-":
             document += 1
@@ -40,13 +40,13 @@ def read_conll(
                 tokens.append(fields[token_column])
                 tags.append(fields[tag_column])
         elif tokens or problem:
-            own_group = group or (f"{name}#{document}" if document else None)
-            yield problem or _sentence(tokens, tags, name, start, own_group)
+            document_group = group or (f"{name}#{document}" if document else None)
+            yield problem or _sentence(tokens, tags, name, start, document_group)
             tokens, tags, start, problem = [], [], 0, None
 
 
 def bio_entities(tokens: list[str], tags: list[str]) -> tuple[Entity, ...]:
-    """Character spans over `" ".join(tokens)`.
+    """Returns the entities as character spans over `" ".join(tokens)`.
 
     >>> bio_entities(["In", "New", "York", "."], ["O", "B-LOC", "I-LOC", "O"])
     (Entity(start=3, end=11, label='LOC'),)
@@ -68,8 +68,8 @@ def bio_entities(tokens: list[str], tags: list[str]) -> tuple[Entity, ...]:
     return tuple(spans)
 
 
-def _closed(lines: Iterable[tuple[int, str] | Rejected]) -> Iterator[tuple[int, str] | Rejected]:
-    """`lines` and an empty line, so that the last sentence ends like the others."""
+def _with_final_blank(lines: Iterable[tuple[int, str] | Rejected]) -> Iterator[tuple[int, str] | Rejected]:
+    """Appends an empty line, which ends the last sentence."""
     yield from lines
     yield (0, "")
 

@@ -1,4 +1,4 @@
-"""Local files: plain text, JSON lines, CSV, Parquet, CoNLL. Each is read as a stream."""
+"""Streams records from local files: plain text, JSON lines, CSV, Parquet, CoNLL."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ from cclm_core.corpus.records import Record
 from cclm_core.ingest.sources.base import BATCH_RECORDS, Items, SourceConfig, batched
 from cclm_core.ingest.sources.columns import Columns, row_reader
 from cclm_core.ingest.sources.conll import read_conll
-from cclm_core.ingest.sources.lines import LONGEST_LINE, Piece, pieces, read_lines
+from cclm_core.ingest.sources.lines import LONGEST_LINE, ByteRange, read_lines, split_at_lines
 from cclm_core.runtime.artifacts import file_digest
 from cclm_core.runtime.errors import DataError
 
@@ -39,13 +39,14 @@ class FilesConfig(SourceConfig):
     """Local files as the source of a corpus.
 
     Args:
-        paths: the files, read in this order; relative to the current folder.
-        format: `text` makes a record of each line that is not empty; None decides by the suffix of each file.
-        columns: for `jsonl`, `csv` and `parquet`.
-        delimiter: of CSV; None is a comma, or a tab for `.tsv`.
-        token_column, tag_column: of CoNLL, counted from 0; -1 is the last.
-        group_by_file: the name of the file is the group of records that have no other group, so that whole files can
-            be named in `validation_groups` and `test_groups`.
+        paths: the files in reading order, relative to the current folder.
+        format: format of all files; with `text`, each nonempty line is a record. With None, the suffix of each file
+            decides.
+        columns: columns of `jsonl`, `csv` and `parquet`.
+        delimiter: delimiter of `csv`; None for a comma, or a tab in `.tsv` files.
+        token_column, tag_column: columns of `conll`, from 0; -1 is the last.
+        group_by_file: use the name of the file as the group of records without a group, so that you can name files in
+            `validation_groups` and `test_groups`.
     """
 
     kind: Literal["files"]
@@ -64,32 +65,34 @@ class FilesConfig(SourceConfig):
 
     @property
     def reads_in_workers(self) -> bool:
-        """Whether there is a file of lines or a Parquet file. Quoted line ends and sentences keep CSV and CoNLL from
-        being cut without being read."""
+        """Whether any file is text, JSON lines or Parquet.
+
+        CSV and CoNLL cannot be split without parsing, because quoted values and sentences span lines.
+        """
         return any(_format(self, path) in ("text", "jsonl", "parquet") for path, _ in named_files(self))
 
     def parts(self, downloads: Path) -> "Iterator[FilePart | list[Located | Rejected]]":  # noqa: ARG002
-        """The parts of all files, in order: of text, JSON lines and Parquet to be read in any process, else records.
+        """Yields the parts of all files: `FilePart` for text, JSON lines and Parquet, records for other formats.
 
         Raises:
             DataError: a file is missing, is a folder, has an unknown format or lacks a column.
         """
         for path, name in named_files(self):
-            kind = _format(self, path)
+            file_format = _format(self, path)
             group = name if self.group_by_file else None
-            if kind in ("text", "jsonl"):
-                yield from (FilePart(kind, path, name, group, piece) for piece in pieces(path))
-            elif kind == "parquet":
+            if file_format in ("text", "jsonl"):
+                yield from (FilePart(file_format, path, name, group, lines) for lines in split_at_lines(path))
+            elif file_format == "parquet":
                 yield from _parquet_parts(path, name, group, self)
             else:
-                yield from batched(_READERS[kind](FilePart(kind, path, name, group, None), self))
+                yield from batched(_READERS[file_format](FilePart(file_format, path, name, group, None), self))
 
     def read_part(self, part: "FilePart | list[Located | Rejected]") -> Iterable[Located | Rejected]:
-        """The records of a part."""
+        """Yields the records of a part in order."""
         return part if isinstance(part, list) else _READERS[part.format](part, self)
 
     def describe(self) -> dict[str, Any]:
-        """Name and SHA-256 of each file."""
+        """Returns the name and SHA-256 of each file."""
         return {
             "kind": "files",
             "files": [{"name": name, "sha256": file_digest(path)} for path, name in named_files(self)],
@@ -98,66 +101,77 @@ class FilesConfig(SourceConfig):
 
 
 class FilePart(NamedTuple):
-    """A part of a file that any process can read: lines, or the rows of a table from `line` on as an Arrow stream."""
+    """A part of a file that any process can read.
+
+    Args:
+        format: format of the file.
+        path: the file.
+        name: name of the file in outputs.
+        group: group of the records that have none in a column.
+        lines: lines of a text file; None for all.
+        rows: rows of a table, as an Arrow stream.
+        line: number of the first of `rows`, from 1.
+    """
 
     format: Format
     path: Path
     name: str
     group: str | None
-    piece: Piece | None
+    lines: ByteRange | None
     rows: bytes = b""
     line: int = 1
 
 
 def named_files(config: FilesConfig) -> list[tuple[Path, str]]:
-    """The files, each with its name in outputs: its path, or for a path outside the project its file name.
+    """Returns the files with their names in outputs: the path, or the file name if the path is outside the project.
 
     Raises:
         DataError: a file is missing, is a folder, has an unknown format, or two have the same name.
     """
     named: list[tuple[Path, str]] = []
-    for given in config.paths:
-        path = Path(given)
+    for configured in config.paths:
+        path = Path(configured)
         if path.is_dir():
-            raise DataError(f"ingest.source.paths must name files, but {given} is a folder; name the files in it.")
+            raise DataError(f"ingest.source.paths: {configured} is a folder. List the files in it.")
         if not path.is_file():
-            raise DataError(f"ingest.source.paths: file {given} not found; check the path.")
+            raise DataError(f"ingest.source.paths: file {configured} not found. Check the path.")
         _format(config, path)
-        outside = PurePath(given).is_absolute() or ".." in PurePath(given).parts
-        name = path.name if outside else PurePath(given).as_posix()
-        if any(name == other for _, other in named):
-            raise DataError(f"ingest.source.paths must have different names, but two are named {name}.")
+        is_outside = PurePath(configured).is_absolute() or ".." in PurePath(configured).parts
+        name = path.name if is_outside else PurePath(configured).as_posix()
+        if any(name == earlier for _, earlier in named):
+            raise DataError(f"ingest.source.paths: two files are named {name}. Rename one; ids contain the name.")
         named.append((path, name))
     return named
 
 
 def _format(config: FilesConfig, path: Path) -> Format:
-    kind = config.format or _SUFFIXES.get(path.suffix.lower())
-    if kind is None:
-        known = ", ".join(sorted(_SUFFIXES))
-        raise DataError(f"{path.name}: unknown format. Use one of the suffixes {known}, or set ingest.source.format.")
-    return kind
+    file_format = config.format or _SUFFIXES.get(path.suffix.lower())
+    if file_format is None:
+        suffixes = ", ".join(sorted(_SUFFIXES))
+        raise DataError(f"{path.name}: unknown format. Use a suffix of {suffixes}, or set ingest.source.format.")
+    return file_format
 
 
 def _read_text(part: FilePart, config: FilesConfig) -> Items:
     del config
     name, group = part.name, part.group
-    for numbered in read_lines(part.path, name, part.piece):
-        if isinstance(numbered, Rejected):
-            yield numbered
-        elif numbered[1].strip():
-            record = Record(id=f"{name}:{numbered[0]}", text=numbered[1], group=group)
-            yield Located(record, name, numbered[0])
+    for item in read_lines(part.path, name, part.lines):
+        if isinstance(item, Rejected):
+            yield item
+            continue
+        line, text = item
+        if text.strip():
+            yield Located(Record(id=f"{name}:{line}", text=text, group=group), name, line)
 
 
 def _read_jsonl(part: FilePart, config: FilesConfig) -> Items:
     name, record_of = part.name, row_reader(config.columns, part.name, part.group)
     decode = json.JSONDecoder().decode
-    for numbered in read_lines(part.path, name, part.piece):
-        if isinstance(numbered, Rejected):
-            yield numbered
+    for item in read_lines(part.path, name, part.lines):
+        if isinstance(item, Rejected):
+            yield item
             continue
-        line, text = numbered
+        line, text = item
         if not text.strip():
             continue
         try:
@@ -175,7 +189,7 @@ def _read_csv(part: FilePart, config: FilesConfig) -> Items:
     path, name = part.path, part.name
     record_of = row_reader(config.columns, name, part.group)
     delimiter = config.delimiter or ("\t" if path.suffix.lower() == ".tsv" else ",")
-    # Surrogates represent bytes that are not UTF-8; they are rejected row by row.
+    # Invalid bytes become surrogates, so that only their own row is rejected.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         csv.field_size_limit(LONGEST_LINE)
         rows = csv.reader(stream, delimiter=delimiter, strict=True)
@@ -220,14 +234,14 @@ def _parquet_parts(path: Path, name: str, group: str | None, config: FilesConfig
                 yield FilePart("parquet", path, name, group, None, sink.getvalue().to_pybytes(), line)
                 line += batch.num_rows
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{name} must be a Parquet file: {error}") from None
+        raise DataError(f"{name} is not a valid Parquet file: {error}. Check ingest.source.format.") from None
 
 
 def _read_parquet(part: FilePart, config: FilesConfig) -> Items:
     try:
         rows = pa.ipc.open_stream(part.rows).read_all().to_pylist()
     except UnicodeDecodeError as error:
-        raise DataError(f"{part.name} must be a Parquet file: {error}") from None
+        raise DataError(f"{part.name} is not a valid Parquet file: {error}. Check ingest.source.format.") from None
     record_of = row_reader(config.columns, part.name, part.group)
     for line, row in enumerate(rows, start=part.line):
         yield record_of(row, line)
@@ -250,7 +264,8 @@ _READERS: dict[Format, Callable[[FilePart, FilesConfig], Items]] = {
 def _require(names: list[str], columns: Columns, file: str) -> None:
     for name in columns.names():
         if name not in names:
-            raise DataError(f"column `{name}` not found in {file} (ingest.source.columns); it has {', '.join(names)}.")
+            available = ", ".join(names)
+            raise DataError(f"column `{name}` not found in {file}. Set ingest.source.columns; it has {available}.")
 
 
 def _json_or_text(value: str) -> Any:

@@ -1,4 +1,4 @@
-"""A dataset of the library `datasets`: by name, or a folder written by `save_to_disk`."""
+"""Reads a dataset with the library `datasets`: from the hub, or from a folder written by `save_to_disk`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +17,12 @@ class DatasetConfig(SourceConfig):
     """A dataset as the source of a corpus.
 
     Args:
-        name: on the hub, e.g. `sms_spam`; either this or `path`.
-        path: a folder written by `Dataset.save_to_disk` or `DatasetDict.save_to_disk`.
-        config: which of the dataset's configurations; None for the only one.
-        split: which of its splits to read.
-        revision: of the dataset's repository; without one a later run may read different data.
-        columns: the role of each column; a label that is a class number becomes the name of the class.
+        name: name on the hub, for example `sms_spam`. Set either this or `path`.
+        path: folder written by `Dataset.save_to_disk` or `DatasetDict.save_to_disk`.
+        config: configuration of the dataset; None if it has only one.
+        split: split of the dataset to read.
+        revision: commit or tag of the dataset's repository; with None, a later run can read different data.
+        columns: column of each field; the number of a `ClassLabel` becomes its name.
     """
 
     kind: Literal["dataset"]
@@ -34,9 +34,9 @@ class DatasetConfig(SourceConfig):
     columns: Columns = Columns()
 
     @model_validator(mode="after")
-    def _one_place(self) -> "DatasetConfig":
+    def _name_or_path(self) -> "DatasetConfig":
         if (self.name is None) == (self.path is None):
-            raise ValueError("exactly one of `name` and `path` must be given")
+            raise ValueError("set exactly one of `name` and `path`")
         return self
 
     @property
@@ -45,7 +45,7 @@ class DatasetConfig(SourceConfig):
         return self.columns.id is not None
 
     def parts(self, downloads: Path) -> Iterator[list[Located | Rejected]]:  # noqa: ARG002
-        """The rows as records, in order.
+        """Yields the rows as records in order.
 
         Raises:
             DataError: the dataset cannot be loaded, or lacks the split or a column.
@@ -53,7 +53,7 @@ class DatasetConfig(SourceConfig):
         return batched(_read(self))
 
     def describe(self) -> dict[str, Any]:
-        """Name, configuration, split and revision."""
+        """Returns the name, configuration, split and revision."""
         return {
             "kind": "dataset",
             "name": _title(self),
@@ -69,14 +69,14 @@ def _read(config: DatasetConfig) -> Items:
     features = dataset.features or {}
     for column in config.columns.names():
         if features and column not in features:
-            known = ", ".join(features)
-            raise DataError(f"column `{column}` not found in {_title(config)} (ingest.source.columns); it has {known}.")
+            available, title = ", ".join(features), _title(config)
+            raise DataError(f"column `{column}` not found in {title}. Set ingest.source.columns; it has {available}.")
     label = config.columns.label
-    names = getattr(features.get(label), "names", None) if label else None
+    class_names = getattr(features.get(label), "names", None) if label else None
     record_of = row_reader(config.columns, _title(config), None)
     for line, row in enumerate(dataset, start=1):
-        if names and isinstance(row[label], int):
-            row = {**row, label: names[row[label]] if 0 <= row[label] < len(names) else None}
+        if class_names and isinstance(row[label], int):
+            row = {**row, label: class_names[row[label]] if 0 <= row[label] < len(class_names) else None}
         yield record_of(row, line)
 
 
@@ -90,14 +90,17 @@ def _from_disk(config: DatasetConfig) -> Any:
 
     folder = Path(str(config.path))
     if not folder.is_dir():
-        raise DataError(f"ingest.source.path must be a folder written by `save_to_disk`, got {config.path}.")
+        raise DataError(f"ingest.source.path: folder {config.path} not found. Write it with `save_to_disk`.")
     try:
         dataset = load_from_disk(str(folder))
     except (OSError, ValueError) as error:
-        raise DataError(f"{config.path} cannot be read as a dataset: {error}") from None
+        raise DataError(f"cannot read {config.path} as a dataset: {error}. Write it with `save_to_disk`.") from None
     if isinstance(dataset, DatasetDict):
         if config.split not in dataset:
-            raise DataError(f"split {config.split!r} not found in {config.path}; it has {', '.join(dataset)}.")
+            available = ", ".join(dataset)
+            raise DataError(
+                f"split {config.split!r} not found in {config.path}. Set ingest.source.split; it has {available}."
+            )
         return dataset[config.split]
     return dataset
 
@@ -110,7 +113,7 @@ def _from_hub(config: DatasetConfig) -> Any:
         return load_dataset(config.name, config.config, split=config.split, revision=config.revision, streaming=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(
-            f"dataset {config.name!r} cannot be loaded: {type(error).__name__}: {error}\n"
-            "Check its name, `config` and `split`. Without a network, load it elsewhere, write it with `save_to_disk`, "
-            "and set ingest.source.path to that folder instead of the name."
+            f"cannot load dataset {config.name!r}: {type(error).__name__}: {error}\n"
+            "Check its name, `config` and `split`. Without a network, load it elsewhere, save it with `save_to_disk`, "
+            "and set ingest.source.path to that folder instead of ingest.source.name."
         ) from None

@@ -1,6 +1,6 @@
-"""The package indexes that the user has configured for pip or uv.
+"""Reads the package indexes that the user configured for pip or uv.
 
-unearth finds and downloads packages but reads no settings. `pip download` reads them but runs code of the package.
+unearth finds and downloads packages but ignores these settings; `pip download` reads them but runs the package's code.
 """
 
 import ast
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 PYPI = "https://pypi.org/simple/"
 
-# Variables of uv, with pip's name of the same setting; a later one takes precedence.
+# uv's variables and pip's names for the same settings; later entries take precedence.
 _UV = {
     "UV_INDEX_URL": "index-url",
     "UV_DEFAULT_INDEX": "index-url",
@@ -25,7 +25,14 @@ _UV = {
 
 
 class Indexes(NamedTuple):
-    """Package indexes, and folders or pages of links, in the order in which they are searched."""
+    """Package indexes, and folders or pages of links, in search order.
+
+    Args:
+        index_urls: addresses of package indexes.
+        find_links: folders or pages with links to packages; searched before the indexes.
+        trusted_hosts: hosts whose certificates are not verified.
+        certificates: file of CA certificates; None for the default.
+    """
 
     index_urls: tuple[str, ...]
     find_links: tuple[str, ...]
@@ -34,11 +41,11 @@ class Indexes(NamedTuple):
 
 
 def user_indexes() -> Indexes:
-    """The user's settings: pip's configuration files, overridden by PIP_* variables, overridden by those of uv."""
+    """Returns the user's settings: pip's configuration files, overridden by PIP_* and then by uv's variables."""
     settings = _pip_files()
     settings |= {name[4:].lower().replace("_", "-"): value for name, value in os.environ.items() if name[:4] == "PIP_"}
     settings |= {name: value for variable, name in _UV.items() if (value := os.environ.get(variable))}
-    # An index of uv may have a name: `name=https://…`.
+    # uv allows named indexes: `name=https://…`.
     extra = [re.sub(r"^[^/=]*=", "", url) for url in _split(settings, "extra-index-url")]
     is_offline = settings.get("no-index", "").lower() in ("1", "true", "yes", "on")
     return Indexes(
@@ -50,7 +57,7 @@ def user_indexes() -> Indexes:
 
 
 def _pip_files() -> dict[str, str]:
-    """The settings in pip's configuration files; empty if pip is not installed."""
+    """Returns the settings in pip's configuration files; empty if pip is not installed."""
     command = [sys.executable, "-m", "pip", "config", "list"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     settings = {}

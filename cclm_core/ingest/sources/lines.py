@@ -1,4 +1,4 @@
-"""Text files line by line: cut into pieces that several processes read, and decoded so that bad bytes cost one line."""
+"""Reads text files by line: several processes share a file, and invalid bytes reject only their own line."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,18 +8,18 @@ from cclm_core.corpus.quarantine import Rejected
 from cclm_core.ingest.sources.base import BATCH_BYTES
 
 LONGEST_LINE = 16 << 20
-"""Bytes; a longer line is rejected without being kept in memory."""
+"""Bytes. A longer line is rejected and never held in memory."""
 
 _BLOCK = 1 << 20
 
 
-class Piece(NamedTuple):
-    """Whole lines of a file.
+class ByteRange(NamedTuple):
+    """A range of whole lines in a file.
 
     Args:
         path: the file.
-        begin, end: its bytes, half open.
-        line: the number of the first line, from 1.
+        begin, end: positions in bytes, half open.
+        line: number of the first line, from 1.
     """
 
     path: Path
@@ -28,10 +28,10 @@ class Piece(NamedTuple):
     line: int
 
 
-def pieces(path: Path) -> Iterator[Piece]:
-    """Cuts a file between lines into pieces of a little more than `BATCH_BYTES`; an empty file has no piece.
+def split_at_lines(path: Path) -> Iterator[ByteRange]:
+    """Splits a file between lines into ranges of slightly more than `BATCH_BYTES`; an empty file yields none.
 
-    Where the cuts are depends on the bytes of the file alone.
+    The boundaries depend on the bytes of the file alone.
     """
     begin, line, newlines, position = 0, 1, 0, 0
     with path.open("rb", buffering=0) as stream:
@@ -39,25 +39,25 @@ def pieces(path: Path) -> Iterator[Piece]:
             cut = block.rfind(b"\n") + 1
             newlines += block.count(b"\n")
             if cut and position + cut - begin >= BATCH_BYTES:
-                yield Piece(path, begin, position + cut, line)
+                yield ByteRange(path, begin, position + cut, line)
                 begin, line, newlines = position + cut, line + newlines, 0
             position += len(block)
     if position > begin:
-        yield Piece(path, begin, position, line)
+        yield ByteRange(path, begin, position, line)
 
 
-def read_lines(path: Path, name: str, piece: Piece | None = None) -> Iterator[tuple[int, str] | Rejected]:
-    """The lines of `path` with their numbers from 1, without line ends and byte-order mark.
+def read_lines(path: Path, name: str, only: ByteRange | None = None) -> Iterator[tuple[int, str] | Rejected]:
+    """Yields the lines of a file with their numbers, without line breaks and byte-order mark.
 
     Args:
         path: the file.
-        name: its name in rejections.
-        piece: only these lines; None for all.
+        name: name of the file in rejections.
+        only: range of lines to read; None for all.
     """
     with path.open("rb") as stream:
-        number = piece.line - 1 if piece else 0
-        remaining = piece.end - piece.begin if piece else path.stat().st_size
-        stream.seek(piece.begin if piece else 0)
+        number = only.line - 1 if only else 0
+        remaining = only.end - only.begin if only else path.stat().st_size
+        stream.seek(only.begin if only else 0)
         while remaining > 0 and (chunk := stream.readline(LONGEST_LINE + 1)):
             number += 1
             remaining -= len(chunk)

@@ -1,4 +1,4 @@
-"""The baseline of entity tags: names found by lookup."""
+"""The baseline for entity tags: lookup of names."""
 
 from cclm_core.evaluation.baselines.names import NameDictionary
 
@@ -17,12 +17,12 @@ def test_the_longest_name_wins() -> None:
     assert names.find("Old John of Gaunt, John!") == [(4, 17, "PERSON"), (19, 23, "PERSON")]
 
 
-def test_a_word_that_is_seldom_a_name_is_none() -> None:
-    names = fitted(("Grace spoke", "Grace"), ("say Grace",), ("Grace be with you",))
+def test_a_word_that_is_rarely_a_name_is_not_found() -> None:
+    names = fitted(("Grace spoke", "Grace"), ("saying Grace",), ("Grace be with you",))
     assert names.find("Grace is here") == []
 
 
-def test_names_are_whole_words() -> None:
+def test_only_whole_words_match() -> None:
     assert fitted(("Tom", "Tom")).find("Tomorrow Tom's") == [(9, 12, "PERSON")]
 
 

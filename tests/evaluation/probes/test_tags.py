@@ -1,4 +1,4 @@
-"""The probe of tags: which characters it is fitted on, spans in characters, and the bonus."""
+"""The tags probe: sampling characters, spans in characters, and selecting the bonus."""
 
 import dataclasses
 from pathlib import Path
@@ -10,47 +10,47 @@ import torch
 
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.evaluation.linear_probe import LinearProbeConfig
-from cclm_core.evaluation.probes.tags import Tagger, TagsProbeConfig, choose_bonuses, fit_tags, span_metrics, tag_rows
+from cclm_core.evaluation.probes.tags import Tagger, TagsProbeConfig, fit_tags, select_bonuses, span_metrics, tag_rows
 from cclm_core.evaluation.reading import Reader
 from cclm_core.evaluation.spans import Scores, SpanScore, TextSpans, gold_spans, spans_of_texts
-from cclm_core.evaluation.tag_sampling import Tagged, choose_rows, choose_tagged, tagged_documents
+from cclm_core.evaluation.tag_sampling import Tagged, sample_rows, select_tagged, tagged_documents
 from cclm_core.text.vocabulary import Preprocessor, VocabularyConfig
-from tests.evaluation.stand_ins import Stand, encode, records
+from tests.evaluation.fakes import FakeComposition, encode, make_records
 
 CONFIG = TagsProbeConfig(train_characters=20_000, rows=6_000)
 TAGS = [np.array([0] * 40 + [1, 2, 2] + [0] * 57, dtype=np.uint8) for _ in range(50)]
 
 
-def test_every_character_near_an_entity_is_chosen_and_the_others_represent_all_of_them() -> None:
-    rows = choose_rows(TAGS, 1000, 2, np.random.default_rng(0))
-    for near, chosen in zip(rows.near, rows.chosen, strict=True):
-        assert np.flatnonzero(near).tolist() == list(range(38, 45)) and chosen[38:45].all()
-    num_chosen = sum(chosen.sum() for chosen in rows.chosen)
-    far = sum((chosen & ~near).sum() for near, chosen in zip(rows.near, rows.chosen, strict=True))
-    assert 900 < num_chosen < 1100
-    assert far * rows.far_weight == pytest.approx(50 * 93, rel=0.1)
+def test_all_characters_near_an_entity_are_selected_and_the_sampled_others_represent_the_rest() -> None:
+    rows = sample_rows(TAGS, 1000, 2, np.random.default_rng(0))
+    for near, selected in zip(rows.near, rows.selected, strict=True):
+        assert np.flatnonzero(near).tolist() == list(range(38, 45)) and selected[38:45].all()
+    num_selected = sum(selected.sum() for selected in rows.selected)
+    num_far = sum((selected & ~near).sum() for near, selected in zip(rows.near, rows.selected, strict=True))
+    assert 900 < num_selected < 1100
+    assert num_far * rows.far_weight == pytest.approx(50 * 93, rel=0.1)
 
 
-def test_all_rows_are_chosen_where_there_is_room() -> None:
-    rows = choose_rows(TAGS, 100_000, 3, np.random.default_rng(0))
-    assert all(chosen.all() for chosen in rows.chosen) and rows.far_weight == 1
+def test_all_characters_are_selected_if_they_fit() -> None:
+    rows = sample_rows(TAGS, 100_000, 3, np.random.default_rng(0))
+    assert all(selected.all() for selected in rows.selected) and rows.far_weight == 1
 
 
-def test_storage_is_bounded_where_everything_is_an_entity() -> None:
-    rows = choose_rows([np.full(5000, 2, dtype=np.uint8)], 1000, 3, np.random.default_rng(0))
-    assert sum(chosen.sum() for chosen in rows.chosen) < 1200
+def test_the_number_of_rows_is_bounded_if_everything_is_an_entity() -> None:
+    rows = sample_rows([np.full(5000, 2, dtype=np.uint8)], 1000, 3, np.random.default_rng(0))
+    assert sum(selected.sum() for selected in rows.selected) < 1200
 
 
 def scores_for(preprocessor: Preprocessor, text: str, spans: TextSpans) -> Scores:
-    """Scores that are certain of `spans`, given in characters."""
+    """Tag scores (L, 3) with `spans`, in characters, as the best tags."""
     offsets = preprocessor.offsets(text)
     scores = np.full((len(offsets), 3), -9.0, dtype=np.float32)
-    for place, character in enumerate(offsets):
+    for position, character in enumerate(offsets):
         tag = 0
         for start, end, _ in spans:
             if start <= character < end:
-                tag = 1 if character == start and (place == 0 or offsets[place - 1] != character) else 2
-        scores[place, tag] = 0
+                tag = 1 if character == start and (position == 0 or offsets[position - 1] != character) else 2
+        scores[position, tag] = 0
     return scores
 
 
@@ -64,14 +64,14 @@ def scores_for(preprocessor: Preprocessor, text: str, spans: TextSpans) -> Score
         ("", []),
     ],
 )
-def test_spans_are_in_characters_also_where_characters_became_bytes(text: str, spans: TextSpans, cls: bool) -> None:
+def test_spans_are_in_characters_even_if_these_are_encoded_as_bytes(text: str, spans: TextSpans, cls: bool) -> None:
     preprocessor = Preprocessor(VocabularyConfig(cls=cls), "Zomet ricJhnfGau's")
     scores = scores_for(preprocessor, text, spans)
     assert spans_of_texts([text], [scores], preprocessor, ["PERSON"], words=True) == [spans]
     assert gold_spans(preprocessor.encode(text), scores.argmax(axis=1), preprocessor, ["PERSON"]) == spans
 
 
-def test_words_can_be_split_where_a_script_has_no_spaces() -> None:
+def test_without_word_boundaries_spans_can_split_a_word() -> None:
     preprocessor = Preprocessor(alphabet="東京都")
     scores = [scores_for(preprocessor, "東京都", [(0, 2, "PLACE")])]
     assert spans_of_texts(["東京都"], scores, preprocessor, ["PLACE"], words=False) == [[(0, 2, "PLACE")]]
@@ -80,60 +80,60 @@ def test_words_can_be_split_where_a_script_has_no_spaces() -> None:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> EncodedCorpus:
-    return encode(tmp_path_factory.mktemp("corpus"), records())
+    return encode(tmp_path_factory.mktemp("corpus"), make_records())
 
 
-def test_the_fit_does_not_depend_on_how_texts_are_batched(corpus: EncodedCorpus) -> None:
+def test_the_fit_does_not_depend_on_the_batch_size(corpus: EncodedCorpus) -> None:
     tagged = tagged_documents(corpus.split("train"), corpus.split("train").documents.iloc[:60])
     probes = [
-        fit_tags(tag_rows(Reader(Stand(corpus.preprocessor), size, 1000), tagged, CONFIG, 1), 1, CONFIG, 1)
+        fit_tags(tag_rows(Reader(FakeComposition(corpus.preprocessor), size, 1000), tagged, CONFIG, 1), 1, CONFIG, 1)
         for size in (1, 10_000)
     ]
     np.testing.assert_allclose(probes[0].weight, probes[1].weight, atol=1e-3)
 
 
-def test_a_text_that_represents_three_counts_as_much_as_three(corpus: EncodedCorpus) -> None:
-    one, other = (tagged_documents(corpus.split("train"), corpus.split("train").documents.iloc[[n]]) for n in (0, 1))
-    three = Tagged(one.texts * 3 + other.texts, one.tags * 3 + other.tags, [1.0] * 4)
-    weighted = Tagged(one.texts + other.texts, one.tags + other.tags, [3.0, 1.0])
+def test_a_text_with_weight_three_counts_like_three_copies(corpus: EncodedCorpus) -> None:
+    first, second = (tagged_documents(corpus.split("train"), corpus.split("train").documents.iloc[[n]]) for n in (0, 1))
+    copies = Tagged(first.texts * 3 + second.texts, first.tags * 3 + second.tags, [1.0] * 4)
+    weighted = Tagged(first.texts + second.texts, first.tags + second.tags, [3.0, 1.0])
     config = CONFIG.model_copy(update={"linear_probe": LinearProbeConfig(steps=60, batch_rows=10_000)})
-    reader = Reader(Stand(corpus.preprocessor), 1000, 1000)
-    biases = [fit_tags(tag_rows(reader, tagged, config, 1), 1, config, 1).bias for tagged in (three, weighted)]
+    reader = Reader(FakeComposition(corpus.preprocessor), 1000, 1000)
+    biases = [fit_tags(tag_rows(reader, tagged, config, 1), 1, config, 1).bias for tagged in (copies, weighted)]
     np.testing.assert_allclose(biases[0], biases[1], atol=0.02)
 
 
-def test_documents_with_entities_are_preferred_and_the_weights_correct_that(tmp_path: Path) -> None:
-    some = records()
-    plain = [dataclasses.replace(r, entities=()) if n % 10 else r for n, r in enumerate(some)]
-    split = encode(tmp_path, plain).split("train")
-    tagged = choose_tagged(split, split.documents, 2000, 0.75)
+def test_documents_with_entities_are_preferred_and_weights_correct_for_it(tmp_path: Path) -> None:
+    records = make_records()
+    mostly_plain = [dataclasses.replace(r, entities=()) if n % 10 else r for n, r in enumerate(records)]
+    split = encode(tmp_path, mostly_plain).split("train")
+    tagged = select_tagged(split, split.documents, 2000, 0.75)
     lengths = np.array([len(text) for text in tagged.texts])
-    found = np.array([text.any() for text in tagged.tags])
-    assert found.mean() > 0.5 and 1800 < lengths.sum() < 2400
+    has_entities = np.array([text.any() for text in tagged.tags])
+    assert has_entities.mean() > 0.5 and 1800 < lengths.sum() < 2400
     total = (lengths * np.array(tagged.weights)).sum()
     assert total == pytest.approx(split.documents["length"].sum())
 
 
-def test_held_out_texts_choose_the_bonus_that_finds_what_is_rare(corpus: EncodedCorpus) -> None:
+def test_held_out_texts_select_the_bonus(corpus: EncodedCorpus) -> None:
     held_out = tagged_documents(corpus.split("validation"), corpus.split("validation").documents)
     train = tagged_documents(corpus.split("train"), corpus.split("train").documents)
-    reader = Reader(Stand(corpus.preprocessor), 5000, 1000)
+    reader = Reader(FakeComposition(corpus.preprocessor), 5000, 1000)
     probe = fit_tags(tag_rows(reader, train, CONFIG, 1), 1, CONFIG, 1)
     shy = probe._replace(bias=probe.bias + torch.tensor([6.0, 0.0, 0.0]))
     bold = probe._replace(bias=probe.bias - torch.tensor([6.0, 0.0, 0.0]))
-    chosen = choose_bonuses(reader, [bold, shy], held_out, corpus, CONFIG)
-    assert chosen[0].bonus == 0 and chosen[1].bonus >= 1
-    nothing = Tagged([], [], [])
-    assert choose_bonuses(reader, [shy], nothing, corpus, CONFIG) == [Tagger(shy)]
+    taggers = select_bonuses(reader, [bold, shy], held_out, corpus, CONFIG)
+    assert taggers[0].bonus == 0 and taggers[1].bonus >= 1
+    empty = Tagged([], [], [])
+    assert select_bonuses(reader, [shy], empty, corpus, CONFIG) == [Tagger(shy)]
 
 
-def test_metrics_of_documents_are_those_of_all_spans_together() -> None:
+def test_span_metrics_agree_with_span_score() -> None:
     gold: list[TextSpans] = [[(0, 3, "A"), (5, 6, "B")], [], [(1, 2, "A")]]
-    found: list[TextSpans] = [[(0, 3, "A"), (5, 6, "A")], [(0, 1, "A")], []]
+    predicted: list[TextSpans] = [[(0, 3, "A"), (5, 6, "A")], [(0, 1, "A")], []]
     total = SpanScore()
-    for true, predicted in zip(gold, found, strict=True):
-        total.add(true, predicted)
-    metrics = span_metrics(gold, found)
-    assert {name.removeprefix("entity_"): metric.value for name, metric in metrics.items()} == total.figures()
+    for document_gold, document_predicted in zip(gold, predicted, strict=True):
+        total.add(document_gold, document_predicted)
+    metrics = span_metrics(gold, predicted)
+    assert {name.removeprefix("entity_"): metric.value for name, metric in metrics.items()} == total.metrics()
     counts: npt.NDArray[np.float64] = metrics["entity_f1"].statistics
     assert counts.tolist() == [[1, 2, 2], [0, 1, 0], [0, 0, 1]]

@@ -1,4 +1,4 @@
-"""A composition without training, and a corpus with labels, names and characters that can be learned from it."""
+"""A fake composition with fixed random weights, and a small corpus whose labels and names its features can predict."""
 
 from pathlib import Path
 
@@ -37,15 +37,21 @@ SMALL = EvaluationConfig.parse(
 )
 
 
-class Stand(nn.Module):
-    """A fixed random embedding and three random convolutions: features that depend on seven characters."""
+class FakeComposition(nn.Module):
+    """A random embedding and three random convolutions, each as a component. Features depend on seven characters.
+
+    Args:
+        preprocessor: the vocabulary.
+        width: number of features.
+        blank: return zeros instead of features.
+    """
 
     causal = False
 
     def __init__(self, preprocessor: Preprocessor, width: int = 96, blank: bool = False) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(3)
-        self.preprocessor, self.width, self.parts, self.blank = preprocessor, width, ("stand",), blank
+        self.preprocessor, self.width, self.blank = preprocessor, width, blank
         table = torch.randn(preprocessor.num_ids, width, generator=generator)
         table[0] = 0
         self.table = nn.Parameter(table)
@@ -55,20 +61,21 @@ class Stand(nn.Module):
 
     @property
     def columns(self) -> dict[str, slice]:
-        """Each kernel's features, as those of a component."""
+        """The feature columns of each convolution, named `size-KERNEL`."""
         third = self.width // 3
-        return {f"size-{size}": slice(place * third, (place + 1) * third) for place, size in enumerate((1, 3, 7))}
+        return {f"size-{size}": slice(index * third, (index + 1) * third) for index, size in enumerate((1, 3, 7))}
 
     def forward(self, ids: Tensor) -> Tensor:
+        """Features (B, L, W) of `ids` (B, L); 0 at padding."""
         if self.blank or not ids.shape[1]:
             return torch.zeros(*ids.shape, self.width)
         embedded = self.table[ids].transpose(1, 2)
-        found = [nn.functional.conv1d(embedded, kernel, padding=kernel.shape[2] // 2) for kernel in self.kernels]
-        return (torch.cat(found, dim=1).transpose(1, 2).tanh()) * (ids != 0)[..., None]
+        features = [nn.functional.conv1d(embedded, kernel, padding=kernel.shape[2] // 2) for kernel in self.kernels]
+        return (torch.cat(features, dim=1).transpose(1, 2).tanh()) * (ids != 0)[..., None]
 
 
-def record(number: int, split: str, generator: np.random.Generator, tell: bool = True) -> Record:
-    """Sentences of one label: words of it, and names after `Sir`; `tell=False` draws the label apart from the words."""
+def record(number: int, split: str, generator: np.random.Generator, is_learnable: bool = True) -> Record:
+    """Three sentences with words of one label, and names after `Sir`. If not `is_learnable`, the label is random."""
     label = str(generator.choice(list(WORDS)))
     text, entities = "", []
     for _ in range(3):
@@ -76,24 +83,24 @@ def record(number: int, split: str, generator: np.random.Generator, tell: bool =
         text += "Sir "
         entities.append(Entity(len(text), len(text) + len(name), "PERSON"))
         text += name + " and the " + " ".join(generator.choice(WORDS[label], 2)) + ". "
-    label = label if tell else str(generator.choice(list(WORDS)))
+    label = label if is_learnable else str(generator.choice(list(WORDS)))
     return Record(f"{split}/{number}", text.strip(), None, f"{split}-{number % 3}", None, label, tuple(entities), split)
 
 
-def records(tell: bool = True, sizes: tuple[int, int, int] = (200, 40, 60)) -> list[Record]:
-    """Records of all splits."""
+def make_records(is_learnable: bool = True, sizes: tuple[int, int, int] = (200, 40, 60)) -> list[Record]:
+    """Records of all splits; see `record`."""
     generator = np.random.default_rng(11)
-    pairs = zip(("train", "validation", "test"), sizes, strict=True)
-    return [record(number, split, generator, tell) for split, size in pairs for number in range(size)]
+    splits = zip(("train", "validation", "test"), sizes, strict=True)
+    return [record(number, split, generator, is_learnable) for split, size in splits for number in range(size)]
 
 
-def clean_set(some: list[Record], name: str = "clean", rate: float = 0.0) -> TextSet:
-    """The test records as a set that noise left as it was."""
-    chosen = [record for record in some if record.split == "test"]
-    entities = [[(one.start, one.end, one.label) for one in record.entities] for record in chosen]
-    return TextSet(name, rate, [r.id for r in chosen], [r.text for r in chosen], [r.label for r in chosen], entities)
+def clean_set(records: list[Record], name: str = "clean", rate: float = 0.0) -> TextSet:
+    """The test records as a test set without noise."""
+    test = [record for record in records if record.split == "test"]
+    entities = [[(entity.start, entity.end, entity.label) for entity in record.entities] for record in test]
+    return TextSet(name, rate, [r.id for r in test], [r.text for r in test], [r.label for r in test], entities)
 
 
-def encode(folder: Path, some: list[Record]) -> EncodedCorpus:
-    """The encoded corpus of records, in a new folder."""
-    return corpora.encode(folder / "encoded", some)
+def encode(folder: Path, records: list[Record]) -> EncodedCorpus:
+    """Encodes records into a new folder, and opens the corpus."""
+    return corpora.encode(folder / "encoded", records)
