@@ -121,19 +121,11 @@ def doctor(
 
 
 @app.command()
-def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000) -> None:
-    """Start MLflow's web pages: runs, learning curves, registered models. Prints their address."""
-    from flows.tracking.client import connect, page_url, tracking_uri
+def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 5000) -> None:
+    """Start MLflow's web pages: runs, learning curves, registered models. Prints their address and the password."""
+    from flows.servers.start import start_pages
 
-    project = _project()
-    uri = tracking_uri(project)
-    if uri.startswith("http"):
-        print(f"MLflow is at {uri}")
-        return
-    experiment = connect(project).experiment_id
-    print(f"MLflow: {page_url(f'http://127.0.0.1:{port}', experiment)}  (press Ctrl-C to stop)", flush=True)
-    command = ["-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
-    os.execv(sys.executable, [sys.executable, *command])
+    start_pages(_project(), port)
 
 
 @app.command()
@@ -170,19 +162,28 @@ def push(as_json: AsJson = False) -> None:
 def serve(
     composition: Annotated[str, typer.Argument(help="Name of the composition, e.g. full.")],
     alias: Annotated[str, typer.Option(help="Registered version: champion, candidate or previous.")] = "champion",
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5001,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 5001,
+    token: Annotated[
+        bool,
+        typer.Option(
+            "--token/--no-token",
+            help="Require the token in CCLM_SERVE_TOKEN or .cclm/serve.token, which is created if it is missing.",
+        ),
+    ] = True,
+    max_bytes: Annotated[int, typer.Option(help="Maximum size of a request in bytes.", min=1)] = 1_000_000,
+    max_texts: Annotated[int, typer.Option(help="Maximum number of texts in a request.", min=1)] = 1_000,
+    max_characters: Annotated[
+        int,
+        typer.Option(
+            help="Maximum number of characters in all texts of a request; a tenth of it for output=characters.", min=1
+        ),
+    ] = 100_000,
 ) -> None:
     """Serve a composition over HTTP. POST {"inputs": ["a text", ...]} to /invocations returns an embedding per text."""
-    from flows.gate.registry import Registry, model_name
-    from flows.tracking.client import connect
+    from flows.servers.embeddings import Limits
+    from flows.servers.start import start_serving
 
-    project = _project()
-    tracking, model = connect(project), model_name(composition)
-    if Registry(tracking).get(model, alias) is None:
-        raise ConfigError(f"{model} has no version with the alias {alias}. Set it with `cclm promote`.")
-    settings = environment.for_children({"MLFLOW_TRACKING_URI": tracking.uri})  # MLflow finds its own server in PATH
-    arguments = ["-m", f"models:/{model}@{alias}", "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
-    os.execve(sys.executable, [sys.executable, "-m", "mlflow", "models", "serve", *arguments], settings)
+    start_serving(_project(), composition, alias, port, Limits(max_bytes, max_texts, max_characters), token)
 
 
 def main() -> None:

@@ -15,18 +15,19 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.servers.guard import Guard, MutableMapping, Receive, Scope, Send, bound_socket, refuse
+from flows.servers.guard import Guard, Receive, Scope, Send, bound_socket, refuse
 
 TOKEN_VARIABLE = "CCLM_SERVE_TOKEN"
 LIMITS_VARIABLE = "CCLM_SERVE_LIMITS"
 FORMATS = ("inputs", "instances", "dataframe_split", "dataframe_records")
 COLUMN = "text"
 BODY_SECONDS = 30.0
+DROPPED_FACTOR = 100  # of a body beyond the limit, so much is read; then the connection is closed
 MAX_WAITING = 16  # requests; one is computed at a time, with all cores
 # The output `characters` has a row for each character instead of one for each text, so fewer are allowed.
 CHARACTERS_SHARE = 10
@@ -211,11 +212,9 @@ class Server:
         headers = {name.lower(): value for name, value in scope["headers"]}
         if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
             raise RequestError(400, "the header Content-Type must be application/json.")
-        length = headers.get(b"content-length", b"0")
-        self._check_size(int(length) if length.isdigit() and len(length) < 20 else sys.maxsize)
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                body = b"".join([chunk async for chunk in self._chunks(receive)])
+                body = await self._body(receive)
         except TimeoutError:
             raise RequestError(408, f"the body must arrive within {BODY_SECONDS:.0f} s.") from None
         texts, params = parse_request(body, self.limits, self.param_names)
@@ -228,21 +227,24 @@ class Server:
         finally:
             self.waiting -= 1
 
-    async def _chunks(self, receive: Receive) -> AsyncIterator[bytes]:
+    async def _body(self, receive: Receive) -> bytes:
+        """The body. What exceeds the limit is read and dropped, because clients read no answer while they send."""
+        chunks: list[bytes] = []
         size, more = 0, True
-        while more:
-            message: MutableMapping[str, Any] = await receive()
+        while more and size <= DROPPED_FACTOR * self.limits.num_bytes:
+            message = await receive()
             if message["type"] == "http.disconnect":
                 raise RequestError(400, "the client closed the connection.")
             chunk = message.get("body", b"")
             size += len(chunk)
-            self._check_size(size)
+            if size <= self.limits.num_bytes:
+                chunks.append(chunk)
+            else:
+                chunks.clear()
             more = message.get("more_body", False)
-            yield chunk
-
-    def _check_size(self, size: int) -> None:
         if size > self.limits.num_bytes:
             raise RequestError(413, f"the body must have at most {self.limits.num_bytes:,} bytes.")
+        return b"".join(chunks)
 
     def _predict(self, texts: list[str], params: dict[str, str]) -> bytes:
         if not texts:
