@@ -4,7 +4,9 @@ While the project's stack of servers is up (`make up`), its servers are the defa
 """
 
 import os
+import secrets
 import sys
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -37,6 +39,9 @@ DEFAULTS = {
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
 }
 
+# An origin that no page can have: Prefect takes an empty list of allowed origins for the default, which is all.
+NO_ORIGIN = "https://no-origin.invalid"
+
 # If one of these variables is set, you have chosen a server, and the stack's settings for that tool are ignored.
 USER_SERVERS = {"PREFECT_": ("PREFECT_API_URL", "PREFECT_PROFILE"), "MLFLOW_": ("MLFLOW_TRACKING_URI",)}
 
@@ -45,6 +50,39 @@ def apply(project: Project) -> None:
     """Adds the defaults to this process's environment. Call it before importing Prefect or MLflow."""
     for name, value in (stack_defaults(project) | defaults(project)).items():
         os.environ.setdefault(name, value)
+    if not _has_prefect_server():
+        for name, value in _temporary_server_settings().items():
+            os.environ.setdefault(name, value)
+
+
+def _temporary_server_settings() -> dict[str, str]:
+    """Settings with which the temporary server of a run, which Prefect starts, asks for credentials.
+
+    Its clients are this process and its children, which inherit the variables. The password is new in each run.
+    """
+    password = os.environ.get("PREFECT_SERVER_API_AUTH_STRING") or os.environ.get("PREFECT_API_AUTH_STRING")
+    password = password or f"cclm:{secrets.token_urlsafe(32)}"
+    return {
+        "PREFECT_SERVER_API_AUTH_STRING": password,
+        "PREFECT_API_AUTH_STRING": password,
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+        "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "true",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": NO_ORIGIN,
+        "PREFECT_SERVER_UI_ENABLED": "false",
+    }
+
+
+def _has_prefect_server() -> bool:
+    """Whether a Prefect server is configured, by `PREFECT_API_URL` or in the active profile."""
+    if "PREFECT_API_URL" in os.environ:
+        return True
+    home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect").expanduser()
+    try:
+        profiles = tomllib.loads(Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml").read_text())
+        active = os.environ.get("PREFECT_PROFILE") or profiles.get("active")
+        return "PREFECT_API_URL" in profiles.get("profiles", {}).get(active, {})
+    except (OSError, ValueError, AttributeError, TypeError):  # Prefect itself complains about a damaged file
+        return False
 
 
 def defaults(project: Project) -> dict[str, str]:
