@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 import sys
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 from cclm_core.cli.app import app as core
 from cclm_core.runtime.errors import CclmError, ConfigError
 from flows import environment
+from flows.messages import warn
 from flows.project import Project
 from flows.tracking.client import TrackingError
 
@@ -70,6 +72,7 @@ def promote(
     from flows.tracking.client import enabled
 
     project = _project()
+    project.require_writable("`cclm promote`")
     if not enabled():
         raise ConfigError("CCLM_TRACKING must not be off for `cclm promote`: registering needs MLflow. Unset it.")
     if accept and rollback:
@@ -101,7 +104,14 @@ def lineage(
     from flows.tracking.client import connect, enabled
 
     project = _project()
-    ancestry = Lineage(project, read_plan(project, changes=False), connect(project) if enabled() else None).of(name)
+    tracking = None
+    try:
+        tracking = connect(project) if enabled() else None
+    except TrackingError as error:
+        if not project.read_only:
+            raise
+        warn(f"the runs are not shown, because MLflow cannot be read ({error}).")
+    ancestry = Lineage(project, read_plan(project, changes=False), tracking).of(name)
     if as_json:
         print(json.dumps(ancestry.as_json(), indent=2))
     else:
@@ -117,7 +127,10 @@ def doctor(
     """Check DVC, MLflow and Prefect for leftovers of a crash: stuck runs, orphaned processes, lost files."""
     from flows.doctor.command import doctor as examine
 
-    sys.exit(examine(_project(), repair, as_json))
+    project = _project()
+    if repair:
+        project.require_writable("`cclm doctor --repair`")
+    sys.exit(examine(project, repair, as_json))
 
 
 @app.command()
@@ -195,6 +208,14 @@ def main() -> None:
         sys.exit(2)
     except TrackingError as error:
         print(f"error: MLflow failed: {error}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (OSError, sqlite3.Error) as error:  # a full disk, missing permissions, a file in place of a folder
+        where = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        print(f"error: {reason or type(error).__name__}{where}", file=sys.stderr)
         sys.exit(1)
 
 

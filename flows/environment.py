@@ -9,6 +9,7 @@ import sys
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import quote
 
 from flows.processes import name_of, split
 from flows.project import Project
@@ -87,10 +88,25 @@ def _has_prefect_server() -> bool:
 
 def defaults(project: Project) -> dict[str, str]:
     """The default environment variables for this project, without those of its stack."""
-    return DEFAULTS | {
-        "PREFECT_HOME": str(project.state() / "prefect"),
-        "DVC_SITE_CACHE_DIR": str(project.state("dvc")),
-    }
+    home = project.state() / "prefect"
+    # DVC must be able to write to its site cache. A read-only project gets a temporary one.
+    site_cache = project.state("read-only", "dvc") if project.read_only else project.state("dvc")
+    settings = DEFAULTS | {"PREFECT_HOME": str(home), "DVC_SITE_CACHE_DIR": str(site_cache)}
+    if "?" in str(home):
+        settings["PREFECT_API_DATABASE_CONNECTION_URL"] = sqlite_uri(home / "prefect.db", "aiosqlite")
+    return settings
+
+
+def sqlite_uri(path: Path, driver: str = "") -> str:
+    """The URI of a SQLite database for SQLAlchemy, for any character in its path.
+
+    A `?` would start the options of the URI, so such a path is written as SQLite's own quoted file URI.
+
+    >>> sqlite_uri(Path("/a b/mlflow.db")), sqlite_uri(Path("/what?/mlflow.db"))
+    ('sqlite:////a b/mlflow.db', 'sqlite:///file:/what%3F/mlflow.db?uri=true')
+    """
+    scheme = f"sqlite+{driver}" if driver else "sqlite"
+    return f"{scheme}:///{path}" if "?" not in str(path) else f"{scheme}:///file:{quote(str(path))}?uri=true"
 
 
 def stack_defaults(project: Project) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 | function | relies on |
 |---|---|
+| `unlock` | `Repo.lock`, `dvc.lock.LockNoop` |
 | `can_restore` | `Stage.changed_stage`, `deps_cached`, `save_deps`, `stage_cache.restore(dry=True)` |
 | `is_valid_lock` | `dvc.schema.COMPILED_LOCKFILE_SCHEMA` |
 | `gone_processes`, `remove_process`, `remove_list` | `.dvc/tmp/rwlock`: JSON with `read` and `write`, and its lock |
@@ -27,6 +28,13 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader, if PyYA
 
 class DamagedListError(Exception):
     """DVC's list of readers and writers cannot be parsed. DVC refuses to run any stage until it is deleted."""
+
+
+def unlock(repo: Any) -> None:
+    """Makes a `dvc.repo.Repo` work without its lock file, which cannot be written in a read-only project."""
+    from dvc.lock import LockNoop
+
+    repo.lock = LockNoop(repo.lock)
 
 
 def can_restore(stage: Any) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from cclm_core.runtime.config import nearest
 from cclm_core.runtime.errors import ConfigError
-from flows.graph.dvc_private import can_restore
+from flows.graph.dvc_private import can_restore, unlock
 from flows.graph.node import Node, flatten
 from flows.graph.parts import recomposed, resolve_parts
 from flows.project import Project
@@ -110,15 +110,23 @@ def read_plan(project: Project, changes: bool = True) -> Plan:
 def _repository(project: Project) -> Iterator[Any]:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
+    from scmrepo.exceptions import SCMError
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
     try:
         repo = Repo(str(project.root), _wait_for_lock=True)
+        if project.read_only:
+            unlock(repo)
         try:
             yield repo
         finally:
             repo.close()
-    except DvcException as error:
+    except (DvcException, SCMError) as error:
+        if "not a git repository" in str(error):
+            raise ConfigError(
+                f"{project.root} must be in a Git repository, because DVC needs one. Run `git init` there, or get the "
+                "project with `git clone`."
+            ) from None
         raise ConfigError(f"DVC cannot read the pipeline: {error}") from None
 
 

@@ -28,9 +28,10 @@ def prepared(project: Project) -> Iterator[None]:
     """Locks the clone for the block and prepares it for a run. Reentrant in the same thread.
 
     Raises:
-        ConfigError: params.yaml has an unknown section or an invalid `promotion` section, or another run is in progress
-            in this clone.
+        ConfigError: params.yaml has an unknown section or an invalid `promotion` section, another run is in progress in
+            this clone, or it is read-only.
     """
+    project.require_writable("a run")
     environment.apply(project)
     if uses_library(project):
         Params.load(_params(project))

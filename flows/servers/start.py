@@ -33,6 +33,7 @@ def start_pages(project: Project, port: int) -> None:
         print(f"MLflow is at {uri}")
         return
     check_port(port)
+    project.require_writable("`cclm ui`")
     experiment = connect(project).experiment_id
     token = local_secret(project, pages.TOKEN_VARIABLE, UI_TOKEN_FILE)
     print(f"MLflow: {page_url(f'http://{HOST}:{port}', experiment)}  (press Ctrl-C to stop)")
@@ -58,6 +59,7 @@ def start_serving(
         TrackingError: MLflow cannot be reached.
     """
     check_port(port)
+    project.require_writable("`cclm serve`")
     tracking, model = connect(project), model_name(composition)
     version = Registry(tracking).get(model, alias)
     if version is None:
