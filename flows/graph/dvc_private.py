@@ -2,7 +2,7 @@
 
 | function | relies on |
 |---|---|
-| `unlock` | `Repo.lock`, `dvc.lock.LockNoop` |
+| `open_repository` | `Repo.tmp_dir`, which has DVC's locks |
 | `can_restore` | `Stage.changed_stage`, `deps_cached`, `save_deps`, `stage_cache.restore(dry=True)` |
 | `is_valid_lock` | `dvc.schema.COMPILED_LOCKFILE_SCHEMA` |
 | `gone_processes`, `remove_process`, `remove_list` | `.dvc/tmp/rwlock`: JSON with `read` and `write`, and its lock |
@@ -21,6 +21,8 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 import yaml
 
+from flows.project import Project
+
 CHECKED = ">=3.67,<3.68"
 RWLOCK = ".dvc/tmp/rwlock"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader, if PyYAML has it
@@ -30,11 +32,23 @@ class DamagedListError(Exception):
     """DVC's list of readers and writers cannot be parsed. DVC refuses to run any stage until it is deleted."""
 
 
-def unlock(repo: Any) -> None:
-    """Makes a `dvc.repo.Repo` work without its lock file, which cannot be written in a read-only project."""
-    from dvc.lock import LockNoop
+def open_repository(project: Project) -> Any:
+    """Opens the project as a `dvc.repo.Repo`; its locks are in a temporary folder if the project is read-only.
 
-    repo.lock = LockNoop(repo.lock)
+    Raises:
+        Exception: one of DVC's, or `SCMError`.
+    """
+    from dvc.repo import Repo
+
+    if not project.read_only:
+        return Repo(str(project.root), _wait_for_lock=True)
+
+    class ReadOnlyRepo(Repo):  # type: ignore[misc]
+        """A repository with locks elsewhere."""
+
+        tmp_dir = str(project.state("read-only", "tmp"))
+
+    return ReadOnlyRepo(str(project.root), _wait_for_lock=True)
 
 
 def can_restore(stage: Any) -> bool:

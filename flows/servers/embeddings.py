@@ -271,7 +271,8 @@ def main(folder: Path, port: int) -> int:
     import uvicorn
 
     limits = Limits(*json.loads(os.environ.get(LIMITS_VARIABLE, "[]")))
-    server = Server(mlflow.pyfunc.load_model(str(folder)), limits, folder)
+    os.chdir(folder.parent)  # MLflow unquotes absolute paths, so %2F in the project's path would become a slash
+    server = Server(mlflow.pyfunc.load_model(folder.name), limits, folder)
     print(f"ready: http://127.0.0.1:{port}/invocations", file=sys.stderr, flush=True)
     config = uvicorn.Config(
         Guard(server, os.environ.get(TOKEN_VARIABLE)), log_level="warning", limit_concurrency=64, timeout_keep_alive=5

@@ -18,7 +18,7 @@ from cclm_core.runtime.config import digest
 from flows import environment, processes
 from flows.messages import warn
 from flows.project import Project
-from flows.tracking.mlflow_private import artifact_folders, move_artifacts
+from flows.tracking.mlflow_private import artifact_folders, load_from_any_path, move_artifacts
 from flows.tracking.open_runs import record_closed, record_opened
 
 # Limits of MLflow.
@@ -210,9 +210,13 @@ def connect(project: Project) -> Tracking:
         own = uri == environment.sqlite_uri(database(project))
         # The lock prevents two processes from migrating an empty database at the same time, which corrupts it.
         with FileLock(project.state("locks") / "tracking.lock"):
-            if own:
+            if own and project.read_only and not database(project).is_file():
+                raise TrackingError(f"{database(project)} does not exist, and the project is read-only")
+            if own and not project.read_only:
                 _follow_project(project)
             client = MlflowClient(uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri)
+            if "%" in str(project.root):
+                load_from_any_path()
             name = os.environ.get("CCLM_EXPERIMENT", "cclm")
             experiment = client.get_experiment_by_name(name)
             if experiment is not None:

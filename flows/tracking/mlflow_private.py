@@ -3,6 +3,8 @@
 `registered_digests` reads the columns `key` and `value` of the table `model_version_tags` in a SQLite store. MLflow's
 client would take seconds to open, and `cclm status` has to answer at once.
 
+`load_from_any_path` replaces `mlflow.models.model._download_artifact_from_uri`.
+
 `artifact_folders` and `move_artifacts` read and change the columns in `LOCATIONS`, which hold absolute locations of
 artifacts. MLflow has no API to change them.
 
@@ -15,6 +17,7 @@ import urllib.parse
 import urllib.request
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 CHECKED = ">=3.17,<3.18"
 LOCATIONS = {
@@ -39,6 +42,27 @@ def registered_digests(database: Path, tag: str) -> set[str] | None:
             }
     except sqlite3.Error:
         return None
+
+
+def load_from_any_path() -> None:
+    """Makes MLflow load models from a folder with `%41` or `%2F` in its path, in this process.
+
+    `Model.load` takes the path of a local file for a URI and unquotes it. Here it uses an existing file as it is.
+    """
+    from mlflow.models import model
+
+    original = model._download_artifact_from_uri
+    if getattr(original, "uses_local_files", False):
+        return
+
+    def download(artifact_uri: str, *arguments: Any, **options: Any) -> str:
+        """Returns the path of a local file, or downloads it."""
+        if not arguments and not options and Path(artifact_uri).is_file():
+            return artifact_uri
+        return str(original(artifact_uri, *arguments, **options))
+
+    download.uses_local_files = True  # type: ignore[attr-defined]
+    model._download_artifact_from_uri = download
 
 
 def artifact_folders(database: Path) -> set[Path]:
