@@ -109,7 +109,6 @@ def read_plan(project: Project, changes: bool = True) -> Plan:
 @contextmanager
 def _repository(project: Project) -> Iterator[Any]:
     from dvc.exceptions import DvcException
-    from scmrepo.exceptions import SCMError
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
     try:
@@ -118,12 +117,7 @@ def _repository(project: Project) -> Iterator[Any]:
             yield repo
         finally:
             repo.close()
-    except (DvcException, SCMError) as error:
-        if "not a git repository" in str(error):
-            raise ConfigError(
-                f"{project.root} must be in a Git repository, because DVC needs one. Run `git init` there, or get the "
-                "project with `git clone`."
-            ) from None
+    except DvcException as error:
         raise ConfigError(f"DVC cannot read the pipeline: {error}") from None
 
 
