@@ -77,7 +77,9 @@ def _texts(model_input: Any) -> list[str]:
     """The texts, each checked: nothing is converted to a string."""
     if isinstance(model_input, pd.DataFrame):
         if list(model_input.columns).count("text") != 1:
-            raise ValueError(f"the table must have one column `text`, got the columns {list(model_input.columns)[:20]}.")
+            raise ValueError(
+                f"the table must have one column `text`, got the columns {list(model_input.columns)[:20]}."
+            )
         model_input = model_input["text"]
     if isinstance(model_input, np.ndarray) and model_input.ndim != 1:
         raise ValueError(f"an array of texts must have one dimension, got the shape {model_input.shape}.")

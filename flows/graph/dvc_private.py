@@ -53,14 +53,12 @@ def open_repository(project: Project) -> Any:
 
     try:
         return (ReadOnlyRepo if project.read_only else Repo)(str(project.root), _wait_for_lock=True)
-    except SCMError as error:
-        if "not a git repository" not in str(error):
-            raise ConfigError(f"DVC cannot use the Git repository of the project: {error}") from None
-        raise ConfigError(
-            f"{project.root} must be in a Git repository, because DVC needs one. Run `git init` there, or get the "
-            "project with `git clone`."
-        ) from None
-    except DvcException as error:
+    except (DvcException, SCMError) as error:
+        if "not a git repository" in str(error):
+            raise ConfigError(
+                f"{project.root} must be in a Git repository, because DVC needs one. Run `git init` there, or get the "
+                "project with `git clone`."
+            ) from None
         raise ConfigError(f"DVC cannot open the project: {error}") from None
 
 

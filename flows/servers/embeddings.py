@@ -129,7 +129,9 @@ def _texts(kind: str, value: Any, limits: Limits) -> list[str]:
         rows = _list(kind, value, limits)
         for index, row in enumerate(rows):
             if not isinstance(row, dict) or row.keys() != {COLUMN}:
-                raise RequestError(400, f"dataframe_records: row {index} must be {{{COLUMN!r}: ...}}, got {_short(row)}.")
+                raise RequestError(
+                    400, f"dataframe_records: row {index} must be {{{COLUMN!r}: ...}}, got {_short(row)}."
+                )
         texts = [row[COLUMN] for row in rows]
     else:
         texts = _list(kind, value, limits)

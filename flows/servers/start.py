@@ -79,7 +79,9 @@ def start_serving(
     if with_token:
         token = local_secret(project, embeddings.TOKEN_VARIABLE, SERVE_TOKEN_FILE)
         settings[embeddings.TOKEN_VARIABLE] = token
-        print(f"Send `Authorization: Bearer TOKEN`. Token: {_where(token, embeddings.TOKEN_VARIABLE, SERVE_TOKEN_FILE)}")
+        print(
+            f"Send `Authorization: Bearer TOKEN`. Token: {_where(token, embeddings.TOKEN_VARIABLE, SERVE_TOKEN_FILE)}"
+        )
     else:
         print("warning: without a token, every user of this machine can send requests.", file=sys.stderr)
     sys.stdout.flush()

@@ -187,9 +187,7 @@ def check_embeddings(port: int, token: str) -> None:
 
     def post(value: object, **headers: str) -> Answer:
         body = value if isinstance(value, str) else json.dumps(value)
-        status, text = ask(
-            port, "/invocations", method="POST", body=body, Authorization=f"Bearer {token}", **headers
-        )
+        status, text = ask(port, "/invocations", method="POST", body=body, Authorization=f"Bearer {token}", **headers)
         assert "Traceback" not in text and "site-packages" not in text
         return status, text
 
@@ -206,7 +204,9 @@ def check_embeddings(port: int, token: str) -> None:
     )
     for wrong in ([None], [5], [True], ["a", None], [["a", "b"]], 5, "a"):
         assert post({"inputs": wrong})[0] == 400, wrong
-    assert post('{"inputs": [NaN]}')[0] == post("[" * 100_000)[0] == post('{"inputs": ["a"], "inputs": ["b"]}')[0] == 400
+    assert (
+        post('{"inputs": [NaN]}')[0] == post("[" * 100_000)[0] == post('{"inputs": ["a"], "inputs": ["b"]}')[0] == 400
+    )
     assert post({"inputs": ["ab cd " * 700_000]})[0] == 413
     assert post({"inputs": ["a"] * 1001})[0] == post({"inputs": ["a" * 100_001]})[0] == 413
     assert ask(port, "/invocations", token)[0] == 405 and ask(port, "/nothing", token)[0] == 404
