@@ -17,14 +17,13 @@ from flows.gate.promote import promotion_lock
 from flows.gate.registry import (
     BROKEN,
     CHAMPION,
-    DIGEST_TAG,
     GATE_REASON_TAG,
     GATE_RESULT_TAG,
     PREVIOUS,
     Registry,
     Version,
 )
-from flows.gate.seal import SEAL_TAG, SealError, seal, seal_problem
+from flows.gate.seal import DIGEST_TAG, SEAL_TAG, SealError, seal, seal_problem
 from flows.project import Project
 from flows.tracking.client import Tracking, TrackingError, guarded
 

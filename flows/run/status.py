@@ -19,7 +19,7 @@ from cclm_core.runtime.reporting import format_duration
 from flows import environment
 from flows.devices.slots import num_slots
 from flows.formats import format_megabytes
-from flows.gate.registry import DIGEST_TAG
+from flows.gate.seal import DIGEST_TAG
 from flows.graph.dvc_private import folder_remote, object_path, recorded_outputs
 from flows.graph.evaluations import Evaluation, evaluations
 from flows.graph.plan import Plan, read_plan

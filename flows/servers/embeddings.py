@@ -1,4 +1,4 @@
-"""`python -m flows.servers.embeddings FOLDER PORT`: answers POST /invocations with the embeddings of a registered model.
+"""`python -m flows.servers.embeddings FOLDER PORT`: answers POST /invocations with embeddings by a registered model.
 
 The process imports nothing of this project except `Guard`: the model brings its own copy of the library. It is not
 `mlflow models serve`, which turns null, numbers and nested lists into strings before the model can refuse them, has no

@@ -1,4 +1,4 @@
-"""`cclm ui` and `cclm serve`: check the port, prepare the token and the model, then replace this process by the server."""
+"""`cclm ui` and `cclm serve`: check the port, prepare token and model, then replace this process by the server."""
 
 import json
 import os

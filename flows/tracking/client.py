@@ -243,7 +243,7 @@ def _follow_project(project: Project) -> None:
             continue  # no other project, but a folder that somebody has chosen for an experiment
         if old.is_dir() and not here.is_dir():
             raise TrackingError(
-                f"{database(project)} refers to the artifacts in {old}, and {here} does not exist. Copy the folder, too: "
+                f"{database(project)} refers to the artifacts in {old}, and {here} does not exist. Copy it, too: "
                 f"cp -a {shlex.quote(str(old))} {shlex.quote(str(here))}"
             )
         move_artifacts(database(project), old, here)

@@ -5,7 +5,6 @@ import json
 import math
 import shutil
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -98,18 +97,13 @@ def read_dataclass(path: Path, kind: type[Any]) -> Any:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        result = _adapter(kind).validate_python(values)
+        result = TypeAdapter(kind).validate_python(values)
     except FileNotFoundError:
         return None
     except (ValueError, RecursionError):  # UnicodeDecodeError, JSONDecodeError and pydantic's ValidationError, too
         return DAMAGED
     numbers = [value for value in vars(result).values() if isinstance(value, float)]
     return result if all(map(math.isfinite, numbers)) else DAMAGED
-
-
-@cache
-def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
 
 
 def delete_checkpoints(project: Project, stage: str) -> None:

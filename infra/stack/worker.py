@@ -5,8 +5,9 @@ python -m infra.stack.worker start ARGUMENTS   prefect worker start --with-healt
 python -m infra.stack.worker health URL        exit code 0 if the worker at URL is healthy
 ```
 
-The credentials are those of Prefect's API, `PREFECT_API_AUTH_STRING=USER:PASSWORD`. Prefect's own health server has none.
-This relies on `prefect.workers.server._build_healthcheck_server` (`flows/recovery/prefect_private.py` has the versions).
+The credentials are those of Prefect's API, `PREFECT_API_AUTH_STRING=USER:PASSWORD`. Prefect's own health server has
+none. This relies on `prefect.workers.server._build_healthcheck_server`; `flows/recovery/prefect_private.py` has the
+versions for which that was checked.
 """
 
 import base64
@@ -15,9 +16,9 @@ import runpy
 import sys
 import urllib.request
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
-from flows.servers.guard import Guard
+from flows.servers.guard import App, Guard
 
 AUTH_VARIABLE = "PREFECT_API_AUTH_STRING"
 HEALTH_SECONDS = 5.0
@@ -43,7 +44,7 @@ def guard_health_server(credentials: str) -> None:
     def build_guarded(is_healthy: Callable[[], bool], log_level: str = "error") -> Any:
         """The health server, behind a guard."""
         made = build(is_healthy, log_level)
-        made.config.app = Guard(made.config.app, password)
+        made.config.app = Guard(cast(App, made.config.app), password)
         return made
 
     server._build_healthcheck_server = build_guarded

@@ -1,4 +1,4 @@
-"""Every server that a command starts asks for credentials, refuses other hosts, and reports a taken port in one line."""
+"""Every server that a command starts asks for credentials, refuses other hosts, and reports a taken port."""
 
 import base64
 import http.client
@@ -204,9 +204,8 @@ def check_embeddings(port: int, token: str) -> None:
     )
     for wrong in ([None], [5], [True], ["a", None], [["a", "b"]], 5, "a"):
         assert post({"inputs": wrong})[0] == 400, wrong
-    assert (
-        post('{"inputs": [NaN]}')[0] == post("[" * 100_000)[0] == post('{"inputs": ["a"], "inputs": ["b"]}')[0] == 400
-    )
+    for body in ('{"inputs": [NaN]}', "[" * 100_000, '{"inputs": ["a"], "inputs": ["b"]}'):
+        assert post(body)[0] == 400, body[:30]
     assert post({"inputs": ["ab cd " * 700_000]})[0] == 413
     assert post({"inputs": ["a"] * 1001})[0] == post({"inputs": ["a" * 100_001]})[0] == 413
     assert ask(port, "/invocations", token)[0] == 405 and ask(port, "/nothing", token)[0] == 404
