@@ -62,7 +62,9 @@ def main(options: list[str]) -> None:
     ):
         path.write_text(head.format(torch.name) + "\n".join(entries) + "\n", encoding="utf-8")
     number = runtime["torch"].partition("==")[2].partition(" ")[0].partition("+")[0]
-    torch.write_text(f"# Without a hash, because its build depends on the machine.\ntorch=={number}\n", encoding="utf-8")
+    torch.write_text(
+        f"# Without a hash, because its build depends on the machine.\ntorch=={number}\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":
