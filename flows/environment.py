@@ -9,8 +9,8 @@ import sys
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from urllib.parse import quote
 
+from cclm_core.runtime.errors import ConfigError
 from flows.processes import name_of, split
 from flows.project import Project
 
@@ -51,7 +51,8 @@ def apply(project: Project) -> None:
     """Adds the defaults to this process's environment. Call it before importing Prefect or MLflow."""
     for name, value in (stack_defaults(project) | defaults(project)).items():
         os.environ.setdefault(name, value)
-    if not _has_prefect_server():
+    # Prefect reads the variables when it is imported; later, its server would get a password that its client lacks.
+    if "prefect" not in sys.modules and not _has_prefect_server():
         for name, value in _temporary_server_settings().items():
             os.environ.setdefault(name, value)
 
@@ -91,22 +92,23 @@ def defaults(project: Project) -> dict[str, str]:
     home = project.state() / "prefect"
     # DVC must be able to write to its site cache. A read-only project gets a temporary one.
     site_cache = project.state("read-only", "dvc") if project.read_only else project.state("dvc")
-    settings = DEFAULTS | {"PREFECT_HOME": str(home), "DVC_SITE_CACHE_DIR": str(site_cache)}
-    if "?" in str(home):
-        settings["PREFECT_API_DATABASE_CONNECTION_URL"] = sqlite_uri(home / "prefect.db", "aiosqlite")
-    return settings
+    sqlite_uri(home / "prefect.db")  # refuses a path that Prefect cannot use
+    return DEFAULTS | {"PREFECT_HOME": str(home), "DVC_SITE_CACHE_DIR": str(site_cache)}
 
 
-def sqlite_uri(path: Path, driver: str = "") -> str:
-    """The URI of a SQLite database for SQLAlchemy, for any character in its path.
+def sqlite_uri(path: Path) -> str:
+    """The URI of a SQLite database for SQLAlchemy.
 
-    A `?` would start the options of the URI, so such a path is written as SQLite's own quoted file URI.
+    Raises:
+        ConfigError: the path has a `?`, where the options of a URI begin: MLflow's and Prefect's databases would be
+            other files, outside the project.
 
-    >>> sqlite_uri(Path("/a b/mlflow.db")), sqlite_uri(Path("/what?/mlflow.db"))
-    ('sqlite:////a b/mlflow.db', 'sqlite:///file:/what%3F/mlflow.db?uri=true')
+    >>> sqlite_uri(Path("/a b/mlflow.db"))
+    'sqlite:////a b/mlflow.db'
     """
-    scheme = f"sqlite+{driver}" if driver else "sqlite"
-    return f"{scheme}:///{path}" if "?" not in str(path) else f"{scheme}:///file:{quote(str(path))}?uri=true"
+    if "?" in str(path):
+        raise ConfigError(f"the path of the project must not contain a question mark, got {path}. Rename the folder.")
+    return f"sqlite:///{path}"
 
 
 def stack_defaults(project: Project) -> dict[str, str]:

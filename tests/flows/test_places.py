@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
+from cclm_core.runtime.errors import ConfigError
 from flows import environment
 from flows.project import Project
 from flows.tracking.client import Tracking, TrackingError, connect
@@ -123,10 +124,15 @@ def test_any_character_in_the_path(here: Path, name: str) -> None:
     assert {path.name for path in root.iterdir()} == {".cclm", "mlflow.db", "mlruns", "f.txt"}
 
 
-def test_prefects_database_stays_in_a_project_with_a_question_mark(here: Path) -> None:
-    settings = environment.defaults(Project(here / "what?"))
-    assert settings["PREFECT_API_DATABASE_CONNECTION_URL"].startswith("sqlite+aiosqlite:///file:")
-    assert "PREFECT_API_DATABASE_CONNECTION_URL" not in environment.defaults(Project(here / "what"))
+def test_a_question_mark_in_the_path_is_refused_before_anything_is_written(project: Toy, here: Path) -> None:
+    odd = Toy(here / "what?" / "project")
+    odd.root.parent.mkdir()
+    shutil.move(project.root, odd.root)
+    with pytest.raises(ConfigError, match=r"must not contain a question mark, got .*what\?"):
+        connect(Project(odd.root))
+    done = odd.run(sys.executable, "-m", "flows.cli", "run", check=False)
+    assert done.returncode == 2 and "Rename the folder." in done.stderr
+    assert {path.name for path in here.iterdir()} == {"what?"}
 
 
 def test_without_git_the_message_names_the_remedy(project: Toy) -> None:
