@@ -16,7 +16,7 @@ import pytest
 
 from cclm_core.runtime.errors import ConfigError
 from flows import environment
-from flows.processes import variable
+from flows.processes import environment_variable
 from flows.project import Project
 from infra.stack.__main__ import phase, status
 from infra.stack.cluster import cluster_variables
@@ -101,7 +101,7 @@ class Stack:
     def pids(self, name: str = "web") -> set[int]:
         """The process of a service and its children."""
         running = members(self.folder)
-        return {process.pid for process in running if variable(process, "SUPERVISOR_PROCESS_NAME") == name}
+        return {process.pid for process in running if environment_variable(process, "SUPERVISOR_PROCESS_NAME") == name}
 
     def log(self) -> str:
         """The keeper's log."""
