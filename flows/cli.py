@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 import sys
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 from cclm_core.cli.app import app as core
 from cclm_core.runtime.errors import CclmError, ConfigError
 from flows import environment
+from flows.messages import warn
 from flows.project import Project
 from flows.tracking.client import TrackingError
 
@@ -70,6 +72,7 @@ def promote(
     from flows.tracking.client import enabled
 
     project = _project()
+    project.require_writable("`cclm promote`")
     if not enabled():
         raise ConfigError("CCLM_TRACKING must not be off for `cclm promote`: registering needs MLflow. Unset it.")
     if accept and rollback:
@@ -101,7 +104,14 @@ def lineage(
     from flows.tracking.client import connect, enabled
 
     project = _project()
-    ancestry = Lineage(project, read_plan(project, changes=False), connect(project) if enabled() else None).of(name)
+    tracking = None
+    try:
+        tracking = connect(project) if enabled() else None
+    except TrackingError as error:
+        if not project.read_only:
+            raise
+        warn(f"the runs are not shown, because MLflow cannot be read ({error}).")
+    ancestry = Lineage(project, read_plan(project, changes=False), tracking).of(name)
     if as_json:
         print(json.dumps(ancestry.as_json(), indent=2))
     else:
@@ -117,23 +127,18 @@ def doctor(
     """Check DVC, MLflow and Prefect for leftovers of a crash: stuck runs, orphaned processes, lost files."""
     from flows.doctor.command import doctor as examine
 
-    sys.exit(examine(_project(), repair, as_json))
+    project = _project()
+    if repair:
+        project.require_writable("`cclm doctor --repair`")
+    sys.exit(examine(project, repair, as_json))
 
 
 @app.command()
-def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000) -> None:
-    """Start MLflow's web pages: runs, learning curves, registered models. Prints their address."""
-    from flows.tracking.client import connect, page_url, tracking_uri
+def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 5000) -> None:
+    """Start MLflow's web pages: runs, learning curves, registered models. Prints their address and the password."""
+    from flows.servers.start import start_pages
 
-    project = _project()
-    uri = tracking_uri(project)
-    if uri.startswith("http"):
-        print(f"MLflow is at {uri}")
-        return
-    experiment = connect(project).experiment_id
-    print(f"MLflow: {page_url(f'http://127.0.0.1:{port}', experiment)}  (press Ctrl-C to stop)", flush=True)
-    command = ["-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
-    os.execv(sys.executable, [sys.executable, *command])
+    start_pages(_project(), port)
 
 
 @app.command()
@@ -170,19 +175,28 @@ def push(as_json: AsJson = False) -> None:
 def serve(
     composition: Annotated[str, typer.Argument(help="Name of the composition, e.g. full.")],
     alias: Annotated[str, typer.Option(help="Registered version: champion, candidate or previous.")] = "champion",
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5001,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 5001,
+    token: Annotated[
+        bool,
+        typer.Option(
+            "--token/--no-token",
+            help="Require the token in CCLM_SERVE_TOKEN or .cclm/serve.token, which is created if it is missing.",
+        ),
+    ] = True,
+    max_bytes: Annotated[int, typer.Option(help="Maximum size of a request in bytes.", min=1)] = 1_000_000,
+    max_texts: Annotated[int, typer.Option(help="Maximum number of texts in a request.", min=1)] = 1_000,
+    max_characters: Annotated[
+        int,
+        typer.Option(
+            help="Maximum number of characters in all texts of a request; a tenth of it for output=characters.", min=1
+        ),
+    ] = 100_000,
 ) -> None:
     """Serve a composition over HTTP. POST {"inputs": ["a text", ...]} to /invocations returns an embedding per text."""
-    from flows.gate.registry import Registry, model_name
-    from flows.tracking.client import connect
+    from flows.servers.embeddings import Limits
+    from flows.servers.start import start_serving
 
-    project = _project()
-    tracking, model = connect(project), model_name(composition)
-    if Registry(tracking).get(model, alias) is None:
-        raise ConfigError(f"{model} has no version with the alias {alias}. Set it with `cclm promote`.")
-    settings = environment.for_children({"MLFLOW_TRACKING_URI": tracking.uri})  # MLflow finds its own server in PATH
-    arguments = ["-m", f"models:/{model}@{alias}", "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
-    os.execve(sys.executable, [sys.executable, "-m", "mlflow", "models", "serve", *arguments], settings)
+    start_serving(_project(), composition, alias, port, Limits(max_bytes, max_texts, max_characters), token)
 
 
 def main() -> None:
@@ -194,6 +208,14 @@ def main() -> None:
         sys.exit(2)
     except TrackingError as error:
         print(f"error: MLflow failed: {error}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (OSError, sqlite3.Error) as error:  # a full disk, missing permissions, a file in place of a folder
+        where = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        print(f"error: {reason or type(error).__name__}{where}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -5,9 +5,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -142,15 +143,16 @@ def _run_flow(
     # Prefect passes SIGTERM on when its flow has ended. Leaving by an exception also stops Prefect's temporary server.
     signal.signal(signal.SIGTERM, _leave)
     try:
-        _start_servers(project)
-        sweep_flow_runs(project)
-        from flows.run.pipeline import PipelineError
+        with _prefect_errors():
+            _start_servers(project)
+            sweep_flow_runs(project)
+            from flows.run.pipeline import PipelineError
 
-        with Display(project, nodes, time.time(), console):
-            try:
-                return start(), 0
-            except PipelineError as error:
-                return error.summary, 1
+            with Display(project, nodes, time.time(), console):
+                try:
+                    return start(), 0
+                except PipelineError as error:
+                    return error.summary, 1
     except KeyboardInterrupt:
         console.print("Interrupted; the next run continues from here.")
         raise SystemExit(130) from None
@@ -231,6 +233,39 @@ def _quiet_prefect() -> None:
         os.environ.setdefault("PREFECT_LOGGING_TO_API_ENABLED", "false")
         # A temporary server does not restart: wait 15 s per call for it instead of a minute.
         os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "3")
+
+
+@contextmanager
+def _prefect_errors() -> Iterator[None]:
+    """Ends this process with one line if Prefect's server cannot be reached, or refuses a request."""
+    import httpx
+    from prefect.settings import PREFECT_API_URL
+
+    where = f"Prefect at {PREFECT_API_URL.value()}" if PREFECT_API_URL.value() else "Prefect's temporary server"
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        status = error.response.status_code
+        hint = " Check PREFECT_API_AUTH_STRING." if status in (401, 403) else ""
+        print(f"error: {where} refused a request with the status {status}.{hint}", file=sys.stderr)
+    except httpx.HTTPError as error:
+        print(f"error: {where} does not answer ({type(error).__name__}: {error}).", file=sys.stderr)
+    except RuntimeError as error:
+        if not _is_from_prefect_client(error):
+            raise
+        first_line = (str(error).splitlines() or [""])[0]
+        print(f"error: {where} does not answer ({first_line}).", file=sys.stderr)
+    else:
+        return
+    raise SystemExit(1)
+
+
+def _is_from_prefect_client(error: BaseException) -> bool:
+    """Whether Prefect raised an error while it connected to a server: it has no class of its own for that."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and any(
+        part in frames[-1].filename for part in ("prefect/client/", "prefect/server/api/server")
+    )
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:

@@ -4,10 +4,13 @@ While the project's stack of servers is up (`make up`), its servers are the defa
 """
 
 import os
+import secrets
 import sys
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
+from cclm_core.runtime.errors import ConfigError
 from flows.processes import name_of, split
 from flows.project import Project
 
@@ -37,6 +40,9 @@ DEFAULTS = {
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
 }
 
+# An origin that no page can have: Prefect takes an empty list of allowed origins for the default, which is all.
+NO_ORIGIN = "https://no-origin.invalid"
+
 # If one of these variables is set, you have chosen a server, and the stack's settings for that tool are ignored.
 USER_SERVERS = {"PREFECT_": ("PREFECT_API_URL", "PREFECT_PROFILE"), "MLFLOW_": ("MLFLOW_TRACKING_URI",)}
 
@@ -45,14 +51,64 @@ def apply(project: Project) -> None:
     """Adds the defaults to this process's environment. Call it before importing Prefect or MLflow."""
     for name, value in (stack_defaults(project) | defaults(project)).items():
         os.environ.setdefault(name, value)
+    # Prefect reads the variables when it is imported; later, its server would get a password that its client lacks.
+    if "prefect" not in sys.modules and not _has_prefect_server():
+        for name, value in _temporary_server_settings().items():
+            os.environ.setdefault(name, value)
+
+
+def _temporary_server_settings() -> dict[str, str]:
+    """Settings with which the temporary server of a run, which Prefect starts, asks for credentials.
+
+    Its clients are this process and its children, which inherit the variables. The password is new in each run.
+    """
+    password = os.environ.get("PREFECT_SERVER_API_AUTH_STRING") or os.environ.get("PREFECT_API_AUTH_STRING")
+    password = password or f"cclm:{secrets.token_urlsafe(32)}"
+    return {
+        "PREFECT_SERVER_API_AUTH_STRING": password,
+        "PREFECT_API_AUTH_STRING": password,
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+        "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "true",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": NO_ORIGIN,
+        "PREFECT_SERVER_UI_ENABLED": "false",
+    }
+
+
+def _has_prefect_server() -> bool:
+    """Whether a Prefect server is configured, by `PREFECT_API_URL` or in the active profile."""
+    if "PREFECT_API_URL" in os.environ:
+        return True
+    home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect").expanduser()
+    try:
+        profiles = tomllib.loads(Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml").read_text())
+        active = os.environ.get("PREFECT_PROFILE") or profiles.get("active")
+        return "PREFECT_API_URL" in profiles.get("profiles", {}).get(active, {})
+    except (OSError, ValueError, AttributeError, TypeError):  # Prefect itself complains about a damaged file
+        return False
 
 
 def defaults(project: Project) -> dict[str, str]:
     """The default environment variables for this project, without those of its stack."""
-    return DEFAULTS | {
-        "PREFECT_HOME": str(project.state() / "prefect"),
-        "DVC_SITE_CACHE_DIR": str(project.state("dvc")),
-    }
+    home = project.state() / "prefect"
+    # DVC must be able to write to its site cache. A read-only project gets a temporary one.
+    site_cache = project.state("read-only", "dvc") if project.read_only else project.state("dvc")
+    sqlite_uri(home / "prefect.db")  # refuses a path that Prefect cannot use
+    return DEFAULTS | {"PREFECT_HOME": str(home), "DVC_SITE_CACHE_DIR": str(site_cache)}
+
+
+def sqlite_uri(path: Path) -> str:
+    """The URI of a SQLite database for SQLAlchemy.
+
+    Raises:
+        ConfigError: the path has a `?`, where the options of a URI begin: MLflow's and Prefect's databases would be
+            other files, outside the project.
+
+    >>> sqlite_uri(Path("/a b/mlflow.db"))
+    'sqlite:////a b/mlflow.db'
+    """
+    if "?" in str(path):
+        raise ConfigError(f"the path of the project must not contain a question mark, got {path}. Rename the folder.")
+    return f"sqlite:///{path}"
 
 
 def stack_defaults(project: Project) -> dict[str, str]:

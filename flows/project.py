@@ -17,9 +17,13 @@
 ```
 """
 
+import atexit
 import os
+import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from cclm_core.runtime.errors import ConfigError
@@ -76,16 +80,43 @@ class Project:
     def state(self, *parts: str) -> Path:
         """The folder `.cclm/<parts>`, created if missing.
 
+        If the project is read-only, a missing folder is created in a temporary folder instead, which is deleted when
+        this process ends: `status`, `lineage` and `doctor` work there.
+
         Only this user can access `.cclm`: DVC's site cache contains pickles, so anyone who can write to it can run code
         as this user (CVE-2025-69872).
         """
         top = self.root / ".cclm"
+        if self.read_only:
+            if top.joinpath(*parts).is_dir():
+                return top.joinpath(*parts)
+            top = _scratch()
         top.mkdir(mode=0o700, exist_ok=True)
-        if top.stat().st_mode & 0o077:
+        if top.stat().st_mode & 0o077 and not self.read_only:
             top.chmod(0o700)
         folder = top.joinpath(*parts)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    @property
+    def read_only(self) -> bool:
+        """Whether this process cannot write to the project's folder."""
+        return not os.access(self.root, os.W_OK)
+
+    def require_writable(self, what: str) -> None:
+        """Checks that the project can be written.
+
+        Args:
+            what: the command that needs it, for the message.
+
+        Raises:
+            ConfigError: it is read-only.
+        """
+        if self.read_only:
+            raise ConfigError(
+                f"{what} must be able to write to {self.root}, but it is read-only. Copy the project, or change its "
+                "permissions; `cclm status`, `cclm lineage` and `cclm doctor` work as it is."
+            )
 
     def stage_file(self, kind: str, stage: str, suffix: str) -> Path:
         """The path of a stage's file, `.cclm/<kind>/<stage><suffix>`: `.cclm/reports/pretrain@entities.jsonl`."""
@@ -108,3 +139,11 @@ class Project:
         except FileNotFoundError:
             return ""
         return done.stdout.strip() if done.returncode == 0 else ""
+
+
+@cache
+def _scratch() -> Path:
+    """A private temporary folder for the state of a read-only project."""
+    folder = Path(tempfile.mkdtemp(prefix="cclm-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

@@ -36,7 +36,7 @@ def run(page: Path, code: list[str], variables: dict[str, Any]) -> None:
         exec(compile(block, str(page), "exec"), variables)
 
 
-@pytest.mark.skipif(find_spec("dvc") is None, reason="a shelf needs DVC: pip install 'cclm[shelf]'")
+@pytest.mark.skipif(find_spec("dvc") is None, reason="a shelf needs DVC: pip install 'cclm-core[shelf]'")
 @pytest.mark.parametrize("kind", ["list", "dataset"])
 def test_the_walkthrough_runs_twice_on_a_list_and_on_a_dataset(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

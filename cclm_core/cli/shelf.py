@@ -58,7 +58,7 @@ def publish(
     key: Annotated[
         Path | None,
         typer.Option(
-            help="Sign with this elliptic-curve private key, a PEM file. Needs pip install 'cclm\\[signing]'."
+            help="Sign with this elliptic-curve private key, a PEM file. Needs pip install 'cclm-core\\[signing]'."
         ),
     ] = None,
     as_json: AsJson = False,

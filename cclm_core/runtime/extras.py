@@ -12,4 +12,4 @@ def require(module: str, extra: str) -> None:
         MissingExtraError: it is not installed. The message contains the command to install it.
     """
     if find_spec(module) is None:
-        raise MissingExtraError(f"{module} is not installed. Run `pip install 'cclm[{extra}]'`.")
+        raise MissingExtraError(f"{module} is not installed. Run `pip install 'cclm-core[{extra}]'`.")

@@ -77,7 +77,7 @@ def run(
     """
     path = shutil.which(program, path=str(Path(sys.executable).parent)) or shutil.which(program)
     if path is None:
-        remedy = "Run `pip install 'cclm[shelf]'`, or add it to PATH." if program == "dvc" else "Install it."
+        remedy = "Run `pip install 'cclm-core[shelf]'`, or add it to PATH." if program == "dvc" else "Install it."
         raise ShelfError(f"the command `{program}` was not found; a shelf needs it. {remedy}")
     # DVC's default for its site cache is writable by every user, and DVC unpickles the files in it.
     own = _GIT | {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(at / ".dvc" / "tmp" / "site")}

@@ -47,7 +47,7 @@ def task_runner() -> Any:
     except ImportError as error:
         raise ConfigError(
             f"{SETTING}=ray needs prefect-ray and ray, which are not installed ({error}). "
-            "Run `pip install 'cclm[ray]'`."
+            "Run `pip install 'cclm-core[ray]'`."
         ) from None
     forwarded = {
         name: value for name, value in os.environ.items() if name.startswith(FORWARDED_PREFIXES) or name in FORWARDED

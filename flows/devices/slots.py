@@ -8,6 +8,7 @@ selects its device on this machine. With Ray, the cluster assigns the devices, a
 
 import os
 import re
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -155,11 +156,23 @@ def _core_of_node() -> Iterator[None]:
         return
     node = ray.get_runtime_context().get_node_id()
     cores = next(int(info["Resources"].get("CPU", 1)) for info in ray.nodes() if info["NodeID"] == node)
-    folder = Path(tempfile.gettempdir()) / f"cclm-ray-{os.getuid()}"  # local, because nodes share the clone's disk
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder = private_folder(Path(tempfile.gettempdir()) / f"cclm-ray-{os.getuid()}")  # nodes share the clone's disk
     with ExitStack() as stack:
         _wait(stack, [folder / f"{node}-{index}.lock" for index in range(cores)])
         yield
+
+
+def private_folder(folder: Path) -> Path:
+    """Creates a folder in a place that other users can write to, and checks that nobody else made it.
+
+    Raises:
+        ConfigError: it belongs to another user, others can access it, or it is a link.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise ConfigError(f"{folder} must be a folder that only you can access. Have it deleted, then run again.")
+    return folder
 
 
 @contextmanager

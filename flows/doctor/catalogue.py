@@ -18,6 +18,7 @@ CHECKS: dict[str, Check] = {
     "half-written": files.half_written,
     "checkpoints": files.checkpoints,
     "disk-space": files.disk_space,
+    "open-records": files.open_records,
     "tracked-runs": mlflow_checks.tracked_runs,
     "flow-runs": prefect_checks.flow_runs,
     "slots": prefect_checks.slots,

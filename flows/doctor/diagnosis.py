@@ -1,5 +1,6 @@
 """Makes the checks, repairs their findings, and reports both."""
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -22,7 +23,17 @@ from flows.tracking.client import TrackingError
 from flows.tracking.open_runs import abandoned, record_closed
 
 # Expected failures of a check or a repair. Anything else is a bug and is raised.
-ERRORS = (UncheckedError, TrackingError, PrefectError, CclmError, OSError, SubprocessError, psutil.Error, Timeout)
+ERRORS = (
+    UncheckedError,
+    TrackingError,
+    PrefectError,
+    CclmError,
+    OSError,
+    sqlite3.Error,
+    SubprocessError,
+    psutil.Error,
+    Timeout,
+)
 
 
 @dataclass(frozen=True)

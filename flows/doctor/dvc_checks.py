@@ -25,9 +25,7 @@ def site_cache(inspection: Inspection) -> Iterator[Finding]:
 
     Source: CVE-2025-69872 (diskcache, which DVC uses).
     """
-    from dvc.repo import Repo
-
-    with Repo(str(inspection.project.root)) as repo:
+    with dvc_private.open_repository(inspection.project) as repo:
         cache = Path(repo.site_cache_dir)
     if not cache.exists():
         return
@@ -118,11 +116,9 @@ def unpushed(inspection: Inspection) -> Iterator[Finding]:
     Raises:
         UncheckedError: the remote does not answer.
     """
-    from dvc.repo import Repo
-
     if inspection.working:
         return
-    with Repo(str(inspection.project.root)) as repo:
+    with dvc_private.open_repository(inspection.project) as repo:
         if not repo.config["core"].get("remote"):
             return
         cache = repo.cache.local

@@ -12,6 +12,7 @@ from cclm_core.runtime.files import flush_folder
 from flows import processes
 from flows.doctor.finding import Finding, Inspection
 from flows.graph.dvc_private import is_valid_lock, recorded_outputs
+from flows.tracking.open_runs import damaged_records
 
 CHECKPOINT = re.compile(r"step-\d+-([0-9a-f]{32})\.safetensors")
 # A run needs space for a new output next to the old one, in DVC's cache and, for a composition, in MLflow's artifacts.
@@ -32,6 +33,18 @@ def half_written(inspection: Inspection) -> Iterator[Finding]:
                 remedy="restores the old output if there is no new one; deletes the rest",
                 repair=lambda out=out: _clean(out),  # type: ignore[misc]
             )
+
+
+def open_records(inspection: Inspection) -> Iterator[Finding]:
+    """Yields a finding for each record of an open run that cannot be read."""
+    for path in damaged_records(inspection.project):
+        yield Finding(
+            subject=str(path.relative_to(inspection.project.root)),
+            problem="it is damaged, so nobody can tell which run it recorded as open",
+            since=path.stat().st_mtime,
+            remedy="deletes it; runs that are still open are found by `tracked-runs` and `flow-runs`",
+            repair=lambda path=path: _delete(path),  # type: ignore[misc]
+        )
 
 
 def checkpoints(inspection: Inspection) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from flows.doctor.finding import Finding, Inspection
 from flows.gate.integrity import find_damage, retire
 from flows.gate.promote import pending, promote_workspace
 from flows.gate.registry import BROKEN, CANDIDATE, CHAMPION, PREVIOUS, Registry, Version, model_name
+from flows.gate.seal import seal_problem
 from flows.graph.evaluations import evaluations
 from flows.graph.plan import read_plan
 from flows.recovery.tracked_runs import close, last_sign, running, stage_is_running
@@ -56,9 +57,16 @@ def registered_models(inspection: Inspection) -> Iterator[Finding]:
         return
     registry = Registry(tracking)
     for version, created in registry.all_versions():
-        if not (reason := find_damage(tracking, version)):
-            continue
         aliases = _aliases(registry, version)
+        if not (reason := find_damage(tracking, version)):
+            if (problem := seal_problem(project, version.tags)) and aliases:
+                yield Finding(
+                    subject=f"{version.model} version {version.number} ({', '.join(aliases)})",
+                    problem=f"it is never loaded: {problem}",
+                    since=created,
+                    remedy="register the composition with `cclm promote`, then accept it with `cclm promote --accept`",
+                )
+            continue
         yield Finding(
             subject=f"{version.model} version {version.number}" + (f" ({', '.join(aliases)})" if aliases else ""),
             problem=reason,

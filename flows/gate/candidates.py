@@ -9,7 +9,6 @@ from flows.gate.lineage import registration_tags
 from flows.gate.registry import (
     CANDIDATE,
     CHAMPION,
-    DIGEST_TAG,
     EVALUATION_TAG,
     GATE_KEY_TAG,
     METRICS_TAG,
@@ -19,6 +18,7 @@ from flows.gate.registry import (
     metrics_tag,
     model_name,
 )
+from flows.gate.seal import DIGEST_TAG
 from flows.graph.evaluations import Evaluation
 from flows.project import Project
 from flows.tracking.client import Tracking

@@ -17,13 +17,13 @@ from flows.gate.promote import promotion_lock
 from flows.gate.registry import (
     BROKEN,
     CHAMPION,
-    DIGEST_TAG,
     GATE_REASON_TAG,
     GATE_RESULT_TAG,
     PREVIOUS,
     Registry,
     Version,
 )
+from flows.gate.seal import DIGEST_TAG, SEAL_TAG, SealError, seal, seal_problem
 from flows.project import Project
 from flows.tracking.client import Tracking, TrackingError, guarded
 
@@ -44,7 +44,8 @@ def find_damage(tracking: Tracking, version: Version) -> str:
         location = str(tracking.client.get_model_version_download_uri(version.model, version.number))
     parsed = urllib.parse.urlparse(location)
     if parsed.scheme in ("file", ""):
-        return _local_damage(Path(urllib.request.url2pathname(parsed.path)), version.tags[DIGEST_TAG])
+        folder = Path(urllib.request.url2pathname(parsed.path))
+        return _local_damage(folder, version.tags[DIGEST_TAG]) or _changed_code(tracking.project, version, folder)
     return _remote_damage(tracking, location, version.tags[DIGEST_TAG])
 
 
@@ -112,6 +113,17 @@ def _local_damage(folder: Path, digest: str) -> str:
     except CclmError as error:
         return f"its files are damaged: {str(error).partition(';')[0]}"
     return "" if actual == digest else "its files belong to another composition"
+
+
+def _changed_code(project: Project, version: Version, folder: Path) -> str:
+    """Describes a change to the files outside the composition, such as the code; "" if there is none."""
+    if seal_problem(project, version.tags):
+        return ""  # `cclm doctor` reports it, without a repair
+    try:
+        actual = seal(project, version.model, version.tags[DIGEST_TAG], folder)
+    except SealError as error:
+        return f"its files are not those that were registered: {error}"
+    return "" if actual == version.tags[SEAL_TAG] else "its files are not those that were registered"
 
 
 def _remote_damage(tracking: Tracking, location: str, digest: str) -> str:

@@ -19,6 +19,7 @@ from flows.gate.registry import (
     model_name,
 )
 from flows.messages import warn
+from flows.gate.seal import check_sealed
 from flows.project import Project
 from flows.tracking.client import Tracking, connect
 
@@ -30,7 +31,7 @@ def accept(project: Project, composition: str) -> Decision:
     """Makes the candidate of a composition its champion without the gate, provided that it loads and predicts.
 
     Raises:
-        ConfigError: there is no candidate, it is an untrained control, or it does not load.
+        ConfigError: there is no candidate, it is an untrained control, it does not load, or its seal is not valid.
         TrackingError: the registry cannot be reached.
     """
     tracking = connect(project)
@@ -107,7 +108,7 @@ def roll_back(project: Project, composition: str, why: str) -> Decision:
 
 
 def _require_loadable(version: Version, tracking: Tracking, composition: str) -> None:
-    verdict = load_check(version.uri, tracking.uri)
+    verdict = check_sealed(tracking, version.model, version.number, version.tags, load_check)
     if not verdict.passed:
         raise ConfigError(f"{composition} version {version.number} cannot be champion: {verdict.reason}.")
 

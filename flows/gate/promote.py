@@ -39,10 +39,11 @@ from flows.gate.registry import (
     Version,
     model_name,
 )
+from flows.gate.seal import check_sealed
 from flows.graph.evaluations import Evaluation, evaluations
 from flows.graph.plan import read_plan
 from flows.project import Project
-from flows.tracking.client import connect, log_pipeline_files
+from flows.tracking.client import Tracking, connect, log_pipeline_files
 from flows.tracking.metrics import result_metrics
 from flows.tracking.parents import create_parent, newest_parent
 
@@ -106,14 +107,14 @@ def promote_all(
             settle(Registry(tracking), model_name(evaluation.name))
         candidates = [register_candidate(project, tracking, evaluation, config, parent) for evaluation in measured]
         undecided = [
-            candidate.version.uri
+            candidate.version
             for candidate in candidates
             if not candidate.decided_before or (again and candidate.version.result == BROKEN)
         ]
         with ThreadPoolExecutor() as pool:  # each check runs in a process of its own
-            verdicts = list(pool.map(lambda uri: load_check(uri, tracking.uri), undecided))
-        loads = dict(zip(undecided, verdicts, strict=True))
-        decisions = [_decide(candidate, loads.get(candidate.version.uri), tracking.uri) for candidate in candidates]
+            verdicts = list(pool.map(lambda version: _check(tracking, version), undecided))
+        loads = dict(zip((version.uri for version in undecided), verdicts, strict=True))
+        decisions = [_decide(candidate, loads.get(candidate.version.uri), tracking) for candidate in candidates]
     for decision in decisions:
         emit(str(decision))
     return decisions
@@ -167,7 +168,11 @@ def promotion_lock(project: Project) -> Path:
     return project.state("locks") / "promote.lock"
 
 
-def _decide(candidate: Candidate, loads: Verdict | None, tracking_uri: str) -> Decision:
+def _check(tracking: Tracking, version: Version) -> Verdict:
+    return check_sealed(tracking, version.model, version.number, version.tags, load_check)
+
+
+def _decide(candidate: Candidate, loads: Verdict | None, tracking: Tracking) -> Decision:
     """Decides about a candidate and writes the decision to the registry.
 
     Args:
@@ -178,7 +183,7 @@ def _decide(candidate: Candidate, loads: Verdict | None, tracking_uri: str) -> D
         reason = registered.tags.get(GATE_REASON_TAG, "")
         return Decision(name, registered.model, registered.number, candidate.created, registered.result, reason, False)
     version = candidate.with_current_metrics()
-    verdict = _compare_with_champion(candidate, tracking_uri) if loads.passed else loads
+    verdict = _compare_with_champion(candidate, tracking) if loads.passed else loads
     key = {GATE_KEY_TAG: candidate.key(version if verdict.passed or candidate.is_champion else None)}
     result = CHAMPION if candidate.is_champion else CANDIDATE if loads.passed else BROKEN
     reason = verdict.reason
@@ -197,7 +202,7 @@ def _decide(candidate: Candidate, loads: Verdict | None, tracking_uri: str) -> D
     return Decision(name, version.model, version.number, candidate.created, result, reason, True)
 
 
-def _compare_with_champion(candidate: Candidate, tracking_uri: str) -> Verdict:
+def _compare_with_champion(candidate: Candidate, tracking: Tracking) -> Verdict:
     evaluation, champion = candidate.evaluation, candidate.champion
     if evaluation.untrained:
         return Verdict(False, "it is an untrained control, which cannot be champion")
@@ -223,7 +228,7 @@ def _compare_with_champion(candidate: Candidate, tracking_uri: str) -> Verdict:
     if not verdict.passed:
         return verdict
     # A champion that no longer loads cannot serve as a baseline, nor as `previous` for a rollback.
-    champion_loads = load_check(champion.uri, tracking_uri)
+    champion_loads = _check(tracking, champion)
     if champion_loads.passed:
         return verdict
     return Verdict(

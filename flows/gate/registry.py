@@ -1,6 +1,7 @@
 """MLflow's model registry, with one registered model per composition."""
 
 import json
+import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,11 +11,12 @@ from typing import Any
 
 import cclm_core
 from cclm_core.runtime.config import canonical_json
+from flows.gate.seal import DIGEST_TAG, SEAL_TAG, download, seal
 from flows.tracking.client import Tracking, guarded
 from flows.tracking.metrics import usable
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
-DIGEST_TAG, METRICS_TAG, EVALUATION_TAG = "cclm.digest", "cclm.metrics", "cclm.evaluation"
+METRICS_TAG, EVALUATION_TAG = "cclm.metrics", "cclm.evaluation"
 GATE_RESULT_TAG, GATE_REASON_TAG, GATE_KEY_TAG = "gate.result", "gate.reason", "gate.key"
 BROKEN, ROLLED_BACK = "broken", "rolled back"  # values of the tag `gate.result`, in addition to the aliases
 # The packages that a served model needs.
@@ -97,11 +99,11 @@ class Registry:
         """The version with the composition that has this digest; None if it is not registered.
 
         If there are several, a rolled-back version takes precedence, so that the rollback remains in effect; otherwise
-        the newest version.
+        the newest version. Other versions without a seal do not count: they are never loaded.
         """
         versions = self.search(model, DIGEST_TAG, digest)
         rolled_back = [version for version in versions if version.result == ROLLED_BACK]
-        return next(iter(rolled_back or versions), None)
+        return next(iter(rolled_back or [version for version in versions if SEAL_TAG in version.tags]), None)
 
     def search(self, model: str, tag: str, value: str) -> list[Version]:
         """The versions of a model with the given value of a tag, newest first."""
@@ -159,7 +161,7 @@ class Registry:
     def register(
         self, run_id: str, model: str, composition: Path, metrics: Mapping[str, float], tags: Mapping[str, str]
     ) -> Version:
-        """Logs a composition as an MLflow model and registers it as a new version.
+        """Logs a composition as an MLflow model and registers it as a new version, with a seal.
 
         Args:
             run_id: the open run to log to. It has ended afterwards.
@@ -174,8 +176,8 @@ class Registry:
         from mlflow.types.schema import Array
 
         signature = ModelSignature(
-            # A column without a name accepts a list of strings, a Series, or a DataFrame with one column.
-            inputs=Schema([ColSpec(DataType.string)]),
+            # No schema of the inputs: with one, MLflow drops columns and converts null and numbers to strings before
+            # the model sees them. `serving.py` checks them itself.
             outputs=Schema([ColSpec(Array(DataType.double))]),
             params=ParamSchema([ParamSpec("output", DataType.string, "mean")]),
         )
@@ -186,7 +188,7 @@ class Registry:
                 logged = mlflow.pyfunc.log_model(
                     name=model,
                     python_model=str(Path(__file__).with_name("serving.py")),
-                    artifacts={"composition": str(composition)},
+                    artifacts={"composition": composition.absolute().as_uri()},  # MLflow unquotes paths
                     code_paths=[str(Path(cclm_core.__file__).parent)],
                     pip_requirements=[f"{name}=={installed_version(name)}" for name in REQUIREMENTS],
                     signature=signature,
@@ -194,11 +196,19 @@ class Registry:
                     metadata={DIGEST_TAG: tags[DIGEST_TAG]},
                 )
                 mlflow.log_metrics(dict(metrics), model_id=logged.model_id)
+            sealed = dict(tags) | {SEAL_TAG: self._seal(model, logged.model_id, tags[DIGEST_TAG])}
             self._make_model(model)
             version = self.client.create_model_version(
-                model, logged.model_uri, run_id, tags=dict(tags), model_id=logged.model_id
+                model, logged.model_uri, run_id, tags=sealed, model_id=logged.model_id
             )
-        return Version(model, str(version.version), dict(tags))
+        return Version(model, str(version.version), sealed)
+
+    def _seal(self, model: str, model_id: str, composition: str) -> str:
+        """The seal of what MLflow has stored, which is more than what it was given."""
+        with tempfile.TemporaryDirectory() as parent:
+            folder = Path(parent) / "model"
+            download(self.tracking, str(self.client.get_logged_model(model_id).artifact_location), folder)
+            return seal(self.tracking.project, model, composition, folder)
 
     def _make_model(self, model: str) -> None:
         from mlflow.exceptions import MlflowException

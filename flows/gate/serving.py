@@ -40,7 +40,8 @@ class Embeddings(PythonModel):  # type: ignore[misc]
         """Embeds texts.
 
         Args:
-            model_input: a list of strings, a Series, or a DataFrame with the column `text` or only one column.
+            model_input: a list or one-dimensional array of strings, a Series, or a DataFrame with the column `text`;
+                its other columns are ignored.
             params: `{"output": "mean"}` (the default) or `{"output": "characters"}`.
 
         Returns:
@@ -48,9 +49,12 @@ class Embeddings(PythonModel):  # type: ignore[misc]
             `characters`, (L, W) per text: a row for each of its L characters. W is the width of the composition.
 
         Raises:
-            ValueError: the output is unknown, or a text is not a string.
+            ValueError: a parameter is unknown, or the input is not texts.
         """
-        output = (params or {}).get("output", "mean")
+        params = params or {}
+        if unknown := sorted(set(params) - {"output"}):
+            raise ValueError(f"params must have only the key `output`, got {', '.join(map(str, unknown))}.")
+        output = params.get("output", "mean")
         if output not in OUTPUTS:
             raise ValueError(f"output must be one of {', '.join(OUTPUTS)}, got {output!r}.")
         texts = _texts(model_input)
@@ -70,14 +74,26 @@ class Embeddings(PythonModel):  # type: ignore[misc]
 
 
 def _texts(model_input: Any) -> list[str]:
+    """The texts, each checked: nothing is converted to a string."""
     if isinstance(model_input, pd.DataFrame):
-        if "text" not in model_input.columns and model_input.shape[1] != 1:
-            raise ValueError(f"the input must have a column `text`, got the columns {list(model_input.columns)}.")
-        model_input = model_input["text"] if "text" in model_input.columns else model_input.iloc[:, 0]
-    texts = [model_input] if isinstance(model_input, str) else list(model_input)
-    for text in texts:
+        if list(model_input.columns).count("text") != 1:
+            raise ValueError(
+                f"the table must have one column `text`, got the columns {list(model_input.columns)[:20]}."
+            )
+        model_input = model_input["text"]
+    if isinstance(model_input, np.ndarray) and model_input.ndim != 1:
+        raise ValueError(f"an array of texts must have one dimension, got the shape {model_input.shape}.")
+    if not isinstance(model_input, list | tuple | np.ndarray | pd.Series):
+        raise ValueError(
+            "the input must be a list of strings, a Series, or a DataFrame with the column `text`, got "
+            f"{type(model_input).__name__}."
+        )
+    texts = list(model_input)
+    for index, text in enumerate(texts):
         if not isinstance(text, str):
-            raise ValueError(f"each text must be a string, got {text!r}.")
+            raise ValueError(f"text {index} must be a string, got {type(text).__name__}: {text!r:.80}.")
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise ValueError(f"text {index} must be Unicode, but it has half of a surrogate pair.")
     return texts
 
 

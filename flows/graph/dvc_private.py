@@ -2,6 +2,7 @@
 
 | function | relies on |
 |---|---|
+| `open_repository` | `Repo.tmp_dir`, which has DVC's locks; `Repo._ignore` |
 | `can_restore` | `Stage.changed_stage`, `deps_cached`, `save_deps`, `stage_cache.restore(dry=True)` |
 | `is_valid_lock` | `dvc.schema.COMPILED_LOCKFILE_SCHEMA` |
 | `gone_processes`, `remove_process`, `remove_list` | `.dvc/tmp/rwlock`: JSON with `read` and `write`, and its lock |
@@ -21,6 +22,9 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 import yaml
 
+from cclm_core.runtime.errors import ConfigError
+from flows.project import Project
+
 CHECKED = ">=3.67,<3.68"
 RWLOCK = ".dvc/tmp/rwlock"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader, if PyYAML has it
@@ -28,6 +32,35 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader, if PyYA
 
 class DamagedListError(Exception):
     """DVC's list of readers and writers cannot be parsed. DVC refuses to run any stage until it is deleted."""
+
+
+def open_repository(project: Project) -> Any:
+    """Opens the project as a `dvc.repo.Repo`; its locks are in a temporary folder if the project is read-only.
+
+    Raises:
+        ConfigError: it is not in a Git repository, or DVC's configuration is invalid.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from scmrepo.exceptions import SCMError
+
+    class ReadOnlyRepo(Repo):  # type: ignore[misc]
+        """A repository with locks elsewhere."""
+
+        tmp_dir = str(project.state("read-only", "tmp")) if project.read_only else ""
+
+        def _ignore(self) -> None:
+            """DVC would add `tmp_dir` to .gitignore."""
+
+    try:
+        return (ReadOnlyRepo if project.read_only else Repo)(str(project.root), _wait_for_lock=True)
+    except (DvcException, SCMError) as error:
+        if "not a git repository" in str(error):
+            raise ConfigError(
+                f"{project.root} must be in a Git repository, because DVC needs one. Run `git init` there, or get the "
+                "project with `git clone`."
+            ) from None
+        raise ConfigError(f"DVC cannot open the project: {error}") from None
 
 
 def can_restore(stage: Any) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from cclm_core.runtime.config import nearest
 from cclm_core.runtime.errors import ConfigError
-from flows.graph.dvc_private import can_restore
+from flows.graph.dvc_private import can_restore, open_repository
 from flows.graph.node import Node, flatten
 from flows.graph.parts import recomposed, resolve_parts
 from flows.project import Project
@@ -109,11 +109,10 @@ def read_plan(project: Project, changes: bool = True) -> Plan:
 @contextmanager
 def _repository(project: Project) -> Iterator[Any]:
     from dvc.exceptions import DvcException
-    from dvc.repo import Repo
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
     try:
-        repo = Repo(str(project.root), _wait_for_lock=True)
+        repo = open_repository(project)
         try:
             yield repo
         finally:

@@ -4,6 +4,7 @@
 |---|---|
 | `is_temporary_server` | the application's name on the command line, `PREFECT__SERVER_EPHEMERAL=1` |
 | `local_pid` | `infrastructure_pid`: `HOST:PID` of a process worker, `PID` of a served flow |
+| `infra.stack.worker` | `prefect.workers.server._build_healthcheck_server` |
 
 `tests/flows/test_private.py` fails with any other version of Prefect. Then run `tests/flows/test_doctor.py` and the
 fault trials of killed flows and servers, and widen `CHECKED`.

@@ -13,7 +13,7 @@ from flows.messages import warn
 from flows.project import Project
 from flows.recovery.orphans import orphaned_servers, orphaned_stages
 from flows.tracking.client import TrackingError
-from flows.tracking.open_runs import OpenRun, abandoned, record_closed, running_processes
+from flows.tracking.open_runs import OpenRun, abandoned, damaged_records, record_closed, running_processes
 
 ENDING_SECONDS = 20.0  # for a stage to notice that its run has ended, and to end itself
 
@@ -23,6 +23,9 @@ def sweep(project: Project) -> None:
 
     Warns about each repair.
     """
+    for path in damaged_records(project):
+        path.unlink(missing_ok=True)
+        warn(f"deleted {path}, a damaged record of an open run. `cclm doctor` finds runs that are still open.")
     for driver in abandoned(project, "driver"):
         _end_processes_of(project, driver)
     try:

@@ -22,8 +22,9 @@ def prepared(project: Project) -> Iterator[None]:
     """Locks the clone for the block and prepares it for a run. Reentrant in the same thread.
 
     Raises:
-        ConfigError: another run is in progress in this clone.
+        ConfigError: another run is in progress in this clone, or the project is read-only.
     """
+    project.require_writable("a run")
     environment.apply(project)
     busy = ConfigError(
         f"another run of the pipeline is in progress in {project.root}, started by `cclm` or a Prefect worker. "

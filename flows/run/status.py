@@ -15,9 +15,10 @@ from rich.table import Table
 
 from cclm_core.runtime.artifacts import folder_digest
 from cclm_core.runtime.reporting import format_duration
+from flows import environment
 from flows.devices.slots import num_slots
 from flows.formats import format_megabytes
-from flows.gate.registry import DIGEST_TAG
+from flows.gate.seal import DIGEST_TAG
 from flows.graph.dvc_private import folder_remote, object_path, recorded_outputs
 from flows.graph.evaluations import Evaluation, evaluations
 from flows.graph.plan import Plan
@@ -26,6 +27,7 @@ from flows.project import Project
 from flows.run.checks import check_files, checked_plan
 from flows.run.tables import output_console, print_table
 from flows.tracking.client import enabled, tracking_uri
+from flows.tracking.client import database, enabled, tracking_uri
 from flows.tracking.mlflow_private import registered_digests
 from flows.tracking.records import StageRecord, read_record
 
@@ -202,9 +204,10 @@ def _unregistered(project: Project, measured: Iterable[Evaluation]) -> tuple[str
     uri = tracking_uri(project)
     if not enabled() or not digests:
         return ()
+    own = database(project)
+    path = own if uri == environment.sqlite_uri(own) else Path(uri.removeprefix("sqlite:///"))
     if not uri.startswith("sqlite:///"):
         return None
-    path = Path(uri.removeprefix("sqlite:///"))
     if not path.is_file():
         return tuple(digests)
     registered = registered_digests(path, DIGEST_TAG)

@@ -3,6 +3,8 @@
 import getpass
 import os
 import re
+import shlex
+import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,7 +16,9 @@ from filelock import FileLock
 
 from cclm_core.runtime.config import digest
 from flows import environment, processes
+from flows.messages import warn
 from flows.project import Project
+from flows.tracking.mlflow_private import artifact_folders, load_from_any_path, move_artifacts
 from flows.tracking.open_runs import record_closed, record_opened
 
 # Limits of MLflow.
@@ -25,6 +29,7 @@ MAX_TAGS = 100  # parameters, or tags, per call
 # Without this tag, MLflow 3 shows the experiment as one for chats and prompts instead of training runs.
 KIND_TAG, TRAINING_KIND = "mlflow.experimentKind", "custom_model_development"
 
+ARTIFACTS = "mlruns"  # the folder of artifacts of the default database
 PROCESS_TAG = "cclm.process"  # the process that must end the run, named as in `flows.processes`
 
 
@@ -39,7 +44,12 @@ def enabled() -> bool:
 
 def tracking_uri(project: Project) -> str:
     """`MLFLOW_TRACKING_URI`; by default `mlflow.db` in the project's folder, which MLflow uses by default too."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project.root / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or environment.sqlite_uri(database(project))
+
+
+def database(project: Project) -> Path:
+    """The default database of MLflow, in the project's folder."""
+    return project.root / "mlflow.db"
 
 
 def page_url(server: str, experiment_id: str, run_id: str = "") -> str:
@@ -60,7 +70,7 @@ class guarded:  # noqa: N801 - used as a statement
         from sqlalchemy.exc import SQLAlchemyError
 
         # ImportError: the driver for a database URI is not installed. OSError: failed connections, full disks.
-        if isinstance(error, MlflowException | SQLAlchemyError | OSError | ImportError):
+        if isinstance(error, MlflowException | SQLAlchemyError | sqlite3.Error | OSError | ImportError):
             raise TrackingError(f"{type(error).__name__}: {_first_line(error)}") from error
 
 
@@ -197,16 +207,47 @@ def connect(project: Project) -> Tracking:
     with guarded():
         from mlflow.tracking import MlflowClient
 
+        own = uri == environment.sqlite_uri(database(project))
         # The lock prevents two processes from migrating an empty database at the same time, which corrupts it.
         with FileLock(project.state("locks") / "tracking.lock"):
+            if own and project.read_only and not database(project).is_file():
+                raise TrackingError(f"{database(project)} does not exist, and the project is read-only")
+            if own and not project.read_only:
+                _follow_project(project)
             client = MlflowClient(uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri)
+            if "%" in str(project.root):
+                load_from_any_path()
             name = os.environ.get("CCLM_EXPERIMENT", "cclm")
             experiment = client.get_experiment_by_name(name)
             if experiment is not None:
                 return Tracking(client, str(experiment.experiment_id), uri, project)
-            location = (project.root / "mlruns").as_uri() if uri.startswith("sqlite:") else None
+            location = (project.root / ARTIFACTS).as_uri() if uri.startswith("sqlite:") else None
             experiment_id = client.create_experiment(name, artifact_location=location, tags={KIND_TAG: TRAINING_KIND})
             return Tracking(client, str(experiment_id), uri, project)
+
+
+def _follow_project(project: Project) -> None:
+    """Points the database to the project's own folder of artifacts, if the project was moved or copied.
+
+    MLflow stores absolute locations. Without this, a moved project would lose its artifacts, and a copy would write to
+    the folder of the original.
+
+    Raises:
+        TrackingError: the database was copied without the artifacts.
+    """
+    here = project.root / ARTIFACTS
+    for old in artifact_folders(database(project)):
+        if old == here or (old.exists() and here.exists() and old.samefile(here)):
+            continue
+        if old.is_dir() and not database(Project(old.parent)).is_file():
+            continue  # no other project, but a folder that somebody has chosen for an experiment
+        if old.is_dir() and not here.is_dir():
+            raise TrackingError(
+                f"{database(project)} refers to the artifacts in {old}, and {here} does not exist. Copy it, too: "
+                f"cp -a {shlex.quote(str(old))} {shlex.quote(str(here))}"
+            )
+        move_artifacts(database(project), old, here)
+        warn(f"the project was moved or copied: its artifacts in MLflow are now those in {here}, not in {old}.")
 
 
 def headline(results: Mapping[str, float], item: str) -> list[tuple[str, float, float, int]]:

@@ -5,7 +5,6 @@ opened, and the record is deleted when the run is closed. The next pipeline run 
 If there are no records, this costs only listing a folder.
 """
 
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from pathlib import Path
 from cclm_core.runtime.artifacts import write_json
 from flows import processes
 from flows.project import Project
-from flows.tracking.records import read_record
+from flows.tracking.records import DAMAGED, read_dataclass, read_record
 
 
 @dataclass(frozen=True)
@@ -55,14 +54,18 @@ def record_closed(project: Project, kind: str, run_id: str) -> None:
 
 
 def open_runs(project: Project) -> list[OpenRun]:
-    """All recorded open runs, oldest first."""
+    """All recorded open runs, oldest first. Damaged records are left out, see `damaged_records`."""
     runs = []
     for path in project.state("open").glob("*.json"):
-        try:
-            runs.append(OpenRun(**json.loads(path.read_text(encoding="utf-8"))))
-        except FileNotFoundError:  # closed in the meantime
-            continue
+        run = read_dataclass(path, OpenRun)
+        if isinstance(run, OpenRun):
+            runs.append(run)
     return sorted(runs, key=lambda run: run.opened)
+
+
+def damaged_records(project: Project) -> list[Path]:
+    """Files of `.cclm/open` that cannot be read. They name no run, so nothing can be closed with them."""
+    return [path for path in sorted(project.state("open").glob("*.json")) if read_dataclass(path, OpenRun) == DAMAGED]
 
 
 def abandoned(project: Project, *kinds: str) -> list[OpenRun]:

@@ -2,14 +2,19 @@
 
 import dataclasses
 import json
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from cclm_core.runtime.artifacts import write_json
 from flows import processes
 from flows.project import Project
+
+DAMAGED = "damaged"  # returned by `read_dataclass`
 
 
 @dataclass(frozen=True)
@@ -76,11 +81,29 @@ class StageRecord:
 
 def read_record(project: Project, stage: str) -> StageRecord | None:
     """The record of a stage's last run; None if it does not exist or has an unknown format."""
+    record = read_dataclass(project.stage_file("stages", stage, ".json"), StageRecord)
+    return record if isinstance(record, StageRecord) else None
+
+
+def read_dataclass(path: Path, kind: type[Any]) -> Any:
+    """Reads a dataclass from a JSON file and checks its types.
+
+    Args:
+        path: the file.
+        kind: the dataclass.
+
+    Returns:
+        An instance; None if the file does not exist; `DAMAGED` if it holds something else.
+    """
     try:
-        values = json.loads(project.stage_file("stages", stage, ".json").read_text(encoding="utf-8"))
-        return StageRecord(**values | {"command": tuple(values["command"])})
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        values = json.loads(path.read_text(encoding="utf-8"))
+        result = TypeAdapter(kind).validate_python(values)
+    except FileNotFoundError:
         return None
+    except (ValueError, RecursionError):  # UnicodeDecodeError, JSONDecodeError and pydantic's ValidationError, too
+        return DAMAGED
+    numbers = [value for value in vars(result).values() if isinstance(value, float)]
+    return result if all(map(math.isfinite, numbers)) else DAMAGED
 
 
 def delete_checkpoints(project: Project, stage: str) -> None:
@@ -121,7 +144,18 @@ class Reports:
             return []
         complete, newline, _ = data.rpartition(b"\n")
         self.position += len(complete) + len(newline)
-        return [json.loads(line) for line in complete.splitlines() if line]
+        return [report for line in complete.splitlines() if (report := _report(line)) is not None]
+
+
+def _report(line: bytes) -> dict[str, Any] | None:
+    """A line of a report file; None if it is damaged, for example after a power failure."""
+    try:
+        report = json.loads(line)
+        values = report["values"]
+        numbers = [report["time"], report["step"], report["total"] or 0, *values.values()]
+        return report if all(isinstance(number, float | int) for number in numbers) else None
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def last_values(project: Project, stage: str) -> dict[str, float]:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
+import urllib.parse
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,14 +20,15 @@ from supervisor.childutils import getRPCInterface
 
 from cclm_core.runtime.errors import CclmError
 from flows import processes
-from infra.stack.settings import CONF, MARKER, read_conf
+from infra.stack.cluster import USER
+from infra.stack.settings import CONF, MARKER, SECRETS, read_conf
+from infra.stack.worker import request
 
 EXIT = "exit"  # health check of a service that must end with exit code 0
 LIVE = ("STARTING", "RUNNING")
 POLL_SECONDS = 0.3
 NUM_LINES = 15  # of a service's log in an error
 FLOW_SECONDS, CHILD_SECONDS = 60.0, 10.0  # a flow that is stopped reports to Prefect, and its training writes a record
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback needs no proxy
 
 
 class StackError(CclmError):
@@ -65,12 +66,21 @@ class Services:
             return str(info["description"] or info["statename"])
         try:
             if check.startswith("http://"):
-                _opener.open(check, timeout=self.check_seconds).close()
+                url, credentials = self._split(check)
+                request(url, credentials, self.check_seconds)
             else:
                 subprocess.run(shlex.split(check), capture_output=True, timeout=self.check_seconds, check=True)
         except (OSError, HTTPException, subprocess.SubprocessError) as error:
             return str(error)
         return ""
+
+    def _split(self, check: str) -> tuple[str, str]:
+        """The URL of a health check without its user name, and USER:PASSWORD if it has one."""
+        parsed = urllib.parse.urlsplit(check)
+        if not parsed.username:
+            return check, ""
+        stored = dict(line.split("=", 1) for line in (self.folder / SECRETS).read_text().splitlines())
+        return parsed._replace(netloc=parsed.netloc.rpartition("@")[2]).geturl(), f"{USER}:{stored['PREFECT_PASSWORD']}"
 
     def start(self, name: str) -> None:
         """Starts a service and waits until it is healthy.

@@ -22,7 +22,7 @@ def test_every_stage_has_help(stage: str) -> None:
 
 
 def test_help_shows_brackets() -> None:
-    assert "'cclm[signing]'" in run("shelf", "publish", "--help").stdout  # rich would read `[signing]` as markup
+    assert "'cclm-core[signing]'" in run("shelf", "publish", "--help").stdout  # rich would read `[signing]` as markup
 
 
 def test_a_user_error_is_one_message_and_exit_code_2(tmp_path: Path) -> None:

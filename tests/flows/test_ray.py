@@ -18,7 +18,7 @@ def test_an_unknown_runner_and_a_missing_extra_are_refused(done: Toy) -> None:
     assert result.returncode == 2 and "CCLM_TASK_RUNNER must be one of threads, ray, got 'rai'" in result.stderr
     (done.root / "prefect_ray.py").write_text("raise ImportError('not installed')")
     result = done.run(sys.executable, "-m", "flows.cli", "run", "--force", "make", check=False, CCLM_TASK_RUNNER="ray")
-    assert result.returncode == 2 and "Run `pip install 'cclm[ray]'`." in result.stderr
+    assert result.returncode == 2 and "Run `pip install 'cclm-core[ray]'`." in result.stderr
 
 
 SETTINGS = {
@@ -35,7 +35,7 @@ STORE_BYTES = 80_000_000  # Ray's minimum is 75 MiB
 @pytest.fixture(params=NODES)
 def cluster(request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of a cluster with two nodes on this machine. Its GPUs are only numbers to Ray."""
-    pytest.importorskip("prefect_ray", reason="needs the extra ray: pip install 'cclm[ray]'")
+    pytest.importorskip("prefect_ray", reason="needs the extra ray: pip install 'cclm-core[ray]'")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SETTINGS.items():
             patch.setenv(name, value)
@@ -80,7 +80,7 @@ def test_two_nodes_train_in_parallel_and_a_third_training_waits(
 
 @pytest.mark.slow
 def test_without_an_address_a_local_cluster_runs_and_a_killed_run_leaves_no_process(project: Toy) -> None:
-    pytest.importorskip("prefect_ray", reason="needs the extra ray: pip install 'cclm[ray]'")
+    pytest.importorskip("prefect_ray", reason="needs the extra ray: pip install 'cclm-core[ray]'")
     project.environment.update(SETTINGS | {"CCLM_TASK_RUNNER": "ray"})
     project.params(lambda values: values["components"]["a"].update(seconds=120))
     command = [sys.executable, "-m", "flows.cli", "run"]

@@ -42,7 +42,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server_or_program = os.environ.get(SETTING)
     if not server_or_program:
         pytest.skip(f"{SETTING} is not set to the address of an S3 server or the path of moto_server")
-    pytest.importorskip("dvc_s3", reason="needs the extra s3: pip install 'cclm[s3]'")
+    pytest.importorskip("dvc_s3", reason="needs the extra s3: pip install 'cclm-core[s3]'")
     if server_or_program.startswith("http"):
         yield server_or_program
         return

@@ -32,8 +32,11 @@ def test_a_nested_composition_is_served(tmp_path: Path) -> None:
     rows = served.predict(context, TEXTS, {"output": "characters"})
     assert [len(row) for row in rows] == [5, 0, 5]
     assert served.predict(context, pd.DataFrame({"text": TEXTS, "id": [1, 2, 3]})) == means
-    for invalid in ([3], [None], pd.Series(["a", float("nan")])):
-        with pytest.raises(ValueError, match="each text must be a string, got"):
+    for invalid in ([3], [None], pd.Series(["a", float("nan")]), [True], [["a", "b"]]):
+        with pytest.raises(ValueError, match=r"text [01] must be a string, got"):
+            served.predict(context, invalid)
+    for invalid in ("a", {"text": ["a"]}, b"a", np.array([["a", "b"]]), pd.DataFrame({"id": ["a"]}), ["\ud800"]):
+        with pytest.raises(ValueError, match="must"):
             served.predict(context, invalid)
     deep = tmp_path / "model" / "parts" / "forked" / "base" / "base" / "base" / "base" / "embedder.json"
     deep.write_text(deep.read_text() + " ")

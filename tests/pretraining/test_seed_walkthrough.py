@@ -83,7 +83,7 @@ def test_the_walk_through_of_the_seed(dataset: Any) -> None:
     assert probability.shape == (1, 1) and 0 < float(probability) < 1
 
 
-@pytest.mark.skipif(find_spec("dvc") is None, reason="a shelf needs DVC: pip install 'cclm[shelf]'")
+@pytest.mark.skipif(find_spec("dvc") is None, reason="a shelf needs DVC: pip install 'cclm-core[shelf]'")
 def test_the_shelf_of_the_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`fetch` takes identifier, item type and tag, and returns the folder to load the item from."""
     prep = Preprocessor().fit(TEXTS)

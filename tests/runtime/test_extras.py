@@ -8,5 +8,7 @@ from cclm_core.runtime.extras import require
 
 def test_the_error_for_a_missing_package_contains_its_extra() -> None:
     require("numpy", "core")
-    with pytest.raises(MissingExtraError, match=r"no_such_module is not installed\. Run `pip install 'cclm\[some\]'`"):
+    with pytest.raises(
+        MissingExtraError, match=r"no_such_module is not installed\. Run `pip install 'cclm-core\[some\]'`"
+    ):
         require("no_such_module", "some")

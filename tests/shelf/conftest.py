@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if find_spec("dvc") is None:
         for item in items:
             if Path(__file__).parent in item.path.parents:
-                item.add_marker(pytest.mark.skip(reason="a shelf needs DVC: pip install 'cclm[shelf]'"))
+                item.add_marker(pytest.mark.skip(reason="a shelf needs DVC: pip install 'cclm-core[shelf]'"))
 
 
 def git(folder: Path, *arguments: str) -> str:

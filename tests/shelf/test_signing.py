@@ -20,7 +20,7 @@ from tests.shelf.conftest import LocalShelf, git
 ROOT = Path(__file__).parents[2]
 needs_library = pytest.mark.skipif(
     subprocess.run([sys.executable, "-c", "import model_signing.signing"], capture_output=True).returncode != 0,
-    reason="model-signing is not installed: pip install 'cclm[signing]'",
+    reason="model-signing is not installed: pip install 'cclm-core[signing]'",
 )
 
 
@@ -90,7 +90,7 @@ def test_without_model_signing_the_error_names_the_extra() -> None:
         "sign(b'card', Path('key.pem'))"
     )
     process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert "pip install 'cclm[signing]'" in process.stderr
+    assert "pip install 'cclm-core[signing]'" in process.stderr
 
 
 @needs_library
