@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cclm_core.corpus.records import Entity, Record, fault
-from cclm_core.ingest.sources.conll import bio_entities
+from cclm_core.ingest.sources.conll import tagged_entities
 from cclm_core.pretraining.texts import Read, refuse_iterators
 from cclm_core.runtime.errors import DataError
 
@@ -146,7 +146,7 @@ def _from_mapping(row: Mapping[Any, Any], columns: LabelColumns) -> tuple[str, l
             raise DataError(f"{text_name!r} must be a text or a list of nonempty tokens, got {_excerpt(text)}.")
     if len(tokens) != len(tags):
         raise DataError(f"there must be one tag for each token, got {len(tokens)} tokens and {len(tags)} tags.")
-    return " ".join(tokens), list(bio_entities(tokens, [_tag(tag, columns.tag_names) for tag in tags]))
+    return " ".join(tokens), list(tagged_entities(tokens, [_tag(tag, columns.tag_names) for tag in tags]))
 
 
 def _column(row: Mapping[Any, Any], name: str | None, known: Sequence[str], what: str) -> str:

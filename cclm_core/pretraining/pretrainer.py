@@ -307,7 +307,6 @@ class Pretrainer:
         seed = derive_seed(self.seed, "pretrain", self.name, identity.call or 1)
         run = TrainingRun(identity, seed, module, data, config)
         curve = run.fit(checkpoints, f"{self.name}-{identity.call}", report)
-        trained = {name for name, parameter in base.named_parameters() if train_base and parameter.requires_grad}
         if train_base:
             self.embedder.load_state_dict(base.state_dict())
             self.embedder.freeze().adopt_base()

@@ -18,8 +18,8 @@ from flows.gate.registry import (
     Version,
     model_name,
 )
-from flows.messages import warn
 from flows.gate.seal import check_sealed
+from flows.messages import warn
 from flows.project import Project
 from flows.tracking.client import Tracking, connect
 

@@ -26,7 +26,6 @@ from flows.messages import warn
 from flows.project import Project
 from flows.run.checks import check_files, checked_plan
 from flows.run.tables import output_console, print_table
-from flows.tracking.client import enabled, tracking_uri
 from flows.tracking.client import database, enabled, tracking_uri
 from flows.tracking.mlflow_private import registered_digests
 from flows.tracking.records import StageRecord, read_record
