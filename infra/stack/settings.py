@@ -1,5 +1,6 @@
 """The environment of the stack's services: settings of `infra/stack.conf`, addresses, databases, passwords."""
 
+import configparser
 import os
 import secrets
 import socket
@@ -28,6 +29,8 @@ def service_environment(project: Project, folder: Path) -> dict[str, str]:
         ConfigError: a setting is invalid, a port is in use, or PostgreSQL is not installed.
     """
     conf = read_conf(project.root / "infra/stack.conf")
+    if missing := {"settings", "program-default"} - set(conf.sections()):
+        raise ConfigError(f"infra/stack.conf must have the sections {', '.join(sorted(missing))}. Restore the file.")
     settings = {name: os.environ.get(name, value) for name, value in conf["settings"].items()}
     _check_ports({name: port for name, port in settings.items() if name.endswith("_PORT")})
     path = folder / SECRETS
@@ -87,12 +90,15 @@ def read_conf(path: Path) -> RawConfigParser:
     """Reads a configuration of supervisord without expanding `%`.
 
     Raises:
-        ConfigError: the file is missing.
+        ConfigError: the file is missing or damaged, or has a section or a key twice.
     """
     conf = RawConfigParser(interpolation=None)
     conf.optionxform = str  # type: ignore[method-assign, assignment]  # keeps upper case
-    if not conf.read(path, encoding="utf-8"):
-        raise ConfigError(f"{path} not found. Run in the folder of the project.")
+    try:
+        if not conf.read(path, encoding="utf-8"):
+            raise ConfigError(f"{path} not found. Run in the folder of the project.")
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not a valid configuration: {error}. Restore the file, e.g. from git.") from None
     return conf
 
 
