@@ -319,7 +319,7 @@ class Pretrainer:
         """Whether `fit` trains the embedder; raises if its weights contradict `train_base`, or nothing is trained."""
         if self._last is not None and not any(weight.requires_grad for weight in self.model.parameters()):
             raise ConfigError(f"the component {self.name!r} is frozen. Call `unfreeze()` before `fit`.")
-        if self.config.independent:
+        if self.config.independent or (self._last is not None and self.model.card.base_digest is None):
             return False
         is_frozen = not any(parameter.requires_grad for parameter in self.embedder.parameters())
         if self.train_base is None:
