@@ -101,16 +101,14 @@ class Hourglass(Encoder):
         batch, length, _ = local.shape
         stride = self.config.stride
         assert isinstance(stride, int)
-        num_positions = (length + stride - 1) // stride  # in this form, torch.compile and torch.export can compare it
-        padded_length = num_positions * stride
+        num_positions = (length + stride - 1) // stride
         # Causal positions are shifted so that each ends at the first character that reads it.
         shift = stride - 1 if self.causal else 0
-        padding = (shift, padded_length - length - shift)
-        padded = nn.functional.pad(local, (0, 0, *padding)).contiguous()
-        valid = nn.functional.pad(mask, padding).contiguous().view(batch, num_positions, stride).any(-1)
+        padded = _padded(local, shift, stride)
+        valid = _padded(mask[..., None], shift, stride).view(batch, num_positions, stride).any(-1)
         positions = self._transform(self.down(padded.view(batch, num_positions, stride * local.shape[2])), valid)
         upsampled: Tensor = self.up(positions)
-        return upsampled.view(batch, padded_length, self.width)[:, :length]
+        return _first(upsampled.view(batch, num_positions * stride, self.width), length)
 
     def _by_word(self, local: Tensor, mask: Tensor, starts: Tensor | None) -> Tensor:
         """Downsamples each word to one position, transforms, and upsamples: (B, L, width)."""
@@ -128,6 +126,22 @@ class Hourglass(Encoder):
             positions = layer(positions, attention, rotary)
         normed: Tensor = self.core_norm(positions)
         return normed
+
+
+def _padded(sequence: Tensor, shift: int, stride: int) -> Tensor:
+    """Moves `sequence` (B, L, D) right by `shift` < `stride` and pads or cuts it to the next multiple of `stride`."""
+    length = sequence.shape[1]
+    whole = (length + stride - 1) // stride * stride
+    if torch.compiler.is_compiling():  # a padding that does not depend on the length
+        return _first(nn.functional.pad(sequence, (0, 0, shift, stride - 1 - shift)), whole)
+    return nn.functional.pad(sequence, (0, 0, shift, whole - length - shift)).contiguous()
+
+
+def _first(sequence: Tensor, length: int) -> Tensor:
+    """The first `length` positions of `sequence` (B, L, D)."""
+    if torch.compiler.is_compiling():  # one graph for all lengths: a slice compares `length` with L
+        return sequence.index_select(1, torch.arange(length, device=sequence.device))
+    return sequence[:, :length]
 
 
 class MixingConvolution(nn.Module):
