@@ -24,9 +24,12 @@ def test_the_flow_run_has_tables_of_the_compositions_and_of_the_gates_decisions(
 
     decision = {"composition": "both", "model": "cclm-both", "version": "1", "result": "candidate", "reason": "why"}
 
+    stages = [{"stage": name, "outcome": "ran"} for name in ("compose@both", "evaluate@both")]
+
     @flow
     def run() -> None:
-        publish_artifacts(done, read_plan(done, changes=False), {"promotion": [decision], "parent_run": None})
+        summary = {"stages": stages, "promotion": [decision], "parent_run": None}
+        publish_artifacts(done, read_plan(done, changes=False), summary)
 
     run()
     compared, promoted = Artifact.get(key="compositions"), Artifact.get(key="promotion")

@@ -94,7 +94,10 @@ def test_a_failed_stage_blocks_only_its_dependents_and_the_next_run_continues(do
         "evaluate@both": "not run",
     }
     (failed,) = (row for row in summary["stages"] if row["outcome"] == "failed")
-    assert failed["message"] == ("train@a failed with exit code 2:\nerror: the toy component a failed on purpose")
+    assert failed["message"] == (
+        "train@a failed with exit code 2:\nerror: the toy component a failed on purpose\n"
+        "The former outputs are kept: models/a."
+    )
     log = (done.root / ".cclm/logs/train@a.log").read_text()
     # Errors that the user must fix are not retried.
     assert log.count("error: the toy component a failed on purpose") == 1
