@@ -6,12 +6,13 @@ failure the outputs that dvc.lock records are copied back from DVC's cache. This
 """
 
 import contextlib
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from cclm_core.runtime.errors import ArtifactError
+from cclm_core.runtime.readers import parse_json
 from flows.graph.dvc_private import cache_folder, is_valid_lock, object_path, recorded_stages
 from flows.project import Project
 
@@ -66,9 +67,9 @@ def _files(cache: Path, md5: str) -> list[tuple[Path, str]] | None:
     if not md5.endswith(".dir"):
         return [(object_path(cache, md5), "")]
     try:
-        entries = json.loads(object_path(cache, md5).read_text(encoding="utf-8"))
+        entries = parse_json(object_path(cache, md5).read_bytes(), md5)
         return list(_entries(cache, entries))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ArtifactError, ValueError, KeyError, TypeError):
         return None
 
 
