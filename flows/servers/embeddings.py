@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cclm_core.runtime.errors import DataError
-from cclm_core.runtime.readers import parse_json
 from flows.servers.guard import Guard, Receive, Scope, Send, bound_socket, refuse
 
 TOKEN_VARIABLE = "CCLM_SERVE_TOKEN"
@@ -94,10 +92,22 @@ def parse_request(body: bytes, limits: Limits, param_names: Iterable[str]) -> tu
 
 
 def _json(body: bytes) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """An object whose keys differ."""
+        if len(made := dict(pairs)) != len(pairs):
+            raise ValueError("a key appears twice in one object")
+        return made
+
+    def refuse_constant(name: str) -> None:
+        """JSON has no NaN and no infinities."""
+        raise ValueError(f"{name} is not JSON")
+
     try:
-        value = parse_json(body, "the body", DataError, "Send a JSON object in UTF-8.")
-    except DataError as error:
-        raise RequestError(400, str(error)[:300]) from None
+        value = json.loads(body.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse_constant)
+    except RecursionError:
+        raise RequestError(400, "the body must be JSON; it is nested too deeply.") from None
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError, too
+        raise RequestError(400, f"the body must be JSON in UTF-8: {str(error)[:200]}.") from None
     if not isinstance(value, dict):
         raise RequestError(400, f"the body must be a JSON object, got {_short(value)}.")
     return value
@@ -262,7 +272,7 @@ def main(folder: Path, port: int) -> int:
     import mlflow.pyfunc
     import uvicorn
 
-    limits = Limits(*parse_json(os.environ.get(LIMITS_VARIABLE, "[]"), LIMITS_VARIABLE))
+    limits = Limits(*json.loads(os.environ.get(LIMITS_VARIABLE, "[]")))
     os.chdir(folder.parent)  # MLflow unquotes absolute paths, so %2F in the project's path would become a slash
     server = Server(mlflow.pyfunc.load_model(folder.name), limits, folder)
     print(f"ready: http://127.0.0.1:{port}/invocations", file=sys.stderr, flush=True)
