@@ -90,9 +90,7 @@ def test_all_of_params_is_checked_before_a_stage_of_the_library_runs(project: To
 
 def test_the_module_option_needs_a_module(project: Toy) -> None:
     process = project.run(sys.executable, "-m", "flows.stage", "--module", check=False)
-    assert process.returncode == 2 and process.stderr.startswith(
-        "error: --module must be followed by the name of a module"
-    )
+    assert process.returncode == 2 and process.stderr.startswith("error: --module needs the name of a module")
 
 
 def test_one_run_at_a_time(done: Toy) -> None:
