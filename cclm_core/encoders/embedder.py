@@ -78,6 +78,7 @@ class Model(nn.Module, ABC):
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
+        """Freezes or unfreezes all weights."""
         self.requires_grad_(value).train(value)
 
     if not TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""One call of `fit`: its settings, who is told about its progress, and its result."""
+"""One call of `fit`: its settings, its progress and its result."""
 
 import math
 import sys

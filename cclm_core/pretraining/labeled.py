@@ -51,6 +51,7 @@ def labeled_records(data: Any, columns: LabelColumns) -> Read:
     """
 
     def read() -> Iterator[Record]:
+        """Yields the labeled records; a bad row raises a DataError with its index."""
         refuse_iterators(data)
         named = _with_tag_names(data, columns)
         for number, row in enumerate(_rows(data)):

@@ -111,7 +111,7 @@ def _curve(path: Path) -> list[Point]:
 
 
 def _check_meaning(folder: Path, objective: str, context: ObjectiveContext) -> None:
-    """Checks that the folder says what the outputs of the head mean."""
+    """Checks that the folder has the names of the head's outputs."""
     missing = {"entities": not context.entity_labels and LABELS, "masked_words": context.words is None and TARGETS}
     if name := missing.get(objective):
         raise ArtifactError(

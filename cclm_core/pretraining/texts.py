@@ -58,6 +58,7 @@ def plain_texts(texts: Any, column: str | None) -> Read:
     """
 
     def read() -> Iterator[Record]:
+        """Yields a record per text; a bad text raises a DataError with its index."""
         refuse_iterators(texts)
         for number, text in enumerate(strings(texts, column)):
             try:

@@ -1,4 +1,4 @@
-"""Names of cclm 0.1.2: those that still work, and errors that say what to write instead of the others.
+"""Names of cclm 0.1.2: those that still work, and errors that name the replacement of the others.
 
 ```
 @old_arguments(aliases={"models": "components"}, hints={"prefix": "leave it out"})

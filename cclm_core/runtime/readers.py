@@ -135,7 +135,7 @@ def parse_yaml(content: str | bytes, source: object) -> Any:
 
     Raises:
         ConfigError: not YAML in UTF-8; a key that appears twice or is not a string; a date, a number such as `1:30` or
-            `010` that means another one than it says, a value of another type than JSON has, a lone surrogate, or
+            `010` that YAML reads as another number, a value of another type than JSON has, a lone surrogate, or
             nesting that is too deep. The message gives line and column.
     """
     try:

@@ -1,6 +1,6 @@
 """A signed release: which card a tag and a branch refer to, and in which order releases were made.
 
-A signature on a card alone would be good for the card at any tag: whoever can write to a shelf could point a tag, or
+A signature on a card alone would be good for the card at any tag: anyone who can write to a shelf could point a tag, or
 the main branch, at an old signed item with a known defect. The release names the tag and the branch that it was made
 for, and has a version that grows. The signature is on the release, which contains the digest of the card, which
 contains the SHA-256 of every file.

@@ -68,15 +68,13 @@ def evaluate(
     """
     config = params.section(EvaluationConfig)
     seed = params.seed
-    digests = {
-        kind: verify(folder, kind)
-        for kind, folder in (("composition", composition), ("encoded", encoded), ("noise", noise))
-    }
+    inputs = {"composition": composition, "encoded": encoded, "noise": noise}
+    digests = {kind: verify(folder, kind) for kind, folder in inputs.items()}
     corpus, composed = EncodedCorpus.open(encoded), load_composition(composition).to(select_device())
-    if composed.preprocessor.digest != corpus.preprocessor.digest:
+    expected, actual = corpus.preprocessor.digest[:12], composed.preprocessor.digest[:12]
+    if actual != expected:
         raise CompositionError(
-            f"vocabularies differ: {composed.preprocessor.digest[:12]} in {composition}, "
-            f"{corpus.preprocessor.digest[:12]} in {encoded}. Train the composition again: "
+            f"vocabularies differ: {actual} in {composition}, {expected} in {encoded}. Train the composition again: "
             f"`cclm run --target compose@{name}`."
         )
     evaluation = evaluate_composition(composed, corpus, read_text_sets(noise), config, seed, report)

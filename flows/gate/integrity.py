@@ -116,7 +116,7 @@ def _local_damage(folder: Path, digest: str) -> str:
 
 
 def _changed_code(project: Project, version: Version, folder: Path) -> str:
-    """Describes a change to the files outside the composition, such as the code; "" if there is none."""
+    """Describes a change to the files outside the composition, such as the code; "" if nothing changed."""
     if seal_problem(project, version.tags):
         return ""  # `cclm doctor` reports it, without a repair
     try:

@@ -60,6 +60,7 @@ def _items(foreach: Any, params: Mapping[str, Any]) -> list[str]:
 
 def _reading(group: str, item: str, body: Mapping[str, Any]) -> Reading:
     def strings(key: str) -> tuple[str, ...]:
+        """The strings in a list of the stage, with `key` and `item` filled in."""
         values = body.get(key)
         texts = [value for value in values if isinstance(value, str)] if isinstance(values, list) else []
         return tuple(text.replace("${key}", item).replace("${item}", item) for text in texts)

@@ -108,7 +108,7 @@ async def refuse(send: Send, status: int, message: str) -> None:
 
 
 def _host(value: str) -> str:
-    """The host in a Host header (`127.0.0.1:5000`) or an Origin (`http://localhost:5000`); "" if there is none."""
+    """The host in a Host header (`127.0.0.1:5000`) or an Origin (`http://localhost:5000`); "" if absent."""
     try:
         return (urllib.parse.urlsplit(value if "://" in value else f"//{value}").hostname or "").lower()
     except ValueError:

@@ -113,6 +113,7 @@ class _Inner:
         self._lengths: dict[str, set[int]] = {}  # of the names, by their first character
 
     def add(self, name: str) -> None:
+        """Adds a name, which must not be empty."""
         self.names.add(name)
         self._lengths.setdefault(name[0], set()).add(len(name))
 

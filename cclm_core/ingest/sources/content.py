@@ -1,7 +1,7 @@
 """Recognizes from its first bytes what a file is, before it is read in the wrong way.
 
 A pointer of Git LFS is three lines of valid text, and an archive or UTF-16 is many lines of garbage. Each is one error
-here, which says what the file is and what to do.
+here, which names the problem and the remedy.
 """
 
 import codecs

@@ -101,7 +101,7 @@ class FilesConfig(SourceConfig):
         """Yields the parts of all files: `FilePart` for text, JSON lines and Parquet, records for other formats.
 
         Raises:
-            DataError: a file is missing, is a folder, has an unknown format, is not what its format says, or lacks a
+            DataError: a file is missing, is a folder, has an unknown format, does not match its format, or lacks a
                 column.
         """
         files = named_files(self)
