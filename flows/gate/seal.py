@@ -1,9 +1,9 @@
 """The seal of a registered version: proof that this project registered it and that no file has changed since.
 
-MLflow runs the code in a registered model when it loads the model, and anyone who can write to the registry can register
-a model. So each version gets a seal when it is registered: an HMAC over the SHA-256 digests of all its files, with a key
-that only this project has. `cclm serve`, the gate, `--accept` and `--rollback` copy the files of a version to a private
-folder, check the seal, and load the copy. Without a valid seal, nothing of it is loaded.
+MLflow runs the code in a registered model when it loads the model, and anyone who can write to the registry can
+register a model. So each version gets a seal when it is registered: an HMAC over the SHA-256 digests of all its
+files, with a key that only this project has. `cclm serve`, the gate, `--accept` and `--rollback` copy the files of a
+version to a private folder, check the seal, and load the copy. Without a valid seal, nothing of it is loaded.
 
 The key is `.cclm/registry.key`, or `CCLM_REGISTRY_KEY`. Clones that register models on the same MLflow server need the
 same key.
