@@ -23,6 +23,7 @@ from cclm_core.text.words import WORD
 _COUNT = re.compile(r"\*(-?\d+)$")
 _MAX_LETTERS = 40  # of a word or a misspelling: longer ones are errors in the list
 _MAX_COUNT = 10**12
+_MAX_CELL = 1 << 17
 _MAX_BYTES = 256 << 20  # the largest published list has 30 MB
 
 Spellings = Mapping[str, Mapping[str, int]]
@@ -165,6 +166,8 @@ def _table_pairs(path: Path, stream: Iterable[str]) -> Iterator[tuple[int, str, 
         if columns.count("count") > 1:
             raise DataError(f"the first line of {path} must contain the column count at most once, got {columns}.")
         for row in reader:
+            if max(map(len, row), default=0) > _MAX_CELL:  # csv's own limit is global, and `ingest` raises it
+                raise csv.Error(f"field larger than {_MAX_CELL} characters")
             cells = dict(zip(columns, row, strict=False))  # a row without its last cells has no word or no count
             word, misspelling = cells.get("word", ""), cells.get("misspelling", "")
             count = _count(cells.get("count") or "1", path, reader.line_num)

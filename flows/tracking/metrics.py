@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from cclm_core.runtime.artifacts import read_json
+from cclm_core.runtime.readers import parse_json
 from flows.graph.node import flatten
 
 
@@ -24,5 +24,5 @@ def result_metrics(folder: Path) -> dict[str, float]:
     path = folder / "metrics.json"
     if not path.is_file():
         return {}
-    values: dict[str, Any] = flatten(read_json(path))
+    values: dict[str, Any] = flatten(parse_json(path.read_bytes(), path, allow_nan=True))
     return {name: float(value) for name, value in values.items() if usable(value)}

@@ -274,7 +274,7 @@ def test_damaged_folders_are_refused(corrector: Corrector, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("card", "message"),
     [
-        ([1], "configuration of the training not found"),
+        ([1], "must contain a JSON object"),
         ({"configuration": 5}, "configuration of the training not found"),
         ({"configuration": {"task": {"objective": "denoise"}}, "noise": {"misspellings": [1]}}, "must map words"),
         ({"configuration": {"task": {"objective": "denoise"}}, "noise": 3}, "must map words"),

@@ -174,7 +174,7 @@ def test_command_uses_consecutive_seeds(published: Path, model: LanguageModel) -
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"--temperature": "-1"}, ConfigError, "cclm generate: temperature: .*greater than or equal to 0, got -1"),
+        ({"--temperature": "-1"}, ConfigError, "cclm generate: temperature must be greater than or equal to 0, got -1"),
         ({"--top-p": "0"}, ConfigError, "cclm generate: top_p"),
         ({"--component": "other"}, ArtifactError, "other was trained on entities"),
         ({"--component": "none"}, ArtifactError, "component not found: .*none does not exist"),

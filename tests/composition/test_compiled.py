@@ -29,6 +29,7 @@ def test_a_composition_exports_with_a_dynamic_length(encoder: EncoderConfig) -> 
         torch.testing.assert_close(program.module()(ids), model(ids), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_an_embedder_compiles_for_changing_lengths() -> None:
     try:
         compile_encoder(torch.nn.Identity(), torch.device("cpu"))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cclm_core.composition.long_texts import TextReader, split
+from cclm_core.runtime.errors import ConfigError
 
 
 class Positions(nn.Module):
@@ -85,5 +86,5 @@ def test_batches_are_bounded_and_the_longest_windows_come_first() -> None:
 
 @pytest.mark.parametrize("overlap", [-1, 8])
 def test_an_overlap_outside_its_range_is_refused(overlap: int) -> None:
-    with pytest.raises(AssertionError):
+    with pytest.raises(ConfigError, match="`overlap` must be at least 0 and below the window of 8"):
         TextReader(Positions(), window=8, overlap=overlap)

@@ -207,5 +207,5 @@ def test_a_chain_of_links_ends(tmp_path: Path) -> None:
 
 
 def test_bounds_of_configurations_name_the_key() -> None:
-    with pytest.raises(ConfigError, match=r"num_layers: .*less than or equal to 128"):
+    with pytest.raises(ConfigError, match=r"num_layers must be less than or equal to 128"):
         HourglassConfig.parse({"num_layers": 10**8}, "encoder")

@@ -169,6 +169,13 @@ def reproduced(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return project.root
 
 
+@pytest.fixture(autouse=True)
+def no_settings_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Removes the Git and DVC settings that the tests of the shelf set for their whole session in this process."""
+    for name in ("DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def done(reproduced: Path, tmp_path: Path) -> Toy:
     """A toy project that `dvc repro` has brought up to date."""

@@ -112,7 +112,7 @@ TRIALS: dict[str, tuple[Callable[[Promoter], None], str]] = {
     "worse": (lambda promoter: promoter.make(3, {"f1": 0.5}), "f1 ↑ 0.500 vs 0.600 (-0.1, margin 0.01) worse"),
     "equal": (lambda promoter: promoter.make(3, {"f1": 0.6}), "(+0, margin 0.01) within the margin"),
     "better by the margin": (lambda promoter: promoter.make(3, {"f1": 0.61}), "(+0.01, margin 0.01) within the margin"),
-    "missing metric": (without_metric, "the candidate's metric f1 must be a finite number"),
+    "missing metric": (without_metric, "f1 is not in the evaluation of both. Remove it, or choose from: other"),
     "missing metric of the champion": (
         champion_tag(METRICS_TAG, '{"f2": 1}'),
         "champion's metric f1 must be a finite number",

@@ -141,7 +141,7 @@ def test_settings_are_validated_and_comments_of_params_yaml_are_preserved(tmp_pa
     project = Project(tmp_path)
     for settings, message in [
         ({"training.setps": 5}, r"params.yaml: components.entities: training.setps is not a known key; .*'steps'"),
-        ({"training.steps": -5}, r"params.yaml: components.entities: training.steps: .* got -5"),
+        ({"training.steps": -5}, r"params.yaml: components.entities: training.steps must be .*, got -5"),
     ]:
         with pytest.raises(ConfigError, match=message):
             write_settings(project, "entities", settings)

@@ -287,7 +287,7 @@ def card(folder: Path) -> Target:
 
 def shelf_settings(folder: Path) -> Target:
     """The settings of DVC in a shelf."""
-    from cclm_core.shelf.storage import read_remote
+    from cclm_core.shelf.address import read_remote
 
     path = folder / "config"
     path.write_text("[core]\n    remote = shelf\n['remote \"shelf\"']\n    url = s3://bucket/x\n    region = eu\n")

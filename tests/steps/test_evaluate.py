@@ -20,6 +20,7 @@ from cclm_core.runtime.errors import ArtifactError, CompositionError, ConfigErro
 from cclm_core.runtime.random import seeded_initialization
 from cclm_core.runtime.reporting import null_report
 from cclm_core.steps.evaluate import evaluate, write_evaluation
+from cclm_core.steps.noise import _SCHEMA
 from cclm_core.steps.params import Params
 from cclm_core.text.vocabulary import Preprocessor
 from tests.evaluation.fakes import SMALL, clean_set, encode, make_records
@@ -66,7 +67,7 @@ def write_noise(folder: Path, is_labeled: bool = True) -> Path:
         frame = frame.assign(label=None, entities=pd.Series([[]] * len(frame)))
     with publishing(folder, "noise") as writing:
         for name in ("clean", "rate-0.1"):
-            frame.to_parquet(writing / f"{name}.parquet")
+            frame.to_parquet(writing / f"{name}.parquet", schema=_SCHEMA)
     return folder
 
 
