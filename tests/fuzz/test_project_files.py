@@ -1,6 +1,7 @@
 """Damaged files of the pipeline: records, notes of open runs, settings of the stack, dvc.lock. See test_parsers.py."""
 
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def lock_file(folder: Path) -> Target:
     from flows.project import Project
 
     (folder / "dvc.yaml").write_text("stages:\n  make:\n    cmd: echo 1 > a\n    outs: [a]\n")
-    for command in (["git", "init", "-q"], ["dvc", "init", "-q"]):
+    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
         subprocess.run(command, cwd=folder, check=True)
     entry = "    - path: a\n      hash: md5\n      md5: b026324c6904b2a9cb4b88d6d61c81d1\n      size: 2\n"
     lock = "schema: '2.0'\nstages:\n  make:\n    cmd: echo 1 > a\n    outs:\n" + entry

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
 
 from cclm_core.composition import Component, ComponentCard
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.store import load_composition, save
+from cclm_core.corpus.records import SCHEMA
 from cclm_core.encoders import HourglassConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.evaluation.metrics import Bootstrap, read_metrics
@@ -20,7 +22,6 @@ from cclm_core.runtime.errors import ArtifactError, CompositionError, ConfigErro
 from cclm_core.runtime.random import seeded_initialization
 from cclm_core.runtime.reporting import null_report
 from cclm_core.steps.evaluate import evaluate, write_evaluation
-from cclm_core.steps.noise import _SCHEMA
 from cclm_core.steps.params import Params
 from cclm_core.text.vocabulary import Preprocessor
 from tests.evaluation.fakes import SMALL, clean_set, encode, make_records
@@ -58,6 +59,9 @@ def compose(folder: Path, preprocessor: Preprocessor) -> Path:
     return folder
 
 
+SETS = pa.schema([SCHEMA.field(name) for name in ("id", "text", "label", "entities")])
+
+
 def write_noise(folder: Path, is_labeled: bool = True) -> Path:
     """Publishes a clean set, and the same texts as the set with noise rate 0.1."""
     rows = clean_set(make_records(sizes=(60, 20, 20)))
@@ -67,7 +71,7 @@ def write_noise(folder: Path, is_labeled: bool = True) -> Path:
         frame = frame.assign(label=None, entities=pd.Series([[]] * len(frame)))
     with publishing(folder, "noise") as writing:
         for name in ("clean", "rate-0.1"):
-            frame.to_parquet(writing / f"{name}.parquet", schema=_SCHEMA)
+            frame.to_parquet(writing / f"{name}.parquet", schema=SETS)
     return folder
 
 

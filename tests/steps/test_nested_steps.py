@@ -121,4 +121,4 @@ def test_fork_rejects_another_base_and_has_help(trained: Project, tmp_path: Path
         CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert not (tmp_path / "fork").exists()
     help_text = " ".join(CliRunner().invoke(app, ["fork", "--help"]).stdout.split())
-    assert "--base" in help_text and "models/components/x" in help_text
+    assert "--base" in help_text and "together with its base" in help_text
