@@ -73,7 +73,7 @@ def test_damaged_weights_and_a_wrong_base_are_refused(old: Embedder, composed: C
     save(old, whole / "base")
     with pytest.raises(CclmError, match="base"):
         describe(whole, "composition")
-    save(composed.base, whole / "base")  # type: ignore[operator]
+    whole = saved(composed, tmp_path / "again")
     (whole / "parts" / "second" / "component.safetensors").unlink()
     with pytest.raises(CclmError, match=r"second/component.safetensors"):
         describe(whole, "composition")
