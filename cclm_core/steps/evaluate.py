@@ -63,8 +63,7 @@ def evaluate(
         noise_curve: where to write a CSV with the columns rate, metric and value for DVC's plots, if anywhere.
 
     Raises:
-        CclmError: an input is missing or damaged, or the vocabularies of composition and corpus differ. `out` is not
-            changed.
+        CclmError: an input is missing or damaged, or the vocabularies differ. `out` is not changed.
     """
     config = params.section(EvaluationConfig)
     seed = params.seed
