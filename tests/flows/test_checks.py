@@ -48,7 +48,7 @@ def test_the_default_pipeline_has_no_problem(library: Project) -> None:
         (lambda values: values.pop("vocabulary"), r"vocabulary is missing, .* Add `vocabulary: \{\}`, .* the defaults"),
         (lambda values: values.pop("training_noise"), r"training_noise is missing, but stage base .*"),
         (lambda values: values.update(vocabulry={}), "vocabulry is not a known section; did you mean 'vocabulary'"),
-        (lambda values: values["components"].update({2024: {}}), "components: .* 2024. Put it in quotes"),
+        (lambda values: values["components"].update({2024: {}}), "YAML reads the key 2024 as an int. Put it in quotes"),
         (lambda values: values["promotion"].update(improved=0), "params.yaml: promotion: improved"),
     ],
 )

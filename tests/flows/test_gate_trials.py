@@ -120,7 +120,7 @@ TRIALS: dict[str, tuple[Callable[[Promoter], None], str]] = {
     "metrics of the champion are not JSON": (champion_tag(METRICS_TAG, '{"f1": 0.'), "metrics cannot be read"),
     "a bool": (champion_tag(METRICS_TAG, '{"f1": false}'), "champion's metric f1 must be a finite number"),
     "a string": (champion_tag(METRICS_TAG, '{"f1": "0.1"}'), "champion's metric f1 must be a finite number"),
-    "NaN": (not_a_number, "the candidate's metric f1 must be a finite number"),
+    "NaN": (not_a_number, "f1 is not in the evaluation of both"),
     "other evaluation sets": (champion_tag(EVALUATION_TAG, "other"), "measured on other data or settings"),
     "no champion": (no_champion, "there is no champion to compare with"),
 }
