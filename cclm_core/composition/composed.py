@@ -49,7 +49,7 @@ class ComposedModel(UniqueNames, Base):
     Args:
         base: the base that every part was trained on.
         components: the parts, in the order of their features, under their own names, or by other names. Names must be
-            unique. A pretrainer stands for its model.
+            unique. A pretrainer is replaced by its model.
         name: the name of the composition.
         fusion: how features are joined: a name or a configuration from `composition.fusion`.
         train_base: whether gradients reach the bases, for weights that require them. A nested composition follows the

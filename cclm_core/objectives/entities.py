@@ -63,7 +63,7 @@ class Entities(Objective):
         self.register_buffer("weights", weights, persistent=False)
 
     def save(self, folder: Path) -> None:
-        """Writes the head, and the labels that its tags stand for."""
+        """Writes the head, and the label of each tag."""
         super().save(folder)
         write_labels(folder, self.labels)
 

@@ -69,7 +69,7 @@ class MaskedWords(Objective):
         self.drawn_loss = config.loss.build(shares)
 
     def save(self, folder: Path) -> None:
-        """Writes the head, and the words that its rows stand for."""
+        """Writes the head, and the word of each row."""
         super().save(folder)
         self.targets.save(folder / FILE)
 

@@ -102,11 +102,11 @@ def _identity(path: Path) -> Identity:
 
 
 def _curve(path: Path) -> list[Point]:
-    with path.open(encoding="utf-8", newline="") as stream:
-        rows = [{name: value for name, value in row.items() if value} for row in csv.DictReader(stream)]
     try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = [{name: value for name, value in row.items() if value} for row in csv.DictReader(stream)]
         return [{name: float(value) for name, value in row.items()} for row in rows]
-    except (TypeError, ValueError):
+    except (OSError, TypeError, ValueError, csv.Error):  # ValueError: not UTF-8, too
         raise ArtifactError(f"{path} must be a table of numbers. Train the component again.") from None
 
 

@@ -77,7 +77,7 @@ class Config(BaseModel):
 
     @classmethod
     def from_argument(cls, given: "Self | Mapping[str, Any] | None", where: str) -> Self:
-        """The configuration that an argument stands for: itself, a mapping of its keys, or None for the defaults.
+        """Converts an argument to a configuration: itself, a mapping of its keys, or None for the defaults.
 
         Args:
             given: the argument.

@@ -1,4 +1,4 @@
-"""Mistakes in params.yaml and dvc.yaml are told before anything runs, the same in `cclm status` and `cclm run`."""
+"""Mistakes in params.yaml and dvc.yaml are reported before anything runs, the same in `cclm status` and `cclm run`."""
 
 import shutil
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Input that cannot be read as it says: one error that names the file and the remedy, or rejections; never a guess."""
+"""Input that does not match its format: one error that names the file and the remedy, or rejections; never a guess."""
 
 import codecs
 import gzip
