@@ -7,10 +7,11 @@ from cclm_core.composition.component import OverBase
 from cclm_core.composition.store import load_base, load_component
 from cclm_core.noise.misspellings import Spellings
 from cclm_core.objectives.base import Objective, ObjectiveContext
-from cclm_core.runtime.artifacts import read_json, verify
+from cclm_core.runtime.artifacts import verify
 from cclm_core.runtime.errors import ArtifactError
 from cclm_core.text.word_targets import FILE, WordTargets
 from cclm_core.training.config import ComponentConfig
+from cclm_core.training.run import read_card
 
 
 class TrainedComponent(NamedTuple):
@@ -51,7 +52,7 @@ def load_trained(component: Path, base: Path, objective: str) -> TrainedComponen
             f"Train one with `task: {{objective: {objective}}}`."
         )
     part.card.check(loaded_base)
-    card = _read_card(component / "card.json")
+    card = read_card(component / "card.json")
     config = ComponentConfig.parse(card["configuration"], f"{component}/card.json: configuration")
     words = WordTargets.load(component / FILE) if (component / FILE).is_file() else None
     misspellings = _misspellings(card, component / "card.json")
@@ -61,16 +62,6 @@ def load_trained(component: Path, base: Path, objective: str) -> TrainedComponen
     trained_objective = config.task.build(context)
     trained_objective.load_head(component)
     return TrainedComponent(OverBase(loaded_base, part).eval(), trained_objective.eval(), config.training.window, words)
-
-
-def _read_card(path: Path) -> dict[str, Any]:
-    card = read_json(path) if path.is_file() else {}
-    if not isinstance(card, dict) or not isinstance(card.get("configuration"), dict):
-        raise ArtifactError(
-            f"configuration of the training not found in {path}. Train the component again, or fork the trained "
-            "component again."
-        )
-    return card
 
 
 def _misspellings(card: dict[str, Any], path: Path) -> Spellings | None:

@@ -12,13 +12,13 @@ from cclm_core.noise.misspellings import Spellings
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Objective, ObjectiveContext
 from cclm_core.objectives.entities import LABELS, read_labels
-from cclm_core.runtime.artifacts import read_json, verify
+from cclm_core.runtime.artifacts import verify
 from cclm_core.runtime.errors import ArtifactError
 from cclm_core.text.word_targets import FILE as TARGETS
 from cclm_core.text.word_targets import read_targets
 from cclm_core.training.config import ComponentConfig
 from cclm_core.training.module import Point
-from cclm_core.training.run import Identity
+from cclm_core.training.run import Identity, read_card
 
 
 @dataclass(frozen=True)
@@ -92,13 +92,7 @@ def read_component(folder: Path, base: Base) -> SavedComponent:
 
 
 def _identity(path: Path) -> Identity:
-    card: Any = read_json(path) if path.is_file() else None
-    if not isinstance(card, dict) or not isinstance(card.get("configuration"), dict):
-        raise ArtifactError(
-            f"configuration of the training not found in {path}. Train the component again, or fork the trained "
-            "component again."
-        )
-    return Identity.parse(card, str(path))
+    return Identity.parse(read_card(path), str(path))
 
 
 def _curve(path: Path) -> list[Point]:

@@ -23,9 +23,9 @@ from cclm_core.encoders.embedder import Base, Model
 from cclm_core.noise.misspellings import Spellings, read_misspellings
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Objective, ObjectiveContext
-from cclm_core.runtime.artifacts import publishing, rounded, write_json, write_text
+from cclm_core.runtime.artifacts import publishing, read_json, rounded, write_json, write_text
 from cclm_core.runtime.config import Config, digest
-from cclm_core.runtime.errors import DataError
+from cclm_core.runtime.errors import ArtifactError, DataError
 from cclm_core.runtime.reporting import Report
 from cclm_core.text.word_targets import WordTargets, read_targets
 from cclm_core.training.checkpoint import Checkpoint, Checkpoints
@@ -236,3 +236,18 @@ def write_results(folder: Path, curve: Sequence[Point], card: Mapping[str, Any],
     table.writeheader()
     table.writerows({name: rounded(value) for name, value in point.items()} for point in curve)
     write_text(folder / "curve.csv", text.getvalue())
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """Reads the card.json of a trained component.
+
+    Raises:
+        ArtifactError: it is missing or damaged, or has no configuration of the training.
+    """
+    card = read_json(path) if path.is_file() else {}
+    if not isinstance(card.get("configuration"), dict):
+        raise ArtifactError(
+            f"configuration of the training not found in {path}. Train the component again, or fork the trained "
+            "component again."
+        )
+    return card
