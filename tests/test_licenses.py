@@ -43,8 +43,9 @@ def test_every_runtime_dependency_is_listed_with_its_license(
 
 
 @needs_all_extras
-def test_the_lock_holds_every_runtime_dependency(licenses: ModuleType) -> None:
-    locked = re.findall(r"^([A-Za-z0-9._-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+def test_the_lock_files_hold_every_runtime_dependency(licenses: ModuleType) -> None:
+    lines = "".join(path.read_text() for path in sorted(ROOT.glob("requirements*")))
+    locked = re.findall(r"^([A-Za-z0-9._-]+)==", lines, re.MULTILINE)
     assert set(licenses.closure()) <= {licenses.canonicalize_name(name) for name in locked}
 
 

@@ -55,7 +55,7 @@ def test_results_of_a_worker_are_restored(done: Toy, worker: Toy) -> None:
 
 
 def test_a_missing_result_of_a_worker_is_an_error(done: Toy, worker: Toy) -> None:  # noqa: ARG001
-    with pytest.raises(StageError, match="train@a was trained by a worker, but DVC cannot find its result"):
+    with pytest.raises(StageError, match="train@a was trained by a worker, but DVC cannot find the result"):
         reproduce(done, read_plan(done).nodes["train@a"], None, False, False, lambda _: None, pull=True)
 
 

@@ -13,7 +13,7 @@ from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.store import save
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.runtime.artifacts import publishing, write_json
-from cclm_core.runtime.errors import ArtifactError, IntegrityError
+from cclm_core.runtime.errors import IntegrityError
 from cclm_core.shelf import Shelf
 from cclm_core.shelf.items import describe
 from tests.composition.nests import over, tower
@@ -80,5 +80,5 @@ def test_a_fork_is_published_with_its_own_base_and_names_no_other(
 def test_a_fork_without_its_base_is_not_published(new: Embedder, tmp_path: Path) -> None:
     save(component(new, "first").fork(new), tmp_path)
     (tmp_path / "base" / "embedder.safetensors").unlink()
-    with pytest.raises(ArtifactError, match=r"base/embedder.safetensors"):
+    with pytest.raises(IntegrityError, match=r"base/embedder.safetensors is missing"):
         describe(tmp_path, "component")
