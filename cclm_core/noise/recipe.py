@@ -15,7 +15,11 @@ from cclm_core.runtime.config import Config, nearest
 
 
 def _weights(kinds: Any) -> Any:
-    return dict.fromkeys(kinds, 1.0) if isinstance(kinds, list | tuple) else kinds
+    if not isinstance(kinds, list | tuple):
+        return kinds
+    if not all(isinstance(kind, str) for kind in kinds):
+        raise ValueError(f"kinds must be names, got {list(kinds)!r:.80}")
+    return dict.fromkeys(kinds, 1.0)
 
 
 def _valid_kinds(kinds: dict[str, float]) -> dict[str, float]:
