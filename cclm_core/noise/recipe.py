@@ -56,7 +56,7 @@ Layouts = Annotated[tuple[str, ...], AfterValidator(_keyboards), Field(min_lengt
 _TYPING = dict.fromkeys(TYPING, 1.0)
 
 
-class _Shape(Config):
+class NoiseShape(Config):
     """All keys of a recipe except its rate; see `NoiseRecipe`."""
 
     unit: Literal["character", "word"] = "character"
@@ -77,7 +77,7 @@ class _Shape(Config):
         return self
 
 
-class NoiseRecipe(_Shape):
+class NoiseRecipe(NoiseShape):
     """Noise of several kinds at one rate.
 
     Attributes:
@@ -131,7 +131,7 @@ class SpellingSources(Config):
         return self
 
 
-class NoiseConfig(_Shape):
+class NoiseConfig(NoiseShape):
     """The section `noise`: the noisy evaluation sets.
 
     Attributes:
@@ -157,4 +157,4 @@ class NoiseConfig(_Shape):
 
     def recipe(self, rate: float) -> NoiseRecipe:
         """The recipe of the set with this rate."""
-        return NoiseRecipe(rate=rate, **{name: getattr(self, name) for name in _Shape.model_fields})
+        return NoiseRecipe(rate=rate, **{name: getattr(self, name) for name in NoiseShape.model_fields})
