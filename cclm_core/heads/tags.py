@@ -21,6 +21,7 @@ class TagsConfig(Config):
     unit: Literal["word", "character"] = Field(
         default="word", description="what has a tag; `character` suits text without spaces between words"
     )
+    norm: bool = Field(default=True, description="layer normalization of the features of a word")
     dropout: float = Field(default=0.3, ge=0, lt=1, description="share of features that training drops")
 
     def build(self, context: HeadContext) -> "Tags":
@@ -40,7 +41,7 @@ class Tags(Head):
         super().__init__()
         self.config, self.context = config, context
         width = context.width * (3 if config.unit == "word" else 1)
-        self.norm = nn.LayerNorm(width)
+        self.norm = nn.LayerNorm(width) if config.norm else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
         self.linear = nn.Linear(width, 1 + 2 * len(context.labels))
         nn.init.normal_(self.linear.weight, std=0.02)
@@ -58,16 +59,18 @@ class Tags(Head):
             mask: not read: padding belongs to no word.
             targets: `row`, `start` and `stop`, each (N,) int64: the row of each word and its ids, `stop` excluded.
         """
+        scores: Tensor = self.linear(self.dropout(self.norm(self.words(features, targets))))
+        return scores
+
+    def words(self, features: Tensor, targets: Targets) -> Tensor:
+        """The features (N, P) of N words; see `forward`."""
         row, start, stop = targets["row"], targets["start"], targets["stop"]
         first = features[row, start]
         if self.config.unit == "character":
-            words = first
-        else:
-            sums = nn.functional.pad(features.float().cumsum(1), (0, 0, 1, 0))
-            mean = (sums[row, stop] - sums[row, start]) / (stop - start)[:, None]
-            words = torch.cat([first, mean.to(first.dtype), features[row, stop - 1]], dim=-1)
-        scores: Tensor = self.linear(self.dropout(self.norm(words)))
-        return scores
+            return first
+        sums = nn.functional.pad(features.float().cumsum(1), (0, 0, 1, 0))
+        mean = (sums[row, stop] - sums[row, start]) / (stop - start)[:, None]
+        return torch.cat([first, mean.to(first.dtype), features[row, stop - 1]], dim=-1)
 
     def loss(self, scores: Tensor, targets: Targets) -> tuple[Tensor, dict[str, Sums]]:
         """See `Head.loss`; `targets["tag"]` is (N,) int64."""
