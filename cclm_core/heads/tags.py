@@ -3,6 +3,7 @@
 Tags: 0 is O, 1 + 2k is B of label k, 2 + 2k is I of label k. `evaluation.spans` decodes them: only valid sequences.
 """
 
+import math
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -77,7 +78,7 @@ class Tags(Head):
         tag = targets["tag"]
         weights = None if self.context.weights is None else self.get_buffer("weights")
         loss = nn.functional.cross_entropy(scores.float(), tag, weights)
-        bits = nn.functional.cross_entropy(scores.float(), tag, reduction="sum") / torch.log(torch.tensor(2.0))
+        bits = nn.functional.cross_entropy(scores.detach().float(), tag, reduction="sum") / math.log(2)
         correct = (scores.argmax(-1) == tag).sum()
         number = len(tag)
         return loss, {"bits_per_tag": Sums(float(bits), number), "tag_accuracy": Sums(float(correct), number)}

@@ -1,5 +1,6 @@
 """Heads for whole texts and pairs of texts: classification, several labels, regression."""
 
+import math
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -85,7 +86,7 @@ class Classification(TextHead):
         label = targets["label"]
         weights = None if self.context.weights is None else self.get_buffer("weights")
         loss = nn.functional.cross_entropy(scores.float(), label, weights, label_smoothing=self.smoothing)
-        bits = nn.functional.cross_entropy(scores.float(), label, reduction="sum") / torch.log(torch.tensor(2.0))
+        bits = nn.functional.cross_entropy(scores.detach().float(), label, reduction="sum") / math.log(2)
         correct = (scores.argmax(-1) == label).sum()
         number = len(label)
         return loss, {"bits_per_label": Sums(float(bits), number), "accuracy": Sums(float(correct), number)}
@@ -127,7 +128,7 @@ class Multilabel(TextHead):
         """See `Head.loss`; `targets["labels"]` is (N, K) float32, 0 or 1."""
         labels = targets["labels"]
         losses = nn.functional.binary_cross_entropy_with_logits(scores.float(), labels, reduction="none")
-        bits = losses.sum() / torch.log(torch.tensor(2.0))
+        bits = losses.detach().sum() / math.log(2)
         exact = ((scores > 0) == (labels > 0)).all(-1).sum()
         number = len(labels)
         weights = 1.0 if self.context.weights is None else self.get_buffer("weights")
