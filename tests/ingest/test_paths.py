@@ -111,7 +111,7 @@ def test_a_table_without_a_header_gets_the_configured_one() -> None:
     ]
     _write({"empty.csv": ""})
     assert _read("empty.csv", header=["text"]) == []
-    with pytest.raises(DataError, match="column `text` not found in a.tsv; it has label, body"):
+    with pytest.raises(DataError, match=r"column `text` not found in a.tsv; it has label, body"):
         _read("a.tsv", header=["label", "body"])
     with pytest.raises(ConfigError, match="the names of columns must differ, got 'text' twice"):
         _read("a.tsv", header=["text", "text"])

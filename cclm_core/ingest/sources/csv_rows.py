@@ -61,8 +61,9 @@ def read_rows(path: Path, name: str, layout: CsvFormat) -> Iterator[Row | Reject
     # Invalid bytes become surrogates, so that only their own row is rejected.
     with opened(path, name) as stream:
         lines = _Lines(TextIOWrapper(stream, encoding=codec, errors="surrogateescape", newline=""))
-        quoting = csv.QUOTE_MINIMAL if layout.quotes else csv.QUOTE_NONE
-        rows = csv.reader(lines, delimiter=delimiter, strict=True, quoting=quoting)
+        rows = csv.reader(
+            lines, delimiter=delimiter, strict=True, quoting=csv.QUOTE_MINIMAL if layout.quotes else csv.QUOTE_NONE
+        )
         header = list(layout.header) or _header(rows, name, encoding)
         if not lines.number and not layout.header:
             return  # an empty file
