@@ -101,7 +101,7 @@ def test_a_list_of_misspellings_must_be_in_the_folder_that_dvc_watches(key: str)
         ("ENTITIES", "names must differ in more than upper and lower case, got 'entities' and 'ENTITIES'"),
     ],
 )
-@pytest.mark.parametrize("section", ["components", "compositions"])
+@pytest.mark.parametrize("section", ["labeled", "components", "compositions"])
 def test_names_that_no_stage_or_folder_can_have_are_rejected(section: str, name: object, message: str) -> None:
     with pytest.raises(ConfigError, match=rf"params\.yaml: {section}: {message}"):
         Params({"seed": 1, section: {"entities": {}, name: {}}})
