@@ -107,7 +107,7 @@ def test_numeric_targets_have_the_same_distribution_in_every_split() -> None:
 
 
 def test_a_split_that_gets_nothing_is_an_error() -> None:
-    with pytest.raises(DataError, match=r"labeled.x: split test has no text \(train 3, validation 0, test 0\)"):
+    with pytest.raises(DataError, match=r"labeled.x: split validation has no text \(train 3, validation 0, test 0\)"):
         build_rows([*rows(2), {"text": "x", "label": "rare"}], test={"share": 0.001}, validation={"share": 0.001})
 
 
