@@ -15,9 +15,6 @@ from cclm_core.runtime.config import Config, nearest
 
 
 def _weights(kinds: Any) -> Any:
-    for name in kinds if isinstance(kinds, list | tuple) else ():
-        if not isinstance(name, str):
-            raise ValueError(f"a kind of noise must be a name, got {name!r:.80}")
     return dict.fromkeys(kinds, 1.0) if isinstance(kinds, list | tuple) else kinds
 
 
