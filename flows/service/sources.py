@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from cclm_core.runtime.artifacts import MANIFEST, folder_digest
@@ -91,6 +92,8 @@ class RegistrySource:
             raise ConfigError(f"{error}. Run `cclm promote` to register the model again.") from None
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # there is another copy in it
+                self._scratch.rmdir()
 
 
 def split_name(target: str) -> tuple[str, str]:
