@@ -3,12 +3,14 @@
     python benchmarks/serving.py [--seconds 8] [--rounds 3] [--clients 1,8,32] [--json]
 
 Needs `wrk` (`apt-get install wrk`). Registers a composition of the default size with random weights in a temporary
-project, starts the three servers, and sends texts of 20 to 120 characters, one per request, over connections that stay
+project, starts the three servers, and sends texts of 20 to 100 characters, one per request, over connections that stay
 open. The servers are measured in turn, so that all of them see the same machine; rows are medians of the rounds.
 
 - `requests/N clients`: answered requests per second. The peer is `mlflow models serve`.
 - `requests/N clients, no batching`: the same with `--batch-texts 1`.
 - `p99/...`: the time in which 99 % of the requests were answered.
+- `processor/...`: processor time of the server per request. On a machine that does other work, this is the figure to
+  trust.
 - `difference`: the largest difference between an embedding by `cclm serve` under load and one by `mlflow models serve`.
 - `dropped`: requests without a good answer, of all servers and rounds.
 """
@@ -30,6 +32,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 from rows import Row, options, show
 
 from cclm_core.composition.card import ComponentCard
@@ -50,7 +53,7 @@ from flows.tracking.client import connect
 
 TOKEN = "token-of-the-benchmark"
 PARTS = ("masked_characters", "entities", "characters")
-WORDS = "shall i compare thee to a summers day thou art more lovely and more temperate rough winds do shake".split()
+LINE = "shall i compare thee to a summers day thou art more lovely and more temperate rough winds do shake "
 OURS, ALONE, PEER = "batching", "no batching", "mlflow models serve"
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}  # of wrk, in milliseconds
 
@@ -63,6 +66,7 @@ class Server(NamedTuple):
     path: str
     key: str  # of the texts in a request
     answer: str  # of the embeddings in an answer
+    process: psutil.Process
 
 
 class Load(NamedTuple):
@@ -70,6 +74,7 @@ class Load(NamedTuple):
 
     requests: float  # per second
     p99: float  # milliseconds
+    processor: float  # milliseconds per request
     num_errors: int
 
 
@@ -99,11 +104,13 @@ def _rows(loads: dict[tuple[str, int], list[Load]], number: int) -> Iterator[Row
     peer = [statistics.median(values) for values in zip(*loads[PEER, number], strict=True)]
     clients = f"{number} client{'s' if number > 1 else ''}"
     for name, suffix in ((OURS, ""), (ALONE, ", no batching")):
-        requests, p99, _ = [statistics.median(values) for values in zip(*loads[name, number], strict=True)]
+        requests, p99, processor, _ = [statistics.median(values) for values in zip(*loads[name, number], strict=True)]
         peer_text = f"{PEER}: {format_number(peer[0])} requests/s"
         yield Row(f"requests/{clients}{suffix}", requests, "requests/s", peer_text, requests / peer[0], "higher")
         peer_text = f"{PEER}: {format_number(peer[1])} ms"
         yield Row(f"p99/{clients}{suffix}", p99, "ms", peer_text, p99 / peer[1], "lower")
+        peer_text = f"{PEER}: {format_number(peer[2])} ms"
+        yield Row(f"processor/{clients}{suffix}", processor, "ms", peer_text, processor / peer[2], "lower")
 
 
 def register(root: Path) -> None:
@@ -111,7 +118,7 @@ def register(root: Path) -> None:
     (root / "dvc.yaml").write_text("stages: {}\n")
     project = Project(root)
     with seeded_initialization(1):
-        base = Embedder(Preprocessor().fit([" ".join(WORDS)]), BaseConfig().embedder).eval()
+        base = Embedder(Preprocessor().fit([LINE]), BaseConfig().embedder).eval()
         parts = [
             Component(ComponentCard.over(base, name, name, ComponentConfig(task={"objective": name}).encoder, False))
             for name in PARTS
@@ -134,19 +141,21 @@ def started(root: Path, name: str) -> Iterator[Server]:
         "MLFLOW_TRACKING_URI": f"sqlite:///{root / 'mlflow.db'}",
         "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
     }
-    variables = environment.for_children(settings)
     if name == PEER:
         words = ["mlflow", "models", "serve", "-m", f"models:/cclm-full@{CHAMPION}", "-p", str(port)]
         words += ["--env-manager", "local"]
-        server = Server(name, port, "/invocations", "inputs", "predictions")
+        settings["OMP_NUM_THREADS"] = "1"  # it computes requests in parallel; with more, they slow each other down
+        names = ("/invocations", "inputs", "predictions")
     else:
         words = ["flows.cli", "serve", "full", "--port", str(port), "--refresh-seconds", "3600"]
         words += ["--batch-texts", "1"] if name == ALONE else []
-        server = Server(name, port, "/embed", "texts", "embeddings")
+        names = ("/embed", "texts", "embeddings")
+    variables = environment.for_children(settings)
     with (root / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", *words], cwd=root, env=variables, stdout=log, stderr=log, start_new_session=True
         )
+        server = Server(name, port, *names, psutil.Process(process.pid))
         try:
             wait_for(server, process, Path(log.name))
             yield server
@@ -187,24 +196,32 @@ def measured(root: Path, server: Server, clients: int, seconds: int) -> Load:
         + f'function request() number = number + 1\n  return wrk.format("POST", "{server.path}", nil, '
         "bodies[number % #bodies + 1])\nend\n"
     )
+    before = processor_seconds(server.process)
     words = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--timeout", "30s", "--latency", "-s", str(script)]
     done = subprocess.run(
         [*words, f"http://127.0.0.1:{server.port}"], capture_output=True, text=True, check=True, timeout=seconds + 60
     )
+    used = processor_seconds(server.process) - before
     requests = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
     p99 = re.search(r"99%\s+([\d.]+)([a-z]+)", done.stdout)
-    assert requests and p99, done.stdout
+    number = re.search(r"(\d+) requests in", done.stdout)
+    assert requests and p99 and number, done.stdout
     errors = re.search(r"Non-2xx or 3xx responses: (\d+)", done.stdout)
     socket_errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", done.stdout)
     num_errors = int(errors[1]) if errors else 0
     num_errors += sum(map(int, socket_errors.groups())) if socket_errors else 0
-    return Load(float(requests[1]), float(p99[1]) * UNITS[p99[2]], num_errors)
+    return Load(float(requests[1]), float(p99[1]) * UNITS[p99[2]], 1000 * used / int(number[1]), num_errors)
+
+
+def processor_seconds(process: psutil.Process) -> float:
+    """The processor seconds of a process and those that it has started."""
+    times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
+    return sum(time.user + time.system for time in times)
 
 
 def texts() -> list[str]:
-    """Texts of 20 to 120 characters."""
-    line = " ".join(WORDS)
-    return [line[start : start + 20 + start * 7 % 101] for start in range(97 - 20)]
+    """Texts of 20 to 100 characters, about as long as the requests of customers."""
+    return [(2 * LINE)[start : start + 20 + start * 7 % 81] for start in range(81)]
 
 
 def headers() -> dict[str, str]:

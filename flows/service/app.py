@@ -157,7 +157,7 @@ def _description(model: ServedModel) -> dict[str, Any]:
         "version": model.current.version,
         "kind": predictor.kind,
         "digest": predictor.digest,
-        "can_predict": predictor.can_predict,
+        "task": predictor.task,
         "is_pair": predictor.is_pair,
         "labels": predictor.labels,
         "width": predictor.width,

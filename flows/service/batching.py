@@ -1,7 +1,10 @@
-"""Joins requests into batches and computes them in one thread per model.
+"""Joins requests into batches, and computes them in the threads of their model.
 
-A batch is closed when it is full, or when its first request has waited for `batch_milliseconds`. While a batch is
+A batch is closed when it is full, or when its first request has waited for `batch_milliseconds`. While batches are
 computed, the next one fills up, so under load nobody waits for the clock.
+
+Several threads with one core each compute more batches per second than one thread that uses all cores, because a batch
+of short texts is too small to be divided.
 """
 
 import asyncio
@@ -13,10 +16,14 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
 
+import torch
+
+from cclm_core.runtime.device import select_device
 from flows.service.config import ServiceConfig
 from flows.service.metrics import BatchObserver
 from flows.service.predictors import Predictor, Text, is_finite
 
+MAX_DEFAULT_THREADS = 4  # each holds the features of a batch; batches get smaller if there are more threads
 Method = Literal["predict", "embed"]
 
 
@@ -36,22 +43,26 @@ class _Job:
 
 
 class Batcher:
-    """The queue and the thread of one model.
+    """The queue and the threads of one model.
 
     Args:
-        predictor: the model. Only the thread calls it.
-        config: sizes of the queue and of the batches.
-        observe: is called after each batch, in the thread.
-        name: of the thread.
+        predictor: the model. Only the threads call it.
+        config: sizes of the queue and of the batches, and the number of threads.
+        observe: is called after each batch, in its thread.
+        name: of the threads.
     """
 
     def __init__(self, predictor: Predictor, config: ServiceConfig, observe: BatchObserver, name: str) -> None:
         self._predictor, self._config, self._observe = predictor, config, observe
-        self._jobs: queue.Queue[_Job | None] = queue.Queue(config.max_queue)
-        self._next: _Job | None = None  # did not fit into the previous batch
+        self._jobs: queue.Queue[_Job] = queue.Queue(config.max_queue)
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
+        number = num_threads(config)
+        cores = max(1, torch.get_num_threads() // number)
+        self._threads = [
+            threading.Thread(target=self._work, args=(cores,), name=name, daemon=True) for _ in range(number)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def num_waiting(self) -> int:
@@ -60,8 +71,8 @@ class Batcher:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread.is_alive()
+        """Whether a thread runs."""
+        return any(thread.is_alive() for thread in self._threads)
 
     def submit(self, method: Method, texts: Sequence[Text]) -> "asyncio.Future[Any]":
         """Puts a request into the queue, at once.
@@ -84,25 +95,26 @@ class Batcher:
         return job.answer
 
     def close(self) -> None:
-        """Ends the thread after all requests in the queue were computed. Returns at once; see `join`."""
+        """Ends the threads after all requests in the queue were computed. Returns at once; see `join`."""
         self._closed.set()
 
     def join(self, seconds: float) -> None:
-        """Waits until the thread has ended, at most some seconds."""
-        self._thread.join(seconds)
+        """Waits until the threads have ended, at most some seconds each."""
+        for thread in self._threads:
+            thread.join(seconds)
 
-    def _work(self) -> None:
-        while (job := self._take(None)) is not None:
-            batch = [other for other in self._gathered(job) if not other.answer.cancelled()]
+    def _work(self, cores: int) -> None:
+        torch.set_num_threads(cores)  # of this thread
+        job: _Job | None = None
+        while (job := job or self._take(None)) is not None:
+            batch, job = self._gathered(job)
+            batch = [other for other in batch if not other.answer.cancelled()]
             for method in ("predict", "embed"):
                 if jobs := [other for other in batch if other.method == method]:
                     self._compute(method, jobs)
 
     def _take(self, until: float | None) -> _Job | None:
         """The next request; None if there is none at the time `until`, or if the batcher is closed and has none."""
-        if self._next is not None:
-            job, self._next = self._next, None
-            return job
         while True:
             # A closed batcher gets no more requests. An open one looks at `_closed` twice a second.
             seconds = 0.5 if until is None else max(0.0, until - time.monotonic())
@@ -112,8 +124,8 @@ class Batcher:
                 if until is not None or self._closed.is_set():
                     return None
 
-    def _gathered(self, job: _Job) -> list[_Job]:
-        """A batch that starts with `job`."""
+    def _gathered(self, job: _Job) -> tuple[list[_Job], _Job | None]:
+        """A batch that starts with `job`, and a request that did not fit into it, if any."""
         batch, num_texts, size = [job], len(job.texts), job.num_characters
         until = job.arrived + self._config.batch_milliseconds / 1000
         while num_texts < self._config.batch_texts and size < self._config.batch_characters:
@@ -122,10 +134,9 @@ class Batcher:
                 break
             num_texts, size = num_texts + len(other.texts), size + other.num_characters
             if num_texts > self._config.batch_texts or size > self._config.batch_characters:
-                self._next = other
-                break
+                return batch, other
             batch.append(other)
-        return batch
+        return batch, None
 
     def _compute(self, method: Method, jobs: list[_Job]) -> None:
         started = time.perf_counter()
@@ -157,6 +168,13 @@ class Batcher:
             return self._answers(method, [job])[0]
         except Exception as error:  # noqa: BLE001 - see `_compute`
             return error
+
+
+def num_threads(config: ServiceConfig) -> int:
+    """The threads of a model; by default one on a GPU, otherwise one per core, at most 4."""
+    if config.threads is not None:
+        return config.threads
+    return 1 if select_device().type == "cuda" else min(MAX_DEFAULT_THREADS, torch.get_num_threads())
 
 
 def num_characters(text: Text) -> int:

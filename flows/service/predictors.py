@@ -2,13 +2,14 @@
 
 ```
 composition   embeds texts
+task          embeds texts, and predicts the label, labels, value or entities of texts or pairs
 ```
 """
 
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,8 @@ import torch
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.long_texts import WINDOW, TextReader
 from cclm_core.composition.store import load_composition
+from cclm_core.finetuning.model import TaskModel
+from cclm_core.finetuning.store import load_task
 from cclm_core.runtime.artifacts import MANIFEST, read_json, verify
 from cclm_core.runtime.device import select_device
 from cclm_core.runtime.errors import ArtifactError
@@ -33,18 +36,19 @@ TRIAL_TEXTS = (
 )
 """Texts that a model must be able to read before it is served."""
 
-_BATCH_IDS = 4096  # per forward pass: more do not make a CPU faster
+# Per forward pass. On a CPU, larger ones are not faster, and short texts are padded more.
+_BATCH_IDS = {"cpu": 2048, "cuda": 32_768}
 _TOLERANCE = 1e-3  # of an embedding alone and in a batch, as in flows/gate/load_check.py
 
 
 class Predictor(Protocol):
-    """A model that can be served. Its methods are called by one thread at a time.
+    """A model that can be served. Several threads can call its methods at the same time.
 
     Attributes:
         kind: the kind of its published folder, such as `composition`.
         digest: the digest of its weights and its configuration.
         width: W, features per embedding.
-        can_predict: whether it has `predict`; otherwise it only embeds.
+        task: what it predicts, such as `classify`; None if it only embeds.
         is_pair: whether `predict` takes pairs of texts instead of texts.
         labels: its labels, sorted; empty if it has none.
     """
@@ -56,7 +60,7 @@ class Predictor(Protocol):
     @property
     def width(self) -> int: ...
     @property
-    def can_predict(self) -> bool: ...
+    def task(self) -> str | None: ...
     @property
     def is_pair(self) -> bool: ...
     @property
@@ -79,13 +83,14 @@ class CompositionPredictor:
     """
 
     kind = "composition"
-    can_predict, is_pair = False, False
+    task, is_pair = None, False
     labels: tuple[str, ...] = ()
 
     def __init__(self, model: ComposedModel) -> None:
-        self._model = model.to(select_device())
+        device = select_device()
+        self._model = model.to(device)
         self.digest, self.width = model.digest, model.width
-        self._reader = TextReader(model, window=WINDOW, batch_characters=_BATCH_IDS, causal=model.causal)
+        self._reader = TextReader(model, window=WINDOW, batch_characters=_BATCH_IDS[device.type], causal=model.causal)
 
     @classmethod
     def load(cls, folder: Path) -> "CompositionPredictor":
@@ -94,7 +99,7 @@ class CompositionPredictor:
 
     def predict(self, texts: Sequence[Text]) -> list[dict[str, Any]]:
         """A composition has nothing to predict."""
-        raise AssertionError(f"can_predict is False, but {len(texts)} texts were passed")
+        raise AssertionError(f"a composition predicts nothing, but {len(texts)} texts were passed")
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """See `Predictor.embed`. Memory is bounded by one batch, not by the length of the texts."""
@@ -106,7 +111,38 @@ class CompositionPredictor:
         return sums.numpy()
 
 
-LOADERS: dict[str, Callable[[Path], Predictor]] = {"composition": CompositionPredictor.load}
+class TaskPredictor:
+    """Predicts with the model of a task.
+
+    Args:
+        model: the model, in evaluation mode.
+    """
+
+    kind = "task"
+
+    def __init__(self, model: TaskModel) -> None:
+        self._model = model.to(select_device())
+        self.digest, self.width, self.task = model.digest, model.encoder.width, str(model.task)
+        self.is_pair, self.labels = model.is_pair, model.labels
+
+    @classmethod
+    def load(cls, folder: Path) -> "TaskPredictor":
+        """Loads a published model of a task."""
+        return cls(load_task(folder))
+
+    def predict(self, texts: Sequence[Text]) -> list[dict[str, Any]]:
+        """See `Predictor.predict` and `TaskModel.predict`."""
+        return self._model.predict(cast("Sequence[str]", texts))
+
+    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """See `Predictor.embed`."""
+        return self._model.embed(texts)
+
+
+LOADERS: dict[str, Callable[[Path], Predictor]] = {
+    "composition": CompositionPredictor.load,
+    "task": TaskPredictor.load,
+}
 """Kind of a published folder -> the function that loads it."""
 
 
@@ -141,7 +177,7 @@ def check(predictor: Predictor) -> None:
     difference = float(np.abs(predictor.embed(TRIAL_TEXTS[2:3])[0] - embeddings[2]).max())
     if difference > _TOLERANCE:
         raise ArtifactError(f"the embedding of a text must not depend on its batch, but differs by {difference:.2g}.")
-    if predictor.can_predict:
+    if predictor.task is not None:
         texts: Sequence[Text] = [(text, text) for text in TRIAL_TEXTS] if predictor.is_pair else TRIAL_TEXTS
         predictions = predictor.predict(texts)
         if len(predictions) != len(texts) or not all(map(is_finite, predictions)):

@@ -56,8 +56,8 @@ class ModelDescription(BaseModel):
     version: str
     kind: str
     digest: str
-    can_predict: bool
-    is_pair: bool
+    task: str | None = Field(description="what it predicts, such as `classify`; null if it only embeds")
+    is_pair: bool = Field(description="whether /predict takes pairs of texts")
     labels: list[str]
     width: int = Field(description="numbers in an embedding")
     since: str = Field(description="when this version was loaded, in UTC")
@@ -161,7 +161,7 @@ def check_method(method: Method, texts: Sequence[Text], predictor: Predictor, ke
     Raises:
         HTTPException: 400; it only embeds, or the texts must or must not be pairs.
     """
-    if method == "predict" and not predictor.can_predict:
+    if method == "predict" and predictor.task is None:
         raise HTTPException(
             400,
             f"{key} is a {predictor.kind}, which has nothing to predict. POST to /embed, or ask for a model of a task.",

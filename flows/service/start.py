@@ -56,7 +56,7 @@ def serve(targets: Sequence[str], config: ServiceConfig, with_token: bool) -> No
         raise ConfigError(f"{error}.") from None
     address = f"http://{config.host}:{config.port}"
     for key, model in models.by_key.items():
-        route = "/predict" if model.current.predictor.can_predict else "/embed"
+        route = "/embed" if model.current.predictor.task is None else "/predict"
         print(f"{key} version {model.current.version}: {address}{route}")
     print(f"Description: {address}/docs  (press Ctrl-C to stop)")
     if token is not None:
@@ -87,7 +87,7 @@ def make_server(app: "App", config: ServiceConfig) -> "uvicorn.Server":
     answer_seconds = 2 * config.client_seconds + config.max_seconds
     return uvicorn.Server(
         uvicorn.Config(
-            app,  # type: ignore[arg-type]
+            app,
             http=timed_protocol(config.client_seconds, answer_seconds),
             ws="none",
             log_level="warning",

@@ -62,7 +62,7 @@ class Service:
     def __init__(self, sources: Sequence[Path | Source], token: str | None = None, **settings: Any) -> None:
         self.listener = bound_socket(0)
         self.port = int(self.listener.getsockname()[1])
-        self.config = ServiceConfig(**{"port": self.port, "refresh_seconds": 0.05, **settings})
+        self.config = ServiceConfig(**{"port": self.port, "refresh_seconds": 0.05, "threads": 1, **settings})
         self.metrics = Metrics()
         made = [FolderSource(source) if isinstance(source, Path) else source for source in sources]
         self.models = Models(made, self.config, self.metrics)
@@ -120,7 +120,7 @@ class Lengths:
     It fails for the text `fail`, and waits at the text `wait` until `go_on` is set.
     """
 
-    kind, digest, can_predict, labels = "task", "0" * 64, True, ("long", "short")
+    kind, digest, task, labels = "task", "0" * 64, "regress", ()
 
     def __init__(self, is_pair: bool = False, width: int = 2) -> None:
         self.is_pair, self.width, self.go_on, self.batches = is_pair, width, threading.Event(), list[list[Text]]()

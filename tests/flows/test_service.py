@@ -54,10 +54,10 @@ def test_predictions_of_texts_and_of_pairs(service: Service) -> None:
     answer = service.ask("/predict", {"texts": [["a", "a"], ["a", "b"]], "model": "pairs"}, TOKEN)
     assert answer[1]["predictions"] == [{"equal": True}, {"equal": False}]
     models = service.ask("/models", token=TOKEN)[1]["models"]
-    assert [(model["model"], model["kind"], model["can_predict"], model["is_pair"]) for model in models] == [
-        ("full", "composition", False, False),
-        ("task@champion", "task", True, False),
-        ("pairs", "task", True, True),
+    assert [(model["model"], model["kind"], model["task"], model["is_pair"]) for model in models] == [
+        ("full", "composition", None, False),
+        ("task@champion", "task", "regress", False),
+        ("pairs", "task", "regress", True),
     ]
 
 
