@@ -78,14 +78,14 @@ class Load(NamedTuple):
     num_errors: int
 
 
-def rows(seconds: int, rounds: int, clients: list[int]) -> list[Row]:
+def rows(seconds: int, rounds: int, clients: list[int], threads: int) -> list[Row]:
     """Measures the three servers."""
     if shutil.which("wrk") is None:
         sys.exit("wrk not found. Run `apt-get install wrk`.")
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         root = Path(folder)
         register(root)
-        servers = [stack.enter_context(started(root, name)) for name in (OURS, ALONE, PEER)]
+        servers = [stack.enter_context(started(root, name, threads)) for name in (OURS, ALONE, PEER)]
         embeddings = [embed(server, texts()) for server in servers]
         difference = max(float(np.abs(values - embeddings[-1]).max()) for values in embeddings)
         loads: dict[tuple[str, int], list[Load]] = {}
@@ -132,11 +132,12 @@ def register(root: Path) -> None:
 
 
 @contextmanager
-def started(root: Path, name: str) -> Iterator[Server]:
+def started(root: Path, name: str, threads: int) -> Iterator[Server]:
     """A server of the champion, until the block ends."""
     with bound_socket(0) as listener:
         port = int(listener.getsockname()[1])
     settings = {
+        "OMP_NUM_THREADS": str(threads),
         "CCLM_SERVE_TOKEN": TOKEN,
         "MLFLOW_TRACKING_URI": f"sqlite:///{root / 'mlflow.db'}",
         "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
@@ -144,7 +145,6 @@ def started(root: Path, name: str) -> Iterator[Server]:
     if name == PEER:
         words = ["mlflow", "models", "serve", "-m", f"models:/cclm-full@{CHAMPION}", "-p", str(port)]
         words += ["--env-manager", "local"]
-        settings["OMP_NUM_THREADS"] = "1"  # it computes requests in parallel; with more, they slow each other down
         names = ("/invocations", "inputs", "predictions")
     else:
         words = ["flows.cli", "serve", "full", "--port", str(port), "--refresh-seconds", "3600"]
@@ -234,6 +234,7 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=int, default=8, help="of load per server and round (default: 8)")
     parser.add_argument("--rounds", type=int, default=3, help="(default: 3)")
     parser.add_argument("--clients", default="1,8,32", help="numbers of clients (default: 1,8,32)")
+    parser.add_argument("--threads", type=int, default=1, help="of a forward pass, in all servers (default: 1)")
     arguments = parser.parse_args()
     numbers = [int(number) for number in arguments.clients.split(",")]
-    show("Serving", rows(arguments.seconds, arguments.rounds, numbers), arguments.json)
+    show("Serving", rows(arguments.seconds, arguments.rounds, numbers, arguments.threads), arguments.json)

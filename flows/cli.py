@@ -207,14 +207,6 @@ def serve(
     batch_milliseconds: Annotated[
         float, typer.Option(help="How long a request waits for others to join its batch.", min=0)
     ] = 5,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            help="Batches that a model computes at the same time (default: 1 on a GPU, otherwise one per core, at most "
-            "4).",
-            min=1,
-        ),
-    ] = None,
     refresh_seconds: Annotated[float, typer.Option(help="Time between two looks for a newer version.")] = 30,
 ) -> None:
     """Serve models over HTTP: POST {"texts": ["a text", ...]} to /predict or /embed. /docs describes it."""
@@ -233,7 +225,6 @@ def serve(
         max_queue=max_queue,
         batch_texts=batch_texts,
         batch_milliseconds=batch_milliseconds,
-        threads=threads,
         refresh_seconds=refresh_seconds,
     )
     start(models, config, token)

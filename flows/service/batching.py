@@ -1,10 +1,7 @@
-"""Joins requests into batches, and computes them in the threads of their model.
+"""Joins requests into batches and computes them, in one thread per model.
 
-A batch is closed when it is full, or when its first request has waited for `batch_milliseconds`. While batches are
+A batch is closed when it is full, or when its first request has waited for `batch_milliseconds`. While a batch is
 computed, the next one fills up, so under load nobody waits for the clock.
-
-Several threads with one core each compute more batches per second than one thread that uses all cores, because a batch
-of short texts is too small to be divided.
 """
 
 import asyncio
@@ -16,14 +13,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
 
-import torch
-
-from cclm_core.runtime.device import select_device
 from flows.service.config import ServiceConfig
 from flows.service.metrics import BatchObserver
 from flows.service.predictors import Predictor, Text, is_finite
 
-MAX_DEFAULT_THREADS = 4  # each holds the features of a batch; batches get smaller if there are more threads
 Method = Literal["predict", "embed"]
 
 
@@ -43,26 +36,24 @@ class _Job:
 
 
 class Batcher:
-    """The queue and the threads of one model.
+    """The queue and the thread of one model.
+
+    A second thread answers fewer requests on two cores (measured with 32 clients): batches get smaller, and the threads
+    wait for each other at every short operation of the model.
 
     Args:
-        predictor: the model. Only the threads call it.
-        config: sizes of the queue and of the batches, and the number of threads.
-        observe: is called after each batch, in its thread.
-        name: of the threads.
+        predictor: the model. Only the thread calls it.
+        config: sizes of the queue and of the batches.
+        observe: is called after each batch, in the thread.
+        name: of the thread.
     """
 
     def __init__(self, predictor: Predictor, config: ServiceConfig, observe: BatchObserver, name: str) -> None:
         self._predictor, self._config, self._observe = predictor, config, observe
         self._jobs: queue.Queue[_Job] = queue.Queue(config.max_queue)
         self._closed = threading.Event()
-        number = num_threads(config)
-        cores = max(1, torch.get_num_threads() // number)
-        self._threads = [
-            threading.Thread(target=self._work, args=(cores,), name=name, daemon=True) for _ in range(number)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
 
     @property
     def num_waiting(self) -> int:
@@ -71,8 +62,8 @@ class Batcher:
 
     @property
     def is_alive(self) -> bool:
-        """Whether a thread runs."""
-        return any(thread.is_alive() for thread in self._threads)
+        """Whether the thread runs."""
+        return self._thread.is_alive()
 
     def submit(self, method: Method, texts: Sequence[Text]) -> "asyncio.Future[Any]":
         """Puts a request into the queue, at once.
@@ -95,16 +86,14 @@ class Batcher:
         return job.answer
 
     def close(self) -> None:
-        """Ends the threads after all requests in the queue were computed. Returns at once; see `join`."""
+        """Ends the thread after all requests in the queue were computed. Returns at once; see `join`."""
         self._closed.set()
 
     def join(self, seconds: float) -> None:
-        """Waits until the threads have ended, at most some seconds each."""
-        for thread in self._threads:
-            thread.join(seconds)
+        """Waits until the thread has ended, at most some seconds."""
+        self._thread.join(seconds)
 
-    def _work(self, cores: int) -> None:
-        torch.set_num_threads(cores)  # of this thread
+    def _work(self) -> None:
         job: _Job | None = None
         while (job := job or self._take(None)) is not None:
             batch, job = self._gathered(job)
@@ -168,13 +157,6 @@ class Batcher:
             return self._answers(method, [job])[0]
         except Exception as error:  # noqa: BLE001 - see `_compute`
             return error
-
-
-def num_threads(config: ServiceConfig) -> int:
-    """The threads of a model; by default one on a GPU, otherwise one per core, at most 4."""
-    if config.threads is not None:
-        return config.threads
-    return 1 if select_device().type == "cuda" else min(MAX_DEFAULT_THREADS, torch.get_num_threads())
 
 
 def num_characters(text: Text) -> int:

@@ -31,13 +31,6 @@ class ServiceConfig(Config):
         description="seconds in which a client must send the headers, then the body, and read the answer",
     )
     max_connections: int = Field(default=1_000, ge=1, description="open connections")
-    threads: int | None = Field(
-        default=None,
-        ge=1,
-        le=256,
-        description="batches of a model that are computed at the same time; they share the cores that torch uses. "
-        "Default: 1 on a GPU, otherwise one per core, at most 4",
-    )
     max_queue: int = Field(default=256, ge=1, description="requests that wait for a model")
     batch_texts: int = Field(default=64, ge=1, description="texts per batch; 1 computes each request alone")
     batch_characters: int = Field(default=32_768, ge=1, description="characters per batch")

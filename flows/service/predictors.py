@@ -42,7 +42,7 @@ _TOLERANCE = 1e-3  # of an embedding alone and in a batch, as in flows/gate/load
 
 
 class Predictor(Protocol):
-    """A model that can be served. Several threads can call its methods at the same time.
+    """A model that can be served. Its methods are called by one thread at a time.
 
     Attributes:
         kind: the kind of its published folder, such as `composition`.

@@ -20,6 +20,10 @@ from cclm_core.composition.store import save
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.encoders.embedding import EmbeddingConfig
 from cclm_core.encoders.hourglass import HourglassConfig
+from cclm_core.finetuning.model import TaskCard, TaskModel
+from cclm_core.finetuning.store import save_task
+from cclm_core.heads.catalogue import default_head
+from cclm_core.labeled.examples import LabeledTask
 from cclm_core.runtime.errors import DataError
 from cclm_core.runtime.random import seeded_initialization
 from cclm_core.text.vocabulary import Preprocessor
@@ -50,6 +54,17 @@ def saved(folder: Path, seed: int = 1) -> Path:
     return folder
 
 
+def saved_task(folder: Path, task: LabeledTask, is_pair: bool = False) -> Path:
+    """Publishes a model of a task with random weights at `folder`."""
+    labels = () if task == "regress" else ("billing", "refund", "shipping")
+    card = TaskCard(name=folder.name, task=task, labels=labels, is_pair=is_pair, head=default_head(task))
+    encoder = composition()
+    with seeded_initialization(2):
+        head = card.head.build(card.context(encoder.width))
+    save_task(TaskModel(card, encoder, head).eval(), folder)
+    return folder
+
+
 class Service:
     """A service that runs in a thread, as a context manager.
 
@@ -62,7 +77,7 @@ class Service:
     def __init__(self, sources: Sequence[Path | Source], token: str | None = None, **settings: Any) -> None:
         self.listener = bound_socket(0)
         self.port = int(self.listener.getsockname()[1])
-        self.config = ServiceConfig(**{"port": self.port, "refresh_seconds": 0.05, "threads": 1, **settings})
+        self.config = ServiceConfig(**{"port": self.port, "refresh_seconds": 0.05, **settings})
         self.metrics = Metrics()
         made = [FolderSource(source) if isinstance(source, Path) else source for source in sources]
         self.models = Models(made, self.config, self.metrics)

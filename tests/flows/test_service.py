@@ -1,5 +1,6 @@
 """The routes of `cclm serve`: answers, errors with the field that is wrong, credentials, limits, metrics."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from cclm_core.finetuning.store import load_task
+from cclm_core.labeled.examples import LabeledTask
 from cclm_core.runtime.errors import ArtifactError, ConfigError, IntegrityError
 from flows.servers.guard import bound_socket
 from flows.service.config import ServiceConfig
@@ -17,7 +20,7 @@ from flows.service.models import Models
 from flows.service.predictors import CompositionPredictor, check, load_predictor
 from flows.service.sources import FolderSource, split_name
 from flows.service.start import serve
-from tests.flows.services import TOKEN, Given, Lengths, Service, composition, saved
+from tests.flows.services import TOKEN, Given, Lengths, Service, composition, saved, saved_task
 
 TEXTS = ["Give me excess", "", "na\u00efve \u2603", "of it " * 500]
 
@@ -59,6 +62,31 @@ def test_predictions_of_texts_and_of_pairs(service: Service) -> None:
         ("task@champion", "task", "regress", False),
         ("pairs", "task", "regress", True),
     ]
+
+
+@pytest.mark.parametrize(
+    ("task", "is_pair"),
+    [("classify", False), ("classify", True), ("multilabel", False), ("regress", False), ("tag", False)],
+)
+def test_models_of_every_task_are_served(tmp_path: Path, task: LabeledTask, is_pair: bool) -> None:
+    folder = saved_task(tmp_path / "intent", task, is_pair)
+    texts: list[Any] = [[text, TEXTS[0]] for text in TEXTS] if is_pair else TEXTS
+    with Service([folder]) as running:
+        status, answer = running.ask("/predict", {"texts": texts})
+        assert status == 200, answer
+        model = load_task(folder)
+        for prediction, expected in zip(answer["predictions"], model.predict(texts), strict=True):
+            assert prediction == json.loads(json.dumps(expected), parse_float=lambda value: approximately(float(value)))
+        embeddings = running.ask("/embed", {"texts": TEXTS})[1]["embeddings"]
+        np.testing.assert_allclose(embeddings, model.embed(TEXTS), atol=1e-6)
+        description = running.ask("/models")[1]["models"][0]
+        assert (description["task"], description["is_pair"]) == (task, is_pair)
+        assert description["labels"] == list(model.labels)
+
+
+def approximately(value: float) -> Any:
+    """Equal but for rounding in another batch."""
+    return pytest.approx(value, abs=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def waiting(service: Service, model: Lengths, *texts: str) -> Iterator[Callable[
 
 def test_answers_do_not_depend_on_the_batch(tmp_path: Path) -> None:
     requests = [["Give me excess"[: index % 14], "of it " * (index * index)][: index % 3] for index in range(24)]
-    with Service([saved(tmp_path / "full")], batch_milliseconds=50, threads=2) as service:
+    with Service([saved(tmp_path / "full")], batch_milliseconds=50) as service:
         joined = together(service, "/embed", requests)
         num_batches = service.metric("batch_requests_count", model="full") or 0
         assert 1 <= num_batches < 24 == service.metric("batch_requests_sum", model="full")
@@ -75,15 +75,6 @@ def test_one_text_per_batch_switches_batching_off() -> None:
     with Service([Given(model)], batch_texts=1, batch_milliseconds=50) as service:
         together(service, "/predict", [["a"], ["bb"], ["c", "d"]])
     assert sorted(model.batches[-3:]) == [["a"], ["bb"], ["c", "d"]]
-
-
-def test_two_threads_compute_two_batches_at_the_same_time() -> None:
-    model = Lengths()
-    with Service([Given(model)], threads=2) as service, waiting(service, model, "wait") as first:
-        until(lambda: ["wait"] in model.batches)
-        assert service.ask("/predict", {"texts": ["ab"]})[1]["predictions"] == [{"value": 2}]
-        model.go_on.set()
-        assert first()[0] == 200
 
 
 def test_a_failing_request_does_not_fail_its_neighbors() -> None:
@@ -146,7 +137,7 @@ def test_a_closed_batcher_computes_what_waits() -> None:
     async def close_with_work() -> list[Any]:
         """Submits three requests, closes, and collects the answers."""
         model = Lengths()
-        batcher = Batcher(model, ServiceConfig(batch_texts=1, max_queue=2, threads=1), lambda *_: None, "test")
+        batcher = Batcher(model, ServiceConfig(batch_texts=1, max_queue=2), lambda *_: None, "test")
         answers = [batcher.submit("predict", ["wait"])]
         while not model.batches:
             await asyncio.sleep(0.01)
