@@ -103,7 +103,7 @@ class Batcher:
                     self._compute(method, jobs)
 
     def _take(self, until: float | None) -> _Job | None:
-        """The next request; None if there is none at the time `until`, or if the batcher is closed and has none."""
+        """The next request; None at the time `until`, or if the batcher is closed and empty."""
         while True:
             # A closed batcher gets no more requests. An open one looks at `_closed` twice a second.
             seconds = 0.5 if until is None else max(0.0, until - time.monotonic())

@@ -11,7 +11,7 @@ CLIENT_SECONDS_LIMIT = 3600
 class ServiceConfig(Config):
     """What one service listens on, and what it allows.
 
-    A limit on one request is a limit on its memory. The queue bounds how many requests wait, so that a client is told
+    A limit on one request is a limit on its memory. The queue bounds how many requests wait, so that a client learns
     at once to come back later instead of waiting for an answer that comes too late.
     """
 

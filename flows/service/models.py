@@ -40,7 +40,7 @@ class Source(Protocol):
         """The version that should be served now.
 
         Raises:
-            CclmError: there is none.
+            CclmError: no version has the alias.
             SourceUnavailableError: the source cannot be read right now.
         """
         ...

@@ -54,17 +54,34 @@ class Predictor(Protocol):
     """
 
     @property
-    def kind(self) -> str: ...
+    def kind(self) -> str:
+        """The kind of published folder: `composition` or `task`."""
+        ...
+
     @property
-    def digest(self) -> str: ...
+    def digest(self) -> str:
+        """SHA-256 of the model."""
+        ...
+
     @property
-    def width(self) -> int: ...
+    def width(self) -> int:
+        """Features per embedding."""
+        ...
+
     @property
-    def task(self) -> str | None: ...
+    def task(self) -> str | None:
+        """The kind of task; None for a composition."""
+        ...
+
     @property
-    def is_pair(self) -> bool: ...
+    def is_pair(self) -> bool:
+        """Whether each item has two texts."""
+        ...
+
     @property
-    def labels(self) -> tuple[str, ...]: ...
+    def labels(self) -> tuple[str, ...]:
+        """The labels of a task, sorted; empty for a composition."""
+        ...
 
     def predict(self, texts: Sequence[Text]) -> list[dict[str, Any]]:
         """One prediction per text or pair, independent of the others."""

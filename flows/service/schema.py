@@ -61,7 +61,7 @@ class ModelDescription(BaseModel):
     labels: list[str]
     width: int = Field(description="numbers in an embedding")
     since: str = Field(description="when this version was loaded, in UTC")
-    problem: str | None = Field(description="why a newer version is not served; null if there is none")
+    problem: str | None = Field(description="why a newer version is not served; or null")
 
 
 class ModelList(BaseModel):
