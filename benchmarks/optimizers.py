@@ -32,10 +32,11 @@ from cclm_core.encoders.embedder import Embedder
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.runtime.random import derive_seed, seeded_initialization
 from cclm_core.training.config import BaseConfig, TrainingConfig
-from cclm_core.training.loop import Data, evaluate, open_data
+from cclm_core.training.loop import evaluate, open_data
 from cclm_core.training.module import TrainingModule
 from cclm_core.training.optimizer import update
 from cclm_core.training.run import TrainingInputs
+from cclm_core.training.trainee import Data
 
 SIDES = "adamw:4e-3,adamw:8e-3,adamw:16e-3,muon:8e-3,muon:16e-3"
 WARM_UP, TURNS = 4, 12  # unmeasured and measured steps of each side

@@ -46,8 +46,9 @@ from cclm_core.runtime.reporting import format_number
 from cclm_core.text.vocabulary import Preprocessor, VocabularyConfig
 from cclm_core.training.checkpoint import Checkpoints
 from cclm_core.training.config import TrainingConfig
-from cclm_core.training.loop import Data, train
+from cclm_core.training.loop import train
 from cclm_core.training.module import TrainingModule
+from cclm_core.training.trainee import Data
 
 STRIDES, PEER_RATES, DEFAULT_RATE, HELD_OUT_EVERY = (1, 2, 4, 8), (1e-3, 2e-3), 4e-3, 20
 DEFAULT = "default"

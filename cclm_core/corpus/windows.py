@@ -36,6 +36,15 @@ class WindowBatch(NamedTuple):
     tags: npt.NDArray[np.uint8]
     lengths: npt.NDArray[np.int64]
 
+    @property
+    def num_rows(self) -> int:
+        """B."""
+        return len(self.ids)
+
+    def rows(self, start: int, stop: int) -> "WindowBatch":
+        """The rows from `start` to `stop`, `stop` excluded."""
+        return WindowBatch(self.ids[start:stop], self.tags[start:stop], self.lengths[start:stop])
+
 
 class Windows:
     """Windows of `length` ids over the documents of a split, with new boundaries and a new order each epoch.

@@ -15,7 +15,11 @@ from cclm_core.runtime.config import Config, nearest
 
 
 def _weights(kinds: Any) -> Any:
-    return dict.fromkeys(kinds, 1.0) if isinstance(kinds, list | tuple) else kinds
+    if not isinstance(kinds, list | tuple):
+        return kinds
+    if not all(isinstance(kind, str) for kind in kinds):
+        raise ValueError(f"kinds must be names, got {list(kinds)!r:.80}")
+    return dict.fromkeys(kinds, 1.0)
 
 
 def _valid_kinds(kinds: dict[str, float]) -> dict[str, float]:
@@ -52,7 +56,7 @@ Layouts = Annotated[tuple[str, ...], AfterValidator(_keyboards), Field(min_lengt
 _TYPING = dict.fromkeys(TYPING, 1.0)
 
 
-class _Shape(Config):
+class NoiseShape(Config):
     """All keys of a recipe except its rate; see `NoiseRecipe`."""
 
     unit: Literal["character", "word"] = "character"
@@ -73,7 +77,7 @@ class _Shape(Config):
         return self
 
 
-class NoiseRecipe(_Shape):
+class NoiseRecipe(NoiseShape):
     """Noise of several kinds at one rate.
 
     Attributes:
@@ -127,7 +131,7 @@ class SpellingSources(Config):
         return self
 
 
-class NoiseConfig(_Shape):
+class NoiseConfig(NoiseShape):
     """The section `noise`: the noisy evaluation sets.
 
     Attributes:
@@ -153,4 +157,4 @@ class NoiseConfig(_Shape):
 
     def recipe(self, rate: float) -> NoiseRecipe:
         """The recipe of the set with this rate."""
-        return NoiseRecipe(rate=rate, **{name: getattr(self, name) for name in _Shape.model_fields})
+        return NoiseRecipe(rate=rate, **{name: getattr(self, name) for name in NoiseShape.model_fields})

@@ -15,9 +15,8 @@ from cclm_core.runtime.errors import ConfigError
 from cclm_core.runtime.files import StrPath, as_path
 from cclm_core.runtime.reporting import Report, null_report, reporting
 from cclm_core.training.config import TrainingConfig
-from cclm_core.training.loop import Data
-from cclm_core.training.module import Point
 from cclm_core.training.run import Identity
+from cclm_core.training.trainee import Data, Point
 
 Callback = Callable[[int, Mapping[str, float]], None]
 """Receives each new point of the learning curve: the step, and the values by name."""

@@ -19,7 +19,7 @@ from cclm_core.runtime.device import device_of
 from cclm_core.runtime.errors import DataError
 from cclm_core.runtime.files import StrPath
 from cclm_core.text.texts import strings
-from cclm_core.training.module import Point
+from cclm_core.training.trainee import Point
 
 _BATCH_TEXTS = 256  # texts whose scores are in memory at once
 

@@ -40,9 +40,8 @@ from cclm_core.text.vocabulary import TargetsConfig
 from cclm_core.text.word_targets import WordTargets
 from cclm_core.training.component import component_card, component_module, new_component
 from cclm_core.training.config import ComponentConfig, TrainingConfig
-from cclm_core.training.loop import Data
-from cclm_core.training.module import Point
 from cclm_core.training.run import Artifact, Identity, TrainingInputs, TrainingRun, load_misspellings, publish
+from cclm_core.training.trainee import Data, Point
 
 
 class Pretrainer:

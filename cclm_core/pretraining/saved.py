@@ -17,8 +17,8 @@ from cclm_core.runtime.errors import ArtifactError
 from cclm_core.text.word_targets import FILE as TARGETS
 from cclm_core.text.word_targets import read_targets
 from cclm_core.training.config import ComponentConfig
-from cclm_core.training.module import Point
 from cclm_core.training.run import Identity, read_card
+from cclm_core.training.trainee import Point
 
 
 @dataclass(frozen=True)

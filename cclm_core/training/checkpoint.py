@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from cclm_core.runtime.errors import TrainingError
 from cclm_core.runtime.files import atomic_write, try_lock
-from cclm_core.training.module import Point
 from cclm_core.training.optimizer import load_optimizer_tensors, optimizer_tensors
+from cclm_core.training.trainee import Point
 
 _MAX_CHECKPOINTS = 2
 

@@ -6,14 +6,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.corpus.parallel import prefetch
-from cclm_core.corpus.windows import WindowBatch, Windows
+from cclm_core.corpus.windows import Windows
 from cclm_core.objectives.base import Example, Sums
 from cclm_core.runtime.device import autocast, device_of, num_threads, select_device
 from cclm_core.runtime.errors import TrainingError
@@ -21,20 +20,14 @@ from cclm_core.runtime.random import derive_seed
 from cclm_core.runtime.reporting import Report
 from cclm_core.training.checkpoint import Checkpoints, Progress, from_checkpoint, to_checkpoint
 from cclm_core.training.config import TrainingConfig
-from cclm_core.training.module import Point, TrainingModule, compile_encoder
+from cclm_core.training.module import compile_encoder
 from cclm_core.training.optimizer import build_optimizer, learning_rate, update
+from cclm_core.training.trainee import Batch, Data, Point, Source, Trainee
 
 _REPORT_EVERY = 10  # steps
 
 TERMINATED = 128 + signal.SIGTERM
 """The exit code of a process that was stopped by SIGTERM, as shells report it."""
-
-
-class Data(NamedTuple):
-    """Windows of the train split for training, and of the validation split for evaluation."""
-
-    training: Windows
-    held_out: Windows
 
 
 def open_data(corpus: EncodedCorpus, config: TrainingConfig) -> Data:
@@ -44,7 +37,7 @@ def open_data(corpus: EncodedCorpus, config: TrainingConfig) -> Data:
 
 
 def train(
-    module: TrainingModule,
+    module: Trainee,
     data: Data,
     config: TrainingConfig,
     seed: int,
@@ -64,8 +57,8 @@ def train(
     checkpoint contains both the best and the last weights.
 
     Args:
-        module: encoder and objectives.
-        data: training and held-out windows.
+        module: encoder and objectives, or another `Trainee`.
+        data: training and held-out rows.
         config: the training settings.
         seed: seed of batches, corruption and noise.
         checkpoints: where to save and resume; None to save nothing.
@@ -87,7 +80,7 @@ def train(
 
 
 def _train(
-    module: TrainingModule,
+    module: Trainee,
     data: Data,
     config: TrainingConfig,
     seed: int,
@@ -95,7 +88,7 @@ def _train(
     report: Report,
     workers: int,
 ) -> list[Point]:
-    optimizer = build_optimizer(module, config)
+    optimizer = build_optimizer(module, config, module.rate_factors())
     newest = checkpoints.newest() if checkpoints else None
     progress = from_checkpoint(newest, module, optimizer) if newest else Progress()
     first = newest.step if newest else 0
@@ -134,13 +127,11 @@ def _train(
     return progress.curve
 
 
-def _prepare_step(
-    module: TrainingModule, windows: Windows, config: TrainingConfig, seed: int, step: int
-) -> list[list[Example]]:
+def _prepare_step(module: Trainee, source: Source, config: TrainingConfig, seed: int, step: int) -> list[list[Example]]:
     """The examples of step `step` (from 0): for each accumulated batch, one example per objective."""
     numbers = range(step * config.accumulate, (step + 1) * config.accumulate)
     order = derive_seed(seed, "windows")
-    batches = ((number, windows.batch(number, config.batch_size, order)) for number in numbers)
+    batches = ((number, source.batch(number, config.batch_size, order)) for number in numbers)
     batches_of_examples = [module.examples(batch, True, seed, "training", number) for number, batch in batches]
     if device_of(module).type == "cuda":
         return [[example.pinned() for example in examples] for examples in batches_of_examples]
@@ -164,7 +155,7 @@ def _is_stalled(progress: Progress, config: TrainingConfig) -> bool:
     return config.patience is not None and progress.since_best >= config.patience
 
 
-def evaluate(module: TrainingModule, batch: WindowBatch, config: TrainingConfig, seed: int) -> Point:
+def evaluate(module: Trainee, batch: Batch, config: TrainingConfig, seed: int) -> Point:
     """Held-out metrics on `batch`, named `held_out_NAME`. The corruption depends only on `seed`.
 
     Metrics without any target in the windows are left out.
@@ -175,9 +166,8 @@ def evaluate(module: TrainingModule, batch: WindowBatch, config: TrainingConfig,
     sums: dict[str, list[Sums]] = {}
     module.eval()
     with torch.no_grad(), autocast(device_of(module), config.precision):
-        for start in range(0, len(batch.ids), config.batch_size):
-            rows = slice(start, start + config.batch_size)
-            part = WindowBatch(batch.ids[rows], batch.tags[rows], batch.lengths[rows])
+        for start in range(0, batch.num_rows, config.batch_size):
+            part = batch.rows(start, start + config.batch_size)
             examples = module.examples(part, False, seed, "held out", start)
             for name, value in module(examples)[1].items():
                 sums.setdefault(name, []).append(value)

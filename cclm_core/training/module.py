@@ -14,13 +14,10 @@ from cclm_core.objectives.base import Example, Objective, Sums
 from cclm_core.runtime.device import device_of
 from cclm_core.runtime.errors import ConfigError, TrainingError
 from cclm_core.runtime.random import derive
-
-Point = dict[str, float]
-"""One evaluation on the learning curve: `step` and `held_out_NAME` metrics. All points but the first also have
-`learning_rate` and `loss`, the mean training loss since the previous point."""
+from cclm_core.training.trainee import Point, Trainee
 
 
-class TrainingModule(nn.Module):
+class TrainingModule(Trainee):
     """An encoder, and the objectives that read its features.
 
     Args:
@@ -47,11 +44,13 @@ class TrainingModule(nn.Module):
         # Objectives of the same kind have the same metric names: append their number.
         self.suffixes = [f"_{number}" if kinds.count(kind) > 1 else "" for number, kind in enumerate(kinds, start=1)]
 
-    def examples(self, batch: WindowBatch, training: bool, seed: int, *names: str | int) -> list[Example]:
-        """One example per objective from a clean batch, with generators derived from `seed` and `names`.
+    @property
+    def described(self) -> str:
+        """The name of the first objective."""
+        return type(self.objectives[0]).__name__
 
-        Reads no state that training changes, so another thread can prefetch the examples of later steps.
-        """
+    def examples(self, batch: WindowBatch, training: bool, seed: int, *names: str | int) -> list[Example]:
+        """One example per objective; see `Trainee.examples`."""
         examples = []
         for number, objective in enumerate(self.objectives):
             assert isinstance(objective, Objective)

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import Field
+from torch import nn
 
 from cclm_core.corpus.encoded import EncodedCorpus
-from cclm_core.encoders.embedder import Base, Model
+from cclm_core.encoders.embedder import Base
 from cclm_core.noise.misspellings import Spellings, read_misspellings
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Objective, ObjectiveContext
@@ -31,10 +32,10 @@ from cclm_core.text.word_targets import WordTargets, read_targets
 from cclm_core.training.checkpoint import Checkpoint, Checkpoints
 from cclm_core.training.code import code_digest
 from cclm_core.training.config import TrainingConfig
-from cclm_core.training.loop import Data, evaluate, open_data, train
-from cclm_core.training.module import Point, TrainingModule
+from cclm_core.training.loop import evaluate, open_data, train
+from cclm_core.training.trainee import Data, Point, Trainee
 
-M = TypeVar("M", bound=Model)
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,19 @@ class Artifact(Generic[M]):
     """A trained model to publish.
 
     Args:
-        kind: `embedder` or `component`.
-        model: the embedder or the component.
+        kind: `embedder`, `component` or `task`.
+        model: the embedder, the component, or the model of a task.
         save: writes the model into a folder. Training does not know the formats of models: a change of the code of
             compositions must not retrain the base.
         objective: the objective whose head is published with the model, if any.
+        finish: called after the training and before the model is saved; returns additional metrics.
     """
 
     kind: str
     model: M
     save: Callable[[M, Path], None]
     objective: Objective | None = None
+    finish: Callable[[], Mapping[str, float]] | None = None
 
 
 class Identity(Config):
@@ -61,12 +64,12 @@ class Identity(Config):
     Unset optional fields are left out of the card and of digests.
     """
 
-    stage: Literal["base", "pretrain"] | None = Field(default=None, description="the stage; null for `fit`")
-    name: str | None = Field(default=None, description="name of the component")
+    stage: Literal["base", "pretrain", "finetune"] | None = Field(default=None, description="the stage; null for `fit`")
+    name: str | None = Field(default=None, description="name of the component or task")
     seed: int
     data: str = Field(description="digest of the encoded corpus")
     vocabulary: str = Field(description="digest of the vocabulary")
-    base: str | None = Field(default=None, description="digest of the base, for a component")
+    base: str | None = Field(default=None, description="digest of the base of a component, or of a task's composition")
     configuration: dict[str, Any]
     noise: dict[str, Any] = Field(description="training noise, with its list of misspellings")
     code: str | None = Field(default=None, description="digest of the code of the stage")
@@ -142,7 +145,7 @@ class TrainingRun:
 
     identity: Identity
     seed: int
-    module: TrainingModule
+    module: Trainee
     data: Data
     config: TrainingConfig
 
@@ -156,7 +159,8 @@ class TrainingRun:
         store = Checkpoints(checkpoints, self._key)
         with store.exclusive():
             curve = train(self.module, self.data, self.config, self.seed, store, report)
-            publish(out, artifact, curve, self.identity)
+            sizes = artifact.finish() if artifact.finish is not None else {}
+            publish(out, artifact, curve, self.identity, sizes)
 
     def fit(self, folder: Path | None, name: str, report: Report) -> list[Point]:
         """Trains and returns the learning curve. A finished training is restored from `folder` instead.
@@ -194,12 +198,18 @@ class TrainingRun:
         held_out = self.data.held_out.fixed(self.config.evaluation_windows, self.seed)
         if not evaluate(self.module, held_out, self.config, self.seed):
             raise DataError(
-                f"the held-out texts contain no target for {type(self.module.objectives[0]).__name__}. A masked word "
+                f"the held-out texts contain no target for {self.module.described}. A masked word "
                 "must fit into one window. Add texts, or pass different ones as `validation`."
             )
 
 
-def publish(out: Path, artifact: Artifact[M], curve: Sequence[Point], identity: Identity) -> None:
+def publish(
+    out: Path,
+    artifact: Artifact[M],
+    curve: Sequence[Point],
+    identity: Identity,
+    metrics: Mapping[str, float] | None = None,
+) -> None:
     """Publishes the result of a training: model, head, learning curve, metrics and identity.
 
     Args:
@@ -207,6 +217,7 @@ def publish(out: Path, artifact: Artifact[M], curve: Sequence[Point], identity: 
         artifact: the model and, if any, its head. The model's number of parameters is one of the metrics.
         curve: the learning curve.
         identity: everything that the result depends on.
+        metrics: more metrics of the result.
     """
     model = artifact.model
     with publishing(out, artifact.kind) as folder:
@@ -215,7 +226,7 @@ def publish(out: Path, artifact: Artifact[M], curve: Sequence[Point], identity: 
             artifact.objective.save(folder)
         card = identity.canonical() | ({"digest": model.digest} if isinstance(model, Base) else {})
         sizes = {"parameters": sum(parameter.numel() for parameter in model.parameters())}
-        write_results(folder, curve, card, sizes)
+        write_results(folder, curve, card, {**sizes, **(metrics or {})})
 
 
 def write_results(folder: Path, curve: Sequence[Point], card: Mapping[str, Any], sizes: Mapping[str, float]) -> None:

@@ -23,7 +23,7 @@ def test_help_lists_the_commands(project: Toy) -> None:
 def test_status_shows_stale_stages_and_reasons(done: Toy) -> None:
     assert cclm(done, "status").stdout == "All 5 stages are up to date.\n"
     done.params(lambda values: values["components"]["a"].update(width=4))
-    output = " ".join(cclm(done, "status").stdout.split())
+    output = " ".join(cclm(done, "status", COLUMNS="160").stdout.split())
     assert "components.a modified" in output and "3 of 5 stages are stale" in output
     rows = {row["stage"]: row for row in json.loads(cclm(done, "status", "--json").stdout)["stages"]}
     assert rows["train@a"]["stale"] and rows["train@a"]["why"] == ["params.yaml: components.a modified"]

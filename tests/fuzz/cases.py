@@ -90,6 +90,7 @@ def _child(prepare: Callable[[Path], Target], folder: Path, count: int, seed: st
             if target.after is not None:
                 target.after()
     sender.close()
+    os._exit(0)  # without the exit handlers of libraries that other tests loaded into the parent
 
 
 def _tried(target: Target) -> tuple[str, str]:

@@ -17,7 +17,8 @@ from cclm_core.runtime.errors import ConfigError, TrainingError
 from cclm_core.runtime.reporting import null_report
 from cclm_core.training.checkpoint import Checkpoint, Checkpoints
 from cclm_core.training.loop import evaluate, train
-from cclm_core.training.module import Point, TrainingModule
+from cclm_core.training.module import TrainingModule
+from cclm_core.training.trainee import Point
 from tests.corpora import encode, records
 from tests.training.trainings import CONFIG, SEED, data, new_module, run, store
 

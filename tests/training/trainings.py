@@ -14,8 +14,9 @@ from cclm_core.runtime.reporting import Report, null_report
 from cclm_core.text.word_targets import read_targets
 from cclm_core.training.checkpoint import Checkpoints
 from cclm_core.training.config import TrainingConfig
-from cclm_core.training.loop import Data, train
-from cclm_core.training.module import Point, TrainingModule
+from cclm_core.training.loop import train
+from cclm_core.training.module import TrainingModule
+from cclm_core.training.trainee import Data, Point
 from tests.catalogues import members, variants
 
 SHAPE = EmbedderConfig(

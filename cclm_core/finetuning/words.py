@@ -1,0 +1,56 @@
+"""Words and their tags: from entity spans to one BIO tag per word, and back."""
+
+import re
+from collections.abc import Sequence
+
+from cclm_core.corpus.records import Entity
+from cclm_core.labeled.examples import LabeledText
+
+_WORD = re.compile(r"\w+|[^\w\s]")
+
+WordSpans = tuple[tuple[int, int], ...]
+"""Start and end (excluded) of each word, in characters."""
+
+
+def words_of(text: str) -> WordSpans:
+    """The words of a text: runs of letters and digits, and single punctuation marks.
+
+    >>> words_of("Ann's here.")
+    ((0, 3), (3, 4), (4, 5), (6, 10), (10, 11))
+    """
+    return tuple(match.span() for match in _WORD.finditer(text))
+
+
+def characters_of(text: str) -> WordSpans:
+    """Every character that is not whitespace, as a word of its own."""
+    return tuple((index, index + 1) for index, character in enumerate(text) if not character.isspace())
+
+
+def units_of(example: LabeledText, unit: str) -> WordSpans:
+    """The words or characters of an example that get a tag."""
+    if unit == "character":
+        return characters_of(example.text)
+    return tuple(example.words) or words_of(example.text)
+
+
+def tags_of(words: WordSpans, entities: Sequence[Entity], labels: Sequence[str]) -> list[int]:
+    """The tag of each word: 0 is O, 1 + 2k is B of label k, 2 + 2k is I of label k.
+
+    A word belongs to the entity that contains its first character. The first word of an entity is B.
+
+    >>> tags_of(((0, 3), (4, 8), (9, 11)), [Entity(0, 8, "PER")], ["LOC", "PER"])
+    [3, 4, 0]
+    """
+    numbers = {label: number for number, label in enumerate(labels)}
+    tags, following, previous = [], list(entities), None
+    for start, _ in words:
+        while following and following[0].end <= start:
+            following.pop(0)
+        entity = following[0] if following and following[0].start <= start else None
+        if entity is None or entity.label not in numbers:
+            tags.append(0)
+            previous = None
+            continue
+        tags.append((2 if entity is previous else 1) + 2 * numbers[entity.label])
+        previous = entity
+    return tags

@@ -1,0 +1,177 @@
+"""Heads for whole texts and pairs of texts: classification, several labels, regression."""
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from cclm_core.heads.base import Head, HeadContext, Targets
+from cclm_core.heads.pooling import Pooling, PoolingKind
+from cclm_core.objectives.base import Sums
+from cclm_core.runtime.config import Config
+
+_INIT_STD = 0.02
+
+
+class TextHeadConfig(Config):
+    """Settings of all heads for whole texts."""
+
+    pooling: PoolingKind = Field(default="mean_max", description="how characters become one text; see `Pooling`")
+    norm: bool = Field(default=True, description="layer normalization of the pooled features")
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="share of pooled features that training drops")
+
+
+class TextHead(Head):
+    """Pools the characters of each text, and applies one linear layer.
+
+    A pair of texts with pooled features u and v is read as [u, v, |u - v|, u * v].
+
+    Source: InferSent (Conneau et al. 2017, arXiv 1705.02364) for pairs.
+    """
+
+    def __init__(self, config: TextHeadConfig, context: HeadContext, num_scores: int) -> None:
+        super().__init__()
+        self.config, self.context = config, context
+        self.pooling = Pooling(config.pooling, context.width)
+        width = self.pooling.width * (4 if context.is_pair else 1)
+        self.norm = nn.LayerNorm(width) if config.norm else nn.Identity()
+        self.dropout = nn.Dropout(config.dropout)
+        self.linear = nn.Linear(width, num_scores)
+        nn.init.normal_(self.linear.weight, std=_INIT_STD)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, features: Tensor, mask: Tensor, targets: Targets) -> Tensor:  # noqa: ARG002
+        """Scores (N, K) of N texts or pairs; see `Head.forward`."""
+        return self.classify(self.joined(self.pooling(features, mask)))
+
+    def joined(self, pooled: Tensor) -> Tensor:
+        """The features of each example from the pooled texts (B, P): one text, or the first and second ones."""
+        if not self.context.is_pair:
+            return pooled
+        first, second = pooled.chunk(2)
+        return torch.cat([first, second, (first - second).abs(), first * second], dim=-1)
+
+    def classify(self, joined: Tensor) -> Tensor:
+        """Scores (N, K) from joined features (N, P)."""
+        scores: Tensor = self.linear(self.dropout(self.norm(joined)))
+        return scores
+
+
+class ClassificationConfig(TextHeadConfig):
+    """One label per text: softmax and cross-entropy."""
+
+    head: Literal["classification"] = "classification"
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="probability given to the other labels")
+
+    def build(self, context: HeadContext) -> "Classification":
+        """Builds the head."""
+        return Classification(self, context)
+
+
+class Classification(TextHead):
+    """One label per text."""
+
+    selection_metric: ClassVar[str] = "bits_per_label"
+
+    def __init__(self, config: ClassificationConfig, context: HeadContext) -> None:
+        super().__init__(config, context, len(context.labels))
+        self.smoothing = config.label_smoothing
+        weights = None if context.weights is None else torch.tensor(context.weights)
+        self.register_buffer("weights", weights, persistent=False)
+
+    def loss(self, scores: Tensor, targets: Targets) -> tuple[Tensor, dict[str, Sums]]:
+        """See `Head.loss`; `targets["label"]` is (N,) int64."""
+        label = targets["label"]
+        weights = None if self.context.weights is None else self.get_buffer("weights")
+        loss = nn.functional.cross_entropy(scores.float(), label, weights, label_smoothing=self.smoothing)
+        bits = nn.functional.cross_entropy(scores.float(), label, reduction="sum") / torch.log(torch.tensor(2.0))
+        correct = (scores.argmax(-1) == label).sum()
+        number = len(label)
+        return loss, {"bits_per_label": Sums(float(bits), number), "accuracy": Sums(float(correct), number)}
+
+    def answers(self, scores: Tensor) -> list[dict[str, Any]]:
+        """`label`, its probability `score`, and the probabilities `scores` of all labels, most probable first."""
+        answers = []
+        for row in torch.softmax(scores.float(), dim=-1).tolist():
+            order = sorted(range(len(row)), key=lambda number: -row[number])
+            probabilities = {self.context.labels[number]: row[number] for number in order}
+            label = self.context.labels[order[0]]
+            answers.append({"label": label, "score": probabilities[label], "scores": probabilities})
+        return answers
+
+
+class MultilabelConfig(TextHeadConfig):
+    """Any number of labels per text: one logistic regression per label."""
+
+    head: Literal["multilabel"] = "multilabel"
+    threshold: float = Field(default=0.5, gt=0, lt=1, description="probability from which a label is predicted")
+
+    def build(self, context: HeadContext) -> "Multilabel":
+        """Builds the head."""
+        return Multilabel(self, context)
+
+
+class Multilabel(TextHead):
+    """Any number of labels per text."""
+
+    selection_metric: ClassVar[str] = "bits_per_text"
+
+    def __init__(self, config: MultilabelConfig, context: HeadContext) -> None:
+        super().__init__(config, context, len(context.labels))
+        self.threshold = config.threshold
+        weights = None if context.weights is None else torch.tensor(context.weights)
+        self.register_buffer("weights", weights, persistent=False)
+
+    def loss(self, scores: Tensor, targets: Targets) -> tuple[Tensor, dict[str, Sums]]:
+        """See `Head.loss`; `targets["labels"]` is (N, K) float32, 0 or 1."""
+        labels = targets["labels"]
+        losses = nn.functional.binary_cross_entropy_with_logits(scores.float(), labels, reduction="none")
+        bits = losses.sum() / torch.log(torch.tensor(2.0))
+        exact = ((scores > 0) == (labels > 0)).all(-1).sum()
+        number = len(labels)
+        weights = 1.0 if self.context.weights is None else self.get_buffer("weights")
+        return (losses * weights).mean(), {
+            "bits_per_text": Sums(float(bits), number),
+            "exact_match": Sums(float(exact), number),
+        }
+
+    def answers(self, scores: Tensor) -> list[dict[str, Any]]:
+        """`labels`, sorted, and the probabilities `scores` of all labels."""
+        answers = []
+        for row in torch.sigmoid(scores.float()).tolist():
+            probabilities = dict(zip(self.context.labels, row, strict=True))
+            labels = [label for label, value in probabilities.items() if value >= self.threshold]
+            answers.append({"labels": labels, "scores": probabilities})
+        return answers
+
+
+class RegressionConfig(TextHeadConfig):
+    """One number per text: squared error of the standardized value."""
+
+    head: Literal["regression"] = "regression"
+
+    def build(self, context: HeadContext) -> "Regression":
+        """Builds the head."""
+        return Regression(self, context)
+
+
+class Regression(TextHead):
+    """One number per text."""
+
+    selection_metric: ClassVar[str] = "squared_error"
+
+    def __init__(self, config: RegressionConfig, context: HeadContext) -> None:
+        super().__init__(config, context, 1)
+
+    def loss(self, scores: Tensor, targets: Targets) -> tuple[Tensor, dict[str, Sums]]:
+        """See `Head.loss`; `targets["value"]` is (N,) float32 in the units of the data."""
+        value = (targets["value"] - self.context.mean) / self.context.deviation
+        squared = (scores[:, 0].float() - value) ** 2
+        total = float(squared.detach().sum()) * self.context.deviation**2
+        return squared.mean(), {"squared_error": Sums(total, len(value))}
+
+    def answers(self, scores: Tensor) -> list[dict[str, Any]]:
+        """`value`, in the units of the data."""
+        values = scores[:, 0].float() * self.context.deviation + self.context.mean
+        return [{"value": value} for value in values.tolist()]
