@@ -72,7 +72,13 @@ def part_tree(tree: Mapping[str, Any], name: str) -> Tree:
     if part["kind"] != "component":
         return part
     base = _expanded(tree["base"], tree)
-    return {"kind": "composition", "name": name, "fusion": "concatenation", "base": base, "parts": [{"name": name, "model": part}]}
+    return {
+        "kind": "composition",
+        "name": name,
+        "fusion": "concatenation",
+        "base": base,
+        "parts": [{"name": name, "model": part}],
+    }
 
 
 def _expanded(node: Any, root: Mapping[str, Any]) -> Any:

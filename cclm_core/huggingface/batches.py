@@ -16,6 +16,7 @@ class CharacterBatch:
         attention_mask: (B, L), 0 at padding, on either side or between characters; None if only PAD is padding.
 
     Attributes:
+        input_ids: (B, L) int64, as given.
         ids: (B, L) int64, the characters of each row, then PAD.
         mask: (B, L) bool, where `input_ids` has characters.
 
@@ -33,6 +34,7 @@ class CharacterBatch:
         if not input_ids.numel() and input_ids.is_floating_point():
             input_ids = input_ids.long()  # the type of a tensor made of empty lists
         ids = as_batch(input_ids[None] if input_ids.ndim == 1 else input_ids)
+        self.input_ids = ids
         self.mask = ids != PAD
         if attention_mask is not None:
             mask = attention_mask[None] if attention_mask.ndim == 1 else attention_mask
@@ -54,15 +56,3 @@ class CharacterBatch:
             return features
         index = self._order.argsort(dim=1)[..., None].expand(-1, -1, features.shape[-1])
         return features.gather(1, index)
-
-
-def pooled(features: Tensor, mask: Tensor) -> Tensor:
-    """The mean and the maximum (B, 2 W) of `features` (B, L, W) where `mask` (B, L) is true; zeros if nowhere."""
-    keep = mask[..., None]
-    counts = keep.sum(1).clamp(min=1)
-    mean = (features * keep).sum(1) / counts
-    if not features.shape[1]:
-        return torch.cat([mean, mean], dim=-1)
-    lowest = torch.finfo(features.dtype).min
-    highest = features.masked_fill(~keep, lowest).amax(1)
-    return torch.cat([mean, highest.masked_fill(~mask.any(1, keepdim=True), 0.0)], dim=-1)

@@ -5,6 +5,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from cclm_core.encoders.embedder import Base
+from cclm_core.heads.pooling import PoolingKind
 from cclm_core.huggingface.architecture import Tree, build, part_tree, preprocessor_of, tree_of, vocabulary_of
 from cclm_core.runtime.initialization import without_storage
 from cclm_core.text.vocabulary import END, PAD
@@ -19,7 +20,9 @@ class CclmConfig(PreTrainedConfig):
         hidden_size: features per character.
         vocab_size: number of ids.
         context_length: ids that a model of the next character reads when it generates; None for all.
-        pair: whether sequence classification pools each text of a pair on its own, by its segment ids.
+        pair: whether sequence classification encodes each text of a pair on its own.
+        pooling: how sequence classification pools characters: `mean_max`, `mean` or `attention`.
+        classifier_norm: whether sequence classification has a layer norm after pooling.
         classifier_dropout: dropout before the output layer of a classifier, 0 to 1.
     """
 
@@ -31,7 +34,9 @@ class CclmConfig(PreTrainedConfig):
     vocab_size: int = 0
     context_length: int | None = None
     pair: bool = False
-    classifier_dropout: float = 0.1
+    pooling: PoolingKind = "mean_max"
+    classifier_norm: bool = True
+    classifier_dropout: float = 0.2
     pad_token_id: int | None = PAD
     sep_token_id: int | None = END
     tie_word_embeddings: bool = False

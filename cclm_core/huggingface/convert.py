@@ -4,6 +4,7 @@
 an embedder or a composition                         CclmModel
 a component trained on masked_characters             CclmForMaskedLM, with its head
 a component trained on next_characters               CclmForCausalLM, with its head
+a component trained on entities                      CclmForTokenClassification, with its head
 another component                                    CclmModel: its features
 any of them with `task` and `labels`                 a model with a new head, to fine-tune
 ```
@@ -14,28 +15,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import torch
 from torch import Tensor
 
-from cclm_core.applications.trained import TrainedComponent, load_trained
+from cclm_core.applications.trained import TrainedComponent
 from cclm_core.composition.component import Component
 from cclm_core.composition.composed import ComposedModel
-from cclm_core.composition.store import CARDS, kind_of, load_base, load_component
+from cclm_core.composition.store import kind_of, load_base, load_component
 from cclm_core.encoders.embedder import Base
-from cclm_core.huggingface.configuration import CclmConfig, config_of
-from cclm_core.huggingface.modeling import (
-    CclmForCausalLM,
-    CclmForMaskedLM,
-    CclmForSequenceClassification,
-    CclmForTokenClassification,
-    CclmModel,
-    CclmPreTrainedModel,
-)
+from cclm_core.huggingface.classifiers import CclmForSequenceClassification, CclmForTokenClassification
+from cclm_core.huggingface.configuration import config_of
+from cclm_core.huggingface.language_models import CclmForCausalLM, CclmForMaskedLM
+from cclm_core.huggingface.modeling import CclmModel, CclmPreTrainedModel
 from cclm_core.huggingface.tokenizer import CclmTokenizer, tokenizer_from
 from cclm_core.objectives.base import HEAD, Objective
+from cclm_core.objectives.entities import Entities
 from cclm_core.objectives.masked_characters import MaskedCharacters
 from cclm_core.objectives.next_characters import NextCharacters
 from cclm_core.pretraining.pretrainer import Pretrainer
+from cclm_core.pretraining.saved import read_component
 from cclm_core.runtime.config import nearest
 from cclm_core.runtime.errors import ArtifactError, ConfigError
 from cclm_core.runtime.files import StrPath, as_path
@@ -102,14 +99,15 @@ def from_cclm(
     if labels is not None:
         if not name.endswith("-classification"):
             raise ConfigError(f"`labels` needs a task of classification, got {name}. Set `task`.")
-        values = {"id2label": dict(enumerate(labels)), "label2id": _ids(labels)} | values
+        values = _label_values(labels) | values
     config = config_of(parts.encoder, **(dict(parts.values) | values))
     model = _CLASSES[name](config)
     weights = parts.encoder.state_dict()
     model.to(next(iter(weights.values())).dtype)
     model.base_model.encoder.load_state_dict(weights)
     if head:
-        model.load_state_dict(dict(head), strict=False)
+        unexpected = model.load_state_dict(dict(head), strict=False).unexpected_keys
+        assert not unexpected, f"the head of {name} has no {unexpected}"
     return model.eval()
 
 
@@ -142,11 +140,10 @@ def _parts(source: Source, base: StrPath | None) -> Parts:
         case Base():
             return Parts(source, "features", {}, {})
         case TrainedComponent():
-            over, window = source.encoder, source.window
-            return _trained(over.base, over.component, source.objective, window)
+            over = source.encoder
+            return _trained(over.base, over.component, source.objective, source.window)
         case Pretrainer():
-            window = source.curve and source._window
-            return _trained(source.embedder, source.model, source.objective, window)
+            return _trained(source.embedder, source.model, source.objective, source._window)
     return _from_folder(as_path(source), None if base is None else as_path(base))
 
 
@@ -162,6 +159,10 @@ def _trained(base: Base, component: Component, objective: Objective | None, wind
             # The head can predict several characters ahead; only the next one is used.
             head = {f"lm_head.{name}": some[: objective.num_ids] for name, some in objective.head.state_dict().items()}
             return Parts(encoder, "causal-lm", head, {"context_length": window})
+        case Entities():
+            head = {f"classifier.{name}": tensor for name, tensor in objective.head.state_dict().items()}
+            tags = ["O", *(f"{prefix}-{label}" for label in objective.labels for prefix in "BI")]
+            return Parts(encoder, "token-classification", head, _label_values(tags))
     return Parts(encoder, "features", {}, {})
 
 
@@ -175,21 +176,15 @@ def _from_folder(folder: Path, base: Path | None) -> Parts:
         raise ArtifactError(
             f"{folder} is a component, which needs its base (default of the pipeline: models/base). Name it as `base`."
         )
-    component = load_component(folder)
-    objective = component.card.objective
-    if objective in (_MASKED, _NEXT) and (folder / HEAD).is_file():
-        trained = load_trained(folder, base, objective)
-        return _trained(trained.encoder.base, trained.encoder.component, trained.objective, trained.window)
-    return _trained(load_base(base), component, None, None)
+    loaded_base = load_base(base)
+    if not (folder / HEAD).is_file():
+        return _trained(loaded_base, load_component(folder), None, None)
+    saved = read_component(folder, loaded_base)
+    return _trained(loaded_base, saved.component, saved.objective, saved.config.training.window)
 
 
-def _ids(labels: Sequence[str]) -> dict[str, int]:
+def _label_values(labels: Sequence[str]) -> dict[str, Any]:
     ids = {label: index for index, label in enumerate(labels)}
     if len(ids) < len(labels) or isinstance(labels, str):
         raise ConfigError(f"`labels` must be a list of distinct names, got {labels!r:.200}.")
-    return ids
-
-
-_MASKED, _NEXT = "masked_characters", "next_characters"
-
-__all__ = ["CARDS", "CclmConfig", "Parts", "Source", "Task", "from_cclm", "to_cclm", "tokenizer_of", "torch"]
+    return {"id2label": dict(enumerate(labels)), "label2id": ids}

@@ -1,4 +1,4 @@
-"""CCLM models in Hugging Face's format: the encoder, and the encoder with a head for one kind of task."""
+"""The encoder of CCLM in Hugging Face's format, and what models with a head share."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -6,23 +6,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import GenerationMixin, PreTrainedModel
-from transformers.modeling_outputs import (
-    BaseModelOutput,
-    CausalLMOutput,
-    MaskedLMOutput,
-    SequenceClassifierOutput,
-    TokenClassifierOutput,
-)
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
 
 from cclm_core.encoders.convolution import ConvolutionBlock
 from cclm_core.encoders.embedder import Base, Embedder
 from cclm_core.encoders.hourglass import MixingConvolution
 from cclm_core.encoders.transformer import TransformerLayer
 from cclm_core.huggingface.architecture import build, preprocessor_of
-from cclm_core.huggingface.batches import CharacterBatch, pooled
+from cclm_core.huggingface.batches import CharacterBatch
 from cclm_core.huggingface.configuration import CclmConfig
-from cclm_core.runtime.errors import CompositionError, ConfigError
+from cclm_core.runtime.errors import ConfigError
 from cclm_core.runtime.initialization import without_storage
 from cclm_core.text.words import letters
 
@@ -158,7 +152,7 @@ class CclmModel(CclmPreTrainedModel):
         if self.config.output_hidden_states if output_hidden_states is None else output_hidden_states:
             states = (*(batch.restored(part) for part in self._inner(batch.ids)), features)
         output = BaseModelOutput(last_hidden_state=features, hidden_states=states)
-        return output if _returns_dict(self, return_dict) else output.to_tuple()
+        return output if returns_dict(self, return_dict) else output.to_tuple()
 
     def part_features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> dict[str, Tensor]:
         """The features (B, L, W) of each part of a composition, by name; empty for an embedder."""
@@ -173,216 +167,30 @@ class CclmModel(CclmPreTrainedModel):
             yield from self.encoder.features(ids).values()
 
 
-class _WithHead(CclmPreTrainedModel):
+class ModelWithHead(CclmPreTrainedModel):
     """An encoder, `cclm`, with a head."""
 
     def __init__(self, config: CclmConfig) -> None:
         super().__init__(config)
         self.cclm = CclmModel(config)
 
-    def _encode(self, input_ids: Tensor | None, attention_mask: Tensor | None, options: dict[str, Any]) -> Any:
+    def encode(self, input_ids: Tensor | None, attention_mask: Tensor | None, options: dict[str, Any]) -> Any:
+        """The output of the encoder; `options` are those of `forward`."""
         known = {name: options.get(name) for name in ("output_hidden_states", "output_attentions")}
         return self.cclm(input_ids, attention_mask, return_dict=True, **known)
 
 
-class CclmForMaskedLM(_WithHead):
-    """Predicts the characters at masked positions: logits (B, L, V)."""
-
-    def __init__(self, config: CclmConfig) -> None:
-        super().__init__(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size)
-        self.post_init()
-
-    def get_output_embeddings(self) -> nn.Module:
-        """The output layer."""
-        return self.lm_head
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,  # noqa: ARG002
-        labels: Tensor | None = None,
-        return_dict: bool | None = None,
-        num_items_in_batch: Tensor | int | None = None,
-        **options: Any,
-    ) -> Any:
-        """Logits (B, L, V), and with `labels` (B, L), -100 for none, the cross-entropy in nats per label.
-
-        `num_items_in_batch` is the number of labels in all batches of an accumulated gradient; `Trainer` passes it.
-        """
-        encoded = self._encode(input_ids, attention_mask, options)
-        logits = self.lm_head(encoded.last_hidden_state.to(self.lm_head.weight.dtype))
-        loss = None if labels is None else _cross_entropy(logits, labels, num_items_in_batch)
-        output = MaskedLMOutput(loss=loss, logits=logits, hidden_states=encoded.hidden_states)
-        return output if _returns_dict(self, return_dict) else output.to_tuple()
+def label_loss(logits: Tensor, labels: Tensor, num_labels: Tensor | int | None) -> Tensor:
+    """Cross-entropy () of logits (B, L, K) and labels (B, L): the mean, or the sum divided by `num_labels`."""
+    flat, classes = logits.float().reshape(-1, logits.shape[-1]), labels.reshape(-1).to(logits.device)
+    total = nn.functional.cross_entropy(flat, classes, ignore_index=_NO_LABEL, reduction="sum")
+    number = (classes != _NO_LABEL).sum().clamp(min=1) if num_labels is None else num_labels
+    return total / (number.to(total.device) if isinstance(number, Tensor) else number)
 
 
-class CclmForCausalLM(_WithHead, GenerationMixin):
-    """Predicts the character after each position: logits (B, L, V). `generate` reads the whole prefix for each one.
-
-    Raises:
-        CompositionError: the encoder is not causal.
-    """
-
-    loss_type = "ForCausalLM"
-
-    def __init__(self, config: CclmConfig) -> None:
-        super().__init__(config)
-        if not self.cclm.encoder.causal:
-            raise CompositionError(
-                f"CclmForCausalLM needs a causal encoder, got {self.cclm.encoder.described}. Use a causal base and "
-                "causal components, or another class."
-            )
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size)
-        self.post_init()
-
-    def get_output_embeddings(self) -> nn.Module:
-        """The output layer."""
-        return self.lm_head
-
-    def prepare_inputs_for_generation(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any
-    ) -> dict[str, Any]:
-        """The last `context_length` ids, as many as the model read in training."""
-        context = self.config.context_length or input_ids.shape[1]
-        return {
-            "input_ids": input_ids[:, -context:],
-            "attention_mask": None if attention_mask is None else attention_mask[:, -context:],
-        }
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,  # noqa: ARG002
-        labels: Tensor | None = None,
-        return_dict: bool | None = None,
-        num_items_in_batch: Tensor | int | None = None,
-        logits_to_keep: int = 0,
-        **options: Any,
-    ) -> Any:
-        """Logits (B, L, V), and with `labels` (B, L), -100 for none, the cross-entropy in nats per label.
-
-        The labels are the ids themselves: the label of a position is compared with the logits of the one before.
-        `num_items_in_batch` is the number of labels in all batches of an accumulated gradient; `Trainer` passes it.
-        `logits_to_keep` keeps the logits of the last positions only; 0 keeps all.
-        """
-        encoded = self._encode(input_ids, attention_mask, options)
-        features = encoded.last_hidden_state[:, -logits_to_keep:]
-        logits = self.lm_head(features.to(self.lm_head.weight.dtype))
-        loss = None
-        if labels is not None:
-            loss = _cross_entropy(logits[:, :-1], labels[:, 1:], num_items_in_batch)
-        output = CausalLMOutput(loss=loss, logits=logits, hidden_states=encoded.hidden_states)
-        return output if _returns_dict(self, return_dict) else output.to_tuple()
-
-
-class CclmForTokenClassification(_WithHead):
-    """Classifies each character: logits (B, L, K)."""
-
-    def __init__(self, config: CclmConfig) -> None:
-        super().__init__(config)
-        self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
-        self.post_init()
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,  # noqa: ARG002
-        labels: Tensor | None = None,
-        return_dict: bool | None = None,
-        num_items_in_batch: Tensor | int | None = None,
-        **options: Any,
-    ) -> Any:
-        """Logits (B, L, K), and with `labels` (B, L), -100 for none, the cross-entropy in nats per label.
-
-        `num_items_in_batch` is the number of labels in all batches of an accumulated gradient; `Trainer` passes it.
-        """
-        encoded = self._encode(input_ids, attention_mask, options)
-        features = encoded.last_hidden_state.to(self.classifier.weight.dtype)
-        logits = self.classifier(self.dropout(features))
-        loss = None if labels is None else _cross_entropy(logits, labels, num_items_in_batch)
-        output = TokenClassifierOutput(loss=loss, logits=logits, hidden_states=encoded.hidden_states)
-        return output if _returns_dict(self, return_dict) else output.to_tuple()
-
-
-class CclmForSequenceClassification(_WithHead):
-    """Classifies, labels or scores whole texts: logits (B, K), also for a single text.
-
-    The mean and the maximum of the features, a layer norm, and a linear layer. `problem_type` selects the loss:
-    `single_label_classification`, `multi_label_classification` or `regression`; without it, the labels do: one output
-    is a regression, labels of whole numbers are classes, other labels are several labels per text. With `pair`, each
-    text of a pair is pooled on its own, by its segment ids, and the head reads both, their difference and their
-    product.
-    """
-
-    accepts_loss_kwargs = False  # the loss is a mean over texts, which `Trainer` divides by the accumulated batches
-
-    def __init__(self, config: CclmConfig) -> None:
-        super().__init__(config)
-        width = 2 * config.hidden_size * (4 if config.pair else 1)
-        self.norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(width, config.num_labels)
-        self.post_init()
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        labels: Tensor | None = None,
-        return_dict: bool | None = None,
-        **options: Any,
-    ) -> Any:
-        """Logits (B, K), and with `labels` the mean loss.
-
-        Args:
-            input_ids: (B, L) int64.
-            attention_mask: (B, L), 0 at padding.
-            token_type_ids: (B, L), 0 in the first text of a pair and 1 in the second; required with `pair`.
-            labels: (B,) int64 classes, (B,) or (B, K) float values, or (B, K) float 0 or 1 for several labels.
-            return_dict: whether to return an output object instead of a tuple.
-            options: `output_hidden_states`.
-
-        Raises:
-            ConfigError: the model reads pairs, and `token_type_ids` is missing or has another shape.
-        """
-        encoded = self._encode(input_ids, attention_mask, options)
-        mask = CharacterBatch(input_ids, attention_mask).mask
-        text = self._pooled(encoded.last_hidden_state, mask, token_type_ids)
-        logits = self.classifier(self.dropout(self.norm(text.to(self.norm.weight.dtype))))
-        loss = None if labels is None else self._loss(logits, labels)
-        output = SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=encoded.hidden_states)
-        return output if _returns_dict(self, return_dict) else output.to_tuple()
-
-    def _pooled(self, features: Tensor, mask: Tensor, segments: Tensor | None) -> Tensor:
-        if not self.config.pair:
-            return pooled(features, mask)
-        if segments is None or segments.numel() != mask.numel():
-            given = "none" if segments is None else tuple(segments.shape)
-            raise ConfigError(
-                f"a model of pairs needs `token_type_ids` of shape {tuple(mask.shape)}, got {given}. Call the "
-                "tokenizer with two texts."
-            )
-        is_second = segments.view(mask.shape) == 1
-        first, second = pooled(features, mask & ~is_second), pooled(features, mask & is_second)
-        return torch.cat([first, second, (first - second).abs(), first * second], dim=-1)
-
-    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        labels, scores = labels.to(logits.device), logits.float()
-        if self.config.problem_type is None:
-            is_class = not labels.is_floating_point()
-            several = "single_label_classification" if is_class else "multi_label_classification"
-            self.config.problem_type = "regression" if self.config.num_labels == 1 else several
-        if self.config.problem_type == "regression":
-            return nn.functional.mse_loss(scores, labels.float().view(scores.shape))
-        if self.config.problem_type == "multi_label_classification":
-            return nn.functional.binary_cross_entropy_with_logits(scores, labels.float())
-        return nn.functional.cross_entropy(scores, labels.view(-1))
+def returns_dict(model: CclmPreTrainedModel, return_dict: bool | None) -> bool:
+    """Whether a model returns an output object; the argument of `forward` wins over the configuration."""
+    return bool(model.config.return_dict if return_dict is None else return_dict)
 
 
 class _Checkpointed:
@@ -396,18 +204,6 @@ class _Checkpointed:
         if not self._layer.training or not torch.is_grad_enabled():
             return forward(self._layer, *inputs)
         return self._function(forward, self._layer, *inputs)
-
-
-def _cross_entropy(logits: Tensor, labels: Tensor, num_labels: Tensor | int | None) -> Tensor:
-    """Cross-entropy () of logits (B, L, K) and labels (B, L): the mean, or the sum divided by `num_labels`."""
-    flat, classes = logits.float().reshape(-1, logits.shape[-1]), labels.reshape(-1).to(logits.device)
-    total = nn.functional.cross_entropy(flat, classes, ignore_index=_NO_LABEL, reduction="sum")
-    number = (classes != _NO_LABEL).sum().clamp(min=1) if num_labels is None else num_labels
-    return total / (number.to(total.device) if isinstance(number, Tensor) else number)
-
-
-def _returns_dict(model: CclmPreTrainedModel, return_dict: bool | None) -> bool:
-    return bool(model.config.return_dict if return_dict is None else return_dict)
 
 
 def _weights(module: nn.Module) -> Iterable[tuple[str, Tensor]]:

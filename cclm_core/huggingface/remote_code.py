@@ -10,29 +10,28 @@ from importlib.resources import files
 from pathlib import Path
 
 PACKAGE = "cclm_core"
-_CONFIGURATION, _MODELING = f"{PACKAGE}.huggingface.configuration", f"{PACKAGE}.huggingface.modeling"
 _IMPORT = re.compile(rf"^(\s*from )({PACKAGE}(?:\.\w+)+)( import )", re.MULTILINE)
 _HEADER = "# From cclm-core {version}: {module}. Apache-2.0.\n"
 
 AUTO_CLASSES = {
-    "AutoModel": "CclmModel",
-    "AutoModelForMaskedLM": "CclmForMaskedLM",
-    "AutoModelForCausalLM": "CclmForCausalLM",
-    "AutoModelForSequenceClassification": "CclmForSequenceClassification",
-    "AutoModelForTokenClassification": "CclmForTokenClassification",
+    "AutoConfig": ("configuration", "CclmConfig"),
+    "AutoModel": ("modeling", "CclmModel"),
+    "AutoModelForMaskedLM": ("language_models", "CclmForMaskedLM"),
+    "AutoModelForCausalLM": ("language_models", "CclmForCausalLM"),
+    "AutoModelForSequenceClassification": ("classifiers", "CclmForSequenceClassification"),
+    "AutoModelForTokenClassification": ("classifiers", "CclmForTokenClassification"),
 }
-"""Auto class of transformers -> our class."""
+"""Auto class of transformers -> module and name of our class."""
 
 
 def auto_map() -> dict[str, str]:
     """The key `auto_map` of config.json: where the classes are in the folder."""
-    models = {auto: f"{file_name(_MODELING)}.{name}" for auto, name in AUTO_CLASSES.items()}
-    return {"AutoConfig": f"{file_name(_CONFIGURATION)}.CclmConfig", **models}
+    return {auto: f"huggingface_{module}.{name}" for auto, (module, name) in AUTO_CLASSES.items()}
 
 
 def write_code(folder: Path, version: str) -> list[str]:
     """Writes the modules that the models need into a folder; returns their file names."""
-    sources = _closure(_MODELING)
+    sources = _closure({f"{PACKAGE}.huggingface.{module}" for module, _ in AUTO_CLASSES.values()})
     for module, source in sources.items():
         code = _IMPORT.sub(lambda match: f"{match[1]}.{file_name(match[2])}{match[3]}", source)
         path = folder / f"{file_name(module)}.py"
@@ -49,10 +48,10 @@ def file_name(module: str) -> str:
     return module.removeprefix(f"{PACKAGE}.").replace(".", "_")
 
 
-def _closure(module: str) -> dict[str, str]:
-    """The sources of a module and of all modules of this package that it imports, directly or not."""
+def _closure(modules: set[str]) -> dict[str, str]:
+    """The sources of modules and of all modules of this package that they import, directly or not."""
     sources: dict[str, str] = {}
-    pending = [module]
+    pending = sorted(modules)
     while pending:
         name = pending.pop()
         if name in sources:
