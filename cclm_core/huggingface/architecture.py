@@ -68,7 +68,7 @@ def build(tree: Mapping[str, Any], preprocessor: Preprocessor) -> Base:
 
 def part_tree(tree: Mapping[str, Any], name: str) -> Tree:
     """The part `name` of a composition as a tree of its own: a component becomes a composition with its base."""
-    part = _expanded(next(part["model"] for part in tree["parts"] if part["name"] == name), tree)
+    part: Tree = _expanded(next(part["model"] for part in tree["parts"] if part["name"] == name), tree)
     if part["kind"] != "component":
         return part
     base = _expanded(tree["base"], tree)

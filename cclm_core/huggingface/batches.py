@@ -1,6 +1,5 @@
 """Batches of Hugging Face models, for encoders that read padding after the text only."""
 
-import torch
 from torch import Tensor
 
 from cclm_core.encoders.ids import as_batch

@@ -101,7 +101,7 @@ def from_cclm(
             raise ConfigError(f"`labels` needs a task of classification, got {name}. Set `task`.")
         values = _label_values(labels) | values
     config = config_of(parts.encoder, **(dict(parts.values) | values))
-    model = _CLASSES[name](config)
+    model: CclmPreTrainedModel = _CLASSES[name](config)
     weights = parts.encoder.state_dict()
     model.to(next(iter(weights.values())).dtype)
     model.base_model.encoder.load_state_dict(weights)

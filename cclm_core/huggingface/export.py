@@ -65,8 +65,9 @@ def export(
         model = from_cclm(source, base=base)
         origin = as_path(source) if isinstance(source, str | Path) else None
     facts = _facts(model, target.name, origin, None if results is None else as_path(results), license, remote_code)
-    previous = getattr(model.config, "auto_map", None)
-    model.config.auto_map = auto_map() if remote_code else None
+    previous = model.config.__dict__.pop("auto_map", None)
+    if remote_code:
+        model.config.auto_map = auto_map()
     try:
         with publishing(target, KIND) as temporary:
             model.save_pretrained(temporary)
@@ -75,7 +76,9 @@ def export(
                 write_code(temporary, __version__)
             write_text(temporary / "README.md", render(facts, front_matter=True))
     finally:
-        model.config.auto_map = previous
+        model.config.__dict__.pop("auto_map", None)
+        if previous is not None:
+            model.config.auto_map = previous
     return model
 
 

@@ -9,6 +9,7 @@ from transformers.modeling_outputs import CausalLMOutput, MaskedLMOutput
 from cclm_core.huggingface.configuration import CclmConfig
 from cclm_core.huggingface.modeling import ModelWithHead, label_loss, returns_dict
 from cclm_core.runtime.errors import CompositionError
+from cclm_core.text.alphabet import CLS, END, MASK, PAD
 
 
 class CclmForMaskedLM(ModelWithHead):
@@ -61,6 +62,9 @@ class CclmForCausalLM(ModelWithHead, GenerationMixin):
                 "causal components, or another class."
             )
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size)
+        self.generation_config.update(
+            bos_token_id=END, eos_token_id=END, pad_token_id=PAD, suppress_tokens=[PAD, MASK, CLS], use_cache=False
+        )
         self.post_init()
 
     def get_output_embeddings(self) -> nn.Module:
@@ -68,9 +72,10 @@ class CclmForCausalLM(ModelWithHead, GenerationMixin):
         return self.lm_head
 
     def prepare_inputs_for_generation(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
     ) -> dict[str, Any]:
         """The last `context_length` ids, as many as the model read in training."""
+        del kwargs  # its name lets `generate` pass the other outputs of the tokenizer
         context = self.config.context_length or input_ids.shape[1]
         return {
             "input_ids": input_ids[:, -context:],

@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
+from cclm_core.composition.composed import ComposedModel
 from cclm_core.encoders.convolution import ConvolutionBlock
 from cclm_core.encoders.embedder import Base, Embedder
 from cclm_core.encoders.hourglass import MixingConvolution
@@ -66,7 +67,7 @@ class CclmPreTrainedModel(PreTrainedModel):
         for index, layer in enumerate(layers):
             layer.__dict__.pop("forward", None)
             if enable and index % every_n_layers == 0:
-                layer.forward = _Checkpointed(layer, gradient_checkpointing_func)  # type: ignore[method-assign]
+                layer.__dict__["forward"] = _Checkpointed(layer, gradient_checkpointing_func)
         for module in self.modules():
             if isinstance(module, CclmPreTrainedModel):
                 module.gradient_checkpointing = enable
@@ -157,12 +158,12 @@ class CclmModel(CclmPreTrainedModel):
     def part_features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> dict[str, Tensor]:
         """The features (B, L, W) of each part of a composition, by name; empty for an embedder."""
         batch = CharacterBatch(input_ids, attention_mask)
-        outputs = self.encoder.features(batch.ids) if hasattr(self.encoder, "features") else {}
+        outputs = self.encoder.features(batch.ids) if isinstance(self.encoder, ComposedModel) else {}
         return {name: batch.restored(features) for name, features in outputs.items()}
 
     def _inner(self, ids: Tensor) -> Iterable[Tensor]:
         yield self.encoder.embedder.embedding(ids) * (ids != 0)[..., None]
-        if hasattr(self.encoder, "features"):
+        if isinstance(self.encoder, ComposedModel):
             yield self.encoder.base(ids)
             yield from self.encoder.features(ids).values()
 

@@ -75,10 +75,13 @@ def align_word_labels(
     text = " ".join(words) if text is None else text
     spans = _spans(words, text)
     characters = _character_labels(text, spans, tags, space)
-    encoding = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, **options)
-    offsets, is_special = encoding.pop("offset_mapping"), encoding.pop("special_tokens_mask")
-    labels = _token_labels(characters, _rows(offsets), _rows(is_special), label2id)
-    encoding["labels"] = labels if _is_batch(offsets) else labels[0]
+    encoding = tokenizer(text, **options)
+    rows = [_token_labels(characters, row, label2id) for row in encoding.encodings or ()]
+    tensors = options.get("return_tensors")
+    if tensors is None and not options.get("return_overflowing_tokens"):
+        encoding["labels"] = rows[0]
+    else:
+        encoding["labels"] = BatchEncoding({"labels": rows}, tensor_type=tensors)["labels"]
     return Aligned(text, spans, encoding)
 
 
@@ -155,26 +158,18 @@ def _character_labels(text: str, spans: Sequence[Span], tags: Sequence[str], spa
     return labels
 
 
-def _token_labels(
-    characters: Sequence[str],
-    offsets: Sequence[Sequence[Span]],
-    is_special: Sequence[Sequence[int]],
-    label2id: Mapping[str, int] | None,
-) -> list[list[Any]]:
-    """The label of each token; only the first byte of a character begins an entity."""
-    rows: list[list[Any]] = []
-    for row, special_row in zip(offsets, is_special, strict=True):
-        labels: list[Any] = []
-        before = -1
-        for (start, end), special in zip(row, special_row, strict=True):
-            if special or start == end:
-                labels.append(NO_LABEL if label2id is not None else "O")
-                continue
-            label = characters[start] if start != before else characters[start].replace("B-", "I-", 1)
-            labels.append(label if label2id is None else _id(label, label2id))
-            before = start
-        rows.append(labels)
-    return rows
+def _token_labels(characters: Sequence[str], encoding: Any, label2id: Mapping[str, int] | None) -> list[Any]:
+    """The label of each token of one window; only the first byte of a character begins an entity."""
+    labels: list[Any] = []
+    before = -1
+    for (start, end), is_special in zip(encoding.offsets, encoding.special_tokens_mask, strict=True):
+        if is_special or start == end:
+            labels.append(NO_LABEL if label2id is not None else "O")
+            continue
+        label = characters[start] if start != before else characters[start].replace("B-", "I-", 1)
+        labels.append(label if label2id is None else _id(label, label2id))
+        before = start
+    return labels
 
 
 def _id(label: str, label2id: Mapping[str, int]) -> int:
@@ -217,13 +212,3 @@ def _by_mean(
     )
     firsts = [id2label[int(scores[start].argmax())] for start, _ in words]
     return firsts, [names[int(merged[start:end].mean(0).argmax())] for start, end in words]
-
-
-def _is_batch(offsets: Sequence[Any]) -> bool:
-    """Whether offsets are those of several windows of a text."""
-    return bool(offsets) and bool(len(offsets[0])) and isinstance(offsets[0][0], list | tuple)
-
-
-def _rows(values: Any) -> Any:
-    nested = bool(values) and isinstance(values[0], list) and not (values[0] and isinstance(values[0][0], int))
-    return values if nested else [values]

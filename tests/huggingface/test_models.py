@@ -213,7 +213,11 @@ def test_gradient_checkpointing_computes_layers_twice_and_changes_no_gradient() 
 def test_a_new_head_is_initialized_and_reported(tmp_path: Path) -> None:
     from_cclm(MODELS["plain"]).save_pretrained(tmp_path)
     model, info = AutoModelForSequenceClassification.from_pretrained(
-        tmp_path, num_labels=3, id2label={0: "a", 1: "b", 2: "c"}, label2id={"a": 0, "b": 1, "c": 2}, output_loading_info=True
+        tmp_path,
+        num_labels=3,
+        id2label={0: "a", 1: "b", 2: "c"},
+        label2id={"a": 0, "b": 1, "c": 2},
+        output_loading_info=True,
     )
     assert info["missing_keys"] == {"norm.weight", "norm.bias", "classifier.weight", "classifier.bias"}
     assert torch.equal(model.norm.weight, torch.ones(48)) and not model.norm.bias.any()
@@ -288,4 +292,3 @@ def test_a_damaged_architecture_is_refused(change: dict[str, Any], message: str)
     assert config.encoder is not None and config.vocabulary is not None
     with pytest.raises(ArtifactError, match=message), without_storage():
         build(config.encoder | change, preprocessor_of(config.vocabulary))
-

@@ -105,7 +105,9 @@ def test_words_are_words() -> None:
 def test_names_of_special_tokens_in_a_text_are_text() -> None:
     assert TOKENIZER("[MASK]").input_ids == PREPROCESSOR.encode("[MASK]").tolist()
     assert TOKENIZER("[MASK]", split_special_tokens=False).input_ids == [1]
-    assert TOKENIZER("[MASK]").input_ids == PREPROCESSOR.encode("[MASK]").tolist(), "the setting of one call stays there"
+    assert TOKENIZER("[MASK]").input_ids == PREPROCESSOR.encode("[MASK]").tolist(), (
+        "the setting of one call stays there"
+    )
     trusting = tokenizer_from(PREPROCESSOR, split_special_tokens=False)
     assert trusting("o[MASK]").tokens() == ["o", "[MASK]"]
 

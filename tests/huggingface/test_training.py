@@ -60,7 +60,7 @@ def test_it_learns_from_a_csv_file_and_predicts_in_a_pipeline(tmp_path: Path) ->
     model = from_cclm(embedder(), "sequence-classification", labels=["positive", "negative"])
     trainer = Trainer(
         model,
-        arguments(tmp_path / "run", num_train_epochs=3, eval_strategy="epoch"),
+        arguments(tmp_path / "run", num_train_epochs=6, eval_strategy="epoch"),
         train_dataset=table,
         eval_dataset=table,
         processing_class=TOKENIZER,
@@ -131,7 +131,7 @@ def test_accumulated_gradients_are_those_of_one_batch(task: str, tmp_path: Path)
 
 def test_streams_collators_checkpointing_and_label_smoothing_work_together(tmp_path: Path) -> None:
     def stream() -> Iterator[dict[str, Any]]:
-        for _ in range(20):
+        for _ in range(40):
             for text in TEXTS:
                 yield dict(TOKENIZER(text, return_special_tokens_mask=True))
 
@@ -141,13 +141,13 @@ def test_streams_collators_checkpointing_and_label_smoothing_work_together(tmp_p
     model = from_cclm(embedder(), "masked-lm")
     trainer = Trainer(
         model,
-        arguments(tmp_path, max_steps=20, gradient_checkpointing=True, label_smoothing_factor=0.1),
+        arguments(tmp_path, max_steps=40, activation_checkpointing=True, label_smoothing_factor=0.1),
         train_dataset=IterableDataset.from_generator(stream),
         data_collator=DataCollatorForLanguageModeling(TOKENIZER, mlm_probability=0.3),
     )
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    assert np.mean(losses[-4:]) < 0.8 * losses[0]
+    assert np.mean(losses[-8:]) < 0.9 * np.mean(losses[:2])
 
 
 def test_a_model_of_the_next_character_trains_on_its_own_ids(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_word_labels_train_a_tagger_with_exact_spans(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "model")
     TOKENIZER.save_pretrained(tmp_path / "model")
     loaded = AutoModelForTokenClassification.from_pretrained(tmp_path / "model")
-    text = "Mary Ann went to New York."
+    text = "Mary Ann went to New York ."
     for strategy in ("simple", "first", "average", "max"):
         run = pipeline("token-classification", loaded, tokenizer=TOKENIZER, aggregation_strategy=strategy, device="cpu")
         spans = [(found["entity_group"], found["start"], found["end"]) for found in run(text)]
@@ -204,4 +204,4 @@ def test_word_labels_train_a_tagger_with_exact_spans(tmp_path: Path) -> None:
         found = windows(f"{text} {text}")
     finally:
         TOKENIZER.model_max_length = int(1e30)
-    assert [("PER", 0, 8), ("LOC", 17, 25)] == [(one["entity_group"], one["start"], one["end"]) for one in found][:2]
+    assert [(one["entity_group"], one["start"], one["end"]) for one in found][:2] == [("PER", 0, 8), ("LOC", 17, 25)]
