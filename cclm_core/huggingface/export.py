@@ -1,5 +1,6 @@
 """Exports a model to a folder for `from_pretrained`: configuration, weights, tokenizer, model card, and its code."""
 
+import copy
 from pathlib import Path
 
 from cclm_core import __version__
@@ -65,20 +66,15 @@ def export(
         model = from_cclm(source, base=base)
         origin = as_path(source) if isinstance(source, str | Path) else None
     facts = _facts(model, target.name, origin, None if results is None else as_path(results), license, remote_code)
-    previous = model.config.__dict__.pop("auto_map", None)
-    if remote_code:
-        model.config.auto_map = auto_map()
-    try:
-        with publishing(target, KIND) as temporary:
-            model.save_pretrained(temporary)
-            (tokenizer_of(model) if tokenizer is None else tokenizer).save_pretrained(temporary)
-            if remote_code:
-                write_code(temporary, __version__)
-            write_text(temporary / "README.md", render(facts, front_matter=True))
-    finally:
-        model.config.__dict__.pop("auto_map", None)
-        if previous is not None:
-            model.config.auto_map = previous
+    with publishing(target, KIND) as temporary:
+        model.save_pretrained(temporary)
+        (tokenizer_of(model) if tokenizer is None else tokenizer).save_pretrained(temporary)
+        if remote_code:
+            config = copy.deepcopy(model.config)
+            config.auto_map = auto_map()
+            config.save_pretrained(temporary)
+            write_code(temporary, __version__)
+        write_text(temporary / "README.md", render(facts, front_matter=True))
     return model
 
 

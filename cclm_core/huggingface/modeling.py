@@ -38,6 +38,11 @@ class CclmPreTrainedModel(PreTrainedModel):
     def init_weights(self) -> None:
         """Keeps the initial weights: unlike in transformers, the constructors of our modules draw them."""
 
+    def save_pretrained(self, save_directory: Any, **options: Any) -> None:
+        """Writes configuration and weights. The code of a model that was loaded from a folder with code comes along."""
+        self.config.__dict__.pop("auto_map", None)  # its code may be elsewhere; transformers adds it if it copies code
+        super().save_pretrained(save_directory, **options)
+
     def _initialize_missing_keys(self, is_quantized: bool) -> None:  # noqa: ARG002
         """Gives each weight that a checkpoint lacks its value in a new model, and rebuilds what is never saved.
 

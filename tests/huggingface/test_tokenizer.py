@@ -132,7 +132,7 @@ def test_saved_and_pickled_tokenizers_are_equal(frame: str, tmp_path: Path) -> N
     tokenizer.save_pretrained(tmp_path)
     loaded = CclmTokenizer.from_pretrained(tmp_path)
     plain = AutoTokenizer.from_pretrained(tmp_path)  # without config.json it does not know our class
-    for other in (loaded, plain, pickle.loads(pickle.dumps(tokenizer))):
+    for other in (loaded, plain, pickle.loads(pickle.dumps(tokenizer))):  # noqa: S301
         for arguments in ((TEXTS[2],), (TEXTS, TEXTS[::-1]), ("[MASK] 🙂", "")):
             assert dict(other(*arguments)) == dict(tokenizer(*arguments)) or (other is plain and "" in arguments)
         assert other.split_special_tokens and other.padding_side == tokenizer.padding_side
