@@ -133,6 +133,49 @@ def evaluate(
         run(Params.load(params), name, composition, encoded, noise, out, report, metrics, noise_curve)
 
 
+Labeled = Annotated[Path, typer.Option(help="Folder that contains the labeled sets, by name.")]
+
+
+@stage.command()
+def finetune(
+    name: Name,
+    params: ParamsFile,
+    labeled: Labeled,
+    compositions: Annotated[Path, typer.Option(help="Folder that contains the compositions, by name.")],
+    encoded: Encoded,
+    checkpoints: Checkpoints,
+    out: Out,
+    curve: Curve = None,
+) -> None:
+    """Fine-tune a model on a task: `tasks.NAME` in the parameters."""
+    from cclm_core.steps.finetune import finetune as run
+
+    with reporting(f"finetune@{name}", report_path()) as report:
+        run(Params.load(params), name, labeled, compositions, encoded, checkpoints, out, report, curve)
+
+
+@stage.command()
+def test(
+    name: Name,
+    params: ParamsFile,
+    task: Annotated[Path, typer.Option(help="Folder of the model, output of `finetune`.")],
+    labeled: Labeled,
+    noise: Annotated[Path, typer.Option(help="Folder of the noise sets, output of `noise`.")],
+    out: Out,
+    metrics: Annotated[
+        Path | None, typer.Option(help="Also write the metrics to this JSON file, for DVC's tables.")
+    ] = None,
+    noise_curve: Annotated[
+        Path | None, typer.Option(help="Also write the noise curves to this CSV file, for DVC's plots.")
+    ] = None,
+) -> None:
+    """Measure the model of a task on its test texts, clean and with noise."""
+    from cclm_core.steps.test import test as run
+
+    with reporting(f"test@{name}", report_path()) as report:
+        run(Params.load(params), name, task, labeled, noise, out, report, metrics, noise_curve)
+
+
 @app.command()
 def correct(
     text: Annotated[str, typer.Argument(help="Text to correct; - corrects each line of standard input.")],

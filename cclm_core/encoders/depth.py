@@ -19,29 +19,15 @@ def depths(model: nn.Module) -> Mapping[str, int]:
     >>> sorted(set(depths(ConvolutionConfig(num_blocks=2, width=16).build(16)).values()))
     [1, 2, 3]
     """
-    result: dict[str, int] = {}
-    base = {name: depth for name, depth in _within(model, "base.").items()}
+    names = [name for name, _ in model.named_parameters()]
+    base = _depths([name for name in names if name.startswith("base.")])
     above = 1 + max(base.values(), default=-1)
-    for name, _ in model.named_parameters():
-        if name in base:
-            result[name] = base[name]
-    rest = [name for name, _ in model.named_parameters() if name not in base]
-    return result | {name: above + depth for name, depth in _depths_of(rest).items()}
+    rest = _depths([name for name in names if name not in base])
+    return base | {name: above + depth for name, depth in rest.items()}
 
 
-def _within(model: nn.Module, prefix: str) -> dict[str, int]:
-    names = [name for name, _ in model.named_parameters() if name.startswith(prefix)]
-    return _depths_of(names)
-
-
-def _depths_of(names: list[str]) -> dict[str, int]:
-    numbers = {name: match for name in names if (match := _LAYER.search(name))}
-    top = 1 + max((1 + int(match[1]) for match in numbers.values()), default=0)
-    result = {}
-    for name in names:
-        if name in numbers:
-            result[name] = 1 + int(numbers[name][1])
-        else:
-            is_below = any(f".{below}" in f".{name}" for below in _BELOW)
-            result[name] = 0 if is_below else top
-    return result
+def _depths(names: list[str]) -> dict[str, int]:
+    numbers = {name: 1 + int(match[1]) for name in names if (match := _LAYER.search(name))}
+    top = 1 + max(numbers.values(), default=0)
+    below = {name for name in names if any(f".{layer}" in f".{name}" for layer in _BELOW)}
+    return {name: numbers.get(name, 0 if name in below else top) for name in names}

@@ -53,7 +53,9 @@ class FineTuningConfig(Config):
     """Settings of the fine-tuning. The defaults are measured: docs/tasks.md."""
 
     steps: int | None = Field(
-        default=None, ge=0, description="optimizer steps; null: 6 epochs, but at least 600 steps, unless `epochs` is set"
+        default=None,
+        ge=0,
+        description="optimizer steps; null: 6 epochs, but at least 600 steps, unless `epochs` is set",
     )
     epochs: float | None = Field(default=None, gt=0, description="passes over the training texts, instead of `steps`")
     batch_size: int = Field(default=32, ge=1, description="texts or pairs per batch")
@@ -64,9 +66,9 @@ class FineTuningConfig(Config):
     )
     learning_rate: float = Field(default=3e-3, gt=0, description="peak learning rate of AdamW")
     layer_decay: float = Field(
-        default=1.0, gt=0, le=1, description="factor of the learning rate for each layer below the head; 1: equal rates"
+        default=1.0, gt=0, le=1, description="factor of the learning rate for each layer below the head"
     )
-    warmup: float = Field(default=0.1, ge=0, le=1, description="share of the steps with linear warm-up; cosine decay follows")
+    warmup: float = Field(default=0.1, ge=0, le=1, description="share of steps with linear warm-up before cosine decay")
     weight_decay: float = Field(default=0.05, ge=0, description="decoupled weight decay of matrices")
     gradient_clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
     precision: Precision = Field(default="auto", description="precision of matrix products; see `training`")
@@ -90,7 +92,9 @@ class FineTuningConfig(Config):
         batches = -(-num_texts // self.batch_size)
         steps = self.steps
         if steps is None:
-            steps = max(MIN_STEPS, MIN_EPOCHS * batches) if self.epochs is None else max(1, round(self.epochs * batches))
+            steps = (
+                max(MIN_STEPS, MIN_EPOCHS * batches) if self.epochs is None else max(1, round(self.epochs * batches))
+            )
         shared = {name: getattr(self, name) for name in TrainingConfig.model_fields if hasattr(self, name)}
         return TrainingConfig(
             **shared

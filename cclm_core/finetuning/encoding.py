@@ -63,9 +63,7 @@ class Encoding:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_numbers", {label: number for number, label in enumerate(self.labels)})
 
-    def example(
-        self, examples: Sequence[LabeledText], noise: Noise | None, generator: np.random.Generator
-    ) -> Example:
+    def example(self, examples: Sequence[LabeledText], noise: Noise | None, generator: np.random.Generator) -> Example:
         """Ids (B, L) and targets of a batch; noised and cut at random places if there is `noise`."""
         if self.task == "tag":
             return self._tags(examples, noise, generator)
@@ -93,9 +91,7 @@ class Encoding:
                     labels[row, self._numbers[label]] = 1
         return {"labels": labels}
 
-    def _tags(
-        self, examples: Sequence[LabeledText], noise: Noise | None, generator: np.random.Generator
-    ) -> Example:
+    def _tags(self, examples: Sequence[LabeledText], noise: Noise | None, generator: np.random.Generator) -> Example:
         texts = [example.text for example in examples]
         spans, tags = [], []
         for example in examples:
@@ -106,14 +102,14 @@ class Encoding:
             texts, spans = noise(texts, generator, spans)
         rows: list[Ids] = []
         columns: dict[str, list[int]] = {"row": [], "start": [], "stop": [], "tag": []}
-        for row, (text, words, known) in enumerate(zip(texts, spans, tags, strict=True)):
-            ids, starts, stops = self.word_positions(text, [(word.start, word.end) for word in words])
+        for row, (text, moved, known) in enumerate(zip(texts, spans, tags, strict=True)):
+            ids, starts, stops = self.word_positions(text, [(word.start, word.end) for word in moved])
             first = 0
             if noise is not None and len(ids) > self.max_ids:
                 fits = np.flatnonzero(starts <= len(ids) - self.max_ids)
                 first = int(starts[fits[int(generator.integers(len(fits)))]]) if len(fits) else 0
             rows.append(ids[first : first + self.max_ids])
-            for word, start, stop in zip(words, (starts - first).tolist(), (stops - first).tolist(), strict=True):
+            for word, start, stop in zip(moved, (starts - first).tolist(), (stops - first).tolist(), strict=True):
                 if 0 <= start < stop <= self.max_ids:
                     columns["row"].append(row)
                     columns["start"].append(start)

@@ -11,7 +11,7 @@ HeadConfig = Annotated[
     ClassificationConfig | MultilabelConfig | RegressionConfig | TagsConfig, Field(discriminator="head")
 ]
 
-_DEFAULTS = {
+_DEFAULTS: dict[str, type[ClassificationConfig | MultilabelConfig | RegressionConfig | TagsConfig]] = {
     "classify": ClassificationConfig,
     "multilabel": MultilabelConfig,
     "regress": RegressionConfig,

@@ -3,6 +3,7 @@
 Tags: 0 is O, 1 + 2k is B of label k, 2 + 2k is I of label k. `evaluation.spans` decodes them: only valid sequences.
 """
 
+import math
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -10,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from cclm_core.heads.base import Head, HeadContext, Targets
+from cclm_core.heads.dropout import dropout
 from cclm_core.objectives.base import Sums
 from cclm_core.runtime.config import Config
 
@@ -21,6 +23,7 @@ class TagsConfig(Config):
     unit: Literal["word", "character"] = Field(
         default="word", description="what has a tag; `character` suits text without spaces between words"
     )
+    norm: bool = Field(default=True, description="layer normalization of the features of a word")
     dropout: float = Field(default=0.3, ge=0, lt=1, description="share of features that training drops")
 
     def build(self, context: HeadContext) -> "Tags":
@@ -40,8 +43,7 @@ class Tags(Head):
         super().__init__()
         self.config, self.context = config, context
         width = context.width * (3 if config.unit == "word" else 1)
-        self.norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.norm = nn.LayerNorm(width) if config.norm else nn.Identity()
         self.linear = nn.Linear(width, 1 + 2 * len(context.labels))
         nn.init.normal_(self.linear.weight, std=0.02)
         nn.init.zeros_(self.linear.bias)
@@ -58,23 +60,25 @@ class Tags(Head):
             mask: not read: padding belongs to no word.
             targets: `row`, `start` and `stop`, each (N,) int64: the row of each word and its ids, `stop` excluded.
         """
+        scores: Tensor = self.linear(dropout(self.norm(self.words(features, targets)), self.config.dropout, targets))
+        return scores
+
+    def words(self, features: Tensor, targets: Targets) -> Tensor:
+        """The features (N, P) of N words; see `forward`."""
         row, start, stop = targets["row"], targets["start"], targets["stop"]
         first = features[row, start]
         if self.config.unit == "character":
-            words = first
-        else:
-            sums = nn.functional.pad(features.float().cumsum(1), (0, 0, 1, 0))
-            mean = (sums[row, stop] - sums[row, start]) / (stop - start)[:, None]
-            words = torch.cat([first, mean.to(first.dtype), features[row, stop - 1]], dim=-1)
-        scores: Tensor = self.linear(self.dropout(self.norm(words)))
-        return scores
+            return first
+        sums = nn.functional.pad(features.float().cumsum(1), (0, 0, 1, 0))
+        mean = (sums[row, stop] - sums[row, start]) / (stop - start)[:, None]
+        return torch.cat([first, mean.to(first.dtype), features[row, stop - 1]], dim=-1)
 
     def loss(self, scores: Tensor, targets: Targets) -> tuple[Tensor, dict[str, Sums]]:
         """See `Head.loss`; `targets["tag"]` is (N,) int64."""
         tag = targets["tag"]
         weights = None if self.context.weights is None else self.get_buffer("weights")
         loss = nn.functional.cross_entropy(scores.float(), tag, weights)
-        bits = nn.functional.cross_entropy(scores.float(), tag, reduction="sum") / torch.log(torch.tensor(2.0))
+        bits = nn.functional.cross_entropy(scores.detach().float(), tag, reduction="sum") / math.log(2)
         correct = (scores.argmax(-1) == tag).sum()
         number = len(tag)
         return loss, {"bits_per_tag": Sums(float(bits), number), "tag_accuracy": Sums(float(correct), number)}

@@ -1,5 +1,6 @@
 """Heads for whole texts and pairs of texts: classification, several labels, regression."""
 
+import math
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -7,6 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from cclm_core.heads.base import Head, HeadContext, Targets
+from cclm_core.heads.dropout import dropout
 from cclm_core.heads.pooling import Pooling, PoolingKind
 from cclm_core.objectives.base import Sums
 from cclm_core.runtime.config import Config
@@ -36,14 +38,13 @@ class TextHead(Head):
         self.pooling = Pooling(config.pooling, context.width)
         width = self.pooling.width * (4 if context.is_pair else 1)
         self.norm = nn.LayerNorm(width) if config.norm else nn.Identity()
-        self.dropout = nn.Dropout(config.dropout)
         self.linear = nn.Linear(width, num_scores)
         nn.init.normal_(self.linear.weight, std=_INIT_STD)
         nn.init.zeros_(self.linear.bias)
 
-    def forward(self, features: Tensor, mask: Tensor, targets: Targets) -> Tensor:  # noqa: ARG002
+    def forward(self, features: Tensor, mask: Tensor, targets: Targets) -> Tensor:
         """Scores (N, K) of N texts or pairs; see `Head.forward`."""
-        return self.classify(self.joined(self.pooling(features, mask)))
+        return self.classify(self.joined(self.pooling(features, mask)), targets)
 
     def joined(self, pooled: Tensor) -> Tensor:
         """The features of each example from the pooled texts (B, P): one text, or the first and second ones."""
@@ -52,9 +53,9 @@ class TextHead(Head):
         first, second = pooled.chunk(2)
         return torch.cat([first, second, (first - second).abs(), first * second], dim=-1)
 
-    def classify(self, joined: Tensor) -> Tensor:
-        """Scores (N, K) from joined features (N, P)."""
-        scores: Tensor = self.linear(self.dropout(self.norm(joined)))
+    def classify(self, joined: Tensor, targets: Targets | None = None) -> Tensor:
+        """Scores (N, K) from joined features (N, P); with dropout if `targets` has a seed for it."""
+        scores: Tensor = self.linear(dropout(self.norm(joined), self.config.dropout, targets or {}))
         return scores
 
 
@@ -85,7 +86,7 @@ class Classification(TextHead):
         label = targets["label"]
         weights = None if self.context.weights is None else self.get_buffer("weights")
         loss = nn.functional.cross_entropy(scores.float(), label, weights, label_smoothing=self.smoothing)
-        bits = nn.functional.cross_entropy(scores.float(), label, reduction="sum") / torch.log(torch.tensor(2.0))
+        bits = nn.functional.cross_entropy(scores.detach().float(), label, reduction="sum") / math.log(2)
         correct = (scores.argmax(-1) == label).sum()
         number = len(label)
         return loss, {"bits_per_label": Sums(float(bits), number), "accuracy": Sums(float(correct), number)}
@@ -127,7 +128,7 @@ class Multilabel(TextHead):
         """See `Head.loss`; `targets["labels"]` is (N, K) float32, 0 or 1."""
         labels = targets["labels"]
         losses = nn.functional.binary_cross_entropy_with_logits(scores.float(), labels, reduction="none")
-        bits = losses.sum() / torch.log(torch.tensor(2.0))
+        bits = losses.detach().sum() / math.log(2)
         exact = ((scores > 0) == (labels > 0)).all(-1).sum()
         number = len(labels)
         weights = 1.0 if self.context.weights is None else self.get_buffer("weights")

@@ -22,11 +22,12 @@ SECTIONS = {
     "components": "cclm_core.training.config:ComponentConfig",
     "compositions": "cclm_core.composition.config:CompositionConfig",
     "evaluation": "cclm_core.evaluation.config:EvaluationConfig",
+    "tasks": "cclm_core.finetuning.config:TaskConfig",
     "promotion": "cclm_core.evaluation.promotion:PromotionConfig",
 }
 """Section -> the class that validates it, as `module:class`."""
 
-NAMED = ("components", "compositions")
+NAMED = ("components", "compositions", "tasks")
 """Sections with user-defined names as keys, each with its own configuration."""
 
 MISSPELLINGS = "misspellings"
@@ -132,6 +133,7 @@ class Params:
             else:
                 self.section(config)
         self._check_parts()
+        self._check_tasks()
         self._check_words()
 
     def _check_names(self, key: str) -> None:
@@ -163,6 +165,21 @@ class Params:
                     raise ConfigError(
                         f"{self.source}: compositions.{name}.parts: {part!r} not found in components; "
                         f"{nearest(part, list(components))}"
+                    )
+
+    def _check_tasks(self) -> None:
+        config = _class_of("tasks")
+        for name in self.names(config):
+            task: Any = self.named(config, name)
+            for key, section, value in (
+                ("data", "labeled", task.data),
+                ("composition", "compositions", task.composition),
+            ):
+                known = self._values.get(section, {})
+                if value is not None and value not in known:
+                    hint = nearest(value, list(known)) if known else f"the section {section} is empty"
+                    raise ConfigError(
+                        f"{self.source}: tasks.{name}.{key}: {value!r:.80} not found in {section}; {hint}"
                     )
 
     def _check_words(self) -> None:

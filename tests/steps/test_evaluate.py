@@ -15,13 +15,14 @@ from cclm_core.composition.store import load_composition, save
 from cclm_core.corpus.records import SCHEMA
 from cclm_core.encoders import HourglassConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
+from cclm_core.evaluation.files import write_evaluation
 from cclm_core.evaluation.metrics import Bootstrap, read_metrics
 from cclm_core.evaluation.result import Evaluation
 from cclm_core.runtime.artifacts import folder_digest, publishing, rounded, verify
 from cclm_core.runtime.errors import ArtifactError, CompositionError, ConfigError, IntegrityError
 from cclm_core.runtime.random import seeded_initialization
 from cclm_core.runtime.reporting import null_report
-from cclm_core.steps.evaluate import evaluate, write_evaluation
+from cclm_core.steps.evaluate import evaluate
 from cclm_core.steps.params import Params
 from cclm_core.text.vocabulary import Preprocessor
 from tests.evaluation.fakes import SMALL, clean_set, encode, make_records

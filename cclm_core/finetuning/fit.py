@@ -1,0 +1,221 @@
+"""Fine-tuning a model on a task, from labeled texts to a model that predicts."""
+
+import copy
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cclm_core.composition.composed import ComposedModel
+from cclm_core.encoders.embedder import Base, Embedder, EmbedderConfig
+from cclm_core.finetuning.batches import LabeledTexts
+from cclm_core.finetuning.config import TaskConfig
+from cclm_core.finetuning.encoding import Encoding, Noise
+from cclm_core.finetuning.model import TaskCard, TaskModel
+from cclm_core.finetuning.ngrams import Ngrams
+from cclm_core.finetuning.probe import fit_probe
+from cclm_core.finetuning.trainee import FineTuning, select
+from cclm_core.heads.catalogue import HeadConfig, default_head
+from cclm_core.heads.tags import Tags
+from cclm_core.labeled.examples import LabeledTask, LabeledText
+from cclm_core.runtime.config import nearest
+from cclm_core.runtime.errors import ConfigError, DataError
+from cclm_core.runtime.random import derive, derive_seed, seeded_initialization
+from cclm_core.runtime.reporting import Report, null_report
+from cclm_core.text.vocabulary import Preprocessor
+from cclm_core.training.config import TrainingConfig
+from cclm_core.training.loop import train
+from cclm_core.training.trainee import Data
+
+_WEIGHTS = (0.0, 0.5, 1.0, 2.0)
+_MIN_VALIDATION = 200  # texts for selecting the weight of the n-grams
+_HEADS: dict[LabeledTask, str] = {
+    "classify": "classification",
+    "multilabel": "multilabel",
+    "regress": "regression",
+    "tag": "tags",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskData:
+    """The labeled texts of a task.
+
+    Attributes:
+        task: `classify`, `multilabel`, `regress` or `tag`.
+        labels: the labels of the train split, sorted; entity labels for `tag`, none for `regress`.
+        train, validation: the texts.
+    """
+
+    task: LabeledTask
+    labels: tuple[str, ...]
+    train: Sequence[LabeledText]
+    validation: Sequence[LabeledText]
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether each example has two texts."""
+        return self.train[0].second is not None
+
+
+class TaskRun:
+    """One fine-tuning: the untrained model of a task, and what the training loop needs.
+
+    Args:
+        name: the name of the task.
+        config: the configuration.
+        data: labeled texts.
+        encoder: the embedder or composition to start from. It is trained in place: pass a copy to keep it.
+        seed: seed of initial weights, batches and noise.
+
+    Raises:
+        ConfigError: the head does not fit the task, or a class weight has no label.
+        DataError: a split is empty.
+    """
+
+    def __init__(self, name: str, config: TaskConfig, data: TaskData, encoder: Base, seed: int) -> None:
+        self.config, self.data, self.seed = config, data, seed
+        batches = LabeledTexts(data.train)
+        self.loop_data = Data(batches, LabeledTexts(data.validation, "validation") if data.validation else batches)
+        self.schedule: TrainingConfig = config.training.schedule(len(data.train))
+        if config.train == "probe":
+            self.schedule = self.schedule.model_copy(update={"steps": 0, "warmup_steps": 0})
+        self._has_ngrams = config.ngrams is not None and data.task == "classify" and not data.is_pair
+        values = [float(text.value) for text in data.train if text.value is not None]
+        deviation = float(np.std(values)) if values else 1.0
+        self.card = TaskCard(
+            name=name,
+            task=data.task,
+            labels=data.labels,
+            is_pair=data.is_pair,
+            head=_head(config, data.task),
+            mean=float(np.mean(values)) if values else 0.0,
+            deviation=deviation if deviation > 0 else 1.0,
+            max_characters=config.training.max_characters,
+        )
+        with seeded_initialization(derive_seed(seed, "head")):
+            head = self.card.head.build(self.card.context(encoder.width, _weights(config, data)))
+        self.model = TaskModel(self.card, encoder, head)
+        unit = head.config.unit if isinstance(head, Tags) else "word"
+        self.encoding = Encoding(encoder.preprocessor, data.task, data.labels, config.training.max_characters, unit)
+        self.noise = Noise(config.noise)
+        select(encoder, config.train)
+        self.trainee = FineTuning(encoder, head, self.encoding, self.noise, config.training.layer_decay)
+
+    def finish(self) -> Mapping[str, float]:
+        """Fits what needs no gradient, after the training: a linear probe, the n-grams and their weight.
+
+        Returns:
+            Metrics of the result.
+        """
+        metrics: dict[str, float] = {}
+        model, encoder = self.model, self.model.encoder
+        if self.config.train == "probe":
+            encoder.eval()
+            noise = self.noise if self.config.noise.share else None
+            selected = fit_probe(model, self.encoding, noise, self.data.train, self.data.validation, self.seed)
+            metrics |= {f"probe_{name}": value for name, value in selected.items()}
+        if isinstance(encoder, ComposedModel) and encoder.train_base:
+            encoder.adopt_base()
+            encoder.train_base = False
+        if self._has_ngrams:
+            metrics |= {"ngram_weight": self._add_ngrams()}
+        model.requires_grad_(False).eval()
+        return metrics
+
+    def _add_ngrams(self) -> float:
+        """Fits the n-grams, selects their weight, and returns it."""
+        config = self.config.ngrams
+        assert config is not None
+        texts = [text.text for text in self.data.train]
+        ngrams = Ngrams(config, self.card.labels).fit(texts, [str(text.label) for text in self.data.train])
+        self.model.ngrams = ngrams
+        weight = self._best_weight() if config.weight == "auto" else float(config.weight)
+        self.model.card = self.card.model_copy(update={"ngram_weight": weight})
+        return weight
+
+    def _best_weight(self) -> float:
+        """The weight with the lowest log-loss on the validation texts, clean and noised."""
+        known = [text for text in self.data.validation if text.label in self.card.labels]
+        if len(known) < _MIN_VALIDATION:
+            return 1.0
+        texts = [text.text for text in known]
+        noised, _ = (
+            Noise(self.config.noise)(texts, derive(self.seed, "ngrams")) if self.config.noise.share else (texts, [])
+        )
+        gold = [self.card.labels.index(str(text.label)) for text in known] * 2
+        rows = range(len(gold))
+        losses = {
+            weight: -float(self.model.log_probabilities([*texts, *noised], weight)[rows, gold].mean())
+            for weight in _WEIGHTS
+        }
+        return min(losses, key=lambda weight: losses[weight])
+
+
+def fine_tune(
+    name: str,
+    data: TaskData,
+    encoder: Base | Preprocessor,
+    config: TaskConfig | Mapping[str, Any] | None = None,
+    seed: int = 1,
+    report: Report = null_report,
+) -> TaskModel:
+    """Fine-tunes a copy of `encoder` on labeled texts and returns the model of the task.
+
+    Args:
+        name: the name of the task.
+        data: the labeled texts.
+        encoder: an embedder or a composition to start from, or a vocabulary to start from random weights.
+        config: the configuration, or a mapping of its keys; `data` and `composition` are not read.
+        seed: seed of initial weights, batches and noise.
+        report: receives losses and held-out metrics.
+    """
+    if not isinstance(config, TaskConfig):
+        config = TaskConfig.parse({"data": name, "composition": name} | dict(config or {}), "config")
+    if isinstance(encoder, Preprocessor):
+        start: Base = new_encoder(encoder, config.embedder, seed)
+    else:
+        start = copy.deepcopy(encoder)
+    run = TaskRun(name, config, data, start, seed)
+    train(run.trainee, run.loop_data, run.schedule, derive_seed(seed, "finetune"), None, report)
+    run.finish()
+    return run.model
+
+
+def new_encoder(preprocessor: Preprocessor, config: EmbedderConfig | None, seed: int) -> Embedder:
+    """An embedder with random weights."""
+    with seeded_initialization(derive_seed(seed, "encoder")):
+        return Embedder(preprocessor, config or EmbedderConfig())
+
+
+def _head(config: TaskConfig, task: LabeledTask) -> HeadConfig:
+    head = config.head or default_head(task)
+    if head.head != _HEADS[task]:
+        raise ConfigError(f"head must be {_HEADS[task]} for a task {task}, got {head.head}. Change it or leave it out.")
+    if config.train == "probe":
+        changes = {"norm": False, "dropout": 0.0}  # the probe standardizes the features itself
+        return head.model_copy(update=changes)
+    return head
+
+
+def _weights(config: TaskConfig, data: TaskData) -> tuple[float, ...] | None:
+    """One weight per label, with the mean 1 over the training texts; None for equal weights."""
+    if config.class_weights is None:
+        return None
+    if not data.labels:
+        raise ConfigError(f"class_weights: a task {data.task} has no labels. Remove them.")
+    if isinstance(config.class_weights, dict):
+        if unknown := sorted(set(config.class_weights) - set(data.labels)):
+            raise ConfigError(f"class_weights: {unknown[0]!r} is no label; {nearest(unknown[0], list(data.labels))}")
+        return tuple(config.class_weights.get(label, 1.0) for label in data.labels)
+    counts: Counter[str] = Counter()
+    for text in data.train:
+        labels = [text.label] if data.task == "classify" else text.labels
+        counts.update(str(label) for label in labels)
+        counts.update(entity.label for entity in text.entities)
+    total = sum(counts.values())
+    if not total:
+        raise DataError("class_weights: balanced needs labels, but the train split has none.")
+    return tuple(total / (len(data.labels) * max(1, counts[label])) for label in data.labels)

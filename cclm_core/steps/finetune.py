@@ -1,0 +1,93 @@
+"""The stage `finetune`: fine-tunes a composition, or random weights, on a labeled set."""
+
+from pathlib import Path
+
+from cclm_core.composition.store import load_base
+from cclm_core.corpus.encoded import EncodedCorpus
+from cclm_core.encoders.embedder import Base
+from cclm_core.finetuning.config import TaskConfig
+from cclm_core.finetuning.fit import TaskData, TaskRun, new_encoder
+from cclm_core.finetuning.store import KIND, write_task
+from cclm_core.labeled.examples import LabeledSet
+from cclm_core.runtime.artifacts import verify
+from cclm_core.runtime.config import nearest
+from cclm_core.runtime.errors import ArtifactError
+from cclm_core.runtime.files import copy_file
+from cclm_core.runtime.random import derive_seed
+from cclm_core.runtime.reporting import Report
+from cclm_core.steps.params import Params
+from cclm_core.training.code import dependency_digest
+from cclm_core.training.run import Artifact, Identity, TrainingRun
+
+
+def finetune(
+    params: Params,
+    name: str,
+    labeled: Path,
+    compositions: Path,
+    encoded: Path,
+    checkpoints: Path,
+    out: Path,
+    report: Report,
+    curve: Path | None = None,
+) -> None:
+    """Fine-tunes a model on the train split of a labeled set and publishes everything that predicting needs.
+
+    ```
+    task.json, encoder/, head.safetensors, ngrams.*   the model; see finetuning/store.py
+    curve.csv, metrics.json, card.json                learning curve, held-out metrics, identity
+    ```
+
+    Args:
+        params: the parameters; reads `tasks.NAME`.
+        name: the task, a key of `tasks`.
+        labeled: folder with the labeled sets by name.
+        compositions: folder with the compositions by name.
+        encoded: folder of the encoded corpus, whose vocabulary a task without a composition uses.
+        checkpoints: folder for checkpoints, from which an interrupted training resumes.
+        out: folder to publish the model at.
+        report: receives losses and held-out metrics.
+        curve: where to copy curve.csv, if anywhere.
+
+    Raises:
+        CclmError: invalid parameters, data or composition, or a failed training. `out` is not changed.
+    """
+    config = params.named(TaskConfig, name)
+    texts = LabeledSet.open(_folder(labeled, config.data, f"{params.source}: tasks.{name}.data", "labeled"))
+    data = TaskData(
+        task=texts.task, labels=texts.labels, train=texts.split("train"), validation=texts.split("validation")
+    )
+    seed = derive_seed(params.seed, "finetune", name)
+    composition_digest = None
+    if config.composition is None:
+        verify(encoded, "encoded")
+        encoder: Base = new_encoder(EncodedCorpus.open(encoded).preprocessor, config.embedder, seed)
+    else:
+        key = f"{params.source}: tasks.{name}.composition"
+        folder = _folder(compositions, config.composition, key, "compose")
+        composition_digest, encoder = verify(folder, "composition"), load_base(folder)
+    run = TaskRun(name, config, data, encoder, seed)
+    values = {
+        "stage": "finetune",
+        "name": name,
+        "seed": params.seed,
+        "data": texts.digest,
+        "vocabulary": encoder.preprocessor.digest,
+        "configuration": config.canonical(),
+        "noise": config.noise.canonical(),
+        "code": dependency_digest(__name__),
+    }
+    if composition_digest is not None:
+        values["base"] = composition_digest
+    training = TrainingRun(Identity.parse(values, "card"), seed, run.trainee, run.loop_data, run.schedule)
+    training.publish(checkpoints, out, Artifact(KIND, run.model, write_task, finish=run.finish), report)
+    copy_file(out / "curve.csv", curve)
+
+
+def _folder(parent: Path, name: str, key: str, stage: str) -> Path:
+    if (parent / name).is_dir():
+        return parent / name
+    names = [path.name for path in parent.glob("[!.]*") if path.is_dir()]
+    hint = nearest(name, names) if names else "the folder is empty."
+    stop = "" if hint.endswith(("?", ".")) else "."
+    raise ArtifactError(f"{key}: {name} not found in {parent}; {hint}{stop} Run `cclm run --target {stage}@{name}`.")
