@@ -227,7 +227,7 @@ def fork(
 @app.command()
 def export(
     folder: Annotated[
-        Path, typer.Argument(help="Folder of a base, a component or a composition, e.g. models/compositions/full.")
+        Path, typer.Argument(help="Folder of a base, component, composition or task, e.g. models/compositions/full.")
     ],
     out: Annotated[Path, typer.Argument(help="Output folder: new, empty, or an earlier export, which is replaced.")],
     base: Annotated[Path, typer.Option(help="Folder of the base of a component.")] = Path("models/base"),
@@ -242,6 +242,12 @@ def export(
             help="Add the code of the model, so that trust_remote_code=True loads it where cclm-core is not installed.",
         ),
     ] = False,
+    drop_ngrams: Annotated[
+        bool,
+        typer.Option(
+            "--drop-ngrams", help="Export the network of a task without its n-grams, which transformers cannot run."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Export a model for Hugging Face transformers: weights, tokenizer and model card in one folder.
@@ -251,7 +257,7 @@ def export(
     """
     from cclm_core.cli.export import show_export
 
-    show_export(folder, out, base, results, license, remote_code, as_json)
+    show_export(folder, out, base, results, license, remote_code, drop_ngrams, as_json)
 
 
 @app.command("noise")

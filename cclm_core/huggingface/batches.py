@@ -1,7 +1,10 @@
 """Batches of Hugging Face models, for encoders that read padding after the text only."""
 
+from collections.abc import Callable
+
 from torch import Tensor
 
+from cclm_core.composition.long_texts import split
 from cclm_core.encoders.ids import as_batch
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.text.alphabet import PAD
@@ -55,3 +58,31 @@ class CharacterBatch:
             return features
         index = self._order.argsort(dim=1)[..., None].expand(-1, -1, features.shape[-1])
         return features.gather(1, index)
+
+
+def in_windows(encoder: Callable[[Tensor], Tensor], ids: Tensor, window: int | None, causal: bool) -> Tensor:
+    """The features (B, L, W) of `ids` (B, L), PAD after the text, as `TextReader` joins them.
+
+    Args:
+        encoder: maps ids (B, L) to features (B, L, W).
+        ids: the batch.
+        window: ids per window. A longer text is read in windows that overlap by half: an id has the mean of its
+            features or, if causal, those from its earliest window. None reads whole texts.
+        causal: whether the features of each id depend only on it and earlier ids.
+    """
+    if window is None or ids.shape[1] <= window:
+        return encoder(ids)
+    lengths = (ids != PAD).sum(1).tolist()
+    overlap = window - max(1, window // 2)
+    windows = [piece for row, length in enumerate(lengths) for piece in split(length, window, overlap, row)]
+    stacked = ids.new_zeros(max(1, len(windows)), window)
+    for target, piece in zip(stacked, windows, strict=False):
+        target[: piece.size] = ids[piece.text, piece.start : piece.stop]
+    features = encoder(stacked)
+    sums = features.new_zeros(*ids.shape, features.shape[-1])
+    counts = features.new_zeros(*ids.shape, 1)
+    for read, piece in zip(features, windows, strict=False):
+        first = piece.first if causal else piece.start
+        sums[piece.text, first : piece.stop] += read[first - piece.start : piece.size]
+        counts[piece.text, first : piece.stop] += 1
+    return sums / counts.clamp(min=1)

@@ -10,6 +10,7 @@ from cclm_core.heads.pooling import Pooling
 from cclm_core.huggingface.batches import CharacterBatch
 from cclm_core.huggingface.configuration import CclmConfig
 from cclm_core.huggingface.modeling import ModelWithHead, label_loss, returns_dict
+from cclm_core.huggingface.tagging import scores_of_ids, words_in
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.text.alphabet import CLS, END
 
@@ -98,12 +99,19 @@ class CclmForSequenceClassification(ModelWithHead):
 
 
 class CclmForTokenClassification(ModelWithHead):
-    """Classifies each character: logits (B, L, K)."""
+    """Classifies each character: logits (B, L, K).
+
+    With `tag_unit` `word`, the head reads the first character of a word, the mean of all, and the last one, and the
+    logits of its characters follow from those of the word; see `tagging`.
+    """
 
     def __init__(self, config: CclmConfig) -> None:
         super().__init__(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        width = config.hidden_size * (3 if config.tag_unit == "word" else 1)
+        has_norm = config.tag_unit != "id" and config.classifier_norm
+        self.norm = nn.LayerNorm(width) if has_norm else nn.Identity()
+        self.classifier = nn.Linear(width, config.num_labels)
         self.post_init()
 
     def forward(
@@ -122,7 +130,21 @@ class CclmForTokenClassification(ModelWithHead):
         """
         encoded = self.encode(input_ids, attention_mask, options)
         features = encoded.last_hidden_state.to(self.classifier.weight.dtype)
-        logits = self.classifier(self.dropout(features))
+        logits = self._word_logits(features, CharacterBatch(input_ids, attention_mask))
         loss = None if labels is None else label_loss(logits, labels, num_items_in_batch)
         output = TokenClassifierOutput(loss=loss, logits=logits, hidden_states=encoded.hidden_states)
         return output if returns_dict(self, return_dict) else output.to_tuple()
+
+    def _word_logits(self, features: Tensor, batch: CharacterBatch) -> Tensor:
+        if self.config.tag_unit == "id":
+            logits: Tensor = self.classifier(self.dropout(features))
+            return logits
+        words = words_in(batch.input_ids * batch.mask, self.cclm.encoder.preprocessor, self.config.tag_unit)
+        read = features[words.row, words.start]
+        if self.config.tag_unit == "word":
+            sums = nn.functional.pad(features.float().cumsum(1), (0, 0, 1, 0))
+            mean = (sums[words.row, words.stop] - sums[words.row, words.start]) / (words.stop - words.start)[:, None]
+            read = torch.cat([read, mean.to(read.dtype), features[words.row, words.stop - 1]], dim=-1)
+        scores = self.classifier(self.dropout(self.norm(read)))
+        batch_size, length = batch.mask.shape
+        return scores_of_ids(scores, words, (batch_size, length))

@@ -1,6 +1,6 @@
 """The configuration of CCLM models in Hugging Face's format."""
 
-from typing import Any
+from typing import Any, Literal
 
 from transformers import PreTrainedConfig
 
@@ -19,8 +19,11 @@ class CclmConfig(PreTrainedConfig):
         encoder: the architecture: an embedder, or a composition with its base and its parts; see `architecture`.
         hidden_size: features per character.
         vocab_size: number of ids.
+        window: ids per window in which longer texts are read, with an overlap of half; None reads whole texts.
         context_length: ids that a model of the next character reads when it generates; None for all.
         pair: whether sequence classification encodes each text of a pair on its own.
+        tag_unit: what token classification reads as one: an `id`, a `word`, or a `character` with all its bytes. Words
+            and characters have the labels O, then B and I of each entity.
         pooling: how sequence classification pools characters: `mean_max`, `mean` or `attention`.
         classifier_norm: whether sequence classification has a layer norm after pooling.
         classifier_dropout: dropout before the output layer of a classifier, 0 to 1.
@@ -32,8 +35,10 @@ class CclmConfig(PreTrainedConfig):
     encoder: dict[str, Any] | None = None
     hidden_size: int = 0
     vocab_size: int = 0
+    window: int | None = None
     context_length: int | None = None
     pair: bool = False
+    tag_unit: Literal["id", "word", "character"] = "id"
     pooling: PoolingKind = "mean_max"
     classifier_norm: bool = True
     classifier_dropout: float = 0.2

@@ -6,6 +6,7 @@ a component trained on masked_characters             CclmForMaskedLM, with its h
 a component trained on next_characters               CclmForCausalLM, with its head
 a component trained on entities                      CclmForTokenClassification, with its head
 another component                                    CclmModel: its features
+the model of a task                                  CclmForSequenceClassification or CclmForTokenClassification
 any of them with `task` and `labels`                 a model with a new head, to fine-tune
 ```
 """
@@ -22,6 +23,11 @@ from cclm_core.composition.component import Component
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.store import kind_of, load_base, load_component
 from cclm_core.encoders.embedder import Base
+from cclm_core.finetuning.model import TaskModel
+from cclm_core.finetuning.store import CARD as TASK_CARD
+from cclm_core.finetuning.store import load_task
+from cclm_core.heads.tags import TagsConfig
+from cclm_core.heads.texts import TextHeadConfig
 from cclm_core.huggingface.classifiers import CclmForSequenceClassification, CclmForTokenClassification
 from cclm_core.huggingface.configuration import config_of
 from cclm_core.huggingface.language_models import CclmForCausalLM, CclmForMaskedLM
@@ -37,8 +43,8 @@ from cclm_core.runtime.config import nearest
 from cclm_core.runtime.errors import ArtifactError, ConfigError
 from cclm_core.runtime.files import StrPath, as_path
 
-Source = Base | TrainedComponent | Pretrainer | StrPath
-"""What can be converted: a model, a component with its base and head, a fitted pretrainer, or a folder."""
+Source = Base | TaskModel | TrainedComponent | Pretrainer | StrPath
+"""What can be converted: a model, the model of a task, a component with its head, a fitted pretrainer, or a folder."""
 
 Task = Literal["features", "masked-lm", "causal-lm", "sequence-classification", "token-classification"]
 
@@ -73,6 +79,7 @@ def from_cclm(
     *,
     base: StrPath | None = None,
     labels: Sequence[str] | None = None,
+    drop_ngrams: bool = False,
     **values: Any,
 ) -> CclmPreTrainedModel:
     """Converts a model. The result has its own copy of the weights, in evaluation mode, all of them trainable.
@@ -84,16 +91,17 @@ def from_cclm(
             `features`. Another head than the trained one is new.
         base: the folder of the base, for the folder of a component.
         labels: the labels of a classifier, in the order of its outputs.
+        drop_ngrams: whether to convert the network of a task without its n-grams, which transformers cannot run.
         values: further attributes of the configuration, e.g. `problem_type="regression"` or `pair=True`.
 
     Raises:
-        ConfigError: an unknown task, or labels without a classifier.
+        ConfigError: an unknown task, labels without a classifier, or a task with n-grams and no `drop_ngrams`.
         ArtifactError: a folder is missing or damaged, or `base` is missing.
         CompositionError: a component was trained on another base, or `causal-lm` with an encoder that is not causal.
     """
     if task is not None and task not in _CLASSES:
         raise ConfigError(f"`task` must be one of {', '.join(_CLASSES)}, got {task!r:.80}; {nearest(task, _CLASSES)}")
-    parts = _parts(source, base)
+    parts = _parts(source, base, drop_ngrams)
     head = parts.head if task in (None, parts.task) else {}
     name = task or parts.task
     if labels is not None:
@@ -133,18 +141,23 @@ def tokenizer_of(model: CclmPreTrainedModel) -> CclmTokenizer:
     return tokenizer_from(model.base_model.encoder.preprocessor, frame, split_special_tokens=not is_masked)
 
 
-def _parts(source: Source, base: StrPath | None) -> Parts:
-    if base is not None and isinstance(source, Base | TrainedComponent | Pretrainer):
+def _parts(source: Source, base: StrPath | None, drop_ngrams: bool) -> Parts:
+    if base is not None and isinstance(source, Base | TaskModel | TrainedComponent | Pretrainer):
         raise ConfigError(f"`base` is for the folder of a component, got a {type(source).__name__}. Leave it out.")
     match source:
         case Base():
             return Parts(source, "features", {}, {})
+        case TaskModel():
+            return _task(source, drop_ngrams)
         case TrainedComponent():
             over = source.encoder
             return _trained(over.base, over.component, source.objective, source.window)
         case Pretrainer():
             return _trained(source.embedder, source.model, source.objective, source._window)
-    return _from_folder(as_path(source), None if base is None else as_path(base))
+    folder = as_path(source)
+    if (folder / TASK_CARD).is_file():
+        return _task(load_task(folder), drop_ngrams)
+    return _from_folder(folder, None if base is None else as_path(base))
 
 
 def _trained(base: Base, component: Component, objective: Objective | None, window: int | None) -> Parts:
@@ -164,6 +177,37 @@ def _trained(base: Base, component: Component, objective: Objective | None, wind
             tags = ["O", *(f"{prefix}-{label}" for label in objective.labels for prefix in "BI")]
             return Parts(encoder, "token-classification", head, _label_values(tags))
     return Parts(encoder, "features", {}, {})
+
+
+def _task(model: TaskModel, drop_ngrams: bool) -> Parts:
+    """The network of a task."""
+    card, head = model.card, model.head
+    if card.ngram_weight and not drop_ngrams:
+        raise ConfigError(
+            f"the task {card.name!r} adds character n-grams to its network, which transformers cannot run. Set "
+            "`drop_ngrams=True` (--drop-ngrams) to export the network alone, or train with `ngrams: null`."
+        )
+    config = head.config
+    assert isinstance(config, TextHeadConfig | TagsConfig)
+    values: dict[str, Any] = {
+        "window": card.max_characters,
+        "classifier_norm": config.norm,
+        "classifier_dropout": config.dropout,
+    }
+    weights = {name.replace("linear.", "classifier."): tensor for name, tensor in head.state_dict().items()}
+    if isinstance(config, TagsConfig):
+        tags = ["O", *(f"{prefix}-{label}" for label in card.labels for prefix in "BI")]
+        values |= {"tag_unit": config.unit} | _label_values(tags)
+        return Parts(model.encoder, "token-classification", weights, values)
+    values |= {"pooling": config.pooling, "pair": card.is_pair}
+    if card.task == "regress":  # the head predicts the standardized value
+        weights["classifier.weight"] = weights["classifier.weight"] * card.deviation
+        weights["classifier.bias"] = weights["classifier.bias"] * card.deviation + card.mean
+        values |= {"problem_type": "regression"} | _label_values(["value"])
+    else:
+        kind = "multi_label_classification" if card.task == "multilabel" else "single_label_classification"
+        values |= {"problem_type": kind} | _label_values(card.labels)
+    return Parts(model.encoder, "sequence-classification", weights, values)
 
 
 def _from_folder(folder: Path, base: Path | None) -> Parts:

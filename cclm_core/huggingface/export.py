@@ -6,6 +6,8 @@ from pathlib import Path
 from cclm_core import __version__
 from cclm_core.cards import Facts, facts_of, render
 from cclm_core.composition.store import kind_of
+from cclm_core.finetuning.store import CARD as TASK_CARD
+from cclm_core.finetuning.store import KIND as TASK
 from cclm_core.huggingface.convert import Source, from_cclm, tokenizer_of
 from cclm_core.huggingface.language_models import CclmForCausalLM, CclmForMaskedLM
 from cclm_core.huggingface.modeling import CclmPreTrainedModel
@@ -35,6 +37,7 @@ def export(
     remote_code: bool = False,
     results: StrPath | None = None,
     license: str = "",
+    drop_ngrams: bool = False,
     tokenizer: CclmTokenizer | None = None,
 ) -> CclmPreTrainedModel:
     """Writes config.json, model.safetensors, tokenizer.json, tokenizer_config.json and the model card README.md.
@@ -49,6 +52,7 @@ def export(
             is not installed. It needs torch, transformers and pydantic.
         results: the folder of the evaluation, output of the stage `evaluate`, for the model card.
         license: license of the model, preferably an SPDX expression.
+        drop_ngrams: see `from_cclm`.
         tokenizer: None for `tokenizer_of(model)`.
 
     Returns:
@@ -63,7 +67,7 @@ def export(
     if isinstance(source, CclmPreTrainedModel):
         model, origin = source, None
     else:
-        model = from_cclm(source, base=base)
+        model = from_cclm(source, base=base, drop_ngrams=drop_ngrams)
         origin = as_path(source) if isinstance(source, str | Path) else None
     facts = _facts(model, target.name, origin, None if results is None else as_path(results), license, remote_code)
     with publishing(target, KIND) as temporary:
@@ -91,7 +95,7 @@ def _facts(
     model: CclmPreTrainedModel, name: str, origin: Path | None, results: Path | None, license: str, remote_code: bool
 ) -> Facts:
     encoder = model.base_model.encoder
-    known = Facts(name=name, kind="model") if origin is None else facts_of(origin, kind_of(origin), results)
+    known = Facts(name=name, kind="model") if origin is None else facts_of(origin, _kind(origin), results)
     architecture = type(model).__name__
     size = sum(parameter.numel() for parameter in model.parameters())
     parts = {"parts": ", ".join(encoder.parts)} if hasattr(encoder, "parts") else {}
@@ -113,12 +117,16 @@ def _facts(
         scores=known.scores,
         curve=known.curve,
         metrics=known.metrics,
-        limits=[*_limits(model), *known.limits],
+        limits=[*_limits(model), *_without_ngrams(origin), *known.limits],
         usage=_usage(model, name, remote_code),
         configuration=known.configuration,
         tags=("cclm", "character-level"),
         pipeline=_PIPELINES[architecture],
     )
+
+
+def _kind(folder: Path) -> str:
+    return TASK if (folder / TASK_CARD).is_file() else kind_of(folder)
 
 
 def _limits(model: CclmPreTrainedModel) -> list[str]:
@@ -133,6 +141,13 @@ def _limits(model: CclmPreTrainedModel) -> list[str]:
     if isinstance(model, CclmForCausalLM):
         limits.append(f"It reads the last {model.config.context_length or 'all'} ids of a text when it generates.")
     return limits
+
+
+def _without_ngrams(folder: Path | None) -> list[str]:
+    """What the export of a task with n-grams lacks."""
+    if folder is None or not (folder / TASK_CARD).is_file() or not read_json(folder / TASK_CARD)["ngram_weight"]:
+        return []
+    return ["It is the network alone, without the character n-grams that it was measured with."]
 
 
 def _usage(model: CclmPreTrainedModel, name: str, remote_code: bool) -> str:

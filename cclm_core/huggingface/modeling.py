@@ -15,7 +15,7 @@ from cclm_core.encoders.embedder import Base, Embedder
 from cclm_core.encoders.hourglass import MixingConvolution
 from cclm_core.encoders.transformer import TransformerLayer
 from cclm_core.huggingface.architecture import build, preprocessor_of
-from cclm_core.huggingface.batches import CharacterBatch
+from cclm_core.huggingface.batches import CharacterBatch, in_windows
 from cclm_core.huggingface.configuration import CclmConfig
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.runtime.initialization import without_storage
@@ -153,7 +153,8 @@ class CclmModel(CclmPreTrainedModel):
         if output_attentions:
             raise ConfigError("`output_attentions` must not be set: the encoders do not return attention weights.")
         batch = CharacterBatch(input_ids, attention_mask)
-        features = batch.restored(self.encoder(batch.ids))
+        features = in_windows(self.encoder, batch.ids, self.config.window, self.encoder.causal)
+        features = batch.restored(features)
         states = None
         if self.config.output_hidden_states if output_hidden_states is None else output_hidden_states:
             states = (*(batch.restored(part) for part in self._inner(batch.ids)), features)
