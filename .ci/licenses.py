@@ -33,7 +33,8 @@ STATED = {
     "text-unidecode": "Artistic-1.0-Perl OR GPL-2.0-or-later",
 }
 SPDX = {
-    r"apache( license|[- ]?software license)?[,]?[- ]?(version )?2(\.0)?|apache software license|apache 2\.0 license": "Apache-2.0",
+    r"apache( license|[- ]?software license)?[,]?[- ]?(version )?2(\.0)?|apache software license": "Apache-2.0",
+    r"apache 2\.0 license": "Apache-2.0",
     r"(the )?mit( license)?( \(mit\))?": "MIT",
     r"3-clause bsd license|bsd 3-clause.*|new bsd license": "BSD-3-Clause",
     r"bsd|bsd license": "BSD",

@@ -116,7 +116,8 @@ def from_cclm(
     if head:
         unexpected = model.load_state_dict(dict(head), strict=False).unexpected_keys
         assert not unexpected, f"the head of {name} has no {unexpected}"
-    return model.eval()
+    model.eval()
+    return model
 
 
 def to_cclm(model: CclmPreTrainedModel) -> Base:
