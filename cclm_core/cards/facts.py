@@ -100,7 +100,7 @@ def facts_of(folder: Path, kind: str, results: Path | None = None, **further: An
     limits = [*further.pop("limits", ()), *map(_sentence, _texts(evaluation.get("warnings", [])))]
     limits += [f"Not measured: {name} ({reason})." for name, reason in evaluation.get("skipped", {}).items()]
     values: dict[str, Any] = {
-        "name": str(card.get("name") or folder.name),
+        "name": str(card.get("name") or card.get("stage") or folder.name),
         "kind": kind,
         "about": seed | dict(further.pop("about", {})),
         "digests": _digests(card, folder),

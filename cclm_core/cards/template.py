@@ -3,10 +3,15 @@
 import json
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
-from cclm_core.cards.facts import Facts, Score
+from cclm_core.cards.facts import Facts, Score, facts_of
+from cclm_core.runtime.artifacts import write_text
 from cclm_core.runtime.terminal import printable
+
+README = "README.md"
+"""The file with the model card of a folder."""
 
 _HUB = re.compile(r"[a-z0-9][a-z0-9.+-]*")  # identifiers of licenses on model hubs
 
@@ -33,6 +38,11 @@ def render(facts: Facts, *, front_matter: bool = False) -> str:
     )
     blocks += _section("Configuration", _json(facts.configuration))
     return "\n\n".join(filter(None, blocks)) + "\n"
+
+
+def write_card(folder: Path, kind: str) -> None:
+    """Writes `README.md` into a folder that is being published, from its card.json and metrics.json."""
+    write_text(folder / README, render(facts_of(folder, kind)))
 
 
 def plain(text: str) -> str:
