@@ -1,12 +1,13 @@
 """The template of model cards: complete, readable by model hubs, and safe against markup in its facts."""
 
+import doctest
 import json
 from pathlib import Path
 
 import pytest
 import yaml
 
-from cclm_core.cards import Facts, Score, facts_of, render
+from cclm_core.cards import Facts, Score, facts_of, render, template, write_card
 from cclm_core.runtime.artifacts import publishing, write_json, write_text
 from cclm_core.runtime.errors import ArtifactError
 
@@ -110,6 +111,11 @@ def test_the_front_matter_is_yaml(license: str, expected: dict[str, str]) -> Non
     assert rest.startswith("\n# x\n")
 
 
+def test_examples_of_docstrings() -> None:
+    result = doctest.testmod(template)
+    assert result.attempted and not result.failed
+
+
 def test_facts_cannot_become_markup() -> None:
     hostile = "a|b\n# heading <script> [x](y) \x1b[2J"
     facts = Facts(
@@ -125,3 +131,15 @@ def test_facts_cannot_become_markup() -> None:
     card = render(facts)
     assert "\n# heading" not in card and "<script" not in card.replace("\\<", "") and "\x1b" not in card
     assert json.loads(card.split("```json\n")[1].split("\n```")[0])["text"] == "```\n# heading\x1b"
+
+
+def test_a_published_folder_has_its_card(tmp_path: Path) -> None:
+    cards = []
+    for name in ("one", "two"):
+        with publishing(tmp_path / name, "embedder") as folder:
+            write_json(folder / "card.json", {"stage": "base", "seed": 1, "data": DIGEST})
+            write_json(folder / "metrics.json", {"parameters": 5})
+            write_card(folder, "embedder")
+        cards.append((tmp_path / name / "README.md").read_text())
+    assert cards[0] == cards[1], "nothing depends on the folder"
+    assert cards[0].startswith("# base\n") and "| parameters | 5 |" in cards[0]

@@ -1,5 +1,7 @@
-"""The blocks of docs/huggingface.md run as written, one after the other."""
+"""The blocks of docs/huggingface.md run as written, one after the other, and so do the examples of docstrings."""
 
+import doctest
+import importlib
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,12 @@ import pytest
 pytest.importorskip("transformers", reason="needs transformers: pip install 'cclm-core[huggingface]'")
 
 PAGE = Path(__file__).parents[2] / "docs" / "huggingface.md"
+
+
+@pytest.mark.parametrize("name", ["remote_code", "tokenizer", "words"])
+def test_examples_of_docstrings(name: str) -> None:
+    result = doctest.testmod(importlib.import_module(f"cclm_core.huggingface.{name}"))
+    assert result.attempted and not result.failed
 
 
 def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
