@@ -170,6 +170,16 @@ def test_a_model_of_the_next_character_trains_on_its_own_ids(tmp_path: Path) -> 
     assert texts[0].startswith("To be, or not") and texts[1].startswith("Mary Ann went")
 
 
+def test_smoothed_labels_of_the_next_character_are_shifted(tmp_path: Path) -> None:
+    model = from_cclm(embedder("causal"), "causal-lm")
+    ids = TOKENIZER(TEXTS[0], return_tensors="pt")["input_ids"]
+    trainer = Trainer(model, arguments(tmp_path, label_smoothing_factor=0.2), train_dataset=[{}])
+    loss = trainer.compute_loss(model, {"input_ids": ids, "labels": ids.clone()})
+    logits = model(input_ids=ids).logits
+    expected = torch.nn.functional.cross_entropy(logits[0, :-1], ids[0, 1:], label_smoothing=0.2)
+    assert torch.allclose(loss, expected, atol=1e-5)
+
+
 def test_word_labels_train_a_tagger_with_exact_spans(tmp_path: Path) -> None:
     sentences = [
         (["Mary", "Ann", "went", "to", "New", "York", "."], ["B-PER", "I-PER", "O", "O", "B-LOC", "I-LOC", "O"]),
