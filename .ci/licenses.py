@@ -19,6 +19,7 @@ HEADER = "| package | license | copyleft |"
 EXTRAS = ("evaluation", "huggingface", "archives", "shelf", "pipeline", "stack", "signing")
 # From the license files of packages whose metadata is missing or vague.
 STATED = {
+    "accelerate": "Apache-2.0",
     "click-plugins": "BSD-3-Clause",
     "grandalf": "GPL-2.0-only OR EPL-1.0",
     "huey": "MIT",
@@ -33,6 +34,7 @@ STATED = {
 }
 SPDX = {
     r"apache( license|[- ]?software license)?[,]?[- ]?(version )?2(\.0)?|apache software license": "Apache-2.0",
+    r"apache 2\.0 license": "Apache-2.0",
     r"(the )?mit( license)?( \(mit\))?": "MIT",
     r"3-clause bsd license|bsd 3-clause.*|new bsd license": "BSD-3-Clause",
     r"bsd|bsd license": "BSD",

@@ -238,6 +238,42 @@ def fork(
     print(run(component, base, out))
 
 
+@app.command()
+def export(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of a base, component, composition or task, e.g. models/compositions/full.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Output folder: new, empty, or an earlier export, which is replaced.")],
+    base: Annotated[Path, typer.Option(help="Folder of the base of a component.")] = Path("models/base"),
+    results: Annotated[
+        Path | None, typer.Option(help="Folder of the evaluation for the model card, e.g. results/full.")
+    ] = None,
+    license: Annotated[str, typer.Option(help="License of the model for the model card, e.g. Apache-2.0.")] = "",
+    remote_code: Annotated[
+        bool,
+        typer.Option(
+            "--remote-code",
+            help="Add the code of the model, so that trust_remote_code=True loads it where cclm-core is not installed.",
+        ),
+    ] = False,
+    drop_ngrams: Annotated[
+        bool,
+        typer.Option(
+            "--drop-ngrams", help="Export the network of a task without its n-grams, which transformers cannot run."
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Export a model for Hugging Face transformers: weights, tokenizer and model card in one folder.
+
+    A component keeps its trained head if transformers has such a model: masked_characters, next_characters, entities.
+    It needs transformers: pip install 'cclm-core\\[huggingface]'.
+    """
+    from cclm_core.cli.export import show_export
+
+    show_export(folder, out, base, results, license, remote_code, drop_ngrams, as_json)
+
+
 @app.command("noise")
 def noise_command(
     text: Annotated[

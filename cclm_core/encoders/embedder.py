@@ -322,12 +322,15 @@ class Embedder(Base):
 def weights_digest(module: nn.Module, about: str = "") -> str:
     """SHA-256 of `about` and of the names, shapes, types and bytes of a module's weights.
 
-    A weight with several names counts under each of them.
+    A weight with several names counts under each of them. Weights without storage have no bytes, so that parts can be
+    composed before their weights are loaded.
     """
     state = hashlib.sha256(about.encode())
     for name, tensor in sorted(weights_of(module)):
         kind = "" if tensor.dtype == torch.float32 else f" {tensor.dtype}"
         state.update(f"{name} {tuple(tensor.shape)}{kind}".encode())
+        if tensor.is_meta and type(tensor) in (Tensor, nn.Parameter):
+            continue
         state.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return state.hexdigest()
 

@@ -1,29 +1,12 @@
 """Words and their tags: from entity spans to one BIO tag per word, and back."""
 
-import re
 from collections.abc import Sequence
 
 from cclm_core.corpus.records import Entity
 from cclm_core.labeled.examples import LabeledText
+from cclm_core.text.tagged_words import WordSpans, characters_of, words_of
 
-_WORD = re.compile(r"\w+|[^\w\s]")
-
-WordSpans = tuple[tuple[int, int], ...]
-"""Start and end (excluded) of each word, in characters."""
-
-
-def words_of(text: str) -> WordSpans:
-    """The words of a text: runs of letters and digits, and single punctuation marks.
-
-    >>> words_of("Ann's here.")
-    ((0, 3), (3, 4), (4, 5), (6, 10), (10, 11))
-    """
-    return tuple(match.span() for match in _WORD.finditer(text))
-
-
-def characters_of(text: str) -> WordSpans:
-    """Every character that is not whitespace, as a word of its own."""
-    return tuple((index, index + 1) for index, character in enumerate(text) if not character.isspace())
+__all__ = ["WordSpans", "characters_of", "tags_of", "units_of", "words_of"]
 
 
 def units_of(example: LabeledText, unit: str) -> WordSpans:

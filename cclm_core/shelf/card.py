@@ -1,12 +1,12 @@
 """The card of an item: its origin, configuration and scores, and the digest of each file."""
 
 import json
-import re
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue
 
+from cclm_core.cards import Facts, render
 from cclm_core.runtime.config import Config, canonical_json, digest
 from cclm_core.runtime.errors import ConfigError, IntegrityError
 from cclm_core.runtime.terminal import printable
@@ -91,39 +91,21 @@ class Card(Config):
 
     def to_markdown(self) -> str:
         """The card as a page for people, `CARD.md`."""
-        rows = [("type", self.item_type), ("license", self.license), ("digest", self.digest)]
-        rows += [(f"{name} digest", value) for name, value in self.digests.canonical().items() if value]
-        rows += [("made by revision", self.created_by)] if self.created_by else []
-        files = [(file.path, f"{file.size:,}", file.sha256) for file in self.files]
-        lines = [f"# {self.identifier}", "", *([_plain(self.description), ""] if self.description else [])]
-        lines += [*_table(("", ""), rows), ""]
-        if self.scores:
-            lines += ["## Scores", "", *_table(("score", "value"), _flat(self.scores)), ""]
-        lines += ["## Files", "", *_table(("file", "bytes", "SHA-256"), files), ""]
-        lines += ["## Configuration", "", "```json"]
-        lines += [json.dumps(self.configuration, indent=2, sort_keys=True), "```", ""]
-        return "\n".join(lines)
+        known = {name: value for name, value in self.digests.canonical().items() if value}
+        facts = Facts(
+            name=self.identifier,
+            kind=self.item_type,
+            description=self.description,
+            license=self.license,
+            about={"made by revision": self.created_by} if self.created_by else {},
+            digests={"card": self.digest, **known},
+            metrics=self.scores,
+            configuration=self.configuration,
+            files=[(file.path, file.size, file.sha256) for file in self.files],
+        )
+        return render(facts)
 
 
 def files_digest(files: Iterable[ItemFile]) -> str:
     """SHA-256 of the names and SHA-256 digests of files, in any order."""
     return digest(sorted([file.path, file.sha256] for file in files))
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """One row per metric; names of nested metrics are joined by dots."""
-    rows = []
-    for name, value in sorted(values.items()):
-        nested = isinstance(value, dict)
-        rows += _flat(value, f"{prefix}{name}.") if nested else [(prefix + name, json.dumps(value, ensure_ascii=False))]
-    return rows
-
-
-def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
-    lines = [header, tuple("---" for _ in header), *rows]
-    return ["| " + " | ".join(_plain(cell) for cell in line) + " |" for line in lines]
-
-
-def _plain(text: str) -> str:
-    """Text that cannot leave its line or cell, or become markup."""
-    return re.sub(r"[\\|<>`\[\]]", r"\\\g<0>", " ".join(printable(text).split()))

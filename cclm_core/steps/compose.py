@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from cclm_core.cards import write_card
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.config import CompositionConfig
 from cclm_core.composition.store import load_all, write
@@ -48,6 +49,7 @@ def compose(params: Params, name: str, base: Path, components: Path, out: Path, 
             folder / "card.json",
             {"stage": "compose", "name": name, "seed": seed, **digests, "configuration": config.canonical()},
         )
+        write_card(folder, "composition")
     report(1, {key: float(value) for key, value in sizes.items()}, 1)
 
 

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from cclm_core.cards import write_card
 from cclm_core.composition.store import load_base, load_component, write
 from cclm_core.runtime.artifacts import publishing, read_json, verify, write_json
 
@@ -37,6 +38,7 @@ def fork(component: Path, base: Path, out: Path) -> str:
                 shutil.copyfile(component / name, folder / name)
         write_json(folder / "card.json", {"data": None, **training, **inputs, "stage": "fork"})
         write_json(folder / "metrics.json", {**old.get("metrics.json", {}), "parameters": num_parameters})
+        write_card(folder, "component")
     return (
         f"{out}: {forked.name!r} with its own copy of {base}, {num_parameters:,} parameters. It is independent of any "
         "base."

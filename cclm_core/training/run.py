@@ -19,6 +19,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import Field
 from torch import nn
 
+from cclm_core.cards import write_card
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.encoders.embedder import Base
 from cclm_core.noise.misspellings import Spellings, read_misspellings
@@ -227,6 +228,7 @@ def publish(
         card = identity.canonical() | ({"digest": model.digest} if isinstance(model, Base) else {})
         sizes = {"parameters": sum(parameter.numel() for parameter in model.parameters())}
         write_results(folder, curve, card, {**sizes, **(metrics or {})})
+        write_card(folder, artifact.kind)
 
 
 def write_results(folder: Path, curve: Sequence[Point], card: Mapping[str, Any], sizes: Mapping[str, float]) -> None:
