@@ -52,7 +52,10 @@ def test_placeholders_are_refused_in_every_format(name: str, content: bytes, mes
     ("content", "message"),
     [
         (gzip.compress(b"text\nx\n", mtime=0)[:-12], "is compressed with gzip and damaged: .*. Download it again"),
-        (gzip.compress(gzip.compress(b"text\nx\n", mtime=0), mtime=0), "is compressed twice; its content is gzip. Unpack it once"),
+        (
+            gzip.compress(gzip.compress(b"text\nx\n", mtime=0), mtime=0),
+            "is compressed twice; its content is gzip. Unpack it once",
+        ),
         (b"\x28\xb5\x2f\xfd" + bytes(20), "compressed with zstd and damaged"),
         (b"PK\x03\x04" + bytes(20), "compressed with ZIP"),
         (b"BZh91AY&SY" + bytes(20), "compressed with bzip2 and damaged"),
