@@ -14,6 +14,7 @@ from uuid import UUID
 from cclm_core.runtime.config import nearest
 from cclm_core.runtime.errors import ConfigError
 from flows.devices.runners import on_ray
+from flows.graph.dvc_private import recorded_outputs
 from flows.graph.node import Node
 from flows.project import Project
 from flows.remote.dvc_remote import default_remote, run_dvc
@@ -127,19 +128,27 @@ def train_on_worker(
         ConfigError: tracked files differ from the commit.
     """
     revision = committed_revision(project)
-    if node.needs:
-        pushed = run_dvc(project, "--wait-for-lock", "push", *node.needs)
+    lock = project.lock_file
+    content = lock.read_bytes() if lock.is_file() else b""
+    # All parts of a folder, also those that the stage does not use: DVC records the digest of the whole folder.
+    inputs = [out["path"] for out in recorded_outputs(content) if out["path"].startswith(_prefixes(node))]
+    if needed := [*node.needs, *inputs]:
+        pushed = run_dvc(project, "--wait-for-lock", "push", *needed)
         if pushed.returncode != 0:
             raise WorkerError(f"its inputs could not be pushed to DVC's remote: {pushed.stderr.strip()}")
-    lock = project.lock_file
     order = {
         "stage": node.name,
         "revision": revision,
-        "lock": lock.read_text(encoding="utf-8") if lock.is_file() else "",
+        "lock": content.decode("utf-8"),
         "parent": parent,
         "tracked": tracked,
+        "inputs": inputs,
     }
     _run_on_worker(node, order, emit)
+
+
+def _prefixes(node: Node) -> tuple[str, ...]:
+    return tuple(f"{folder}/" for folder in node.folders)
 
 
 def cancel_all() -> None:
