@@ -1,4 +1,4 @@
-"""`cclm run`, `cclm retrain`, `cclm finetune` and `cclm push`: check, plan, run the flow in this process if needed, print the result."""
+"""`cclm run`, `retrain`, `finetune` and `push`: check, plan, run the flow in this process if needed, print the result."""
 
 import json
 import os
@@ -218,7 +218,10 @@ def _print_result(project: Project, plan: Plan, summary: dict[str, Any], as_json
             message = f"\nerror: {stage['message']}\n(whole log: {log})"
             Console(stderr=True).print(message, highlight=False, markup=False, soft_wrap=True)
     if summary["promotion_error"]:
-        warn(f"the compositions and tasks are not registered in MLflow: {summary['promotion_error']}. Run `cclm promote`.")
+        warn(
+            "the compositions and tasks are not registered in MLflow: "
+            f"{summary['promotion_error']}. Run `cclm promote`."
+        )
     if summary["push_error"]:
         warn(f"{summary['push_error']}\nThey are complete in this clone. The next run or `cclm push` tries again.")
 

@@ -44,9 +44,7 @@ def accept(project: Project, name: str) -> Decision:
         if version is None:
             raise ConfigError(f"no candidate of {name} found in the registry. Run `cclm promote` first.")
         if version.tags.get("cclm.untrained") == "true":
-            raise ConfigError(
-                f"{name} is an untrained control, which cannot be champion. Choose another composition."
-            )
+            raise ConfigError(f"{name} is an untrained control, which cannot be champion. Choose another composition.")
         _require_loadable(version, tracking, name)
         aliases = registry.model(model).aliases
         replaced, previous = aliases.get(CHAMPION), aliases.get(PREVIOUS)

@@ -212,9 +212,7 @@ def _compare_with_champion(candidate: Candidate, tracking: Tracking) -> Verdict:
     if evaluation.untrained:
         return Verdict(False, "it is an untrained control, which cannot be champion")
     if results_are_outdated(evaluation):
-        return Verdict(
-            False, f"its results belong to another {evaluation.kind}; run `cclm run` to measure this one"
-        )
+        return Verdict(False, f"its results belong to another {evaluation.kind}; run `cclm run` to measure this one")
     accept = f"`cclm promote --accept {evaluation.name}`"
     first = f"there is no champion to compare with; to make this version the first one, run {accept}"
     missing = () if evaluation.is_task else missing_metrics(candidate.config, result_metrics(evaluation.results))

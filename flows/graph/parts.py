@@ -95,9 +95,7 @@ def _resolve(node: Node, producers: Mapping[str, Node], project: Project) -> Nod
     used = {folder: names for folder, names in candidates.items() if names is not None}
     if not used:
         return node
-    available = {
-        out: maker.name for out, maker in producers.items() for folder in used if out.startswith(f"{folder}/")
-    }
+    available = {out: maker.name for out, maker in producers.items() for folder in used if out.startswith(f"{folder}/")}
     paths = []
     for part in dict.fromkeys(name for names in used.values() for name in names):
         folders = [folder for folder, names in used.items() if part in names]
@@ -134,7 +132,7 @@ def _used(node: Node, folder: str, producers: Mapping[str, Node]) -> tuple[str, 
 
 def _referenced(node: Node) -> dict[str, tuple[str, ...]]:
     """Section -> the names in it that a task uses, if any."""
-    names: dict[str, tuple[str, ...]] = {section: () for section in REFERENCES.values()}
+    names: dict[str, tuple[str, ...]] = dict.fromkeys(REFERENCES.values(), ())
     for key, value in node.params.items():
         section, _, rest = key.partition(".")
         reference = rest.rpartition(".")[2]

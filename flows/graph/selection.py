@@ -7,7 +7,6 @@ from cclm_core.runtime.errors import ConfigError
 from flows.graph.node import Node
 from flows.graph.plan import Plan
 
-
 TRAINED = {"components": "component", "tasks": "task"}
 """Sections of params.yaml whose entries are trained, and what one is called."""
 

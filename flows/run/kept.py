@@ -4,10 +4,11 @@ DVC would run its stages again, because they depend on whole folders. If the dig
 output are those of the parts that it uses now, the flow records the new state of the folders with `dvc commit` instead.
 """
 
-import json
 import subprocess
 from collections.abc import Callable
 
+from cclm_core.runtime.errors import ArtifactError
+from cclm_core.runtime.readers import parse_json
 from flows import environment
 from flows.graph.lockfile import back_up
 from flows.graph.node import Node
@@ -39,8 +40,8 @@ def _reasons(project: Project, node: Node) -> list[str]:
     """Why DVC considers the stage changed now, after the stages before it have ended."""
     done = _dvc(project, "status", "--json", node.name)
     try:
-        entries = json.loads(done.stdout) if done.returncode == 0 else {}
-    except ValueError:
+        entries = parse_json(done.stdout, "the output of `dvc status`") if done.returncode == 0 else {}
+    except ArtifactError:
         entries = {}
     reasons = list(reasons_of(entries.get(node.name, []))) if isinstance(entries, dict) else []
     return reasons or ["unknown"]

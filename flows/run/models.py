@@ -95,14 +95,14 @@ def show(project: Project, as_json: bool) -> None:
     """
     if not enabled():
         raise ConfigError("CCLM_TRACKING must not be off for `cclm models`: the registry is MLflow's. Unset it.")
-    found = registered_models(Registry(connect(project)))
+    registered = registered_models(Registry(connect(project)))
     if as_json:
-        print(json.dumps([asdict(model) for model in found], indent=2))
+        print(json.dumps([asdict(model) for model in registered], indent=2))
         return
-    if not found:
+    if not registered:
         print("No model is registered. `cclm run` registers compositions and tasks.")
         return
-    rows = model_rows(found, time.time())
+    rows = model_rows(registered, time.time())
     print_table(output_console(), _table(rows), rows)
 
 

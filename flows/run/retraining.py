@@ -52,9 +52,7 @@ class Retraining:
         return {self.kind: self.name, "parent": self.before, "digest": after, "message": message}
 
 
-def plan_retraining(
-    project: Project, name: str, settings: Mapping[str, Any], section: str | None = None
-) -> Retraining:
+def plan_retraining(project: Project, name: str, settings: Mapping[str, Any], section: str | None = None) -> Retraining:
     """Writes the settings to params.yaml and plans the retraining.
 
     Args:

@@ -201,7 +201,7 @@ def _cost(record: StageRecord | None) -> dict[str, float]:
 
 
 def _unregistered(project: Project, measured: Iterable[Evaluation]) -> tuple[str, ...] | None:
-    """The compositions and tasks without a registered version. Reads MLflow's database directly if it is a local file."""
+    """The compositions and tasks without a registered version. A local database of MLflow is read directly."""
     digests = {evaluation.name: folder_digest(evaluation.model) for evaluation in measured}
     uri = tracking_uri(project)
     if not enabled() or not digests:

@@ -83,9 +83,7 @@ def test_compositions_and_their_results_are_found_by_their_kind(done: Toy) -> No
         "compose@both",
         "evaluate@both",
     )
-    assert (
-        evaluation.model == done.root / "compositions/both" and evaluation.results == done.root / "results/both"
-    )
+    assert evaluation.model == done.root / "compositions/both" and evaluation.results == done.root / "results/both"
     assert evaluation.data == (done.root / "data/corpus",) and not evaluation.untrained
 
 
