@@ -1,4 +1,4 @@
-"""`cclm run`, `retrain`, `finetune` and `push`: check, plan, run the flow in this process if needed, print the result."""
+"""`cclm run`, `retrain`, `finetune` and `push`: check, plan, run the flow in this process if needed, print results."""
 
 import json
 import os

@@ -118,7 +118,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "dvc.yaml").write_text(DVC_YAML)
     (root / "params.yaml").write_text(yaml.safe_dump(PARAMS))
     (root / ".gitignore").write_text(
-        ".cclm/\n/data/\n/models/\n/compositions/\n/results/\n/mlflow.db\n/mlruns/\n__pycache__/\n"
+        ".cclm/\n/data/\n/models/\n/compositions/\n/results/\n/tasks/\n/mlflow.db\n/mlruns/\n__pycache__/\n"
     )
     shutil.copy(Path(__file__).with_name("toy_stages.py"), root)
     project = Toy(root)
@@ -153,6 +153,18 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model") / "model"
     folder.mkdir()
     save(ComposedModel(base, [Component(card)], "both"), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def task_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real model of a task, with n-grams, that was hardly trained."""
+    from cclm_core.finetuning import fine_tune, save_task
+    from tests.finetuning.tasks import config, data, embedder
+
+    settings = config(ngrams={}, training={"steps": 1})
+    folder = tmp_path_factory.mktemp("task_model") / "model"
+    save_task(fine_tune("intent", data("classify"), embedder(), settings), folder)
     return folder
 
 
