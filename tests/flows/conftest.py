@@ -168,6 +168,16 @@ def task_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def task_champion(template: Path, task_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with the task `intent`: version 2, accuracy 0.7, is champion; version 1, accuracy 0.5, is previous."""
+    from tests.flows.toy_tasks import with_champion
+
+    root = Toy(template).copy(tmp_path_factory.mktemp("task_champion") / "project").root
+    with_champion(root, task_model)
+    return root
+
+
 @pytest.fixture
 def project(template: Path, tmp_path: Path) -> Toy:
     """A toy project in which nothing has run."""

@@ -29,39 +29,16 @@ from flows.gate.task_serving import Predictions
 from flows.tracking.client import connect
 from tests.finetuning.tasks import config, data, embedder
 from tests.flows.conftest import Toy
-from tests.flows.test_gate_trials import open_promoter, skip_load_checks
+from tests.flows.test_gate_trials import skip_load_checks
 from tests.flows.toy_stages import write_results
-from tests.flows.toy_tasks import TaskPromoter, add_tasks
+from tests.flows.toy_tasks import TaskPromoter, open_tasks
 
 MODEL = "cclm-intent"
 
 
-def open_tasks(project: Toy, model: Path, monkeypatch: pytest.MonkeyPatch) -> TaskPromoter:
-    open_promoter(project, model, monkeypatch)  # sets the environment
-    project.params(lambda values: values.update(promotion={}))
-    return TaskPromoter(project, model)
-
-
-@pytest.fixture(scope="module")
-def with_champion(template: Path, task_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose version 2, accuracy 0.7, is champion and whose version 1, accuracy 0.5, is previous."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        project = Toy(template).copy(tmp_path_factory.mktemp("tasks") / "project")
-        add_tasks(project)
-        tasks = open_tasks(project, task_model, monkeypatch)
-        skip_load_checks(monkeypatch)
-        tasks.make(1, 0.5)
-        first = tasks.promote()
-        assert first.result == "candidate" and "cclm promote --accept intent" in first.reason
-        assert accept(project, "intent").result == "champion"
-        tasks.make(2, 0.7)
-        assert tasks.promote().result == "champion"
-    return project.root
-
-
 @pytest.fixture
-def tasks(with_champion: Path, task_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TaskPromoter:
-    tasks = open_tasks(Toy(with_champion).copy(tmp_path / "tasks"), task_model, monkeypatch)
+def tasks(task_champion: Path, task_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TaskPromoter:
+    tasks = open_tasks(Toy(task_champion).copy(tmp_path / "tasks"), task_model, monkeypatch)
     skip_load_checks(monkeypatch)
     return tasks
 

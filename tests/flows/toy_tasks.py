@@ -4,13 +4,18 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cclm_core.runtime.artifacts import publishing, verify, write_json
+from flows import environment
+from flows.gate import overrides
 from flows.gate.promote import Decision, promote_all
 from flows.gate.registry import Registry
 from flows.graph.evaluations import Evaluation, evaluations
 from flows.graph.plan import read_plan
 from flows.tracking.client import connect
 from tests.flows.conftest import Toy
+from tests.flows.test_gate_trials import skip_load_checks
 from tests.flows.toy_stages import write_results
 
 STAGES = """
@@ -94,3 +99,30 @@ class TaskPromoter:
         """The versions with the aliases `candidate`, `champion` and `previous`."""
         aliases = Registry(connect(self.project)).model("cclm-intent").aliases
         return aliases.get("candidate"), aliases.get("champion"), aliases.get("previous")
+
+
+def open_tasks(project: Toy, model: Path, monkeypatch: pytest.MonkeyPatch) -> TaskPromoter:
+    """Sets the environment of a project for calls in this process."""
+    monkeypatch.chdir(project.root)
+    for name, value in environment.DEFAULTS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(project.root / ".cclm/dvc"))
+    monkeypatch.setenv("PREFECT_HOME", str(project.root / ".cclm/prefect"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    project.params(lambda values: values.update(promotion={}))
+    return TaskPromoter(project, model)
+
+
+def with_champion(root: Path, model: Path) -> None:
+    """Registers version 1 of `intent`, accuracy 0.5, and version 2, accuracy 0.7, which becomes champion."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        project = Toy(root)
+        add_tasks(project)
+        tasks = open_tasks(project, model, monkeypatch)
+        skip_load_checks(monkeypatch)
+        tasks.make(1, 0.5)
+        first = tasks.promote()
+        assert first.result == "candidate" and "cclm promote --accept intent" in first.reason
+        assert overrides.accept(project, "intent").result == "champion"
+        tasks.make(2, 0.7)
+        assert tasks.promote().result == "champion"
