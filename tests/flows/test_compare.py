@@ -41,7 +41,7 @@ def test_the_registered_models_are_shown_with_the_figures_of_the_champion(
     assert model.megabytes is not None and 0 < model.megabytes < 10 and model.result == "champion"
     (row,) = model_rows([model], model.registered + 7200)
     assert row["figures"] == "accuracy ↑ 0.700 ±0.050\naccuracy_noise_0.1 ↑ 0.700 ±0.050"
-    assert (row["age"], row["champion"], row["figures of"]) == ("2 h", "2", "version 2")
+    assert (row["age"], row["champion"], row["figures of"]) == ("2 h 0 min", "2", "version 2")
     listing.show(tasks.project, as_json=True)
     (printed,) = json.loads(capsys.readouterr().out)
     assert printed["model"] == "cclm-intent" and "better than the champion on 2 of 2" in printed["reason"]
