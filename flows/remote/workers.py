@@ -111,6 +111,19 @@ def committed_revision(project: Project) -> str:
     return commit
 
 
+def folder_inputs(node: Node, lock: bytes) -> list[str]:
+    """The outputs in the folders that a stage reads as a whole, which DVC does not fetch by itself.
+
+    These are all parts, also those that the stage does not use: DVC records the digest of the whole folder.
+
+    Args:
+        node: the stage.
+        lock: content of dvc.lock.
+    """
+    prefixes = tuple(f"{folder}/" for folder in node.folders)
+    return [out["path"] for out in recorded_outputs(lock) if out["path"].startswith(prefixes)]
+
+
 def train_on_worker(
     project: Project, node: Node, parent: str | None, tracked: bool, emit: Callable[[str], None]
 ) -> None:
@@ -130,8 +143,7 @@ def train_on_worker(
     revision = committed_revision(project)
     lock = project.lock_file
     content = lock.read_bytes() if lock.is_file() else b""
-    # All parts of a folder, also those that the stage does not use: DVC records the digest of the whole folder.
-    inputs = [out["path"] for out in recorded_outputs(content) if out["path"].startswith(_prefixes(node))]
+    inputs = folder_inputs(node, content)
     if needed := [*node.needs, *inputs]:
         pushed = run_dvc(project, "--wait-for-lock", "push", *needed)
         if pushed.returncode != 0:
@@ -145,10 +157,6 @@ def train_on_worker(
         "inputs": inputs,
     }
     _run_on_worker(node, order, emit)
-
-
-def _prefixes(node: Node) -> tuple[str, ...]:
-    return tuple(f"{folder}/" for folder in node.folders)
 
 
 def cancel_all() -> None:

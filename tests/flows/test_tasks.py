@@ -227,6 +227,15 @@ def test_the_table_of_tasks_has_the_main_metric_by_noise_next_to_the_baseline() 
     assert task_rows({}) == [] and task_rows({"broken": {}}) == []
 
 
+def test_a_task_without_any_composition_is_trained(project: Toy, drive: Drive) -> None:
+    add_tasks(project)
+    project.params(lambda values: values.update(compositions={}, components={}))
+    project.params(lambda values: values["tasks"].pop("intent"))
+    results = outcomes(drive(project, ["test"]))
+    assert results == {"label@tickets": "ran", "finetune@scratch": "ran", "test@scratch": "ran"}
+    assert list((project.root / "compositions").iterdir()) == []
+
+
 def test_the_default_pipeline_has_no_tasks() -> None:
     values = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
     assert values["tasks"] == {}
