@@ -32,7 +32,7 @@ def main(uri: str) -> None:
     metadata = model.metadata.metadata or {}
     # Versions of an earlier release have no kind: they are compositions.
     if metadata.get("cclm.kind") == "task":
-        report = _check_answers(model, bool(metadata.get("cclm.pairs")))
+        report = check_answers(model, bool(metadata.get("cclm.pairs")))
     else:
         report = _check_embeddings(model)
     print(json.dumps(report))
@@ -61,7 +61,12 @@ def _check_embeddings(model: Any) -> dict[str, Any]:
     return {"width": widths.pop()}
 
 
-def _check_answers(model: Any, is_pair: bool) -> dict[str, Any]:
+def check_answers(model: Any, is_pair: bool) -> dict[str, Any]:
+    """Checks the answers of a task to some texts, or pairs of texts.
+
+    Raises:
+        ValueError: an answer is missing, empty, not finite, or depends on the other texts.
+    """
     inputs: list[Any] = list(zip(TEXTS, TEXTS[::-1], strict=True)) if is_pair else TEXTS
     answers = model.predict(inputs)
     if not isinstance(answers, list) or len(answers) != len(inputs):

@@ -255,19 +255,20 @@ def _compare_compositions(candidate: Candidate, champion: Version) -> Verdict:
 
 def _compare_tasks(candidate: Candidate, champion: Version, tracking: Tracking) -> Verdict:
     evaluation = candidate.evaluation
+    remedy = f"to make this version the champion anyway, run `cclm promote --accept {evaluation.name}`"
     with tempfile.TemporaryDirectory() as parent:
         try:
             former = fetch_results(tracking, champion, Path(parent) / "results")
+            texts = measured_texts(former)
         except ArtifactError as error:
-            return Verdict(
-                False,
-                f"it cannot be compared with champion version {champion.number}: {error} To make this version the "
-                f"champion anyway, run `cclm promote --accept {evaluation.name}`",
-                lasts=False,
+            reason = (
+                f"it cannot be compared with champion version {champion.number}: {str(error).rstrip('.')}; {remedy}"
             )
-        if champion.tags.get(EVALUATION_TAG) != digest(measured_texts(former)):
-            return Verdict(False, f"the tags of champion version {champion.number} do not belong to its results")
-        return compare_tasks(evaluation.results, former, candidate.config.tasks)
+            return Verdict(False, reason, lasts=False)
+        if champion.tags.get(EVALUATION_TAG) != digest(texts):
+            reason = f"the tags of champion version {champion.number} do not belong to its stored results; {remedy}"
+            return Verdict(False, reason)
+        return compare_tasks(evaluation.results, former, candidate.config.tasks, f"; {remedy}")
 
 
 def _make_champion(candidate: Candidate, version: Version, reason: str, key: dict[str, str]) -> bool:

@@ -36,7 +36,7 @@ class Slice:
     score: float
 
 
-def compare_tasks(candidate: Path, champion: Path, rules: TaskRules) -> Verdict:
+def compare_tasks(candidate: Path, champion: Path, rules: TaskRules, remedy: str = "") -> Verdict:
     """Compares the results of a candidate with those of the champion.
 
     The candidate passes if its main metric is better, with its whole confidence interval above 0, on at least one test
@@ -47,17 +47,20 @@ def compare_tasks(candidate: Path, champion: Path, rules: TaskRules) -> Verdict:
         candidate: published results of the stage `test`.
         champion: the results of the champion.
         rules: section `promotion.tasks` of params.yaml.
+        remedy: what a person can do if the models were measured on different texts.
     """
     try:
         refusal = _different_texts(_texts(candidate, "candidate"), _texts(champion, "champion"))
         if refusal:
-            return Verdict(False, refusal)
+            return Verdict(False, refusal + remedy)
         verdict = _compare_outcomes(candidate, champion, rules)
         if rules.slices is None or not verdict.passed:
             return verdict
         refusal = _worse_slices(_slices(candidate), _slices(champion), rules.slices, _better(candidate))
     except CclmError as error:
         return Verdict(False, f"it cannot be compared: {str(error).rstrip('.')}")
+    except (IndexError, ValueError) as error:  # statistics that do not belong to their metric
+        return Verdict(False, f"it cannot be compared, because the outcomes are malformed: {error}")
     return Verdict(False, f"{refusal} ({verdict.reason})") if refusal else verdict
 
 

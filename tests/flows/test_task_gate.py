@@ -20,6 +20,7 @@ from cclm_core.runtime.errors import ConfigError
 from flows.gate import overrides
 from flows.gate import promote as promotion
 from flows.gate.gate import Verdict, load_check
+from flows.gate.load_check import check_answers
 from flows.gate.overrides import accept, roll_back
 from flows.gate.promote import pending
 from flows.gate.registry import RESULTS_TAG, Registry
@@ -211,6 +212,40 @@ def test_a_task_is_rolled_back_and_not_promoted_again(tasks: TaskPromoter) -> No
     assert tasks.aliases() == ("2", "1", None)
     decision = tasks.promote()
     assert decision.result == "rolled back" and "confuses refunds" in decision.reason
+
+
+class Answering:
+    """A model of MLflow that gives fixed answers, or none."""
+
+    def __init__(self, answers: Callable[[int], Any]) -> None:
+        self.answers = answers
+
+    def predict(self, texts: list[Any]) -> list[Any]:
+        return [self.answers(len(texts)) for _ in texts]
+
+
+GOOD = {"label": "a", "score": 0.5, "scores": {"a": 0.5, "b": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("answers", "problem"),
+    [
+        (lambda _: {}, "must not be empty"),
+        (lambda _: {"score": 0.5}, "must not be empty"),
+        (lambda _: GOOD | {"label": ""}, "must not be without a label"),
+        (lambda _: GOOD | {"scores": {}}, "must not be without a label"),
+        (lambda _: GOOD | {"scores": {"a": float("nan")}}, "must not be NaN or infinite"),
+        (lambda _: {"value": float("inf")}, "must not be NaN or infinite"),
+        (lambda _: {"value": None}, "must not be without a number"),
+        (lambda number: {"value": float(number)}, "must not depend on the batch"),
+        (lambda _: ["label"], "must not be empty"),
+    ],
+)
+def test_invalid_answers_are_found(answers: Callable[[int], Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        check_answers(Answering(answers), False)
+    assert check_answers(Answering(lambda _: GOOD), True) == {"answers": ["label", "score", "scores"]}
+    assert check_answers(Answering(lambda _: {"entities": []}), False) == {"answers": ["entities"]}
 
 
 # The registered model.
