@@ -85,8 +85,8 @@ def train_in_clone(project: Project, order: Order, emit: Callable[[str], None]) 
                 **({} if order.tracked else {"CCLM_TRACKING": "off"}),
             }
             try:
-                if order.inputs:
-                    _dvc(clone, emit, "pull", "--", *order.inputs, extra=settings)
+                for path in order.inputs:
+                    _dvc(clone, emit, "pull", "--", path, extra=settings)
                 _dvc(clone, emit, "repro", "--single-item", "--pull", "--allow-missing", order.stage, extra=settings)
             except CloneError as error:
                 raise CloneError(

@@ -124,6 +124,20 @@ def folder_inputs(node: Node, lock: bytes) -> list[str]:
     return [out["path"] for out in recorded_outputs(lock) if out["path"].startswith(prefixes)]
 
 
+def push_inputs(project: Project, node: Node, lock: bytes) -> list[str]:
+    """Pushes what a stage reads to DVC's remote, and returns `folder_inputs`.
+
+    Raises:
+        WorkerError: DVC failed.
+    """
+    inputs = folder_inputs(node, lock)
+    for target in (*node.needs, *inputs):  # with several targets, DVC 3.67 pushes only one of them
+        pushed = run_dvc(project, "--wait-for-lock", "push", target)
+        if pushed.returncode != 0:
+            raise WorkerError(f"its inputs could not be pushed to DVC's remote: {pushed.stderr.strip()}")
+    return inputs
+
+
 def train_on_worker(
     project: Project, node: Node, parent: str | None, tracked: bool, emit: Callable[[str], None]
 ) -> None:
@@ -143,11 +157,7 @@ def train_on_worker(
     revision = committed_revision(project)
     lock = project.lock_file
     content = lock.read_bytes() if lock.is_file() else b""
-    inputs = folder_inputs(node, content)
-    if needed := [*node.needs, *inputs]:
-        pushed = run_dvc(project, "--wait-for-lock", "push", *needed)
-        if pushed.returncode != 0:
-            raise WorkerError(f"its inputs could not be pushed to DVC's remote: {pushed.stderr.strip()}")
+    inputs = push_inputs(project, node, content)
     order = {
         "stage": node.name,
         "revision": revision,

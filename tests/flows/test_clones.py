@@ -9,7 +9,7 @@ import pytest
 from cclm_core.runtime.errors import ConfigError
 from flows.graph.plan import read_plan
 from flows.remote.clones import CloneError, Order, train_in_clone
-from flows.remote.workers import committed_revision, folder_inputs
+from flows.remote.workers import committed_revision, push_inputs
 from flows.run.dvc_repro import StageError, reproduce
 from tests.flows.conftest import Toy
 from tests.flows.toy_tasks import add_tasks
@@ -70,9 +70,8 @@ def test_a_worker_fetches_all_parts_of_the_folders_that_a_task_reads(
     worker = new_worker(done, tmp_path, monkeypatch)
     lock = (done.root / "dvc.lock").read_bytes()
     node = read_plan(done).nodes["finetune@intent"]
-    inputs = folder_inputs(node, lock)
+    inputs = push_inputs(done, node, lock)
     assert set(inputs) == {"compositions/both", "compositions/solo", "data/labeled/mails", "data/labeled/tickets"}
-    done.dvc("push", *node.needs, *inputs)
     order = Order(node.name, committed_revision(done), lock.decode(), None, False, tuple(inputs))
     train_in_clone(worker, order, lambda _: None)
     result = reproduce(done, node, None, False, False, lambda _: None, pull=True)
