@@ -37,7 +37,7 @@ def run(
     force: Annotated[list[str] | None, typer.Option(help="Run this stage even if nothing changed. Repeatable.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run the stages that are out of date, in parallel if possible, then register the compositions in MLflow."""
+    """Run the stages that are out of date, in parallel if possible, then register the compositions and tasks."""
     from flows.commands import run_pipeline
 
     sys.exit(run_pipeline(_project(), target or [], force or [], as_json))
@@ -55,18 +55,18 @@ def status(as_json: AsJson = False) -> None:
 def promote(
     accept: Annotated[
         list[str] | None,
-        typer.Option(help="Make the candidate of this composition its champion, without the gate. Repeatable."),
+        typer.Option(help="Make the candidate of this composition or task its champion, without the gate. Repeatable."),
     ] = None,
     rollback: Annotated[
         list[str] | None,
-        typer.Option(help="Restore the previous champion of this composition. Repeatable."),
+        typer.Option(help="Restore the previous champion of this composition or task. Repeatable."),
     ] = None,
     reason: Annotated[
         str, typer.Option(help="Reason for --rollback, stored in the tags of the version.")
     ] = "no reason given",
     as_json: AsJson = False,
 ) -> None:
-    """Register the evaluated compositions, and let the gate choose the champions, or choose them yourself."""
+    """Register the measured compositions and tasks, and let the gate choose champions, or choose them yourself."""
     from flows.gate import overrides
     from flows.gate.promote import promote_workspace
     from flows.tracking.client import enabled
@@ -92,7 +92,7 @@ def promote(
 @app.command()
 def lineage(
     name: Annotated[
-        str, typer.Argument(help="A composition, a component or another output, e.g. full, entities, encoded.")
+        str, typer.Argument(help="A composition, a task, a component or another output, e.g. full, entities, encoded.")
     ],
     as_json: AsJson = False,
 ) -> None:
@@ -143,24 +143,69 @@ def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=6
 
 @app.command()
 def retrain(
-    component: Annotated[str, typer.Argument(help="Its name in params.yaml under components, e.g. entities.")],
+    name: Annotated[str, typer.Argument(help="A component or a task of params.yaml, e.g. entities.")],
     setting: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="A key of the component and its new value in YAML, e.g. training.steps=500. It is checked and written "
-            "to params.yaml. Repeatable.",
+            help="One of its keys and the new value in YAML, e.g. training.steps=500. It is checked and written to "
+            "params.yaml. Repeatable.",
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Train the component even if nothing changed.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Train it even if nothing changed.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Retrain one component, then compose, evaluate and register the compositions with it. Others do not change."""
+    """Retrain one component or task, then measure and register what is made from it. The rest does not change."""
     from flows.commands import run_retraining
     from flows.graph.params_file import parse_settings
 
-    sys.exit(run_retraining(_project(), component, parse_settings(setting or []), force, as_json))
+    sys.exit(run_retraining(_project(), name, parse_settings(setting or []), force, as_json))
+
+
+@app.command()
+def finetune(
+    task: Annotated[str, typer.Argument(help="Its name in params.yaml under tasks, e.g. intent.")],
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A key of the task and its new value in YAML, e.g. train=top. It is checked and written to "
+            "params.yaml. Repeatable.",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Train it even if nothing changed.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tune one task, test it and let the gate decide whether it becomes the champion."""
+    from flows.commands import run_retraining
+    from flows.graph.params_file import parse_settings
+
+    sys.exit(run_retraining(_project(), task, parse_settings(setting or []), force, as_json, "tasks"))
+
+
+@app.command()
+def models(as_json: AsJson = False) -> None:
+    """Show what is registered: compositions and tasks with their versions, champions and main figures."""
+    from flows.run.models import show
+
+    show(_project(), as_json)
+
+
+@app.command()
+def compare(
+    first: Annotated[
+        str, typer.Argument(help="NAME (in this project), NAME@champion, NAME/3, or a folder with results or a model.")
+    ],
+    second: Annotated[str, typer.Argument(help="What to compare it with, in the same form.")],
+    timed: Annotated[bool, typer.Option("--time/--no-time", help="Measure the speed of both.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Show which of two compositions or tasks is better on what, and how they differ in settings, data and cost."""
+    from flows.run.compare import show
+
+    show(_project(), first, second, timed, as_json)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""`cclm run`, `cclm retrain` and `cclm push`: check, plan, run the flow in this process if needed, print the result."""
+"""`cclm run`, `retrain`, `finetune` and `push`: check, plan, run the flow in this process if needed, print results."""
 
 import json
 import os
@@ -37,12 +37,13 @@ from flows.run.tables import (
     stages_table,
     where_to_look,
 )
+from flows.run.task_table import print_tasks
 from flows.tracking.client import TrackingError, connect, enabled, tracking_uri
 from flows.tracking.progress import Display
 
 
 def run_pipeline(project: Project, targets: Sequence[str], force: Sequence[str], as_json: bool) -> int:
-    """Runs the stale stages and registers the compositions; returns the exit code.
+    """Runs the stale stages and registers the compositions and tasks; returns the exit code.
 
     Args:
         project: the project to run.
@@ -76,30 +77,33 @@ def run_pipeline(project: Project, targets: Sequence[str], force: Sequence[str],
     return code
 
 
-def run_retraining(project: Project, component: str, settings: Mapping[str, Any], force: bool, as_json: bool) -> int:
-    """Retrains one component, then composes and evaluates the compositions that contain it; returns the exit code.
+def run_retraining(
+    project: Project, name: str, settings: Mapping[str, Any], force: bool, as_json: bool, section: str | None = None
+) -> int:
+    """Retrains one component or task, then measures and registers what is made from it; returns the exit code.
 
     Args:
         project: the project to run.
-        component: its name in params.yaml.
+        name: a component or a task of params.yaml.
         settings: new values by key, e.g. {"training.steps": 500}; written to params.yaml.
         force: train even if nothing changed.
         as_json: print JSON instead of tables.
+        section: `components` or `tasks`; None for the one that has the name.
 
     Raises:
-        CclmError: no such component, a wrong setting, stale inputs, or another run is in progress.
+        CclmError: no such component or task, a wrong setting, stale inputs, or another run is in progress.
     """
     with prepared(project):
-        planned = plan_retraining(project, component, settings)
+        planned = plan_retraining(project, name, settings, section)
         plan = planned.plan
         if planned.stale or force:
             check_parameters(project)
 
             def start() -> dict[str, Any]:
-                """Runs the flow of one component."""
+                """Runs the flow of one component or task."""
                 from flows.deployments.retrain import retrain_component
 
-                return retrain_component(component, {}, force)
+                return retrain_component(name, {}, force, section or "")
 
             summary, code = _run_flow(project, list(planned.nodes), list(planned.stale) or [planned.stage], start)
             plan = read_plan(project)
@@ -185,20 +189,23 @@ def _print_result(project: Project, plan: Plan, summary: dict[str, Any], as_json
     measured = evaluations(plan, project)
     shown = current(measured, summary["stages"])
     # Results that this run has neither made nor checked would look like new ones.
-    outdated = [evaluation.name for evaluation in measured if evaluation.evaluate.name in plan.stale()]
-    compared, warnings = comparison(project, shown), evaluation_warnings(shown)
+    outdated = [evaluation.name for evaluation in measured if evaluation.measured_by.name in plan.stale()]
+    compared = comparison(project, [evaluation for evaluation in shown if not evaluation.is_task])
+    tasks, warnings = comparison(project, [entry for entry in shown if entry.is_task]), evaluation_warnings(shown)
     if as_json:
-        added = {"comparison": metric_values(compared), "outdated": outdated, "warnings": warnings}
+        values = {"comparison": metric_values(compared), "tasks": metric_values(tasks)}
+        added = values | {"outdated": outdated, "warnings": warnings}
         print(json.dumps(summary | added | {"tracking_uri": tracking_uri(project)}, indent=2))
     else:
         console = output_console()
         _print_stages(console, summary)
         if compared:
             print_comparison(console, compared)
+        print_tasks(console, tasks)
         if outdated:
             console.print(f"Not shown, because their results are out of date: {', '.join(outdated)}", soft_wrap=True)
         for decision in summary["promotion"]:
-            line = "{composition}: {model} version {version}, {result}: {reason}".format(**decision)
+            line = "{name}: {model} version {version}, {result}: {reason}".format(**decision)
             console.print(line, highlight=False, soft_wrap=True)
         for line in where_to_look(project, shown, tracking_uri(project)):
             console.print(line, highlight=False, soft_wrap=True)
@@ -211,7 +218,10 @@ def _print_result(project: Project, plan: Plan, summary: dict[str, Any], as_json
             message = f"\nerror: {stage['message']}\n(whole log: {log})"
             Console(stderr=True).print(message, highlight=False, markup=False, soft_wrap=True)
     if summary["promotion_error"]:
-        warn(f"the compositions are not registered in MLflow: {summary['promotion_error']}. Run `cclm promote`.")
+        warn(
+            "the compositions and tasks are not registered in MLflow: "
+            f"{summary['promotion_error']}. Run `cclm promote`."
+        )
     if summary["push_error"]:
         warn(f"{summary['push_error']}\nThey are complete in this clone. The next run or `cclm push` tries again.")
 

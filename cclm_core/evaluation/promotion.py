@@ -19,6 +19,27 @@ class MetricRule(Config):
     )
 
 
+class SliceRule(Config):
+    """How much worse a candidate may be on a part of the test texts, such as those of one label."""
+
+    min_texts: int = Field(default=100, ge=1, description="slices with fewer texts are not compared")
+    margin: float = Field(
+        default=0.1, ge=0, allow_inf_nan=False, description="largest loss of the main metric on a slice"
+    )
+
+
+class TaskRules(Config):
+    """When the model of a task replaces its champion. Both are measured on the same test texts.
+
+    The differences of the main metric, on the clean test set and on each noisy copy, have confidence intervals by
+    paired bootstrap. At least one interval must lie above 0, and none below 0.
+    """
+
+    confidence: float = Field(default=0.95, gt=0, lt=1, description="confidence level of the intervals")
+    resamples: int = Field(default=1000, ge=10, description="number of bootstrap samples")
+    slices: SliceRule | None = Field(default=SliceRule(), description="null: slices are not compared")
+
+
 class PromotionConfig(Config):
     """`params.yaml: promotion`: when a candidate replaces the champion.
 
@@ -34,6 +55,9 @@ class PromotionConfig(Config):
     )
     margin: float = Field(0.0, ge=0, allow_inf_nan=False, description="default margin of the metrics")
     improved: int | None = Field(None, ge=1, description="how many metrics must improve; None: all")
+    tasks: TaskRules = Field(
+        default=TaskRules(), description="the rules for tasks; the other keys are for compositions"
+    )
 
     @field_validator("metrics", mode="before")
     @classmethod

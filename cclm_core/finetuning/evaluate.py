@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cclm_core.corpus.records import Entity
@@ -14,6 +14,7 @@ from cclm_core.finetuning.config import NgramsConfig
 from cclm_core.finetuning.measures import HEADLINES, measure
 from cclm_core.finetuning.model import TaskModel
 from cclm_core.finetuning.ngrams import Ngrams
+from cclm_core.finetuning.outcomes import texts_digest
 from cclm_core.labeled.examples import LabeledText
 from cclm_core.noise.misspellings import Spellings
 from cclm_core.noise.recipe import NoiseRecipe
@@ -53,10 +54,12 @@ class TaskEvaluation:
         evaluation: metrics, tables, examples and warnings.
         outcomes: per test set, metric and text: the statistics from which the metric is computed. Two models can be
             compared on the same texts.
+        texts: test set -> the digest of its texts; see `texts_digest`.
     """
 
     evaluation: Evaluation
     outcomes: list[dict[str, Any]]
+    texts: dict[str, str] = field(default_factory=dict)
 
 
 def evaluate_task(
@@ -187,6 +190,7 @@ def _add(
         result.evaluation.curve.append((text_set.rate, curve))
     name = CLEAN if text_set is None else text_set.name
     headline = HEADLINES[model.task]
+    result.texts[name] = texts_digest(texts)
     result.outcomes += [
         {"id": text.id, "set": name, "metric": headline, "statistics": statistics}
         for text, statistics in zip(texts, own[headline].statistics.tolist(), strict=True)

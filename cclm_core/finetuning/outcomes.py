@@ -1,6 +1,8 @@
 """Outcomes: the statistics of every test text, by which two models of one task are compared on the same texts."""
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +12,8 @@ import pyarrow.parquet as pq
 
 from cclm_core.evaluation.metrics import Bootstrap, Measurement
 from cclm_core.finetuning.measures import FORMULAS, measurement
+from cclm_core.labeled.examples import LabeledText
+from cclm_core.runtime.config import canonical_json
 from cclm_core.runtime.errors import ArtifactError
 from cclm_core.runtime.parquet import read_parquet
 
@@ -25,6 +29,15 @@ _SCHEMA = pa.schema(
 
 Outcomes = dict[tuple[str, str], tuple[list[str], Measurement]]
 """Test set and metric -> the ids of the texts, and the measurement."""
+
+
+def texts_digest(texts: Sequence[LabeledText]) -> str:
+    """SHA-256 of texts with their targets and slices. Two models can be compared only on the same ones."""
+    digest = hashlib.sha256()
+    for text in texts:
+        values = {name: value for name, value in asdict(text).items() if value not in (None, (), {})}
+        digest.update(canonical_json(values).encode("utf-8") + b"\n")
+    return digest.hexdigest()
 
 
 def write_outcomes(folder: Path, outcomes: Sequence[dict[str, Any]]) -> None:

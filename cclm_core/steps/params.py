@@ -72,6 +72,7 @@ class Params:
         self._values = {key: {} if value is None else value for key, value in values.items() if key != "seed"}
         for key in NAMED:
             self._check_names(key)
+        self._check_models()
 
     @classmethod
     def load(cls, path: StrPath) -> Self:
@@ -161,6 +162,16 @@ class Params:
                     f"{taken[name.lower()]!r} and {name!r}. Rename one."
                 )
             taken[name.lower()] = name
+
+    def _check_models(self) -> None:
+        """Refuses a composition and a task with the same name: both would be the registered model `cclm-NAME`."""
+        compositions = {name.lower(): name for name in self._values.get("compositions", {})}
+        for name in self._values.get("tasks", {}):
+            if (other := compositions.get(name.lower())) is not None:
+                raise ConfigError(
+                    f"{self.source}: compositions.{other} and tasks.{name} have the same name, so both would be the "
+                    f"registered model cclm-{name}. Rename one."
+                )
 
     # Use `_class_of` below: importing the classes would make every stage depend on all of them.
 

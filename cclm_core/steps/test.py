@@ -70,6 +70,7 @@ def test(
         )
     configuration = {"task": config.canonical(), "noise": noises.canonical()}
     card = {"stage": "test", "name": name, "seed": params.seed, **digests, "configuration": configuration}
+    card["texts"] = result.texts
     with publishing(out, "evaluation") as folder:
         write_evaluation(folder, name, result.evaluation, card)
         write_outcomes(folder, result.outcomes)

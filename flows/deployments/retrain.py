@@ -1,4 +1,4 @@
-"""The flow that retrains one component and updates the compositions that contain it."""
+"""The flow that retrains one component or task and updates what is made from it."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from flows.run.pipeline import Work, carry_out
 from flows.run.preparation import prepared
 from flows.run.retraining import plan_retraining
 
-COMPONENT_TAG = "cclm.component"
+TAGS = {"component": "cclm.component", "task": "cclm.task"}
 
 
 @flow(name="retrain-component", task_runner=task_runner(), persist_result=False)
@@ -19,25 +19,29 @@ def retrain_component(
     component: str,
     settings: dict[str, Any] = {},  # noqa: B006 - the form's own type
     force: bool = False,
+    section: str = "",
 ) -> dict[str, Any]:
-    """Retrains one component, then recomposes, evaluates and gates the compositions that contain it.
+    """Retrains one component or task, then measures and gates everything that is made from it.
+
+    For a component, these are the compositions that contain it and the tasks that start from them.
 
     Args:
-        component: A name from `components` in params.yaml.
-        settings: Keys below `components.<component>` with new values, such as `{"training.steps": 500}`. They are
-            validated, then written to params.yaml.
+        component: A name from `components` or `tasks` in params.yaml.
+        settings: Keys below its entry with new values, such as `{"training.steps": 500}`. They are validated, then
+            written to params.yaml.
         force: Train even if nothing changed.
+        section: `components` or `tasks`. Needed only if both have the name.
 
     Raises:
         PipelineError: a stage failed.
-        ConfigError: the component is unknown, a setting is invalid, a stage before it is stale, or another run is in
+        ConfigError: the name is unknown, a setting is invalid, a stage before it is stale, or another run is in
             progress in this clone.
     """
     project = Project.find()
     with prepared(project):
-        planned = plan_retraining(project, component, settings)
-        # The digest of the replaced component is a tag of the run. It is not part of the new component.
-        lineage = {COMPONENT_TAG: component} | ({PARENT_TAG: planned.before} if planned.before else {})
+        planned = plan_retraining(project, component, settings, section or None)
+        # The digest of the replaced model is a tag of the run. It is not part of the new one.
+        lineage = {TAGS[planned.kind]: component} | ({PARENT_TAG: planned.before} if planned.before else {})
         work = Work(
             planned.nodes,
             forced=frozenset([planned.stage] if force else []),

@@ -9,7 +9,14 @@ from flows.remote.clones import Order, train_in_clone
 
 
 @flow(name="train-stage", persist_result=False)
-def train_stage(stage: str, revision: str, lock: str, parent: str | None = None, tracked: bool = False) -> None:
+def train_stage(
+    stage: str,
+    revision: str,
+    lock: str,
+    parent: str | None = None,
+    tracked: bool = False,
+    inputs: list[str] = [],  # noqa: B006 - the form's own type
+) -> None:
     """Brings one stage up to date in a clone at the given commit, and pushes the result to DVC's remote.
 
     A pipeline with CCLM_TRAINING=workers starts this flow. Do not start it manually.
@@ -20,10 +27,11 @@ def train_stage(stage: str, revision: str, lock: str, parent: str | None = None,
         lock: Content of the pipeline's dvc.lock.
         parent: MLflow run ID of the pipeline.
         tracked: Whether to track the stage in MLflow.
+        inputs: Outputs in folders that the stage reads as a whole.
     """
     project = Project.find()
     environment.apply(project)
     logger = get_run_logger()
     if message := ensure_limit():
         logger.warning(message)
-    train_in_clone(project, Order(stage, revision, lock, parent, tracked), logger.info)
+    train_in_clone(project, Order(stage, revision, lock, parent, tracked, tuple(inputs)), logger.info)

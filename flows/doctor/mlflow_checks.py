@@ -1,4 +1,4 @@
-"""Checks of MLflow: runs whose process has ended, damaged models, unregistered compositions."""
+"""Checks of MLflow: runs whose process has ended, damaged models, unregistered ones."""
 
 from collections.abc import Iterator
 
@@ -64,7 +64,7 @@ def registered_models(inspection: Inspection) -> Iterator[Finding]:
                     subject=f"{version.model} version {version.number} ({', '.join(aliases)})",
                     problem=f"it is never loaded: {problem}",
                     since=created,
-                    remedy="register the composition with `cclm promote`, then accept it with `cclm promote --accept`",
+                    remedy="register the model with `cclm promote`, then accept it with `cclm promote --accept`",
                 )
             continue
         yield Finding(
@@ -79,9 +79,9 @@ def registered_models(inspection: Inspection) -> Iterator[Finding]:
 
 
 def unregistered(inspection: Inspection) -> Iterator[Finding]:
-    """Yields a finding for each up-to-date composition that is not registered, or whose gate decision is outdated.
+    """Yields a finding for each up-to-date composition or task that is not registered or has an outdated decision.
 
-    Skipped during a run, which registers its compositions at the end.
+    Skipped during a run, which registers its models at the end.
 
     Raises:
         UncheckedError: MLflow does not answer.
@@ -94,12 +94,12 @@ def unregistered(inspection: Inspection) -> Iterator[Finding]:
     measured = {
         evaluation.name: evaluation
         for evaluation in evaluations(plan, project)
-        if evaluation.compose.name not in stale and evaluation.evaluate.name not in stale
+        if evaluation.made_by.name not in stale and evaluation.measured_by.name not in stale
     }
     for name in pending(project, measured.values()):
         yield Finding(
-            subject=f"composition {name}",
-            problem=f"it is evaluated, but {model_name(name)} has no version of it with a gate decision",
+            subject=f"{measured[name].kind} {name}",
+            problem=f"it is measured, but {model_name(name)} has no version of it with a gate decision",
             since=(measured[name].results / "metrics.json").stat().st_mtime,
             remedy="registers it and lets the gate decide, as `cclm promote` does",
             repair=lambda name=name: _promote(inspection, name),  # type: ignore[misc]
@@ -114,7 +114,7 @@ def _aliases(registry: Registry, version: Version) -> list[str]:
 
 
 def _remedy(aliases: list[str]) -> str:
-    remedy = f"tags it {BROKEN}; files that models/compositions still has can be registered again"
+    remedy = f"tags it {BROKEN}; files that the project still has can be registered again"
     if CHAMPION in aliases:
         remedy += f"; `{PREVIOUS}` becomes the champion if its files are complete; otherwise there is no champion"
     return remedy
@@ -122,4 +122,4 @@ def _remedy(aliases: list[str]) -> str:
 
 def _promote(inspection: Inspection, name: str) -> str:
     decisions = promote_workspace(inspection.project, lambda _: None)  # promotes all; a second call does nothing
-    return next((str(decision) for decision in decisions if decision.composition == name), "registered it")
+    return next((str(decision) for decision in decisions if decision.name == name), "registered it")

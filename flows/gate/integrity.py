@@ -24,6 +24,7 @@ from flows.gate.registry import (
     Version,
 )
 from flows.gate.seal import DIGEST_TAG, SEAL_TAG, SealError, seal, seal_problem
+from flows.graph.evaluations import MODEL_KINDS
 from flows.project import Project
 from flows.tracking.client import Tracking, TrackingError, guarded
 
@@ -81,7 +82,7 @@ def retire(project: Project, tracking: Tracking, version: Version, reason: str) 
                 registry.set_alias(model, alias, None)
                 message += f"; removed the alias `{alias}` from it"
         registry.set_tags(model, number, tags)
-        # Without this tag, the version is not found by its digest, so the composition can be registered again.
+        # Without this tag, the version is not found by its digest, so the same files can be registered again.
         registry.remove_tag(model, number, DIGEST_TAG)
     return message
 
@@ -92,8 +93,8 @@ def _replace_champion(registry: Registry, model: str, number: str, tags: dict[st
     if previous is None or problem:
         handover = Handover(None, number, previous.number if previous else None, {number: tags})
         cause = f"`{PREVIOUS}` is damaged too ({problem})" if previous else f"there is no `{PREVIOUS}` version"
-        composition = model.removeprefix("cclm-")
-        message = f"{model} NOW HAS NO CHAMPION: {cause}. Choose one with `cclm promote --accept {composition}`"
+        name = model.removeprefix("cclm-")
+        message = f"{model} NOW HAS NO CHAMPION: {cause}. Choose one with `cclm promote --accept {name}`"
     else:
         reason = f"champion again, because version {number}, which replaced it, is damaged"
         champion_tags = {GATE_RESULT_TAG: CHAMPION, GATE_REASON_TAG: reason}
@@ -109,14 +110,14 @@ def _local_damage(folder: Path, digest: str) -> str:
     if len(manifests) != 1 or not (folder / "MLmodel").is_file():
         return f"its files are missing from {folder}"
     try:
-        actual = verify(manifests[0].parent, "composition")
+        actual = verify(manifests[0].parent, *MODEL_KINDS)
     except CclmError as error:
         return f"its files are damaged: {str(error).partition(';')[0]}"
-    return "" if actual == digest else "its files belong to another composition"
+    return "" if actual == digest else "its files belong to another model"
 
 
 def _changed_code(project: Project, version: Version, folder: Path) -> str:
-    """Describes a change to the files outside the composition, such as the code; "" if nothing changed."""
+    """Describes a change to the other files of the version, such as the code; "" if nothing changed."""
     if seal_problem(project, version.tags):
         return ""  # `cclm doctor` reports it, without a repair
     try:
@@ -137,7 +138,7 @@ def _remote_damage(tracking: Tracking, location: str, digest: str) -> str:
             return f"its files are missing from {location}"
         copy = Path(store.download_artifacts(manifests[0], folder))
         if file_digest(copy) != digest:
-            return "its manifest is damaged, or belongs to another composition"
+            return "its manifest is damaged, or belongs to another model"
         listed = json.loads(copy.read_text(encoding="utf-8"))["files"]
     parent = manifests[0].rpartition("/")[0]
     missing = sorted(name for name in listed if f"{parent}/{name}" not in names)

@@ -1,4 +1,4 @@
-"""The lineage of a composition, a component or any other result: digests, parameters, and MLflow runs.
+"""The lineage of a composition, a task, a component or any other result: digests, parameters, and MLflow runs.
 
 The card of a result lists the digests of its inputs. MLflow has the run that published each digest.
 """
@@ -91,12 +91,13 @@ class Lineage:
     def of(self, name: str) -> Origin:
         """The lineage of a result, by its name or the name of its stage.
 
-        If several results have the same name, compositions take precedence over components, and these over the rest.
+        If several results have the same name, compositions and tasks take precedence over components, and these over
+        the rest.
 
         Raises:
             ConfigError: no stage produces such a result, or it does not exist yet.
         """
-        ranks = {"composition": 0, "component": 1}
+        ranks = {"composition": 0, "task": 0, "component": 1}
         matches = [
             (ranks.get(artifact_kind(self.project.root / path) or "", 2), path)
             for path, node in self._producers.items()
@@ -104,7 +105,7 @@ class Lineage:
         ]
         if not matches:
             names = sorted({node.item for node in self._producers.values()})
-            raise ConfigError(f"{name} is not a composition or a component of dvc.yaml; {nearest(name, names)}")
+            raise ConfigError(f"{name} is not a composition, a task or a component of dvc.yaml; {nearest(name, names)}")
         path = min(matches)[1]
         if artifact_kind(self.project.root / path) is None:
             raise ConfigError(f"{path} not found, so its lineage is unknown. Run `cclm run` or `dvc pull`.")
@@ -165,15 +166,15 @@ def registration_tags(project: Project, tracking: Tracking, evaluation: Evaluati
     Raises:
         TrackingError: MLflow cannot be reached.
     """
-    path = evaluation.composition.relative_to(project.root).as_posix()
-    top = Lineage(project, read_plan(project, changes=False), tracking).at(path, folder_digest(evaluation.composition))
-    tags = {"cclm.composition.run": top.run.id} if top.run else {}
+    path = evaluation.model.relative_to(project.root).as_posix()
+    top = Lineage(project, read_plan(project, changes=False), tracking).at(path, folder_digest(evaluation.model))
+    tags = {f"cclm.{evaluation.kind}.run": top.run.id} if top.run else {}
     results = evaluation.results.relative_to(project.root).as_posix()
     if evaluation_run := newest_run(tracking, results, folder_digest(evaluation.results)):
         tags["cclm.evaluation.run"] = evaluation_run.id
     for origin in list(top.walk())[1:]:
-        is_part = origin.kind in ("component", "composition")
-        key = f"cclm.{origin.kind}.{origin.name}" if is_part else f"cclm.{origin.name}"
+        is_named = origin.kind in ("component", "composition", "labeled")
+        key = f"cclm.{origin.kind}.{origin.name}" if is_named else f"cclm.{origin.name}"
         tags[key] = origin.digest
         if origin.run:
             tags[f"{key}.run"] = origin.run.id
@@ -193,6 +194,10 @@ def _input_digest(card: Mapping[str, Any], path: str, kind: str, current: str) -
     parts = card.get("parts", [])
     if current in (card.get("data"), card.get("base"), *parts):
         return current
+    if card.get("stage") == "finetune" and kind in ("labeled", "encoded"):
+        if kind == "labeled":
+            return str(card.get("data", current))
+        return None if "base" in card else current  # the vocabulary is that of the composition
     if kind == "encoded":
         return str(card.get("data", current))
     digests = dict(zip(card.get("names", ()), parts, strict=False))

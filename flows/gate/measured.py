@@ -44,8 +44,8 @@ def refuse_unmeasured(project: Project, plan: Plan) -> None:
     """
     config, stale = promotion_config(project), plan.stale()
     producers = {project.root / out: node.name for node in plan.nodes.values() for out in node.outs}
-    for evaluation in evaluations(plan, project):
-        changed = [reason for reason in plan.changed.get(evaluation.evaluate.name, ()) if "params.yaml" in reason]
+    for evaluation in [measured for measured in evaluations(plan, project) if not measured.is_task]:
+        changed = [reason for reason in plan.changed.get(evaluation.measured_by.name, ()) if "params.yaml" in reason]
         if changed or any(producers.get(path) in stale for path in evaluation.data):
             continue  # a new evaluation can have other metrics
         if names := missing_metrics(config, result_metrics(evaluation.results)):

@@ -12,6 +12,7 @@ from flows.gate.registry import (
     CHAMPION,
     GATE_REASON_TAG,
     GATE_RESULT_TAG,
+    KIND_TAG,
     PREVIOUS,
     ROLLED_BACK,
     Registry,
@@ -19,6 +20,7 @@ from flows.gate.registry import (
     model_name,
 )
 from flows.gate.seal import check_sealed
+from flows.graph.evaluations import TASK
 from flows.messages import warn
 from flows.project import Project
 from flows.tracking.client import Tracking, connect
@@ -27,25 +29,23 @@ ROLLED_FROM_TAG = "gate.rolled_back_from"
 ACCEPTED = "accepted by a person"
 
 
-def accept(project: Project, composition: str) -> Decision:
-    """Makes the candidate of a composition its champion without the gate, provided that it loads and predicts.
+def accept(project: Project, name: str) -> Decision:
+    """Makes the candidate of a composition or task its champion without the gate, provided that it loads and predicts.
 
     Raises:
         ConfigError: there is no candidate, it is an untrained control, it does not load, or its seal is not valid.
         TrackingError: the registry cannot be reached.
     """
     tracking = connect(project)
-    registry, model = Registry(tracking), model_name(composition)
+    registry, model = Registry(tracking), model_name(name)
     with FileLock(promotion_lock(project)):
         settle(registry, model)
         version = registry.get(model, CANDIDATE)
         if version is None:
-            raise ConfigError(f"no candidate of {composition} found in the registry. Run `cclm promote` first.")
+            raise ConfigError(f"no candidate of {name} found in the registry. Run `cclm promote` first.")
         if version.tags.get("cclm.untrained") == "true":
-            raise ConfigError(
-                f"{composition} is an untrained control, which cannot be champion. Choose another composition."
-            )
-        _require_loadable(version, tracking, composition)
+            raise ConfigError(f"{name} is an untrained control, which cannot be champion. Choose another composition.")
+        _require_loadable(version, tracking, name)
         aliases = registry.model(model).aliases
         replaced, previous = aliases.get(CHAMPION), aliases.get(PREVIOUS)
         tags = {version.number: {GATE_RESULT_TAG: CHAMPION, GATE_REASON_TAG: ACCEPTED}}
@@ -53,16 +53,17 @@ def accept(project: Project, composition: str) -> Decision:
             tags[replaced] = {GATE_RESULT_TAG: PREVIOUS, GATE_REASON_TAG: f"replaced by version {version.number}"}
             previous = replaced
         _hand_over(registry, model, Handover(version.number, replaced, previous, tags))
-    if missing := missing_metrics(promotion_config(project), version.metrics or {}):
+    is_task = version.tags.get(KIND_TAG) == TASK
+    if not is_task and (missing := missing_metrics(promotion_config(project), version.metrics or {})):
         warn(
-            f"the gate can never replace this champion: the metrics of {composition} have no {', '.join(missing)}. "
+            f"the gate can never replace this champion: the metrics of {name} have no {', '.join(missing)}. "
             "Remove them from promotion.metrics in params.yaml."
         )
-    return Decision(composition, model, version.number, False, CHAMPION, ACCEPTED, True)
+    return Decision(name, model, version.number, False, CHAMPION, ACCEPTED, True)
 
 
-def roll_back(project: Project, composition: str, why: str) -> Decision:
-    """Makes the `previous` version of a composition champion again, provided that it loads and predicts.
+def roll_back(project: Project, name: str, why: str) -> Decision:
+    """Makes the `previous` version of a composition or task champion again, provided that it loads and predicts.
 
     The replaced champion is tagged with the reason, and the gate never promotes it again; only `accept` does.
     Afterwards, no version has the alias `previous`, so a second call changes nothing and returns the first decision.
@@ -75,24 +76,24 @@ def roll_back(project: Project, composition: str, why: str) -> Decision:
         TrackingError: the registry cannot be reached.
     """
     tracking = connect(project)
-    registry, model = Registry(tracking), model_name(composition)
+    registry, model = Registry(tracking), model_name(name)
     with FileLock(promotion_lock(project)):
         settle(registry, model)
         champion, previous = registry.get(model, CHAMPION), registry.get(model, PREVIOUS)
         if champion is None:
             raise ConfigError(
-                f"{model} has no champion to roll back. `cclm promote --accept {composition}` makes its candidate the "
+                f"{model} has no champion to roll back. `cclm promote --accept {name}` makes its candidate the "
                 "champion."
             )
         if previous is None or previous.number == champion.number:
             if ROLLED_FROM_TAG in champion.tags:
                 reason = champion.tags.get(GATE_REASON_TAG, "")
-                return Decision(composition, model, champion.number, False, CHAMPION, reason, False)
+                return Decision(name, model, champion.number, False, CHAMPION, reason, False)
             raise ConfigError(
                 f"{model} has no previous champion to roll back to: version {champion.number} is its first champion or "
-                f"the result of a rollback. `cclm promote --accept {composition}` makes its candidate the champion."
+                f"the result of a rollback. `cclm promote --accept {name}` makes its candidate the champion."
             )
-        _require_loadable(previous, tracking, composition)
+        _require_loadable(previous, tracking, name)
         reason = f"rolled back from version {champion.number}: {why}"
         rolled_back_reason = f"rolled back to version {previous.number}: {why}"
         tags = {
@@ -104,13 +105,13 @@ def roll_back(project: Project, composition: str, why: str) -> Decision:
             champion.number: {GATE_RESULT_TAG: ROLLED_BACK, GATE_REASON_TAG: rolled_back_reason},
         }
         _hand_over(registry, model, Handover(previous.number, champion.number, None, tags))
-    return Decision(composition, model, previous.number, False, CHAMPION, reason, True)
+    return Decision(name, model, previous.number, False, CHAMPION, reason, True)
 
 
-def _require_loadable(version: Version, tracking: Tracking, composition: str) -> None:
+def _require_loadable(version: Version, tracking: Tracking, name: str) -> None:
     verdict = check_sealed(tracking, version.model, version.number, version.tags, load_check)
     if not verdict.passed:
-        raise ConfigError(f"{composition} version {version.number} cannot be champion: {verdict.reason}.")
+        raise ConfigError(f"{name} version {version.number} cannot be champion: {verdict.reason}.")
 
 
 def _hand_over(registry: Registry, model: str, handover: Handover) -> None:

@@ -1,11 +1,12 @@
-"""Promotion: registers each evaluated composition, and asks the gate whether it becomes the champion.
+"""Promotion: registers each measured composition and task, and asks the gate whether it becomes the champion.
 
 Promotion is not a DVC stage, because DVC may restore a stage from its run cache without running it. In a new clone, or
 with another tracking server, the "restored" registration would then be missing from the registry. Instead, promotion
-looks up the digest of each composition in the registry, and can be repeated at any time. The flow runs it last; after a
+looks up the digest of each model in the registry, and can be repeated at any time. The flow runs it last; after a
 bare `dvc repro`, run `cclm promote`.
 """
 
+import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -15,7 +16,8 @@ from typing import Any
 from filelock import FileLock
 
 from cclm_core.evaluation.metrics import read_metrics
-from cclm_core.runtime.errors import ConfigError
+from cclm_core.runtime.config import digest
+from cclm_core.runtime.errors import ArtifactError, ConfigError
 from flows.gate.candidates import (
     Candidate,
     evaluation_digest,
@@ -40,6 +42,8 @@ from flows.gate.registry import (
     model_name,
 )
 from flows.gate.seal import check_sealed
+from flows.gate.stored_results import fetch_results
+from flows.gate.task_gate import compare_tasks, measured_texts
 from flows.graph.evaluations import Evaluation, evaluations
 from flows.graph.plan import read_plan
 from flows.project import Project
@@ -50,10 +54,10 @@ from flows.tracking.parents import create_parent, newest_parent
 
 @dataclass(frozen=True)
 class Decision:
-    """The decision about a composition.
+    """The decision about a composition or a task.
 
     Attributes:
-        composition: name of the composition.
+        name: name of the composition or the task.
         model: name of the registered model.
         version: version number of the registered model.
         created: whether this version was registered just now.
@@ -63,7 +67,7 @@ class Decision:
         decided: whether the decision was made just now; otherwise it is an earlier one that is still valid.
     """
 
-    composition: str
+    name: str
     model: str
     version: str
     created: bool
@@ -77,7 +81,7 @@ class Decision:
 
     def __str__(self) -> str:
         new = " (new)" if self.created else ""
-        return f"{self.composition}: {self.model} version {self.version}{new}, {self.result}: {self.reason}"
+        return f"{self.name}: {self.model} version {self.version}{new}, {self.result}: {self.reason}"
 
 
 def promote_all(
@@ -87,18 +91,18 @@ def promote_all(
     emit: Callable[[str], None],
     again: bool = False,
 ) -> list[Decision]:
-    """Registers new compositions, and asks the gate about each one whose last decision is no longer valid.
+    """Registers new compositions and tasks, and asks the gate about each whose last decision is no longer valid.
 
     An unfinished change of champion by an earlier process is finished first.
 
     Args:
-        measured: the evaluated compositions.
+        measured: the compositions and tasks with results.
         parent: MLflow run ID of the pipeline.
         emit: called with each decision as text.
         again: also check versions again that did not load before, even if nothing changed.
 
     Raises:
-        IntegrityError: files of a composition or its results are damaged.
+        IntegrityError: files of a model or its results are damaged.
         TrackingError: the registry cannot be reached. No champion has changed, or the next call finishes the change.
     """
     tracking, config, measured = connect(project), promotion_config(project), list(measured)
@@ -121,7 +125,7 @@ def promote_all(
 
 
 def pending(project: Project, measured: Iterable[Evaluation]) -> list[str]:
-    """The names of the compositions that `promote_all` has to register or decide about.
+    """The names of the compositions and tasks that `promote_all` has to register or decide about.
 
     Raises:
         TrackingError: the registry cannot be reached.
@@ -137,10 +141,10 @@ def pending(project: Project, measured: Iterable[Evaluation]) -> list[str]:
 
 
 def promote_workspace(project: Project, emit: Callable[[str], None]) -> list[Decision]:
-    """`cclm promote`: promotes all up-to-date compositions, and logs the final dvc.lock to the pipeline's run.
+    """`cclm promote`: promotes all up-to-date models, and logs the final dvc.lock to the pipeline's run.
 
     Raises:
-        ConfigError: there is no evaluated composition.
+        ConfigError: nothing was measured.
         TrackingError: the registry cannot be reached.
     """
     plan = read_plan(project)
@@ -148,12 +152,13 @@ def promote_workspace(project: Project, emit: Callable[[str], None]) -> list[Dec
     measured = evaluations(plan, project)
     up_to_date = []
     for evaluation in measured:
-        if evaluation.compose.name in stale or evaluation.evaluate.name in stale:
-            emit(f"{evaluation.name}: skipped, because the composition or its results are stale. Run `cclm run` first.")
+        if evaluation.made_by.name in stale or evaluation.measured_by.name in stale:
+            reason = f"the {evaluation.kind} or its results are stale"
+            emit(f"{evaluation.name}: skipped, because {reason}. Run `cclm run` first.")
         else:
             up_to_date.append(evaluation)
     if not measured:
-        raise ConfigError("no evaluated composition found. Run `cclm run` or `dvc repro`.")
+        raise ConfigError("no composition or task with results found. Run `cclm run` or `dvc repro`.")
     tracking = connect(project)
     parent = newest_parent(tracking)
     if parent is None:
@@ -207,24 +212,21 @@ def _compare_with_champion(candidate: Candidate, tracking: Tracking) -> Verdict:
     if evaluation.untrained:
         return Verdict(False, "it is an untrained control, which cannot be champion")
     if results_are_outdated(evaluation):
-        return Verdict(False, "its results belong to another composition; run `cclm run` to evaluate this one")
+        return Verdict(False, f"its results belong to another {evaluation.kind}; run `cclm run` to measure this one")
     accept = f"`cclm promote --accept {evaluation.name}`"
     first = f"there is no champion to compare with; to make this version the first one, run {accept}"
-    if missing := missing_metrics(candidate.config, result_metrics(evaluation.results)):
+    missing = () if evaluation.is_task else missing_metrics(candidate.config, result_metrics(evaluation.results))
+    if missing:
         reason = f"the gate can never promote a version: {explain_missing(missing, evaluation)}"
         return Verdict(False, f"{reason}. Also, {first}" if champion is None else reason)
     if champion is None:
         return Verdict(False, first)
     if candidate.is_champion:
         return Verdict(False, champion.tags.get(GATE_REASON_TAG) or "it is already the champion")
-    if champion.tags.get(EVALUATION_TAG) != evaluation_digest(evaluation):
-        return Verdict(
-            False,
-            f"it cannot be compared: champion version {champion.number} was measured on other data or settings; to "
-            f"make this version the champion anyway, run {accept}",
-        )
-    directions = {name: metric.better for name, metric in read_metrics(evaluation.results).items()}
-    verdict = compare(result_metrics(evaluation.results), champion.metrics, candidate.config, directions)
+    if evaluation.is_task:
+        verdict = _compare_tasks(candidate, champion, tracking)
+    else:
+        verdict = _compare_compositions(candidate, champion)
     if not verdict.passed:
         return verdict
     # A champion that no longer loads cannot serve as a baseline, nor as `previous` for a rollback.
@@ -237,6 +239,36 @@ def _compare_with_champion(candidate: Candidate, tracking: Tracking) -> Verdict:
         f"{accept} to replace it ({verdict.reason})",
         lasts=False,
     )
+
+
+def _compare_compositions(candidate: Candidate, champion: Version) -> Verdict:
+    evaluation = candidate.evaluation
+    if champion.tags.get(EVALUATION_TAG) != evaluation_digest(evaluation):
+        return Verdict(
+            False,
+            f"it cannot be compared: champion version {champion.number} was measured on other data or settings; to "
+            f"make this version the champion anyway, run `cclm promote --accept {evaluation.name}`",
+        )
+    directions = {name: metric.better for name, metric in read_metrics(evaluation.results).items()}
+    return compare(result_metrics(evaluation.results), champion.metrics, candidate.config, directions)
+
+
+def _compare_tasks(candidate: Candidate, champion: Version, tracking: Tracking) -> Verdict:
+    evaluation = candidate.evaluation
+    remedy = f"to make this version the champion anyway, run `cclm promote --accept {evaluation.name}`"
+    with tempfile.TemporaryDirectory() as parent:
+        try:
+            former = fetch_results(tracking, champion, Path(parent) / "results")
+            texts = measured_texts(former)
+        except ArtifactError as error:
+            reason = (
+                f"it cannot be compared with champion version {champion.number}: {str(error).rstrip('.')}; {remedy}"
+            )
+            return Verdict(False, reason, lasts=False)
+        if champion.tags.get(EVALUATION_TAG) != digest(texts):
+            reason = f"the tags of champion version {champion.number} do not belong to its stored results; {remedy}"
+            return Verdict(False, reason)
+        return compare_tasks(evaluation.results, former, candidate.config.tasks, f"; {remedy}")
 
 
 def _make_champion(candidate: Candidate, version: Version, reason: str, key: dict[str, str]) -> bool:

@@ -1,4 +1,4 @@
-"""MLflow's model registry, with one registered model per composition."""
+"""MLflow's model registry, with one registered model per composition and per task."""
 
 import json
 import tempfile
@@ -12,6 +12,8 @@ from typing import Any
 import cclm_core
 from cclm_core.runtime.config import canonical_json
 from flows.gate.seal import DIGEST_TAG, SEAL_TAG, download, seal
+from flows.gate.served import served
+from flows.graph.evaluations import COMPOSITION
 from flows.tracking.client import Tracking, guarded
 from flows.tracking.metrics import usable
 
@@ -19,9 +21,7 @@ CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 METRICS_TAG, EVALUATION_TAG = "cclm.metrics", "cclm.evaluation"
 GATE_RESULT_TAG, GATE_REASON_TAG, GATE_KEY_TAG = "gate.result", "gate.reason", "gate.key"
 BROKEN, ROLLED_BACK = "broken", "rolled back"  # values of the tag `gate.result`, in addition to the aliases
-# The packages that a served model needs.
-REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "safetensors", "pydantic", "pyyaml", "filelock", "rich")
-EXAMPLE = ["Shall I compare thee to a summer's day?", ""]
+KIND_TAG, RESULTS_TAG, FIGURES_TAG, SIZE_TAG = "cclm.kind", "cclm.results", "cclm.figures", "cclm.bytes"
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ class Model:
     tags: Mapping[str, str]
 
 
-def model_name(composition: str) -> str:
-    """The name of the registered model of a composition, `cclm-NAME`."""
-    return f"cclm-{composition}"
+def model_name(name: str) -> str:
+    """The name of the registered model of a composition or a task, `cclm-NAME`."""
+    return f"cclm-{name}"
 
 
 class Registry:
@@ -96,7 +96,7 @@ class Registry:
         return Model(name, {alias: str(number) for alias, number in model.aliases.items()}, dict(model.tags))
 
     def find(self, model: str, digest: str) -> Version | None:
-        """The version with the composition that has this digest; None if it is not registered.
+        """The version with the composition or task that has this digest; None if it is not registered.
 
         If there are several, a rolled-back version takes precedence, so that the rollback remains in effect; otherwise
         the newest version. Other versions without a seal do not count: they are never loaded.
@@ -151,7 +151,7 @@ class Registry:
             self.client.delete_model_version_tag(model, number, name)
 
     def all_versions(self) -> list[tuple[Version, float]]:
-        """All registered compositions, each with its creation time in Unix seconds."""
+        """All registered versions of compositions and tasks, each with its creation time in Unix seconds."""
         with guarded():
             versions = self.client.search_model_versions()
         return [
@@ -159,45 +159,44 @@ class Registry:
         ]
 
     def register(
-        self, run_id: str, model: str, composition: Path, metrics: Mapping[str, float], tags: Mapping[str, str]
+        self,
+        run_id: str,
+        model: str,
+        folder: Path,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        kind: str = COMPOSITION,
     ) -> Version:
-        """Logs a composition as an MLflow model and registers it as a new version, with a seal.
+        """Logs a composition or a task as an MLflow model and registers it as a new version, with a seal.
 
         Args:
             run_id: the open run to log to. It has ended afterwards.
             model: name of the registered model, created if it does not exist.
-            composition: folder of the composition.
+            folder: the published folder of the composition or task.
             metrics: metrics of the logged model.
             tags: tags of the version.
+            kind: `composition` or `task`.
         """
         import mlflow
-        from mlflow.models import ModelSignature
-        from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-        from mlflow.types.schema import Array
 
-        signature = ModelSignature(
-            # No schema of the inputs: with one, MLflow drops columns and converts null and numbers to strings before
-            # the model sees them. `serving.py` checks them itself.
-            outputs=Schema([ColSpec(Array(DataType.double))]),
-            params=ParamSchema([ParamSpec("output", DataType.string, "mean")]),
-        )
+        packed = served(kind, folder)
         with guarded(), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about type hints, which the signature replaces
             mlflow.set_tracking_uri(self.tracking.uri)
             with mlflow.start_run(run_id=run_id):
                 logged = mlflow.pyfunc.log_model(
                     name=model,
-                    python_model=str(Path(__file__).with_name("serving.py")),
-                    artifacts={"composition": composition.absolute().as_uri()},  # MLflow unquotes paths
+                    python_model=str(packed.code),
+                    artifacts={kind: folder.absolute().as_uri()},  # MLflow unquotes paths
                     code_paths=[str(Path(cclm_core.__file__).parent)],
-                    pip_requirements=[f"{name}=={installed_version(name)}" for name in REQUIREMENTS],
-                    signature=signature,
-                    input_example=(EXAMPLE, {"output": "mean"}),
-                    metadata={DIGEST_TAG: tags[DIGEST_TAG]},
+                    pip_requirements=[f"{name}=={installed_version(name)}" for name in packed.requirements],
+                    signature=packed.signature(),
+                    input_example=packed.example,
+                    metadata={DIGEST_TAG: tags[DIGEST_TAG]} | packed.metadata,
                 )
                 mlflow.log_metrics(dict(metrics), model_id=logged.model_id)
             sealed = dict(tags) | {SEAL_TAG: self._seal(model, logged.model_id, tags[DIGEST_TAG])}
-            self._make_model(model)
+            self._make_model(model, packed.description)
             version = self.client.create_model_version(
                 model, logged.model_uri, run_id, tags=sealed, model_id=logged.model_id
             )
@@ -210,13 +209,11 @@ class Registry:
             download(self.tracking, str(self.client.get_logged_model(model_id).artifact_location), folder)
             return seal(self.tracking.project, model, composition, folder)
 
-    def _make_model(self, model: str) -> None:
+    def _make_model(self, model: str, description: str) -> None:
         from mlflow.exceptions import MlflowException
 
-        description = (
-            "Character-level embeddings: one vector per text of any length, or one per character with "
-            '`params={"output": "characters"}`.\n\n'
-            f"Load: `mlflow.pyfunc.load_model('models:/{model}@{CHAMPION}')`, or `@{CANDIDATE}` for the newest "
+        description += (
+            f"\n\nLoad: `mlflow.pyfunc.load_model('models:/{model}@{CHAMPION}')`, or `@{CANDIDATE}` for the newest "
             "version.\n\n"
             "The version tag `gate.reason` explains why a version is or is not the champion."
         )

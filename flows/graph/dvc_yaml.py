@@ -61,6 +61,23 @@ def iterated_sections(dvc_yaml: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield str(group), match[1]
 
 
+def folders_of_names(dvc_yaml: Mapping[str, Any]) -> Iterator[str]:
+    """The folders in which `foreach` stages write one output per name.
+
+    >>> do = {"outs": ["models/${key}", {"curves/${key}.csv": {"cache": False}}]}
+    >>> list(folders_of_names({"stages": {"train": {"foreach": "${components}", "do": do}, "base": {"outs": ["b"]}}}))
+    ['models']
+    """
+    stages = dvc_yaml.get("stages")
+    for body in (stages if isinstance(stages, dict) else {}).values():
+        do = body.get("do") if isinstance(body, dict) and "foreach" in body else None
+        outs = do.get("outs") if isinstance(do, dict) else None
+        for out in outs if isinstance(outs, list) else []:
+            folder, separator, name = out.rpartition("/") if isinstance(out, str) else ("", "", "")
+            if separator and name in ("${key}", "${item}"):
+                yield folder
+
+
 def _items(foreach: Any, params: Mapping[str, Any]) -> list[str]:
     """The names that `foreach` iterates over: of a mapping, its keys."""
     values = foreach

@@ -22,6 +22,7 @@ class Node:
         shares: names of the stages that write to a folder it reads without being one of its `parts` (see
             `flows.graph.parts`). It does not need them, but cannot run at the same time.
         folders: folders of parts among its dependencies in dvc.yaml.
+        parts: paths in these folders that it uses.
     """
 
     name: str
@@ -32,15 +33,21 @@ class Node:
     meta: dict[str, Any] = field(default_factory=dict)
     shares: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
 
     @property
     def item(self) -> str:
-        """The component or composition of the stage: the name after the `@`, or the whole name if it has no `@`.
+        """The component, composition or task of the stage: the name after the `@`, or the whole name if it has no `@`.
 
         >>> Node("pretrain@entities").item
         'entities'
         """
         return self.name.rpartition("@")[2]
+
+    @property
+    def is_of_task(self) -> bool:
+        """Whether it trains or tests a task: it reads keys of the section `tasks`."""
+        return any(key.startswith("tasks.") for key in self.params)
 
     @property
     def needs_device(self) -> bool:

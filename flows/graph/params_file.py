@@ -26,20 +26,25 @@ def uses_library(project: Project) -> bool:
     return path.is_file() and any(_LIBRARY.search(command) for command in _commands(load_yaml(path)))
 
 
-def write_settings(project: Project, component: str, settings: Mapping[str, Any]) -> bool:
-    """Sets keys below `components.<component>` in params.yaml, e.g. `training.steps`.
+def write_settings(project: Project, name: str, settings: Mapping[str, Any], section: str = "components") -> bool:
+    """Sets keys below `SECTION.NAME` in params.yaml, e.g. `training.steps`.
+
+    Args:
+        name: a component or a task.
+        settings: key -> value.
+        section: `components` or `tasks`.
 
     Returns:
         Whether any value changed.
 
     Raises:
-        ConfigError: the component is unknown, or a key or value is invalid. params.yaml is unchanged.
+        ConfigError: the name is unknown, or a key or value is invalid. params.yaml is unchanged.
     """
     path = project.params_file
-    components = load_yaml(path).get("components") or {}
-    if component not in components:
-        raise ConfigError(f"{NAME}: components.{component} not found; {nearest(component, list(components))}")
-    content, changed = _changed(path, component, settings)
+    entries = load_yaml(path).get(section) or {}
+    if name not in entries:
+        raise ConfigError(f"{NAME}: {section}.{name} not found; {nearest(name, list(entries))}")
+    content, changed = _changed(path, section, name, settings)
     if not changed:
         return False
     if uses_library(project):
@@ -77,7 +82,7 @@ def _commands(values: Any) -> list[str]:
     return commands + [command for key, value in values.items() if key != "cmd" for command in _commands(value)]
 
 
-def _changed(path: Path, component: str, settings: Mapping[str, Any]) -> tuple[str, bool]:
+def _changed(path: Path, section_name: str, name: str, settings: Mapping[str, Any]) -> tuple[str, bool]:
     """The file's content with the new settings, and whether any value differs."""
     from ruamel.yaml import YAML
 
@@ -90,11 +95,11 @@ def _changed(path: Path, component: str, settings: Mapping[str, Any]) -> tuple[s
     changed = False
     for key, value in settings.items():
         *sections, last = key.split(".")
-        section = values["components"][component]
-        for depth, name in enumerate(sections, start=1):
-            section = section.setdefault(name, {})
+        section = values[section_name][name]
+        for depth, part in enumerate(sections, start=1):
+            section = section.setdefault(part, {})
             if not isinstance(section, dict):
-                parent = f"components.{component}.{'.'.join(sections[:depth])}"
+                parent = f"{section_name}.{name}.{'.'.join(sections[:depth])}"
                 raise ConfigError(f"{NAME}: {parent} is not a mapping, so {key} cannot be set.")
         if last not in section or section[last] != value or type(section[last]) is bool is not type(value):
             section[last] = value

@@ -24,8 +24,9 @@ class Plan:
         nodes: stage name -> stage, dependencies first.
         changed: stage name -> reasons, for stages whose own inputs changed according to DVC.
         restorable: changed stages that need not run, because DVC's cache has the outputs for their current inputs.
-        recomposed: changed stages whose own parts are unchanged: only other components in the same folder changed.
-            They run again, produce the same files, and so the stages after them need not run.
+        recomposed: changed stages whose own parts are unchanged: only other outputs in the same folder changed.
+            Compositions are composed again, which produces the same files; the stages of tasks do not run. So the
+            stages after them need not run.
     """
 
     nodes: dict[str, Node]
@@ -36,7 +37,7 @@ class Plan:
     def stale(self) -> dict[str, tuple[str, ...]]:
         """The stages that a run has to check, in order, with reasons: the changed stages and those after them.
 
-        If only components outside a composition changed, the composition is stale, but the stages after it are not.
+        If only parts that a stage does not use changed, the stage is stale, but the stages after it are not.
         """
         reasons: dict[str, tuple[str, ...]] = {}
         cascading: set[str] = set()
@@ -152,7 +153,7 @@ def _why(stage: Any) -> tuple[str, ...]:
         return (str(error).partition("\n\n")[0].replace("\n", ""),)
     if entries and not any(dep.hash_info for dep in stage.deps):
         return ("never run",)
-    return _reasons(entries)
+    return reasons_of(entries)
 
 
 def _relative(output: Any, project: Project) -> str:
@@ -160,10 +161,10 @@ def _relative(output: Any, project: Project) -> str:
     return path.relative_to(project.root).as_posix() if path.is_relative_to(project.root) else str(path)
 
 
-def _reasons(entries: list[Any]) -> tuple[str, ...]:
+def reasons_of(entries: Iterable[Any]) -> tuple[str, ...]:
     """Converts DVC's status entries to messages.
 
-    >>> _reasons(["changed command", {"changed deps": {"params.yaml": {"base.steps": "modified"}, "data": "new"}}])
+    >>> reasons_of(["changed command", {"changed deps": {"params.yaml": {"base.steps": "modified"}, "data": "new"}}])
     ('command changed', 'params.yaml: base.steps modified', 'data new')
     """
     reasons = []

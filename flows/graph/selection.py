@@ -7,28 +7,60 @@ from cclm_core.runtime.errors import ConfigError
 from flows.graph.node import Node
 from flows.graph.plan import Plan
 
+TRAINED = {"components": "component", "tasks": "task"}
+"""Sections of params.yaml whose entries are trained, and what one is called."""
 
-def component_stage(plan: Plan, component: str) -> str:
-    """The stage that trains a component, which is the first one that depends on its parameters.
+
+def trained_section(plan: Plan, name: str) -> str:
+    """The section of params.yaml that has a component or a task with this name.
 
     Raises:
-        ConfigError: no stage depends on parameters of this component.
+        ConfigError: none has, or both have.
     """
+    sections = {section: _trainers(plan, section) for section in TRAINED}
+    matches = [section for section, trainers in sections.items() if name in trainers]
+    if not matches:
+        names = [known for trainers in sections.values() for known in trainers]
+        what = "a component or a task" if sections["tasks"] else "a component"
+        raise ConfigError(f"{name} is not {what} of params.yaml; {nearest(name, names)}")
+    if len(matches) > 1:
+        raise ConfigError(
+            f"{name} is both a component and a task. Run `cclm finetune {name}` for the task, or `cclm run --force "
+            f"{sections['components'][name]}` for the component."
+        )
+    return matches[0]
+
+
+def training_stage(plan: Plan, name: str, section: str = "components") -> str:
+    """The stage that trains a component or a task, which is the first one that depends on its parameters.
+
+    Args:
+        name: its name in params.yaml.
+        section: `components` or `tasks`.
+
+    Raises:
+        ConfigError: no stage depends on its parameters.
+    """
+    trainers = _trainers(plan, section)
+    if name not in trainers:
+        raise ConfigError(f"{name} is not a {TRAINED[section]} of params.yaml; {nearest(name, list(trainers))}")
+    return trainers[name]
+
+
+def _trainers(plan: Plan, section: str) -> dict[str, str]:
     trainers: dict[str, str] = {}
     for node in plan.nodes.values():
         for key in node.params:
-            if key.startswith("components."):
+            if key.startswith(f"{section}."):
                 trainers.setdefault(key.split(".")[1], node.name)
-    if component not in trainers:
-        raise ConfigError(f"{component} is not a component of params.yaml; {nearest(component, list(trainers))}")
-    return trainers[component]
+    return trainers
 
 
 def with_dependents(plan: Plan, stage: str) -> dict[str, Node]:
     """A stage and all stages after it, in order.
 
-    Compositions that read the folder of the stage's output without containing the output are included, but the stages
-    after them are not: DVC considers these compositions changed, but composing them again yields the same files.
+    Stages that read the folder of the stage's output without using the output are included, but the stages after them
+    are not: DVC considers them changed, but their results stay the same.
     """
     dependents: set[str] = {stage}
     sharing: set[str] = set()
@@ -41,7 +73,7 @@ def with_dependents(plan: Plan, stage: str) -> dict[str, Node]:
 
 
 def evaluation_stages(plan: Plan, compositions: Iterable[str]) -> dict[str, Node]:
-    """The stages that compose and evaluate the given compositions, in order.
+    """The stages that compose and evaluate the given compositions, in order, without the tasks that start from them.
 
     Args:
         compositions: names in params.yaml; empty for all.
@@ -59,7 +91,7 @@ def evaluation_stages(plan: Plan, compositions: Iterable[str]) -> dict[str, Node
     stages: set[str] = set()
     for name in names:
         stages.update(with_dependents(plan, composers[name].name))
-    return {name: node for name, node in plan.nodes.items() if name in stages}
+    return {name: node for name, node in plan.nodes.items() if name in stages and not node.is_of_task}
 
 
 def after_forced(nodes: Mapping[str, Node], forced: Iterable[str]) -> set[str]:

@@ -38,6 +38,7 @@ class Order:
         lock: the content of the requesting clone's dvc.lock, which records the inputs of the stage.
         parent: the id of the pipeline's run on an MLflow server that the worker can reach, or None.
         tracked: whether to track the run of the stage.
+        inputs: outputs in folders that the stage reads as a whole, which DVC does not fetch by itself.
     """
 
     stage: str
@@ -45,6 +46,7 @@ class Order:
     lock: str
     parent: str | None
     tracked: bool
+    inputs: tuple[str, ...] = ()
 
 
 def train_in_clone(project: Project, order: Order, emit: Callable[[str], None]) -> None:
@@ -83,6 +85,8 @@ def train_in_clone(project: Project, order: Order, emit: Callable[[str], None]) 
                 **({} if order.tracked else {"CCLM_TRACKING": "off"}),
             }
             try:
+                for path in order.inputs:
+                    _dvc(clone, emit, "pull", "--", path, extra=settings)
                 _dvc(clone, emit, "repro", "--single-item", "--pull", "--allow-missing", order.stage, extra=settings)
             except CloneError as error:
                 raise CloneError(

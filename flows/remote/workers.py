@@ -14,6 +14,7 @@ from uuid import UUID
 from cclm_core.runtime.config import nearest
 from cclm_core.runtime.errors import ConfigError
 from flows.devices.runners import on_ray
+from flows.graph.dvc_private import recorded_outputs
 from flows.graph.node import Node
 from flows.project import Project
 from flows.remote.dvc_remote import default_remote, run_dvc
@@ -110,6 +111,33 @@ def committed_revision(project: Project) -> str:
     return commit
 
 
+def folder_inputs(node: Node, lock: bytes) -> list[str]:
+    """The outputs in the folders that a stage reads as a whole, which DVC does not fetch by itself.
+
+    These are all parts, also those that the stage does not use: DVC records the digest of the whole folder.
+
+    Args:
+        node: the stage.
+        lock: content of dvc.lock.
+    """
+    prefixes = tuple(f"{folder}/" for folder in node.folders)
+    return [out["path"] for out in recorded_outputs(lock) if out["path"].startswith(prefixes)]
+
+
+def push_inputs(project: Project, node: Node, lock: bytes) -> list[str]:
+    """Pushes what a stage reads to DVC's remote, and returns `folder_inputs`.
+
+    Raises:
+        WorkerError: DVC failed.
+    """
+    inputs = folder_inputs(node, lock)
+    for target in (*node.needs, *inputs):  # with several targets, DVC 3.67 pushes only one of them
+        pushed = run_dvc(project, "--wait-for-lock", "push", target)
+        if pushed.returncode != 0:
+            raise WorkerError(f"its inputs could not be pushed to DVC's remote: {pushed.stderr.strip()}")
+    return inputs
+
+
 def train_on_worker(
     project: Project, node: Node, parent: str | None, tracked: bool, emit: Callable[[str], None]
 ) -> None:
@@ -127,17 +155,16 @@ def train_on_worker(
         ConfigError: tracked files differ from the commit.
     """
     revision = committed_revision(project)
-    if node.needs:
-        pushed = run_dvc(project, "--wait-for-lock", "push", *node.needs)
-        if pushed.returncode != 0:
-            raise WorkerError(f"its inputs could not be pushed to DVC's remote: {pushed.stderr.strip()}")
     lock = project.lock_file
+    content = lock.read_bytes() if lock.is_file() else b""
+    inputs = push_inputs(project, node, content)
     order = {
         "stage": node.name,
         "revision": revision,
-        "lock": lock.read_text(encoding="utf-8") if lock.is_file() else "",
+        "lock": content.decode("utf-8"),
         "parent": parent,
         "tracked": tracked,
+        "inputs": inputs,
     }
     _run_on_worker(node, order, emit)
 

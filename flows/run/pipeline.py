@@ -36,7 +36,7 @@ from flows.tracking.parents import create_parent
 
 
 class PipelineError(Exception):
-    """Stages failed, or registering the compositions failed, or pushing the outputs failed.
+    """Stages failed, or registering the models failed, or pushing the outputs failed.
 
     Attributes:
         summary: the result of the run, as returned by `carry_out`.
@@ -46,7 +46,7 @@ class PipelineError(Exception):
         self.summary = summary
         messages = [stage["message"] for stage in summary["stages"] if stage["outcome"] == "failed"]
         if error := summary["promotion_error"]:
-            messages.append(f"the stages are done, but the compositions could not be registered: {error}")
+            messages.append(f"the stages are done, but the compositions and tasks could not be registered: {error}")
         if error := summary["push_error"]:
             messages.append(f"the stages are done, but their outputs could not be pushed: {error}")
         super().__init__("\n".join(messages))
@@ -59,7 +59,7 @@ class Work:
     Attributes:
         nodes: the stages to bring up to date, in order.
         forced: stages to run even if nothing changed.
-        gated: evaluation stages whose compositions to register and gate; None for all that are up to date.
+        gated: evaluation stages whose compositions and tasks to register and gate; None for all that are up to date.
         tags: stage -> tags for its MLflow run.
         pipeline_tags: tags for the pipeline's MLflow run.
     """
@@ -166,13 +166,13 @@ def _promoted(
     project: Project, plan: Plan, work: Work, results: list[dict[str, Any]], parent: str | None
 ) -> dict[str, Any]:
     done = {row["stage"] for row in results if row["outcome"] not in ("failed", "not run")}
-    # With targets, a composition may have been composed but not evaluated yet. It must not be registered.
+    # With targets, a model may have been made but not measured yet. It must not be registered.
     fresh = done | (plan.nodes.keys() - plan.stale().keys() - {row["stage"] for row in results})
     names = [
         evaluation.name
         for evaluation in evaluations(plan, project)
-        if {evaluation.compose.name, evaluation.evaluate.name} <= fresh
-        and (work.gated is None or evaluation.evaluate.name in work.gated)
+        if {evaluation.made_by.name, evaluation.measured_by.name} <= fresh
+        and (work.gated is None or evaluation.measured_by.name in work.gated)
     ]
     if not names:
         return {"promotion": [], "promotion_error": None}
@@ -219,7 +219,7 @@ def _open_parent(project: Project, plan: Plan, tags: Mapping[str, str], has_work
         return parent, True
     except TrackingError as error:
         warn(
-            f"MLflow is not available ({error}). This run is not tracked, and no composition will be registered. "
+            f"MLflow is not available ({error}). This run is not tracked, and nothing will be registered. "
             "Run `cclm promote` later to register them."
         )
         return None, False

@@ -7,11 +7,12 @@ from flows.graph.plan import Plan
 from flows.messages import warn
 from flows.project import Project
 from flows.run.tables import comparison, comparison_rows, current, evaluation_warnings, legend
+from flows.run.task_table import task_rows
 from flows.tracking.client import TrackingError, connect, page_url
 
 
 def publish_artifacts(project: Project, plan: Plan, summary: dict[str, Any]) -> None:
-    """Adds to the current flow run a table of the compositions, a table of gate decisions, and a link to MLflow.
+    """Adds to the current flow run tables of compositions, tasks and gate decisions, and a link to MLflow.
 
     The link is left out if MLflow has no server. If Prefect fails, a warning is printed and the flow continues.
     """
@@ -20,18 +21,21 @@ def publish_artifacts(project: Project, plan: Plan, summary: dict[str, Any]) -> 
     from prefect.exceptions import PrefectException
 
     measured = current(evaluations(plan, project), summary["stages"])
-    compared = comparison(project, measured)
+    compared = comparison(project, [evaluation for evaluation in measured if not evaluation.is_task])
+    tasks = task_rows(comparison(project, [evaluation for evaluation in measured if evaluation.is_task]))
     try:
         if compared:
             rows: list[dict[str, Any]] = [*comparison_rows(compared)]
             description = "\n\n".join([f"Compositions compared ({legend(rows)})", *evaluation_warnings(measured)])
             create_table_artifact(rows, key="compositions", description=description)
+        if tasks:
+            create_table_artifact([*tasks], key="tasks", description=f"Tasks ({legend(tasks)})")
         if promotion := summary.get("promotion"):
-            columns = ("composition", "model", "version", "result", "reason")
+            columns = ("name", "model", "version", "result", "reason")
             create_table_artifact(
                 [{name: decision[name] for name in columns} for decision in promotion],
                 key="promotion",
-                description="Gate decisions: the result for each composition, and the reason",
+                description="Gate decisions: the result for each composition and task, and the reason",
             )
         if address := run_address(project, summary.get("parent_run")):
             create_link_artifact(address, link_text="This run in MLflow", key="mlflow-run")

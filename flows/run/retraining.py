@@ -1,4 +1,4 @@
-"""Plans the retraining of one component, without Prefect."""
+"""Plans the retraining of one component or task, without Prefect."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,25 +8,28 @@ from cclm_core.runtime.artifacts import folder_digest
 from flows.graph.node import Node, artifact_kind
 from flows.graph.params_file import write_settings
 from flows.graph.plan import Plan
-from flows.graph.selection import component_stage, refuse_stale_before, with_dependents
+from flows.graph.selection import TRAINED, refuse_stale_before, trained_section, training_stage, with_dependents
 from flows.project import Project
 from flows.run.checks import checked_plan
 
 
 @dataclass(frozen=True)
 class Retraining:
-    """The retraining of one component.
+    """The retraining of one component or task.
 
     Attributes:
-        component: name in params.yaml.
+        name: name in params.yaml.
+        kind: `component` or `task`.
         plan: the plan of the whole pipeline.
-        stage: the stage that trains the component.
-        nodes: that stage, and the stages of the compositions that contain the component.
+        stage: the stage that trains it.
+        nodes: that stage, and the stages after it: of the compositions that contain a component, and of the tasks that
+            start from these compositions.
         stale: names of the stale stages among `nodes`.
-        before: the digest of the current component; None if it was never trained.
+        before: the digest of the current model; None if it was never trained.
     """
 
-    component: str
+    name: str
+    kind: str
     plan: Plan
     stage: str
     nodes: dict[str, Node]
@@ -34,45 +37,47 @@ class Retraining:
     before: str | None
 
     def summary(self, project: Project, outcome: str) -> dict[str, Any]:
-        """The result as JSON-compatible values: the component's digests before and after, and a message.
+        """The result as JSON-compatible values: the digests before and after, and a message.
 
         Args:
             outcome: of the training stage, see `StageResult.outcome`.
         """
-        after = component_digest(project, self.nodes[self.stage])
+        after = model_digest(project, self.nodes[self.stage])
         if outcome == "unchanged":
-            message = f"{self.component} is up to date with its settings and was not retrained"
+            message = f"{self.name} is up to date with its settings and was not retrained"
         elif after == self.before:
-            message = f"{self.component} was {_verb(outcome)}, with identical results, so nothing else changed"
+            message = f"{self.name} was {_verb(outcome)}, with identical results, so nothing else changed"
         else:
-            message = f"{self.component} was {_verb(outcome)}"
-        return {"component": self.component, "parent": self.before, "digest": after, "message": message}
+            message = f"{self.name} was {_verb(outcome)}"
+        return {self.kind: self.name, "parent": self.before, "digest": after, "message": message}
 
 
-def plan_retraining(project: Project, component: str, settings: Mapping[str, Any]) -> Retraining:
+def plan_retraining(project: Project, name: str, settings: Mapping[str, Any], section: str | None = None) -> Retraining:
     """Writes the settings to params.yaml and plans the retraining.
 
     Args:
-        settings: keys below `components.<component>` and their new values, e.g. `{"training.steps": 500}`.
+        name: a component or a task.
+        settings: keys below its entry in params.yaml and their new values, e.g. `{"training.steps": 500}`.
+        section: `components` or `tasks`; None for the one that has the name.
 
     Raises:
-        ConfigError: the component is unknown, a setting is invalid, or a stage before it is stale. params.yaml is
-            unchanged.
+        ConfigError: the name is unknown, a setting is invalid, or a stage before it is stale. params.yaml is unchanged.
     """
     plan = checked_plan(project)
-    stage = component_stage(plan, component)
+    section = section or trained_section(plan, name)
+    stage = training_stage(plan, name, section)
     refuse_stale_before(plan, with_dependents(plan, stage))
-    if settings and write_settings(project, component, settings):
+    if settings and write_settings(project, name, settings, section):
         plan = checked_plan(project)
     nodes = with_dependents(plan, stage)
-    stale = tuple(name for name in plan.stale() if name in nodes)
-    return Retraining(component, plan, stage, nodes, stale, component_digest(project, nodes[stage]))
+    stale = tuple(stage for stage in plan.stale() if stage in nodes)
+    return Retraining(name, TRAINED[section], plan, stage, nodes, stale, model_digest(project, nodes[stage]))
 
 
-def component_digest(project: Project, node: Node) -> str | None:
-    """The digest of the component that a stage has published; None if there is no component yet."""
+def model_digest(project: Project, node: Node) -> str | None:
+    """The digest of the component or task that a stage has published; None if there is none yet."""
     for out in node.outs:
-        if artifact_kind(project.root / out) == "component":
+        if artifact_kind(project.root / out) in TRAINED.values():
             return folder_digest(project.root / out)
     return None
 

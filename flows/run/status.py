@@ -32,9 +32,10 @@ from flows.tracking.records import StageRecord, read_record
 
 # What a run would do with a stage, as documented in `StageStatus.run_would`.
 RUN, RESTORE, RUN_IF_NEEDED, NOTHING, RUNNING = "run", "restore", "run if needed", "nothing", "running now"
-RECOMPOSE = "recompose"
+RECOMPOSE, KEEP = "recompose", "keep"
 MAY_RUN = (RUN, RUN_IF_NEEDED, RECOMPOSE)
 SAME_PARTS = "none of its parts changed, so it is not evaluated again"
+SAME_INPUTS = "nothing that it uses changed, so it does not run"
 MAX_REASONS = 4
 COST_COLUMNS = {"time": "seconds", "CPU time": "cpu_seconds", "peak memory": "peak_memory_megabytes"}
 
@@ -54,6 +55,8 @@ class StageStatus:
             restore or skip it.
             `recompose`: only components outside this composition changed. Compose it again, which takes seconds and
             yields the same files, and do not evaluate it.
+            `keep`: only compositions or labeled sets changed that this task does not use. Record that its results are
+            up to date.
             `nothing`: it is up to date.
             `running now`: nothing, because it is running at the moment.
         needs_device: whether it needs a device slot.
@@ -79,7 +82,7 @@ class Status:
         slots: number of device slots, i.e. of stages that can train in parallel.
         wall_seconds: estimated duration of a run if each stage takes as long as last time; None if a stage that may run
             was never measured.
-        unregistered: compositions that are evaluated but not registered; None if only a server knows.
+        unregistered: compositions and tasks with results that are not registered; None if only a server knows.
         unpushed: outputs missing from DVC's default remote; None if only a server knows or there is no remote.
         warnings: what in params.yaml or dvc.yaml may be a mistake; see `flows.run.checks`.
     """
@@ -116,7 +119,7 @@ def read_status(project: Project) -> Status:
     warnings = check_files(project)
     plan, slots = checked_plan(project), num_slots()
     stages = tuple(_stages(project, plan))
-    measured = [result for result in evaluations(plan, project) if result.evaluate.name not in plan.stale()]
+    measured = [result for result in evaluations(plan, project) if result.measured_by.name not in plan.stale()]
     unregistered, unpushed = _unregistered(project, measured), _unpushed(project)
     return Status(stages, slots, wall_seconds(stages, slots), unregistered, unpushed, tuple(warnings))
 
@@ -179,12 +182,12 @@ def _stages(project: Project, plan: Plan) -> Iterable[StageStatus]:
         elif name not in stale:
             run_would = NOTHING
         elif name in plan.recomposed and not any(need in stale for need in node.needs):
-            run_would = RECOMPOSE
+            run_would = KEEP if node.is_of_task else RECOMPOSE
         elif name not in plan.changed or any(need in stale for need in node.needs):
             run_would = RUN_IF_NEEDED
         else:
             run_would = RESTORE if name in plan.restorable else RUN
-        why = stale.get(name, ()) + ((SAME_PARTS,) if run_would == RECOMPOSE else ())
+        why = stale.get(name, ()) + {RECOMPOSE: (SAME_PARTS,), KEEP: (SAME_INPUTS,)}.get(run_would, ())
         yield StageStatus(name, name in stale, why, run_would, node.needs_device, node.needs, _cost(record))
 
 
@@ -198,8 +201,8 @@ def _cost(record: StageRecord | None) -> dict[str, float]:
 
 
 def _unregistered(project: Project, measured: Iterable[Evaluation]) -> tuple[str, ...] | None:
-    """The compositions without a registered version. Reads MLflow's database directly if it is a local file."""
-    digests = {evaluation.name: folder_digest(evaluation.composition) for evaluation in measured}
+    """The compositions and tasks without a registered version. A local database of MLflow is read directly."""
+    digests = {evaluation.name: folder_digest(evaluation.model) for evaluation in measured}
     uri = tracking_uri(project)
     if not enabled() or not digests:
         return ()
@@ -273,9 +276,9 @@ def _estimate(status: Status) -> str:
 def _waiting(status: Status) -> list[str]:
     lines = []
     if status.unregistered:
-        lines.append(f"Evaluated but not registered: {', '.join(status.unregistered)}. `cclm run` registers them.")
+        lines.append(f"Measured but not registered: {', '.join(status.unregistered)}. `cclm run` registers them.")
     if status.todo and enabled():
-        lines.append("After that, `cclm run` registers the new compositions, and the gate decides on each.")
+        lines.append("After that, `cclm run` registers the new compositions and tasks, and the gate decides on each.")
     if status.unpushed:
         lines.append(f"Not on DVC's remote: {', '.join(_shortened(status.unpushed))}. `cclm push` uploads them.")
     return lines

@@ -39,11 +39,11 @@ def current(measured: Iterable[Evaluation], stages: Sequence[Mapping[str, Any]])
     """The evaluations that are part of a run and up to date after it.
 
     Args:
-        measured: all compositions with results in the project.
+        measured: all compositions and tasks with results in the project.
         stages: the results of the run's stages, see `StageResult`.
     """
     done = {row["stage"] for row in stages if row["outcome"] not in ("failed", "not run")}
-    return [evaluation for evaluation in measured if {evaluation.compose.name, evaluation.evaluate.name} <= done]
+    return [evaluation for evaluation in measured if {evaluation.made_by.name, evaluation.measured_by.name} <= done]
 
 
 def evaluation_warnings(measured: Iterable[Evaluation]) -> list[str]:
@@ -57,11 +57,11 @@ def evaluation_warnings(measured: Iterable[Evaluation]) -> list[str]:
 
 
 def comparison(project: Project, measured: Sequence[Evaluation]) -> dict[str, dict[str, Metric]]:
-    """Composition -> metric name -> metric, including the speed of the last evaluation in this clone."""
+    """Composition or task -> metric name -> metric, including the speed of the last evaluation in this clone."""
     compared = {}
     for evaluation in measured:
         plain = {name: Metric(value=value) for name, value in result_metrics(evaluation.results).items()}
-        reported = last_values(project, evaluation.evaluate.name)
+        reported = last_values(project, evaluation.measured_by.name)
         cost = {
             name: Metric(value=reported[name], better=better, headline=True)
             for name, better in COSTS.items()
@@ -72,7 +72,7 @@ def comparison(project: Project, measured: Sequence[Evaluation]) -> dict[str, di
 
 
 def metric_values(compared: Mapping[str, Mapping[str, Metric]]) -> dict[str, dict[str, float]]:
-    """Composition -> metric name -> value."""
+    """Composition or task -> metric name -> value."""
     return {
         composition: {name: float(metric.value) for name, metric in metrics.items()}
         for composition, metrics in compared.items()
@@ -93,7 +93,7 @@ def comparison_rows(compared: Mapping[str, Mapping[str, Metric]]) -> list[dict[s
         measured = [metrics.get(name) for metrics in compared.values()]
         values = [entry.value if entry else None for entry in measured]
         winner = best([*values, *(baseline.value for baseline in metric.baselines[:1])], metric.better)
-        cells = [_cell(entry) + (BEST if index == winner else "") for index, entry in enumerate(measured)]
+        cells = [cell(entry) + (BEST if index == winner else "") for index, entry in enumerate(measured)]
         row = {"metric": f"{name} {ARROWS[metric.better]}".strip(), **dict(zip(compared, cells, strict=True))}
         if any(entry.baselines for entry in shown.values()):
             texts = [f"{baseline.name} {format_number(baseline.value)}" for baseline in metric.baselines]
@@ -209,7 +209,7 @@ def overlaps(stages: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def where_to_look(project: Project, measured: Sequence[Evaluation], uri: str) -> list[str]:
-    """Lines that name the plots, the MLflow UI, and how to load each composition.
+    """Lines that name the plots, the MLflow UI, and how to load each model.
 
     Args:
         uri: tracking URI of MLflow.
@@ -228,7 +228,12 @@ def where_to_look(project: Project, measured: Sequence[Evaluation], uri: str) ->
     return lines
 
 
-def _cell(metric: Metric | None) -> str:
+def cell(metric: Metric | None) -> str:
+    """A value with half the width of its interval; "" for None.
+
+    >>> cell(Metric(value=0.541, interval=(0.5, 0.58)))
+    '0.541 ±0.040'
+    """
     if metric is None:
         return ""
     text = format_number(metric.value)

@@ -20,6 +20,7 @@ from flows.project import Project
 from flows.remote import workers
 from flows.remote.dvc_remote import push_outputs
 from flows.run.dvc_repro import StageError, StageResult, reproduce, unchanged
+from flows.run.kept import keep_results
 from flows.tracking.client import TrackingError, connect
 from flows.tracking.records import read_record
 
@@ -46,6 +47,8 @@ def run_stage(
     logger = get_run_logger()
     if not stale and not force:
         return unchanged(project, node).as_json()
+    if not force and keep_results(project, node, logger.info):
+        return unchanged(project, node).as_json()
     if node.needs_device and workers.enabled():
         return _on_worker(project, node, parent, tracked, logger.info).as_json()
     result = reproduce(project, node, parent, tracked, force, logger.info)
@@ -56,7 +59,7 @@ def run_stage(
 
 @task(name="promote", task_run_name="promote", cache_policy=NO_CACHE, persist_result=False)
 def promote(project: Project, plan: Plan, names: list[str], parent: str | None) -> list[dict[str, Any]]:
-    """Registers the given compositions and runs the gate on each new one.
+    """Registers the given compositions and tasks, and runs the gate on each new one.
 
     Returns:
         A `Decision` for each as JSON-compatible values.

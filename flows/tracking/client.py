@@ -251,9 +251,9 @@ def _follow_project(project: Project) -> None:
 
 
 def headline(results: Mapping[str, float], item: str) -> list[tuple[str, float, float, int]]:
-    """The results of a composition as metrics of the pipeline's run: `full/entity_f1_clean`.
+    """The results of a composition or task as metrics of the pipeline's run: `full/entity_f1_clean`.
 
-    MLflow then compares pipeline runs by the results of their compositions.
+    MLflow then compares pipeline runs by the results of their models.
     """
     now = time.time()
     return [(f"{item}/{name}", value, now, 0) for name, value in results.items()]

@@ -180,7 +180,7 @@ def registry_away(pipeline: Pipeline) -> None:
         proxy.trigger = b"model-versions/create"
         run = pipeline.start("run", held=False)
         assert run.wait(240) == 1 and proxy.is_disconnected.is_set(), pipeline.output()
-        assert "the compositions are not registered in MLflow" in pipeline.output()
+        assert "the compositions and tasks are not registered in MLflow" in pipeline.output()
         proxy.trigger = b""
         proxy.connect()
         (decision,) = pipeline.again("run")["promotion"]

@@ -118,7 +118,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "dvc.yaml").write_text(DVC_YAML)
     (root / "params.yaml").write_text(yaml.safe_dump(PARAMS))
     (root / ".gitignore").write_text(
-        ".cclm/\n/data/\n/models/\n/compositions/\n/results/\n/mlflow.db\n/mlruns/\n__pycache__/\n"
+        ".cclm/\n/data/\n/models/\n/compositions/\n/results/\n/tasks/\n/mlflow.db\n/mlruns/\n__pycache__/\n"
     )
     shutil.copy(Path(__file__).with_name("toy_stages.py"), root)
     project = Toy(root)
@@ -154,6 +154,28 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     save(ComposedModel(base, [Component(card)], "both"), folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def task_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real model of a task, with n-grams, that was hardly trained."""
+    from cclm_core.finetuning import fine_tune, save_task
+    from tests.finetuning.tasks import config, data, embedder
+
+    settings = config(ngrams={}, training={"steps": 1})
+    folder = tmp_path_factory.mktemp("task_model") / "model"
+    save_task(fine_tune("intent", data("classify"), embedder(), settings), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def task_champion(template: Path, task_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with the task `intent`: version 2, accuracy 0.7, is champion; version 1, accuracy 0.5, is previous."""
+    from tests.flows.toy_tasks import with_champion
+
+    root = Toy(template).copy(tmp_path_factory.mktemp("task_champion") / "project").root
+    with_champion(root, task_model)
+    return root
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def test_the_flow_run_has_tables_of_the_compositions_and_of_the_gates_decisions(
     from prefect import flow
     from prefect.artifacts import Artifact
 
-    decision = {"composition": "both", "model": "cclm-both", "version": "1", "result": "candidate", "reason": "why"}
+    decision = {"name": "both", "model": "cclm-both", "version": "1", "result": "candidate", "reason": "why"}
 
     stages = [{"stage": name, "outcome": "ran"} for name in ("compose@both", "evaluate@both")]
 

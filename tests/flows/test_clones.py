@@ -9,9 +9,10 @@ import pytest
 from cclm_core.runtime.errors import ConfigError
 from flows.graph.plan import read_plan
 from flows.remote.clones import CloneError, Order, train_in_clone
-from flows.remote.workers import committed_revision
+from flows.remote.workers import committed_revision, push_inputs
 from flows.run.dvc_repro import StageError, reproduce
 from tests.flows.conftest import Toy
+from tests.flows.toy_tasks import add_tasks
 
 
 def commit(project: Toy, message: str) -> str:
@@ -23,8 +24,13 @@ def commit(project: Toy, message: str) -> str:
 @pytest.fixture
 def worker(done: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
     """A second clone with the same remote as the first clone, `done`."""
-    done.dvc("remote", "add", "-d", "storage", str(tmp_path / "storage"))
     done.params(lambda values: values["components"]["a"].update(width=6))
+    return new_worker(done, tmp_path, monkeypatch)
+
+
+def new_worker(done: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
+    """Commits all changes and clones the project."""
+    done.dvc("remote", "add", "-d", "storage", str(tmp_path / "storage"))
     commit(done, "wider")
     project = Toy(tmp_path / "worker")
     subprocess.run(["git", "clone", "-q", done.root, project.root], check=True)
@@ -52,6 +58,25 @@ def test_results_of_a_worker_are_restored(done: Toy, worker: Toy) -> None:
     assert (done.root / "models/a/content.json").read_bytes() == (clone / "models/a/content.json").read_bytes()
     assert json.loads((done.root / "models/a/content.json").read_text())["width"] == 6
     assert "train@a" not in read_plan(done).stale()
+
+
+@pytest.mark.slow
+def test_a_worker_fetches_all_parts_of_the_folders_that_a_task_reads(
+    done: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_tasks(done)
+    done.dvc("repro")
+    done.params(lambda values: values["tasks"]["intent"].update(quality=0.9))
+    worker = new_worker(done, tmp_path, monkeypatch)
+    lock = (done.root / "dvc.lock").read_bytes()
+    node = read_plan(done).nodes["finetune@intent"]
+    inputs = push_inputs(done, node, lock)
+    assert set(inputs) == {"compositions/both", "compositions/solo", "data/labeled/mails", "data/labeled/tickets"}
+    order = Order(node.name, committed_revision(done), lock.decode(), None, False, tuple(inputs))
+    train_in_clone(worker, order, lambda _: None)
+    result = reproduce(done, node, None, False, False, lambda _: None, pull=True)
+    assert result.outcome == "restored" and "finetune@intent" not in read_plan(done).stale()
+    assert json.loads((done.root / "tasks/intent/content.json").read_text())["width"] == 0.9
 
 
 def test_a_missing_result_of_a_worker_is_an_error(done: Toy, worker: Toy) -> None:  # noqa: ARG001

@@ -78,14 +78,12 @@ def test_an_invalid_dvc_yaml_is_a_readable_error(project: Toy) -> None:
 def test_compositions_and_their_results_are_found_by_their_kind(done: Toy) -> None:
     plan = read_plan(done, changes=False)
     (evaluation,) = evaluations(plan, done)
-    assert (evaluation.name, evaluation.compose.name, evaluation.evaluate.name) == (
+    assert (evaluation.name, evaluation.made_by.name, evaluation.measured_by.name) == (
         "both",
         "compose@both",
         "evaluate@both",
     )
-    assert (
-        evaluation.composition == done.root / "compositions/both" and evaluation.results == done.root / "results/both"
-    )
+    assert evaluation.model == done.root / "compositions/both" and evaluation.results == done.root / "results/both"
     assert evaluation.data == (done.root / "data/corpus",) and not evaluation.untrained
 
 

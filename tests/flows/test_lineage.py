@@ -65,7 +65,7 @@ def test_lineage_follows_the_card_and_not_the_current_files(done: Toy) -> None:
 
 def test_an_unknown_or_missing_result_is_refused(project: Toy) -> None:
     lineage = Lineage(project, read_plan(project, changes=False), None)
-    with pytest.raises(ConfigError, match=r"bath is not a composition .* did you mean 'both'"):
+    with pytest.raises(ConfigError, match=r"bath is not a composition.* did you mean 'both'"):
         lineage.of("bath")
     with pytest.raises(ConfigError, match="compositions/both not found"):
         lineage.of("both")

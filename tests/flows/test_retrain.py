@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 from cclm_core.runtime.artifacts import folder_digest
 from cclm_core.runtime.errors import ConfigError
 from flows.graph.plan import read_plan
-from flows.graph.selection import component_stage, evaluation_stages, refuse_stale_before, with_dependents
+from flows.graph.selection import evaluation_stages, refuse_stale_before, training_stage, with_dependents
 from flows.project import Project
 from tests.flows.conftest import Toy
 
@@ -100,7 +100,7 @@ def test_an_invalid_retraining_is_refused_and_changes_nothing(
 
 def test_stages_are_selected_by_their_parameters(done: Toy) -> None:
     plan = read_plan(done)
-    assert component_stage(plan, "b") == "train@b"
+    assert training_stage(plan, "b") == "train@b"
     assert list(with_dependents(plan, "train@b")) == ["train@b", "compose@both", "evaluate@both"]
     assert (
         list(evaluation_stages(plan, []))

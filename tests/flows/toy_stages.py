@@ -4,6 +4,9 @@ python -m toy_stages stage make --out DIR
 python -m toy_stages stage train NAME --corpus DIR [--checkpoints DIR] --out DIR
 python -m toy_stages stage compose NAME --parts DIR --out DIR
 python -m toy_stages stage evaluate NAME --composition DIR --corpus DIR --out DIR --metrics FILE
+python -m toy_stages stage label NAME --out DIR
+python -m toy_stages stage finetune NAME --labeled DIR --compositions DIR --out DIR
+python -m toy_stages stage test NAME --task DIR --labeled DIR --out DIR --metrics FILE
 """
 
 import argparse
@@ -14,7 +17,10 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 
 from cclm_core.runtime.artifacts import publishing, read_json, verify, write_json
@@ -27,6 +33,9 @@ def main() -> None:
     parser.add_argument("--parts", type=Path)
     parser.add_argument("--corpus", type=Path)
     parser.add_argument("--composition", type=Path)
+    parser.add_argument("--compositions", type=Path)
+    parser.add_argument("--labeled", type=Path)
+    parser.add_argument("--task", type=Path)
     parser.add_argument("--checkpoints", type=Path)
     parser.add_argument("--metrics", type=Path)
     parser.add_argument("--out", type=Path, required=True)
@@ -41,6 +50,16 @@ def main() -> None:
         parts = {part: verify(arguments.parts / part, "component") for part in params["compositions"][name]["parts"]}
         card = {"parts": list(parts.values())}
         publish(arguments.out, "composition", {"name": name, "parts": parts}, {"parts": len(parts)}, card=card)
+    elif kind == "label":
+        publish(arguments.out, "labeled", {"name": name, **params["labeled"][name]}, {"texts": 200})
+    elif kind == "finetune":
+        finetune(name, params["tasks"][name], arguments)
+    elif kind == "test":
+        config = params["tasks"][name]
+        digests = {"task": verify(arguments.task, "task")}
+        digests["labeled"] = verify(arguments.labeled / config["data"], "labeled")
+        write_results(arguments.out, config["quality"], digests)
+        copy_file(arguments.out / "metrics.json", arguments.metrics)
     else:
         quality = params["quality"]
         publish(arguments.out, "evaluation", {}, {"f1": quality, "nested": {"bits": 1 - quality}})
@@ -63,6 +82,60 @@ def train(name: str, config: dict[str, float], arguments: argparse.Namespace) ->
             report(step, 5, {"loss": 1 / step})
             time.sleep(config["seconds"] / 5)
     publish(arguments.out, "component", content, {"width": config["width"]}, int(config.get("bytes", 0)))
+
+
+def finetune(name: str, config: dict[str, Any], arguments: argparse.Namespace) -> None:
+    """Writes each run to `.cclm/finetuned-NAME`."""
+    with Path(f".cclm/finetuned-{name}").open("a") as journal:
+        journal.write("x")
+    card = {"stage": "finetune", "data": verify(arguments.labeled / config["data"], "labeled")}
+    if composition := config.get("composition"):
+        card["base"] = verify(arguments.compositions / composition, "composition")
+    report(1, 1, {"loss": 0.5})
+    publish(arguments.out, "task", {"name": name, "width": config["quality"], **card}, {"loss": 0.5}, card=card)
+
+
+def write_results(
+    out: Path, quality: float, digests: dict[str, str], noisy: float | None = None, **changes: Any
+) -> None:
+    """Publishes results of a task: 200 texts, of which the share `quality` is right, and `noisy` of the noised ones.
+
+    Args:
+        changes: `texts` (a digest), `ids` (prefix), `sets`, `slices` (rows), `statistic` (the first one).
+    """
+    sets = {"clean": quality, "noise_0.1": quality if noisy is None else noisy}
+    sets = {name: share for name, share in sets.items() if name in changes.get("sets", sets)}
+    outcomes = [
+        {"id": f"{changes.get('ids', '')}{index}", "set": name, "metric": "accuracy", "statistics": [right, 1.0]}
+        for name, share in sets.items()
+        for index in range(200)
+        for right in [float(index < round(200 * share))]
+    ]
+    outcomes[0]["statistics"] = [changes.get("statistic", outcomes[0]["statistics"][0]), 1.0]
+    baselines = [{"name": "ngrams", "value": 0.5}]
+    metrics = {
+        "accuracy" if name == "clean" else f"accuracy_{name}": {
+            "value": share,
+            "better": "higher",
+            "interval": [share - 0.05, share + 0.05],
+            "documents": 200,
+            "baselines": baselines,
+            "headline": True,
+        }
+        for name, share in sets.items()
+    }
+    slices = changes.get("slices", [("label", "card", 120, quality), ("label", "refund", 80, quality)])
+    lines = ["slice,value,texts,metric,score,low,high", *(f"{a},{b},{c},accuracy,{d},," for a, b, c, d in slices)]
+    with publishing(out, "evaluation") as folder:
+        write_json(folder / "metrics.json", {name: metric["value"] for name, metric in metrics.items()})
+        texts = {name: changes.get("texts", "0" * 64) for name in sets}
+        write_json(folder / "evaluation.json", {**digests, "seed": 1, "texts": texts, "metrics": metrics})
+        (folder / "slices.csv").write_text("\n".join(lines) + "\n")
+        schema = pa.schema(
+            [pa.field(name, pa.string(), nullable=False) for name in ("id", "set", "metric")]
+            + [pa.field("statistics", pa.list_(pa.float64()), nullable=False)]
+        )
+        pq.write_table(pa.Table.from_pylist(outcomes, schema=schema), folder / "outcomes.parquet")
 
 
 def train_with_checkpoints(name: str, config: dict[str, float], checkpoint: Path) -> str:
@@ -100,12 +173,13 @@ def publish(
     """Publishes a folder with several kinds of files.
 
     If TOY_MODEL is set to a real composition, compositions get its files, and components the files of its parts.
+    If TOY_TASK is set to the real model of a task, tasks get its files.
     """
-    model = Path(os.environ.get("TOY_MODEL", "none"))
-    real = {"composition": model, "component": model / "parts" / out.name}.get(kind)
+    model, task = (Path(os.environ.get(name, "none")) for name in ("TOY_MODEL", "TOY_TASK"))
+    real = {"composition": model, "component": model / "parts" / out.name, "task": task}.get(kind)
     with publishing(out, kind) as folder:
         if real and real.is_dir():
-            shutil.copytree(real, folder, dirs_exist_ok=True)
+            shutil.copytree(real, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("manifest.json"))
         write_json(folder / "content.json", content)
         write_json(folder / "metrics.json", metrics)
         (folder / "curve.csv").write_text("x,y\n1,2\n")
