@@ -53,6 +53,20 @@ def ingest(
 
 
 @stage.command()
+def labeled(
+    name: Name,
+    params: ParamsFile,
+    out: Out,
+    downloads: Annotated[Path, typer.Option(help="Folder for downloaded archives.")],
+) -> None:
+    """Read, split and check the labeled data set `labeled.NAME` of the parameters."""
+    from cclm_core.steps.labeled import labeled as run
+
+    with reporting(f"labeled@{name}", report_path()) as report:
+        run(Params.load(params), name, downloads, out, report)
+
+
+@stage.command()
 def vocab(params: ParamsFile, corpus: Corpus, out: Out) -> None:
     """Fit the character vocabulary and encode the corpus."""
     from cclm_core.steps.vocab import vocab as run

@@ -15,6 +15,7 @@ from cclm_core.runtime.files import StrPath
 
 SECTIONS = {
     "ingest": "cclm_core.ingest.config:IngestConfig",
+    "labeled": "cclm_core.labeled.config:LabeledConfig",
     "vocabulary": "cclm_core.text.config:VocabularyConfig",
     "noise": "cclm_core.noise.recipe:NoiseConfig",
     "training_noise": "cclm_core.noise.recipe:TrainingNoise",
@@ -27,11 +28,14 @@ SECTIONS = {
 }
 """Section -> the class that validates it, as `module:class`."""
 
-NAMED = ("components", "compositions", "tasks")
+NAMED = ("labeled", "components", "compositions", "tasks")
 """Sections with user-defined names as keys, each with its own configuration."""
 
 MISSPELLINGS = "misspellings"
 """The folder for lists of misspellings. DVC watches it: a changed list reruns the stages that read it."""
+
+INPUT = "input"
+"""The folder for labeled data. DVC watches it: a changed file reruns the stages that read it."""
 
 LISTS = {"noise": "misspellings.path", "training_noise": "misspellings"}
 """Section -> its key for the path of a list of misspellings."""
@@ -104,14 +108,18 @@ class Params:
         """The entry `name` of the section whose entries `config` validates, for example of `components`.
 
         Raises:
-            ConfigError: the entry is missing (the message suggests the nearest one) or invalid; see `section`.
+            ConfigError: the entry is missing (the message suggests the nearest one) or invalid, see `section`; or it
+                names a file outside the folder that DVC watches.
         """
         key = _section_of(config)
         entries = self._values.get(key, {})
         if name not in entries:
             raise ConfigError(f"{self.source}: {key}.{name} not found; {nearest(name, entries)}")
         entry = {} if entries[name] is None else entries[name]
-        return config.parse(entry, f"{self.source}: {key}.{name}")
+        parsed = config.parse(entry, f"{self.source}: {key}.{name}")
+        if key == "labeled":
+            self._refuse_outside(name, parsed)
+        return parsed
 
     def names(self, config: type[Config]) -> list[str]:
         """The names in the section whose entries `config` validates, in order."""
@@ -197,6 +205,15 @@ class Params:
                 raise ConfigError(
                     f"{self.source}: the objective {task.objective} of {key} needs a vocabulary with word targets. Set "
                     "vocabulary.words, for example `words: {kind: words}`."
+                )
+
+    def _refuse_outside(self, name: str, labeled: Any) -> None:
+        """Refuses files of labeled data outside the folder that DVC watches."""
+        for key, path in labeled.local_paths():
+            if Path(path).parts[:1] != (INPUT,) or ".." in Path(path).parts:
+                raise ConfigError(
+                    f"{self.source}: labeled.{name}.{key} must be in {INPUT}/, got {path!r}. Move it there: DVC "
+                    "watches only that folder, so changes to a file elsewhere would not rerun the stages that read it."
                 )
 
     def _refuse_untracked(self, key: str) -> None:

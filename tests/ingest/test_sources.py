@@ -130,7 +130,8 @@ def test_invalid_csv_rows_are_rejected_and_the_rest_is_read() -> None:
     ("path", "content", "message"),
     [
         ("none.txt", None, "file none.txt not found"),
-        (".", None, r"\. is a folder. List the files in it"),
+        (".", None, r"folder \. has no file to read"),
+        ("2024-*.csv", None, r"no file matches 2024-\*.csv"),
         ("a.xyz", "text", "unknown format.*ingest.source.format"),
         ("a.csv", "other\nx\n", "column `text` not found in a.csv.*it has other"),
         ("a.parquet", "no parquet", "a.parquet is not a valid Parquet file"),

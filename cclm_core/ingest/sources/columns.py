@@ -39,6 +39,14 @@ class Columns(Config):
         """Returns the columns that must exist."""
         return list(dict.fromkeys(name for name in self.model_dump().values() if name is not None))
 
+    def reader(self, file: str, group: str | None) -> "RowReader":
+        """Returns a function that turns a row and its line into a record or a rejection; see `row_reader`."""
+        return row_reader(self, file, group)
+
+
+RowReader = Callable[[Mapping[str, Any], int], Located | Rejected]
+"""Turns a row and its line into a record or a rejection."""
+
 
 def check_columns(available: Sequence[str], columns: Columns, source: str, remedy: str = "") -> None:
     """Checks that each configured column exists once.
@@ -82,9 +90,7 @@ def _printable(name: str) -> str:
     return name[:100] if name.isprintable() else repr(name[:100])
 
 
-def row_reader(
-    columns: Columns, file: str, group: str | None
-) -> Callable[[Mapping[str, Any], int], Located | Rejected]:
+def row_reader(columns: Columns, file: str, group: str | None) -> RowReader:
     """Returns a function that turns a row and its line into a record or a rejection.
 
     Args:

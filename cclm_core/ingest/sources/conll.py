@@ -21,7 +21,7 @@ tags are bare labels, which the scheme `io` reads.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from cclm_core.corpus.quarantine import Located, Rejected
 from cclm_core.corpus.records import Entity, Record
@@ -43,12 +43,23 @@ class ConllFormat(NamedTuple):
         tag_scheme: `iob` for tags with a prefix, of any scheme; `io` for bare labels, where equal neighbors are one
             entity.
         token_separator: the text between two tokens; empty for scripts without spaces.
+        keep_tags: whether each record is a `TaggedRecord`.
     """
 
     token_column: int = 0
     tag_column: int = -1
     tag_scheme: TagScheme = "iob"
     token_separator: str = " "
+    keep_tags: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TaggedRecord(Record):
+    """A sentence with its N tokens, their N tags, and the N lines that they are on, from 1."""
+
+    tokens: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    lines: tuple[int, ...] = ()
 
 
 def read_conll(
@@ -162,7 +173,14 @@ class _Reader:
         separator = self._layout.token_separator
         entities = tagged_entities(tokens, tags, self._layout.tag_scheme, separator)
         line = rows[0][0]
-        record = Record(id=f"{self._name}:{line}", text=separator.join(tokens), group=group, entities=entities)
+        common: dict[str, Any] = {"id": f"{self._name}:{line}", "text": separator.join(tokens), "group": group}
+        if self._layout.keep_tags:
+            lines = tuple(number for number, *_ in rows)
+            record: Record = TaggedRecord(
+                **common, entities=entities, tokens=tuple(tokens), tags=tuple(tags), lines=lines
+            )
+        else:
+            record = Record(**common, entities=entities)
         yield Located(record, self._name, line)
 
     def check_scheme(self) -> None:

@@ -1,11 +1,22 @@
 """Recognizes from its first bytes what a file is, before it is read in the wrong way.
 
 A pointer of Git LFS is three lines of valid text, and an archive or UTF-16 is many lines of garbage. Each is one error
-here, which names the problem and the remedy.
+here, which names the problem and the remedy. Files compressed with gzip, bzip2, xz or zstd are unpacked while they are
+read.
 """
 
+import bz2
 import codecs
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
 
 from cclm_core.runtime.errors import DataError
 
@@ -15,13 +26,13 @@ _POINTERS = {
     b"version https://git-lfs": ("a pointer of Git LFS", "Run `git lfs pull`"),
     b"/annex/objects/": ("a pointer of git-annex", "Run `git annex get`"),
 }
+_UNPACKED = {b"\x1f\x8b\x08": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\0": "xz"}
 _COMPRESSED = {
-    b"\x1f\x8b\x08": ("gzip", "gunzip --keep"),
-    b"\x28\xb5\x2f\xfd": ("zstd", "zstd --decompress"),
-    b"\xfd7zXZ\0": ("xz", "xz --decompress --keep"),
     b"PK\x03\x04": ("ZIP (such as .zip or .xlsx)", "unzip"),
     b"7z\xbc\xaf\x27\x1c": ("7-Zip", "7z x"),
 }
+# Whatever the libraries raise for a damaged file.
+_RAISED = (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, pa.ArrowException)
 _BINARY = {
     b"PAR1": "Parquet",
     b"ARROW1\0": "Arrow",
@@ -63,14 +74,18 @@ def check_text(path: Path, name: str, splits_at_returns: bool) -> None:
         splits_at_returns: whether the reader of this format takes a carriage return as the end of a line.
 
     Raises:
-        DataError: it cannot be read, is compressed, binary, or UTF-16, or all its line ends are carriage returns.
+        DataError: it cannot be read, is an archive, binary, or UTF-16, or all its line ends are carriage returns.
     """
-    sample = read_sample(path, name, _SAMPLE)
+    if compression(path, name):
+        with opened(path, name) as stream:
+            sample = stream.read(_SAMPLE)
+        if kind := _compression_of(sample):
+            raise DataError(f"{name} is compressed twice; its content is {kind}. Unpack it once.")
+    else:
+        sample = read_sample(path, name, _SAMPLE)
     for start, (kind, command) in _COMPRESSED.items():
         if sample.startswith(start):
             raise DataError(f"{name} is compressed with {kind}. Unpack it, for example with `{command} {name}`.")
-    if sample.startswith(b"BZh") and sample[4:10] == b"1AY&SY":
-        raise DataError(f"{name} is compressed with bzip2. Unpack it, for example with `bunzip2 --keep {name}`.")
     for start, kind in _BINARY.items():
         if sample.startswith(start):
             raise DataError(f"{name} is {kind}, not text. Correct its suffix or ingest.source.format, or convert it.")
@@ -87,6 +102,51 @@ def check_text(path: Path, name: str, splits_at_returns: bool) -> None:
         raise DataError(
             f"the lines of {name} end in CR alone, as on old Macs. Convert it: `tr '\\r' '\\n' < {name} > {name}.lf`."
         )
+
+
+def compression(path: Path, name: str) -> str | None:
+    """Returns how a file is compressed: `gzip`, `bzip2`, `xz` or `zstd`; None if it is not.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return _compression_of(read_sample(path, name, 16))
+
+
+@contextmanager
+def opened(path: Path, name: str) -> Iterator[BinaryIO]:
+    """Opens a file for reading bytes; unpacks a compressed one while it is read.
+
+    Args:
+        path: the file.
+        name: its name in messages.
+
+    Raises:
+        DataError: it cannot be read, or is compressed and damaged.
+    """
+    kind = compression(path, name)
+    if kind is None:
+        with path.open("rb") as stream:
+            yield stream
+        return
+    try:
+        with _unpacked(path, kind) as unpacked:
+            yield unpacked
+    except _RAISED as error:
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{name} is compressed with {kind} and damaged: {reason}. Download it again.") from None
+
+
+def _unpacked(path: Path, kind: str) -> Any:
+    if kind == "zstd":
+        return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
+    return {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}[kind](path, "rb")  # type: ignore[operator]
+
+
+def _compression_of(sample: bytes) -> str | None:
+    if sample.startswith(b"BZh") and sample[4:10] == b"1AY&SY":
+        return "bzip2"
+    return next((kind for start, kind in _UNPACKED.items() if sample.startswith(start)), None)
 
 
 def is_file(path: Path) -> bool:

@@ -3,10 +3,12 @@
 import csv
 from collections import deque
 from collections.abc import Iterator
+from io import TextIOWrapper
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from cclm_core.corpus.quarantine import Rejected
+from cclm_core.ingest.sources.content import opened
 from cclm_core.ingest.sources.lines import LONGEST_LINE, invalid_bytes
 from cclm_core.runtime.errors import DataError
 
@@ -18,13 +20,29 @@ _REREADS = 4
 
 
 class Row(NamedTuple):
-    """The cells of a row, and the number of its first line, from 1."""
+    """The cells of a row, and the number of its first line, from 1; 0 for a header that is not in the file."""
 
     cells: list[str]
     line: int
 
 
-def read_rows(path: Path, name: str, delimiter: str, encoding: str) -> Iterator[Row | Rejected]:
+class CsvFormat(NamedTuple):
+    """The layout of a file.
+
+    Args:
+        delimiter: one character.
+        encoding: see `content.checked_encoding`.
+        header: names of the columns of a file without a header; empty if its first line is the header.
+        quotes: whether a cell may be in double quotes; False if they are ordinary characters.
+    """
+
+    delimiter: str
+    encoding: str
+    header: tuple[str, ...] = ()
+    quotes: bool = True
+
+
+def read_rows(path: Path, name: str, layout: CsvFormat) -> Iterator[Row | Rejected]:
     """Yields the header of a file, then its rows; each of them has as many cells as the header. An empty file has none.
 
     A row may span lines within quotes. Blank lines are skipped.
@@ -32,22 +50,24 @@ def read_rows(path: Path, name: str, delimiter: str, encoding: str) -> Iterator[
     Args:
         path: the file.
         name: its name in rejections and messages.
-        delimiter: one character.
-        encoding: see `content.checked_encoding`.
+        layout: delimiter, encoding, header and quotes.
 
     Raises:
-        DataError: the header cannot be read.
+        DataError: the header cannot be read, or the file is compressed and damaged.
     """
     csv.field_size_limit(LONGEST_LINE)
+    encoding, delimiter = layout.encoding, layout.delimiter
     codec = "utf-8-sig" if invalid_bytes(encoding) == "invalid UTF-8" else encoding
     # Invalid bytes become surrogates, so that only their own row is rejected.
-    with path.open(encoding=codec, errors="surrogateescape", newline="") as stream:
-        lines = _Lines(stream)
-        rows = csv.reader(lines, delimiter=delimiter, strict=True)
-        header = _header(rows, name, encoding)
-        if not lines.number:
+    with opened(path, name) as stream:
+        lines = _Lines(TextIOWrapper(stream, encoding=codec, errors="surrogateescape", newline=""))
+        rows = csv.reader(
+            lines, delimiter=delimiter, strict=True, quoting=csv.QUOTE_MINIMAL if layout.quotes else csv.QUOTE_NONE
+        )
+        header = list(layout.header) or _header(rows, name, encoding)
+        if not lines.number and not layout.header:
             return  # an empty file
-        yield Row(header, 1)
+        yield Row(header, lines.number)
         while True:
             line = lines.begin_row()
             try:

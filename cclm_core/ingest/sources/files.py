@@ -1,8 +1,8 @@
-"""Streams records from local files: plain text, JSON lines, CSV, Parquet, CoNLL."""
+"""Streams records from local files: plain text, JSON lines, CSV, Parquet, CoNLL; all but Parquet also compressed."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
@@ -11,41 +11,32 @@ from pydantic import Field, field_validator
 from cclm_core.corpus.quarantine import Located, Rejected
 from cclm_core.corpus.records import Record
 from cclm_core.ingest.sources.base import Items, SourceConfig, batched
-from cclm_core.ingest.sources.columns import Columns, check_columns, row_reader
+from cclm_core.ingest.sources.columns import Columns, check_columns
 from cclm_core.ingest.sources.conll import ConllFormat, TagScheme, read_conll
-from cclm_core.ingest.sources.content import check_pointer, check_text, checked_encoding, is_file, is_folder
-from cclm_core.ingest.sources.csv_rows import read_rows
+from cclm_core.ingest.sources.content import check_pointer, check_text, checked_encoding, compression
+from cclm_core.ingest.sources.csv_rows import CsvFormat, read_rows
 from cclm_core.ingest.sources.json_lines import check_keys, decode
 from cclm_core.ingest.sources.lines import ByteRange, read_lines, split_at_lines
 from cclm_core.ingest.sources.parquet import read_slices
+from cclm_core.ingest.sources.paths import Format, find_files, format_of, suffix_of
 from cclm_core.runtime.artifacts import file_digest
 from cclm_core.runtime.errors import DataError
-
-Format = Literal["text", "jsonl", "csv", "parquet", "conll"]
-
-_SUFFIXES: dict[str, Format] = {
-    ".txt": "text",
-    ".text": "text",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".parquet": "parquet",
-    ".conll": "conll",
-    ".bio": "conll",
-    ".iob": "conll",
-}
 
 
 class FilesConfig(SourceConfig):
     """Local files as the source of a corpus.
 
     Args:
-        paths: the files in reading order, relative to the current folder; a single one may be written without a list.
+        paths: files, folders and patterns such as `input/2024-*.csv.gz`, in reading order, relative to the current
+            folder; a single one may be written without a list. Files compressed with gzip, bzip2, xz or zstd are
+            unpacked while they are read.
         format: format of all files; with `text`, each nonempty line is a record. With None, the suffix of each file
             decides.
         columns: columns of `jsonl`, `csv` and `parquet`.
         delimiter: delimiter of `csv`; None for a comma, or a tab in `.tsv` files.
+        header: names of the columns of `csv` files without a header; empty if the first line of each is its header.
+        quotes: whether cells of `csv` may be in double quotes; false where a quote is an ordinary character, as in many
+            `.tsv` files.
         encoding: encoding of files that are not UTF-8, as Python names it: cp1252, gb18030, shift_jis and others.
         token_column, tag_column: columns of `conll`, from 0; -1 is the last.
         tag_scheme: tags of `conll`: `iob` for any scheme with prefixes such as B-; `io` for bare labels.
@@ -59,6 +50,8 @@ class FilesConfig(SourceConfig):
     format: Format | None = None
     columns: Columns = Columns()
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)
+    header: tuple[str, ...] = ()
+    quotes: bool = True
     encoding: str = "utf-8"
     token_column: int = Field(default=0, ge=0)
     tag_column: int = Field(default=-1, ge=-1)
@@ -79,6 +72,13 @@ class FilesConfig(SourceConfig):
             raise ValueError(f"a quote or a line end cannot be the delimiter, got {delimiter!r}")
         return delimiter
 
+    @field_validator("header")
+    @classmethod
+    def _different_names(cls, header: tuple[str, ...]) -> tuple[str, ...]:
+        if repeated := sorted({name for name in header if header.count(name) > 1}):
+            raise ValueError(f"the names of columns must differ, got {repeated[0]!r} twice")
+        return header
+
     @field_validator("encoding")
     @classmethod
     def _decodes_lines(cls, encoding: str) -> str:
@@ -90,29 +90,34 @@ class FilesConfig(SourceConfig):
         return self.columns.id is not None
 
     @property
+    def keeps_tags(self) -> bool:
+        """Whether the sentences of `conll` keep their tokens and tags."""
+        return False
+
+    @property
     def reads_in_workers(self) -> bool:
         """Whether any file is text, JSON lines or Parquet.
 
-        CSV and CoNLL cannot be split without parsing, because quoted values and sentences span lines.
+        CSV and CoNLL cannot be split without parsing, because quoted values and sentences span lines. Compressed files
+        cannot be split at all.
         """
-        return any(_format(self, path) in ("text", "jsonl", "parquet") for path, _ in named_files(self))
+        return any(format_of(path, self.format) in ("text", "jsonl", "parquet") for path, _ in named_files(self))
 
     def parts(self, downloads: Path) -> "Iterator[FilePart | list[Located | Rejected]]":  # noqa: ARG002
         """Yields the parts of all files: `FilePart` for text, JSON lines and Parquet, records for other formats.
 
         Raises:
-            DataError: a file is missing, is a folder, has an unknown format, does not match its format, or lacks a
-                column.
+            DataError: a file is missing, has an unknown format, does not match its format, or lacks a column.
         """
         files = named_files(self)
         for path, name in files:
             _check_content(self, path, name)
         for path, name in files:
-            file_format = _format(self, path)
+            file_format = format_of(path, self.format)
             group = name if self.group_by_file else None
-            if file_format in ("text", "jsonl"):
-                if file_format == "jsonl":
-                    check_keys(path, name, self.columns, self.encoding)
+            if file_format == "jsonl":
+                check_keys(path, name, self.columns, self.encoding)
+            if file_format in ("text", "jsonl") and compression(path, name) is None:
                 yield from (FilePart(file_format, path, name, group, lines) for lines in split_at_lines(path))
             elif file_format == "parquet":
                 yield from _parquet_parts(path, name, group, self)
@@ -158,36 +163,23 @@ def named_files(config: FilesConfig) -> list[tuple[Path, str]]:
     """Returns the files with their names in outputs: the path, or the file name if the path is outside the project.
 
     Raises:
-        DataError: a file is missing, is a folder, has an unknown format, or two have the same name.
+        DataError: a file is missing or has an unknown format, or two have the same name.
     """
-    named: list[tuple[Path, str]] = []
+    named: dict[str, Path] = {}
     for configured in config.paths:
-        path = Path(configured)
-        if not is_file(path):
-            if is_folder(path):
-                raise DataError(f"ingest.source.paths: {configured} is a folder. List the files in it.")
-            raise DataError(f"ingest.source.paths: file {configured} not found. Check the path.")
-        _format(config, path)
-        is_outside = PurePath(configured).is_absolute() or ".." in PurePath(configured).parts
-        name = path.name if is_outside else PurePath(configured).as_posix()
-        if any(name == earlier for _, earlier in named):
-            raise DataError(f"ingest.source.paths: two files are named {name}. Rename one; ids contain the name.")
-        named.append((path, name))
-    return named
-
-
-def _format(config: FilesConfig, path: Path) -> Format:
-    file_format = config.format or _SUFFIXES.get(path.suffix.lower())
-    if file_format is None:
-        check_text(path, path.name, splits_at_returns=True)  # a packed file gets a better message
-        suffixes = ", ".join(sorted(_SUFFIXES))
-        raise DataError(f"{path.name}: unknown format. Use a suffix of {suffixes}, or set ingest.source.format.")
-    return file_format
+        for path in map(Path, find_files(configured, config.format)):
+            format_of(path, config.format)
+            is_outside = path.is_absolute() or ".." in path.parts
+            name = path.name if is_outside else path.as_posix()
+            if name in named and (named[name] != path or str(path) == configured):
+                raise DataError(f"ingest.source.paths: two files are named {name}. Rename one; ids contain the name.")
+            named[name] = path
+    return [(path, name) for name, path in named.items()]
 
 
 def _check_content(config: FilesConfig, path: Path, name: str) -> None:
     check_pointer(path, name)
-    file_format = _format(config, path)
+    file_format = format_of(path, config.format)
     if file_format != "parquet":
         check_text(path, name, splits_at_returns=file_format == "csv")
 
@@ -206,7 +198,7 @@ def _read_text(part: FilePart, config: FilesConfig) -> Items:
 
 
 def _read_jsonl(part: FilePart, config: FilesConfig) -> Items:
-    name, record_of = part.name, row_reader(config.columns, part.name, part.group)
+    name, record_of = part.name, config.columns.reader(part.name, part.group)
     for item in read_lines(part.path, name, part.lines, config.encoding):
         if isinstance(item, Rejected):
             yield item
@@ -219,9 +211,9 @@ def _read_jsonl(part: FilePart, config: FilesConfig) -> Items:
 
 def _read_csv(part: FilePart, config: FilesConfig) -> Items:
     name, spans_column = part.name, config.columns.entities
-    record_of = row_reader(config.columns, name, part.group)
-    delimiter = config.delimiter or ("\t" if part.path.suffix.lower() == ".tsv" else ",")
-    rows = read_rows(part.path, name, delimiter, config.encoding)
+    record_of = config.columns.reader(name, part.group)
+    delimiter = config.delimiter or ("\t" if suffix_of(part.path) == ".tsv" else ",")
+    rows = read_rows(part.path, name, CsvFormat(delimiter, config.encoding, config.header, config.quotes))
     header = next(rows, None)
     if header is None:
         return
@@ -259,13 +251,15 @@ def _parquet_parts(
 
 
 def _read_parquet(part: FilePart, config: FilesConfig) -> Items:
-    record_of = row_reader(config.columns, part.name, part.group)
+    record_of = config.columns.reader(part.name, part.group)
     for line, row in enumerate(pa.ipc.open_stream(part.rows).read_all().to_pylist(), start=part.line):
         yield record_of(row, line)
 
 
 def _read_conll(part: FilePart, config: FilesConfig) -> Items:
-    layout = ConllFormat(config.token_column, config.tag_column, config.tag_scheme, config.token_separator)
+    layout = ConllFormat(
+        config.token_column, config.tag_column, config.tag_scheme, config.token_separator, config.keeps_tags
+    )
     return read_conll(read_lines(part.path, part.name, encoding=config.encoding), part.name, layout, part.group)
 
 

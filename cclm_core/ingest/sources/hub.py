@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from cclm_core.corpus.quarantine import Located, Rejected
 from cclm_core.ingest.sources.base import Items, SourceConfig, batched
-from cclm_core.ingest.sources.columns import Columns, check_columns, row_reader
+from cclm_core.ingest.sources.columns import Columns, check_columns
 from cclm_core.ingest.sources.saved import open_saved, read_rows
 from cclm_core.runtime.errors import DataError
 from cclm_core.runtime.extras import require
@@ -75,25 +75,37 @@ def _read(config: DatasetConfig) -> Items:
     else:
         rows, class_names = _hub_rows(config, title)
     names = {column: class_names[column] for column in config.columns.names() if column in class_names}
-    record_of = row_reader(config.columns, title, None)
+    record_of = config.columns.reader(title, None)
     for item in rows:
         if isinstance(item, Rejected):
             yield item
             continue
         row, line = item
         for column, classes in names.items():
-            number = row.get(column)
-            if number is None or number == -1:  # the library's number for no class
-                row = {**row, column: None}
-            elif not isinstance(number, int) or not 0 <= number < len(classes):
+            try:
+                row = {**row, column: _class_name(row.get(column), classes)}
+            except IndexError:
                 yield Rejected(
                     title, line, f"`{column}` is not the number of a class", str(row.get(config.columns.text))
                 )
                 break
-            else:
-                row = {**row, column: classes[number]}
         else:
             yield record_of(row, line)
+
+
+def _class_name(number: Any, classes: list[str]) -> Any:
+    """Returns the name of a class, or a list of names for a list of numbers; None for no class.
+
+    Raises:
+        IndexError: a value is not the number of a class.
+    """
+    if isinstance(number, list):
+        return [_class_name(item, classes) for item in number]
+    if number is None or number == -1:  # the library's number for no class
+        return None
+    if not isinstance(number, int) or not 0 <= number < len(classes):
+        raise IndexError(number)
+    return classes[number]
 
 
 def _hub_rows(config: DatasetConfig, title: str) -> tuple[Rows, dict[str, list[str]]]:
@@ -117,8 +129,16 @@ def _hub_rows(config: DatasetConfig, title: str) -> tuple[Rows, dict[str, list[s
     for column in config.columns.names():
         if hasattr(features.get(column), "decode"):
             raise DataError(f"column `{column}` of {title} holds {type(features[column]).__name__}, not text.")
-    names = {column: list(feature.names) for column, feature in features.items() if hasattr(feature, "names")}
+    items = {column: _item_feature(feature) for column, feature in features.items()}
+    names = {column: list(feature.names) for column, feature in items.items() if hasattr(feature, "names")}
     return _streamed(dataset, config, title), names
+
+
+def _item_feature(feature: Any) -> Any:
+    """The feature of the items of a list, at any depth; other features unchanged."""
+    while (inner := feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)) is not None:
+        feature = inner
+    return feature
 
 
 def _streamed(dataset: Any, config: DatasetConfig, title: str) -> Rows:

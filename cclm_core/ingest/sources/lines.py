@@ -1,11 +1,13 @@
 """Reads text files by line: several processes share a file, and invalid bytes reject only their own line."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from cclm_core.corpus.quarantine import Rejected
 from cclm_core.ingest.sources.base import BATCH_BYTES
+from cclm_core.ingest.sources.content import opened
 
 LONGEST_LINE = 16 << 20
 """Bytes. A longer line is rejected and never held in memory."""
@@ -60,13 +62,17 @@ def read_lines(
     Args:
         path: the file.
         name: name of the file in rejections.
-        only: range of lines to read; None for all.
+        only: range of lines to read, not for a compressed file; None for all.
         encoding: see `content.checked_encoding`.
+
+    Raises:
+        DataError: the file cannot be read, or is compressed and damaged.
     """
-    with path.open("rb") as stream:
+    with path.open("rb") if only else opened(path, name) as stream:
         number = only.line - 1 if only else 0
-        remaining = only.end - only.begin if only else path.stat().st_size
-        stream.seek(only.begin if only else 0)
+        remaining: float = only.end - only.begin if only else math.inf
+        if only:
+            stream.seek(only.begin)
         while remaining > 0 and (chunk := stream.readline(LONGEST_LINE + 1)):
             number += 1
             remaining -= len(chunk)

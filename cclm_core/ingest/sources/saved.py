@@ -29,7 +29,7 @@ class SavedDataset(NamedTuple):
     Args:
         folder: the folder of the split.
         files: its Arrow files, in order.
-        class_names: the names of the classes of each column that holds their numbers.
+        class_names: the names of the classes of each column that holds their numbers, or lists of them.
         title: name in messages, rejections and ids.
     """
 
@@ -158,12 +158,21 @@ def _class_names(path: Path) -> dict[str, list[str]]:
     for column, feature in features.items():
         if not isinstance(feature, Mapping | list):
             raise _damaged(path, f"the feature {column!r:.80} must be an object")
+        while isinstance(feature, Mapping | list) and (inner := _item_feature(feature)) is not None:
+            feature = inner
         if isinstance(feature, Mapping) and feature.get("_type") == "ClassLabel":
             classes = feature.get("names")
             if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
                 raise _damaged(path, f"the names of the classes of {column!r:.80} must be a list of names")
             names[column] = classes
     return names
+
+
+def _item_feature(feature: Any) -> Any:
+    """The feature of the items of a list, in the notations of all versions of `datasets`; None for other features."""
+    if isinstance(feature, list):
+        return feature[0] if len(feature) == 1 else None
+    return feature.get("feature") if feature.get("_type") in ("Sequence", "List", "LargeList") else None
 
 
 def _list(path: Path, value: Any) -> list[Any]:
