@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -22,6 +22,9 @@ stage = typer.Typer(
 )
 app.add_typer(stage, name="stage")
 app.add_typer(shelf, name="shelf")
+
+TaskKind = Literal["classify", "multilabel", "regress", "tag", "pairs", "text"]
+"""What `cclm init` can prepare. Repeated here, because importing it would import torch."""
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="YAML file with the parameters, e.g. params.yaml.")]
 Out = Annotated[Path, typer.Option(help="Output folder. It is replaced when the command succeeds.")]
@@ -188,6 +191,69 @@ def test(
 
     with reporting(f"test@{name}", report_path()) as report:
         run(Params.load(params), name, task, labeled, noise, out, report, metrics, noise_curve)
+
+
+@app.command()
+def init(
+    data: Annotated[
+        list[str],
+        typer.Argument(
+            help="Files, folders or patterns: CSV, TSV, JSON lines, Parquet, CoNLL, plain text; also compressed."
+        ),
+    ],
+    text: Annotated[str | None, typer.Option(help="Column of the text; a number if the table has no header.")] = None,
+    second: Annotated[str | None, typer.Option(help="Column of the second text, for a task on pairs.")] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="Column of the label, labels or number. Repeat it for several columns of 0 and 1."),
+    ] = None,
+    tags: Annotated[str | None, typer.Option(help="Column of the tags of words, or of entity spans.")] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Column whose texts stay in one split, such as an author or a thread.")
+    ] = None,
+    task: Annotated[
+        TaskKind | None, typer.Option(help="Kind of task; text is a corpus without a task (default: recognized).")
+    ] = None,
+    test: Annotated[
+        list[str] | None, typer.Option(help="File of the test split (default: a fifth). Repeatable.")
+    ] = None,
+    validation: Annotated[
+        list[str] | None, typer.Option(help="File of the validation split (default: a tenth). Repeatable.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the data set and its task (default: that of the first file).")
+    ] = None,
+    tag_names: Annotated[
+        str | None, typer.Option(help="Names of tags that are numbers, in order: O,B-PER,I-PER.")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Encoding of the files, such as cp1252 (default: recognized).")
+    ] = None,
+    header: Annotated[
+        bool | None, typer.Option("--header/--no-header", help="Whether tables have a header (default: recognized).")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a changed params.yaml; a copy is kept in .cclm/replaced.")
+    ] = False,
+) -> None:
+    """Look at your data and write a params.yaml for it. Prints what it saw and what it assumed.
+
+    The files are copied to the folder `input` of the project. Nothing is moved, and git is not changed.
+    """
+    from cclm_core.cli.init import InitOptions, init_project, project_folder
+    from cclm_core.survey.roles import Asked
+
+    options = InitOptions(
+        asked=Asked(text=text, second=second, label=tuple(label or ()), tags=tags, group=group, task=task),
+        test=test or (),
+        validation=validation or (),
+        name=name,
+        tag_names=tag_names.split(",") if tag_names else (),
+        encoding=encoding,
+        has_header=header,
+        force=force,
+    )
+    init_project(project_folder(), data, options)
 
 
 @app.command()
