@@ -82,7 +82,8 @@ def test_the_params_of_the_page_on_own_data_are_valid_and_read_its_file(
     rows = blocks(page, "csv")[0] + "".join(
         f"message {number} of this file,topic {number % 3}\n" for number in range(50)
     )
-    Path("tickets.csv").write_text(rows, encoding="utf-8")
+    Path("input").mkdir()
+    Path("input/tickets.csv").write_text(rows, encoding="utf-8")
     params = Params(yaml.safe_load(text))
     params.check()
     ingest(params, Path("downloads"), Path("corpus"), null_report, workers=1)

@@ -67,7 +67,8 @@ def init_project(root: Path, data: Sequence[str], options: InitOptions) -> None:
     """
     _refuse_changes(root, options.force)
     held_out = {"test": options.test, "validation": options.validation}
-    files, assumptions = find_data(data, held_out, options.encoding, options.has_header)
+    is_text = options.asked.task == "text"
+    files, assumptions = find_data(data, held_out, options.encoding, options.has_header, as_lines=is_text)
     roles = decide_roles(files, options.asked)
     assumptions += roles.assumptions
     name = options.name or name_of([file for file in files if file.split == "train"])

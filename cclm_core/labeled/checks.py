@@ -84,12 +84,14 @@ def _check_leakage(config: LabeledConfig, checked: Checked, first: str, second: 
     checked.figures["leakage"][f"{first}_in_{second}"] = len(leaked)
     if not leaked:
         return
-    example = f"{leaked[0].location} and {known[text_key(leaked[0].text)]}"
-    found = f"{len(leaked)} of {len(checked.splits[first])} texts of {first} are also in {second}, such as {example}"
+    where = f"such as {leaked[0].location} and {known[text_key(leaked[0].text)]}"
+    count = f"texts of {first} that are also in {second}: {len(leaked)} of {len(checked.splits[first])}, {where}"
     if config.leakage == "keep":
-        checked.warnings.append(f"{found}. Figures on {second} are too good. Remove the key `leakage` to remove them.")
+        checked.warnings.append(
+            f"{count}. Figures on {second} are too good; without `leakage: keep`, they are removed."
+        )
         return
-    checked.warnings.append(f"{found}. They were removed from {first}; `leakage: keep` keeps them.")
+    checked.warnings.append(f"{count}. They were removed from {first}; `leakage: keep` keeps them.")
     checked.rejected += [
         Rejected(item.file, item.line, f"also in {second}", item.text.text, known[text_key(item.text)])
         for item in leaked
@@ -101,7 +103,7 @@ def _shared_groups(splits: Mapping[str, Sequence[Example]]) -> Iterator[str]:
     groups = {split: {item.text.group for item in splits[split]} - {None} for split in SPLITS}
     for first, second in combinations(SPLITS, 2):
         if shared := sorted(str(group) for group in groups[first] & groups[second]):
-            yield f"{len(shared)} groups are in {first} and in {second}, such as {shared[0]!r:.80}."
+            yield f"groups in both {first} and {second}: {len(shared)}, such as {shared[0]!r:.80}."
 
 
 def _check_repeats(checked: Checked) -> None:
@@ -118,7 +120,7 @@ def _check_repeats(checked: Checked) -> None:
         if contradicting:
             earlier, later = next(iter(contradicting.values()))
             checked.warnings.append(
-                f"{len(contradicting)} texts of {split} occur with different labels, such as {earlier.location} "
+                f"texts of {split} with different labels: {len(contradicting)}, such as {earlier.location} "
                 f"({_shown(earlier.text)}) and {later.location} ({_shown(later.text)})."
             )
     checked.figures |= {"repeated_texts": repeats, "texts_with_different_labels": conflicts}
@@ -144,12 +146,12 @@ def _check_targets(config: LabeledConfig, name: str, checked: Checked) -> None:
         own = train_labels(example.text for example in checked.splits[split])
         if new := sorted(own - labels):
             checked.warnings.append(
-                f"{len(new)} of {len(own)} labels of {split} are not in train, so they are never predicted: "
+                f"labels of {split} that are not in train, so never predicted: {len(new)} of {len(own)}, "
                 f"{_listed(new)}."
             )
     counts = label_counts(train)
     if rare := sorted(label for label, count in counts.items() if count == 1):
-        checked.warnings.append(f"{len(rare)} of {len(counts)} labels have one example in train: {_listed(rare)}.")
+        checked.warnings.append(f"labels with one example in train: {len(rare)} of {len(counts)}, {_listed(rare)}.")
 
 
 def label_counts(texts: Sequence[LabeledText]) -> Counter[str]:

@@ -1,6 +1,6 @@
 """The entries of the section `labeled` of params.yaml: one labeled data set each."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
@@ -96,6 +96,14 @@ class LabeledConfig(Config):
     tag_names: tuple[str, ...] = ()
     leakage: Literal["remove", "keep"] = "remove"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _needs_test(cls, values: Any) -> Any:
+        """Says how to give a test split."""
+        if isinstance(values, Mapping) and values.get("test") is None:
+            raise ValueError("test is missing. Add a test split, for example `test: {share: 0.2}`")
+        return values
+
     @model_validator(mode="after")
     def _splits_fit(self) -> "LabeledConfig":
         for name, part in self._held_out():
@@ -109,7 +117,10 @@ class LabeledConfig(Config):
         if both := set(self.validation.groups) & set(self.test.groups):
             raise ValueError(f"groups in both validation and test: {', '.join(sorted(both))}")
         paths = [
-            path for source in self.sources().values() if isinstance(source, LabeledFiles) for path in source.paths
+            path
+            for source in self._given_sources().values()
+            if isinstance(source, LabeledFiles)
+            for path in source.paths
         ]
         if repeated := sorted({path for path in paths if paths.count(path) > 1}):
             raise ValueError(f"{repeated[0]} is given for two splits. Give each file to one split, or set `share`")
@@ -117,7 +128,7 @@ class LabeledConfig(Config):
 
     @model_validator(mode="after")
     def _columns_fit(self) -> "LabeledConfig":
-        for source in self.sources().values():
+        for source in self._given_sources().values():
             if isinstance(source, ArchiveConfig):
                 continue
             columns = source.columns
@@ -134,7 +145,7 @@ class LabeledConfig(Config):
             raise ValueError(f"a source of kind archive has no {_COLUMN_OF[self.task]}. Use files or a dataset")
         pairs = [
             not isinstance(source, ArchiveConfig) and source.columns.second is not None
-            for source in self.sources().values()
+            for source in self._given_sources().values()
         ]
         if len(set(pairs)) > 1:
             raise ValueError("columns.second must be set for all splits, or for none")
@@ -147,6 +158,13 @@ class LabeledConfig(Config):
 
     def sources(self) -> dict[str, LabeledFiles | LabeledDataset | ArchiveConfig]:
         """Returns split → source. A split that is part of the source of `train` has none."""
+        bare = {"tag_scheme": "io"} if self.tag_scheme == "io" else {}
+        return {
+            split: source.model_copy(update=bare) if isinstance(source, LabeledFiles) else source
+            for split, source in self._given_sources().items()
+        }
+
+    def _given_sources(self) -> dict[str, LabeledFiles | LabeledDataset | ArchiveConfig]:
         sources = {"train": self.source}
         for name, part in self._held_out():
             if part.source is not None:

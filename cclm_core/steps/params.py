@@ -218,8 +218,10 @@ class Params:
 
     def _refuse_untracked(self, key: str) -> None:
         """Refuses a list of misspellings outside the folder that DVC watches."""
+        if key not in LISTS:
+            return
         value: Any = self._values.get(key)
-        for name in LISTS.get(key, "").split("."):
+        for name in LISTS[key].split("."):
             value = value.get(name) if isinstance(value, dict) else None
         if value is not None and Path(str(value)).parts[:1] != (MISSPELLINGS,):
             raise ConfigError(

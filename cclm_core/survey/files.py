@@ -62,13 +62,14 @@ def find_data(
     held_out: dict[str, Sequence[str]],
     encoding: str | None = None,
     has_header: bool | None = None,
+    as_lines: bool = False,
 ) -> tuple[list[DataFile], list[str]]:
     """Finds the files that a user named, and recognizes how each is written.
 
     Args:
         paths: files, folders and patterns.
         held_out: `validation` and `test` -> files, folders and patterns.
-        encoding, has_header: see `recognize`.
+        encoding, has_header, as_lines: see `recognize`.
 
     Returns:
         The files, and sentences on what was assumed.
@@ -84,7 +85,7 @@ def find_data(
             for path, name in _expanded(configured):
                 if name in files and files[name].path.resolve() != path.resolve():
                     raise DataError(f"{files[name].path} and {path} would both be {INPUT}/{name}. Rename one.")
-                recognized = recognize(path, str(path), encoding, has_header)
+                recognized = recognize(path, str(path), encoding, has_header, as_lines)
                 files[name] = DataFile(path, name, split, recognized.layout)
                 assumptions += recognized.assumptions
     return _by_name(list(files.values()), held_out, assumptions), assumptions

@@ -13,12 +13,14 @@ from cclm_core.corpus.quarantine import Rejected
 from cclm_core.ingest.sources.conll import TagScheme, is_tag
 from cclm_core.ingest.sources.content import check_pointer, check_text, opened, read_sample
 from cclm_core.ingest.sources.csv_rows import CsvFormat, Row, read_rows
+from cclm_core.ingest.sources.json_lines import decode
 from cclm_core.ingest.sources.paths import SUFFIXES, Format, suffix_of
 from cclm_core.runtime.errors import DataError
 from cclm_core.text.scripts import has_unspaced
 
 DELIMITERS = (",", ";", "\t", "|")
 _ROWS = 300  # of a table that are tried with each delimiter
+_QUOTED_ROWS = 5000  # that are read to find out whether quotes are ordinary characters
 _SAMPLE_LINES = 2000
 _DECODED = 64 << 20  # bytes that are decoded to recognize the encoding
 _BLOCK = 1 << 20
@@ -69,7 +71,9 @@ class Recognized:
     assumptions: tuple[str, ...] = ()
 
 
-def recognize(path: Path, name: str, encoding: str | None = None, has_header: bool | None = None) -> Recognized:
+def recognize(
+    path: Path, name: str, encoding: str | None = None, has_header: bool | None = None, as_lines: bool = False
+) -> Recognized:
     """Recognizes the layout of a file.
 
     Args:
@@ -77,6 +81,7 @@ def recognize(path: Path, name: str, encoding: str | None = None, has_header: bo
         name: its name in messages.
         encoding: its encoding, if known.
         has_header: whether the first line of a table names its columns; None to recognize it.
+        as_lines: whether a file with the suffix of plain text is read by line even if it looks like a table.
 
     Raises:
         DataError: the file cannot be read, is binary, or its encoding or its columns cannot be recognized.
@@ -91,10 +96,11 @@ def recognize(path: Path, name: str, encoding: str | None = None, has_header: bo
     lines = sample_lines(path, name, layout.encoding)
     if not any(line.strip() for line in lines):
         raise DataError(f"{name} is empty. Leave it out, or write texts into it.")
-    file_format = known or _format_of(path, name, lines, layout)
-    if known is None:
+    file_format = known if known not in (None, "text") or as_lines else _format_of(path, name, lines, layout)
+    if file_format != known:
         layout = replace(layout, format=file_format)
-        assumptions.append(f"{name}: unknown suffix, read as {file_format}")
+        how = "unknown suffix, read as" if known is None else "looks like"
+        assumptions.append(f"{name}: {how} {file_format}; --task text reads plain lines")
     if file_format == "csv":
         layout, more = _table_layout(path, name, layout, has_header)
         assumptions += more
@@ -147,30 +153,32 @@ def _encoding_of(path: Path, name: str) -> Recognized:
 
 
 def _format_of(path: Path, name: str, lines: Sequence[str], layout: Layout) -> Format:
-    """The format of a text file with an unknown suffix."""
+    """The format of a text file with an unknown suffix, or with that of plain text, which may be a table."""
+    is_text = SUFFIXES.get(suffix_of(path)) == "text"
     filled = [line for line in lines if line.strip()]
-    if filled[0].lstrip().startswith("{"):
+    if filled[0].lstrip().startswith("{") and isinstance(decode(filled[0]), dict):
         return "jsonl"
-    if filled[0].lstrip().startswith("["):
+    if filled[0].lstrip().startswith("[") and not is_text:
         raise DataError(
             f"{name} is a JSON array; JSON lines have one object per line. Convert it: "
             f"`jq -c '.[]' {name} > data.jsonl`."
         )
     if len(filled) < len(lines) - 1 and _tag_column(_token_rows(lines)) is not None:
         return "conll"
-    _, share, num_columns = _best_delimiter(path, name, layout, DELIMITERS)
+    _, share, num_columns = _best_delimiter(path, name, layout, ("\t",) if is_text else DELIMITERS)
     return "csv" if share > 0.95 and num_columns > 1 else "text"
 
 
 def _table_layout(path: Path, name: str, layout: Layout, has_header: bool | None) -> tuple[Layout, tuple[str, ...]]:
     usual = "\t" if suffix_of(path) == ".tsv" else ","
-    delimiter, share, num_columns = _best_delimiter(path, name, layout, (usual, *DELIMITERS))
+    delimiter, _, num_columns = _best_delimiter(path, name, layout, (usual, *DELIMITERS))
     if num_columns == 1:
         delimiter = usual
     layout = replace(layout, delimiter=None if delimiter == usual else delimiter)
-    if _share(path, name, layout.encoding, delimiter, quotes=False)[0] > share + 0.005:
+    if _has_plain_quotes(path, name, layout.encoding, delimiter):
         layout = replace(layout, quotes=False)
-    rows = [row.cells for row in _rows(path, name, layout.encoding, delimiter, layout.quotes)]
+    items = _items(path, name, layout.encoding, delimiter, layout.quotes, _ROWS)
+    rows = [item.cells for item in items if isinstance(item, Row)]
     named = (has_header is None and _is_header(rows)) or bool(has_header)
     if named:
         return layout, ()
@@ -189,20 +197,29 @@ def _best_delimiter(path: Path, name: str, layout: Layout, delimiters: Sequence[
     return best
 
 
-def _share(path: Path, name: str, encoding: str, delimiter: str, quotes: bool) -> tuple[float, int]:
-    items = list(islice(_items(path, name, encoding, delimiter, quotes), _ROWS))
+def _share(path: Path, name: str, encoding: str, delimiter: str, quotes: bool, limit: int = _ROWS) -> tuple[float, int]:
+    items = list(_items(path, name, encoding, delimiter, quotes, limit))
     rows = [item for item in items if isinstance(item, Row)]
     return (len(rows) / len(items), len(rows[0].cells)) if rows else (0.0, 1)
 
 
-def _rows(path: Path, name: str, encoding: str, delimiter: str, quotes: bool) -> list[Row]:
-    items = islice(_items(path, name, encoding, delimiter, quotes), _ROWS)
-    return [item for item in items if isinstance(item, Row)]
+def _has_plain_quotes(path: Path, name: str, encoding: str, delimiter: str) -> bool:
+    """Whether quotes are ordinary characters: more rows can be read without them, and few cells are in quotes."""
+    limit = _QUOTED_ROWS
+    if (
+        _share(path, name, encoding, delimiter, True, limit)[0]
+        >= _share(path, name, encoding, delimiter, False, limit)[0]
+    ):
+        return False
+    rows = [item for item in _items(path, name, encoding, delimiter, False, limit) if isinstance(item, Row)]
+    with_quotes = [cell for row in rows for cell in row.cells if '"' in cell]
+    in_quotes = [cell for cell in with_quotes if len(cell) > 1 and cell[0] == cell[-1] == '"']
+    return len(in_quotes) < 0.5 * len(with_quotes)
 
 
-def _items(path: Path, name: str, encoding: str, delimiter: str, quotes: bool) -> Iterator[Row | Rejected]:
+def _items(path: Path, name: str, encoding: str, delimiter: str, quotes: bool, limit: int) -> Iterator[Row | Rejected]:
     try:
-        yield from read_rows(path, name, CsvFormat(delimiter, encoding, quotes=quotes))
+        yield from islice(read_rows(path, name, CsvFormat(delimiter, encoding, quotes=quotes)), limit)
     except DataError:
         if delimiter == "," and quotes:  # the usual form: the error is about the file
             raise

@@ -48,6 +48,19 @@ def readings(dvc_yaml: Mapping[str, Any], params: Mapping[str, Any]) -> Iterator
                 yield _reading(str(group), item, body["do"])
 
 
+def iterated_sections(dvc_yaml: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The stages with `foreach` over a section of params.yaml: the key under `stages`, and the section.
+
+    >>> list(iterated_sections({"stages": {"compose": {"foreach": "${compositions}", "do": {}}, "base": {}}}))
+    [('compose', 'compositions')]
+    """
+    stages = dvc_yaml.get("stages")
+    for group, body in (stages if isinstance(stages, dict) else {}).items():
+        foreach = body.get("foreach") if isinstance(body, dict) else None
+        if isinstance(foreach, str) and (match := _REFERENCE.fullmatch(foreach)) and "." not in match[1]:
+            yield str(group), match[1]
+
+
 def _items(foreach: Any, params: Mapping[str, Any]) -> list[str]:
     """The names that `foreach` iterates over: of a mapping, its keys."""
     values = foreach

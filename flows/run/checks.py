@@ -20,7 +20,7 @@ from cclm_core.runtime.files import atomic_write
 from cclm_core.steps.params import NAMED, SECTIONS, Params
 from flows.gate.gate import promotion_config
 from flows.gate.measured import refuse_unmeasured
-from flows.graph.dvc_yaml import Reading, readings
+from flows.graph.dvc_yaml import Reading, iterated_sections, readings
 from flows.graph.params_file import uses_library
 from flows.graph.plan import Plan, read_plan
 from flows.project import Project
@@ -44,12 +44,19 @@ def check_files(project: Project) -> list[str]:
         return []
     path = params_path(project)
     Params.load(path)
-    values, stages = load_yaml(path), list(readings(load_yaml(project.root / "dvc.yaml"), load_yaml(path)))
+    values, graph = load_yaml(path), load_yaml(project.root / "dvc.yaml")
+    stages = list(readings(graph, values))
     for section in NAMED:
         if misread := [name for name in values.get(section) or {} if not isinstance(name, str)]:
             name = misread[0]
             raise ConfigError(
                 f'params.yaml: {section}: a name must be a text, got {name!r}. Put it in quotes: "{name}".'
+            )
+    for group, section in iterated_sections(graph):
+        if values.get(section) is None:
+            raise ConfigError(
+                f"params.yaml: {section} is {'empty' if section in values else 'missing'}, but stages.{group} in "
+                f"dvc.yaml has one stage for each of its names. Write `{section}: {{}}` for none."
             )
     _check_keys(values, stages)
     for section in NAMED:
@@ -216,15 +223,32 @@ def _unwatched_sources(values: Mapping[str, Any], stages: list[Reading]) -> Iter
 
 def _refuse_missing_sources(project: Project, plan: Plan) -> None:
     """Refuses a run that would read a source file that does not exist."""
-    reading = [name for name, node in plan.nodes.items() if any(key.startswith("ingest.") for key in node.params)]
-    if not any(name in plan.changed and name not in plan.restorable for name in reading):
-        return
-    for path in _source_paths(load_yaml(params_path(project))):
-        if not glob.has_magic(path) and not (project.root / path).exists():
-            raise ConfigError(f"params.yaml: ingest.source.paths: {path} not found. Correct it, or add the file.")
+    values = load_yaml(params_path(project))
+    for name, node in plan.nodes.items():
+        if name not in plan.changed or name in plan.restorable:
+            continue
+        sections = {key.partition(".")[0] for key in node.params}
+        paths = [("ingest.source.paths", path) for path in _source_paths(values)] if "ingest" in sections else []
+        if "labeled" in sections:
+            paths += _labeled_paths(values, node.item)
+        for key, path in paths:
+            if not glob.has_magic(path) and not (project.root / path).exists():
+                raise ConfigError(f"params.yaml: {key}: {path} not found. Correct it, or add the file.")
+
+
+def _labeled_paths(values: Mapping[str, Any], name: str) -> Iterator[tuple[str, str]]:
+    """The keys and values of all files of a labeled data set."""
+    labeled = (values.get("labeled") or {}).get(name)
+    for key in ("source.paths", "validation.paths", "validation.source.paths", "test.paths", "test.source.paths"):
+        paths: Any = labeled
+        for part in key.split("."):
+            paths = paths.get(part) if isinstance(paths, Mapping) else None
+        for path in [paths] if isinstance(paths, str) else paths if isinstance(paths, list) else []:
+            yield f"labeled.{name}.{key}", str(path)
 
 
 def _source_paths(values: Mapping[str, Any]) -> list[str]:
     source = (values.get("ingest") or {}).get("source")
     paths = source.get("paths") if isinstance(source, dict) else None
+    paths = [paths] if isinstance(paths, str) else paths
     return [path for path in paths if isinstance(path, str)] if isinstance(paths, list) else []

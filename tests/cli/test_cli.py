@@ -14,7 +14,7 @@ def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
 
 
-@pytest.mark.parametrize("stage", ["ingest", "vocab", "noise", "base", "pretrain", "compose", "evaluate"])
+@pytest.mark.parametrize("stage", ["ingest", "labeled", "vocab", "noise", "base", "pretrain", "compose", "evaluate"])
 def test_every_stage_has_help(stage: str) -> None:
     process = run("stage", stage, "--help")
     assert process.returncode == 0

@@ -50,6 +50,11 @@ def test_the_default_pipeline_has_no_problem(library: Project) -> None:
         (lambda values: values.update(vocabulry={}), "vocabulry is not a known section; did you mean 'vocabulary'"),
         (lambda values: values["components"].update({2024: {}}), "YAML reads the key 2024 as an int. Put it in quotes"),
         (lambda values: values["promotion"].update(improved=0), "params.yaml: promotion: improved"),
+        (
+            lambda values: values.pop("labeled"),
+            r"labeled is missing, but stages.labeled .* Write `labeled: \{\}` for none",
+        ),
+        (lambda values: values.update(labeled=None), r"labeled is empty, but stages.labeled .* Write `labeled: \{\}`"),
     ],
 )
 def test_a_section_that_is_missing_or_unknown_is_refused(library: Project, edit: Change, message: str) -> None:
@@ -174,3 +179,18 @@ def test_a_source_file_that_does_not_exist_is_refused_before_prefect_starts(proj
     result = project.run("cclm", "run", check=False)
     assert result.returncode == 2 and "Prefect" not in result.stderr
     assert "error: params.yaml: ingest.source.paths: mails.csv not found." in result.stderr
+
+
+def test_a_file_of_labeled_data_that_does_not_exist_is_refused_before_prefect_starts(project: Toy) -> None:
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, project.root)
+    (project.root / "input").mkdir()
+    source = {"kind": "files", "paths": "input/mails.csv", "columns": {"label": "label"}}
+    mails = {"task": "classify", "source": source, "test": {"paths": ["input/test.csv"]}}
+    project.params(lambda values: values.update(labeled={"mails": mails}))
+    result = project.run("cclm", "run", "--target", "labeled", check=False)
+    assert result.returncode == 2 and "Prefect" not in result.stderr
+    assert "error: params.yaml: labeled.mails.source.paths: input/mails.csv not found." in result.stderr
+    (project.root / "input/mails.csv").touch()
+    result = project.run("cclm", "status", check=False)
+    assert "params.yaml: labeled.mails.test.paths: input/test.csv not found." in result.stderr

@@ -10,10 +10,13 @@ from cclm_core.composition import ComponentCard, ComposedModel
 from cclm_core.composition.component import Component
 from cclm_core.composition.store import load_component, load_composition, load_embedder, save
 from cclm_core.corpus.encoded import EncodedCorpus
-from cclm_core.corpus.records import Record, read_records, write_shards
+from cclm_core.corpus.records import SPLITS, Entity, Record, read_records, write_shards
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.encoders.embedding import EmbeddingConfig
 from cclm_core.encoders.hourglass import HourglassConfig
+from cclm_core.labeled.config import LabeledConfig
+from cclm_core.labeled.dataset import build_labeled
+from cclm_core.labeled.examples import LabeledSet, LabeledText, write_labeled
 from cclm_core.runtime.artifacts import MANIFEST, publishing, verify, write_json
 from cclm_core.runtime.artifacts import file_digest as sha256
 from cclm_core.runtime.reporting import null_report
@@ -151,6 +154,28 @@ def corpus(folder: Path) -> Target:
     return Target(sorted(folder.glob("*.parquet")), lambda: list(read_records(folder)))
 
 
+def labeled(folder: Path) -> Target:
+    """A labeled data set whose manifest fits the damaged files."""
+    entities = (Entity(0, 3, "PER"),)
+    texts = [LabeledText(f"i{n}", f"Ann {n}", entities=entities, words=((0, 3),), slices={"a": "b"}) for n in range(40)]
+    with publishing(folder / "made", "labeled") as writing:
+        write_labeled(writing, "tag", {"train": texts, "validation": texts[:9], "test": texts[:9]}, ["a"])
+    made = folder / "made"
+
+    def publish_again() -> None:
+        paths = sorted(path for path in made.rglob("*") if path.is_file() and path.name != MANIFEST)
+        write_json(made / MANIFEST, {"kind": "labeled", "files": {path.name: sha256(path) for path in paths}})
+
+    files = [made / "labeled.json", made / "labeled.json", made / "train.parquet", made / "test.parquet"]
+
+    def parse() -> None:
+        data = LabeledSet.open(made)
+        for name in SPLITS:
+            data.split(name)
+
+    return Target(files, parse, publish_again)
+
+
 def encoded(folder: Path) -> Target:
     """An encoded corpus with word targets."""
     encode(folder / "made", records(40), TargetsConfig(min_count=1))
@@ -224,6 +249,37 @@ def jsonl_values(folder: Path) -> Target:
         (folder / "a.jsonl").write_bytes((folder / "one.json").read_bytes().replace(b"\n", b" ") + b"\n" + others)
 
     return Target([folder / "one.json"], target.parse, add_the_record)
+
+
+def labeled_values(folder: Path) -> Target:
+    """Labeled texts of every task in JSONL in which one row has other values."""
+    row = {"text": "Bob", "b": "x", "tokens": ["Bob"], "tags": ["B-P"], "l": ["x", "y"], "v": 1.5, "s": "z", "k": 1}
+    others = "".join(
+        json.dumps(row | {"text": f"Bob {n}", "tokens": [f"Bob{n}"], "v": n, "k": n % 2}) + "\n" for n in range(40)
+    )
+    path = folder / "a.jsonl"
+    path.write_text(others)
+    (folder / "one.json").write_text(json.dumps(row))
+
+    def add_the_row() -> None:
+        path.write_bytes((folder / "one.json").read_bytes().replace(b"\n", b" ") + b"\n" + others.encode())
+
+    tasks = {
+        "classify": {"second": "b", "label": "k", "slices": ["s", "v"]},
+        "multilabel": {"labels": "l", "slices": "k"},
+        "regress": {"value": "v"},
+        "tag": {"tokens": "tokens", "tags": "tags"},
+    }
+
+    def parse() -> None:
+        for task, columns in tasks.items():
+            source = {"kind": "files", "paths": str(path), "columns": columns}
+            config = LabeledConfig.parse({"task": task, "source": source, "test": {"share": 0.2}}, task)
+            data = build_labeled(config, task, 1, folder)
+            (folder / "made").mkdir(exist_ok=True)
+            write_labeled(folder / "made", config.task, data.splits)
+
+    return Target([folder / "one.json"], parse, add_the_row)
 
 
 def csv(folder: Path) -> Target:
@@ -308,6 +364,8 @@ PARSERS: dict[str, tuple[Callable[[Path], Target], int]] = {
     "recipe": (recipe, 25),
     "misspellings": (misspellings, 25),
     "corpus": (corpus, 25),
+    "labeled data set": (labeled, 25),
+    "values of labeled texts": (labeled_values, 25),
     "encoded corpus": (encoded, 25),
     "checkpoint": (checkpoint, 25),
     "archive": (archive, 25),

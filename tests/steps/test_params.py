@@ -42,11 +42,13 @@ def test_optional_sections_and_keys_can_be_omitted(tmp_path: Path) -> None:
         ({"noise": [1]}, "noise must be a mapping, got \\[1\\]"),
         ({"seed": True}, "seed must be an integer, got True"),
         ({"seed": None}, "seed must be an integer, got None"),
+        ({"promotion": {"": 1}}, "promotion is not a known key"),
+        ({"noise": {"kinds": [["swap"]]}}, r"a kind of noise must be a name, got \['swap'\]"),
     ],
 )
 def test_unknown_sections_and_wrong_types_are_rejected(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        Params({"seed": 1, **values}).check()
+        Params(DEFAULTS | {"seed": 1, **values}).check()
 
 
 def test_misspelled_keys_and_names_are_rejected_with_a_suggestion() -> None:
@@ -101,7 +103,7 @@ def test_a_list_of_misspellings_must_be_in_the_folder_that_dvc_watches(key: str)
         ("ENTITIES", "names must differ in more than upper and lower case, got 'entities' and 'ENTITIES'"),
     ],
 )
-@pytest.mark.parametrize("section", ["components", "compositions"])
+@pytest.mark.parametrize("section", ["labeled", "components", "compositions"])
 def test_names_that_no_stage_or_folder_can_have_are_rejected(section: str, name: object, message: str) -> None:
     with pytest.raises(ConfigError, match=rf"params\.yaml: {section}: {message}"):
         Params({"seed": 1, section: {"entities": {}, name: {}}})
