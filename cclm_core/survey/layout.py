@@ -191,7 +191,8 @@ def _best_delimiter(path: Path, name: str, layout: Layout, delimiters: Sequence[
     """The delimiter with which most rows have the columns of the header, that share, and the number of columns."""
     best = (delimiters[0], 0.0, 1)
     for delimiter in delimiters:
-        share, num_columns = _share(path, name, layout.encoding, delimiter, quotes=True)
+        shares = (_share(path, name, layout.encoding, delimiter, quotes) for quotes in (True, False))
+        share, num_columns = max(shares)
         if (num_columns > 1, round(share, 2)) > (best[2] > 1, round(best[1], 2)):
             best = (delimiter, share, num_columns)
     return best
