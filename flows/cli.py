@@ -4,6 +4,8 @@ import json
 import os
 import sqlite3
 import sys
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -164,6 +166,19 @@ def retrain(
 
 
 @app.command()
+def finetune(
+    name: Annotated[str, typer.Argument(help="Name of the task in params.yaml under tasks, e.g. tickets.")],
+    force: Annotated[bool, typer.Option("--force", help="Train the model even if nothing changed.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tune and test the model of a task, with all stages that it needs: `cclm run --target test@NAME`."""
+    from flows.commands import run_pipeline
+
+    forced = [f"finetune@{name}"] if force else []
+    sys.exit(run_pipeline(_project(), [f"test@{name}"], forced, as_json))
+
+
+@app.command()
 def push(as_json: AsJson = False) -> None:
     """Upload the outputs recorded in dvc.lock to the DVC remote. Other clones download them with `dvc pull`."""
     from flows.commands import push_now
@@ -202,7 +217,7 @@ def serve(
 def main() -> None:
     """Runs the command line. Exit codes: 0 success, 1 a stage or MLflow failed, 2 an error that the user must fix."""
     try:
-        app()
+        app(obj=_registered)
     except CclmError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -217,6 +232,13 @@ def main() -> None:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         print(f"error: {reason or type(error).__name__}{where}", file=sys.stderr)
         sys.exit(1)
+
+
+def _registered(target: str) -> AbstractContextManager[Path]:
+    """Opens a registered model as a folder; see `registered_folder`."""
+    from flows.registered import registered_folder
+
+    return registered_folder(target)
 
 
 def _project() -> Project:

@@ -96,7 +96,8 @@ def recognize(
     lines = sample_lines(path, name, layout.encoding)
     if not any(line.strip() for line in lines):
         raise DataError(f"{name} is empty. Leave it out, or write texts into it.")
-    file_format = known if known not in (None, "text") or as_lines else _format_of(path, name, lines, layout)
+    is_sure = known not in (None, "text") or (known == "text" and as_lines)
+    file_format = known if known is not None and is_sure else _format_of(path, name, lines, layout)
     if file_format != known:
         layout = replace(layout, format=file_format)
         how = "unknown suffix, read as" if known is None else "looks like"

@@ -221,7 +221,7 @@ def _add_target(columns: Mapping[str, Profile], asked: Asked, source: str, roles
 
 
 def _add_single_target(target: Profile, asked: Asked, source: str, roles: Roles) -> None:
-    task = None if asked.task == "pairs" else asked.task
+    task: TaskKind | None = None if asked.task == "pairs" else asked.task
     name = target.name
     separator = None if target.is_list else target.separator
     if task is None:
