@@ -222,7 +222,8 @@ class TaskModel(nn.Module):
                 targets = {name: torch.from_numpy(values) for name, values in positions.items()}
                 with torch.inference_mode():
                     row = features[None].to(device_of(self.head))
-                    scores = self.head(row, row[..., 0] == 0, targets).float().log_softmax(-1).cpu().numpy()
+                    mask = torch.ones(row.shape[:2], dtype=torch.bool, device=row.device)
+                    scores = self.head(row, mask, targets).float().log_softmax(-1).cpu().numpy()
             taggings.append(Tagging(scores, np.ones(len(spans) + 1, dtype=bool), np.zeros(len(spans), dtype=bool)))
         return [
             {"entities": [self._entity(text, spans, tagging, span) for span in tags_to_spans(tags)]}

@@ -12,6 +12,7 @@ from cclm_core.encoders.embedder import Base
 from cclm_core.finetuning.batches import TextBatch
 from cclm_core.finetuning.encoding import Encoding, Noise
 from cclm_core.heads.base import Head
+from cclm_core.heads.dropout import SEED
 from cclm_core.objectives.base import Example, Sums
 from cclm_core.runtime.device import device_of
 from cclm_core.runtime.errors import ConfigError, TrainingError
@@ -45,7 +46,10 @@ class FineTuning(Trainee):
     def examples(self, batch: TextBatch, training: bool, seed: int, *names: str | int) -> list[Example]:
         """One example; see `Trainee.examples`."""
         generator = derive(seed, *names, "task")
-        return [self.encoding.example(batch.texts, self.noise if training else None, generator)]
+        example = self.encoding.example(batch.texts, self.noise if training else None, generator)
+        if training:
+            example.targets[SEED] = torch.tensor(int(generator.integers(1 << 62)))
+        return [example]
 
     def forward(self, examples: list[Example]) -> tuple[Tensor, dict[str, Sums]]:
         """The loss () and the metrics of a batch; see `Trainee.forward`."""

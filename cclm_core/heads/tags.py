@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from cclm_core.heads.base import Head, HeadContext, Targets
+from cclm_core.heads.dropout import dropout
 from cclm_core.objectives.base import Sums
 from cclm_core.runtime.config import Config
 
@@ -43,7 +44,6 @@ class Tags(Head):
         self.config, self.context = config, context
         width = context.width * (3 if config.unit == "word" else 1)
         self.norm = nn.LayerNorm(width) if config.norm else nn.Identity()
-        self.dropout = nn.Dropout(config.dropout)
         self.linear = nn.Linear(width, 1 + 2 * len(context.labels))
         nn.init.normal_(self.linear.weight, std=0.02)
         nn.init.zeros_(self.linear.bias)
@@ -60,7 +60,7 @@ class Tags(Head):
             mask: not read: padding belongs to no word.
             targets: `row`, `start` and `stop`, each (N,) int64: the row of each word and its ids, `stop` excluded.
         """
-        scores: Tensor = self.linear(self.dropout(self.norm(self.words(features, targets))))
+        scores: Tensor = self.linear(dropout(self.norm(self.words(features, targets)), self.config.dropout, targets))
         return scores
 
     def words(self, features: Tensor, targets: Targets) -> Tensor:

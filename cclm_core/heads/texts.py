@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from cclm_core.heads.base import Head, HeadContext, Targets
+from cclm_core.heads.dropout import dropout
 from cclm_core.heads.pooling import Pooling, PoolingKind
 from cclm_core.objectives.base import Sums
 from cclm_core.runtime.config import Config
@@ -37,14 +38,13 @@ class TextHead(Head):
         self.pooling = Pooling(config.pooling, context.width)
         width = self.pooling.width * (4 if context.is_pair else 1)
         self.norm = nn.LayerNorm(width) if config.norm else nn.Identity()
-        self.dropout = nn.Dropout(config.dropout)
         self.linear = nn.Linear(width, num_scores)
         nn.init.normal_(self.linear.weight, std=_INIT_STD)
         nn.init.zeros_(self.linear.bias)
 
-    def forward(self, features: Tensor, mask: Tensor, targets: Targets) -> Tensor:  # noqa: ARG002
+    def forward(self, features: Tensor, mask: Tensor, targets: Targets) -> Tensor:
         """Scores (N, K) of N texts or pairs; see `Head.forward`."""
-        return self.classify(self.joined(self.pooling(features, mask)))
+        return self.classify(self.joined(self.pooling(features, mask)), targets)
 
     def joined(self, pooled: Tensor) -> Tensor:
         """The features of each example from the pooled texts (B, P): one text, or the first and second ones."""
@@ -53,9 +53,9 @@ class TextHead(Head):
         first, second = pooled.chunk(2)
         return torch.cat([first, second, (first - second).abs(), first * second], dim=-1)
 
-    def classify(self, joined: Tensor) -> Tensor:
-        """Scores (N, K) from joined features (N, P)."""
-        scores: Tensor = self.linear(self.dropout(self.norm(joined)))
+    def classify(self, joined: Tensor, targets: Targets | None = None) -> Tensor:
+        """Scores (N, K) from joined features (N, P); with dropout if `targets` has a seed for it."""
+        scores: Tensor = self.linear(dropout(self.norm(joined), self.config.dropout, targets or {}))
         return scores
 
 

@@ -69,7 +69,7 @@ def update(
 
     Args:
         model: maps a list of examples to their loss and metrics.
-        optimizer: from `build_optimizer`.
+        optimizer: from `build_optimizer`, or another one, without factors.
         batches: the accumulated batches, each with one example per objective.
         config: schedule, precision and clipping.
         step: number of the step, from 0.
@@ -94,7 +94,7 @@ def update(
         where = f"batch {first}" if first == last else f"batches {first} to {last}"
         raise _not_finite("gradient norm", norm, step, where)
     for group in optimizer.param_groups:
-        group["lr"] = group["factor"] * learning_rate(step, config)
+        group["lr"] = group.get("factor", 1.0) * learning_rate(step, config)
     optimizer.step()
     return total / len(batches)
 

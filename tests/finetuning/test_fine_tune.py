@@ -1,0 +1,164 @@
+"""Fine-tuning every kind of task on small data: it learns, predicts any text, and survives saving."""
+
+import numpy as np
+import pytest
+
+from cclm_core.encoders.embedder import Embedder
+from cclm_core.finetuning.evaluate import model_predictor
+from cclm_core.finetuning.fit import TaskData, fine_tune
+from cclm_core.finetuning.measures import HEADLINES, measure
+from cclm_core.finetuning.model import TaskModel
+from cclm_core.finetuning.store import load_task, save_task
+from cclm_core.labeled.examples import LabeledTask
+from cclm_core.runtime.errors import ConfigError, DataError
+from tests.finetuning.tasks import TOPICS, config, data, embedder, preprocessor, texts
+
+KINDS: dict[str, tuple[LabeledTask, bool]] = {
+    "classify": ("classify", False),
+    "multilabel": ("multilabel", False),
+    "regress": ("regress", False),
+    "tag": ("tag", False),
+    "pairs": ("classify", True),
+    "regress pairs": ("regress", True),
+}
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, TaskModel]:
+    return {
+        name: fine_tune("toy", data(task, is_pair, 256 if is_pair else 96), embedder(), config())
+        for name, (task, is_pair) in KINDS.items()
+    }
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_task_is_learned(models: dict[str, TaskModel], name: str) -> None:
+    task, is_pair = KINDS[name]
+    test = texts(task, 64, 3, is_pair)
+    metrics = measure(task, test, model_predictor(models[name])(test), models[name].labels)
+    assert metrics[HEADLINES[task]].value > (0.7 if is_pair else 0.95)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_predictions_do_not_depend_on_the_batch(models: dict[str, TaskModel], name: str) -> None:
+    task, is_pair = KINDS[name]
+    test = texts(task, 12, 4, is_pair)
+    predict = model_predictor(models[name])
+    alone = [predict([text])[0] for text in test]
+    for one, other in zip(predict(test), alone, strict=True):
+        assert one == pytest.approx(other, abs=1e-5) if "value" in one else _rounded(one) == _rounded(other)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_saved_model_predicts_the_same(
+    models: dict[str, TaskModel], name: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    task, is_pair = KINDS[name]
+    folder = tmp_path_factory.mktemp("saved") / "task"
+    save_task(models[name], folder)
+    loaded, test = load_task(folder), texts(task, 8, 5, is_pair)
+    assert model_predictor(loaded)(test) == model_predictor(models[name])(test)
+    assert loaded.digest == models[name].digest and not loaded.training
+
+
+@pytest.mark.parametrize("name", ["classify", "multilabel", "regress", "tag"])
+def test_texts_of_any_length_are_predicted(models: dict[str, TaskModel], name: str) -> None:
+    every = ["", "a", "ab", "card " * 500, "🙂", "\n"]
+    predictions = models[name].predict(every)
+    assert len(predictions) == len(every)
+    assert models[name].embed(every).shape == (len(every), 32) and not models[name].embed([""]).any()
+
+
+def test_a_long_text_is_read_to_its_end(models: dict[str, TaskModel]) -> None:
+    model = models["tag"]
+    text = "no Bob now. " + "please check. " * 100 + "where is Rome now"
+    found = {entity["text"] for entity in model.predict([text])[0]["entities"]}
+    assert {"Bob", "Rome"} <= found
+
+
+@pytest.mark.parametrize("train", ["probe", "heads"])
+def test_a_frozen_encoder_keeps_its_weights(train: str) -> None:
+    start = embedder()
+    model = fine_tune("toy", data("classify"), start, config(train=train))
+    assert isinstance(model.encoder, Embedder) and model.encoder.digest == start.digest
+    test = texts("classify", 64, 3)
+    assert measure("classify", test, model_predictor(model)(test), model.labels)["accuracy"].value > 0.6
+
+
+def test_fine_tuning_does_not_change_the_encoder_that_was_passed() -> None:
+    start = embedder()
+    before = start.digest
+    model = fine_tune("toy", data("classify"), start, config(training={"steps": 3}))
+    assert start.digest == before != model.encoder.digest
+
+
+def test_the_same_seed_gives_the_same_model_and_another_seed_does_not() -> None:
+    short = config(training={"steps": 3})
+    first, same, other = (fine_tune("toy", data("classify"), embedder(), short, seed=seed) for seed in (1, 1, 2))
+    assert first.digest == same.digest != other.digest
+
+
+def test_a_task_can_start_from_random_weights() -> None:
+    small = {"embedding": {"width": 16, "ngram_buckets": 64}, "encoder": {"kind": "attention", "width": 16}}
+    config_ = config(composition=None, embedder=small, training={"steps": 3})
+    model = fine_tune("toy", data("classify"), preprocessor(), config_)
+    assert model.encoder.width == 16 and model.predict(["card"])[0]["label"] in TOPICS
+
+
+def test_balanced_class_weights_find_a_rare_label() -> None:
+    train = [text for text in texts("classify", 300, 1) if text.label == "card" or text.id.endswith("0")]
+    rare = TaskData(task="classify", labels=tuple(TOPICS), train=train, validation=train[:20])
+    plain, balanced = (
+        fine_tune("toy", rare, embedder(), config(class_weights=weights, training={"steps": 10}))
+        for weights in (None, "balanced")
+    )
+    recalls = [
+        np.mean([model.predict([text.text])[0]["label"] == text.label for text in texts("classify", 90, 3)])
+        for model in (plain, balanced)
+    ]
+    assert recalls[1] > recalls[0]
+
+
+def test_layerwise_rates_move_lower_layers_less() -> None:
+    start = embedder()
+    changes = {}
+    for decay in (1.0, 0.1):
+        model = fine_tune("toy", data("classify"), start, config(training={"steps": 3, "layer_decay": decay}))
+        moved = {
+            name: float((weight - dict(start.named_parameters())[name]).detach().abs().mean())
+            for name, weight in model.encoder.named_parameters()
+        }
+        changes[decay] = sum(value for name, value in moved.items() if name.startswith("embedding"))
+    assert changes[0.1] < 0.3 * changes[1.0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"head": {"head": "tags"}}, "head must be classification"),
+        ({"class_weights": {"crad": 2.0}}, "'crad' is no label.*card"),
+        ({"train": "top"}, "top needs a composition"),
+        ({"composition": None, "train": "heads"}, "train: heads needs a composition"),
+        ({"training": {"steps": 3, "epochs": 2}}, "`steps` or `epochs`, not both"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        fine_tune("toy", data("classify"), embedder(), config(**changes))
+
+
+def test_wrong_inputs_are_refused(models: dict[str, TaskModel]) -> None:
+    with pytest.raises(DataError, match="text"):
+        models["classify"].predict("one string")
+    with pytest.raises(DataError, match="item 0 must be two strings"):
+        models["pairs"].predict(["ab"])
+    with pytest.raises(DataError, match="train split has no texts"):
+        fine_tune("toy", TaskData(task="classify", labels=("a",), train=[], validation=[]), embedder(), config())
+
+
+def _rounded(value: object) -> object:
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list) else value
