@@ -166,19 +166,6 @@ def retrain(
 
 
 @app.command()
-def finetune(
-    name: Annotated[str, typer.Argument(help="Name of the task in params.yaml under tasks, e.g. tickets.")],
-    force: Annotated[bool, typer.Option("--force", help="Train the model even if nothing changed.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Fine-tune and test the model of a task, with all stages that it needs: `cclm run --target test@NAME`."""
-    from flows.commands import run_pipeline
-
-    forced = [f"finetune@{name}"] if force else []
-    sys.exit(run_pipeline(_project(), [f"test@{name}"], forced, as_json))
-
-
-@app.command()
 def push(as_json: AsJson = False) -> None:
     """Upload the outputs recorded in dvc.lock to the DVC remote. Other clones download them with `dvc pull`."""
     from flows.commands import push_now

@@ -16,11 +16,14 @@ from cclm_core.encoders.embedding import CharacterEmbedding, EmbeddingConfig
 from cclm_core.encoders.hourglass import HourglassConfig
 from cclm_core.encoders.ids import as_batch, check_range
 from cclm_core.encoders.migration import ATTRIBUTES, EMBEDDER
+from cclm_core.encoders.versions import count_fused_steps
 from cclm_core.runtime.config import Config, canonical_json
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.runtime.migration import old_arguments, old_attribute
 from cclm_core.text.vocabulary import Preprocessor
 from cclm_core.text.words import letters
+
+count_fused_steps()
 
 
 class EmbedderConfig(Config):

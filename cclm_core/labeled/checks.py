@@ -74,7 +74,11 @@ def _refuse_empty(name: str, splits: Mapping[str, Sequence[Example]]) -> None:
     for split in SPLITS:
         if not splits[split]:
             sizes = ", ".join(f"{other} {len(splits[other]):,}" for other in SPLITS)
-            raise DataError(f"labeled.{name}: split {split} has no text ({sizes}). Use more texts or other splits.")
+            has_groups = any(example.text.group is not None for example in splits["train"])
+            groups = " Groups are never divided; `groups` names those to hold out." if has_groups else ""
+            raise DataError(
+                f"labeled.{name}: split {split} has no text ({sizes}). Use more texts or other splits.{groups}"
+            )
 
 
 def _check_leakage(config: LabeledConfig, checked: Checked, first: str, second: str) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from cclm_core.runtime.artifacts import rounded
 from cclm_core.runtime.errors import DataError
 
 _ENCODING_HINT = " If a file is not in UTF-8, set the key `encoding` of its source, for example to cp1252."
+_QUOTES_HINT = " If quotes are ordinary characters in this file, set `quotes: false` in its source."
 _MAX_REASONS = 10  # named in an error
 
 
@@ -122,10 +123,17 @@ def _rejections(rejected: Sequence[Rejected]) -> list[str]:
         first.setdefault(item.reason, item)
     warnings = []
     for reason, count in sorted(counts.items()):
-        hint = _ENCODING_HINT if reason.startswith("invalid ") else ""
+        hint = _hint([reason])
         location = f"{first[reason].file}:{first[reason].line}"
         warnings.append(f"{count} rejected: {reason}, first at {location} (see quarantine.jsonl).{hint}")
     return warnings
+
+
+def _hint(reasons: Collection[str]) -> str:
+    """What to set if these are the reasons of rejections."""
+    if any(reason.startswith("invalid ") for reason in reasons):
+        return _ENCODING_HINT
+    return _QUOTES_HINT if any(reason.startswith("not CSV") for reason in reasons) else ""
 
 
 def _nothing_usable(config: LabeledConfig, name: str, split: str, read: Read) -> DataError:
@@ -134,7 +142,7 @@ def _nothing_usable(config: LabeledConfig, name: str, split: str, read: Read) ->
     cause = (
         f"Rejected: {listed}, first at {read.rejected[0].file}:{read.rejected[0].line}." if reasons else "It is empty."
     )
-    hint = _ENCODING_HINT if any(reason.startswith("invalid ") for reason in reasons) else ""
+    hint = _hint(reasons)
     of_split = "" if len(config.sources()) == 1 else f" for the split {split}"
     return DataError(
         f"labeled.{name}: no usable text{of_split} in the source. {cause} Correct it or the columns.{hint}"

@@ -280,7 +280,10 @@ def test_the_real_archive() -> None:
 
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
-def test_large_headers_are_refused_before_they_are_read(kind: bytes) -> None:
+def test_large_headers_are_refused_before_they_are_read(
+    kind: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     header = tarfile.TarInfo("x-1/header")
     header.size, header.type = 2 << 30, kind
     Path(NAME).write_bytes(gzip.compress(header.tobuf(format=tarfile.GNU_FORMAT) + b"a" * 4096))
@@ -288,7 +291,10 @@ def test_large_headers_are_refused_before_they_are_read(kind: bytes) -> None:
         list(read_members(Path(NAME)))
 
 
-def test_headers_nested_too_deeply_and_sparse_files_are_one_error() -> None:
+def test_headers_nested_too_deeply_and_sparse_files_are_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     name = tarfile.TarInfo("././@LongLink")
     name.size, name.type = 4, tarfile.GNUTYPE_LONGNAME
     nested = (name.tobuf(format=tarfile.GNU_FORMAT) + b"abc\0".ljust(512, b"\0")) * 3000

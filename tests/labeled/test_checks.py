@@ -103,6 +103,14 @@ def test_empty_labels_and_texts_are_rejected() -> None:
     )
 
 
+def test_quotes_and_encodings_have_a_hint() -> None:
+    built = classify(TRAIN + 'seven,a\n"eight" no,a\n', TEST)
+    assert warning(built, "1 rejected: not CSV").endswith("set `quotes: false` in its source.")
+    write({"input/a.jsonl": b'{"text": "caf\xe9", "label": "a"}\n'})
+    with pytest.raises(DataError, match=r"Rejected: 1 x invalid UTF-8, .* set the key `encoding` of its source"):
+        build(task="classify", source=files("input/a.jsonl", columns={"label": "label"}), test={"share": 0.2})
+
+
 def test_labels_that_are_not_in_train_and_labels_with_one_example_are_warnings() -> None:
     built = classify(TRAIN + "seven,c\n", "text,label\nfive,d\nsix,e\nnine,a\n")
     assert warning(built, "labels of test") == (

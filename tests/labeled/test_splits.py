@@ -111,6 +111,12 @@ def test_a_split_that_gets_nothing_is_an_error() -> None:
         build_rows([*rows(2), {"text": "x", "label": "rare"}], test={"share": 0.001}, validation={"share": 0.001})
 
 
+def test_too_few_groups_for_a_share_are_an_error_that_names_the_remedy() -> None:
+    one_group = [row | {"group": "g"} for row in rows(100)]
+    with pytest.raises(DataError, match=r"has no text .* Groups are never divided; `groups` names those to hold out"):
+        build_rows(one_group, group=True, test={"share": 0.1})
+
+
 def test_a_source_of_its_own_can_have_other_columns() -> None:
     write({"input/test.csv": "body;kind\nnew;rare\n"})
     test = files("input/test.csv", delimiter=";", columns={"text": "body", "label": "kind"})
