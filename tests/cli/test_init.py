@@ -129,7 +129,8 @@ def test_a_given_test_file_and_one_found_by_its_name(project: Path, tmp_path: Pa
     assert params(project)["ingest"]["source"]["paths"] == ["input/train.csv"]
 
 
-def test_leaked_and_repeated_texts_and_bad_rows_are_shown_with_lines(project: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("project")
+def test_leaked_and_repeated_texts_and_bad_rows_are_shown_with_lines(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text(tickets() + "too,many,cells\n" * 2)
     (tmp_path / "held.csv").write_text(tickets(30))
     output = init(tmp_path / "train.csv", "--test", tmp_path / "held.csv", "--name", "mail").output
