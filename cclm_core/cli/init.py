@@ -20,7 +20,7 @@ from cclm_core.runtime.readers import parse_yaml
 from cclm_core.runtime.terminal import printable
 from cclm_core.steps.params import Params
 from cclm_core.survey.files import DataFile, find_data, name_of, place_files
-from cclm_core.survey.plan import Plan, decide_roles, plan_data
+from cclm_core.survey.plan import Plan, decide_roles, plan_data, texts_file
 from cclm_core.survey.roles import Asked
 from cclm_core.survey.settings import params_text
 
@@ -73,6 +73,8 @@ def init_project(root: Path, data: Sequence[str], options: InitOptions) -> None:
     assumptions += roles.assumptions
     name = options.name or name_of([file for file in files if file.split == "train"])
     replaced = root / ".cclm" / "replaced" / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    texts = root / texts_file(name)
+    is_new = not texts.exists()
     added = place_files(files, root, replaced, options.force)
     try:
         with chdir(root):
@@ -80,7 +82,7 @@ def init_project(root: Path, data: Sequence[str], options: InitOptions) -> None:
         text = params_text(name, plan.ingest, plan.corpus, plan.labeled, _command(data))
         Params(parse_yaml(text, PARAMS)).check()
     except CclmError:
-        for path in added:
+        for path in [*added, *([texts] if is_new else [])]:
             path.unlink(missing_ok=True)
         raise
     kept = _keep(root / PARAMS, replaced) if options.force else None

@@ -101,6 +101,11 @@ def plan_data(files: Sequence[DataFile], roles: Roles, name: str, tag_names: Seq
     return Plan(ingest, labeled, roles, corpus, data, written)
 
 
+def texts_file(name: str) -> str:
+    """The path, in the project, of the file with the texts of a data set whose texts are lists of words."""
+    return f"{INPUT}/{name}_texts.txt"
+
+
 def _labeled_entry(files: Sequence[DataFile], roles: Roles, tag_names: Sequence[str]) -> dict[str, Any]:
     train = [file for file in files if file.split == "train" and not file.is_text]
     entry: dict[str, Any] = {"task": roles.task, "source": _source(train, roles.columns)}
@@ -169,7 +174,7 @@ def _corpus_source(
     columns = {key: value for key, value in roles.columns.items() if key in _CORPUS_COLUMNS}
     if "tokens" in roles.columns:
         assert data is not None
-        path = f"{INPUT}/{name}_texts.txt"
+        path = texts_file(name)
         own = [text.text for split in SPLITS if split != "test" for text in data.splits[split]]
         lines = "".join(" ".join(text.split()) + "\n" for text in own)
         return _source([*texts, DataFile(Path(path), path.removeprefix(f"{INPUT}/"), "train", Layout())], {}), {

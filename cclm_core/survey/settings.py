@@ -86,7 +86,7 @@ def _is_conll(path: str, source: Mapping[str, Any]) -> bool:
 def _labeled(name: str, labeled: Mapping[str, Any] | None) -> str:
     if labeled is None:
         return " {}"
-    return f"\n  {name}:\n" + "\n".join(f"    {key}: {flow(value)}" for key, value in labeled.items())
+    return f"\n  {flow(name)}:\n" + "\n".join(f"    {key}: {flow(value)}" for key, value in labeled.items())
 
 
 def _vocabulary(corpus: CorpusSurvey) -> dict[str, int]:
@@ -115,9 +115,9 @@ def _tasks(name: str, labeled: Mapping[str, Any] | None) -> str:
     if labeled is None:
         return " {}"
     return (
-        f"\n  {name}: {{data: {name}, composition: full}}\n"
+        f"\n  {flow(name)}: {{data: {flow(name)}, composition: full}}\n"
         "  # The same without pretraining: the difference is what pretraining is worth.\n"
-        f"  {name}_scratch: {{data: {name}, embedder: {_BASE}}}"
+        f"  {name}_scratch: {{data: {flow(name)}, embedder: {_BASE}}}"
     )
 
 
