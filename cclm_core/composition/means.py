@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
-from cclm_core.composition.long_texts import WINDOW, TextReader
+from cclm_core.composition.long_texts import WINDOW, TextReader, Window
 from cclm_core.encoders.embedder import Base
 from cclm_core.text.texts import strings
 
@@ -31,7 +32,7 @@ class MeanEmbedder:
 
     def __init__(self, encoder: Base, *, window: int = WINDOW, batch_ids: int = _BATCH_IDS) -> None:
         self._encoder = encoder.eval()
-        self._reader = TextReader(encoder, window=window, batch_characters=batch_ids, causal=encoder.causal)
+        self._reader = _FewShapes(encoder, window=window, batch_characters=batch_ids, causal=encoder.causal)
 
     @property
     def width(self) -> int:
@@ -69,3 +70,35 @@ class MeanEmbedder:
         lengths = np.maximum(1, [len(ids) for ids in encoded]).reshape(-1, 1)
         means: Vectors = (sums / lengths).astype(np.float32)
         return means
+
+
+class _FewShapes(TextReader):
+    """A `TextReader` whose batches have few different shapes.
+
+    For every new shape, the library for matrix products keeps a program in memory: texts of a thousand different
+    lengths took 1.1 GiB.
+    """
+
+    def read(self, ids: npt.NDArray[np.int64]) -> Tensor:
+        """See `TextReader.read`; `ids` (B, L) are padded to `_rounded(L)`."""
+        length = ids.shape[1]
+        padded = np.zeros((len(ids), _rounded(length)), dtype=np.int64)
+        padded[:, :length] = ids
+        return super().read(padded)[:, :length]
+
+    def _batches(self, windows: Sequence[Window]) -> Iterator[Sequence[Window]]:
+        start = 0
+        while start < len(windows):
+            stop = start + max(1, self.batch_characters // _rounded(windows[start].size))
+            yield windows[start:stop]
+            start = stop
+
+
+def _rounded(size: int) -> int:
+    """The next of 8 lengths between two powers of two; a multiple of 16.
+
+    >>> _rounded(5), _rounded(100), _rounded(1030), _rounded(2048)
+    (16, 112, 1152, 2048)
+    """
+    step = max(16, 1 << max(0, (size - 1).bit_length() - 4))
+    return -(-size // step) * step
