@@ -10,8 +10,9 @@ PYTHON ?= python3.11
 VENV := .venv
 CORE := .venv-core
 comma := ,
-# Tests run in one process per core, at most 4, and each file in one process.
-PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+# Tests run in one process more than there are cores, at most 4: they often wait for processes that they started. Each
+# file runs in one process.
+PARALLEL := -n $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1 ))) --maxprocesses 4 --dist loadfile
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev

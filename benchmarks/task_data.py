@@ -79,6 +79,7 @@ def banking77() -> TaskSet:
     """Questions of bank customers, 77 intents."""
 
     def rows(split: str) -> list[tuple[str, str]]:
+        """The rows of a file."""
         with (DATA / "banking77" / f"{split}.csv").open(encoding="utf-8", newline="") as stream:
             return [(row["text"], row["category"]) for row in csv.DictReader(stream)]
 
@@ -90,6 +91,7 @@ def trec() -> TaskSet:
     """Questions, six classes."""
 
     def rows(split: str) -> list[tuple[str, str]]:
+        """The rows of a file."""
         lines = (DATA / "sentconv" / f"TREC.{split}.all").read_text(encoding="latin-1").splitlines()
         return [(text, label) for label, _, text in (line.partition(" ") for line in lines if line)]
 
@@ -101,6 +103,7 @@ def sst2() -> TaskSet:
     """Sentences of film reviews, positive or negative."""
 
     def rows(split: str) -> list[tuple[str, str]]:
+        """The rows of a file."""
         lines = (DATA / "sst2" / f"{split}.tsv").read_text(encoding="utf-8").splitlines()
         return [(text, label) for text, _, label in (line.rpartition("\t") for line in lines if line)]
 
@@ -135,6 +138,7 @@ def mrpc() -> TaskSet:
     """Pairs of sentences that say the same, or not."""
 
     def rows(file: str) -> list[LabeledText]:
+        """The rows of a file."""
         lines = (DATA / "glue" / "MRPC" / file).read_text(encoding="utf-8-sig").splitlines()[1:]
         cells = [line.split("\t") for line in lines if line]
         return [LabeledText(f"{file}-{row[1]}-{row[2]}", row[3], row[4], label=row[0]) for row in cells]
@@ -147,6 +151,7 @@ def stsb() -> TaskSet:
     """Pairs of sentences with their similarity, 0 to 5; the labeled development split is for testing."""
 
     def rows(split: str) -> list[LabeledText]:
+        """The rows of a file."""
         lines = (DATA / "glue" / "STS-B" / f"{split}.tsv").read_text(encoding="utf-8").splitlines()[1:]
         cells = [line.split("\t") for line in lines if line]
         return [LabeledText(f"{split}-{row[0]}", row[7], row[8], value=float(row[9])) for row in cells]

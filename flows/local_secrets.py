@@ -22,7 +22,7 @@ def local_secret(project: Project, variable: str, name: str) -> str:
         ConfigError: the value is too short or is not printable ASCII, or the file belongs to another user.
     """
     if variable in os.environ:
-        return _checked(os.environ[variable], variable)
+        return checked_secret(os.environ[variable], variable)
     path = project.state() / name
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -36,10 +36,19 @@ def local_secret(project: Project, variable: str, name: str) -> str:
         raise ConfigError(f"{path} must be a file of your own. Delete it, and run the command again.")
     if status.st_mode & 0o077:
         path.chmod(0o600)
-    return _checked(path.read_text(encoding="utf-8", errors="replace"), str(path))
+    return checked_secret(path.read_text(encoding="utf-8", errors="replace"), str(path))
 
 
-def _checked(value: str, where: str) -> str:
+def checked_secret(value: str, where: str) -> str:
+    """A secret without the spaces around it.
+
+    Args:
+        value: the secret.
+        where: its variable or file, for the message.
+
+    Raises:
+        ConfigError: it is too short or is not printable ASCII.
+    """
     value = value.strip()
     if len(value) < MIN_LENGTH or not value.isascii() or not value.isprintable() or " " in value:
         raise ConfigError(

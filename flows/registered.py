@@ -1,21 +1,17 @@
 """Registered models as folders, for commands that read them: copied, and their seal checked."""
 
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cclm_core.runtime.artifacts import MANIFEST
-from cclm_core.runtime.errors import ArtifactError, ConfigError
+from cclm_core.runtime.errors import ConfigError
 from flows import environment
-from flows.gate.registry import CANDIDATE, CHAMPION, PREVIOUS, Registry, model_name
+from flows.gate.registry import Registry, model_name
 from flows.gate.seal import SealError, sealed_copy
 from flows.project import Project
+from flows.service.sources import published_in, split_name
 from flows.tracking.client import connect
-
-ALIASES = (CHAMPION, CANDIDATE, PREVIOUS)
-_NAME = re.compile(r"[\w.-]+")
 
 
 @contextmanager
@@ -29,9 +25,7 @@ def registered_folder(target: str) -> Iterator[Path]:
         ConfigError: an unknown alias, no version has it, or its seal is not valid.
         TrackingError: MLflow cannot be reached.
     """
-    name, _, alias = target.partition("@")
-    if not _NAME.fullmatch(name) or alias not in ALIASES:
-        raise ConfigError(f"a registered model is NAME@ALIAS with {', '.join(ALIASES)}, got {target!r:.80}.")
+    name, alias = split_name(target)
     project = Project.find()
     environment.apply(project)
     tracking, model = connect(project), model_name(name)
@@ -46,9 +40,4 @@ def registered_folder(target: str) -> Iterator[Path]:
             raise ConfigError(
                 f"{model} version {version.number} is not read: {error}. Run `cclm promote` to register it again."
             ) from None
-        published = [path.parent for path in sorted((folder / "artifacts").glob(f"*/{MANIFEST}"))]
-        if len(published) != 1:
-            raise ArtifactError(
-                f"{model} version {version.number} must contain one published folder. Register it again."
-            )
-        yield published[0]
+        yield published_in(folder)

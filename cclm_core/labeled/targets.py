@@ -23,7 +23,7 @@ def label_list(value: Any, separator: str | None) -> tuple[str, ...]:
 
     Args:
         value: a list, a text that is a JSON list, or a text with separators.
-        separator: the separator; None if there is none.
+        separator: the separator, or None.
 
     Raises:
         UnusableError: it is something else.

@@ -1,1 +1,1 @@
-"""The servers of `cclm ui` and `cclm serve`, on loopback and with credentials."""
+"""The server of `cclm ui`, and what every server of this project asks for."""

@@ -1,7 +1,4 @@
-"""What every server of this project asks for: credentials, and an address of this machine in the Host header.
-
-Standard library only: `cclm serve` runs it in a process that has the code of the served model, not ours.
-"""
+"""What every server of this project asks for: credentials, and an address of this machine in the Host header."""
 
 import base64
 import binascii
@@ -14,6 +11,7 @@ from typing import Any
 
 HOST = "127.0.0.1"
 USER = "cclm"
+CLOSE = (b"connection", b"close")  # the header of an answer after which the connection ends
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 Scope = MutableMapping[str, Any]
@@ -33,16 +31,19 @@ class Guard:
         app: the application to protect.
         token: the token; None: requests need none, but the Host header is still checked.
         hosts: host names that a request may name; the port does not matter, because of SSH tunnels.
+        open_paths: paths without secrets that anyone may read, for load balancers.
     """
 
-    def __init__(self, app: App, token: str | None, hosts: Iterable[str] = LOOPBACK) -> None:
+    def __init__(
+        self, app: App, token: str | None, hosts: Iterable[str] = LOOPBACK, open_paths: Iterable[str] = ()
+    ) -> None:
         if token is not None and not token.strip():
             raise ValueError("token must not be empty.")
-        self.app, self.token, self.hosts = app, token, frozenset(hosts)
+        self.app, self.token, self.hosts, self.open_paths = app, token, frozenset(hosts), frozenset(open_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request, as ASGI defines it."""
-        if scope["type"] == "lifespan":
+        if scope["type"] == "lifespan" or (scope["type"] == "http" and scope["path"] in self.open_paths):
             await self.app(scope, receive, send)
             return
         refusal = self.refusal([(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]])
@@ -81,29 +82,30 @@ class Guard:
         return hmac.compare_digest(given, self.token.encode("utf-8"))
 
 
-def bound_socket(port: int) -> socket.socket:
-    """A socket on 127.0.0.1 that is bound to `port` but does not listen yet, so nobody else can take the port.
+def bound_socket(port: int, host: str = HOST) -> socket.socket:
+    """A socket that is bound to `port` but does not listen yet, so nobody else can take the port.
 
     Raises:
-        OSError: the port is in use.
+        OSError: the port is in use, or `host` is not an address of this machine.
         OverflowError: it is not a port.
     """
-    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # With the protocol, asyncio switches Nagle's algorithm off. Otherwise each answer would wait 40 ms for an ACK.
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind((HOST, port))
+        made.bind((host, port))
     except BaseException:
         made.close()
         raise
     return made
 
 
-async def refuse(send: Send, status: int, message: str) -> None:
+async def refuse(send: Send, status: int, message: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
     """Sends an error as JSON: `{"error": message}`."""
-    headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+    all_headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store"), *headers]
     if status == 401:
-        headers.append((b"www-authenticate", b'Basic realm="cclm", charset="UTF-8"'))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+        all_headers.append((b"www-authenticate", b'Basic realm="cclm", charset="UTF-8"'))
+    await send({"type": "http.response.start", "status": status, "headers": all_headers})
     await send({"type": "http.response.body", "body": json.dumps({"error": message}).encode("utf-8")})
 
 

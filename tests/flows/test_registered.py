@@ -23,7 +23,9 @@ def inside(project: Toy, monkeypatch: pytest.MonkeyPatch) -> Toy:
 
 @pytest.mark.parametrize("name", ["both@best", "both@", "@champion", "../both@champion"])
 def test_a_wrong_name_or_alias_is_refused(inside: Toy, name: str) -> None:  # noqa: ARG001
-    with pytest.raises(ConfigError, match=r"a registered model is NAME@ALIAS with champion, candidate, previous"):
+    with pytest.raises(
+        ConfigError, match=r"a model must be NAME, NAME@ALIAS .* Aliases are champion, candidate, previous"
+    ):
         registered_folder(name).__enter__()
 
 

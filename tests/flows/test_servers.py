@@ -14,15 +14,18 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from cclm_core.runtime.artifacts import folder_digest, publishing
 from flows.gate.registry import DIGEST_TAG, Registry
+from flows.gate.seal import SEAL_TAG
 from flows.recovery.prefect_private import APPLICATION
 from flows.tracking.client import connect
 from tests.flows.conftest import Toy
+from tests.flows.services import until
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 240
@@ -83,9 +86,8 @@ class Command:
         until = time.monotonic() + SECONDS
         while True:
             assert self.process.poll() is None, self.log.read_text()
-            with closing(socket.socket()) as client:
-                if client.connect_ex(("127.0.0.1", port)) == 0:
-                    return
+            if listens(port):
+                return
             assert time.monotonic() < until, self.log.read_text()
             time.sleep(0.2)
 
@@ -102,6 +104,8 @@ class Command:
         raise AssertionError(self.log.read_text())
 
     def stop(self) -> None:
+        if self.process.poll() is not None:
+            return
         os.killpg(self.process.pid, signal.SIGTERM)
         try:
             self.process.wait(60)
@@ -127,21 +131,23 @@ def tracked(project: Toy, model: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 @pytest.mark.timeout(900)
 def test_servers_answer_401_or_403_without_credentials(tracked: Toy) -> None:
     tracked.params(lambda values: [one.update(seconds=40) for one in values["components"].values()])
-    pages, embeddings = free_port(), free_port()
+    pages, service = free_port(), free_port()
     commands = [
         Command(tracked, "ui", "--port", str(pages)),
-        Command(tracked, "serve", "both", "--port", str(embeddings)),
+        Command(tracked, "serve", "both", "--port", str(service), "--refresh-seconds", "0.5"),
         Command(tracked, "run"),
     ]
     try:
         prefect = commands[2].prefect_port()
-        for command, port in zip(commands, (pages, embeddings, prefect), strict=True):
+        for command, port in zip(commands, (pages, service, prefect), strict=True):
             command.wait_for(port)
         check_prefect(prefect)
         check_pages(pages, (tracked.root / ".cclm/ui.token").read_text().strip())
-        check_embeddings(embeddings, (tracked.root / ".cclm/serve.token").read_text().strip())
+        token = (tracked.root / ".cclm/serve.token").read_text().strip()
+        check_service(tracked, service, token)
         for name in ("ui.token", "serve.token", "registry.key"):
             assert (tracked.root / ".cclm" / name).stat().st_mode & 0o777 == 0o600
+        check_end(commands[1], service, token)
     finally:
         for command in commands:
             command.stop()
@@ -176,39 +182,74 @@ def check_pages(port: int, token: str) -> None:
     assert ask(port, search, token, Origin=f"http://{EVIL}")[0] == 403
 
 
-def check_embeddings(port: int, token: str) -> None:
-    """`cclm serve`: credentials, types, limits, and no tracebacks."""
-    for path in ("/", "/ping", "/health", "/invocations", "/version", "/docs"):
+def check_service(project: Toy, port: int, token: str) -> None:
+    """`cclm serve`: credentials, embeddings, a newer champion, and one whose files were changed."""
+    for path in ("/", "/models", "/metrics", "/embed", "/docs", "/openapi.json"):
         assert ask(port, path)[0] == 401
-    good = json.dumps({"inputs": ["Give me excess", ""]})
-    assert ask(port, "/invocations", method="POST", body=good)[0] == 401
-    assert ask(port, "/invocations", token, "POST", body=good, Host=EVIL)[0] == 403
-    assert ask(port, "/ping", token) == (200, '{"status": "ok"}')
-
-    def post(value: object, **headers: str) -> Answer:
-        body = value if isinstance(value, str) else json.dumps(value)
-        status, text = ask(port, "/invocations", method="POST", body=body, Authorization=f"Bearer {token}", **headers)
-        assert "Traceback" not in text and "site-packages" not in text
-        return status, text
-
-    status, text = post({"inputs": ["Give me excess", ""]})
-    first, empty = json.loads(text)["predictions"]
+    body = json.dumps({"texts": ["Give me excess", ""]})
+    bearer = {"method": "POST", "body": body, "Authorization": f"Bearer {token}"}
+    assert ask(port, "/embed", method="POST", body=body)[0] == 401
+    assert ask(port, "/embed", Host=EVIL, **bearer)[0] == 403
+    status, text = ask(port, "/embed", **bearer)
+    first, empty = json.loads(text)["embeddings"]
     assert status == 200 and len(first) == len(empty) > 0 and any(first) and not any(empty)
-    table = {"dataframe_split": {"columns": ["text"], "data": [["Give me excess"], [""]]}}
-    assert json.loads(post(table)[1])["predictions"] == [first, empty]
-    rows = json.loads(post({"inputs": ["ab", ""], "params": {"output": "characters"}})[1])["predictions"]
-    assert [len(row) for row in rows] == [2, 0] and len(rows[0][0]) == len(first)
-    assert post({"inputs": ["ab"], "params": {"output": "nonsense"}}) == (
-        400,
-        '{"error": "output must be one of mean, characters, got \'nonsense\'."}',
+    assert ask(port, "/health") == (200, '{"status":"ok","ready":true}')
+
+    def served() -> dict[str, Any]:
+        """The description of the model."""
+        return dict(json.loads(ask(port, "/models", token)[1])["models"][0])
+
+    assert served()["model"] == "both@champion" and served()["version"] == "1"
+    copies = [copy_of_champion(project), copy_of_champion(project, **{SEAL_TAG: "0" * 16 + ":" + "0" * 64})]
+    set_champion(project, copies[0])
+    until(lambda: served()["version"] == copies[0])
+    set_champion(project, copies[1])
+    until(lambda: served()["problem"] is not None)
+    assert served()["version"] == copies[0] and "it was registered with another key" in served()["problem"]
+    assert ask(port, "/health") == (200, '{"status":"degraded","ready":true}')
+    assert json.loads(ask(port, "/embed", **bearer)[1])["embeddings"] == [first, empty]
+    set_champion(project, copies[0])
+    until(lambda: served()["problem"] is None)
+
+
+def check_end(command: Command, port: int, token: str) -> None:
+    """A service that is told to end finishes the request that it is receiving, and takes no new one."""
+    body = json.dumps({"texts": ["Give me excess"]}).encode()
+    with closing(socket.create_connection(("127.0.0.1", port), timeout=60)) as client:
+        head = f"POST /embed HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Length: "
+        client.sendall(head.encode() + b"%d\r\n\r\n" % len(body) + body[:5])
+        until(lambda: "cclm_requests_in_flight 2.0" in ask(port, "/metrics", token)[1])
+        command.process.terminate()
+        until(lambda: not listens(port))
+        client.sendall(body[5:])
+        answer = b""
+        while chunk := client.recv(65536):
+            answer += chunk
+    assert answer.startswith(b"HTTP/1.1 200 ") and b'"embeddings":' in answer
+    assert command.process.wait(60) == 0, command.log.read_text()
+
+
+def copy_of_champion(project: Toy, **tags: str) -> str:
+    """Registers the champion again, with other tags; returns the number of the version."""
+    registry = Registry(connect(project))
+    champion = registry.get("cclm-both", "champion")
+    assert champion is not None
+    first = registry.client.get_model_version("cclm-both", champion.number)
+    made = registry.client.create_model_version(
+        "cclm-both", first.source, first.run_id, tags=dict(champion.tags) | tags, model_id=first.model_id
     )
-    for wrong in ([None], [5], [True], ["a", None], [["a", "b"]], 5, "a"):
-        assert post({"inputs": wrong})[0] == 400, wrong
-    for body in ('{"inputs": [NaN]}', "[" * 100_000, '{"inputs": ["a"], "inputs": ["b"]}'):
-        assert post(body)[0] == 400, body[:30]
-    assert post({"inputs": ["ab cd " * 700_000]})[0] == 413
-    assert post({"inputs": ["a"] * 1001})[0] == post({"inputs": ["a" * 100_001]})[0] == 413
-    assert ask(port, "/invocations", token)[0] == 405 and ask(port, "/nothing", token)[0] == 404
+    return str(made.version)
+
+
+def set_champion(project: Toy, number: str) -> None:
+    """Moves the alias `champion`."""
+    Registry(connect(project)).set_alias("cclm-both", "champion", number)
+
+
+def listens(port: int) -> bool:
+    """Whether something accepts connections on the port."""
+    with closing(socket.socket()) as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_the_health_server_of_a_worker_asks_for_credentials(monkeypatch: pytest.MonkeyPatch) -> None:

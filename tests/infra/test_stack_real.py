@@ -131,33 +131,28 @@ def running(client: "SyncPrefectClient") -> UUID | None:
 
 
 def check_serving(stack: Toy) -> None:
-    """`cclm serve` returns embeddings of texts or of characters, and rejects invalid parameters by name."""
+    """`cclm serve` embeds texts with the candidate, and rejects a wrong field by name."""
     port = free_port()
-    words = ["serve", "both", "--alias", "candidate", "--port", str(port)]
-    variables = stack.environment | {"PATH": f"{BIN}:{os.environ['PATH']}"}
+    words = ["serve", "both@candidate", "--port", str(port)]
+    variables = stack.environment | {"PATH": f"{BIN}:{os.environ['PATH']}", "CCLM_SERVE_TOKEN": "a-token-for-the-test"}
     server = subprocess.Popen([sys.executable, "-m", "flows.cli", *words], cwd=stack.root, env=variables)
     try:
-        until(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=30).status == 200)
+        until(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=30).status == 200)
 
         def post(body: object) -> tuple[int, str]:
-            request = urllib.request.Request(
-                f"http://127.0.0.1:{port}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
-            )
+            headers = {"Authorization": f"Bearer {variables['CCLM_SERVE_TOKEN']}"}
+            request = urllib.request.Request(f"http://127.0.0.1:{port}/embed", json.dumps(body).encode(), headers)
             try:
                 with urllib.request.urlopen(request, timeout=300) as response:
                     return response.status, response.read().decode()
             except urllib.error.HTTPError as error:
                 return error.code, error.read().decode()
 
-        code, text = post({"inputs": ["Give me excess", ""]})
-        first, empty = json.loads(text)["predictions"]
+        code, text = post({"texts": ["Give me excess", ""]})
+        first, empty = json.loads(text)["embeddings"]
         assert code == 200 and len(first) == len(empty) > 0 and any(first) and not any(empty)
-        by_table = post({"dataframe_split": {"columns": ["text"], "data": [["Give me excess"], [""]]}})
-        assert json.loads(by_table[1])["predictions"] == [first, empty]
-        rows = json.loads(post({"inputs": ["ab", ""], "params": {"output": "characters"}})[1])["predictions"]
-        assert [len(row) for row in rows] == [2, 0] and len(rows[0][0]) == len(first)
-        code, text = post({"inputs": ["ab"], "params": {"output": "nonsense"}})
-        assert code == 400 and "output must be one of mean, characters" in text
+        code, text = post({"texts": ["ab", 5]})
+        assert code == 422 and "`texts[1]` must be a string" in text
     finally:
         server.terminate()
         server.wait(60)

@@ -1,0 +1,1 @@
+"""`cclm serve`: models over HTTP, with batching, limits, metrics, and reloading."""
