@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
+import torch
 
-from cclm_core.composition.long_texts import WINDOW, TextReader, Window
+from cclm_core.composition.long_texts import WINDOW, TextReader, Window, split
 from cclm_core.encoders.embedder import Base
 from cclm_core.text.texts import strings
 
@@ -32,7 +32,7 @@ class MeanEmbedder:
 
     def __init__(self, encoder: Base, *, window: int = WINDOW, batch_ids: int = _BATCH_IDS) -> None:
         self._encoder = encoder.eval()
-        self._reader = _FewShapes(encoder, window=window, batch_characters=batch_ids, causal=encoder.causal)
+        self._reader = TextReader(encoder, window=window, batch_characters=batch_ids, causal=encoder.causal)
 
     @property
     def width(self) -> int:
@@ -65,33 +65,38 @@ class MeanEmbedder:
 
     def _means(self, encoded: Sequence[npt.NDArray[np.integer]]) -> Vectors:
         sums = np.zeros((len(encoded), self.width))  # float64: a text may have millions of characters
-        for text, _, features in self._reader.pieces(encoded):
-            sums[text] += features.sum(0).numpy()
-        lengths = np.maximum(1, [len(ids) for ids in encoded]).reshape(-1, 1)
-        means: Vectors = (sums / lengths).astype(np.float32)
-        return means
-
-
-class _FewShapes(TextReader):
-    """A `TextReader` whose batches have few different shapes.
-
-    For every new shape, the library for matrix products keeps a program in memory: texts of a thousand different
-    lengths took 1.1 GiB.
-    """
-
-    def read(self, ids: npt.NDArray[np.int64]) -> Tensor:
-        """See `TextReader.read`; `ids` (B, L) are padded to `_rounded(L)`."""
-        length = ids.shape[1]
-        padded = np.zeros((len(ids), _rounded(length)), dtype=np.int64)
-        padded[:, :length] = ids
-        return super().read(padded)[:, :length]
-
-    def _batches(self, windows: Sequence[Window]) -> Iterator[Sequence[Window]]:
+        weights = [self._weights(len(ids)) for ids in encoded]
+        windows = [window for index, ids in enumerate(encoded) for window in self._split(len(ids), index)]
+        windows.sort(key=lambda window: -window.size)
         start = 0
         while start < len(windows):
-            stop = start + max(1, self.batch_characters // _rounded(windows[start].size))
-            yield windows[start:stop]
-            start = stop
+            # Few different shapes: for every new one, the library for matrix products keeps a program in memory.
+            length = _rounded(windows[start].size)
+            batch = windows[start : start + max(1, self._reader.batch_characters // length)]
+            start += len(batch)
+            ids = np.zeros((len(batch), length), dtype=np.int64)
+            weight = np.zeros((len(batch), 1, length), dtype=np.float32)
+            for row, window in enumerate(batch):
+                ids[row, : window.size] = encoded[window.text][window.start : window.stop]
+                weight[row, 0, : window.size] = weights[window.text][window.start : window.stop]
+                if self._encoder.causal:
+                    weight[row, 0, : window.first - window.start] = 0
+            means = torch.bmm(torch.from_numpy(weight), self._reader.read(ids))
+            np.add.at(sums, [window.text for window in batch], means[:, 0].numpy())
+        return sums.astype(np.float32)
+
+    def _split(self, length: int, text: int) -> list[Window]:
+        return split(length, self._reader.window, self._reader.overlap, text)
+
+    def _weights(self, length: int) -> npt.NDArray[np.float32]:
+        """The weight (L,) of each id in each window that contains it: the mean over the windows, then over the ids."""
+        coverage = np.zeros(length, dtype=np.float32)
+        for window in self._split(length, 0):
+            coverage[window.start : window.stop] += 1
+        if self._encoder.causal:  # only the earliest window counts
+            coverage[:] = 1
+        weights: npt.NDArray[np.float32] = 1 / (coverage * max(1, length))
+        return weights
 
 
 def _rounded(size: int) -> int:

@@ -12,11 +12,17 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cclm_core.cli.app import app
+from cclm_core.composition.long_texts import TextReader
 from cclm_core.composition.means import MeanEmbedder
 from cclm_core.composition.store import load_base
+from cclm_core.encoders import AttentionConfig
+from cclm_core.encoders.embedder import Embedder, EmbedderConfig
+from cclm_core.encoders.embedding import EmbeddingConfig
 from cclm_core.finetuning.store import load_task
 from cclm_core.runtime.errors import ArtifactError, ConfigError, DataError
+from cclm_core.runtime.random import seeded_initialization
 from tests.cli.models import publish_base, publish_task
+from tests.finetuning.tasks import preprocessor
 
 TEXTS = ["where is card", "i want my parcel", "no refund money", "please check chip"]
 
@@ -188,6 +194,19 @@ def test_a_stream_of_texts_gives_the_vectors_of_a_list(models: Path) -> None:
     texts = [f"text {number} " * (number % 40) for number in range(100)]
     streamed = np.stack(list(embedder.stream(text for text in texts)))
     np.testing.assert_allclose(streamed, embedder.embed(texts), atol=1e-6)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_mean_vector_is_the_mean_of_the_features_in_all_windows(causal: bool) -> None:
+    with seeded_initialization(1):
+        encoder = AttentionConfig(num_layers=1, num_heads=2, width=32, causal=causal)
+        embedding = EmbeddingConfig(width=32, ngram_sizes=(), ngram_buckets=16)
+        model = Embedder(preprocessor(), EmbedderConfig(embedding=embedding, encoder=encoder)).eval()
+    texts = ["", "a", "characters in several windows " * 9, "short text"]
+    reader = TextReader(model, window=64, causal=causal)
+    features = reader.whole([model.preprocessor.encode(text) for text in texts], model.width)
+    expected = [row.mean(0).numpy() if len(row) else np.zeros(32) for row in features]
+    np.testing.assert_allclose(MeanEmbedder(model, window=64, batch_ids=200).embed(texts), expected, atol=1e-5)
 
 
 def test_evaluation_has_intervals_and_lists_unknown_labels(models: Path, tmp_path: Path) -> None:
