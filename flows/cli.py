@@ -4,6 +4,8 @@ import json
 import os
 import sqlite3
 import sys
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -278,7 +280,7 @@ def serve(
 def main() -> None:
     """Runs the command line. Exit codes: 0 success, 1 a stage or MLflow failed, 2 an error that the user must fix."""
     try:
-        app()
+        app(obj=_registered)
     except CclmError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -293,6 +295,13 @@ def main() -> None:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         print(f"error: {reason or type(error).__name__}{where}", file=sys.stderr)
         sys.exit(1)
+
+
+def _registered(target: str) -> AbstractContextManager[Path]:
+    """Opens a registered model as a folder; see `registered_folder`."""
+    from flows.registered import registered_folder
+
+    return registered_folder(target)
 
 
 def _project() -> Project:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import cclm_core
 from cclm_core.cli.app import app
+from cclm_core.finetuning.config import TaskConfig
 from cclm_core.runtime.reporting import null_report
 from cclm_core.steps.ingest import ingest
 from cclm_core.steps.params import Params
@@ -73,21 +74,32 @@ def test_the_library_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert result.exit_code == 0 and len(result.output) > len("my order")
 
 
-def test_the_params_of_the_page_on_own_data_are_valid_and_read_its_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_the_page_on_own_data_starts_from_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = DOCS / "own-data.md"
-    text = next(block for block in blocks(page, "yaml") if block.startswith("seed:"))
-    rows = blocks(page, "csv")[0] + "".join(
-        f"message {number} of this file,topic {number % 3}\n" for number in range(50)
-    )
-    Path("input").mkdir()
-    Path("input/tickets.csv").write_text(rows, encoding="utf-8")
-    params = Params(yaml.safe_load(text))
-    params.check()
-    ingest(params, Path("downloads"), Path("corpus"), null_report, workers=1)
-    assert '"records":52' in Path("corpus/metrics.json").read_text().replace(" ", "")
+    monkeypatch.chdir(tmp_path)
+    Path("dvc.yaml").write_text("stages: {}\n", encoding="utf-8")
+    rows = [f"message {number} of this file,topic {number % 3}\n" for number in range(90)]
+    Path("tickets.csv").write_text(blocks(page, "csv")[0] + "".join(rows), encoding="utf-8")
+    sentence = blocks(page, "conll")[0] + "\n"
+    for name in ("train", "dev", "test"):
+        sentences = (sentence.replace("Anna", f"Anna-{name}-{number}") for number in range(60))
+        Path(f"{name}.conll").write_text("".join(sentences), encoding="utf-8")
+    commands = [line for block in blocks(page, "sh") for line in block.splitlines() if line.startswith("cclm init")]
+    entities = next(line for line in commands if "conll" in line)
+    for command in ("init tickets.csv", f"{entities.removeprefix('cclm ')} --force"):
+        result = CliRunner().invoke(app, command.split(), catch_exceptions=False)
+        assert result.exit_code == 0
+        params = Params.load("params.yaml")
+        params.check()
+        if command == "init tickets.csv":
+            ingest(params, Path("downloads"), Path("corpus"), null_report, workers=1)
+            assert '"records":92' in Path("corpus/metrics.json").read_text().replace(" ", "")
+
+
+def test_the_tasks_of_the_page_on_tasks_are_valid() -> None:
+    tasks = yaml.safe_load(blocks(DOCS / "tasks.md", "yaml")[0])["tasks"]
+    for name, task in tasks.items():
+        TaskConfig.parse(task, f"tasks.{name}")
 
 
 def links() -> Iterator[tuple[Path, str]]:

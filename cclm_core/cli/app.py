@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cclm_core.cli.own_data import app as own_data
 from cclm_core.cli.shelf import app as shelf
 from cclm_core.runtime.errors import CclmError
 from cclm_core.runtime.reporting import reporting
@@ -22,6 +23,7 @@ stage = typer.Typer(
 )
 app.add_typer(stage, name="stage")
 app.add_typer(shelf, name="shelf")
+app.add_typer(own_data)
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="YAML file with the parameters, e.g. params.yaml.")]
 Out = Annotated[Path, typer.Option(help="Output folder. It is replaced when the command succeeds.")]

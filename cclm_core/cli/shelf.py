@@ -1,12 +1,12 @@
 """`cclm shelf`: create a shelf, publish, fetch, list and show items."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from cclm_core.cli.columns import print_columns
 from cclm_core.runtime.artifacts import read_json
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.shelf import About, Shelf
@@ -137,7 +137,7 @@ def list_items(repo: Repository = None, as_json: AsJson = False) -> None:
         for version in versions:
             card, tags = version.card, ", ".join(version.tags) or "-"
             rows += [(card.identifier, card.item_type, tags, card.digest[:DIGITS], card.license, _yes(version.signed))]
-        _print_table(rows)
+        print_columns(rows)
 
 
 @app.command()
@@ -161,14 +161,7 @@ def _print_values(values: dict[str, Any], as_json: bool) -> None:
         print(json.dumps(values, indent=2))
     else:
         texts = {name: _yes(value) if isinstance(value, bool) else value for name, value in values.items()}
-        _print_table([(name, str(text)) for name, text in texts.items() if text is not None])
-
-
-def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
-    """Prints columns as wide as their widest cell; nothing is cut, whatever the width of the terminal."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print_columns([(name, str(text)) for name, text in texts.items() if text is not None])
 
 
 def _yes(value: bool) -> str:

@@ -85,7 +85,7 @@ class RegistrySource:
         try:
             tags = self._registry.version(model_name(self.name), version).tags
             sealed_copy(self._tracking, model_name(self.name), version, tags, folder)
-            return load_predictor(_published(folder))
+            return load_predictor(published_in(folder))
         except TrackingError as error:
             raise SourceUnavailableError(f"MLflow failed: {error}") from None
         except SealError as error:
@@ -115,7 +115,7 @@ def split_name(target: str) -> tuple[str, str]:
     return name, alias
 
 
-def _published(folder: Path) -> Path:
+def published_in(folder: Path) -> Path:
     """The published folder among the artifacts of an MLflow model."""
     published = [path.parent for path in sorted((folder / "artifacts").glob(f"*/{MANIFEST}"))]
     if len(published) != 1:

@@ -81,3 +81,25 @@ def _is_in(path: str, names: list[str]) -> bool:
 
 def _can_be_dictionary(column: Any) -> bool:
     return bool(column.physical_type == "BYTE_ARRAY" and column.logical_type.type != "DECIMAL")
+
+
+def readable_columns(path: Path, name: str) -> list[str]:
+    """Returns the names of the columns of a Parquet file whose types can be read.
+
+    Raises:
+        DataError: the file is not Parquet or is damaged.
+    """
+    try:
+        schema = pq.read_schema(path)
+    except Exception as error:  # noqa: BLE001  as above
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{name} is not a valid Parquet file: {reason}. Check ingest.source.format.") from None
+    return [field.name for field in schema if _is_readable(field.type, name)]
+
+
+def _is_readable(kind: pa.DataType, name: str) -> bool:
+    try:
+        plain_type(kind, name)
+    except DataError:
+        return False
+    return True

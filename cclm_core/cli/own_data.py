@@ -1,0 +1,223 @@
+"""The commands for a user's own data: `cclm init`, `predict`, `embed` and `evaluate`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+app = typer.Typer()
+
+TaskKind = Literal["classify", "multilabel", "regress", "tag", "pairs", "text"]
+"""What `cclm init` can prepare. Repeated here, because importing it would import torch."""
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="A folder, such as models/tasks/tickets; NAME, a task of this project; or NAME@ALIAS, a registered model.",
+    ),
+]
+Files = Annotated[
+    list[str] | None,
+    typer.Argument(help="Files, folders or patterns; - or nothing reads standard input."),
+]
+TextColumn = Annotated[str | None, typer.Option("--text", help="Column of the text in tables (default: text).")]
+SecondColumn = Annotated[str | None, typer.Option("--second", help="Column of the second text, for pairs.")]
+Keep = Annotated[list[str] | None, typer.Option(help="Column to copy to the output. Repeatable.")]
+Encoding = Annotated[str | None, typer.Option(help="Encoding of the files, such as cp1252 (default: recognized).")]
+StdinFormat = Annotated[
+    Literal["text", "csv", "tsv", "jsonl", "parquet"],
+    typer.Option("--stdin", help="Format of standard input; text is one text per line."),
+]
+Threads = Annotated[int, typer.Option(help="CPU threads.", min=1, max=256)]
+LEFT_OUT = 3
+"""Exit code: the output is complete, except for rows that cannot be used."""
+
+
+@app.command()
+def init(
+    data: Annotated[
+        list[str],
+        typer.Argument(
+            help="Files, folders or patterns: CSV, TSV, JSON lines, Parquet, CoNLL, plain text; also compressed."
+        ),
+    ],
+    text: Annotated[str | None, typer.Option(help="Column of the text; a number if the table has no header.")] = None,
+    second: Annotated[str | None, typer.Option(help="Column of the second text, for a task on pairs.")] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="Column of the label, labels or number. Repeat it for several columns of 0 and 1."),
+    ] = None,
+    tags: Annotated[str | None, typer.Option(help="Column of the tags of words, or of entity spans.")] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Column whose texts stay in one split, such as an author or a thread.")
+    ] = None,
+    task: Annotated[
+        TaskKind | None, typer.Option(help="Kind of task; text is a corpus without a task (default: recognized).")
+    ] = None,
+    test: Annotated[
+        list[str] | None, typer.Option(help="File of the test split (default: a fifth). Repeatable.")
+    ] = None,
+    validation: Annotated[
+        list[str] | None, typer.Option(help="File of the validation split (default: a tenth). Repeatable.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the data set and its task (default: that of the first file).")
+    ] = None,
+    tag_names: Annotated[
+        str | None, typer.Option(help="Names of tags that are numbers, in order: O,B-PER,I-PER.")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Encoding of the files, such as cp1252 (default: recognized).")
+    ] = None,
+    header: Annotated[
+        bool | None, typer.Option("--header/--no-header", help="Whether tables have a header (default: recognized).")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a changed params.yaml; a copy is kept in .cclm/replaced.")
+    ] = False,
+) -> None:
+    """Look at your data and write a params.yaml for it. Prints what it saw and what it assumed.
+
+    The files are copied to the folder `input` of the project. Nothing is moved, and git is not changed.
+    """
+    from cclm_core.cli.init import InitOptions, init_project, project_folder
+    from cclm_core.survey.roles import Asked
+
+    options = InitOptions(
+        asked=Asked(text=text, second=second, label=tuple(label or ()), tags=tags, group=group, task=task),
+        test=test or (),
+        validation=validation or (),
+        name=name,
+        tag_names=tag_names.split(",") if tag_names else (),
+        encoding=encoding,
+        has_header=header,
+        force=force,
+    )
+    init_project(project_folder(), data, options)
+
+
+@app.command()
+def predict(
+    context: typer.Context,
+    model: Model,
+    files: Files = None,
+    text: TextColumn = None,
+    second: SecondColumn = None,
+    keep: Keep = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Output: .jsonl, .csv or .parquet (default: JSON lines on standard output).")
+    ] = None,
+    scores: Annotated[bool, typer.Option("--scores", help="Also write the score of every label.")] = False,
+    encoding: Encoding = None,
+    stdin: StdinFormat = "text",
+    threads: Threads = 1,
+) -> None:
+    """Predict texts with the model of a task: labels, numbers or entities, one row per text, as a stream.
+
+    Reads plain lines, CSV, TSV, JSON lines, Parquet and CoNLL, also compressed. In plain lines, a tab separates pairs.
+    Exit codes: 0 success; 2 an error that you must fix; 3 some rows cannot be used and were left out. Their file, line
+    and reason are printed on standard error.
+    """
+    from cclm_core.cli.inputs import Input
+    from cclm_core.cli.model_folder import model_folder
+    from cclm_core.cli.predict import predict as run
+
+    wanted = Input(
+        paths=files or ("-",), text=text, second=second, keep=keep or (), encoding=encoding, stdin_format=stdin
+    )
+    with model_folder(model, context.obj) as folder:
+        problems = run(folder, wanted, out, scores, threads)
+    problems.report()
+    if problems.counts:
+        raise typer.Exit(LEFT_OUT)
+
+
+@app.command()
+def embed(
+    context: typer.Context,
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A folder; NAME, a task or composition of this project, or base; or NAME@ALIAS, a registered model."
+        ),
+    ],
+    files: Files = None,
+    text: TextColumn = None,
+    by: Annotated[
+        str | None, typer.Option(help="Column, such as an author: one vector per value, the mean of its texts.")
+    ] = None,
+    keep: Keep = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Output: .parquet or .jsonl (default: JSON lines on standard output).")
+    ] = None,
+    precision: Annotated[
+        Literal["float32", "float16"], typer.Option(help="Type of the numbers in Parquet.")
+    ] = "float32",
+    encoding: Encoding = None,
+    stdin: StdinFormat = "text",
+    threads: Threads = 1,
+) -> None:
+    """Embed texts of any length: one vector per text, the mean over its characters, as a stream.
+
+    Memory does not grow with the input. Exit codes are those of `cclm predict`.
+    """
+    from cclm_core.cli.embed import embed as run
+    from cclm_core.cli.inputs import Input
+    from cclm_core.cli.model_folder import COMPOSITIONS, TASKS, model_folder
+
+    wanted = Input(paths=files or ("-",), text=text, keep=keep or (), encoding=encoding, stdin_format=stdin)
+    with model_folder(model, context.obj, (TASKS, COMPOSITIONS)) as folder:
+        problems = run(folder, wanted, out, by, precision, threads)
+    problems.report()
+    if problems.counts:
+        raise typer.Exit(LEFT_OUT)
+
+
+@app.command("evaluate")
+def evaluate_task(
+    context: typer.Context,
+    model: Model,
+    files: Annotated[list[str], typer.Argument(help="Labeled files, folders or patterns.")],
+    text: TextColumn = None,
+    second: SecondColumn = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="Column of the label, labels or number (default: label). Repeat it for columns of 0 and 1."),
+    ] = None,
+    tags: Annotated[str | None, typer.Option(help="Column of the tags of words, or of entity spans.")] = None,
+    tag_names: Annotated[
+        str | None, typer.Option(help="Names of tags that are numbers, in order: O,B-PER,I-PER.")
+    ] = None,
+    noise: Annotated[
+        list[float] | None,
+        typer.Option(help="Also measure with typing errors in this share of the letters (default: 0.05, 0.1, 0.2)."),
+    ] = None,
+    clean: Annotated[bool, typer.Option("--clean", help="Measure without noise only.")] = False,
+    encoding: Encoding = None,
+    seed: Annotated[int, typer.Option(help="Seed of the noise and of the intervals.", min=0)] = 1,
+    threads: Threads = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Measure the model of a task on labeled files, clean and under noise, with 95 % intervals.
+
+    Labels that the model does not know count as errors and are listed. Exit codes are those of `cclm predict`.
+    """
+    from cclm_core.cli.evaluate import LabeledInput
+    from cclm_core.cli.evaluate import evaluate as run
+    from cclm_core.cli.model_folder import model_folder
+
+    wanted = LabeledInput(
+        paths=files,
+        text=text,
+        second=second,
+        label=tuple(label or ()),
+        tags=tags,
+        tag_names=tuple(tag_names.split(",")) if tag_names else (),
+        encoding=encoding,
+    )
+    rates = () if clean else tuple(noise or (0.05, 0.1, 0.2))
+    with model_folder(model, context.obj) as folder:
+        problems = run(folder, wanted, rates, seed, threads, as_json)
+    problems.report()
+    if problems.counts:
+        raise typer.Exit(LEFT_OUT)
