@@ -12,13 +12,13 @@ from uuid import UUID
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 
-from tests.flows.conftest import BIN, Toy
+from tests.flows.conftest import BIN, INTERRUPTIBLE, Toy
 from tests.flows.test_stage import wait_for
 
 REPOSITORY = Path(__file__).parents[2]
 SECONDS = 300  # for each wait; a worker looks for work every ten seconds
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -36,14 +36,13 @@ def deployed(done: Toy, prefect_server: str) -> Toy:
 @contextmanager
 def worker(project: Toy, *words: str) -> Iterator[None]:
     """A worker in the project's clone."""
-    # The worker stops itself with SIGINT, which background processes ignore by default.
-    command = ["env", "--default-signal=INT", str(BIN / "prefect"), "worker", "start", *words]
+    command = [*INTERRUPTIBLE, str(BIN / "prefect"), "worker", "start", *words]  # on SIGTERM, it sends itself SIGINT
     process = subprocess.Popen(command, cwd=project.root, env=project.environment)
     try:
         yield
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(SECONDS)
 
 
 def prefect(project: Toy, *words: str) -> str:

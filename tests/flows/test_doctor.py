@@ -230,13 +230,13 @@ def test_mlflow_runs_of_a_killed_stage_are_ended_with_all_reported_values(
     from flows.recovery.sweep import sweep
 
     monkeypatch.setenv("CCLM_TRACKING", "on")
-    patient.params(lambda values: values["components"]["a"].update(seconds=120))
+    patient.params(lambda values: values["components"]["a"].update(seconds=1200))
     (patient.root / ".cclm/reports/train@a.jsonl").unlink()
     runner = subprocess.Popen(
         [sys.executable, *TRAIN], cwd=patient.root, env=patient.environment | {"CCLM_TRACKING": "on"}
     )
     child = running_child(patient)
-    assert wait_for(lambda: len(open_runs(patient)) == 2, 120)  # the stage's run and its parent
+    assert wait_for(lambda: len(open_runs(patient)) == 2, 600)  # the stage's run and its parent
 
     # While the stage runs, nothing is touched.
     assert len(Inspection(patient).working) == 2
