@@ -16,7 +16,8 @@ from tests.flows.conftest import BIN, INTERRUPTIBLE, Toy
 from tests.flows.test_stage import wait_for
 
 REPOSITORY = Path(__file__).parents[2]
-SECONDS = 300  # for each wait; a worker looks for work every ten seconds
+SECONDS = 600  # for each wait; a worker looks for work every ten seconds
+TRAINING_SECONDS = 60  # longer than it takes to start a second run, also on a busy machine
 
 pytestmark = pytest.mark.slow
 
@@ -91,14 +92,14 @@ def test_a_second_nightly_run_is_canceled_and_a_second_retraining_waits(
     deployed: Toy, client: SyncPrefectClient
 ) -> None:
     with worker(deployed, "--pool", "cclm-gpu"):
-        deployed.params(lambda values: values["components"]["b"].update(seconds=20, width=5))
+        deployed.params(lambda values: values["components"]["b"].update(seconds=TRAINING_SECONDS, width=5))
         first = start("pretrain/nightly")
         until(lambda: state(client, first) == "Running")
         assert end(client, start("pretrain/nightly")) == "Cancelled"
         assert end(client, first) == "Completed"
         assert outcomes(deployed)["train@b"] == "ran" and outcomes(deployed)["train@a"] == "unchanged"
 
-        first = start("retrain-component/on-demand", component="a", settings={"width": 6, "seconds": 10})
+        first = start("retrain-component/on-demand", component="a", settings={"width": 6, "seconds": TRAINING_SECONDS})
         until(lambda: state(client, first) == "Running")
         second = start("retrain-component/on-demand", component="a", settings={"width": 7, "seconds": 0.5})
         until(lambda: state(client, second) == "AwaitingConcurrencySlot")
@@ -110,7 +111,7 @@ def test_runs_of_different_deployments_wait_for_a_worker_with_limit_one(
     deployed: Toy, client: SyncPrefectClient
 ) -> None:
     with worker(deployed, "--pool", "cclm-gpu", "--limit", "1"):
-        deployed.params(lambda values: values["components"]["b"].update(seconds=15, width=5))
+        deployed.params(lambda values: values["components"]["b"].update(seconds=TRAINING_SECONDS, width=5))
         first = start("pretrain/nightly")
         until(lambda: state(client, first) == "Running")
         second = start("retrain-component/on-demand", component="a", force=True)

@@ -160,4 +160,4 @@ def check_serving(stack: Toy) -> None:
         assert code == 400 and "output must be one of mean, characters" in text
     finally:
         server.terminate()
-        server.wait(60)
+        server.wait(SECONDS)
