@@ -333,9 +333,8 @@ def test_a_champion_with_damaged_files_is_replaced_by_its_predecessor(
     location = shop.client.get_model_version_download_uri("cclm-both", "2").removeprefix("file://")
     (Path(location) / "artifacts/both/number.json").write_text("3")
     (result,) = repaired(patient, "registered-models")
-    assert (
-        result.finding.problem.endswith("number.json is altered") and "(champion, candidate)" in result.finding.subject
-    )
+    assert result.finding.problem.endswith("number.json is altered")  # without the remedy for outputs of the pipeline
+    assert "(champion, candidate)" in result.finding.subject
     assert "THE CHAMPION OF cclm-both IS NOW version 1 AGAIN" in result.done
     assert (shop.alias("champion"), shop.alias("candidate"), shop.alias("previous")) == ("1", None, None)
     assert shop.client.get_model_version("cclm-both", "2").tags["gate.result"] == "broken"
