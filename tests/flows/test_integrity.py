@@ -71,8 +71,9 @@ def test_an_invalid_change_of_champion_stops_it(promoter: Promoter) -> None:  # 
 
 
 def test_damage_is_described_without_the_remedy_for_outputs_of_the_pipeline(promoter: Promoter) -> None:  # noqa: F811
-    location = promoter.client.get_model_version_download_uri(MODEL, "2").removeprefix("file://")
+    tracking = connect(promoter.project)  # finds the artifacts of the copied project
+    location = tracking.client.get_model_version_download_uri(MODEL, "2").removeprefix("file://")
     path = Path(location) / "artifacts/both/number.json"
+    assert path.is_relative_to(promoter.root)
     path.write_text("3")
-    tracking = connect(promoter.project)
     assert find_damage(tracking, Registry(tracking).version(MODEL, "2")) == f"its files are damaged: {path} is altered"
