@@ -137,12 +137,13 @@ def check_serving(stack: Toy) -> None:
     variables = stack.environment | {"PATH": f"{BIN}:{os.environ['PATH']}"}
     server = subprocess.Popen([sys.executable, "-m", "flows.cli", *words], cwd=stack.root, env=variables)
     try:
-        until(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=30).status == 200)
+        token = until(lambda: (path := stack.root / ".cclm/serve.token").is_file() and path.read_text().strip())
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        ping = urllib.request.Request(f"http://127.0.0.1:{port}/ping", headers=headers)
+        until(lambda: urllib.request.urlopen(ping, timeout=30).status == 200)
 
         def post(body: object) -> tuple[int, str]:
-            request = urllib.request.Request(
-                f"http://127.0.0.1:{port}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
-            )
+            request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", json.dumps(body).encode(), headers)
             try:
                 with urllib.request.urlopen(request, timeout=300) as response:
                     return response.status, response.read().decode()
