@@ -65,12 +65,13 @@ def publishing(target: StrPath, kind: str) -> Iterator[Path]:
                 _remove(leftover)
 
 
-def verify(folder: StrPath, *kinds: str) -> str:
+def verify(folder: StrPath, *kinds: str, remedy: str | None = None) -> str:
     """Checks every file of a published folder against its manifest; returns the folder's digest.
 
     Args:
         folder: the published folder.
         kinds: the accepted kinds of artifact, such as `embedder`; at least one.
+        remedy: what to do about damaged files, for the error (default: how to restore an output of the pipeline).
 
     Raises:
         ArtifactError: the folder or its manifest is missing, or it is another kind of artifact.
@@ -86,7 +87,7 @@ def verify(folder: StrPath, *kinds: str) -> str:
             f"{MANIFEST} not found in {folder}, so it was not published by CCLM. Run the stage that creates the {kind}."
         )
     # Delete first: DVC does not notice a changed file whose modification time is unchanged.
-    restore = f"Delete {folder}, then run `dvc checkout` or the stage that creates it."
+    restore = f"Delete {folder}, then run `dvc checkout` or the stage that creates it." if remedy is None else remedy
     manifest = read_json(manifest_path, IntegrityError, restore)
     if (given := manifest.get("kind")) not in kinds:
         raise ArtifactError(

@@ -110,9 +110,9 @@ def _local_damage(folder: Path, digest: str) -> str:
     if len(manifests) != 1 or not (folder / "MLmodel").is_file():
         return f"its files are missing from {folder}"
     try:
-        actual = verify(manifests[0].parent, *MODEL_KINDS)
+        actual = verify(manifests[0].parent, *MODEL_KINDS, remedy="")  # `retire` is the remedy
     except CclmError as error:
-        return f"its files are damaged: {str(error).partition(';')[0]}"
+        return f"its files are damaged: {str(error).rstrip(' .')}"
     return "" if actual == digest else "its files belong to another model"
 
 

@@ -32,7 +32,7 @@ class Embeddings(PythonModel):  # type: ignore[misc]
         from cclm_core.runtime.artifacts import verify
 
         folder = Path(context.artifacts["composition"])
-        verify(folder, "composition")
+        verify(folder, "composition", remedy="Run `cclm doctor --repair` in the project that registered it.")
         self.model = load_composition(folder)
 
     # No type hints: MLflow would derive a schema from them, but the signature defines it.

@@ -13,7 +13,7 @@ import yaml
 
 from cclm_core.runtime.artifacts import verify
 from flows.graph.dvc_private import is_valid_lock
-from tests.faults.pipeline import CCLM, KINDS, TRAIN, Pipeline
+from tests.faults.pipeline import CCLM, KINDS, SECONDS, TRAIN, Pipeline
 from tests.flows.conftest import Toy
 from tests.flows.test_stage import wait_for
 
@@ -25,7 +25,7 @@ def die(program: str, event: str, ending: str, **more: int) -> Trial:
 
     def trial(pipeline: Pipeline) -> None:
         run = pipeline.start(*TRAIN, held=False, **pipeline.die_at(program, event, ending, **more))
-        run.wait(240)
+        run.wait(SECONDS)
         assert pipeline.fired, pipeline.output()
         pipeline.is_whole()
         pipeline.again()
@@ -34,26 +34,40 @@ def die(program: str, event: str, ending: str, **more: int) -> Trial:
     return trial
 
 
-def between_renames(pipeline: Pipeline) -> None:
-    """A stage without DVC, which would remove the old output first, is killed between the two renames of publishing."""
+def die_publishing(event: str, ending: str, left: dict[str, str], number: int = 0, exchange: bool = True) -> Trial:
+    """A stage is killed while it replaces its output. It runs without DVC, which would remove the old output first.
+
+    Args:
+        event: the moment; see `injected/sitecustomize.py`.
+        ending: the end of an argument of the event.
+        left: folders in `models` after the kill -> `old` or `new`; of `a`, `.a.writing` and `.a.old`, no others exist.
+        number: how many other such events come first.
+        exchange: whether the system can exchange two folders in one step.
+    """
     options = ["--corpus", "data/corpus", "--checkpoints", ".cclm/checkpoints/a", "--out", "models/a"]
     words = [sys.executable, "-m", "toy_stages", "stage", "train", "a", *options]
-    old = verify(pipeline.root / "models/a", "component")
-    fault = pipeline.die_at("toy_stages", "os.rename", "models/a", number=1)
-    report = {"CCLM_REPORT": str(pipeline.folder / "report")}
-    assert pipeline.run(*words, check=False, **fault, **report).returncode == -9
-    assert pipeline.fired and not (pipeline.root / "models/a").exists()
-    assert verify(pipeline.root / "models/.a.old", "component") == old
-    verify(pipeline.root / "models/.a.writing", "component")
-    pipeline.again()
-    assert not list((pipeline.root / "models").glob(".a.[ow]*"))
-    pipeline.check()
+
+    def trial(pipeline: Pipeline) -> None:
+        models = pipeline.root / "models"
+        old = verify(models / "a", "component")
+        fault = pipeline.die_at("toy_stages", event, ending, number=number, exchange=exchange)
+        report = {"CCLM_REPORT": str(pipeline.folder / "report")}
+        killed = pipeline.run(*words, check=False, **fault, **report)
+        assert killed.returncode == -9 and pipeline.fired, killed.stderr
+        folders = [name for name in ("a", ".a.writing", ".a.old") if (models / name).exists()]
+        contents = {name: "old" if verify(models / name, "component") == old else "new" for name in folders}
+        assert contents == left
+        pipeline.again()
+        assert not list(models.glob(".a.[ow]*"))
+        pipeline.check()
+
+    return trial
 
 
 def lock_file_killed(pipeline: Pipeline) -> None:
     """DVC is killed while it writes dvc.lock; the outputs of the stage are restored, not made again."""
     fault = pipeline.die_at("dvc", "open", "dvc.lock", written=True)
-    pipeline.start(*TRAIN, held=False, **fault).wait(240)
+    pipeline.start(*TRAIN, held=False, **fault).wait(SECONDS)
     assert pipeline.fired and not is_valid_lock((pipeline.root / "dvc.lock").read_bytes())
     pipeline.is_whole()
     outcomes = {row["stage"]: row["outcome"] for row in pipeline.again()["stages"]}
@@ -127,7 +141,7 @@ def silent_bit_flip(pipeline: Pipeline) -> None:
     assert damage(pipeline.root / "models/b") == path
     done = pipeline.run(*CCLM, "run", check=False)
     assert done.returncode == 1 and "models/b/content.json is altered" in done.stderr
-    assert "remove models/b and restore it with `dvc checkout`" in done.stderr
+    assert "Delete models/b, then run `dvc checkout`" in done.stderr
     shutil.rmtree(pipeline.root / "models/b")
     pipeline.again("run")
     pipeline.check(whole_pipeline=True)
@@ -157,7 +171,7 @@ def push(pipeline: Pipeline) -> None:
     pipeline.dvc("remote", "add", "-d", "storage", str(storage))
     fault = pipeline.die_at("push", "os.rename", "", number=4)
     run = pipeline.start("run", held=False, **fault)
-    assert run.wait(300) == 1 and pipeline.fired, pipeline.output()
+    assert run.wait(SECONDS) == 1 and pipeline.fired, pipeline.output()
     assert "not all outputs are in DVC's remote storage" in pipeline.output()
     assert pipeline.again("run")["pushed"] == "storage"
     pipeline.check(whole_pipeline=True)
@@ -180,7 +194,7 @@ def two_at_once(pipeline: Pipeline) -> None:
     assert bare.returncode != 0 and "busy" in bare.stderr + bare.stdout
     assert first.poll() is None and pipeline.is_held()
     pipeline.release()
-    assert first.wait(240) == 0, pipeline.output()
+    assert first.wait(SECONDS) == 0, pipeline.output()
     assert wait_for(lambda: pipeline.processes() == [])
     pipeline.again()
     pipeline.check()
@@ -189,8 +203,19 @@ def two_at_once(pipeline: Pipeline) -> None:
 TRIALS: dict[str, Trial] = {
     "SIGKILL while the manifest is written": die("toy_stages", "os.rename", "manifest.json"),
     "SIGKILL before the rename of publishing": die("toy_stages", "os.rename", "models/a"),
-    "SIGKILL between the two renames of publishing": between_renames,
-    "SIGKILL after the renames of publishing": die("toy_stages", "shutil.rmtree", ".a.old", number=1),
+    "SIGKILL after the rename of publishing": die("toy_stages", "os.remove", ".a.writing", number=1),
+    "SIGKILL before the exchange of publishing": die_publishing(
+        "ctypes.dlsym", "renameat2", {"a": "old", ".a.writing": "new"}
+    ),
+    "SIGKILL after the exchange of publishing": die_publishing(
+        "shutil.rmtree", ".a.writing", {"a": "new", ".a.writing": "old"}
+    ),
+    "SIGKILL between the two renames of publishing": die_publishing(
+        "os.rename", "models/a", {".a.writing": "new", ".a.old": "old"}, number=1, exchange=False
+    ),
+    "SIGKILL after the two renames of publishing": die_publishing(
+        "shutil.rmtree", ".a.old", {"a": "new", ".a.old": "old"}, exchange=False
+    ),
     "SIGKILL of dvc before it records a component": die("repro", "open", "models/a/weights"),
     "SIGKILL while dvc.lock is written": lock_file_killed,
     "dvc.lock truncated": lock_file_truncated,

@@ -18,7 +18,7 @@ from cclm_core.runtime.artifacts import verify
 from flows.doctor.diagnosis import diagnose
 from flows.graph.plan import read_plan
 from flows.tracking.open_runs import open_runs
-from tests.flows.conftest import Toy
+from tests.flows.conftest import INTERRUPTIBLE, Toy
 from tests.flows.test_stage import wait_for
 
 CCLM = [sys.executable, "-m", "flows.cli"]
@@ -38,7 +38,7 @@ WORDS = {
     "dvc": "repro",
     "server": "prefect.server.api.server:create_app",
 }
-SECONDS = 240  # for each wait: a run starts Prefect's server, which takes half a minute on a busy machine
+SECONDS = 600  # for each wait: a run starts Prefect's server, which takes minutes on a busy machine
 INJECTED = Path(__file__).with_name("injected")
 
 
@@ -68,7 +68,7 @@ class Pipeline(Toy):
         log = self.folder / "run.log"
         with log.open("wb") as stream:
             run = subprocess.Popen(
-                [*self.within, *CCLM, *words],
+                [*self.within, *INTERRUPTIBLE, *CCLM, *words],
                 cwd=self.root,
                 env=self.environment | environment,
                 stdout=stream,
@@ -105,9 +105,9 @@ class Pipeline(Toy):
         """The output of the run so far."""
         return (self.folder / "run.log").read_text()
 
-    def until(self, condition: Callable[[], object], seconds: float = SECONDS) -> None:
+    def until(self, condition: Callable[[], object]) -> None:
         """Waits until the condition holds."""
-        assert wait_for(condition, seconds), self.output()
+        assert wait_for(condition, SECONDS), self.output()
 
     def process(self, role: str) -> psutil.Process:
         """The process of the `stage` runner, the `trainer`, `dvc`, or Prefect's `server`."""
@@ -131,9 +131,12 @@ class Pipeline(Toy):
                 continue
         return matches
 
-    def die_at(self, program: str, event: str, ending: str, number: int = 0, written: bool = False) -> dict[str, str]:
+    def die_at(
+        self, program: str, event: str, ending: str, number: int = 0, written: bool = False, exchange: bool = True
+    ) -> dict[str, str]:
         """The environment in which a process is killed at a moment; see `injected/sitecustomize.py`."""
         fault = {"program": program, "event": event, "ending": ending, "number": number, "written": written}
+        fault |= {"exchange": exchange}
         paths = f"{INJECTED}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
         return {
             "CCLM_TEST_FAULT": json.dumps(fault | {"fired": str(self.folder / "fired")}),
@@ -191,7 +194,7 @@ class Pipeline(Toy):
         runs = client.search_runs([experiment.experiment_id])
         assert {run.info.status for run in runs} <= {"KILLED", "FAILED", "FINISHED"}
         assert open_runs(self) == []
-        assert wait_for(lambda: self.processes() == [], 15), self.processes()
+        assert wait_for(lambda: self.processes() == [], SECONDS), self.processes()
 
 
 def settle(project: Toy) -> None:

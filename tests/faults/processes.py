@@ -4,11 +4,10 @@ import os
 import signal
 from collections.abc import Callable
 
-from tests.faults.pipeline import TRAIN, Pipeline
+from tests.faults.pipeline import SECONDS, TRAIN, Pipeline
 from tests.flows.test_stage import wait_for
 
 Trial = Callable[[Pipeline], None]
-SECONDS_TO_END = 180
 
 
 def kill(role: str, number: int = signal.SIGKILL) -> Trial:
@@ -21,7 +20,7 @@ def kill(role: str, number: int = signal.SIGKILL) -> Trial:
         os.kill(victim.pid, number)
         assert wait_for(lambda: not victim.is_running() or victim.status() == "zombie")
         pipeline.release()
-        run.wait(SECONDS_TO_END)
+        run.wait(SECONDS)
         pipeline.is_whole()
         pipeline.again()
         assert "was killed" not in pipeline.warnings  # the flow noticed it
@@ -66,7 +65,7 @@ def stop(number: signal.Signals, code: int, whole_group: bool = False, times: in
         for _ in range(times):
             (os.killpg if whole_group else os.kill)(run.pid, number)
             wait_for(lambda: run.poll() is not None, 0.3)
-        assert run.wait(SECONDS_TO_END) == code, pipeline.output()
+        assert run.wait(SECONDS) == code, pipeline.output()
         assert not trainer.is_running() and "Traceback" not in pipeline.output()
         pipeline.is_closed()
         pipeline.release()

@@ -16,16 +16,15 @@ import yaml
 from mlflow.tracking import MlflowClient
 
 from flows import environment, processes
-from flows.devices.slots import LEASE_SECONDS, LIMIT
+from flows.devices.slots import LIMIT
 from flows.tracking.open_runs import open_runs
-from tests.faults.pipeline import TRAIN, Pipeline
-from tests.flows.conftest import BIN
+from tests.faults.pipeline import SECONDS, TRAIN, Pipeline
+from tests.flows.conftest import BIN, INTERRUPTIBLE
 from tests.flows.test_stage import wait_for
 from tests.infra.test_stack import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 PREFECT = str(BIN / "prefect")
-SECONDS_TO_START = 600  # ten seconds on an idle machine, minutes on a busy one
 
 
 class Server:
@@ -46,7 +45,7 @@ class Server:
             self.process = subprocess.Popen(
                 self.words, cwd=self.folder, env=variables, stdout=log, stderr=log, start_new_session=True
             )
-        assert wait_for(self.answers, SECONDS_TO_START), (self.folder / "server.log").read_text()
+        assert wait_for(self.answers, SECONDS), (self.folder / "server.log").read_text()
 
     def answers(self) -> bool:
         """Whether the server responds to its health check."""
@@ -152,10 +151,10 @@ def restarted(pipeline: Pipeline) -> None:
         assert not server.answers() and run.poll() is None
         server.start()
         pipeline.release()
-        assert run.wait(240) in (0, 1), pipeline.output()
+        assert run.wait(SECONDS) in (0, 1), pipeline.output()
         pipeline.is_whole()
         pipeline.again()
-        pipeline.until(lambda: slots_taken(pipeline) == 0, 3 * LEASE_SECONDS)
+        pipeline.until(lambda: slots_taken(pipeline) == 0)
         pipeline.check()
 
 
@@ -166,7 +165,7 @@ def tracking_away(pipeline: Pipeline) -> None:
         run = pipeline.start(*TRAIN)
         proxy.disconnect()
         pipeline.release()
-        assert run.wait(240) == 0, pipeline.output()
+        assert run.wait(SECONDS) == 0, pipeline.output()
         assert "train@a is not tracked in MLflow" in pipeline.output() and open_runs(pipeline)
         proxy.connect()
         pipeline.again()
@@ -179,7 +178,7 @@ def registry_away(pipeline: Pipeline) -> None:
         pipeline.environment["MLFLOW_TRACKING_URI"] = proxy.url
         proxy.trigger = b"model-versions/create"
         run = pipeline.start("run", held=False)
-        assert run.wait(240) == 1 and proxy.is_disconnected.is_set(), pipeline.output()
+        assert run.wait(SECONDS) == 1 and proxy.is_disconnected.is_set(), pipeline.output()
         assert "the compositions and tasks are not registered in MLflow" in pipeline.output()
         proxy.trigger = b""
         proxy.connect()
@@ -204,7 +203,7 @@ def working(pipeline: Pipeline) -> Iterator[subprocess.Popen[bytes]]:
         pipeline.hold()
         with (pipeline.folder / "run.log").open("wb") as log:
             worker = subprocess.Popen(
-                [PREFECT, "worker", "start", "--pool", "trials"],
+                [*INTERRUPTIBLE, PREFECT, "worker", "start", "--pool", "trials"],
                 cwd=pipeline.folder,
                 env=pipeline.environment,
                 stdout=log,
@@ -217,7 +216,10 @@ def working(pipeline: Pipeline) -> Iterator[subprocess.Popen[bytes]]:
             yield worker
         finally:
             worker.terminate()
-            worker.wait(60)
+            try:
+                worker.wait(SECONDS)
+            finally:
+                worker.kill()
 
 
 def deploy(pipeline: Pipeline) -> None:
@@ -245,7 +247,7 @@ def driver(pipeline: Pipeline) -> psutil.Process:
 
 def state_of(pipeline: Pipeline, run_id: str) -> str:
     """The state of a flow run in Prefect."""
-    response = httpx.get(f"{pipeline.environment['PREFECT_API_URL']}/flow_runs/{run_id}", timeout=30)
+    response = httpx.get(f"{pipeline.environment['PREFECT_API_URL']}/flow_runs/{run_id}", timeout=SECONDS)
     return str(response.json()["state"]["type"])
 
 
@@ -257,7 +259,7 @@ def flow_run(pipeline: Pipeline) -> str:
 
 def slots_taken(pipeline: Pipeline) -> int:
     """The number of device slots that are leased on Prefect's server."""
-    response = httpx.get(f"{pipeline.environment['PREFECT_API_URL']}/v2/concurrency_limits/{LIMIT}", timeout=30)
+    response = httpx.get(f"{pipeline.environment['PREFECT_API_URL']}/v2/concurrency_limits/{LIMIT}", timeout=SECONDS)
     return int(response.json()["active_slots"])
 
 
@@ -286,7 +288,7 @@ def kill_flow_run(pipeline: Pipeline) -> None:
         assert worker.poll() is None
         pipeline.is_whole()
         pipeline.again()
-        pipeline.until(lambda: slots_taken(pipeline) == 0, 3 * LEASE_SECONDS)  # the lease of the killed process ends
+        pipeline.until(lambda: slots_taken(pipeline) == 0)  # the lease of the killed process ends
         pipeline.check()
 
 

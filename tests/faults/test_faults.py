@@ -22,7 +22,6 @@ TRIALS: dict[str, Callable[[Pipeline], None]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", TRIALS)
 def test_trial(name: str, pipeline: Pipeline, request: pytest.FixtureRequest) -> None:
     if name in SERVED:  # a shared server: starting a temporary one takes as long as the rest of a trial

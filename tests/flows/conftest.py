@@ -18,6 +18,10 @@ from flows.project import Project
 
 BIN = Path(sys.executable).parent
 
+# The start of a command that reacts to SIGINT. A shell starts background jobs, such as a test run, with SIGINT ignored,
+# and their processes inherit that.
+INTERRUPTIBLE = ["env", "--default-signal=INT"]
+
 DVC_YAML = """
 stages:
   make:

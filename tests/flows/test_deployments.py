@@ -12,13 +12,14 @@ from uuid import UUID
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 
-from tests.flows.conftest import BIN, Toy
+from tests.flows.conftest import BIN, INTERRUPTIBLE, Toy
 from tests.flows.test_stage import wait_for
 
 REPOSITORY = Path(__file__).parents[2]
-SECONDS = 300  # for each wait; a worker looks for work every ten seconds
+SECONDS = 600  # for each wait; a worker looks for work every ten seconds
+TRAINING_SECONDS = 60  # longer than it takes to start a second run, also on a busy machine
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -36,14 +37,13 @@ def deployed(done: Toy, prefect_server: str) -> Toy:
 @contextmanager
 def worker(project: Toy, *words: str) -> Iterator[None]:
     """A worker in the project's clone."""
-    # The worker stops itself with SIGINT, which background processes ignore by default.
-    command = ["env", "--default-signal=INT", str(BIN / "prefect"), "worker", "start", *words]
+    command = [*INTERRUPTIBLE, str(BIN / "prefect"), "worker", "start", *words]  # on SIGTERM, it sends itself SIGINT
     process = subprocess.Popen(command, cwd=project.root, env=project.environment)
     try:
         yield
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(SECONDS)
 
 
 def prefect(project: Toy, *words: str) -> str:
@@ -92,14 +92,14 @@ def test_a_second_nightly_run_is_canceled_and_a_second_retraining_waits(
     deployed: Toy, client: SyncPrefectClient
 ) -> None:
     with worker(deployed, "--pool", "cclm-gpu"):
-        deployed.params(lambda values: values["components"]["b"].update(seconds=20, width=5))
+        deployed.params(lambda values: values["components"]["b"].update(seconds=TRAINING_SECONDS, width=5))
         first = start("pretrain/nightly")
         until(lambda: state(client, first) == "Running")
         assert end(client, start("pretrain/nightly")) == "Cancelled"
         assert end(client, first) == "Completed"
         assert outcomes(deployed)["train@b"] == "ran" and outcomes(deployed)["train@a"] == "unchanged"
 
-        first = start("retrain-component/on-demand", component="a", settings={"width": 6, "seconds": 10})
+        first = start("retrain-component/on-demand", component="a", settings={"width": 6, "seconds": TRAINING_SECONDS})
         until(lambda: state(client, first) == "Running")
         second = start("retrain-component/on-demand", component="a", settings={"width": 7, "seconds": 0.5})
         until(lambda: state(client, second) == "AwaitingConcurrencySlot")
@@ -111,7 +111,7 @@ def test_runs_of_different_deployments_wait_for_a_worker_with_limit_one(
     deployed: Toy, client: SyncPrefectClient
 ) -> None:
     with worker(deployed, "--pool", "cclm-gpu", "--limit", "1"):
-        deployed.params(lambda values: values["components"]["b"].update(seconds=15, width=5))
+        deployed.params(lambda values: values["components"]["b"].update(seconds=TRAINING_SECONDS, width=5))
         first = start("pretrain/nightly")
         until(lambda: state(client, first) == "Running")
         second = start("retrain-component/on-demand", component="a", force=True)

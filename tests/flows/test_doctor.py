@@ -230,13 +230,13 @@ def test_mlflow_runs_of_a_killed_stage_are_ended_with_all_reported_values(
     from flows.recovery.sweep import sweep
 
     monkeypatch.setenv("CCLM_TRACKING", "on")
-    patient.params(lambda values: values["components"]["a"].update(seconds=120))
+    patient.params(lambda values: values["components"]["a"].update(seconds=1200))
     (patient.root / ".cclm/reports/train@a.jsonl").unlink()
     runner = subprocess.Popen(
         [sys.executable, *TRAIN], cwd=patient.root, env=patient.environment | {"CCLM_TRACKING": "on"}
     )
     child = running_child(patient)
-    assert wait_for(lambda: len(open_runs(patient)) == 2, 120)  # the stage's run and its parent
+    assert wait_for(lambda: len(open_runs(patient)) == 2, 600)  # the stage's run and its parent
 
     # While the stage runs, nothing is touched.
     assert len(Inspection(patient).working) == 2
@@ -319,7 +319,8 @@ def test_a_champion_with_damaged_files_is_replaced_by_its_predecessor(
     from flows.gate.gate import Verdict
     from tests.flows.test_promote import Promoter
 
-    monkeypatch.setattr(promotion, "probe", lambda _uri, _tracking: Verdict(True, ""))
+    for module in (promotion, overrides):
+        monkeypatch.setattr(module, "load_check", lambda _uri, _tracking: Verdict(True, ""))
     monkeypatch.setenv("CCLM_TRACKING", "on")
     shop = Promoter(patient, model)
     for number, f1 in ((1, 0.5), (2, 0.6)):
@@ -332,7 +333,8 @@ def test_a_champion_with_damaged_files_is_replaced_by_its_predecessor(
     location = shop.client.get_model_version_download_uri("cclm-both", "2").removeprefix("file://")
     (Path(location) / "artifacts/both/number.json").write_text("3")
     (result,) = repaired(patient, "registered-models")
-    assert "number.json is altered" in result.finding.problem and "(champion, candidate)" in result.finding.subject
+    assert result.finding.problem.endswith("number.json is altered")  # without the remedy for outputs of the pipeline
+    assert "(champion, candidate)" in result.finding.subject
     assert "THE CHAMPION OF cclm-both IS NOW version 1 AGAIN" in result.done
     assert (shop.alias("champion"), shop.alias("candidate"), shop.alias("previous")) == ("1", None, None)
     assert shop.client.get_model_version("cclm-both", "2").tags["gate.result"] == "broken"

@@ -18,7 +18,7 @@ def outcomes(summary: dict[str, Any]) -> dict[str, str]:
 
 
 def test_the_flow_and_bare_dvc_agree_and_devices_work_in_parallel(project: Toy, done: Toy, drive: Drive) -> None:
-    project.params(lambda values: [component.update(seconds=1.5) for component in values["components"].values()])
+    project.params(lambda values: [component.update(seconds=5) for component in values["components"].values()])
     summary = drive(project, CCLM_DEVICE_SLOTS="2")
     assert set(outcomes(summary).values()) == {"ran"}
     assert overlaps(summary["stages"]) == ["train@a", "train@b"]
@@ -126,7 +126,9 @@ def test_the_servers_limit_counts_the_devices(done: Toy, drive: Drive, slots: in
     with get_client(sync_client=True) as client:
         change = GlobalConcurrencyLimitUpdate(limit=slots)
         client.update_global_concurrency_limit(LIMIT, change)
-        done.params(lambda values: [component.update(seconds=2) for component in values["components"].values()])
+        # So long that two processes that start together overlap, even on a busy machine.
+        seconds = 30 if parallel else 2
+        done.params(lambda values: [component.update(seconds=seconds) for component in values["components"].values()])
         try:
             summary = drive(done, ["train"], CCLM_DEVICE_SLOTS="2")
         finally:

@@ -272,7 +272,6 @@ ENDS: dict[str, tuple[Aliases, dict[str, str]]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("action", ENDS)
 def test_a_change_killed_before_any_write_is_finished_by_the_next_run(
     action: str, promoter: Promoter, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -290,7 +289,7 @@ def test_a_change_killed_before_any_write_is_finished_by_the_next_run(
         shutil.copytree(promoter.root, root)
         process = context.Process(target=_run_until_write, args=(action, root, model, number))
         process.start()
-        process.join(120)
+        process.join(600)
         if process.exitcode == 0:  # no more writes
             break
         assert process.exitcode == -signal.SIGKILL

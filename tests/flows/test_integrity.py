@@ -1,6 +1,7 @@
 """Retiring a damaged version changes the champion like promotion: under its lock, and with a handover."""
 
 import threading
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
@@ -67,3 +68,12 @@ def test_an_invalid_change_of_champion_stops_it(promoter: Promoter) -> None:  # 
     with pytest.raises(TrackingError, match=HANDOVER_TAG):
         retired(promoter, "2")
     assert aliases(promoter) == ("2", "2", "1")
+
+
+def test_damage_is_described_without_the_remedy_for_outputs_of_the_pipeline(promoter: Promoter) -> None:  # noqa: F811
+    tracking = connect(promoter.project)  # finds the artifacts of the copied project
+    location = tracking.client.get_model_version_download_uri(MODEL, "2").removeprefix("file://")
+    path = Path(location) / "artifacts/both/number.json"
+    assert path.is_relative_to(promoter.root)
+    path.write_text("3")
+    assert find_damage(tracking, Registry(tracking).version(MODEL, "2")) == f"its files are damaged: {path} is altered"

@@ -4,23 +4,31 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
 from mlflow.tracking import MlflowClient
 
+from flows.tracking.open_runs import open_runs
 from flows.tracking.records import last_values
-from tests.flows.conftest import Toy
+from tests.flows.conftest import INTERRUPTIBLE, Toy
+from tests.flows.test_stage import wait_for
+
+SECONDS = 600  # for each wait: a run starts Prefect's server, which takes minutes on a busy machine
+
+
+def is_training(project: Toy) -> bool:
+    """Whether the training reports values, and the runs of the pipeline and of the training are open in MLflow."""
+    return bool(last_values(project, "train@a")) and [run.kind for run in open_runs(project)].count("mlflow") >= 2
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "whole_group", "code"), [(signal.SIGINT, True, 130), (signal.SIGTERM, False, 143)])
 def test_a_stopped_run_ends_everything(done: Toy, number: signal.Signals, whole_group: bool, code: int) -> None:
-    done.params(lambda values: values["components"]["a"].update(width=5, seconds=300))
+    done.params(lambda values: values["components"]["a"].update(width=5, seconds=2 * SECONDS))
     (done.root / ".cclm/reports/train@a.jsonl").unlink()
     run = subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "run"],
+        [*INTERRUPTIBLE, sys.executable, "-m", "flows.cli", "run"],
         cwd=done.root,
         env=done.environment | {"CCLM_TRACKING": "on"},
         start_new_session=True,
@@ -29,16 +37,12 @@ def test_a_stopped_run_ends_everything(done: Toy, number: signal.Signals, whole_
         text=True,
     )
     try:
-        end = time.monotonic() + 120
-        while not last_values(done, "train@a"):
-            assert time.monotonic() < end and run.poll() is None
-            time.sleep(0.2)
-        time.sleep(2)  # until the run is in MLflow
+        assert wait_for(lambda: run.poll() is not None or is_training(done), SECONDS) and run.poll() is None
         if whole_group:  # like Ctrl-C on a terminal
             os.killpg(run.pid, number)
         else:
             run.send_signal(number)
-        output, _ = run.communicate(timeout=60)
+        output, _ = run.communicate(timeout=SECONDS)
     finally:
         run.kill()
     assert run.returncode == code, output

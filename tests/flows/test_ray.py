@@ -28,7 +28,7 @@ SETTINGS = {
     "CUDA_VISIBLE_DEVICES": "",
 }
 NODES = {"cores": {"num_cpus": 1, "num_gpus": 0}, "GPUs": {"num_cpus": 2, "num_gpus": 1}}
-TRAINING_SECONDS = 20  # longer than it takes to start Ray's workers one after the other
+TRAINING_SECONDS = 60  # longer than it takes to start Ray's workers one after the other
 STORE_BYTES = 80_000_000  # Ray's minimum is 75 MiB
 
 
@@ -82,14 +82,14 @@ def test_two_nodes_train_in_parallel_and_a_third_training_waits(
 def test_without_an_address_a_local_cluster_runs_and_a_killed_run_leaves_no_process(project: Toy) -> None:
     pytest.importorskip("prefect_ray", reason="needs the extra ray: pip install 'cclm-core[ray]'")
     project.environment.update(SETTINGS | {"CCLM_TASK_RUNNER": "ray"})
-    project.params(lambda values: values["components"]["a"].update(seconds=120))
+    project.params(lambda values: values["components"]["a"].update(seconds=1200))
     command = [sys.executable, "-m", "flows.cli", "run"]
     run = subprocess.Popen(command, cwd=project.root, env=project.environment)
     try:
-        assert wait_for(lambda: trainings(project, "a"), 240, every=0.5)
+        assert wait_for(lambda: trainings(project, "a"), 600, every=0.5)
         run.kill()
         run.wait()
-        assert wait_for(lambda: not trainings(project, "a"), 240, every=0.5)
+        assert wait_for(lambda: not trainings(project, "a"), 600, every=0.5)
     finally:
         run.kill()
         run.wait()

@@ -40,5 +40,5 @@ def test_a_nested_composition_is_served(tmp_path: Path) -> None:
             served.predict(context, invalid)
     deep = tmp_path / "model" / "parts" / "forked" / "base" / "base" / "base" / "base" / "embedder.json"
     deep.write_text(deep.read_text() + " ")
-    with pytest.raises(IntegrityError, match="is altered"):
+    with pytest.raises(IntegrityError, match=r"is altered\. Run `cclm doctor --repair`"):
         served.load_context(context)

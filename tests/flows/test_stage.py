@@ -15,7 +15,7 @@ from flows.tracking.records import last_values, read_record
 from tests.flows.conftest import TRAIN, Toy
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 20, every: float = 0.05) -> bool:
+def wait_for(condition: Callable[[], object], seconds: float = 120, every: float = 0.05) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():
@@ -92,7 +92,7 @@ def test_sigterm_is_passed_on_and_recorded(slow: Toy) -> None:
     runner = subprocess.Popen([sys.executable, *TRAIN], cwd=slow.root, env=slow.environment)
     child = running_child(slow)
     runner.terminate()
-    assert runner.wait(20) == 128 + signal.SIGTERM
+    assert runner.wait(120) == 128 + signal.SIGTERM
     assert not child.is_running()
     record = read_record(slow, "train@a")
     assert record and record.status == "KILLED"

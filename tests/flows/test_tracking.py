@@ -145,8 +145,8 @@ def test_stages_of_one_dvc_process_share_a_parent_with_their_worst_status(
 
 @pytest.mark.slow
 def test_processes_that_start_together_share_one_database_and_experiment(tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from flows.tracking.client import connect\n"
-    code += "print(connect(Path(sys.argv[1])).experiment_id)"
+    code = "import sys; from pathlib import Path; from flows.project import Project; "
+    code += "from flows.tracking.client import connect; print(connect(Project(Path(sys.argv[1]))).experiment_id)"
     command = [sys.executable, "-c", code, str(tmp_path)]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert {process.communicate()[0] for process in started} == {"1\n"}

@@ -79,7 +79,6 @@ def test_damaged_files_are_accepted_or_refused(name: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", PARSERS)
 def test_all_damaged_files_are_accepted_or_refused(name: str, tmp_path: Path) -> None:
     prepare, count = PARSERS[name]

@@ -155,4 +155,4 @@ def check_serving(stack: Toy) -> None:
         assert code == 422 and "`texts[1]` must be a string" in text
     finally:
         server.terminate()
-        server.wait(60)
+        server.wait(SECONDS)

@@ -213,7 +213,6 @@ def test_compiling_needs_a_compiler(encoded: Path, tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
 def test_compiled_code_learns_the_same_and_resumes_bit_exactly(encoded: Path, tmp_path: Path) -> None:
     module, curve = run(encoded, tmp_path / "compiled", compile=True, precision="fp32")
     _, plain = run(encoded, tmp_path / "plain", precision="fp32")

@@ -3,8 +3,9 @@ is in PYTHONPATH.
 
 The moment is an audit event (https://docs.python.org/3/library/audit_events.html) with an argument that ends in
 `ending`, in a process with `program` in its command line, after `number` other such events. With `written`, the event
-opens a file for writing, and the process dies at its first write to the emptied file. A fault fires once: the pid of
-the killed process is written to the file `fired`.
+opens a file for writing, and the process dies at its first write to the emptied file. Without `exchange`, the process
+does not find the system call that exchanges two folders. A fault fires once: the pid of the killed process is written
+to the file `fired`.
 """
 
 import json
@@ -20,6 +21,8 @@ def arm(fault: dict[str, Any]) -> None:
     remaining = [fault["number"]]
 
     def watch(event: str, values: tuple[Any, ...]) -> None:
+        if event == "ctypes.dlsym" and values[1] == "renameat2" and not fault["exchange"]:
+            raise AttributeError("renameat2 not found")  # as in a system that lacks it
         if event != fault["event"] or not any(str(value).endswith(fault["ending"]) for value in values[:2]):
             return
         if fault["written"] and not str(values[1]).startswith("w"):
