@@ -27,8 +27,11 @@ class Predictions(PythonModel):  # type: ignore[misc]
     def load_context(self, context: PythonModelContext) -> None:
         """Verifies the files of the model and loads it."""
         from cclm_core.finetuning.store import load_task
+        from cclm_core.runtime.artifacts import verify
 
-        self.model = load_task(Path(context.artifacts["task"]))
+        folder = Path(context.artifacts["task"])
+        verify(folder, "task", remedy="Run `cclm doctor --repair` in the project that registered it.")
+        self.model = load_task(folder)
 
     # No type hints: MLflow would derive a schema from them, but the signature defines it.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ARG002
