@@ -38,15 +38,22 @@ def run(page: Path, code: list[str], variables: dict[str, Any]) -> None:
 
 
 @pytest.mark.skipif(find_spec("dvc") is None, reason="a shelf needs DVC: pip install 'cclm-core[shelf]'")
-@pytest.mark.parametrize("kind", ["list", "dataset"])
-def test_the_walkthrough_runs_twice_on_a_list_and_on_a_dataset(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("kind", "times"),
+    [
+        ("list", 1),
+        pytest.param("list", 2, marks=pytest.mark.slow),
+        pytest.param("dataset", 2, marks=pytest.mark.slow),
+    ],
+)
+def test_the_walkthrough_runs_on_a_list_and_on_a_dataset_and_again_when_it_is_pasted_twice(
+    kind: str, times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     page = DOCS / "walkthrough.md"
     texts, *steps = blocks(page, "python")
     variables: dict[str, Any] = {}
-    for _ in range(2):
+    for _ in range(times):
         run(page, [texts], variables)
         if kind == "dataset":
             variables["texts"] = Dataset.from_dict({"text": variables["texts"]})

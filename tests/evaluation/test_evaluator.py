@@ -44,6 +44,7 @@ def test_probes_beat_their_baselines_if_there_is_something_to_learn(learned: Eva
     assert learned.skipped == {}
 
 
+@pytest.mark.slow
 def test_uninformative_features_do_not_beat_the_baselines(tmp_path: Path) -> None:
     metrics = evaluate(tmp_path, make_records(), blank=True).values()
     assert metrics["bits_per_masked_character"] == pytest.approx(metrics["bits_per_masked_character_unigram"], abs=0.1)
@@ -53,6 +54,7 @@ def test_uninformative_features_do_not_beat_the_baselines(tmp_path: Path) -> Non
     )
 
 
+@pytest.mark.slow
 def test_random_labels_are_not_learned(tmp_path: Path) -> None:
     assert evaluate(tmp_path, make_records(is_learnable=False)).values()["label_accuracy"] < 0.7
 
@@ -125,6 +127,7 @@ def test_probes_never_see_test_documents(learned: Evaluation, tmp_path: Path) ->
     assert result.values()["label_accuracy"] == pytest.approx(1 - learned.values()["label_accuracy"])
 
 
+@pytest.mark.slow
 def test_speed_and_duration_are_reported_and_not_part_of_the_metrics(tmp_path: Path) -> None:
     reports: list[tuple[int, dict[str, float], int | None]] = []
 

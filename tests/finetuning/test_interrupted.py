@@ -83,6 +83,7 @@ def run(inputs: str, folder: str, task: str, killed_at: int) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.slow
 def test_a_killed_finetuning_publishes_the_same_bytes(inputs: Path, tmp_path: Path, task: str) -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, "torch._dynamo", "sklearn.linear_model"])

@@ -77,7 +77,7 @@ class Toy(Project):
     environment: dict[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
-        own_prefixes = ("MLFLOW_", "CCLM_", "PREFECT_", "DVC_")
+        own_prefixes = ("MLFLOW_", "CCLM_", "PREFECT_", "DVC_", "COLUMNS")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(own_prefixes)}
         settings = {
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
@@ -197,8 +197,14 @@ def reproduced(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(autouse=True)
 def no_settings_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Removes the Git and DVC settings that the tests of the shelf set for their whole session in this process."""
-    for name in ("DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM"):
+    """Removes the terminal's width, and the Git and DVC settings that tests of the shelf set in this process."""
+    for name in (
+        "COLUMNS",
+        "DVC_GLOBAL_CONFIG_DIR",
+        "DVC_SYSTEM_CONFIG_DIR",
+        "GIT_CONFIG_GLOBAL",
+        "GIT_CONFIG_NOSYSTEM",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 

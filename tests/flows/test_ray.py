@@ -13,6 +13,7 @@ from tests.flows.conftest import Toy
 from tests.flows.test_stage import wait_for
 
 
+@pytest.mark.slow
 def test_an_unknown_runner_and_a_missing_extra_are_refused(done: Toy) -> None:
     result = done.run(sys.executable, "-m", "flows.cli", "run", "--force", "make", check=False, CCLM_TASK_RUNNER="rai")
     assert result.returncode == 2 and "CCLM_TASK_RUNNER must be one of threads, ray, got 'rai'" in result.stderr
