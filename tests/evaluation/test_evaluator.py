@@ -64,6 +64,7 @@ def test_evaluation_is_reproducible(learned: Evaluation, tmp_path: Path) -> None
     assert again.metrics == learned.metrics and again.curve == learned.curve and again.examples == learned.examples
 
 
+@pytest.mark.slow
 def test_the_batch_size_does_not_change_the_metrics(learned: Evaluation, tmp_path: Path) -> None:
     config = SMALL.model_copy(update={"batch_characters": 700})
     other = evaluate(tmp_path, make_records(), config=config).values()

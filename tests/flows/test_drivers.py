@@ -17,6 +17,7 @@ def outcomes(summary: dict[str, Any]) -> dict[str, str]:
     return {row["stage"]: row["outcome"] for row in summary["stages"]}
 
 
+@pytest.mark.slow
 def test_the_flow_and_bare_dvc_agree_and_devices_work_in_parallel(project: Toy, done: Toy, drive: Drive) -> None:
     project.params(lambda values: [component.update(seconds=5) for component in values["components"].values()])
     summary = drive(project, CCLM_DEVICE_SLOTS="2")

@@ -147,7 +147,7 @@ cd "$1"; shift; exec "$@"
 """
 
 
-@pytest.mark.parametrize("visited", [True, False])
+@pytest.mark.parametrize("visited", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_read_only_project_can_be_inspected(done: Toy, here: Path, visited: bool) -> None:
     if visited:
         done.run(sys.executable, "-m", "flows.cli", "status")

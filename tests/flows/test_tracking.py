@@ -87,6 +87,7 @@ def check_dvc_shows_the_same(project: Toy, run: Any) -> None:
     assert flatten(workspace["data"]["metrics"]["results/both.json"]["data"]) == cells["results/both.json"]
 
 
+@pytest.mark.slow
 def test_under_bare_dvc(tracked: Toy) -> None:
     tracked.dvc("repro", "-s", "train@a", "evaluate@both")
     client, (parent,), stages = runs(tracked)

@@ -106,6 +106,7 @@ print(json.dumps(results))
 """
 
 
+@pytest.mark.slow
 def test_a_fresh_process_loads_every_class_offline_and_without_our_package(
     published: Published, tmp_path: Path
 ) -> None:

@@ -261,6 +261,7 @@ def kill_midway(checkpoints: Path) -> None:
     assert child.wait() == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_killed_call_resumes_bit_exactly_and_a_finished_call_is_restored(tmp_path: Path) -> None:
     whole = pretrainer()
     curve = whole.fit(TEXTS, **LONG)

@@ -184,6 +184,7 @@ def test_a_misspelled_key_is_rejected_with_a_suggestion(project: Project, tmp_pa
         project.run(tmp_path / "out", params=params)
 
 
+@pytest.mark.slow
 def test_nested_compositions_can_be_evaluated_and_shared_weights_count_once(
     project: Project, results: Path, tmp_path: Path
 ) -> None:
