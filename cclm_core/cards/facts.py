@@ -1,4 +1,4 @@
-"""What a model card says, read from the JSON and CSV files that stages publish next to a model.
+"""The content of a model card, read from the JSON and CSV files that stages publish next to a model.
 
 ```
 card.json         stage, seed, digests of the inputs, configuration

@@ -20,7 +20,7 @@ def render(facts: Facts, *, front_matter: bool = False) -> str:
     """A model card. Sections without content are left out.
 
     Args:
-        facts: what the card says.
+        facts: the content of the card.
         front_matter: whether it begins with the YAML block that model hubs read.
     """
     blocks = [_front_matter(facts)] if front_matter else []

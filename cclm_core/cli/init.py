@@ -1,4 +1,4 @@
-"""`cclm init`: looks at a user's files, says what is in them, and writes params.yaml for them."""
+"""`cclm init`: looks at a user's files, prints what is in them, and writes params.yaml for them."""
 
 import hashlib
 import shlex

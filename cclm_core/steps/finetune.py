@@ -54,9 +54,8 @@ def finetune(
     """
     config = params.named(TaskConfig, name)
     texts = LabeledSet.open(_folder(labeled, config.data, f"{params.source}: tasks.{name}.data", "labeled"))
-    data = TaskData(
-        task=texts.task, labels=texts.labels, train=texts.split("train"), validation=texts.split("validation")
-    )
+    splits = {split: texts.split(split) for split in ("train", "validation")}
+    data = TaskData(task=texts.task, labels=texts.labels, **splits)
     seed = derive_seed(params.seed, "finetune", name)
     composition_digest = None
     if config.composition is None:

@@ -35,7 +35,7 @@ _SIMILAR_LENGTHS = 1.5  # two columns of texts whose mean lengths differ by at m
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What the user said: names of columns, the kind of task."""
+    """Options of the user: names of columns, the kind of task."""
 
     text: str | None = None
     second: str | None = None
@@ -54,7 +54,7 @@ class Roles:
         columns: keys of `LabeledColumns`.
         label_separator: see `LabeledConfig`.
         needs_tag_names: whether tags are numbers.
-        assumptions: sentences on what was assumed, and how to say otherwise.
+        assumptions: sentences on what was assumed, and the option that overrides it.
     """
 
     task: LabeledTask | None = None
@@ -69,7 +69,7 @@ def roles_of(columns: Mapping[str, Profile], asked: Asked, source: str) -> Roles
 
     Args:
         columns: the profile of every column, by name.
-        asked: what the user said, which is never overruled.
+        asked: options of the user, which are never overruled.
         source: the name of the file.
 
     Raises:
@@ -148,7 +148,7 @@ def _add_tags(columns: Mapping[str, Profile], asked: Asked, source: str, roles: 
         roles.columns |= {"tokens": tokens, "tags": name}
         roles.needs_tag_names = tags.number_lists > 0
     if asked.tags is None:
-        roles.assumptions.append(f"`{name}` has the tags; --tags or --task says otherwise")
+        roles.assumptions.append(f"`{name}` has the tags; --tags or --task overrides that")
 
 
 def _add_texts(columns: Mapping[str, Profile], asked: Asked, source: str, roles: Roles) -> None:
@@ -196,7 +196,7 @@ def _text_column(columns: Mapping[str, Profile], source: str, roles: Roles) -> s
         raise DataError(f"which column of {source} is the text? It has {listed(list(columns))}. Say --text COLUMN.")
     text = max(choices, key=lambda name: columns[name].mean_characters)
     if len(choices) > 1 or not texts:
-        roles.assumptions.append(f"`{text}` is the text, the longest column; --text says otherwise")
+        roles.assumptions.append(f"`{text}` is the text, the longest column; --text overrides that")
     return text
 
 
@@ -234,7 +234,7 @@ def _add_single_target(target: Profile, asked: Asked, source: str, roles: Roles)
                 roles.assumptions.append(f"the labels in `{name}` are separated by `;`")
     elif task == "regress":
         if not target.is_number:
-            raise DataError(f"`{name}` of {source} must be numbers for regress. Correct it, or say another --task.")
+            raise DataError(f"`{name}` of {source} must be numbers for regress. Correct it, or pass another --task.")
         roles.task, roles.columns["value"] = "regress", name
     else:
         if target.is_list:
@@ -265,7 +265,7 @@ def _task_of(target: Profile, separator: str | None, roles: Roles) -> TaskKind:
 
 
 def _target_columns(columns: Mapping[str, Profile], asked: Asked, source: str, roles: Roles) -> Sequence[str]:
-    """The column of the target, or several of 0 and 1; empty if there is none."""
+    """The column of the target, or several of 0 and 1; or an empty list."""
     truths = [name for name, profile in columns.items() if profile.is_truth and profile.is_filled]
     if len(truths) > 2 and asked.task in (None, "multilabel"):
         roles.assumptions.append(f"the columns {listed(truths)} are labels; --label names one or several of them")
@@ -288,7 +288,7 @@ def _target_columns(columns: Mapping[str, Profile], asked: Asked, source: str, r
     name = (named or choices)[0]
     if len(choices) > 1:
         others = listed([other for other in choices if other != name])
-        roles.assumptions.append(f"`{name}` is the label, not {others}; --label says otherwise")
+        roles.assumptions.append(f"`{name}` is the label, not {others}; --label overrides that")
     return (name,)
 
 

@@ -73,7 +73,7 @@ def measured_texts(results: Path) -> dict[str, str]:
 
 def _texts(results: Path, owner: str) -> dict[str, str]:
     if not (texts := measured_texts(results)):
-        raise ArtifactError(f"the results of the {owner} do not say on which texts it was measured. Run `cclm run`.")
+        raise ArtifactError(f"the results of the {owner} do not record on which texts it was measured. Run `cclm run`.")
     return texts
 
 

@@ -232,7 +232,7 @@ def _paired(first: Side, second: Side) -> tuple[dict[str, tuple[float, float]], 
 
 
 def _facts(side: Side) -> Iterator[tuple[tuple[str, str], str]]:
-    """(kind, key) -> value, for everything that the cards of a model and its results say: settings, data and code."""
+    """(kind, key) -> value, for everything in the cards of a model and its results: settings, data and code."""
     for key, value in side.code.items():
         yield ("code", key), value
     for path in sorted(side.model.rglob("*.json")) if side.model else ():

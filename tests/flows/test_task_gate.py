@@ -106,7 +106,7 @@ TRIALS: dict[str, tuple[Callable[[TaskPromoter], None], str]] = {
         lambda tasks: tasks.make(3, 0.9, texts="1" * 64),
         "measured on other texts, targets or noise than the champion: clean, noise_0.1",
     ),
-    "no texts named": (unnamed, "do not say on which"),
+    "no texts named": (unnamed, "do not record on which texts"),
     "no outcomes": (without_outcomes, "it cannot be compared: outcomes.parquet not found"),
     "altered results of the champion": (altered, "the stored results of cclm-intent version 2 are missing or altered"),
     "missing results of the champion": (missing, "the stored results of cclm-intent version 2 are missing or altered"),
