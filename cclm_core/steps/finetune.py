@@ -1,6 +1,7 @@
 """The stage `finetune`: fine-tunes a composition, or random weights, on a labeled set."""
 
 from pathlib import Path
+from typing import Any
 
 from cclm_core.composition.store import load_base
 from cclm_core.corpus.encoded import EncodedCorpus
@@ -57,14 +58,14 @@ def finetune(
     splits = {split: texts.split(split) for split in ("train", "validation")}
     data = TaskData(task=texts.task, labels=texts.labels, **splits)
     seed = derive_seed(params.seed, "finetune", name)
-    composition_digest = None
+    start: dict[str, Any] = {}
     if config.composition is None:
         verify(encoded, "encoded")
         encoder: Base = new_encoder(EncodedCorpus.open(encoded).preprocessor, config.embedder, seed)
     else:
         key = f"{params.source}: tasks.{name}.composition"
         folder = _folder(compositions, config.composition, key, "compose")
-        composition_digest, encoder = verify(folder, "composition"), load_base(folder)
+        start["base"], encoder = verify(folder, "composition"), load_base(folder)
     run = TaskRun(name, config, data, encoder, seed)
     values = {
         "stage": "finetune",
@@ -75,9 +76,8 @@ def finetune(
         "configuration": config.canonical(),
         "noise": config.noise.canonical(),
         "code": dependency_digest(__name__),
+        **start,
     }
-    if composition_digest is not None:
-        values["base"] = composition_digest
     training = TrainingRun(Identity.parse(values, "card"), seed, run.trainee, run.loop_data, run.schedule)
     training.publish(checkpoints, out, Artifact(KIND, run.model, write_task, finish=run.finish), report)
     copy_file(out / "curve.csv", curve)
