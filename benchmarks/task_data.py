@@ -135,7 +135,7 @@ def clinc150() -> TaskSet:
 
 
 def mrpc() -> TaskSet:
-    """Pairs of sentences that say the same, or not."""
+    """Pairs of sentences, paraphrases or not."""
 
     def rows(file: str) -> list[LabeledText]:
         """The rows of a file."""

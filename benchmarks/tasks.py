@@ -102,7 +102,7 @@ def measured(task: TaskSet, copies: dict[float, list[LabeledText]], predict: Any
     """A line of the results: the statistics of the main metric, per noise rate and test text."""
     name = HEADLINES[task.data.task]
     statistics = {
-        f"{rate:g}": measure(task.data.task, texts, predict(texts), task.data.labels)[name].statistics.tolist()
+        f"{rate:g}": measure(task.data.task, texts, predict(texts))[name].statistics.tolist()
         for rate, texts in copies.items()
     }
     return {"set": task.name, "metric": name, "statistics": statistics, **facts}

@@ -24,6 +24,15 @@ app = typer.Typer(
 )
 app.add_typer(core)
 
+Setting = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="One of its keys and the new value in YAML, e.g. training.steps=500. It is checked and written to "
+        "params.yaml. Repeatable.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
@@ -146,15 +155,7 @@ def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=6
 @app.command()
 def retrain(
     name: Annotated[str, typer.Argument(help="A component or a task of params.yaml, e.g. entities.")],
-    setting: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="One of its keys and the new value in YAML, e.g. training.steps=500. It is checked and written to "
-            "params.yaml. Repeatable.",
-        ),
-    ] = None,
+    setting: Setting = None,
     force: Annotated[bool, typer.Option("--force", help="Train it even if nothing changed.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -168,15 +169,7 @@ def retrain(
 @app.command()
 def finetune(
     task: Annotated[str, typer.Argument(help="Its name in params.yaml under tasks, e.g. intent.")],
-    setting: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="A key of the task and its new value in YAML, e.g. train=top. It is checked and written to "
-            "params.yaml. Repeatable.",
-        ),
-    ] = None,
+    setting: Setting = None,
     force: Annotated[bool, typer.Option("--force", help="Train it even if nothing changed.")] = False,
     as_json: AsJson = False,
 ) -> None:

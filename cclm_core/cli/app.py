@@ -32,6 +32,11 @@ Encoded = Annotated[Path, typer.Option(help="Folder of the encoded corpus, outpu
 Base = Annotated[Path, typer.Option(help="Folder of the base: an embedder, output of `base`, or a composition.")]
 Checkpoints = Annotated[Path, typer.Option(help="Folder of checkpoints, to resume from. The caller removes it.")]
 Curve = Annotated[Path | None, typer.Option(help="Also write the learning curve to this CSV file, for DVC's plots.")]
+Downloads = Annotated[Path, typer.Option(help="Folder for downloaded archives.")]
+Labeled = Annotated[Path, typer.Option(help="Folder that contains the labeled sets, by name.")]
+NoiseSets = Annotated[Path, typer.Option(help="Folder of the noise sets, output of `noise`.")]
+MetricsFile = Annotated[Path | None, typer.Option(help="Also write the metrics to this JSON file, for DVC's tables.")]
+NoiseCurve = Annotated[Path | None, typer.Option(help="Also write the noise curves to this CSV file, for DVC's plots.")]
 Name = Annotated[str, typer.Argument(help="Its name in the parameters, e.g. entities or full.")]
 
 
@@ -45,7 +50,7 @@ def report_path() -> Path | None:
 def ingest(
     params: ParamsFile,
     out: Out,
-    downloads: Annotated[Path, typer.Option(help="Folder for downloaded archives.")],
+    downloads: Downloads,
 ) -> None:
     """Read the sources into a corpus of records: text, author, group, label, entities, split."""
     from cclm_core.steps.ingest import ingest as run
@@ -59,7 +64,7 @@ def labeled(
     name: Name,
     params: ParamsFile,
     out: Out,
-    downloads: Annotated[Path, typer.Option(help="Folder for downloaded archives.")],
+    downloads: Downloads,
 ) -> None:
     """Read, split and check the labeled data set `labeled.NAME` of the parameters."""
     from cclm_core.steps.labeled import labeled as run
@@ -133,23 +138,16 @@ def evaluate(
     params: ParamsFile,
     composition: Annotated[Path, typer.Option(help="Folder of the composition, output of `compose`.")],
     encoded: Encoded,
-    noise: Annotated[Path, typer.Option(help="Folder of the noise sets, output of `noise`.")],
+    noise: NoiseSets,
     out: Out,
-    metrics: Annotated[
-        Path | None, typer.Option(help="Also write the metrics to this JSON file, for DVC's tables.")
-    ] = None,
-    noise_curve: Annotated[
-        Path | None, typer.Option(help="Also write the noise curves to this CSV file, for DVC's plots.")
-    ] = None,
+    metrics: MetricsFile = None,
+    noise_curve: NoiseCurve = None,
 ) -> None:
     """Measure a composition on the test split, clean and with noise."""
     from cclm_core.steps.evaluate import evaluate as run
 
     with reporting(f"evaluate@{name}", report_path()) as report:
         run(Params.load(params), name, composition, encoded, noise, out, report, metrics, noise_curve)
-
-
-Labeled = Annotated[Path, typer.Option(help="Folder that contains the labeled sets, by name.")]
 
 
 @stage.command()
@@ -176,14 +174,10 @@ def test(
     params: ParamsFile,
     task: Annotated[Path, typer.Option(help="Folder of the model, output of `finetune`.")],
     labeled: Labeled,
-    noise: Annotated[Path, typer.Option(help="Folder of the noise sets, output of `noise`.")],
+    noise: NoiseSets,
     out: Out,
-    metrics: Annotated[
-        Path | None, typer.Option(help="Also write the metrics to this JSON file, for DVC's tables.")
-    ] = None,
-    noise_curve: Annotated[
-        Path | None, typer.Option(help="Also write the noise curves to this CSV file, for DVC's plots.")
-    ] = None,
+    metrics: MetricsFile = None,
+    noise_curve: NoiseCurve = None,
 ) -> None:
     """Measure the model of a task on its test texts, clean and with noise."""
     from cclm_core.steps.test import test as run

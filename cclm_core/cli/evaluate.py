@@ -133,7 +133,7 @@ def measured(model: TaskModel, texts: Sequence[LabeledText], rates: Sequence[flo
         noiser = TextNoiser(NoiseRecipe(rate=rate))
         copies[f"noise_{rate:g}"] = noised_texts(texts, noiser, seed, f"noise_{rate:g}")
     for name, copy in copies.items():
-        measurements = measure(model.task, copy, predict(copy), model.labels)
+        measurements = measure(model.task, copy, predict(copy))
         results[name] = {key: to_metric(value, {}, bootstrap, seed) for key, value in measurements.items()}
     return results
 
@@ -169,7 +169,7 @@ def _roles(model: TaskModel, file: DataFile, wanted: LabeledInput) -> Roles:
         if not model.is_pair:
             roles.columns.pop("second")
         else:
-            raise DataError(f"the model {model.name} reads pairs of texts. Say --second COLUMN for {file.path}.")
+            raise DataError(f"the model {model.name} reads pairs of texts. Pass --second COLUMN for {file.path}.")
     return roles
 
 

@@ -98,7 +98,7 @@ def project_folder() -> Path:
     """The nearest folder with dvc.yaml, from the working directory upward.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: no such folder exists.
     """
     working_directory = Path.cwd()
     for folder in (working_directory, *working_directory.parents):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from cclm_core.corpus.quarantine import Rejected
+from cclm_core.corpus.records import encodable
 from cclm_core.ingest.sources.lines import read_lines
 from cclm_core.ingest.sources.paths import find_files
 from cclm_core.labeled.columns import RowRecord
@@ -167,7 +168,7 @@ def _rows(path: Path, name: str, layout: Layout, wanted: Input, problems: Proble
             second = cells.get(wanted.second) if wanted.second else None
             if (second is not None or wanted.is_pair) and not isinstance(second, str):
                 problems.add(Rejected(name, item.line, "second text is not a string", record.text))
-            elif not _is_encodable(record.text, second):
+            elif not (encodable(record.text) and encodable(second or "")):
                 problems.add(Rejected(name, item.line, "lone surrogate", ""))
             else:
                 kept = {column: cells.get(column) for column in wanted.keep}
@@ -179,15 +180,6 @@ def _rows(path: Path, name: str, layout: Layout, wanted: Input, problems: Proble
 def _for_options(message: str, path: Path, name: str) -> str:
     """An error of a source, with the options of the command in place of keys of params.yaml."""
     replaced = message.replace(str(path), name).replace(path.name, Path(name).name)
-    return replaced.replace("Set ingest.source.columns.", "Say --text COLUMN, or correct the other options.").replace(
-        "Set ingest.source.columns", "Say --text COLUMN"
+    return replaced.replace("Set ingest.source.columns.", "Pass --text COLUMN, or correct the other options.").replace(
+        "Set ingest.source.columns", "Pass --text COLUMN"
     )
-
-
-def _is_encodable(*texts: str | None) -> bool:
-    try:
-        for text in texts:
-            (text or "").encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -55,7 +55,7 @@ def model_folder(model: str, registered: Registered | None, parents: tuple[Path,
 
 
 def _project() -> Path:
-    """The nearest folder with dvc.yaml, from the working directory upward; the working directory if there is none."""
+    """The nearest folder with dvc.yaml, from the working directory upward, or else the working directory."""
     working_directory = Path.cwd()
     folders = (working_directory, *working_directory.parents)
     return next((folder for folder in folders if (folder / "dvc.yaml").is_file()), working_directory)

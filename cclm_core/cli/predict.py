@@ -56,7 +56,7 @@ def predict(folder: Path, wanted: Input, out: Path | None, with_scores: bool, th
         raise ConfigError(f"--second {wanted.second}: the model {model.name} reads one text. Leave it out.")
     tables = [path for path in wanted.paths if path != "-"] or wanted.stdin_format != "text"
     if model.is_pair and wanted.second is None and tables and not _are_lines(wanted):
-        raise ConfigError(f"the model {model.name} reads pairs of texts. Say --second COLUMN.")
+        raise ConfigError(f"the model {model.name} reads pairs of texts. Pass --second COLUMN.")
     wanted = Input(**{**vars(wanted), "is_pair": model.is_pair})
     problems = Problems()
     has_scores = with_scores and model.task in ("classify", "multilabel")

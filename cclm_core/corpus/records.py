@@ -88,13 +88,18 @@ def fault(record: Record) -> str | None:
     if "\0" in record.text:
         return "NUL character"
     for value in (record.id, record.text, record.author, record.group, record.variant, record.label):
-        if value is not None and not _encodable(value):
+        if value is not None and not encodable(value):
             return "lone surrogate"
+    return entities_fault(record.text, record.entities)
+
+
+def entities_fault(text: str, entities: Iterable[Entity]) -> str | None:
+    """The reason why `entities` cannot be those of `text`; None if they can."""
     previous = 0
-    for entity in record.entities:
-        if not 0 <= entity.start < entity.end <= len(record.text):
+    for entity in entities:
+        if not 0 <= entity.start < entity.end <= len(text):
             return "entity span out of range"
-        if not entity.label.strip() or not _encodable(entity.label):
+        if not entity.label.strip() or not encodable(entity.label):
             return "entity without a label"
         if entity.start < previous:
             return "entity spans overlap or are not sorted"
@@ -318,7 +323,8 @@ def _rows(group: RowGroup, variants: Collection[str] | None) -> Iterator[Record]
             yield record
 
 
-def _encodable(text: str) -> bool:
+def encodable(text: str) -> bool:
+    """Whether a text can be written as UTF-8, that is, has no lone surrogate."""
     if text.isascii():
         return True
     try:

@@ -89,6 +89,19 @@ def quotient(numerators: Floats, denominators: Floats) -> Floats:
     return np.divide(numerators, denominators, out=np.zeros_like(numerators), where=denominators != 0)
 
 
+def f1(sums: Floats) -> Floats:
+    """F1 (R,) from the numbers (R, 3) of correct, gold and predicted items."""
+    return quotient(2 * sums[:, 0], sums[:, 1] + sums[:, 2])
+
+
+def macro_f1(sums: Floats) -> Floats:
+    """Mean F1 (R,) of the labels that occur, from the numbers (R, 3C) of correct, gold and predicted texts."""
+    correct, gold, predicted = np.split(sums, 3, axis=1)
+    occurs = gold > 0
+    scores = quotient(2 * correct, gold + predicted) * occurs
+    return quotient(scores.sum(axis=1), occurs.sum(axis=1).astype(np.float64))
+
+
 class Bootstrap(Config):
     """Percentile bootstrap over documents.
 

@@ -183,7 +183,7 @@ def _add(
     text_set: TextSet | None,
 ) -> dict[str, Measurement]:
     """Adds the metrics of one test set, and the outcomes of the model. Returns its measurements."""
-    measured = {name: measure(model.task, texts, rows, model.labels) for name, rows in predictions.items()}
+    measured = {name: measure(model.task, texts, rows) for name, rows in predictions.items()}
     own, baselines = measured.pop(""), measured
     curve = result.evaluation.add(ProbeResult(own, baselines), text_set)
     if text_set is not None and text_set.rate is not None:
@@ -213,7 +213,7 @@ def _tables(
         if len(numbers) < MIN_SLICE:
             continue
         parts = [texts[number] for number in numbers], [predictions[number] for number in numbers]
-        measured = measure(model.task, *parts, model.labels)[headline]
+        measured = measure(model.task, *parts)[headline]
         low, high = bootstrap.interval(measured, seed) or ("", "")
         row = {"slice": kind, "value": value, "texts": len(numbers), "metric": headline}
         rows.append(row | {"score": measured.value, "low": low, "high": high})

@@ -9,25 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from cclm_core.evaluation.metrics import Better, Floats, Measurement, quotient
+from cclm_core.evaluation.metrics import Better, Floats, Measurement, f1, macro_f1, quotient
+from cclm_core.evaluation.probes.labels import label_metrics
 from cclm_core.labeled.examples import LabeledText
 
 
 def _ratio(sums: Floats) -> Floats:
     return quotient(sums[:, 0], sums[:, 1])
-
-
-def _f1(sums: Floats) -> Floats:
-    """F1 (R,) from the numbers (R, 3) of correct, gold and predicted items."""
-    return quotient(2 * sums[:, 0], sums[:, 1] + sums[:, 2])
-
-
-def _macro_f1(sums: Floats) -> Floats:
-    """Mean F1 (R,) of the labels that occur, from the numbers (R, 3C) of correct, gold and predicted texts."""
-    correct, gold, predicted = np.split(sums, 3, axis=1)
-    occurs = gold > 0
-    f1 = quotient(2 * correct, gold + predicted) * occurs
-    return quotient(f1.sum(axis=1), occurs.sum(axis=1).astype(np.float64))
 
 
 def _correlation(sums: Floats) -> Floats:
@@ -39,10 +27,10 @@ def _correlation(sums: Floats) -> Floats:
 
 FORMULAS: dict[str, tuple[Callable[[Floats], Floats], Better]] = {
     "accuracy": (_ratio, "higher"),
-    "macro_f1": (_macro_f1, "higher"),
-    "micro_f1": (_f1, "higher"),
+    "macro_f1": (macro_f1, "higher"),
+    "micro_f1": (f1, "higher"),
     "exact_match": (_ratio, "higher"),
-    "entity_f1": (_f1, "higher"),
+    "entity_f1": (f1, "higher"),
     "entity_precision": (_ratio, "higher"),
     "entity_recall": (_ratio, "higher"),
     "pearson": (_correlation, "higher"),
@@ -61,18 +49,15 @@ def measurement(name: str, statistics: Floats, headline: bool = False, labels: i
     return Measurement(statistics, formula, better, headline, labels)
 
 
-def measure(
-    task: str, texts: Sequence[LabeledText], predictions: Sequence[dict[str, Any]], labels: Sequence[str]
-) -> dict[str, Measurement]:
+def measure(task: str, texts: Sequence[LabeledText], predictions: Sequence[dict[str, Any]]) -> dict[str, Measurement]:
     """The metrics of predictions, by name, the main one first.
 
     Args:
         task: `classify`, `multilabel`, `regress` or `tag`.
         texts: N texts with their targets.
         predictions: N predictions; see `TaskModel.predict`.
-        labels: the labels of the training data.
     """
-    statistics = _STATISTICS[task](texts, predictions, labels)
+    statistics = _STATISTICS[task](texts, predictions)
     gold = {label for text in texts for label in _gold_labels(text)}
     number = len(gold) if gold else None
     return {
@@ -89,23 +74,14 @@ def _stacked(*columns: Any) -> Floats:
     return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
 
 
-def _classified(
-    texts: Sequence[LabeledText], predictions: Sequence[dict[str, Any]], labels: Sequence[str]
-) -> dict[str, Floats]:
-    gold, predicted = [str(text.label) for text in texts], [prediction["label"] for prediction in predictions]
-    names = np.array(sorted({*gold, *labels}), dtype=object)
-    true, positive = (np.array(column, dtype=object)[:, None] == names for column in (gold, predicted))
-    correct = true & positive
-    return {
-        "accuracy": _stacked(correct.any(axis=1), np.ones(len(texts))),
-        "macro_f1": np.hstack([correct, true, positive]).astype(np.float64),
-    }
+def _classified(texts: Sequence[LabeledText], predictions: Sequence[dict[str, Any]]) -> dict[str, Floats]:
+    measured = label_metrics([str(text.label) for text in texts], [prediction["label"] for prediction in predictions])
+    return {name: measured[f"label_{name}"].statistics for name in ("accuracy", "macro_f1")}
 
 
 def _multilabel(
     texts: Sequence[LabeledText],
     predictions: Sequence[dict[str, Any]],
-    labels: Sequence[str],  # noqa: ARG001
 ) -> dict[str, Floats]:
     pairs = [(set(text.labels), set(row["labels"])) for text, row in zip(texts, predictions, strict=True)]
     counts = [(len(gold & predicted), len(gold), len(predicted)) for gold, predicted in pairs]
@@ -119,7 +95,6 @@ def _multilabel(
 def _regressed(
     texts: Sequence[LabeledText],
     predictions: Sequence[dict[str, Any]],
-    labels: Sequence[str],  # noqa: ARG001
 ) -> dict[str, Floats]:
     gold = np.array([text.value for text in texts], dtype=np.float64)
     predicted = np.array([prediction["value"] for prediction in predictions], dtype=np.float64)
@@ -146,7 +121,6 @@ def _ranks(values: Floats) -> Floats:
 def _tagged(
     texts: Sequence[LabeledText],
     predictions: Sequence[dict[str, Any]],
-    labels: Sequence[str],  # noqa: ARG001
 ) -> dict[str, Floats]:
     rows = []
     for text, prediction in zip(texts, predictions, strict=True):

@@ -14,7 +14,6 @@ from cclm_core.encoders.embedder import Base, weights_digest
 from cclm_core.evaluation.spans import Tagging, best_tags, tags_to_spans
 from cclm_core.finetuning.encoding import Encoding
 from cclm_core.finetuning.ngrams import Ngrams
-from cclm_core.finetuning.words import WordSpans, characters_of, words_of
 from cclm_core.heads.base import Head, HeadContext
 from cclm_core.heads.catalogue import HeadConfig
 from cclm_core.heads.tags import Tags
@@ -23,6 +22,7 @@ from cclm_core.labeled.examples import LabeledTask
 from cclm_core.runtime.config import Config, canonical_json
 from cclm_core.runtime.device import device_of
 from cclm_core.runtime.errors import DataError
+from cclm_core.text.tagged_words import WordSpans, characters_of, words_of
 from cclm_core.text.texts import strings
 
 _GROUP = 256  # texts read at once

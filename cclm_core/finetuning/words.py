@@ -6,8 +6,6 @@ from cclm_core.corpus.records import Entity
 from cclm_core.labeled.examples import LabeledText
 from cclm_core.text.tagged_words import WordSpans, characters_of, words_of
 
-__all__ = ["WordSpans", "characters_of", "tags_of", "units_of", "words_of"]
-
 
 def units_of(example: LabeledText, unit: str) -> WordSpans:
     """The words or characters of an example that get a tag."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cclm_core.heads.base import Head, HeadContext, Targets
 from cclm_core.heads.dropout import dropout
+from cclm_core.heads.pooling import word_features
 from cclm_core.objectives.base import Sums
 from cclm_core.runtime.config import Config
 
@@ -66,12 +67,9 @@ class Tags(Head):
     def words(self, features: Tensor, targets: Targets) -> Tensor:
         """The features (N, P) of N words; see `forward`."""
         row, start, stop = targets["row"], targets["start"], targets["stop"]
-        first = features[row, start]
         if self.config.unit == "character":
-            return first
-        sums = nn.functional.pad(features.float().cumsum(1), (0, 0, 1, 0))
-        mean = (sums[row, stop] - sums[row, start]) / (stop - start)[:, None]
-        return torch.cat([first, mean.to(first.dtype), features[row, stop - 1]], dim=-1)
+            return features[row, start]
+        return word_features(features, row, start, stop)
 
     def loss(self, scores: Tensor, targets: Targets) -> tuple[Tensor, dict[str, Sums]]:
         """See `Head.loss`; `targets["tag"]` is (N,) int64."""

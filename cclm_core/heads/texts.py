@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cclm_core.heads.base import Head, HeadContext, Targets
 from cclm_core.heads.dropout import dropout
-from cclm_core.heads.pooling import Pooling, PoolingKind
+from cclm_core.heads.pooling import Pooling, PoolingKind, pair_features
 from cclm_core.objectives.base import Sums
 from cclm_core.runtime.config import Config
 
@@ -27,9 +27,7 @@ class TextHeadConfig(Config):
 class TextHead(Head):
     """Pools the characters of each text, and applies one linear layer.
 
-    A pair of texts with pooled features u and v is read as [u, v, |u - v|, u * v].
-
-    Source: InferSent (Conneau et al. 2017, arXiv 1705.02364) for pairs.
+    Pairs are read through `pair_features`.
     """
 
     def __init__(self, config: TextHeadConfig, context: HeadContext, num_scores: int) -> None:
@@ -48,10 +46,7 @@ class TextHead(Head):
 
     def joined(self, pooled: Tensor) -> Tensor:
         """The features of each example from the pooled texts (B, P): one text, or the first and second ones."""
-        if not self.context.is_pair:
-            return pooled
-        first, second = pooled.chunk(2)
-        return torch.cat([first, second, (first - second).abs(), first * second], dim=-1)
+        return pair_features(pooled) if self.context.is_pair else pooled
 
     def classify(self, joined: Tensor, targets: Targets | None = None) -> Tensor:
         """Scores (N, K) from joined features (N, P); with dropout if `targets` has a seed for it."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput, TokenClassifierOutput
 
-from cclm_core.heads.pooling import Pooling
+from cclm_core.heads.pooling import Pooling, pair_features, word_features
 from cclm_core.huggingface.batches import CharacterBatch
 from cclm_core.huggingface.configuration import CclmConfig
 from cclm_core.huggingface.modeling import ModelWithHead, label_loss, returns_dict
@@ -65,8 +65,7 @@ class CclmForSequenceClassification(ModelWithHead):
         encoded = self.encode(ids, mask, options)
         text = self.pooling(encoded.last_hidden_state, mask)
         if self.config.pair:
-            first, second = text.chunk(2)
-            text = torch.cat([first, second, (first - second).abs(), first * second], dim=-1)
+            text = pair_features(text)
         logits = self.classifier(self.dropout(self.norm(text.to(self.classifier.weight.dtype))))
         loss = None if labels is None else self._loss(logits, labels)
         output = SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=encoded.hidden_states)
@@ -140,11 +139,10 @@ class CclmForTokenClassification(ModelWithHead):
             logits: Tensor = self.classifier(self.dropout(features))
             return logits
         words = words_in(batch.input_ids * batch.mask, self.cclm.encoder.preprocessor, self.config.tag_unit)
-        read = features[words.row, words.start]
         if self.config.tag_unit == "word":
-            sums = nn.functional.pad(features.float().cumsum(1), (0, 0, 1, 0))
-            mean = (sums[words.row, words.stop] - sums[words.row, words.start]) / (words.stop - words.start)[:, None]
-            read = torch.cat([read, mean.to(read.dtype), features[words.row, words.stop - 1]], dim=-1)
+            read = word_features(features, words.row, words.start, words.stop)
+        else:
+            read = features[words.row, words.start]
         scores = self.classifier(self.dropout(self.norm(read)))
         batch_size, length = batch.mask.shape
         return scores_of_ids(scores, words, (batch_size, length))

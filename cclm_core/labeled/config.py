@@ -99,7 +99,7 @@ class LabeledConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _needs_test(cls, values: Any) -> Any:
-        """Says how to give a test split."""
+        """Refuses a missing test split, and explains how to configure it."""
         if isinstance(values, Mapping) and values.get("test") is None:
             raise ValueError("test is missing. Add a test split, for example `test: {share: 0.2}`")
         return values

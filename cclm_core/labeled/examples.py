@@ -18,7 +18,7 @@ from typing import Any, Literal, Self, get_args
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cclm_core.corpus.records import SPLITS, Entity
+from cclm_core.corpus.records import SPLITS, Entity, encodable, entities_fault
 from cclm_core.runtime.artifacts import read_json, verify, write_json
 from cclm_core.runtime.errors import ArtifactError, ConfigError
 from cclm_core.runtime.files import StrPath, as_path
@@ -97,7 +97,7 @@ def fault(text: LabeledText, task: LabeledTask, is_pair: bool) -> str | None:
     for value in strings:
         if value is not None and "\0" in value:
             return "NUL character"
-        if value is not None and not _encodable(value):
+        if value is not None and not encodable(value):
             return "lone surrogate"
     if task == "classify":
         return None if text.label is not None and text.label.strip() else "no label"
@@ -253,28 +253,11 @@ def _labeled_text(row: dict[str, Any]) -> LabeledText:
 
 
 def _span_fault(text: LabeledText) -> str | None:
-    previous = 0
-    for entity in text.entities:
-        if not 0 <= entity.start < entity.end <= len(text.text):
-            return "entity span out of range"
-        if not entity.label.strip() or not _encodable(entity.label):
-            return "entity without a label"
-        if entity.start < previous:
-            return "entity spans overlap or are not sorted"
-        previous = entity.end
+    if (reason := entities_fault(text.text, text.entities)) is not None:
+        return reason
     previous = 0
     for start, end in text.words:
         if not previous <= start < end <= len(text.text):
             return "word span out of range"
         previous = end
     return None
-
-
-def _encodable(text: str) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -7,8 +7,7 @@ from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.config import CompositionConfig
 from cclm_core.composition.store import load_all, write
 from cclm_core.runtime.artifacts import publishing, verify, write_json
-from cclm_core.runtime.config import nearest
-from cclm_core.runtime.errors import ArtifactError
+from cclm_core.runtime.folders import named_folder
 from cclm_core.runtime.random import derive_seed, seeded_initialization
 from cclm_core.runtime.reporting import Report
 from cclm_core.steps.params import Params
@@ -31,7 +30,10 @@ def compose(params: Params, name: str, base: Path, components: Path, out: Path, 
     """
     config = params.named(CompositionConfig, name)
     seed = params.seed
-    folders = [_folder(components, part, f"{params.source}: compositions.{name}.parts") for part in config.parts]
+    folders = [
+        named_folder(components, part, f"{params.source}: compositions.{name}.parts", "pretrain")
+        for part in config.parts
+    ]
     digests = {
         "base": verify(base, "embedder", "composition"),
         "parts": [verify(folder, "component", "composition") for folder in folders],
@@ -51,14 +53,3 @@ def compose(params: Params, name: str, base: Path, components: Path, out: Path, 
         )
         write_card(folder, "composition")
     report(1, {key: float(value) for key, value in sizes.items()}, 1)
-
-
-def _folder(components: Path, part: str, key: str) -> Path:
-    if (components / part).is_dir():
-        return components / part
-    names = [path.name for path in components.glob("[!.]*") if path.is_dir()]
-    hint = nearest(part, names) if names else "the folder contains no component."
-    stop = "" if hint.endswith(("?", ".")) else "."
-    raise ArtifactError(
-        f"{key}: {part} not found in {components}; {hint}{stop} To train it, run `cclm run --target pretrain@{part}`."
-    )

@@ -11,9 +11,8 @@ from cclm_core.finetuning.fit import TaskData, TaskRun, new_encoder
 from cclm_core.finetuning.store import KIND, write_task
 from cclm_core.labeled.examples import LabeledSet
 from cclm_core.runtime.artifacts import verify
-from cclm_core.runtime.config import nearest
-from cclm_core.runtime.errors import ArtifactError
 from cclm_core.runtime.files import copy_file
+from cclm_core.runtime.folders import named_folder
 from cclm_core.runtime.random import derive_seed
 from cclm_core.runtime.reporting import Report
 from cclm_core.steps.params import Params
@@ -54,7 +53,7 @@ def finetune(
         CclmError: invalid parameters, data or composition, or a failed training. `out` is not changed.
     """
     config = params.named(TaskConfig, name)
-    texts = LabeledSet.open(_folder(labeled, config.data, f"{params.source}: tasks.{name}.data", "labeled"))
+    texts = LabeledSet.open(named_folder(labeled, config.data, f"{params.source}: tasks.{name}.data", "labeled"))
     splits = {split: texts.split(split) for split in ("train", "validation")}
     data = TaskData(task=texts.task, labels=texts.labels, **splits)
     seed = derive_seed(params.seed, "finetune", name)
@@ -64,7 +63,7 @@ def finetune(
         encoder: Base = new_encoder(EncodedCorpus.open(encoded).preprocessor, config.embedder, seed)
     else:
         key = f"{params.source}: tasks.{name}.composition"
-        folder = _folder(compositions, config.composition, key, "compose")
+        folder = named_folder(compositions, config.composition, key, "compose")
         start["base"], encoder = verify(folder, "composition"), load_base(folder)
     run = TaskRun(name, config, data, encoder, seed)
     values = {
@@ -81,12 +80,3 @@ def finetune(
     training = TrainingRun(Identity.parse(values, "card"), seed, run.trainee, run.loop_data, run.schedule)
     training.publish(checkpoints, out, Artifact(KIND, run.model, write_task, finish=run.finish), report)
     copy_file(out / "curve.csv", curve)
-
-
-def _folder(parent: Path, name: str, key: str, stage: str) -> Path:
-    if (parent / name).is_dir():
-        return parent / name
-    names = [path.name for path in parent.glob("[!.]*") if path.is_dir()]
-    hint = nearest(name, names) if names else "the folder is empty."
-    stop = "" if hint.endswith(("?", ".")) else "."
-    raise ArtifactError(f"{key}: {name} not found in {parent}; {hint}{stop} Run `cclm run --target {stage}@{name}`.")

@@ -176,30 +176,26 @@ class Params:
     # Use `_class_of` below: importing the classes would make every stage depend on all of them.
 
     def _check_parts(self) -> None:
-        config, components = _class_of("compositions"), self._values.get("components", {})
+        config = _class_of("compositions")
         for name in self.names(config):
             composition: Any = self.named(config, name)
             for part in composition.parts:
-                if part not in components:
-                    raise ConfigError(
-                        f"{self.source}: compositions.{name}.parts: {part!r} not found in components; "
-                        f"{nearest(part, list(components))}"
-                    )
+                self._check_reference(f"compositions.{name}.parts", part, "components")
 
     def _check_tasks(self) -> None:
         config = _class_of("tasks")
         for name in self.names(config):
             task: Any = self.named(config, name)
-            for key, section, value in (
-                ("data", "labeled", task.data),
-                ("composition", "compositions", task.composition),
-            ):
-                known = self._values.get(section, {})
-                if value is not None and value not in known:
-                    hint = nearest(value, list(known)) if known else f"the section {section} is empty"
-                    raise ConfigError(
-                        f"{self.source}: tasks.{name}.{key}: {value!r:.80} not found in {section}; {hint}"
-                    )
+            self._check_reference(f"tasks.{name}.data", task.data, "labeled")
+            if task.composition is not None:
+                self._check_reference(f"tasks.{name}.composition", task.composition, "compositions")
+
+    def _check_reference(self, key: str, name: str, section: str) -> None:
+        """Refuses a name that a section does not have."""
+        known = self._values.get(section, {})
+        if name not in known:
+            hint = nearest(name, list(known)) if known else f"the section {section} is empty"
+            raise ConfigError(f"{self.source}: {key}: {name!r:.80} not found in {section}; {hint}")
 
     def _check_words(self) -> None:
         vocabulary: Any = self.section(_class_of("vocabulary"))

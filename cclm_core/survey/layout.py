@@ -143,7 +143,7 @@ def _encoding_of(path: Path, name: str) -> Recognized:
     shown = example.decode("cp1252", "replace")
     if num_high > _WESTERN * (num_high + num_ascii) or "\ufffd" in shown:
         raise DataError(
-            f"{name} is not in UTF-8: {num_bad:,} of {num_lines:,} lines are not. Say what it is, for example "
+            f"{name} is not in UTF-8: {num_bad:,} of {num_lines:,} lines are not. Pass its encoding, for example "
             "--encoding gb18030, shift_jis, cp1251 or latin-1."
         )
     word = next((word for word in shown.split() if not word.isascii()), shown)[:40]
@@ -254,7 +254,7 @@ def _token_rows(lines: Iterable[str]) -> list[list[str]]:
 
 
 def _tag_column(rows: Sequence[Sequence[str]]) -> int | None:
-    """The last column with tags such as B-LOC, O among them; -1 if it is the last of all; None if there is none."""
+    """The last column with tags such as B-LOC, O among them; -1 for the last column of all, or None."""
     widths = Counter(map(len, rows))
     if not widths:
         return None

@@ -116,7 +116,7 @@ def _labeled_entry(files: Sequence[DataFile], roles: Roles, tag_names: Sequence[
     if roles.needs_tag_names:
         if not tag_names:
             raise DataError(
-                f"the tags in `{roles.columns['tags']}` are numbers. Say their names in order, for example "
+                f"the tags in `{roles.columns['tags']}` are numbers. Pass their names in order, for example "
                 "--tag-names O,B-PER,I-PER."
             )
         entry["tag_names"] = list(tag_names)

@@ -126,7 +126,7 @@ class Profile:
 
     @property
     def separator(self) -> str | None:
-        """The separator of several labels in a value, such as `a; b`; None if there is none."""
+        """The separator of several labels in a value, such as `a; b`, or None."""
         for separator in _SEPARATORS:
             cells = [[part.strip() for part in value.split(separator)] for value in self.counts]
             several = sum(self.counts[value] for value, parts in zip(self.counts, cells, strict=True) if len(parts) > 1)

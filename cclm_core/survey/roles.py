@@ -87,7 +87,7 @@ def roles_of(columns: Mapping[str, Profile], asked: Asked, source: str) -> Roles
         return roles
     if asked.task == "pairs" and "second" not in roles.columns:
         raise DataError(
-            f"pairs need two columns of texts in {source}, which has {listed(list(columns))}. Say --second."
+            f"pairs need two columns of texts in {source}, which has {listed(list(columns))}. Pass --second."
         )
     _add_target(columns, asked, source, roles)
     if asked.group is None:
@@ -132,7 +132,7 @@ def _add_tags(columns: Mapping[str, Profile], asked: Asked, source: str, roles: 
     name = asked.tags or next((name for name in _TAG_NAMES if name in columns and name != asked.text), None)
     name = name or next((name for name, profile in columns.items() if profile.span_lists), None)
     if name is None:
-        raise DataError(f"which column of {source} has the tags? It has {listed(list(columns))}. Say --tags COLUMN.")
+        raise DataError(f"which column of {source} has the tags? It has {listed(list(columns))}. Pass --tags COLUMN.")
     tags = columns[name]
     if tags.span_lists or not tags.num_filled or (tags.is_list and not tags.items):
         roles.columns["entities"] = name
@@ -143,7 +143,7 @@ def _add_tags(columns: Mapping[str, Profile], asked: Asked, source: str, roles: 
         if tokens is None:
             others = listed([key for key in columns if key != name])
             raise DataError(
-                f"which column of {source} has the words of `{name}`? Say --text COLUMN; there are {others}."
+                f"which column of {source} has the words of `{name}`? Pass --text COLUMN; there are {others}."
             )
         roles.columns |= {"tokens": tokens, "tags": name}
         roles.needs_tag_names = tags.number_lists > 0
@@ -193,7 +193,7 @@ def _text_column(columns: Mapping[str, Profile], source: str, roles: Roles) -> s
         return by_name[0]
     choices = by_name or texts or strings
     if not choices:
-        raise DataError(f"which column of {source} is the text? It has {listed(list(columns))}. Say --text COLUMN.")
+        raise DataError(f"which column of {source} is the text? It has {listed(list(columns))}. Pass --text COLUMN.")
     text = max(choices, key=lambda name: columns[name].mean_characters)
     if len(choices) > 1 or not texts:
         roles.assumptions.append(f"`{text}` is the text, the longest column; --text overrides that")
@@ -208,7 +208,7 @@ def _add_target(columns: Mapping[str, Profile], asked: Asked, source: str, roles
         if asked.task is not None:
             raise DataError(
                 f"which column of {source} is the target of {asked.task}? Besides the text it has "
-                f"{listed(list(rest))}. Say --label COLUMN."
+                f"{listed(list(rest))}. Pass --label COLUMN."
             )
         roles.assumptions.append("no column of labels, so the texts are a corpus without a task; --label names one")
         return
@@ -241,7 +241,7 @@ def _add_single_target(target: Profile, asked: Asked, source: str, roles: Roles)
             raise DataError(f"`{name}` of {source} has lists, so its task is multilabel, not {task}.")
         if not target.has_classes and len(target.counts) > 1000:
             raise DataError(
-                f"`{name}` of {source} has {len(target.counts):,} different values, too many for labels. Say another "
+                f"`{name}` of {source} has {len(target.counts):,} different values, too many for labels. Pass another "
                 "--label, or --task regress for numbers."
             )
         roles.task, roles.columns["label"] = "classify", name
@@ -282,7 +282,7 @@ def _target_columns(columns: Mapping[str, Profile], asked: Asked, source: str, r
     named = [name for name in choices if name.lower() in _TARGET_NAMES]
     if len(choices) > 1 and len(named) != 1:
         shown = ", ".join(f"{name} ({len(columns[name].counts):,} values)" for name in choices[:10])
-        raise DataError(f"which column of {source} is the label? Say --label COLUMN; there are {shown}.")
+        raise DataError(f"which column of {source} is the label? Pass --label COLUMN; there are {shown}.")
     if not choices:
         return ()
     name = (named or choices)[0]

@@ -75,7 +75,7 @@ def plan_retraining(project: Project, name: str, settings: Mapping[str, Any], se
 
 
 def model_digest(project: Project, node: Node) -> str | None:
-    """The digest of the component or task that a stage has published; None if there is none yet."""
+    """The digest of the component or task that a stage has published; None before the first one."""
     for out in node.outs:
         if artifact_kind(project.root / out) in TRAINED.values():
             return folder_digest(project.root / out)

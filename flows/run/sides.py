@@ -31,7 +31,7 @@ class Side:
     Attributes:
         label: what the user wrote.
         kind: `composition` or `task`; None for a folder with results alone.
-        model: folder of the model; None if there is none.
+        model: folder of the model, or None.
         results: folder with results; None if there are none.
         metrics: metrics by name.
         code: facts about the code, such as the git commit of a registered version.

@@ -225,7 +225,7 @@ def test_what_is_unclear_is_refused_with_the_choices(tmp_path: Path) -> None:
     source = tmp_path / "mail.csv"
     rows = "".join(f"where is item {number},{'ab'[number % 2]},{'xyz'[number % 3]}\n" for number in range(60))
     source.write_text("text,urgent,channel\n" + rows)
-    with pytest.raises(DataError, match=r"is the label\? Say --label COLUMN; there are urgent \(2 .*channel \(3"):
+    with pytest.raises(DataError, match=r"is the label\? Pass --label COLUMN; there are urgent \(2 .*channel \(3"):
         init(source)
     with pytest.raises(DataError, match=r"--label chanel: .* has no such column.*Did you mean `channel`"):
         init(source, "--label", "chanel")

@@ -114,7 +114,7 @@ def test_entities_labels_and_pairs(models: Path, tmp_path: Path) -> None:
     source.write_text("a,b\ncard,chip\n")
     result = invoke("predict", models / "regress", source, "--text", "a", "--second", "b")
     assert json_lines(result.stdout)[0]["id"] == f"{source}:2"
-    with pytest.raises(ConfigError, match=r"reads pairs of texts\. Say --second"):
+    with pytest.raises(ConfigError, match=r"reads pairs of texts\. Pass --second"):
         invoke("predict", models / "regress", source, "--text", "a")
     with pytest.raises(ConfigError, match="reads one text"):
         invoke("predict", models / "classify", source, "--second", "b")
@@ -128,7 +128,7 @@ def test_wrong_arguments_of_predict_are_refused_before_anything_is_read(models: 
     assert not (tmp_path / "out.csv").exists()
     source = tmp_path / "mail.csv"
     source.write_text("number,body\n7,where is card\n")
-    with pytest.raises(DataError, match=r"column `text` not found in .*it has number, body. Say --text COLUMN"):
+    with pytest.raises(DataError, match=r"column `text` not found in .*it has number, body. Pass --text COLUMN"):
         invoke("predict", models / "classify", source)
 
 

@@ -9,8 +9,9 @@ from cclm_core.corpus.records import Entity
 from cclm_core.finetuning.batches import LabeledTexts
 from cclm_core.finetuning.config import TaskNoise
 from cclm_core.finetuning.encoding import Encoding, Noise
-from cclm_core.finetuning.words import tags_of, words_of
+from cclm_core.finetuning.words import tags_of
 from cclm_core.labeled.examples import LabeledText
+from cclm_core.text.tagged_words import words_of
 from tests.finetuning.tasks import preprocessor, texts
 
 LABELS = ("LOC", "PER")

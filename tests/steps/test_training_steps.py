@@ -128,7 +128,7 @@ def test_a_missing_part_is_rejected_with_a_suggestion(trained: Project, tmp_path
         match=r"misspelled\.parts: masked_charakters not found in .*; did you mean 'masked_characters'\?",
     ):
         compose(Params.load(trained.params), "misspelled", trained.base, trained.folder, tmp_path / "out", null_report)
-    with pytest.raises(ArtifactError, match=r"entities not found in .*nowhere; the folder contains no component"):
+    with pytest.raises(ArtifactError, match=r"entities not found in .*nowhere; the folder is empty"):
         compose(Params.load(trained.params), "alone", trained.base, tmp_path / "nowhere", tmp_path / "out", null_report)
     assert not (tmp_path / "out").exists()
     with pytest.raises(ConfigError, match=r"compositions\.pear not found; did you mean 'pair'"):

@@ -13,7 +13,7 @@ from torch import Tensor
 from cclm_core.composition.long_texts import Piece
 from cclm_core.evaluation.baselines.base import LabelBaseline
 from cclm_core.evaluation.linear_probe import PenalizedProbe, Scale, fit_penalized
-from cclm_core.evaluation.metrics import Floats, Measurement, quotient, ratio
+from cclm_core.evaluation.metrics import Measurement, macro_f1, ratio
 from cclm_core.evaluation.probe import (
     Context,
     Encoded,
@@ -203,12 +203,6 @@ def label_metrics(gold: Sequence[str], predicted: Sequence[str]) -> dict[str, Me
     true, positive = (np.array(names, dtype=object)[:, None] == labels for names in (gold, predicted))
     correct = true & positive
     statistics = np.hstack([correct, true, positive]).astype(np.float64)
-
-    def macro_f1(sums: Floats) -> Floats:
-        """Macro F1 (R,) from the counts (R, 3C) of correct, true and predicted documents per label."""
-        correct, true, positive = np.split(sums, 3, axis=1)
-        occurs, f1 = true > 0, quotient(2 * correct, true + positive)
-        return quotient((f1 * occurs).sum(axis=1), occurs.sum(axis=1).astype(np.float64))
 
     return {
         _ACCURACY: ratio(correct.any(axis=1), np.ones(len(gold)), headline=True, labels=len(set(gold))),

@@ -12,7 +12,7 @@ from cclm_core.composition.long_texts import Piece
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.evaluation.baselines.base import TagBaseline
 from cclm_core.evaluation.linear_probe import LinearProbe, LinearProbeConfig, fit
-from cclm_core.evaluation.metrics import Floats, Measurement, quotient
+from cclm_core.evaluation.metrics import Measurement, f1, quotient
 from cclm_core.evaluation.probe import (
     Context,
     Encoded,
@@ -218,15 +218,10 @@ def span_metrics(gold: Sequence[TextSpans], predicted: Sequence[TextSpans]) -> d
     statistics = np.array(counts, dtype=np.float64).reshape(-1, 3)
     labels = len({label for spans in gold for _, _, label in spans})
     return {
-        _F1: Measurement(statistics, _f1, headline=True, labels=labels),
+        _F1: Measurement(statistics, f1, headline=True, labels=labels),
         "entity_precision": Measurement(statistics, lambda sums: quotient(sums[:, 0], sums[:, 1]), labels=labels),
         "entity_recall": Measurement(statistics, lambda sums: quotient(sums[:, 0], sums[:, 2]), labels=labels),
     }
-
-
-def _f1(sums: Floats) -> Floats:
-    """F1 (R,) from the numbers (R, 3) of correct, predicted and gold spans."""
-    return quotient(2 * sums[:, 0], sums[:, 1] + sums[:, 2])
 
 
 class TagRows(NamedTuple):

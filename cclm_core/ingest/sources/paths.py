@@ -53,7 +53,7 @@ def format_of(path: Path, configured: Format | None) -> Format:
 def find_files(configured: str, file_format: Format | None) -> Iterator[str]:
     """Yields the paths of the files that one entry of `paths` names, sorted.
 
-    A folder stands for all files in it and below it with a known suffix, or if the format is configured, for all files
+    A folder means all files in it and below it with a known suffix, or if the format is configured, all files
     except hidden ones and READMEs. In a pattern, `*` and `?` match within a name and `**` any folders.
 
     Raises:
