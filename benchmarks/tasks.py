@@ -17,6 +17,8 @@ scratch              random weights, fine-tuned as `tasks` does by default
 pretrained           the pretrained embedder, fine-tuned
 pretrained+ngrams    the same network, with n-grams added (`ngrams` of the task, weight 1)
 ```
+
+Log-probabilities of networks and n-grams on test and validation texts are kept in the folder `scores` next to RESULTS.
 """
 
 import json
@@ -108,8 +110,10 @@ def measured(task: TaskSet, copies: dict[float, list[LabeledText]], predict: Any
     return {"set": task.name, "metric": name, "statistics": statistics, **facts}
 
 
-def networks(task: TaskSet, copies: dict[float, list[LabeledText]], name: str, seed: int, base: Embedder) -> list[Any]:
-    """Fine-tunes a network; a result for it, and one for its sum with n-grams."""
+def networks(
+    task: TaskSet, copies: dict[float, list[LabeledText]], name: str, seed: int, base: Embedder, scores: Path
+) -> list[Any]:
+    """Fine-tunes a network; a result for it, and one for its sum with n-grams. Keeps log-probabilities at `scores`."""
     start = time.process_time()
     kind, is_pair = task.data.task, task.data.is_pair
     with_ngrams = kind == "classify" and not is_pair
@@ -124,11 +128,30 @@ def networks(task: TaskSet, copies: dict[float, list[LabeledText]], name: str, s
     model = fine_tune(task.name, task.data, encoder, config, seed)
     seconds = time.process_time() - start
     facts = {"seed": seed, "seconds": seconds, "parameters": sum(weight.numel() for weight in model.parameters())}
+    if model.ngrams is None:
+        return [measured(task, copies, model_predictor(model), model=name, **facts)]
+    kept: dict[str, Any] = {}
+    for split, texts in _scored_texts(task, copies).items():
+        strings = [text.text for text in texts]
+        kept[f"{split}, network"] = model.log_probabilities(strings, ngram_weight=0)
+        kept[f"{split}, ngrams"] = model.ngrams.log_probabilities(strings)
+    scores.parent.mkdir(exist_ok=True)
+    np.savez_compressed(scores, **kept)
     results = []
-    if with_ngrams:
-        results.append(measured(task, copies, model_predictor(model), model=f"{name}+ngrams", **facts))
-        model.card = model.card.model_copy(update={"ngram_weight": 0.0})
-    return [measured(task, copies, model_predictor(model), model=name, **facts), *results]
+    for label, parts in ((name, ("network",)), (f"{name}+ngrams", ("network", "ngrams"))):
+        best = {rate: sum(kept[f"test {rate:g}, {part}"] for part in parts).argmax(axis=1) for rate in copies}
+        answers = {id(copies[rate]): [{"label": task.data.labels[row]} for row in rows] for rate, rows in best.items()}
+        results.append(measured(task, copies, lambda texts: answers[id(texts)], model=label, **facts))
+    return results
+
+
+def _scored_texts(task: TaskSet, copies: dict[float, list[LabeledText]]) -> dict[str, list[LabeledText]]:
+    """Test and validation texts at each noise rate."""
+    texts = {f"test {rate:g}": rows for rate, rows in copies.items()}
+    if task.data.validation:
+        validation = test_copies(task._replace(test=list(task.data.validation)))
+        texts |= {f"validation {rate:g}": rows for rate, rows in validation.items()}
+    return texts
 
 
 def ngrams(task: TaskSet, copies: dict[float, list[LabeledText]], noised: bool, seed: int) -> dict[str, Any]:
@@ -200,7 +223,8 @@ def run(results: Path, names: list[str], seeds: list[int], models: list[str]) ->
                     continue
                 if model in NETWORKS:
                     assert base is not None
-                    rows = networks(task, copies, model, seed, base)
+                    scores_file = results.with_name("scores") / f"{name}, {model}, {seed}.npz"
+                    rows = networks(task, copies, model, seed, base, scores_file)
                 else:
                     rows = [ngrams(task, copies, model == "ngrams+noise", seed)]
                 with results.open("a") as stream:
