@@ -105,7 +105,9 @@ class Component(Model):
             ConfigError: the component does not read contexts.
         """
         if not isinstance(self.body, Contextual):
-            raise ConfigError(f"{self.described} does not read contexts. Train one with `encoder: {{kind: contextual}}`.")
+            raise ConfigError(
+                f"{self.described} does not read contexts. Train one with `encoder: {{kind: contextual}}`."
+            )
         return self.body
 
     def _input(self, reading: Reading, base: Base) -> Tensor:

@@ -221,7 +221,9 @@ class ContextTexts:
             other_group = (documents.groups[drawn] != group) | (group < 0)
             drawn = drawn[(documents.authors[drawn] != author) & other_group]
             return np.array(list(dict.fromkeys(drawn.tolist())), dtype=np.int64)[: _TRIES * number]
-        every = documents.by_author[author] if name == "author" else documents.by_group.get(group, np.empty(0, np.int64))
+        every = (
+            documents.by_author[author] if name == "author" else documents.by_group.get(group, np.empty(0, np.int64))
+        )
         every = every[every != position] if name == "author" else every[documents.authors[every] != author]
         return generator.permutation(every)[: _TRIES * number]
 
@@ -341,6 +343,8 @@ def _numbers(names: Sequence[str | None]) -> _Index:
 
 def _positions(numbers: _Index) -> dict[int, _Index]:
     """Number -> the positions that have it; -1 is left out."""
+    if not len(numbers):
+        return {}
     order = np.argsort(numbers, kind="stable")
     values, firsts = np.unique(numbers[order], return_index=True)
     parts = np.split(order, firsts[1:])

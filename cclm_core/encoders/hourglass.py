@@ -13,7 +13,7 @@ from cclm_core.encoders.transformer import FullAttention, TransformerLayer, rota
 from cclm_core.runtime.config import Config
 
 Between = Callable[[int, Tensor, Tensor], Tensor]
-"""Called after each layer with its number, the positions (B, P, D) and which are valid (B, P); returns new positions."""
+"""Called after each layer with its number, the positions (B, P, D) and which are valid (B, P); returns positions."""
 
 
 class HourglassConfig(Config):

@@ -57,9 +57,7 @@ class ContextMaskedCharacters(ContextObjective):
     def __init__(self, config: ContextMaskedCharactersConfig, context: ObjectiveContext) -> None:
         super().__init__(context)
         self.config = config
-        masking = MaskedCharactersConfig(
-            rate=config.rate, mean_span=config.mean_span, mask_share=config.mask_share
-        )
+        masking = MaskedCharactersConfig(rate=config.rate, mean_span=config.mean_span, mask_share=config.mask_share)
         self.masked = MaskedCharacters(masking, context)
 
     def example(self, batch: Any, generator: np.random.Generator, training: bool) -> Example:
@@ -212,4 +210,3 @@ ContextObjectiveConfig = Annotated[
 
 READS_CONTEXTS = (ContextMaskedCharactersConfig, AuthorContrastiveConfig, AuthorTripletConfig)
 """The members of `ContextObjectiveConfig`."""
-

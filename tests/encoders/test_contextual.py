@@ -1,6 +1,5 @@
 """The contextual encoder: contexts change the result, missing ones are masked, heads belong to types."""
 
-
 import numpy as np
 import pytest
 import torch
@@ -17,9 +16,9 @@ from cclm_core.runtime.errors import ConfigError, DataError
 from cclm_core.runtime.random import derive, seeded_initialization
 from cclm_core.text.vocabulary import MASK, Preprocessor
 
-LETTERS, MARKERS = "abcdef", "0123"
-PREPROCESSOR = Preprocessor().fit([LETTERS + MARKERS] * 10)
-SMALL = {"core_width": 64, "width": 64, "num_layers": 2, "stride": 2}
+LETTERS, MARKERS = "ab", "0123"
+PREPROCESSOR = Preprocessor().fit(["abcdef" + MARKERS] * 10)
+SMALL = {"core_width": 32, "width": 32, "num_layers": 2, "stride": 2}
 ARCHITECTURES = ("bi_encoder", "batch_encoder", "hierarchical")
 COMBINATIONS = ("sum", "concatenation", "attention")
 BASE = {
@@ -70,7 +69,9 @@ def test_missing_contexts_and_the_batch_change_nothing(
     assert (with_contexts[0] - without[0]).abs().max() > 1e-3
     torch.testing.assert_close(with_contexts[1], without[1])
     torch.testing.assert_close(model(ids, contexts=Contexts(contexts.ids[:, :0])), without)
-    alone = [model(ids[k : k + 1], contexts=Contexts(contexts.ids[k : k + 1], contexts.types[k : k + 1])) for k in (0, 1, 2)]
+    alone = [
+        model(ids[k : k + 1], contexts=Contexts(contexts.ids[k : k + 1], contexts.types[k : k + 1])) for k in (0, 1, 2)
+    ]
     torch.testing.assert_close(torch.cat(alone), with_contexts, rtol=1e-4, atol=1e-5)
     wider = Contexts(nn.functional.pad(contexts.ids, (0, 9, 0, 3)), contexts.types)
     torch.testing.assert_close(model(ids, contexts=wider), with_contexts, rtol=1e-4, atol=1e-5)
@@ -115,8 +116,8 @@ def test_a_style_is_read_from_texts_of_the_same_author_only(architecture: str) -
         head = nn.Linear(part.width, PREPROCESSOR.num_ids)
     encoder, weights = OverBase(base, part), [*part.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=4e-3)
-    for step in range(110):
-        ids, targets, contexts = style_batch(derive(1, step), 32, ContextType.AUTHOR)
+    for step in range(60):
+        ids, targets, contexts = style_batch(derive(1, step), 64, ContextType.AUTHOR)
         scores = head(encoder(ids, contexts))[:, 1::2].flatten(0, 1)
         optimizer.zero_grad()
         nn.functional.cross_entropy(scores, targets.flatten()).backward()
@@ -128,9 +129,8 @@ def test_a_style_is_read_from_texts_of_the_same_author_only(architecture: str) -
             ids, targets, contexts = style_batch(derive(2), 256, kind)
             best = head(encoder(ids, contexts))[:, 1::2].argmax(-1)
             accuracy[kind] = (best == targets).float().mean().item()
-    assert accuracy[ContextType.AUTHOR] > 0.5
-    assert abs(accuracy[ContextType.RANDOM] - 0.3) < 0.1
-    assert abs(accuracy[ContextType.NONE] - 0.3) < 0.1
+    assert accuracy[ContextType.AUTHOR] > 0.7
+    assert max(accuracy[ContextType.RANDOM], accuracy[ContextType.NONE]) < 0.45  # the most frequent marker: 0.33
 
 
 def style_batch(generator: np.random.Generator, rows: int, kind: ContextType) -> tuple[Tensor, Tensor, Contexts]:
@@ -186,7 +186,7 @@ def test_contexts_that_do_not_fit_are_refused(ids: Tensor, contexts: Contexts) -
         model(ids, contexts=Contexts(contexts.ids, torch.tensor([1])))
     hierarchical = ComposedModel(base, [new_part(base, architecture="hierarchical")])
     with pytest.raises(ConfigError, match="the hierarchical architecture cannot reuse"):
-        hierarchical(ids, contexts=Contexts(encodings=torch.zeros(3, 2, 64)))
+        hierarchical(ids, contexts=Contexts(encodings=torch.zeros(3, 2, 32)))
     with pytest.raises(ConfigError, match="does not read contexts"):
         plain.encode_contexts(ids, base)
     with pytest.raises(ConfigError, match="num_layers of 2 or more"):
