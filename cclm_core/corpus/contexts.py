@@ -157,6 +157,11 @@ class ContextTexts:
         if "group" in sampling.types and not documents.by_group:
             raise DataError(f"contexts of the type group need groups, but no document of {split.path} has one.")
 
+    @property
+    def has_groups(self) -> bool:
+        """Whether any document has a group."""
+        return bool(self._documents.by_group)
+
     def batches_per_epoch(self, batch_size: int) -> int:
         """The number of batches that cover every target at least once."""
         return -(-len(self.targets) // batch_size)

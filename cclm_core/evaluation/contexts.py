@@ -1,19 +1,23 @@
 """What contexts are worth: bits per masked character with contexts of each type, on the same masked characters."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from cclm_core.corpus.contexts import ContextBatch, ContextName, ContextTexts
-from cclm_core.evaluation.metrics import Bootstrap, Measurement, ratio
+from cclm_core.evaluation.metrics import Bootstrap, Floats, Measurement, ratio
 from cclm_core.objectives.contexts import ContextMaskedCharacters, ContextualModel
 from cclm_core.runtime.random import derive
 
 _BATCH = 32  # texts
+
+Bits = Callable[[ContextBatch, int], tuple[Floats, Floats]]
+"""Maps a batch and the number of its first text to the bits (B,) and the numbers (B,) of masked characters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,23 +42,34 @@ class ContextResult:
         return ratio(bits, characters, better="lower")
 
 
+def trained_bits(encoder: ContextualModel, objective: ContextMaskedCharacters, seed: int) -> Bits:
+    """The bits of a component in evaluation mode, with the head of its training; `seed` draws the masks."""
+
+    def bits(batch: ContextBatch, start: int) -> tuple[Floats, Floats]:
+        """Bits and numbers of the masked characters."""
+        example = objective.example(batch, derive(seed, "masks", start), training=False)
+        with torch.inference_mode():
+            nats, numbers = objective.nats(objective.features(encoder, example), example)
+        return nats.cpu().numpy() / math.log(2), numbers.cpu().numpy().astype(np.float64)
+
+    return bits
+
+
 def evaluate_contexts(
-    encoder: ContextualModel,
-    objective: ContextMaskedCharacters,
+    bits: Bits,
     texts: ContextTexts,
     conditions: Sequence[tuple[ContextName, int]],
     num_texts: int,
     seed: int,
 ) -> list[ContextResult]:
-    """Measures a component under several conditions. Texts and masked characters are the same under all of them.
+    """Measures a model under several conditions. Texts and masked characters are the same under all of them.
 
     Args:
-        encoder: the component with its base, in evaluation mode.
-        objective: its objective, with the trained head.
+        bits: measures a batch, with masks that depend only on its targets.
         texts: the held-out texts.
         conditions: type and number of the contexts.
         num_texts: texts per condition.
-        seed: seed of the sample and of the masks.
+        seed: seed of the sample.
     """
     groups = texts.split.documents["group"].to_numpy(dtype=object)
     results = []
@@ -62,31 +77,13 @@ def evaluate_contexts(
         batch, rows = texts.with_type(name, number, num_texts, seed), []
         for start in range(0, batch.num_rows, _BATCH):
             part = batch.rows(start, start + _BATCH)
-            bits, characters = _bits(encoder, objective, part, seed, start)
-            for row in range(part.num_rows):
-                sources = part.sources[row][part.sources[row] >= 0]
-                rows.append(
-                    {
-                        "document": int(part.documents[row]),
-                        "type": name,
-                        "number": number,
-                        "contexts": len(sources),
-                        "same_group": int((groups[sources] == groups[part.documents[row]]).sum()),
-                        "bits": float(bits[row]),
-                        "characters": int(characters[row]),
-                    }
-                )
+            for row, (value, size) in enumerate(zip(*bits(part, start), strict=True)):
+                sources, document = part.sources[row][part.sources[row] >= 0], int(part.documents[row])
+                facts = {"document": document, "type": name, "number": number, "contexts": len(sources)}
+                facts["same_group"] = int((groups[sources] == groups[document]).sum())
+                rows.append({**facts, "bits": float(value), "characters": int(size)})
         results.append(ContextResult(name=name, number=number, rows=rows))
     return results
-
-
-def _bits(
-    encoder: ContextualModel, objective: ContextMaskedCharacters, batch: ContextBatch, seed: int, start: int
-) -> tuple[np.ndarray, np.ndarray]:
-    example = objective.example(batch, derive(seed, "masks", start), training=False)
-    with torch.inference_mode():
-        nats, numbers = objective.nats(objective.features(encoder, example), example)
-    return nats.cpu().numpy() / math.log(2), numbers.cpu().numpy()
 
 
 def context_table(results: Sequence[ContextResult], bootstrap: Bootstrap, seed: int) -> list[dict[str, Any]]:
@@ -111,6 +108,7 @@ def context_table(results: Sequence[ContextResult], bootstrap: Bootstrap, seed: 
                 "texts": int(selected.sum()),
                 "bits_per_masked_character": own.value,
             }
+            row |= {"gain": "", "low": "", "high": ""}
             if without is not None and without is not result:
                 difference = own.loss_without(_selected(without.measurement, selected))
                 low, high = bootstrap.interval(difference, seed) or ("", "")
@@ -119,5 +117,5 @@ def context_table(results: Sequence[ContextResult], bootstrap: Bootstrap, seed: 
     return table
 
 
-def _selected(measurement: Measurement, rows: np.ndarray) -> Measurement:
+def _selected(measurement: Measurement, rows: npt.NDArray[np.bool_]) -> Measurement:
     return Measurement(measurement.statistics[rows], measurement.formula, measurement.better)

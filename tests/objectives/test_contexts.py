@@ -7,13 +7,17 @@ import pytest
 import torch
 
 from cclm_core.composition.card import ComponentCard
-from cclm_core.composition.component import Component
+from cclm_core.composition.component import Component, OverBase
+from cclm_core.composition.composed import ComposedModel
 from cclm_core.corpus.contexts import ContextTexts
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.corpus.records import Record
 from cclm_core.encoders.embedder import Embedder
-from cclm_core.evaluation.contexts import context_table, evaluate_contexts
+from cclm_core.evaluation.config import EvaluationConfig
+from cclm_core.evaluation.contexts import context_table, evaluate_contexts, trained_bits
+from cclm_core.evaluation.evaluator import evaluate_composition
 from cclm_core.evaluation.metrics import Bootstrap
+from cclm_core.evaluation.selection import CLEAN, TextSet
 from cclm_core.objectives.base import ObjectiveContext
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.runtime.random import derive, seeded_initialization
@@ -26,6 +30,7 @@ from tests.corpora import encode
 from tests.training.trainings import SHAPE, store
 
 SEED = 5
+CLEAN_SET = TextSet(CLEAN, 0.0, [], [], [], [])
 ENCODER = {"kind": "contextual", "core_width": 32, "width": 32, "num_layers": 2, "stride": 2}
 TASKS: dict[str, dict[str, Any]] = {
     "context_masked_characters": {
@@ -34,19 +39,19 @@ TASKS: dict[str, dict[str, Any]] = {
         "contexts": {"number": 2, "characters": 24, "min_characters": 5, "types": ["author", "random"]},
     },
     "author_contrastive": {"number": 2, "min_characters": 5, "same_group": 0.5},
-    "author_triplet": {"number": 2, "min_characters": 5, "margin": 1.0},
+    "author_triplet": {"number": 2, "min_characters": 5, "margin": 40.0},
 }
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> EncodedCorpus:
-    """Each of 24 authors uses two letters of its own; a third of the authors is held out."""
+    """Each of 30 authors uses two letters of its own; 8 are for validation and 6 for testing."""
     generator, texts = derive(SEED, "letters"), []
-    for author in range(24):
+    for author in range(30):
         letters = generator.permutation(list("abcdefghij"))[:2]
         for number in range(8):
             text = "".join(generator.choice(letters, size=24).tolist())
-            split = "train" if author < 16 else "validation"
+            split = "train" if author < 16 else "validation" if author < 24 else "test"
             texts.append(Record(f"{author}/{number}", text, f"{author}", f"{split}/{author % 3}", split=split))
     return encode(tmp_path_factory.mktemp("corpus") / "encoded", texts)
 
@@ -100,7 +105,8 @@ def test_contexts_of_the_author_save_bits_and_random_ones_do_not(corpus: Encoded
     texts = data.held_out
     assert isinstance(texts, ContextTexts)
     conditions: list[Any] = [("none", 0), ("author", 1), ("author", 2), ("random", 2)]
-    results = evaluate_contexts(module.encoder, module.objective, texts, conditions, 64, SEED)  # type: ignore[arg-type]
+    bits = trained_bits(module.encoder, module.objective, SEED)  # type: ignore[arg-type]
+    results = evaluate_contexts(bits, texts, conditions, 64, SEED)
     assert len({tuple(row["characters"] for row in result.rows) for result in results}) == 1  # the same masks
     table = {
         (row["type"], row["number"]): row
@@ -109,6 +115,24 @@ def test_contexts_of_the_author_save_bits_and_random_ones_do_not(corpus: Encoded
     }
     assert table["author", 2]["low"] > 0.1
     assert table["author", 2]["gain"] > table["random", 2]["high"]
+
+
+def test_the_probe_measures_what_contexts_are_worth_to_a_composition(corpus: EncodedCorpus) -> None:
+    module, config = new_module(corpus, "context_masked_characters")
+    data = context_data(corpus, config.task, config.training)  # type: ignore[arg-type]
+    train(module, data, config.training.model_copy(update={"steps": 100}), SEED, None, null_report)
+    encoder = module.encoder
+    assert isinstance(encoder, OverBase)
+    settings = {"rate": 0.9, "number": 2, "characters": 24, "min_characters": 5, "window": 24, "train_texts": 128}
+    evaluation = EvaluationConfig.parse({"probes": [{"probe": "contexts", **settings}], "contributions": False}, "x")
+    composed = ComposedModel(encoder.base, [encoder.component]).eval()
+    result = evaluate_composition(composed, corpus, [CLEAN_SET], evaluation, SEED, null_report)
+    gain = result.metrics["author_context_gain"]
+    assert gain.interval is not None and gain.interval[0] > 0
+    assert gain.value > result.metrics["author_context_gain_over_random"].value - 0.5
+    assert {(row["type"], row["number"]) for row in result.tables["contexts"]} == {
+        ("none", 0), ("author", 1), ("author", 2), ("group", 2), ("random", 2),
+    }  # fmt: skip
 
 
 def test_a_batch_of_one_gives_the_loss_of_a_batch_of_four(corpus: EncodedCorpus) -> None:
