@@ -188,6 +188,22 @@ class ComposedModel(UniqueNames, Base):
         """
         return self._outputs(Reading(self._batch(ids), self.train_base))
 
+    def encode_contexts(self, ids: Tensor | npt.NDArray[Any]) -> dict[str, Tensor]:
+        """The encodings (N, W) of contexts, each on its own, by the path of each part that reads contexts.
+
+        The mean over the texts of an author is an encoding of the author.
+
+        Args:
+            ids: (N, L) int64, 0 for padding.
+        """
+        encodings, batch = {}, self._batch(ids)
+        for name, part in self._parts.items():
+            if isinstance(part, ComposedModel):
+                encodings |= {f"{name}/{path}": values for path, values in part.encode_contexts(batch).items()}
+            elif part.body.reads_contexts:
+                encodings[name] = part.encode_contexts(batch, self.base)
+        return encodings
+
     def embed(
         self, texts: Iterable[str], window: int = WINDOW, batch_characters: int = 4096
     ) -> list[npt.NDArray[np.float32]]:
