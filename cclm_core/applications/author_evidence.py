@@ -81,8 +81,9 @@ class AuthorEvidence:
         for step in range(_STEPS):
             optimizer.param_groups[0]["lr"] = _RATE * (1 - step / _STEPS)
             optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(scores + inputs @ change.T, targets)
-            (loss + self.penalty * change.square().sum() / len(targets)).backward()
+            loss: Tensor = nn.functional.cross_entropy(scores + inputs @ change.T, targets)
+            loss = loss + self.penalty * change.square().sum() / len(targets)
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         head = nn.Linear(features.shape[1], len(change))
         head.weight.data = population.weight.detach().float().cpu() + change.detach()[:, :-1]

@@ -125,9 +125,9 @@ class Component(Model):
         assert contexts.present is not None
         features = mask = None
         if contexts.ids is not None:
-            rows = contexts.ids.shape[:2]
-            features = self._input(reading.context_reading, base).unflatten(0, rows)
-            mask = reading.context_reading.mask.unflatten(0, rows)
+            rows, number, length = contexts.ids.shape
+            features = self._input(reading.context_reading, base).view(rows, number, length, -1)
+            mask = reading.context_reading.mask.view(rows, number, length)
         return ContextFeatures(features, mask, contexts.encodings, contexts.present, contexts.types)
 
     def adopt_base(self) -> None:

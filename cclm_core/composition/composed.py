@@ -196,7 +196,8 @@ class ComposedModel(UniqueNames, Base):
         Args:
             ids: (N, L) int64, 0 for padding.
         """
-        encodings, batch = {}, self._batch(ids)
+        batch = self._batch(ids)
+        encodings: dict[str, Tensor] = {}
         for name, part in self._parts.items():
             if isinstance(part, ComposedModel):
                 encodings |= {f"{name}/{path}": values for path, values in part.encode_contexts(batch).items()}

@@ -359,7 +359,8 @@ def _positions(numbers: _Index) -> dict[int, _Index]:
 def _repeats(contexts: _Index, target: _Index) -> npt.NDArray[np.bool_]:
     """Which contexts (N, L) share a run of 50 ids with the target (L',)."""
     own = _grams(target[None])[0]
-    return np.isin(_grams(contexts), own[own != 0]).any(axis=1) if len(own) else np.zeros(len(contexts), dtype=bool)
+    repeats: npt.NDArray[np.bool_] = np.isin(_grams(contexts), own[own != 0]).any(axis=1)
+    return repeats
 
 
 def _grams(ids: _Index) -> npt.NDArray[np.uint64]:
@@ -369,6 +370,6 @@ def _grams(ids: _Index) -> npt.NDArray[np.uint64]:
     factor = np.uint64(_GRAM_SEED | 1)
     powers = np.cumprod(np.full(_GRAM, factor, dtype=np.uint64))
     runs = np.lib.stride_tricks.sliding_window_view(ids.astype(np.uint64), _GRAM, axis=1)
-    hashes = (runs * powers).sum(axis=2, dtype=np.uint64)
+    hashes: npt.NDArray[np.uint64] = (runs * powers).sum(axis=2, dtype=np.uint64)
     hashes[(runs == PAD).any(axis=2)] = 0
     return hashes

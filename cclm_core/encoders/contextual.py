@@ -112,9 +112,10 @@ class Contextual(Encoder):
         width, number = (config.core_width, config.num_layers - 1) if is_hierarchical else (config.width, 1)
         self.combinations = nn.ModuleList(_combination(config, width) for _ in range(number))
         if is_hierarchical:
-            self.exchanges = nn.ModuleList(Linear(width, width, bias=False) for _ in range(number))
-            for exchange in self.exchanges:
+            exchanges = [Linear(width, width, bias=False) for _ in range(number)]
+            for exchange in exchanges:
                 nn.init.normal_(exchange.weight, std=width**-0.5)
+            self.exchanges = nn.ModuleList(exchanges)
 
     def forward(
         self, features: Tensor, mask: Tensor, starts: Tensor | None = None, contexts: ContextFeatures | None = None

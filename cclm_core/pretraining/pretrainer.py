@@ -236,7 +236,7 @@ class Pretrainer:
             )
         base = embedder if isinstance(embedder, Base) else load_base(embedder).freeze()
         saved = read_component(as_path(folder), base)
-        pretrainer = cls(base, saved.config.task, train_base=train_base, **saved.arguments)
+        pretrainer = cls(base, saved.config.task.canonical(), train_base=train_base, **saved.arguments)
         pretrainer._adopt(saved)
         return pretrainer
 

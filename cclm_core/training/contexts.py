@@ -7,7 +7,12 @@ from torch import Tensor
 from cclm_core.corpus.contexts import AuthorTexts, ContextTexts
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.objectives.base import Example, Sums
-from cclm_core.objectives.contexts import ContextMaskedCharactersConfig, ContextObjective, ContextObjectiveConfig
+from cclm_core.objectives.contexts import (
+    ContextMaskedCharactersConfig,
+    ContextObjective,
+    ContextObjectiveConfig,
+    ContextualModel,
+)
 from cclm_core.runtime.device import device_of
 from cclm_core.runtime.errors import TrainingError
 from cclm_core.runtime.random import derive
@@ -26,6 +31,7 @@ class ContextTraining(Trainee):
     def __init__(self, encoder: Any, objective: ContextObjective) -> None:
         super().__init__()
         self.encoder, self.objective = encoder, objective
+        self._model: tuple[ContextualModel] = (encoder,)  # a tuple, so that torch does not register it twice
 
     @property
     def described(self) -> str:
@@ -39,7 +45,7 @@ class ContextTraining(Trainee):
     def forward(self, examples: list[Example]) -> tuple[Tensor, dict[str, Sums]]:
         """The loss () and the metrics; see `Trainee.forward`."""
         moved = examples[0].to(device_of(self))
-        return self.objective.loss(self.objective.features(self.encoder, moved), moved)
+        return self.objective.loss(self.objective.features(self._model[0], moved), moved)
 
     def selection_value(self, point: Point) -> float:
         """The held-out value of the selection metric of the objective; lower is better."""

@@ -49,7 +49,7 @@ class ContextsProbeConfig(Config):
         return [_bits_name("author"), *_GAINS]
 
 
-_GAINS = {"author_context_gain": "none", "author_context_gain_over_random": "random"}
+_GAINS: dict[str, ContextName] = {"author_context_gain": "none", "author_context_gain_over_random": "random"}
 
 
 def _bits_name(name: ContextName) -> str:
@@ -87,8 +87,8 @@ class ContextsProbe(Probe):
         results = evaluate_contexts(self._bits, texts, conditions, self._config.test_texts, seed)
         full = {result.name: result for result in reversed(results) if result.number in (0, self._config.number)}
         metrics = {_bits_name(name): full[name].measurement for name in names}
-        for name, other in _GAINS.items():
-            metrics[name] = _gain(full["author"], full[other])
+        for metric, other in _GAINS.items():
+            metrics[metric] = _gain(full["author"], full[other])
         table = context_table(results, Bootstrap(), self._context.seed)
         return ProbeResult(metrics, tables={"contexts": table})
 
@@ -112,7 +112,8 @@ class ContextsProbe(Probe):
         num_ids = self._context.corpus.preprocessor.num_ids
         bits = self._probe.bits(masked, features, num_ids, self._config.smoothing)
         rows = masked.positions // batch.target.ids.shape[1]
-        return np.bincount(rows, bits, batch.num_rows), np.bincount(rows, minlength=batch.num_rows).astype(np.float64)
+        sums, numbers = np.bincount(rows, bits, batch.num_rows), np.bincount(rows, minlength=batch.num_rows)
+        return sums.astype(np.float64), numbers.astype(np.float64)
 
     def _read(self, batch: ContextBatch, name: str) -> tuple[Masked, torch.Tensor]:
         """Masks characters of the texts; the features (N, W) at their positions."""
