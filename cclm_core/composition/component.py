@@ -126,8 +126,8 @@ class Component(Model):
         features = mask = None
         if contexts.ids is not None:
             rows, number, length = contexts.ids.shape
-            features = self._input(reading.context_reading, base).view(rows, number, length, -1)
-            mask = reading.context_reading.mask.view(rows, number, length)
+            features = self._input(reading.context_reading, base).reshape(rows, number, length, -1)
+            mask = reading.context_reading.mask.reshape(rows, number, length)
         return ContextFeatures(features, mask, contexts.encodings, contexts.present, contexts.types)
 
     def adopt_base(self) -> None:

@@ -359,8 +359,7 @@ def _positions(numbers: _Index) -> dict[int, _Index]:
 def _repeats(contexts: _Index, target: _Index) -> npt.NDArray[np.bool_]:
     """Which contexts (N, L) share a run of 50 ids with the target (L',)."""
     own = _grams(target[None])[0]
-    repeats: npt.NDArray[np.bool_] = np.isin(_grams(contexts), own[own != 0]).any(axis=1)
-    return repeats
+    return np.asarray(np.isin(_grams(contexts), own[own != 0]).any(axis=1))
 
 
 def _grams(ids: _Index) -> npt.NDArray[np.uint64]:
