@@ -33,7 +33,7 @@ from cclm_core.composition.store import load_base
 from cclm_core.corpus.contexts import ContextName, ContextSampling, ContextTexts
 from cclm_core.encoders.contexts import Contexts
 from cclm_core.encoders.embedder import Base
-from cclm_core.evaluation.contexts import context_table, evaluate_contexts, trained_bits
+from cclm_core.evaluation.contexts import context_table, evaluate_contexts
 from cclm_core.evaluation.metrics import Bootstrap
 from cclm_core.evaluation.verification import verification_metrics
 from cclm_core.finetuning.config import NgramsConfig
@@ -44,7 +44,7 @@ from cclm_core.runtime.random import derive, derive_seed
 from cclm_core.runtime.reporting import null_report
 from cclm_core.training.component import component_module, new_component
 from cclm_core.training.config import ComponentConfig
-from cclm_core.training.contexts import context_data
+from cclm_core.training.contexts import context_data, trained_bits
 from cclm_core.training.loop import train
 from cclm_core.training.run import TrainingInputs
 

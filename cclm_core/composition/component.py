@@ -126,7 +126,8 @@ class Component(Model):
         features = mask = None
         if contexts.ids is not None:
             rows, number, length = contexts.ids.shape
-            features = self._input(reading.context_reading, base).reshape(rows, number, length, -1)
+            flat = self._input(reading.context_reading, base)
+            features = flat.reshape(rows, number, length, flat.shape[-1])
             mask = reading.context_reading.mask.reshape(rows, number, length)
         return ContextFeatures(features, mask, contexts.encodings, contexts.present, contexts.types)
 

@@ -1,18 +1,14 @@
 """What contexts are worth: bits per masked character with contexts of each type, on the same masked characters."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from cclm_core.corpus.contexts import ContextBatch, ContextName, ContextTexts
 from cclm_core.evaluation.metrics import Bootstrap, Floats, Measurement, ratio
-from cclm_core.objectives.contexts import ContextMaskedCharacters, ContextualModel
-from cclm_core.runtime.random import derive
 
 _BATCH = 32  # texts
 
@@ -40,19 +36,6 @@ class ContextResult:
         """Bits per masked character."""
         bits, characters = ([row[key] for row in self.rows] for key in ("bits", "characters"))
         return ratio(bits, characters, better="lower")
-
-
-def trained_bits(encoder: ContextualModel, objective: ContextMaskedCharacters, seed: int) -> Bits:
-    """The bits of a component in evaluation mode, with the head of its training; `seed` draws the masks."""
-
-    def bits(batch: ContextBatch, start: int) -> tuple[Floats, Floats]:
-        """Bits and numbers of the masked characters."""
-        example = objective.example(batch, derive(seed, "masks", start), training=False)
-        with torch.inference_mode():
-            nats, numbers = objective.nats(objective.features(encoder, example), example)
-        return nats.cpu().numpy() / math.log(2), numbers.cpu().numpy().astype(np.float64)
-
-    return bits
 
 
 def evaluate_contexts(

@@ -1,13 +1,19 @@
 """Training a component on texts with contexts."""
 
+import math
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor
 
-from cclm_core.corpus.contexts import AuthorTexts, ContextTexts
+from cclm_core.corpus.contexts import AuthorTexts, ContextBatch, ContextTexts
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.objectives.base import Example, Sums
 from cclm_core.objectives.contexts import (
+    ContextMaskedCharacters,
     ContextMaskedCharactersConfig,
     ContextObjective,
     ContextObjectiveConfig,
@@ -74,3 +80,24 @@ def context_data(corpus: EncodedCorpus, task: ContextObjectiveConfig, config: Tr
         )
     settings = (config.window, task.number, task.same_group, task.min_characters)
     return Data(AuthorTexts(train, *settings), AuthorTexts(validation, *settings, train if task.unseen else None))
+
+
+def trained_bits(
+    encoder: ContextualModel, objective: ContextMaskedCharacters, seed: int
+) -> Callable[[ContextBatch, int], tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
+    """For `evaluation.contexts`: the bits (B,) and numbers (B,) of masked characters, with the head of the training.
+
+    Args:
+        encoder: the component with its base, in evaluation mode.
+        objective: its objective, trained.
+        seed: draws the masks.
+    """
+
+    def bits(batch: ContextBatch, start: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Bits and numbers of the masked characters of a batch whose first text is number `start`."""
+        example = objective.example(batch, derive(seed, "masks", start), training=False)
+        with torch.inference_mode():
+            nats, numbers = objective.nats(objective.features(encoder, example), example)
+        return nats.cpu().numpy() / math.log(2), numbers.cpu().numpy().astype(np.float64)
+
+    return bits

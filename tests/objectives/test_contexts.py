@@ -14,7 +14,7 @@ from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.corpus.records import Record
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.evaluation.config import EvaluationConfig
-from cclm_core.evaluation.contexts import context_table, evaluate_contexts, trained_bits
+from cclm_core.evaluation.contexts import context_table, evaluate_contexts
 from cclm_core.evaluation.evaluator import evaluate_composition
 from cclm_core.evaluation.metrics import Bootstrap
 from cclm_core.evaluation.selection import CLEAN, TextSet
@@ -24,7 +24,7 @@ from cclm_core.runtime.random import derive, seeded_initialization
 from cclm_core.runtime.reporting import null_report
 from cclm_core.training.component import component_module
 from cclm_core.training.config import ComponentConfig
-from cclm_core.training.contexts import ContextTraining, context_data
+from cclm_core.training.contexts import ContextTraining, context_data, trained_bits
 from cclm_core.training.loop import train
 from tests.corpora import encode
 from tests.training.trainings import SHAPE, store
