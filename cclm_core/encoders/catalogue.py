@@ -10,6 +10,7 @@ from pydantic import Discriminator, Tag
 from cclm_core.encoders.attention import AttentionConfig as AttentionConfig
 from cclm_core.encoders.convolution import ConvolutionConfig as ConvolutionConfig
 from cclm_core.encoders.hourglass import HourglassConfig as HourglassConfig
+from cclm_core.encoders.identity import IdentityConfig as IdentityConfig
 
 
 def _kind(value: Any) -> str:
@@ -21,7 +22,8 @@ def _kind(value: Any) -> str:
 EncoderConfig = Annotated[
     Annotated[HourglassConfig, Tag("hourglass")]
     | Annotated[ConvolutionConfig, Tag("convolution")]
-    | Annotated[AttentionConfig, Tag("attention")],
+    | Annotated[AttentionConfig, Tag("attention")]
+    | Annotated[IdentityConfig, Tag("none")],
     Discriminator(_kind),
 ]
 """Any encoder. This union is the catalogue: the contract tests run over its members."""

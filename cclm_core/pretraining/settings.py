@@ -33,7 +33,7 @@ def parsed_task(
         return default
     if isinstance(task, Mapping):
         default_name = {} if expected is None else {"objective": expected().objective}
-        task = ComponentConfig.parse({"task": {**default_name, **task}}, owner).task
+        task = ComponentConfig.parse({"task": {**default_name, **task}}, owner).objective
     if expected is not None and not isinstance(task, expected):
         raise ConfigError(
             f"`task` of {owner} must be a {expected.__name__}, got {type(task).__name__}. Use `Pretrainer` for other "

@@ -5,12 +5,14 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from cclm_core.encoders.catalogue import EncoderConfig
-from cclm_core.encoders.embedder import EmbedderConfig
+from cclm_core.encoders.config import EmbedderConfig, check_causal
 from cclm_core.encoders.hourglass import HourglassConfig
+from cclm_core.encoders.pretrained.catalogue import AnyEmbeddingConfig, PretrainedConfig
 from cclm_core.objectives.catalogue import ObjectiveConfig
 from cclm_core.objectives.masked_characters import MaskedCharactersConfig
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.device import Precision
+from cclm_core.runtime.errors import ConfigError
 
 
 class TrainingConfig(Config):
@@ -81,14 +83,23 @@ class BaseConfig(Config):
 
 
 class ComponentConfig(Config):
-    """One component: an encoder over the frozen base, or over its own embedding, trained on one objective."""
+    """One component: an encoder over the frozen base, or over its own embedding, trained on one objective.
 
-    task: ObjectiveConfig
+    A component with nothing to train, such as a frozen checkpoint with the encoder `none`, has no `task`.
+    """
+
+    task: ObjectiveConfig | None = None
     encoder: EncoderConfig = Field(
         default_factory=lambda: HourglassConfig(core_width=192, num_layers=2, width=128),
     )
     independent: bool = Field(
         default=False, description="give it its own embedding instead of the features of the base"
+    )
+    embedding: AnyEmbeddingConfig | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="its own embedding, instead of the features of the base: characters, a transformers checkpoint or "
+        "word vectors; null: none, or with `independent: true` one like that of the base",
     )
     origin: str | None = Field(
         default=None,
@@ -100,4 +111,44 @@ class ComponentConfig(Config):
     @model_validator(mode="after")
     def _choose_rate(self) -> Self:
         object.__setattr__(self, "training", self.training.with_rate_of(self.encoder))
+        return self
+
+    @property
+    def objective(self) -> ObjectiveConfig:
+        """The task, for what needs one.
+
+        Raises:
+            ConfigError: the component has none, because nothing is trained.
+        """
+        if self.task is None:
+            raise ConfigError("the component has no `task`, because nothing is trained. Name a trained component.")
+        return self.task
+
+    @property
+    def is_independent(self) -> bool:
+        """Whether the component has its own embedding."""
+        return self.independent or self.embedding is not None
+
+    @property
+    def has_training(self) -> bool:
+        """Whether there is anything to train: an encoder with weights, or an embedding with trained ones."""
+        if self.encoder.kind != "none" or self.independent:
+            return True
+        own = self.embedding
+        return own.is_trained if isinstance(own, PretrainedConfig) else own is not None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.embedding is not None and self.independent:
+            raise ValueError("set `independent: true` or `embedding`, not both: a component has one embedding")
+        if self.embedding is not None:
+            check_causal(self.encoder, self.embedding)
+        if self.task is None and self.has_training:
+            raise ValueError("task is missing. Add it")
+        if not self.has_training:
+            if self.task is not None:
+                raise ValueError(f"task must be null, because nothing is trained, got {self.task.objective}. Remove it")
+            if "steps" in self.training.model_fields_set and self.training.steps:
+                raise ValueError(f"training.steps must be 0, because nothing is trained, got {self.training.steps}")
+            object.__setattr__(self, "training", self.training.model_copy(update={"steps": 0, "warmup_steps": 0}))
         return self
