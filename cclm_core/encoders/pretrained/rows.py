@@ -92,8 +92,10 @@ def _characters(octets: bytes) -> list[tuple[str, int]]:
     while start < len(octets):
         size = 2 + (octets[start] >= 0xE0) + (octets[start] >= 0xF0)
         try:
-            (character,) = octets[start : start + size].decode()
-        except (UnicodeDecodeError, ValueError):
+            character = octets[start : start + size].decode()
+        except UnicodeDecodeError:
+            character = ""
+        if len(character) != 1:
             character, size = chr(_REPLACEMENT), 1
         characters.append((character, size))
         start += size

@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -119,7 +119,8 @@ def _matrix(path: Path, tokenizer: Path) -> Vectors:
 
 
 def _floret(stream: IO[bytes], fields: list[bytes], path: Path) -> Vectors:
-    header = FloretHeader(*map(int, fields[:6]), *(field.decode("utf-8", errors="replace") for field in fields[6:]))
+    values: list[Any] = [*map(int, fields[:6]), *(field.decode("utf-8", errors="replace") for field in fields[6:])]
+    header = FloretHeader(*values)
     if not 1 <= header.num_hashes <= 4 or header.min_size > header.max_size:
         raise ArtifactError(f"{path}: the first line is not that of floret: {header}. {_REMEDY}")
     _check_size(header.buckets, header.width, path)
@@ -234,6 +235,6 @@ def _reading(path: Path) -> Iterator[IO[bytes]]:
     """Opens a file, unpacked if it ends in .gz."""
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
-            yield stream
+            yield cast("IO[bytes]", stream)
     except (OSError, EOFError, zlib.error) as error:
         raise ArtifactError(f"{path} cannot be read: {error!s:.200}. Restore the file.") from None
