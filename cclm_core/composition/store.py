@@ -252,7 +252,7 @@ class _Loading:
         own = _Loading(self._folders).base(folder / _BASE) if card.is_fork else None
         with without_storage():
             pretrained = card.pretrained
-            component = Component(card, own, pretrained and read_embedding(pretrained, folder))
+            component = Component(card, own, None if pretrained is None else read_embedding(pretrained, folder))
         others = () if own is None else tuple(f"{_OWN}{name}" for name in own.state_dict())
         load_weights(component, folder / _WEIGHTS, others)
         freeze_weights(component, frozen, path)

@@ -237,9 +237,8 @@ def publish(
 def num_fixed(model: nn.Module) -> int:
     """The number of weights of pretrained embeddings that are never trained."""
     parts = [part for part in model.modules() if isinstance(part, PretrainedEmbedding)]
-    return sum(weight.numel() for part in parts for name, weight in part.state_dict().items()) - sum(
-        weight.numel() for part in parts for weight in part.parameters()
-    )
+    num_weights: int = sum(weight.numel() for part in parts for weight in part.state_dict().values())
+    return num_weights - sum(weight.numel() for part in parts for weight in part.parameters())
 
 
 def write_results(folder: Path, curve: Sequence[Point], card: Mapping[str, Any], sizes: Mapping[str, float]) -> None:

@@ -13,6 +13,7 @@ from cclm_core.encoders.pretrained.base import PretrainedConfig as PretrainedCon
 from cclm_core.encoders.pretrained.base import PretrainedEmbedding as PretrainedEmbedding
 from cclm_core.encoders.pretrained.checkpoint import HuggingFaceConfig as HuggingFaceConfig
 from cclm_core.encoders.pretrained.vectors import VectorsConfig as VectorsConfig
+from cclm_core.runtime.config import Config
 from cclm_core.runtime.errors import CompositionError
 
 
@@ -57,7 +58,7 @@ def build_embedding(
     return config.open() if isinstance(config, PretrainedConfig) else (config, CharacterEmbedding(num_ids, config))
 
 
-def read_embedding(config: AnyEmbeddingConfig, folder: Path) -> PretrainedEmbedding | None:
+def read_embedding(config: Config, folder: Path) -> PretrainedEmbedding | None:
     """The pretrained embedding in the folder of a saved model, without its weights; None for characters.
 
     Raises:
