@@ -59,7 +59,7 @@ def load_trained(component: Path, base: Path, objective: str) -> TrainedComponen
     context = ObjectiveContext(
         width=part.width, preprocessor=loaded_base.preprocessor, misspellings=misspellings, words=words
     )
-    trained_objective = config.task.build(context)
+    trained_objective = config.objective.build(context)
     trained_objective.load_head(component)
     return TrainedComponent(OverBase(loaded_base, part).eval(), trained_objective.eval(), config.training.window, words)
 

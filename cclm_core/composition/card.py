@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from cclm_core.encoders.catalogue import EncoderConfig, describe
+from cclm_core.encoders.config import check_causal
 from cclm_core.encoders.embedder import Base
-from cclm_core.encoders.embedding import EmbeddingConfig
+from cclm_core.encoders.pretrained.catalogue import AnyEmbeddingConfig, PretrainedConfig
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.errors import CompositionError
 
@@ -15,7 +16,7 @@ class IndependentConfig(Config):
     """The embedding of an independent component."""
 
     num_ids: int = Field(ge=1, description="size of the vocabulary")
-    embedding: EmbeddingConfig
+    embedding: AnyEmbeddingConfig
 
 
 class ForkConfig(Config):
@@ -38,10 +39,11 @@ OwnConfig = Annotated[
 class ComponentCard(Config):
     """The architecture of a component, and the base that it was trained on.
 
-    Only forks use `cclm-component-2`, so that versions of CCLM without forks refuse them.
+    Only forks use `cclm-component-2`, and only components with a pretrained embedding `cclm-component-3`, so that
+    versions of CCLM without them refuse them.
     """
 
-    format: Literal["cclm-component-1", "cclm-component-2"] = "cclm-component-1"
+    format: Literal["cclm-component-1", "cclm-component-2", "cclm-component-3"] = "cclm-component-1"
     name: str = Field(description="the name in a composition")
     objective: str = Field(description="the objective that trained it")
     base_width: int = Field(ge=1, description="features per character that the encoder reads")
@@ -69,6 +71,13 @@ class ComponentCard(Config):
             )
         if self.is_fork != (self.format == "cclm-component-2"):
             raise ValueError(f"only forks have format cclm-component-2, got {self.format} and independent {own}")
+        if (self.pretrained is not None) != (self.format == "cclm-component-3"):
+            raise ValueError(
+                f"only components with a pretrained embedding have format cclm-component-3, got {self.format} and "
+                f"independent {own}"
+            )
+        if isinstance(own, IndependentConfig):
+            check_causal(self.encoder, own.embedding)
         return self
 
     @property
@@ -77,13 +86,26 @@ class ComponentCard(Config):
         return isinstance(self.independent, ForkConfig)
 
     @property
+    def pretrained(self) -> PretrainedConfig | None:
+        """The configuration of its pretrained embedding; None if it has none."""
+        own = self.independent
+        is_pretrained = isinstance(own, IndependentConfig) and isinstance(own.embedding, PretrainedConfig)
+        return own.embedding if is_pretrained else None  # type: ignore[union-attr, return-value]
+
+    @property
     def described(self) -> str:
         """Name and encoder for messages, e.g. `the component 'ner' (attention, causal: false)`."""
         return f"the component {self.name!r} ({describe(self.encoder)})"
 
     @classmethod
     def over(
-        cls, base: Base, name: str, objective: str, encoder: EncoderConfig, independent: bool = False
+        cls,
+        base: Base,
+        name: str,
+        objective: str,
+        encoder: EncoderConfig,
+        independent: bool = False,
+        embedding: AnyEmbeddingConfig | None = None,
     ) -> "ComponentCard":
         """The card of a new component over `base`.
 
@@ -94,15 +116,25 @@ class ComponentCard(Config):
             encoder: the architecture.
             independent: whether the component gets its own embedding, configured like that of the base, instead of
                 reading the features of the base. It then shares only the vocabulary.
+            embedding: its own embedding, configured otherwise; without a source. It makes the component independent.
 
         Raises:
-            CompositionError: the component is causal and the base is bidirectional.
+            CompositionError: the component is causal and the base is bidirectional, or it has the pretrained embedding
+                of the base, which only the base includes.
+            ConfigError: the component is causal and its embedding is not.
         """
-        own = base.embedder.config.embedding
+        own = embedding or base.embedder.config.embedding
+        if embedding is None and independent and isinstance(own, PretrainedConfig):
+            raise CompositionError(
+                f"`independent: true` copies the configuration of the embedding of the base, which is {own.kind}. Name "
+                "the source in `embedding` of the component instead."
+            )
+        independent = independent or embedding is not None
         card = cls(
+            format="cclm-component-3" if isinstance(embedding, PretrainedConfig) else "cclm-component-1",
             name=name,
             objective=objective,
-            base_width=own.width if independent else base.width,
+            base_width=(own.width or 0) if independent else base.width,
             base_digest=None if independent else base.digest,
             preprocessor_digest=base.preprocessor.digest,
             encoder=encoder,

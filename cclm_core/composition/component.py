@@ -10,7 +10,7 @@ from cclm_core.composition.card import ComponentCard, ForkConfig, IndependentCon
 from cclm_core.encoders.contexts import Contexts
 from cclm_core.encoders.contextual import ContextFeatures, Contextual
 from cclm_core.encoders.embedder import Base, Model, Reading
-from cclm_core.encoders.embedding import CharacterEmbedding
+from cclm_core.encoders.pretrained.catalogue import PretrainedEmbedding, build_embedding
 from cclm_core.runtime.config import canonical_json
 from cclm_core.runtime.errors import CompositionError, ConfigError
 from cclm_core.runtime.random import seeded_initialization
@@ -22,18 +22,22 @@ class Component(Model):
     Args:
         card: the architecture.
         own_base: the copy of a base that a fork owns; None for all other components.
+        embedding: the pretrained embedding that the card describes; None for all other components.
 
     Raises:
-        CompositionError: `own_base` is missing, unexpected, or does not fit the card.
+        CompositionError: `own_base` or `embedding` is missing, unexpected, or does not fit the card.
     """
 
-    def __init__(self, card: ComponentCard, own_base: Base | None = None) -> None:
+    def __init__(
+        self, card: ComponentCard, own_base: Base | None = None, embedding: PretrainedEmbedding | None = None
+    ) -> None:
         super().__init__()
         _check_own_base(card, own_base)
         self.card = card
         own = card.independent
-        new = CharacterEmbedding(own.num_ids, own.embedding) if isinstance(own, IndependentConfig) else None
-        self.embedding: nn.Module | None = own_base if new is None else new
+        self.embedding: nn.Module | None = own_base
+        if isinstance(own, IndependentConfig):
+            _, self.embedding = build_embedding(own.embedding, own.num_ids, embedding)
         self.body = card.encoder.build(card.base_width)
 
     @property
@@ -118,7 +122,7 @@ class Component(Model):
             # The copy is trained with its fork, so it never shares features with a base of equal digest.
             features: Tensor = self.own_base(reading.ids, Reading(reading.ids, gradients=True))
         else:
-            features = self.embedding(reading.ids)
+            features = reading.embedded(self.embedding, base)
         return features
 
     def _context_features(self, contexts: Contexts, reading: Reading, base: Base) -> ContextFeatures:
@@ -137,9 +141,14 @@ class Component(Model):
             self.own_base.adopt_base()
 
     def untrained(self, seed: int) -> "Component":
-        """A control with the same architecture and random weights from `seed`. A fork keeps its base."""
+        """A control with the same architecture and random weights from `seed`.
+
+        A fork keeps its base, and a component its pretrained embedding: the control shows what their training adds.
+        """
+        embedding = copy.deepcopy(self.embedding) if isinstance(self.embedding, PretrainedEmbedding) else None
+        card = self.card.model_copy(update={"trained": False})
         with seeded_initialization(seed):
-            return Component(self.card.model_copy(update={"trained": False}), copy.deepcopy(self.own_base))
+            return Component(card, copy.deepcopy(self.own_base), embedding)
 
     def extra_repr(self) -> str:
         """Name, objective, size and digest, for `repr`."""

@@ -2,7 +2,8 @@
 
 ```
 embedder.json  embedder.safetensors  preprocessor.json     an embedder; see encoders/store.py
-component.json  component.safetensors  [base/]             a component; a fork includes its copy of a base
+component.json  component.safetensors  [base/]             a component; a fork includes its copy of a base,
+                                       [embedding/]        others the words or tokenizer of a pretrained embedding
 composition.json  [fusion.safetensors]  [base/]  parts/    a composition; a base that the outermost folder
                                                            already contains is not saved again
 ```
@@ -25,6 +26,8 @@ from cclm_core.composition.config import CompositionCard
 from cclm_core.composition.fusion import averaged
 from cclm_core.encoders import store as embedders
 from cclm_core.encoders.embedder import Base, Embedder, Model
+from cclm_core.encoders.pretrained.base import FOLDER
+from cclm_core.encoders.pretrained.catalogue import read_embedding, write_embedding
 from cclm_core.encoders.store import freeze_weights, frozen_key, read_card
 from cclm_core.encoders.weights import load_weights, save_weights
 from cclm_core.runtime.artifacts import MANIFEST, publishing, verify, write_json
@@ -47,7 +50,7 @@ _WEIGHTS = "component.safetensors"
 _FUSION = "fusion.safetensors"
 _BASE, _PARTS = "base", "parts"
 _OWN = "embedding."  # prefix of the weights of a component's own embedding or base
-_FILES = {*CARDS.values(), PREPROCESSOR, embedders.WEIGHTS, _WEIGHTS, _FUSION, _BASE, _PARTS, MANIFEST}
+_FILES = {*CARDS.values(), PREPROCESSOR, embedders.WEIGHTS, _WEIGHTS, _FUSION, _BASE, _PARTS, FOLDER, MANIFEST}
 """All files and folders that `save` makes at the top."""
 
 
@@ -160,6 +163,7 @@ def _save(model: Model, folder: Path, saved: set[str], changes: Mapping[str, Any
                 _save(model.own_base, _created(folder / _BASE), set(), {}, {})
                 state = {name: tensor for name, tensor in state.items() if not name.startswith(_OWN)}
             save_weights(state, folder / _WEIGHTS)
+            write_embedding(model.embedding, folder)
             card = model.card.model_copy(update=dict(changes))
             write_json(folder / CARDS["component"], {**card.canonical(), **facts})
         case ComposedModel():
@@ -247,7 +251,8 @@ class _Loading:
         card = ComponentCard.parse(values, str(path))
         own = _Loading(self._folders).base(folder / _BASE) if card.is_fork else None
         with without_storage():
-            component = Component(card, own)
+            pretrained = card.pretrained
+            component = Component(card, own, None if pretrained is None else read_embedding(pretrained, folder))
         others = () if own is None else tuple(f"{_OWN}{name}" for name in own.state_dict())
         load_weights(component, folder / _WEIGHTS, others)
         freeze_weights(component, frozen, path)

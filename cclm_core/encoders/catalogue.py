@@ -11,6 +11,7 @@ from cclm_core.encoders.attention import AttentionConfig as AttentionConfig
 from cclm_core.encoders.contextual import ContextualConfig as ContextualConfig
 from cclm_core.encoders.convolution import ConvolutionConfig as ConvolutionConfig
 from cclm_core.encoders.hourglass import HourglassConfig as HourglassConfig
+from cclm_core.encoders.identity import IdentityConfig as IdentityConfig
 
 
 def _kind(value: Any) -> str:
@@ -23,7 +24,8 @@ EncoderConfig = Annotated[
     Annotated[HourglassConfig, Tag("hourglass")]
     | Annotated[ConvolutionConfig, Tag("convolution")]
     | Annotated[AttentionConfig, Tag("attention")]
-    | Annotated[ContextualConfig, Tag("contextual")],
+    | Annotated[ContextualConfig, Tag("contextual")]
+    | Annotated[IdentityConfig, Tag("none")],
     Discriminator(_kind),
 ]
 """Any encoder. This union is the catalogue: the contract tests run over its members."""

@@ -8,30 +8,23 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Self, overload
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from cclm_core.encoders.catalogue import EncoderConfig, describe
+from cclm_core.encoders.catalogue import describe
+from cclm_core.encoders.config import EmbedderConfig as EmbedderConfig
 from cclm_core.encoders.contexts import Contexts
-from cclm_core.encoders.embedding import CharacterEmbedding, EmbeddingConfig
-from cclm_core.encoders.hourglass import HourglassConfig
 from cclm_core.encoders.ids import as_batch, check_range
 from cclm_core.encoders.migration import ATTRIBUTES, EMBEDDER
+from cclm_core.encoders.pretrained.catalogue import PretrainedEmbedding, build_embedding
+from cclm_core.encoders.pretrained.rows import TextRows, read_rows
 from cclm_core.encoders.versions import count_fused_steps
-from cclm_core.runtime.config import Config, canonical_json
+from cclm_core.runtime.config import canonical_json
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.runtime.migration import old_arguments, old_attribute
 from cclm_core.text.vocabulary import Preprocessor
 from cclm_core.text.words import letters
 
 count_fused_steps()
-
-
-class EmbedderConfig(Config):
-    """The architecture of an embedder."""
-
-    embedding: EmbeddingConfig = Field(default_factory=EmbeddingConfig)
-    encoder: EncoderConfig = Field(default_factory=HourglassConfig)
 
 
 class Model(nn.Module, ABC):
@@ -172,6 +165,7 @@ class Reading:
         self._gradients = gradients
         self._cached: list[tuple[Base, Tensor]] = []
         self._starts: Tensor | None = None
+        self._rows: TextRows | None = None
         self._context_reading: Reading | None = None
 
     @property
@@ -198,6 +192,22 @@ class Reading:
             self._starts = base.embedder.word_starts(self.ids)
         return self._starts
 
+    def rows(self, base: Base) -> TextRows:
+        """The texts of the batch, for embeddings of words and word pieces. All bases share one vocabulary.
+
+        Raises:
+            DataError: an id is outside of the vocabulary.
+        """
+        if self._rows is None:
+            check_range(self.ids, base.preprocessor.num_ids)
+            self._rows = read_rows(self.ids, base.preprocessor)
+        return self._rows
+
+    def embedded(self, embedding: nn.Module, base: Base) -> Tensor:
+        """The features (B, L, W) of an embedding of characters, or of a pretrained one."""
+        features: Tensor = embedding(self.rows(base) if isinstance(embedding, PretrainedEmbedding) else self.ids)
+        return features
+
     def _can_share(self, left: Base, right: Base) -> bool:
         """Whether two bases have the same features. Bases that receive gradients must run separately."""
         if left.width != right.width or (self._gradients and (_is_trained(left) or _is_trained(right))):
@@ -218,13 +228,22 @@ class Embedder(Base):
         config: the architecture, or a mapping of its keys; None for the default.
         max_example_len: ids per row of a batch. Ignored: an embedder reads any length.
         n_chars: number of ids in the vocabulary.
+        embedding: for `load`: the pretrained embedding of a saved embedder.
 
     Raises:
         ConfigError: no vocabulary is given, or its number of ids is not `n_chars`.
+        CclmError: the source of a pretrained embedding cannot be read; see `PretrainedConfig.open`.
     """
 
     @overload
-    def __init__(self, preprocessor: Preprocessor, config: EmbedderConfig | None = None, /) -> None: ...
+    def __init__(
+        self,
+        preprocessor: Preprocessor,
+        config: EmbedderConfig | None = None,
+        /,
+        *,
+        embedding: PretrainedEmbedding | None = None,
+    ) -> None: ...
 
     @overload
     def __init__(
@@ -242,7 +261,11 @@ class Embedder(Base):
 
     @old_arguments(hints=EMBEDDER, aliases={"prep": "preprocessor"})
     def __init__(
-        self, *args: Any, preprocessor: Preprocessor | None = None, config: EmbedderConfig | None = None
+        self,
+        *args: Any,
+        preprocessor: Preprocessor | None = None,
+        config: EmbedderConfig | None = None,
+        embedding: PretrainedEmbedding | None = None,
     ) -> None:
         super().__init__()
         if args and isinstance(args[0], Preprocessor) and len(args) <= 2:
@@ -256,9 +279,10 @@ class Embedder(Base):
             )
         if not isinstance(config, EmbedderConfig):
             config = EmbedderConfig.parse({} if config is None else config, "Embedder")
-        self.preprocessor, self.config = preprocessor, config
-        self.embedding = CharacterEmbedding(preprocessor.num_ids, self.config.embedding)
-        self.encoder = self.config.encoder.build(self.config.embedding.width)
+        own, self.embedding = build_embedding(config.embedding, preprocessor.num_ids, embedding)
+        assert own.width is not None
+        self.preprocessor, self.config = preprocessor, config.model_copy(update={"embedding": own})
+        self.encoder = self.config.encoder.build(own.width)
         self.register_buffer("_letters", torch.from_numpy(letters(preprocessor)), persistent=False)
 
     @property
@@ -314,7 +338,7 @@ class Embedder(Base):
         reading = reading or Reading(ids)
         check_range(reading.ids, self.preprocessor.num_ids)
         starts = reading.word_starts(self) if self.encoder.reads_words else None
-        features: Tensor = self.encoder(self.embedding(reading.ids), reading.mask, starts)
+        features: Tensor = self.encoder(reading.embedded(self.embedding, self), reading.mask, starts)
         return features
 
     def extra_repr(self) -> str:

@@ -1,6 +1,6 @@
 """Character embeddings: a table of characters, plus hashed tables of the n-grams ending at each character."""
 
-from typing import Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -26,6 +26,11 @@ class EmbeddingConfig(Config):
     gain.
     """
 
+    causal: ClassVar[bool] = True
+    """The features of a character depend only on it and earlier ones."""
+
+    # Left out of cards, which had no kind when there was only one.
+    kind: Literal["characters"] = Field(default="characters", exclude=True)
     width: int = Field(default=128, ge=8, le=8192, description="features per character")
     ngram_sizes: tuple[int, ...] = Field(
         default=(2, 3), max_length=8, description="characters per hashed n-gram, 2 to 8; at most 8 tables"

@@ -4,6 +4,7 @@
 embedder.json            the configuration
 embedder.safetensors     the weights
 preprocessor.json        the vocabulary
+embedding/               words or tokenizer of a pretrained embedding
 ```
 """
 
@@ -14,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
+from cclm_core.encoders.pretrained.catalogue import read_embedding, write_embedding
 from cclm_core.encoders.weights import load_weights, save_weights
 from cclm_core.runtime.artifacts import read_json, write_json
 from cclm_core.runtime.errors import ArtifactError
@@ -39,6 +41,7 @@ def save_embedder(embedder: Embedder, folder: Path, facts: Mapping[str, Any] | N
     """
     embedder.preprocessor.save(folder / PREPROCESSOR)
     save_weights(embedder.state_dict(), folder / WEIGHTS)
+    write_embedding(embedder.embedding, folder)
     added = frozen_key(embedder) if facts is None else facts
     write_json(folder / CARD, {**embedder.config.canonical(), **added})
 
@@ -55,7 +58,7 @@ def load_embedder(folder: Path) -> Embedder:
     config = EmbedderConfig.parse(values, str(path))
     preprocessor = Preprocessor.load(folder / PREPROCESSOR)
     with without_storage():
-        embedder = Embedder(preprocessor, config)
+        embedder = Embedder(preprocessor, config, embedding=read_embedding(config.embedding, folder))
     load_weights(embedder, folder / WEIGHTS)
     freeze_weights(embedder, frozen, path)
     return embedder

@@ -9,6 +9,7 @@ from torch import Tensor
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.encoders.depth import depths
 from cclm_core.encoders.embedder import Base
+from cclm_core.encoders.pretrained.base import rate_factors
 from cclm_core.finetuning.batches import TextBatch
 from cclm_core.finetuning.encoding import Encoding, Noise
 from cclm_core.heads.base import Head
@@ -71,12 +72,14 @@ class FineTuning(Trainee):
         return point[name]
 
     def rate_factors(self) -> Mapping[str, float]:
-        """`layer_decay` to the power of the number of layers between a weight and the head."""
+        """`layer_decay` to the power of the number of layers between a weight and the head, times its own factor."""
+        pretrained = rate_factors(self)
         if self.layer_decay == 1:
-            return {}
+            return pretrained
         by_name = depths(self.encoder)
         highest = max(by_name.values(), default=0)
-        return {f"encoder.{name}": self.layer_decay ** (1 + highest - depth) for name, depth in by_name.items()}
+        decayed = {f"encoder.{name}": self.layer_decay ** (1 + highest - depth) for name, depth in by_name.items()}
+        return decayed | {name: factor * decayed.get(name, 1.0) for name, factor in pretrained.items()}
 
 
 def select(encoder: Base, train: Trained) -> None:

@@ -19,7 +19,8 @@ from cclm_core.composition.card import ComponentCard
 from cclm_core.composition.component import Component
 from cclm_core.composition.composed import ComposedModel, Part
 from cclm_core.encoders.embedder import Base, Embedder, EmbedderConfig, Model
-from cclm_core.runtime.errors import ArtifactError
+from cclm_core.encoders.pretrained.base import PretrainedEmbedding
+from cclm_core.runtime.errors import ArtifactError, ConfigError
 from cclm_core.text.config import VocabularyConfig
 from cclm_core.text.vocabulary import Preprocessor
 
@@ -30,7 +31,11 @@ Path = tuple[str | int, ...]
 
 
 def tree_of(model: Base) -> Tree:
-    """The architecture of an embedder or a composition."""
+    """The architecture of an embedder or a composition.
+
+    Raises:
+        ConfigError: a part has a pretrained embedding.
+    """
     return _describe(model, (), {})
 
 
@@ -100,6 +105,12 @@ def _describe(model: Model, path: Path, known: dict[int, Path]) -> Tree:
     if id(model) in known:
         return {"kind": "same", "path": list(known[id(model)])}
     known[id(model)] = path
+    own = model.embedding if isinstance(model, Embedder | Component) else None
+    if isinstance(own, PretrainedEmbedding):
+        raise ConfigError(
+            f"{model.described} has a pretrained embedding, whose words or tokenizer do not fit into config.json. "
+            "Export a model without it, or serve this one with `cclm serve`."
+        )
     match model:
         case Embedder():
             return {"kind": "embedder", "config": model.config.canonical()}

@@ -80,7 +80,8 @@ class CclmPreTrainedModel(PreTrainedModel):
     def get_input_embeddings(self) -> nn.Module:
         """The vectors of the ids."""
         encoder: Base = self.base_model.encoder
-        return encoder.embedder.embedding.characters
+        # Models with pretrained embeddings are not exported, so the table exists.
+        return encoder.embedder.embedding.get_submodule("characters")
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Raises ConfigError: other ids need another vocabulary."""

@@ -19,6 +19,7 @@ from cclm_core.composition.store import load_base, write
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.encoders.catalogue import EncoderConfig
 from cclm_core.encoders.embedder import Base
+from cclm_core.encoders.pretrained.catalogue import AnyEmbeddingConfig
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.objectives.base import Objective
 from cclm_core.objectives.catalogue import ObjectiveConfig
@@ -38,7 +39,7 @@ from cclm_core.runtime.reporting import Report
 from cclm_core.text.texts import is_table
 from cclm_core.text.vocabulary import TargetsConfig
 from cclm_core.text.word_targets import WordTargets
-from cclm_core.training.component import component_card, component_module, new_component
+from cclm_core.training.component import component_card, component_module, new_component, opened
 from cclm_core.training.config import ComponentConfig, TrainingConfig
 from cclm_core.training.run import Artifact, Identity, TrainingInputs, TrainingRun, load_misspellings, publish
 from cclm_core.training.trainee import Data, Point
@@ -55,6 +56,7 @@ class Pretrainer:
         name: name of the component: letters, digits, `_` and `-`. None for the name of the objective.
         encoder: architecture of the component; None for the default in `params.yaml`.
         independent: give the component its own embedding instead of the features of the embedder.
+        embedding: the same, with another configuration, such as a transformers checkpoint; its source is read at once.
         origin: components with the same origin start from the same weights; None for the name of the component.
         train_base: if True, `fit` trains the embedder too, then freezes it; `ComposedModel` refuses components that
             were fitted on it before. The embedder must not be frozen, except by the last call of this `fit`; weights
@@ -85,6 +87,7 @@ class Pretrainer:
         name: str | None = None,
         encoder: EncoderConfig | Mapping[str, Any] | None = None,
         independent: bool = False,
+        embedding: AnyEmbeddingConfig | Mapping[str, Any] | None = None,
         origin: str | None = None,
         train_base: bool | None = None,
         noise: NoiseRecipe | Mapping[str, Any] | None = None,
@@ -97,7 +100,7 @@ class Pretrainer:
         self.embedder, self.name, self.seed, self.train_base = embedder, name or task.objective, seed, train_base
         if not re.fullmatch(r"[\w-]+", self.name):
             raise ConfigError(f"`name` must consist of letters, digits, _ and -, got {self.name!r}.")
-        if train_base and independent:
+        if train_base and (independent or embedding is not None):
             raise ConfigError(
                 "`train_base` and `independent` cannot both be true: an independent component does not use the base. "
                 "Set one of them to False."
@@ -105,7 +108,8 @@ class Pretrainer:
         if encoder is None:
             encoder = ComponentConfig(task=task).encoder.model_copy(update={"causal": self.is_causal})
         settings = {"task": task, "independent": independent, "origin": origin, "encoder": encoder}
-        self.config = ComponentConfig.parse(settings, type(self).__name__)
+        parsed = ComponentConfig.parse({**settings, "embedding": embedding}, type(self).__name__)
+        self.config, self._pretrained = opened(parsed)
         self.noise = parsed_noise(noise)
         self.words = parsed_words(words, task, embedder.preprocessor)
         self._misspellings = load_misspellings(self.noise)
@@ -115,7 +119,7 @@ class Pretrainer:
     def __repr__(self) -> str:
         """Class, name, objective, and whether it is fitted."""
         state = "not fitted" if self._last is None else self._last.component.digest[:12]
-        return f"{type(self).__name__}({self.name!r}, objective={self.config.task.objective!r}, {state})"
+        return f"{type(self).__name__}({self.name!r}, objective={self.config.objective.objective!r}, {state})"
 
     if not TYPE_CHECKING:
 
@@ -236,7 +240,7 @@ class Pretrainer:
             )
         base = embedder if isinstance(embedder, Base) else load_base(embedder).freeze()
         saved = read_component(as_path(folder), base)
-        pretrainer = cls(base, saved.config.task.canonical(), train_base=train_base, **saved.arguments)
+        pretrainer = cls(base, saved.config.objective.canonical(), train_base=train_base, **saved.arguments)
         pretrainer._adopt(saved)
         return pretrainer
 
@@ -318,7 +322,7 @@ class Pretrainer:
         """Whether `fit` trains the embedder; raises if its weights contradict `train_base`, or nothing is trained."""
         if self._last is not None and not any(weight.requires_grad for weight in self.model.parameters()):
             raise ConfigError(f"the component {self.name!r} is frozen. Call `unfreeze()` before `fit`.")
-        if self.config.independent or (self._last is not None and self.model.card.base_digest is None):
+        if self.config.is_independent or (self._last is not None and self.model.card.base_digest is None):
             return False
         is_frozen = not any(parameter.requires_grad for parameter in self.embedder.parameters())
         if self.train_base is None:
@@ -354,7 +358,7 @@ class Pretrainer:
         the last call froze them all, those that it trained.
         """
         base = self.embedder
-        if train_base or self.config.independent:
+        if train_base or self.config.is_independent:
             base = copy.deepcopy(self.embedder)
             if not train_base:
                 base.requires_grad_(False)
@@ -362,7 +366,9 @@ class Pretrainer:
                 for name, parameter in base.named_parameters():
                     parameter.requires_grad_(name in self._last.trained_base[1])
         if self._last is None:
-            return base, *new_component(base, self.name, self.config, self.seed, inputs)
+            component, objective = new_component(base, self.name, self.config, self.seed, inputs, self._pretrained)
+            assert objective is not None, "a pretrainer has a task"
+            return base, component, objective
         return base, *copy.deepcopy((self._last.component, self._last.objective))
 
     def _identity(self, inputs: TrainingInputs, config: TrainingConfig, trained_base: Base | None) -> Identity:

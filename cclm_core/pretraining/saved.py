@@ -51,6 +51,7 @@ class SavedComponent:
             "name": self.component.name,
             "encoder": config.encoder,
             "independent": config.independent,
+            "embedding": config.embedding,
             "origin": config.origin,
             "noise": self.noise,
             "words": self.identity.words,
@@ -84,8 +85,8 @@ def read_component(folder: Path, base: Base) -> SavedComponent:
         misspellings=misspellings,
         words=read_targets(folder),
     )
-    _check_meaning(folder, config.task.objective, context)
-    objective = config.task.build(context)
+    _check_meaning(folder, config.objective.objective, context)
+    objective = config.objective.build(context)
     objective.load_head(folder)
     curve = _curve(folder / "curve.csv")
     return SavedComponent(component, objective.eval(), config, identity, context.noise, misspellings, curve)

@@ -40,7 +40,7 @@ def parsed_task(
                 f"the objective {settings['task']['objective']} reads texts with authors, and `fit` takes texts alone. "
                 "Train the component with `cclm run`: docs/contexts.md."
             )
-        parsed = ComponentConfig.parse(settings, owner).task
+        parsed = ComponentConfig.parse(settings, owner).objective
         assert not isinstance(parsed, READS_CONTEXTS)
         task = parsed
     if expected is not None and not isinstance(task, expected):

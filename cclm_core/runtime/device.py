@@ -9,6 +9,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain
 from typing import Any, Literal, Protocol
 
 import torch
@@ -47,7 +48,7 @@ def select_device() -> torch.device:
 
 
 class HasParameters(Protocol):
-    """A torch module, or another object with parameters."""
+    """A torch module, or another object with parameters; `device_of` reads `buffers()`, too, if there is one."""
 
     def parameters(self) -> Iterator[Any]:
         """Iterates over the parameters."""
@@ -55,8 +56,9 @@ class HasParameters(Protocol):
 
 
 def device_of(module: HasParameters) -> torch.device:
-    """The device of a module's weights; the CPU if it has no weights."""
-    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    """The device of a module's weights, trained or not; the CPU if it has no weights."""
+    weights = chain(module.parameters(), module.buffers() if isinstance(module, torch.nn.Module) else ())
+    return next((weight.device for weight in weights), torch.device("cpu"))
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:

@@ -46,7 +46,8 @@ def base(
         seed=params.seed,
         data=data_digest,
         vocabulary=inputs.corpus.preprocessor.digest,
-        configuration=config.canonical(),
+        # With the digest of a pretrained embedding instead of its path.
+        configuration=config.model_copy(update={"embedder": embedder.config}).canonical(),
         noise=inputs.noise_identity(),
         code=dependency_digest(__name__),
     )

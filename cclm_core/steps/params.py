@@ -5,6 +5,7 @@ changes. `Params.check` validates all sections before anything runs.
 """
 
 import re
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -103,7 +104,9 @@ class Params:
         """
         key = _section_of(config)
         self._refuse_untracked(key)
-        return config.parse(self._values.get(key, {}), f"{self.source}: {key}")
+        parsed = config.parse(self._values.get(key, {}), f"{self.source}: {key}")
+        self._check_sources(key, parsed)
+        return parsed
 
     def named(self, config: type[C], name: str) -> C:
         """The entry `name` of the section whose entries `config` validates, for example of `components`.
@@ -120,6 +123,7 @@ class Params:
         parsed = config.parse(entry, f"{self.source}: {key}.{name}")
         if key == "labeled":
             self._refuse_outside(name, parsed)
+        self._check_sources(f"{key}.{name}", parsed)
         return parsed
 
     def names(self, config: type[Config]) -> list[str]:
@@ -223,6 +227,23 @@ class Params:
                     "watches only that folder, so changes to a file elsewhere would not rerun the stages that read it."
                 )
 
+    def _check_sources(self, key: str, config: Config) -> None:
+        """Checks that files of pretrained embeddings are in the project or a package, and that their digests are given.
+
+        The digest is part of the parameters, so another file reruns exactly the stages that read it.
+        """
+        for path, part in _nested(config, key):
+            source = getattr(part, "source", None)
+            if not isinstance(source, str) or not hasattr(part, "require_digest"):
+                continue
+            is_inside = Path(source).parts[:1] == (INPUT,) and ".." not in Path(source).parts
+            if not is_inside and not source.startswith("package:"):
+                raise ConfigError(
+                    f"{self.source}: {path}.source must be in {INPUT}/ or package:NAME, got {source!r:.200}. "
+                    "Move it there."
+                )
+            part.require_digest(f"{self.source}: {path}")
+
     def _refuse_untracked(self, key: str) -> None:
         """Refuses a list of misspellings outside the folder that DVC watches."""
         if key not in LISTS:
@@ -241,6 +262,17 @@ def _class_of(key: str) -> type[Config]:
     module, _, name = SECTIONS[key].partition(":")
     config: type[Config] = getattr(import_module(module), name)
     return config
+
+
+def _nested(config: Config, path: str) -> Iterator[tuple[str, Any]]:
+    """A configuration and all configurations in it, with their keys."""
+    yield path, config
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        members = enumerate(value) if isinstance(value, tuple) else [(None, value)]
+        for number, member in members:
+            if isinstance(member, Config):
+                yield from _nested(member, f"{path}.{name}" if number is None else f"{path}.{name}.{number}")
 
 
 def _section_of(config: type[Config]) -> str:

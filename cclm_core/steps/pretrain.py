@@ -1,4 +1,4 @@
-"""The stage `pretrain`: trains one component over the frozen base."""
+"""The stage `pretrain`: trains one component over the frozen base, or publishes one with nothing to train."""
 
 from pathlib import Path
 
@@ -11,9 +11,9 @@ from cclm_core.runtime.random import derive_seed
 from cclm_core.runtime.reporting import Report
 from cclm_core.steps.params import Params
 from cclm_core.training.code import dependency_digest
-from cclm_core.training.component import component_module, new_component
+from cclm_core.training.component import component_module, new_component, opened
 from cclm_core.training.config import ComponentConfig
-from cclm_core.training.run import Artifact, Identity, TrainingInputs, TrainingRun
+from cclm_core.training.run import Artifact, Identity, TrainingInputs, TrainingRun, publish
 
 
 def pretrain(
@@ -51,7 +51,8 @@ def pretrain(
             f"vocabularies differ: {embedder.preprocessor.digest[:12]} in {base}, {vocabulary[:12]} in {encoded}. "
             "Run `cclm run --target base`."
         )
-    component, objective = new_component(embedder, name, config, params.seed, inputs)
+    config, pretrained = opened(config)
+    component, objective = new_component(embedder, name, config, params.seed, inputs, pretrained)
     identity = Identity(
         stage="pretrain",
         name=name,
@@ -63,8 +64,12 @@ def pretrain(
         noise=inputs.noise_identity(),
         code=dependency_digest(__name__),
     )
-    module = component_module(embedder, component, objective)
-    seed = derive_seed(params.seed, "pretrain", name)
-    run = TrainingRun(identity, seed, module, inputs.data(config.training, config.task), config.training)
-    run.publish(checkpoints, out, Artifact("component", component, write, objective), report)
+    artifact = Artifact("component", component, write, objective)
+    if objective is None:
+        publish(out, artifact, [{"step": 0}], identity)
+    else:
+        module = component_module(embedder, component, objective)
+        seed = derive_seed(params.seed, "pretrain", name)
+        run = TrainingRun(identity, seed, module, inputs.data(config.training, config.task), config.training)
+        run.publish(checkpoints, out, artifact, report)
     copy_file(out / "curve.csv", curve)

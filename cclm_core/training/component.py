@@ -6,6 +6,7 @@ from cclm_core.composition.card import ComponentCard
 from cclm_core.composition.component import Component, OverBase, features_of
 from cclm_core.encoders.contexts import Contexts
 from cclm_core.encoders.embedder import Base, weights_digest
+from cclm_core.encoders.pretrained.catalogue import PretrainedConfig, PretrainedEmbedding
 from cclm_core.objectives.base import Objective
 from cclm_core.objectives.contexts import ContextObjective
 from cclm_core.runtime.random import derive_seed, seeded_initialization
@@ -52,13 +53,45 @@ def component_card(base: Base, name: str, config: ComponentConfig) -> ComponentC
     Raises:
         CompositionError: a causal component over a bidirectional base.
     """
-    return ComponentCard.over(base, name, config.task.objective, config.encoder, config.independent)
+    objective = "none" if config.task is None else config.task.objective
+    return ComponentCard.over(base, name, objective, config.encoder, config.independent, config.embedding)
+
+
+def opened(config: ComponentConfig) -> tuple[ComponentConfig, PretrainedEmbedding | None]:
+    """Reads the source of a component's pretrained embedding, if it has one.
+
+    Returns:
+        The configuration with the digest of the source instead of its path, and the embedding.
+
+    Raises:
+        CclmError: the source cannot be read; see `PretrainedConfig.open`.
+    """
+    if not isinstance(config.embedding, PretrainedConfig) or config.embedding.source is None:
+        return config, None
+    own, embedding = config.embedding.open()
+    return config.model_copy(update={"embedding": own}), embedding
 
 
 def new_component(
-    base: Base, name: str, config: ComponentConfig, seed: int, inputs: TrainingInputs
-) -> tuple[Component, Objective]:
+    base: Base,
+    name: str,
+    config: ComponentConfig,
+    seed: int,
+    inputs: TrainingInputs,
+    embedding: PretrainedEmbedding | None = None,
+) -> tuple[Component, Objective | None]:
     """A component and its objective with their initial weights, drawn from `seed` and the component's origin.
+
+    Args:
+        base: the base to train over.
+        name: the name of the component.
+        config: its configuration, as `opened` returns it.
+        seed: the seed of the run.
+        inputs: corpus, noise and word targets.
+        embedding: the pretrained embedding that `opened` read, if any.
+
+    Returns:
+        The component, and its objective; None if nothing is trained.
 
     Raises:
         CompositionError: a causal component over a bidirectional base.
@@ -66,9 +99,10 @@ def new_component(
     """
     card = component_card(base, name, config)
     with seeded_initialization(derive_seed(seed, "pretrain", config.origin or name)):
-        component = Component(card)
+        component = Component(card, embedding=embedding)
         component.card = card.model_copy(update={"origin": weights_digest(component)})
-        return component, config.task.build(inputs.context(component.width))
+        objective = None if config.task is None else config.task.build(inputs.context(component.width))
+        return component, objective
 
 
 def component_module(

@@ -5,13 +5,15 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from cclm_core.encoders.catalogue import EncoderConfig
-from cclm_core.encoders.embedder import EmbedderConfig
+from cclm_core.encoders.config import EmbedderConfig, check_causal
 from cclm_core.encoders.hourglass import HourglassConfig
+from cclm_core.encoders.pretrained.catalogue import AnyEmbeddingConfig, PretrainedConfig
 from cclm_core.objectives.catalogue import ObjectiveConfig
 from cclm_core.objectives.contexts import READS_CONTEXTS, ContextObjectiveConfig
 from cclm_core.objectives.masked_characters import MaskedCharactersConfig
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.device import Precision
+from cclm_core.runtime.errors import ConfigError
 
 
 class TrainingConfig(Config):
@@ -81,15 +83,28 @@ class BaseConfig(Config):
         return self
 
 
-class ComponentConfig(Config):
-    """One component: an encoder over the frozen base, or over its own embedding, trained on one objective."""
+AnyObjectiveConfig = Annotated[ObjectiveConfig | ContextObjectiveConfig, Field(discriminator="objective")]
+"""Any objective of a component; those of the base read no contexts."""
 
-    task: Annotated[ObjectiveConfig | ContextObjectiveConfig, Field(discriminator="objective")]
+
+class ComponentConfig(Config):
+    """One component: an encoder over the frozen base, or over its own embedding, trained on one objective.
+
+    A component with nothing to train, such as a frozen checkpoint with the encoder `none`, has no `task`.
+    """
+
+    task: AnyObjectiveConfig | None = None
     encoder: EncoderConfig = Field(
         default_factory=lambda: HourglassConfig(core_width=192, num_layers=2, width=128),
     )
     independent: bool = Field(
         default=False, description="give it its own embedding instead of the features of the base"
+    )
+    embedding: AnyEmbeddingConfig | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="its own embedding, instead of the features of the base: characters, a transformers checkpoint or "
+        "word vectors; null: none, or with `independent: true` one like that of the base",
     )
     origin: str | None = Field(
         default=None,
@@ -99,11 +114,51 @@ class ComponentConfig(Config):
     training: TrainingConfig = Field(default_factory=TrainingConfig)
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _choose_rate(self) -> Self:
         if isinstance(self.task, READS_CONTEXTS) and self.encoder.kind != "contextual":
             raise ValueError(
                 f"the objective {self.task.objective} needs an encoder that reads contexts, got "
                 f"{self.encoder.kind}. Set `encoder: {{kind: contextual}}`"
             )
         object.__setattr__(self, "training", self.training.with_rate_of(self.encoder))
+        return self
+
+    @property
+    def objective(self) -> AnyObjectiveConfig:
+        """The task, for what needs one.
+
+        Raises:
+            ConfigError: the component has none, because nothing is trained.
+        """
+        if self.task is None:
+            raise ConfigError("the component has no `task`, because nothing is trained. Name a trained component.")
+        return self.task
+
+    @property
+    def is_independent(self) -> bool:
+        """Whether the component has its own embedding."""
+        return self.independent or self.embedding is not None
+
+    @property
+    def has_training(self) -> bool:
+        """Whether there is anything to train: an encoder with weights, or an embedding with trained ones."""
+        if self.encoder.kind != "none" or self.independent:
+            return True
+        own = self.embedding
+        return own.is_trained if isinstance(own, PretrainedConfig) else own is not None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.embedding is not None and self.independent:
+            raise ValueError("set `independent: true` or `embedding`, not both: a component has one embedding")
+        if self.embedding is not None:
+            check_causal(self.encoder, self.embedding)
+        if self.task is None and self.has_training:
+            raise ValueError("task is missing. Add it")
+        if not self.has_training:
+            if self.task is not None:
+                raise ValueError(f"task must be null, because nothing is trained, got {self.task.objective}. Remove it")
+            if "steps" in self.training.model_fields_set and self.training.steps:
+                raise ValueError(f"training.steps must be 0, because nothing is trained, got {self.training.steps}")
+            object.__setattr__(self, "training", self.training.model_copy(update={"steps": 0, "warmup_steps": 0}))
         return self

@@ -3,13 +3,14 @@
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
 
 from cclm_core.corpus.windows import WindowBatch
+from cclm_core.encoders.pretrained.base import rate_factors
 from cclm_core.objectives.base import Example, Objective, Sums
 from cclm_core.runtime.device import device_of
 from cclm_core.runtime.errors import ConfigError, TrainingError
@@ -88,6 +89,10 @@ class TrainingModule(Trainee):
                 )
             total += factor * point[name]
         return total
+
+    def rate_factors(self) -> Mapping[str, float]:
+        """The factors of trained pretrained embeddings; see `Trainee.rate_factors`."""
+        return rate_factors(self)
 
 
 def compile_encoder(encoder: nn.Module, device: torch.device) -> None:

@@ -22,6 +22,7 @@ from torch import nn
 from cclm_core.cards import write_card
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.encoders.embedder import Base
+from cclm_core.encoders.pretrained.base import PretrainedEmbedding
 from cclm_core.noise.misspellings import Spellings, read_misspellings
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Objective, ObjectiveContext
@@ -231,8 +232,17 @@ def publish(
             artifact.objective.save(folder)
         card = identity.canonical() | ({"digest": model.digest} if isinstance(model, Base) else {})
         sizes = {"parameters": sum(parameter.numel() for parameter in model.parameters())}
+        if fixed := num_fixed(model):
+            sizes["fixed_parameters"] = fixed
         write_results(folder, curve, card, {**sizes, **(metrics or {})})
         write_card(folder, artifact.kind)
+
+
+def num_fixed(model: nn.Module) -> int:
+    """The number of weights of pretrained embeddings that are never trained."""
+    parts = [part for part in model.modules() if isinstance(part, PretrainedEmbedding)]
+    num_weights: int = sum(weight.numel() for part in parts for weight in part.state_dict().values())
+    return num_weights - sum(weight.numel() for part in parts for weight in part.parameters())
 
 
 def write_results(folder: Path, curve: Sequence[Point], card: Mapping[str, Any], sizes: Mapping[str, float]) -> None:

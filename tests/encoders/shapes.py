@@ -42,9 +42,14 @@ BIDIRECTIONAL = ("contextual",)
 
 
 def configs(prefix: str, **changes: Any) -> dict[str, EncoderConfig]:
-    """Every encoder of the catalogue with each of its settings, small and without duplicates."""
+    """Every encoder of the catalogue with each of its settings, small and without duplicates.
+
+    `none` is left out: it has no width of its own and reads no other characters; tests/encoders/test_identity.py.
+    """
     unique: dict[str, EncoderConfig] = {}
     for member in members(EncoderConfig):
+        if tag(member) == "none":
+            continue
         for name, settings in SETTINGS.get(tag(member), {"": {}}).items():
             if changes.get("causal") and tag(member) in BIDIRECTIONAL:
                 continue
