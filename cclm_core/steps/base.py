@@ -50,7 +50,7 @@ def base(
         noise=inputs.noise_identity(),
         code=dependency_digest(__name__),
     )
-    module = TrainingModule(embedder, objectives)
+    module = TrainingModule(embedder, objectives, config.shared_pass)
     run = TrainingRun(identity, seed, module, inputs.data(config.training), config.training)
     run.publish(checkpoints, out, Artifact("embedder", embedder, save_embedder), report)
     copy_file(out / "curve.csv", curve)

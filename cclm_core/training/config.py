@@ -72,6 +72,11 @@ class BaseConfig(Config):
 
     embedder: EmbedderConfig = Field(default_factory=EmbedderConfig)
     objectives: tuple[WeightedObjective, ...] = Field(default=(WeightedObjective(),), min_length=1)
+    shared_pass: bool = Field(
+        default=False,
+        description="objectives with the same kind of input read it in one pass of the encoder: those that mask see "
+        "the masks of each other, and noise is drawn once. Faster, and more of the text is masked at once",
+    )
     training: TrainingConfig = Field(default_factory=TrainingConfig)
 
     @model_validator(mode="after")
