@@ -18,6 +18,12 @@ class IndependentConfig(Config):
     embedding: EmbeddingConfig
 
 
+class BackwardConfig(IndependentConfig):
+    """The embedding of an independent component that reads backward."""
+
+    direction: Literal["backward"] = Field(description="the component reads the ids of each text from the last one")
+
+
 class ForkConfig(Config):
     """The base of a fork: its own copy, saved with it."""
 
@@ -27,11 +33,15 @@ class ForkConfig(Config):
 
 def _kind(value: Any) -> str:
     """The tag of a value, a mapping or an object."""
-    return "fork" if isinstance(value, ForkConfig) or (isinstance(value, dict) and "of" in value) else "embedding"
+    keys = value if isinstance(value, dict) else type(value).model_fields if isinstance(value, Config) else {}
+    return "fork" if "of" in keys else "backward" if "direction" in keys else "embedding"
 
 
 OwnConfig = Annotated[
-    Annotated[IndependentConfig, Tag("embedding")] | Annotated[ForkConfig, Tag("fork")], Discriminator(_kind)
+    Annotated[IndependentConfig, Tag("embedding")]
+    | Annotated[BackwardConfig, Tag("backward")]
+    | Annotated[ForkConfig, Tag("fork")],
+    Discriminator(_kind),
 ]
 
 
@@ -77,13 +87,24 @@ class ComponentCard(Config):
         return isinstance(self.independent, ForkConfig)
 
     @property
+    def reads_backward(self) -> bool:
+        """Whether the component reads the ids of each text from the last one to the first."""
+        return isinstance(self.independent, BackwardConfig)
+
+    @property
     def described(self) -> str:
         """Name and encoder for messages, e.g. `the component 'ner' (attention, causal: false)`."""
         return f"the component {self.name!r} ({describe(self.encoder)})"
 
     @classmethod
     def over(
-        cls, base: Base, name: str, objective: str, encoder: EncoderConfig, independent: bool = False
+        cls,
+        base: Base,
+        name: str,
+        objective: str,
+        encoder: EncoderConfig,
+        independent: bool = False,
+        backward: bool = False,
     ) -> "ComponentCard":
         """The card of a new component over `base`.
 
@@ -94,11 +115,20 @@ class ComponentCard(Config):
             encoder: the architecture.
             independent: whether the component gets its own embedding, configured like that of the base, instead of
                 reading the features of the base. It then shares only the vocabulary.
+            backward: whether the component reads each text from its end; only an independent one can.
 
         Raises:
-            CompositionError: the component is causal and the base is bidirectional.
+            CompositionError: the component is causal and the base is bidirectional; or it reads backward and is not
+                independent.
         """
+        if backward and not independent:
+            raise CompositionError(
+                f"a component that reads backward needs its own embedding: {name!r} would read features of the base, "
+                "which know earlier characters. Set `independent: true`."
+            )
         own = base.embedder.config.embedding
+        values: dict[str, Any] = {"num_ids": base.preprocessor.num_ids, "embedding": own}
+        embedding = BackwardConfig(**values, direction="backward") if backward else IndependentConfig(**values)
         card = cls(
             name=name,
             objective=objective,
@@ -106,7 +136,7 @@ class ComponentCard(Config):
             base_digest=None if independent else base.digest,
             preprocessor_digest=base.preprocessor.digest,
             encoder=encoder,
-            independent=IndependentConfig(num_ids=base.preprocessor.num_ids, embedding=own) if independent else None,
+            independent=embedding if independent else None,
         )
         card.check_causal(base)
         return card

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from cclm_core.composition.card import ComponentCard, ForkConfig, IndependentConfig
 from cclm_core.encoders.embedder import Base, Model, Reading
 from cclm_core.encoders.embedding import CharacterEmbedding
+from cclm_core.encoders.ids import reversed_rows
 from cclm_core.runtime.config import canonical_json
 from cclm_core.runtime.errors import CompositionError
 from cclm_core.runtime.random import seeded_initialization
@@ -16,6 +17,9 @@ from cclm_core.runtime.random import seeded_initialization
 
 class Component(Model):
     """Maps features (B, L, D) of the base, or of its own embedding, to features (B, L, width).
+
+    A component that reads backward embeds and encodes each text in reverse, and reverses the features again: with a
+    causal encoder, the features of a character depend only on it and later characters.
 
     Args:
         card: the architecture.
@@ -46,8 +50,13 @@ class Component(Model):
 
     @property
     def causal(self) -> bool:
-        """Whether the encoder is causal."""
-        return self.body.causal
+        """Whether the features of a character depend only on it and the characters before it."""
+        return self.body.causal and not self.card.reads_backward
+
+    @property
+    def anticausal(self) -> bool:
+        """Whether the features of a character depend only on it and the characters after it."""
+        return self.body.causal and self.card.reads_backward
 
     @property
     def described(self) -> str:
@@ -72,6 +81,8 @@ class Component(Model):
 
     def encode(self, reading: Reading, base: Base) -> Tensor:
         """See `Model.encode`."""
+        if self.card.reads_backward:
+            return self._encode_backward(reading.ids, base)
         if self.embedding is None:
             features = reading.features(base)
         elif self.own_base is not None:
@@ -81,6 +92,14 @@ class Component(Model):
             features = self.embedding(reading.ids)
         encoded: Tensor = self(features, reading.mask, reading.word_starts(base) if self.body.reads_words else None)
         return encoded
+
+    def _encode_backward(self, ids: Tensor, base: Base) -> Tensor:
+        """Reads each row of `ids` (B, L) from its last id to its first. N-grams and words are read in reverse, too."""
+        assert self.embedding is not None
+        backward = reversed_rows(ids, ids != 0)
+        starts = base.embedder.word_starts(backward) if self.body.reads_words else None
+        encoded: Tensor = self(self.embedding(backward), backward != 0, starts)
+        return reversed_rows(encoded, ids != 0)
 
     def adopt_base(self) -> None:
         """See `Model.adopt_base`. Only a fork has a base of its own."""
@@ -153,6 +172,11 @@ class OverBase(nn.Module):
     def causal(self) -> bool:
         """Whether the component is causal."""
         return self.component.causal
+
+    @property
+    def anticausal(self) -> bool:
+        """Whether the component is causal and reads backward."""
+        return self.component.anticausal
 
     @property
     def described(self) -> str:

@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from cclm_core.encoders.base import at_least_float32
 from cclm_core.objectives.base import Example, ObjectiveContext, Sums
 from cclm_core.objectives.windowed import Noised, Targets, WindowObjective
 from cclm_core.runtime.config import Config
@@ -88,7 +89,7 @@ class Characters(WindowObjective):
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
         """Mean cross-entropy of the bytes, predicted from the mean features of each word."""
         positions, words, target_bytes = (example.targets[name] for name in ("positions", "words", "bytes"))
-        selected = features.flatten(0, 1)[positions].float()
+        selected = at_least_float32(features.flatten(0, 1)[positions])
         sums = selected.new_zeros(len(target_bytes), selected.shape[1]).index_add(0, words, selected)
         sizes = torch.bincount(words, minlength=len(target_bytes)).clamp(min=1)
         logits = self.head(sums / sizes[:, None]).float().view(-1, _ABSENT + 1)

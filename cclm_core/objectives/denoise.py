@@ -29,7 +29,8 @@ UNKNOWN = -100
 _PASSES = 3  # edits move right by up to this many letters; longer runs of equal letters are rare
 
 
-def _kinds() -> dict[str, float]:
+def error_kinds() -> dict[str, float]:
+    """Kinds of typing errors, with equal weights."""
     return dict.fromkeys((*TYPING, "missing_space", "extra_space", "phonetic"), 1.0)
 
 
@@ -38,7 +39,7 @@ class DenoiseConfig(Config):
 
     objective: Literal["denoise"] = "denoise"
     noise: NoiseRecipe = Field(
-        default_factory=lambda: NoiseRecipe(rate=0.05, kinds=_kinds()),
+        default_factory=lambda: NoiseRecipe(rate=0.05, kinds=error_kinds()),
         description="the errors to correct, in training and on held-out text; training_noise is ignored",
     )
     edit_weight: float = Field(default=2.0, gt=0, description="loss weight of a wrong character; others have weight 1")

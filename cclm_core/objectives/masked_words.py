@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from cclm_core.corpus.windows import WindowBatch
+from cclm_core.encoders.base import at_least_float32
 from cclm_core.objectives.base import Example, ObjectiveContext, Sums
 from cclm_core.objectives.characters import carry_forward
 from cclm_core.objectives.window_words import Positions, WindowWords, window_words
@@ -108,7 +109,7 @@ class MaskedWords(WindowObjective):
         """See `Objective.loss`. An example with drawn targets has no metrics."""
         positions, pieces, ids, words = (example.targets[name] for name in ("positions", "pieces", "ids", "words"))
         count = max(1, len(ids))
-        selected = features.flatten(0, 1)[positions].float()
+        selected = at_least_float32(features.flatten(0, 1)[positions])
         sums = selected.new_zeros(len(ids), selected.shape[1]).index_add(0, pieces, selected)
         means = sums / torch.bincount(pieces, minlength=len(ids)).clamp(min=1)[:, None]
         if "drawn" in example.targets:

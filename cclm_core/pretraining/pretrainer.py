@@ -40,6 +40,7 @@ from cclm_core.text.vocabulary import TargetsConfig
 from cclm_core.text.word_targets import WordTargets
 from cclm_core.training.component import component_card, component_module, new_component
 from cclm_core.training.config import ComponentConfig, TrainingConfig
+from cclm_core.training.features import cached_features
 from cclm_core.training.run import Artifact, Identity, TrainingInputs, TrainingRun, load_misspellings, publish
 from cclm_core.training.trainee import Data, Point
 
@@ -302,10 +303,12 @@ class Pretrainer:
         base, component, objective = self._parts(inputs, train_base)
         trained = frozenset(name for name, parameter in base.named_parameters() if parameter.requires_grad)
         identity = self._identity(inputs, config, base if train_base else None)
-        module = component_module(base, component, objective, train_base).to(device_of(base)).train()
-        seed = derive_seed(self.seed, "pretrain", self.name, identity.call or 1)
-        run = TrainingRun(identity, seed, module, data, config)
-        curve = run.fit(checkpoints, f"{self.name}-{identity.call}", report)
+        features = (checkpoints or inputs.corpus.folder) / "features" / self.name
+        with cached_features(features, base, component, objective, config, train_base) as cache:
+            module = component_module(base, component, objective, train_base, cache).to(device_of(base)).train()
+            seed = derive_seed(self.seed, "pretrain", self.name, identity.call or 1)
+            run = TrainingRun(identity, seed, module, data, config)
+            curve = run.fit(checkpoints, f"{self.name}-{identity.call}", report)
         if train_base:
             self.embedder.load_state_dict(base.state_dict())
             self.embedder.freeze().adopt_base()

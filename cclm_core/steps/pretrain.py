@@ -13,6 +13,7 @@ from cclm_core.steps.params import Params
 from cclm_core.training.code import dependency_digest
 from cclm_core.training.component import component_module, new_component
 from cclm_core.training.config import ComponentConfig
+from cclm_core.training.features import cached_features
 from cclm_core.training.run import Artifact, Identity, TrainingInputs, TrainingRun
 
 
@@ -33,7 +34,8 @@ def pretrain(
         name: the component, a key of `components`.
         encoded: folder of the encoded corpus.
         base: folder of the embedder or composition to train over.
-        checkpoints: folder for checkpoints, from which an interrupted training resumes.
+        checkpoints: folder for checkpoints, from which an interrupted training resumes. Cached features are in a
+            folder next to it until the training is finished.
         out: folder to publish the component at.
         report: receives losses and held-out metrics.
         curve: where to copy curve.csv, if anywhere.
@@ -63,8 +65,10 @@ def pretrain(
         noise=inputs.noise_identity(),
         code=dependency_digest(__name__),
     )
-    module = component_module(embedder, component, objective)
-    seed = derive_seed(params.seed, "pretrain", name)
-    run = TrainingRun(identity, seed, module, inputs.data(config.training), config.training)
-    run.publish(checkpoints, out, Artifact("component", component, write, objective), report)
+    folder = checkpoints.with_name(f"{checkpoints.name}.features")
+    with cached_features(folder, embedder, component, objective, config.training) as cache:
+        module = component_module(embedder, component, objective, cache=cache)
+        seed = derive_seed(params.seed, "pretrain", name)
+        run = TrainingRun(identity, seed, module, inputs.data(config.training), config.training)
+        run.publish(checkpoints, out, Artifact("component", component, write, objective), report)
     copy_file(out / "curve.csv", curve)

@@ -33,7 +33,7 @@ TERMINATED = 128 + signal.SIGTERM
 def open_data(corpus: EncodedCorpus, config: TrainingConfig) -> Data:
     """The training and held-out windows for this configuration."""
     splits = (corpus.split("train"), corpus.split("validation"))
-    return Data(*(Windows(split, config.window, config.variants) for split in splits))
+    return Data(*(Windows(split, config.window, config.variants, config.cache_features is None) for split in splits))
 
 
 def train(
