@@ -67,6 +67,7 @@ class ObjectiveContext:
         entity_labels: entity labels of the corpus, in the order of their tags.
         misspellings: word -> misspelling -> count, for the noise kind `misspelling`.
         words: the word targets of the vocabulary, if any.
+        teacher_outputs: the folder that keeps vectors of teachers, see `TeacherOutputs`; None for memory.
     """
 
     width: int
@@ -75,6 +76,7 @@ class ObjectiveContext:
     entity_labels: tuple[str, ...] = ()
     misspellings: Spellings | None = None
     words: WordTargets | None = None
+    teacher_outputs: Path | None = None
 
 
 class Objective(nn.Module, ABC):

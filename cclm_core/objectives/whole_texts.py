@@ -1,7 +1,7 @@
 """Whole texts: two spans of one document are near each other and far from those of other documents."""
 
 import math
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +16,10 @@ from cclm_core.objectives.base import Example, Objective, ObjectiveContext, Sums
 from cclm_core.objectives.contrastive import Projection, contrast
 from cclm_core.objectives.denoise import error_kinds
 from cclm_core.objectives.noising import Noiser
+from cclm_core.objectives.spans import DocumentParts, Positions, Span, document_parts, rows_of
 from cclm_core.runtime.config import Config
-from cclm_core.text.vocabulary import END, PAD
+from cclm_core.text.vocabulary import PAD
 from cclm_core.text.words import letters
-
-Positions = npt.NDArray[np.int64]
 
 
 class WholeTextsConfig(Config):
@@ -97,7 +96,7 @@ class WholeTexts(Objective):
             "pair_accuracy": Sums(num_correct, 2 * number),
         }
 
-    def _pair(self, ids: Positions, parts: "DocumentParts", part: int) -> "list[Span]":
+    def _pair(self, ids: Positions, parts: DocumentParts, part: int) -> list[Span]:
         """The two texts of a pair, neither longer than half a window if the part is cut."""
         row, start, stop = (int(values[part]) for values in parts)
         if self.config.pairs == "copies":
@@ -110,42 +109,6 @@ class WholeTexts(Objective):
         cut = int(cuts[np.abs(cuts - middle).argmin()]) if len(cuts) else middle
         half = max(1, ids.shape[1] // 2)
         return [Span(row, max(start, cut - half), cut), Span(row, cut, min(stop, cut + half))]
-
-
-class DocumentParts(NamedTuple):
-    """The parts of documents in a batch, each (N,) int64: the row, the first column, and the column after the last."""
-
-    rows: Positions
-    starts: Positions
-    stops: Positions
-
-
-class Span(NamedTuple):
-    """Columns of one row of a batch, `stop` excluded."""
-
-    row: int
-    start: int
-    stop: int
-
-
-def document_parts(ids: Positions) -> DocumentParts:
-    """Finds the parts of documents in the windows `ids` (B, L): runs between ends of documents."""
-    is_text = np.pad((ids != PAD) & (ids != END), ((0, 0), (1, 1)))
-    rows, starts = np.nonzero(is_text[:, 1:] & ~is_text[:, :-1])
-    stops = np.nonzero(is_text[:, :-1] & ~is_text[:, 1:])[1]
-    return DocumentParts(rows, starts, stops)
-
-
-def rows_of(ids: Positions, spans: list[Span]) -> WindowBatch:
-    """Copies spans of `ids` (B, L) to rows (N, M), padded to the longest, rounded up to a multiple of 32.
-
-    Lengths are rounded because every new shape costs memory on a CPU.
-    """
-    lengths = np.array([span.stop - span.start for span in spans], dtype=np.int64)
-    rows = np.full((len(spans), -(-int(lengths.max(initial=0)) // 32) * 32), PAD, dtype=np.int64)
-    for row, span, length in zip(rows, spans, lengths.tolist(), strict=True):
-        row[:length] = ids[span.row, span.start : span.stop]
-    return WindowBatch(rows, np.zeros(rows.shape, dtype=np.uint8), lengths)
 
 
 def _swapped(batch: WindowBatch, other: WindowBatch, swapped: npt.NDArray[np.bool_]) -> WindowBatch:

@@ -35,7 +35,7 @@ def pretrain(
         encoded: folder of the encoded corpus.
         base: folder of the embedder or composition to train over.
         checkpoints: folder for checkpoints, from which an interrupted training resumes. Cached features are in a
-            folder next to it until the training is finished.
+            folder next to it until the training is finished. Vectors of teachers are in a folder next to its parent.
         out: folder to publish the component at.
         report: receives losses and held-out metrics.
         curve: where to copy curve.csv, if anywhere.
@@ -46,7 +46,7 @@ def pretrain(
     config = params.named(ComponentConfig, name)
     noise = params.section(TrainingNoise)
     data_digest, base_digest = verify(encoded, "encoded"), verify(base, "embedder", "composition")
-    inputs, embedder = TrainingInputs.open(encoded, noise), load_base(base)
+    inputs, embedder = TrainingInputs.open(encoded, noise, checkpoints.parent.with_name("teachers")), load_base(base)
     vocabulary = inputs.corpus.preprocessor.digest
     if embedder.preprocessor.digest != vocabulary:
         raise ArtifactError(

@@ -1,26 +1,15 @@
 """Features of a frozen base, computed once per window and kept on disk.
 
-```
-features.bin   float16 or float32: (L, D) per window, in the order of first use
-index.bin      20 bytes per window: BLAKE2b of its ids (16), CRC-32 of its features (4)
-```
-
 A component over a frozen base reads the same features in every epoch if its objective does not change the text, and if
 the windows do not move (`Windows(moving=False)`).
 """
 
-import hashlib
-import os
 import shutil
-import struct
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -28,11 +17,9 @@ from cclm_core.composition.component import Component, OverBase
 from cclm_core.encoders.embedder import Base, Reading
 from cclm_core.objectives.base import Objective
 from cclm_core.runtime.config import digest
-from cclm_core.runtime.errors import ArtifactError, ConfigError, TrainingError
+from cclm_core.runtime.errors import ConfigError, TrainingError
+from cclm_core.runtime.row_store import Row, RowStore
 from cclm_core.training.config import TrainingConfig
-
-_RECORD = struct.Struct("<16sI")
-_FEATURES, _INDEX = "features.bin", "index.bin"
 
 
 class FeatureCache:
@@ -54,23 +41,14 @@ class FeatureCache:
     def __init__(self, folder: Path, base: Base, config: TrainingConfig) -> None:
         assert config.cache_features is not None
         kind = config.cache_features.precision
-        self.base, self.folder = base, folder
-        self._dtype = np.dtype(np.float16 if kind == "fp16" else np.float32)
-        self._shape = (config.window, base.width)
-        self._row_bytes = config.window * base.width * self._dtype.itemsize
-        self.capacity = int(config.cache_features.max_gigabytes * 1e9) // (self._row_bytes + _RECORD.size)
         settings = [base.digest, config.window, kind, config.precision, config.threads]
-        self._own = folder / digest(settings)[:16]
-        try:
-            self._open()
-        except OSError as error:
-            raise ArtifactError(
-                f"cannot keep features in {folder}: {error}. Correct it, or remove cache_features."
-            ) from error
-
-    def __len__(self) -> int:
-        """The number of stored windows."""
-        return len(self._rows)
+        own = folder / digest(settings)[:16]
+        for other in folder.iterdir() if folder.is_dir() else ():
+            if other != own:
+                shutil.rmtree(other)
+        dtype = np.float16 if kind == "fp16" else np.float32
+        self.base = base
+        self.store = RowStore(own, (config.window, base.width), dtype, config.cache_features.max_gigabytes * 1e9)
 
     def features(self, ids: Tensor) -> Tensor:
         """The features (B, L, D) float32 of windows `ids` (B, L) int64, on their device.
@@ -79,86 +57,34 @@ class FeatureCache:
             TrainingError: a feature is too large for float16.
             ArtifactError: the disk is full.
         """
-        keys = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in ids.cpu().numpy()]
-        new = {key: row for row, key in enumerate(keys) if key not in self._rows}
-        computed = self._computed(ids[list(new.values())]) if new else None
-        position = {key: number for number, key in enumerate(new)}
-        if computed is not None:
-            self._store(list(new), computed)
-        rows = [computed[position[key]] if computed is not None and key in new else self._read(key) for key in keys]
+        keys = [row.tobytes() for row in ids.cpu().numpy()]
+        known = {key: row for key in keys if (row := self.store.get(key)) is not None}
+        new = {key: row for row, key in enumerate(keys) if key not in known}
+        if new:
+            computed = self._computed(ids[list(new.values())])
+            known |= dict(zip(new, computed, strict=True))
+            if ids.shape[1] == self.store.shape[0]:
+                self.store.add(list(new), computed)
+        rows = [known[key] for key in keys]
         if not rows:
-            return torch.zeros(0, *ids.shape[1:], self._shape[1], device=ids.device)
+            return torch.zeros(*ids.shape, self.base.width, device=ids.device)
         return torch.from_numpy(np.stack(rows).astype(np.float32)).to(ids.device)
 
     def close(self) -> None:
         """Closes the files."""
-        self._data.close()
-        self._index.close()
+        self.store.close()
 
-    def _open(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for other in self.folder.iterdir():
-            if other != self._own:
-                shutil.rmtree(other)
-        self._own.mkdir(exist_ok=True)
-        self._data = _opened(self._own / _FEATURES)
-        self._index = _opened(self._own / _INDEX)
-        self._rows: dict[bytes, int] = {}
-        for key, checksum in self._records():
-            content = os.pread(self._data.fileno(), self._row_bytes, len(self._rows) * self._row_bytes)
-            if len(self._rows) == self.capacity or zlib.crc32(content) != checksum:
-                break
-            self._rows[key] = len(self._rows)
-        self._index.truncate(len(self._rows) * _RECORD.size)
-        self._data.truncate(len(self._rows) * self._row_bytes)
-        self._mapped = self._map()
-
-    def _records(self) -> Iterator[tuple[bytes, int]]:
-        content = self._index.read()
-        yield from _RECORD.iter_unpack(content[: len(content) - len(content) % _RECORD.size])
-
-    def _map(self) -> npt.NDArray[np.floating]:
-        """The stored features (N, L, D), memory-mapped."""
-        shape = (len(self._rows), *self._shape)
-        if not self._rows:
-            return np.empty(shape, dtype=self._dtype)
-        return np.memmap(self._own / _FEATURES, dtype=self._dtype, mode="r", shape=shape)
-
-    def _computed(self, ids: Tensor) -> npt.NDArray[np.floating]:
+    def _computed(self, ids: Tensor) -> Row:
         with torch.no_grad():
             features = self.base(ids).float().cpu().numpy()
         with np.errstate(over="ignore"):
-            rounded: npt.NDArray[np.floating] = features.astype(self._dtype)
+            rounded: Row = features.astype(self.store.dtype)
         if np.isfinite(features).all() and not np.isfinite(rounded).all():
             raise TrainingError(
                 f"a feature of {self.base.described} is too large for float16: {np.abs(features).max():g}. Set "
                 "cache_features.precision: fp32."
             )
         return rounded
-
-    def _store(self, keys: list[bytes], features: npt.NDArray[np.floating]) -> None:
-        """Adds windows while there is room. The index is written last and at once, so a kill leaves all or none."""
-        room = self.capacity - len(self._rows)
-        if features.shape[1:] != self._shape or room <= 0:
-            return
-        contents = [row.tobytes() for row in features[:room]]
-        records = [_RECORD.pack(key, zlib.crc32(content)) for key, content in zip(keys, contents, strict=False)]
-        first = len(self._rows)
-        try:
-            _write(self._data, b"".join(contents), first * self._row_bytes)
-            _write(self._index, b"".join(records), first * _RECORD.size)
-        except OSError as error:
-            raise ArtifactError(
-                f"cannot write features to {self._own}: {error}. Free space, or lower cache_features.max_gigabytes."
-            ) from error
-        self._rows |= {key: first + number for number, key in enumerate(keys[: len(records)])}
-
-    def _read(self, key: bytes) -> npt.NDArray[np.floating]:
-        row = self._rows[key]
-        if row >= len(self._mapped):
-            self._mapped = self._map()
-        stored: npt.NDArray[np.floating] = self._mapped[row]
-        return stored
 
 
 class OverCachedBase(OverBase):
@@ -217,15 +143,3 @@ def cached_features(
     finally:
         cache.close()
     shutil.rmtree(folder)
-
-
-def _opened(path: Path) -> BinaryIO:
-    path.touch()
-    return path.open("r+b")
-
-
-def _write(file: BinaryIO, content: bytes, offset: int) -> None:
-    view = memoryview(content)
-    while view:
-        written = os.pwrite(file.fileno(), view, offset)
-        view, offset = view[written:], offset + written

@@ -79,7 +79,9 @@ def evaluate(embedder: nn.Module, objective: Objective, example: Example) -> Sum
 
 
 def trivial_bits(example: Example, metrics: dict[str, Sums]) -> float:
-    """The bits of the best constant prediction: the entropy of the classes, or chance among the texts of a batch."""
+    """The metric of the best constant prediction: the entropy of the classes, or chance, or a mean vector."""
+    if "vectors" in example.targets:
+        return 1 - float(example.targets["vectors"].mean(0).norm())
     if "bits_of_chance" in metrics:
         return metrics["bits_of_chance"].total / metrics["bits_of_chance"].number
     classes = next(example.targets[name] for name in ("ids", "tags", "bytes", "labels") if name in example.targets)

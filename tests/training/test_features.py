@@ -99,7 +99,7 @@ def test_a_full_cache_keeps_what_it_has(corpus: EncodedCorpus, tmp_path: Path) -
     base = parts(corpus)[0]
     cache = FeatureCache(tmp_path / "cache", base, config)
     cache.features(torch.from_numpy(open_data(corpus, config).training.batch(0, 8, 1).ids))
-    assert len(cache) == cache.capacity == 5
+    assert len(cache.store) == cache.store.capacity == 5
     cache.close()
 
 
@@ -131,18 +131,18 @@ def test_damaged_and_foreign_features_are_not_used(corpus: EncodedCorpus, tmp_pa
     expected = cache.features(ids)
     torch.testing.assert_close(expected, base(ids), rtol=1e-3, atol=1e-3)
     cache.close()
-    path = next(tmp_path.rglob("features.bin"))
+    path = next(tmp_path.rglob("rows.bin"))
     content = bytearray(path.read_bytes())
     content[3 * (ROW - 20) + 5] ^= 1
     path.write_bytes(content)
     again = FeatureCache(tmp_path, base, CACHED)
-    assert len(again) == 3
-    assert torch.equal(again.features(ids), expected) and len(again) == 6
+    assert len(again.store) == 3
+    assert torch.equal(again.features(ids), expected) and len(again.store) == 6
     again.close()
     with seeded_initialization(2):
         other = Embedder(corpus.preprocessor, SHAPE).freeze()
     different = FeatureCache(tmp_path, other, CACHED)
-    assert len(different) == 0 and not torch.equal(different.features(ids), expected)
+    assert len(different.store) == 0 and not torch.equal(different.features(ids), expected)
     different.close()
 
 

@@ -1,5 +1,6 @@
 """A one-second training of a small base, for tests."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from cclm_core.training.loop import train
 from cclm_core.training.module import TrainingModule
 from cclm_core.training.trainee import Data, Point
 from tests.catalogues import members, variants
+from tests.objectives.teachers import vectors
 
 SHAPE = EmbedderConfig(
     embedding=EmbeddingConfig(width=32, ngram_buckets=256),
@@ -38,13 +40,21 @@ CONFIG = TrainingConfig(
 )
 SEED = 7
 
-SMALL: dict[str, dict[str, Any]] = {"whole_texts": {"min_characters": 6, "pairs": "copies"}}
+_FOLDER = tempfile.TemporaryDirectory(prefix="cclm-teachers-")
+
+SMALL: dict[str, dict[str, Any]] = {
+    "whole_texts": {"min_characters": 6, "pairs": "copies"},
+    "distill-vectors": {"teacher": vectors(Path(_FOLDER.name)), "unit": "documents", "targets": "texts_and_words"},
+}
 """Settings of objectives for a corpus of short sentences."""
 
+_SLOW = {"distill-huggingface"}  # needs transformers; tests/objectives/test_distill.py
+
 OBJECTIVES: dict[str, Any] = {
-    name: config.model_copy(update=SMALL.get(name, {}))
+    name: type(config).model_validate(config.model_dump() | SMALL.get(name, {}))
     for member in members(ObjectiveConfig)
     for name, config in variants(member)
+    if name not in _SLOW
 } | {"next_characters-backward": NextCharactersConfig(direction="backward")}
 """All objectives in the catalogue, with each of their losses and directions."""
 
