@@ -109,6 +109,14 @@ def test_the_tasks_of_the_page_on_tasks_are_valid() -> None:
         TaskConfig.parse(task, f"tasks.{name}")
 
 
+def test_the_settings_of_the_page_on_objectives_are_valid() -> None:
+    sections = [yaml.safe_load(block) for block in blocks(DOCS / "objectives.md", "yaml")]
+    for section in sections:
+        Params({"seed": 1, "vocabulary": {"words": {"kind": "words"}}, **section}).check()
+    objectives = {part["task"]["objective"] for section in sections for part in section.get("components", {}).values()}
+    assert {"detect", "next_characters", "whole_texts", "distill", "entities"} <= objectives
+
+
 def links() -> Iterator[tuple[Path, str]]:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):

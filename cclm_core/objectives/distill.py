@@ -45,7 +45,7 @@ class DistillConfig(Config):
     )
 
     def build(self, context: ObjectiveContext) -> "Distill":
-        """Builds the objective with a new head, and opens the teacher."""
+        """Builds the objective with a new head. The teacher is opened for the first example."""
         return Distill(self, context)
 
 
@@ -74,20 +74,23 @@ class Distill(Objective):
         self.config, self.preprocessor = config, context.preprocessor
         if config.cosine_weight == config.similarity_weight == 0:
             raise ConfigError("distill needs cosine_weight or similarity_weight above 0, got 0 for both. Raise one.")
-        teacher = config.teacher.open()
-        if self.has_words and not teacher.knows_words:
+        if config.teacher.sha256 is None or config.teacher.width is None:
+            config.teacher.open()  # raises, with the keys to add
+        if self.has_words and not config.teacher.knows_words:
             raise ConfigError(
                 f"targets: {config.targets} needs a teacher with vectors of words, but the teacher "
                 f"{config.teacher.kind} reads sentences. Use `teacher: {{kind: vectors}}`, or targets: texts."
             )
-        self._outputs = (TeacherOutputs(teacher, context.teacher_outputs),)
+        width = config.teacher.width
+        assert width is not None
+        self._outputs = TeacherOutputs(config.teacher, context.teacher_outputs)
         self._letters = letters(context.preprocessor)
         if config.noise is not None:
             self._noiser = Noiser(config.noise, context.preprocessor, context.misspellings)
         if self.has_texts:
-            self.head = Projection(config.pooling, context.width, teacher.width)
+            self.head = Projection(config.pooling, context.width, width)
         if self.has_words:
-            self.word_head = nn.Linear(context.width, teacher.width)
+            self.word_head = nn.Linear(context.width, width)
 
     @property
     def has_texts(self) -> bool:
@@ -153,7 +156,7 @@ class Distill(Objective):
 
     def _teach(self, texts: list[Positions]) -> Vectors:
         """The teacher's vectors (N, D) of texts as ids."""
-        return self._outputs[0]([self.preprocessor.decode(ids) for ids in texts])
+        return self._outputs([self.preprocessor.decode(ids) for ids in texts])
 
     def _word_targets(self, ids: Positions, noised: NoisedBatch) -> "WordVectors":
         inside = np.pad(self._letters[ids] & (ids > PAD), ((0, 0), (1, 1)))

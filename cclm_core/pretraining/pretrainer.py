@@ -280,7 +280,7 @@ class Pretrainer:
         with tempfile.TemporaryDirectory(prefix="cclm-") as folder:
             with call.bar(f"{self.name}: reading") as report:
                 corpus = encode_texts(division, self.embedder.preprocessor, labels, Path(folder), report)
-            inputs = self._inputs(corpus, division)
+            inputs = self._inputs(corpus, division, call.checkpoints)
             data = inputs.data(call.config)
             config = call.scheduled(data)
             with call.bar(self.name) as report:
@@ -343,12 +343,18 @@ class Pretrainer:
         trained = None if self._last is None else self._last.trained_base
         return trained is not None and trained[0] == self.embedder.digest
 
-    def _inputs(self, corpus: EncodedCorpus, division: Division) -> TrainingInputs:
+    def _inputs(self, corpus: EncodedCorpus, division: Division, checkpoints: Path | None) -> TrainingInputs:
         words = None
         if self.words is not None and self._last is None:  # later calls keep the words of the first call
             targets = WordTargets.fit(division.training_texts(), self.words, corpus.preprocessor)
             words = targets.with_counts(division.training_texts())
-        return TrainingInputs(corpus=corpus, noise=self.noise, misspellings=self._misspellings, words=words)
+        return TrainingInputs(
+            corpus=corpus,
+            noise=self.noise,
+            misspellings=self._misspellings,
+            words=words,
+            teacher_outputs=None if checkpoints is None else checkpoints / "teachers",
+        )
 
     def _parts(self, inputs: TrainingInputs, train_base: bool) -> tuple[Base, Component, Objective]:
         """The base, component and objective to train: new ones in the first call, copies of the last ones later.

@@ -36,7 +36,12 @@ def vectors(folder: Path, width: int = 12) -> dict[str, Any]:
     matrix = torch.randn(len(WORDS), width, generator=torch.Generator().manual_seed(3))
     matrix[0] = 0  # unknown words have no vector
     save_weights({"embedding.weight": matrix}, folder / "vectors.safetensors")
-    return {"kind": "vectors", "source": str(folder), "sha256": digest(folder, "vectors.safetensors", "tokenizer.json")}
+    return {
+        "kind": "vectors",
+        "source": str(folder),
+        "sha256": digest(folder, "vectors.safetensors", "tokenizer.json"),
+        "width": width,
+    }
 
 
 def checkpoint(folder: Path) -> dict[str, Any]:
@@ -52,4 +57,4 @@ def checkpoint(folder: Path) -> dict[str, Any]:
     )  # fmt: skip
     BertModel(config).save_pretrained(folder)
     sha256 = digest(folder, "config.json", "tokenizer.json", "model.safetensors")
-    return {"kind": "huggingface", "source": str(folder), "sha256": sha256}
+    return {"kind": "huggingface", "source": str(folder), "sha256": sha256, "width": 16}

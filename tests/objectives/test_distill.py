@@ -1,7 +1,8 @@
 """Distillation: complete texts, noise on the student's side only, teachers, stored vectors, losses, learning."""
 
+import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -103,7 +104,7 @@ class Counting(Teacher):
     """Counts the texts that another teacher reads."""
 
     def __init__(self, teacher: Teacher) -> None:
-        self.teacher, self.digest, self.width, self.knows_words = teacher, teacher.digest, teacher.width, True
+        self.teacher, self.width = teacher, teacher.width
         self.texts: list[str] = []
 
     def vectors(self, texts: Any) -> Any:
@@ -112,9 +113,20 @@ class Counting(Teacher):
         return self.teacher.vectors(texts)
 
 
+class CountingConfig(VectorsTeacherConfig):
+    """Opens the same counting teacher again and again."""
+
+    _teachers: ClassVar[dict[str, Counting]] = {}
+
+    def open(self) -> Counting:
+        """The teacher of this source."""
+        return self._teachers.setdefault(str(self.source), Counting(super().open()))
+
+
 def test_a_text_is_read_once_by_all_processes_that_share_a_folder(vectors: dict[str, Any], tmp_path: Path) -> None:
-    teacher = Counting(VectorsTeacherConfig.model_validate(vectors).open())
-    first, second = TeacherOutputs(teacher, tmp_path), TeacherOutputs(teacher, tmp_path)
+    config = CountingConfig.model_validate(vectors)
+    teacher = config.open()
+    first, second = TeacherOutputs(config, tmp_path), TeacherOutputs(config, tmp_path)
     texts = ["Viola loves the sea.", "his ring", "his ring", ""]
     expected = first(texts)
     assert (
@@ -122,10 +134,10 @@ def test_a_text_is_read_once_by_all_processes_that_share_a_folder(vectors: dict[
         and not expected[3].any()
         and teacher.texts == ["Viola loves the sea.", "his ring", ""]
     )
-    assert np.array_equal(TeacherOutputs(teacher, tmp_path)(texts), expected) and len(teacher.texts) == 3
+    assert np.array_equal(TeacherOutputs(config, tmp_path)(texts), expected) and len(teacher.texts) == 3
     second(["the letter"])
     assert np.array_equal(second(texts), expected) and len(teacher.texts) == 4, "the second one must read the first's"
-    assert TeacherOutputs(teacher, None)([]).shape == (0, 12)
+    assert copy.deepcopy(TeacherOutputs(config, None))([]).shape == (0, 12)
 
 
 def test_a_checkpoint_of_transformers_teaches_texts(corpus: EncodedCorpus, tmp_path: Path) -> None:
@@ -183,7 +195,9 @@ def test_no_complete_text_gives_no_targets_and_no_loss(corpus: EncodedCorpus, ve
         ({"source": "no/such"}, ConfigError, r"teacher\.source must be a folder, got 'no/such'"),
         ({"source": "package:no_such"}, ConfigError, "no package 'no_such' found"),
         ({"source": "package:json"}, ArtifactError, r"must contain one file \*\.safetensors, got none"),
-        ({"sha256": None}, ConfigError, r"teacher\.sha256 is missing, .* Add `sha256: [0-9a-f]{64}`"),
+        ({"sha256": None}, ConfigError, r"teacher needs sha256, .* Add `sha256: [0-9a-f]{64}, width: 12`"),
+        ({"width": None}, ConfigError, r"and width\. Add `sha256: [0-9a-f]{64}, width: 12`"),
+        ({"width": 13}, ConfigError, "teacher.width must be 12, the width of .*, got 13"),
         ({"sha256": "0" * 64}, IntegrityError, r"has the SHA-256 [0-9a-f]{64}, but the configuration expects 0000"),
     ],
 )
@@ -191,7 +205,19 @@ def test_a_wrong_teacher_is_refused(
     corpus: EncodedCorpus, vectors: dict[str, Any], change: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        objective(corpus, vectors | change)
+        objective(corpus, vectors | change).example(
+            Windows(corpus.split("train"), 64).batch(0, 8, 1), derive(1), training=True
+        )
+
+
+def test_a_saved_head_is_loaded_without_the_teacher(
+    corpus: EncodedCorpus, vectors: dict[str, Any], tmp_path: Path
+) -> None:
+    head = objective(corpus, vectors)
+    head.save(tmp_path)
+    elsewhere = objective(corpus, vectors | {"source": "not/here"})
+    elsewhere.load_head(tmp_path)
+    assert all(torch.equal(tensor, elsewhere.state_dict()[name]) for name, tensor in head.state_dict().items())
 
 
 def test_vectors_that_do_not_fit_their_tokenizer_are_refused(corpus: EncodedCorpus, tmp_path: Path) -> None:
@@ -201,6 +227,6 @@ def test_vectors_that_do_not_fit_their_tokenizer_are_refused(corpus: EncodedCorp
     save_weights({"a": torch.zeros(3, 4)}, tmp_path / "vectors.safetensors")
     config["sha256"] = teachers.digest(tmp_path, "vectors.safetensors", "tokenizer.json")
     with pytest.raises(ArtifactError, match=r"must have one matrix with at least \d+ rows, .* got \{'a': \(3, 4\)\}"):
-        objective(corpus, config)
+        VectorsTeacherConfig.model_validate(config).open()
     with pytest.raises(ConfigError, match="cosine_weight or similarity_weight above 0"):
         objective(corpus, config, cosine_weight=0, similarity_weight=0)

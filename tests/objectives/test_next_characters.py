@@ -158,7 +158,7 @@ def backward(rate: float = 0.0, num_ahead: int = 1, preprocessor: Preprocessor =
 def component(config: EncoderConfig, preprocessor: Preprocessor) -> OverBase:
     """A component that reads backward over a base that it does not use."""
     with seeded_initialization(1):
-        base = Embedder(preprocessor, embedder(CONFIGS["causal-hourglass-4"]).config)
+        base = Embedder(preprocessor, embedder(CONFIGS["hourglass-4"]).config)
         card = ComponentCard.over(base, "before", "next_characters", config, independent=True, backward=True)
         return OverBase(base, Component(card)).eval()
 

@@ -78,5 +78,5 @@ def test_another_process_sees_what_was_added(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ArtifactError, match="cannot write to .*file"):
+    with pytest.raises(ArtifactError, match=r"cannot write to .*file"):
         store(tmp_path / "file")

@@ -26,14 +26,10 @@ class Teacher(ABC):
     The vector of a text does not depend on the other texts of a call, so that stored vectors equal computed ones.
 
     Attributes:
-        digest: SHA-256 of its files.
         width: D, numbers per vector.
-        knows_words: whether the vectors of single words are useful.
     """
 
-    digest: str
     width: int
-    knows_words: bool
 
     @abstractmethod
     def vectors(self, texts: Sequence[str]) -> Vectors:
@@ -41,16 +37,25 @@ class Teacher(ABC):
 
 
 class TeacherConfig(Config, ABC):
-    """Where the files of a teacher are."""
+    """Where the files of a teacher are. Only training needs them."""
 
     needs: ClassVar[tuple[str, ...]]
+    """The files that a source must have."""
+
+    knows_words: ClassVar[bool]
+    """Whether vectors of single words are useful."""
 
     kind: str
     source: str | None = Field(
         default=None, description="a folder, in a pipeline in input/; or package:NAME for an installed package"
     )
     sha256: str | None = Field(
-        default=None, description="digest of its files, checked before use; if it is missing, the error gives it"
+        default=None,
+        pattern=r"^[0-9a-f]{64}$",
+        description="digest of its files, checked before use; if it is missing, the error gives it",
+    )
+    width: int | None = Field(
+        default=None, ge=1, description="numbers per vector; if it is missing, the error gives it"
     )
 
     @abstractmethod
@@ -58,7 +63,7 @@ class TeacherConfig(Config, ABC):
         """Reads the teacher.
 
         Raises:
-            ConfigError: the source or its digest is missing, or the source does not exist.
+            ConfigError: a key is missing, the source does not exist, or the teacher has another width.
             IntegrityError: the files have another digest.
             ArtifactError: a file is missing or damaged.
             MissingExtraError: an optional dependency is not installed.
@@ -79,27 +84,29 @@ class TeacherConfig(Config, ABC):
             raise ConfigError(f"teacher.source must be a folder, got {self.source!r:.200}. Put the files there.")
         return path
 
-    def checked(self, files: Sequence[Path]) -> str:
-        """The digest of the names and bytes of `files`, if it is the expected one.
+    def check(self, files: Sequence[Path], width: int) -> None:
+        """Compares the names and bytes of `files`, and the width of the teacher, with the configuration.
 
         Raises:
-            ConfigError: `sha256` is missing; the message has the line to add.
+            ConfigError: `sha256` or `width` is missing (the message has the keys to add), or the width is another one.
             IntegrityError: the digest is another one.
         """
         state = hashlib.sha256()
         for path in files:
             state.update(f"{path.name} {file_digest(path)}\n".encode())
         digest = state.hexdigest()
-        if self.sha256 is None:
+        if self.sha256 is None or self.width is None:
             raise ConfigError(
-                f"teacher.sha256 is missing, so a changed file would not be noticed. Add `sha256: {digest}`."
+                "teacher needs sha256, so that a changed file is noticed, and width. Add "
+                f"`sha256: {digest}, width: {width}`."
             )
         if self.sha256 != digest:
             raise IntegrityError(
                 f"the teacher {self.source} has the SHA-256 {digest}, but the configuration expects {self.sha256}. "
                 "Restore its files, or change `sha256`."
             )
-        return digest
+        if self.width != width:
+            raise ConfigError(f"teacher.width must be {width}, the width of {self.source}, got {self.width}.")
 
 
 def single(folder: Path, pattern: str) -> Path:

@@ -20,6 +20,7 @@ class HuggingfaceTeacherConfig(TeacherConfig):
     """A folder with a checkpoint of an encoder, such as one of sentence-transformers. Needs the extra `huggingface`."""
 
     needs: ClassVar[tuple[str, ...]] = _FILES
+    knows_words: ClassVar[bool] = False
 
     kind: Literal["huggingface"] = "huggingface"
 
@@ -34,8 +35,6 @@ class HuggingfaceTeacher(Teacher):
     Texts are read one by one, because padding would change the last bits of a vector.
     """
 
-    knows_words = False
-
     def __init__(self, config: HuggingfaceTeacherConfig) -> None:
         require("transformers", "huggingface")
         folder = config.folder()
@@ -43,9 +42,9 @@ class HuggingfaceTeacher(Teacher):
             folder = single(folder, _FILES[2]).parent
         if missing := [name for name in _FILES if not (folder / name).is_file()]:
             raise ArtifactError(f"{missing[0]} not found in {folder}. Use a folder written by `save_pretrained`.")
-        self.digest = config.checked([folder / name for name in _FILES])
         self._model, self._tokenizer = _read(folder)
         self.width = int(self._model.config.hidden_size)
+        config.check([folder / name for name in _FILES], self.width)
 
     def vectors(self, texts: Sequence[str]) -> Vectors:
         """See `Teacher.vectors`."""

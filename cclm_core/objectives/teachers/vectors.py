@@ -16,6 +16,7 @@ class VectorsTeacherConfig(TeacherConfig):
     """A folder with one matrix in a safetensors file and a tokenizer, as in the packages wordllama and model2vec."""
 
     needs: ClassVar[tuple[str, ...]] = ("one *.safetensors", "one *tokenizer*.json")
+    knows_words: ClassVar[bool] = True
 
     kind: Literal["vectors"] = "vectors"
 
@@ -27,12 +28,9 @@ class VectorsTeacherConfig(TeacherConfig):
 class VectorsTeacher(Teacher):
     """Mean of the vectors of the tokens of a text, of length 1."""
 
-    knows_words = True
-
     def __init__(self, config: VectorsTeacherConfig) -> None:
         folder = config.folder()
         weights, tokenizer = single(folder, "*.safetensors"), single(folder, "*tokenizer*.json")
-        self.digest = config.checked([weights, tokenizer])
         try:
             self._tokenizer = Tokenizer.from_file(str(tokenizer))
         except Exception as error:  # tokenizers raises nothing more specific
@@ -48,6 +46,7 @@ class VectorsTeacher(Teacher):
         (matrix,) = read_weights(weights, expected, "the teacher").values()
         self._matrix = matrix.float().numpy()
         self.width = self._matrix.shape[1]
+        config.check([weights, tokenizer], self.width)
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
 
