@@ -123,7 +123,7 @@ class Distill(Objective):
 
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
         """The weighted sum of the losses; texts and words that the teacher cannot read are ignored."""
-        total, metrics = features.new_zeros((), dtype=torch.float32), {}
+        total, metrics = features.new_zeros((), dtype=torch.float32), dict[str, Sums]()
         if self.has_texts:
             total, metrics = self._compare(self.head(features, example.ids != PAD), example.targets["vectors"])
         if self.has_words:

@@ -51,7 +51,7 @@ def complete_texts(ids: Positions, preprocessor: Preprocessor, documents: bool) 
     table = _Marks(preprocessor)
     spans = []
     for row, start, stop in zip(*(part.tolist() for part in document_parts(ids)), strict=True):
-        cuts = [] if documents else table.sentence_starts(ids[row, start:stop]) + start
+        cuts: list[int] = [] if documents else (table.sentence_starts(ids[row, start:stop]) + start).tolist()
         bounds = [start, *cuts, stop]
         complete = [start > 0, *[True] * len(cuts), stop < ids.shape[1] and ids[row, stop] == END]
         for first, last, begins, ends in zip(bounds, bounds[1:], complete, complete[1:], strict=False):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -57,7 +57,7 @@ class HuggingfaceTeacher(Teacher):
         return unit(rows)
 
 
-def _read(folder: Path) -> tuple[torch.nn.Module, Tokenizer]:
+def _read(folder: Path) -> tuple[Any, Tokenizer]:
     from transformers import AutoModel
 
     try:
