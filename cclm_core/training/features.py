@@ -94,7 +94,7 @@ class OverCachedBase(OverBase):
         super().__init__(cache.base, component)
         self._cache = cache
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _reading(self, ids: Tensor) -> Reading:
         reading = Reading(ids)
         reading.add(self.base, self._cache.features(ids))

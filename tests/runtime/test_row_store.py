@@ -73,7 +73,8 @@ def test_another_process_sees_what_was_added(tmp_path: Path) -> None:
     assert b"1" not in reader
     reader.refresh()
     assert value(reader, b"1") == 1
-    writer.close(), reader.close()
+    writer.close()
+    reader.close()
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
