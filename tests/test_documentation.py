@@ -15,9 +15,11 @@ from typer.testing import CliRunner
 import cclm_core
 from cclm_core.cli.app import app
 from cclm_core.finetuning.config import TaskConfig
+from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.runtime.reporting import null_report
 from cclm_core.steps.ingest import ingest
 from cclm_core.steps.params import Params
+from cclm_core.training.config import BaseConfig, ComponentConfig
 from tests.shelf.conftest import identity
 
 __all__ = ["identity"]
@@ -107,6 +109,16 @@ def test_the_tasks_of_the_page_on_tasks_are_valid() -> None:
     tasks = yaml.safe_load(blocks(DOCS / "tasks.md", "yaml")[0])["tasks"]
     for name, task in tasks.items():
         TaskConfig.parse(task, f"tasks.{name}")
+
+
+def test_the_settings_of_the_page_on_objectives_are_valid() -> None:
+    sections = [yaml.safe_load(block) for block in blocks(DOCS / "objectives.md", "yaml")]
+    for params in map(Params, sections):
+        params.section(BaseConfig), params.section(TrainingNoise)
+        for name in params.names(ComponentConfig):
+            params.named(ComponentConfig, name)
+    objectives = {part["task"]["objective"] for section in sections for part in section.get("components", {}).values()}
+    assert {"detect", "next_characters", "whole_texts", "distill", "entities"} <= objectives
 
 
 def links() -> Iterator[tuple[Path, str]]:

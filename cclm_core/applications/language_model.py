@@ -51,6 +51,7 @@ class LanguageModel:
         Raises:
             ArtifactError: a folder is missing or damaged, or the component was trained on another objective.
             CompositionError: the component was trained on another base or vocabulary.
+            ConfigError: see `of`.
         """
         encoder, objective, window, _ = load_trained(component, base, "next_characters")
         assert isinstance(objective, NextCharacters)
@@ -60,7 +61,16 @@ class LanguageModel:
 
     @classmethod
     def of(cls, encoder: nn.Module, objective: NextCharacters, preprocessor: Preprocessor, context: int) -> Self:
-        """Builds a language model from an encoder and its trained objective. Sets the encoder to evaluation mode."""
+        """Builds a language model from an encoder and its trained objective. Sets the encoder to evaluation mode.
+
+        Raises:
+            ConfigError: the objective predicts earlier characters, or `context` is below 2.
+        """
+        if objective.config.direction == "backward":
+            raise ConfigError(
+                "a language model scores and continues a text from its beginning, but this component predicts earlier "
+                "characters (direction: backward). Use one with direction: forward."
+            )
         weight, bias, num_ids = objective.head.weight, objective.head.bias, preprocessor.num_ids
         # The head of the objective can predict several characters ahead; only the next one is used.
         head = nn.Linear(weight.shape[1], num_ids).to(weight.device)

@@ -19,6 +19,12 @@ class IndependentConfig(Config):
     embedding: AnyEmbeddingConfig
 
 
+class BackwardConfig(IndependentConfig):
+    """The embedding of an independent component that reads backward."""
+
+    direction: Literal["backward"] = Field(description="the component reads the ids of each text from the last one")
+
+
 class ForkConfig(Config):
     """The base of a fork: its own copy, saved with it."""
 
@@ -28,11 +34,15 @@ class ForkConfig(Config):
 
 def _kind(value: Any) -> str:
     """The tag of a value, a mapping or an object."""
-    return "fork" if isinstance(value, ForkConfig) or (isinstance(value, dict) and "of" in value) else "embedding"
+    keys = value if isinstance(value, dict) else type(value).model_fields if isinstance(value, Config) else {}
+    return "fork" if "of" in keys else "backward" if "direction" in keys else "embedding"
 
 
 OwnConfig = Annotated[
-    Annotated[IndependentConfig, Tag("embedding")] | Annotated[ForkConfig, Tag("fork")], Discriminator(_kind)
+    Annotated[IndependentConfig, Tag("embedding")]
+    | Annotated[BackwardConfig, Tag("backward")]
+    | Annotated[ForkConfig, Tag("fork")],
+    Discriminator(_kind),
 ]
 
 
@@ -93,6 +103,11 @@ class ComponentCard(Config):
         return own.embedding if is_pretrained else None  # type: ignore[union-attr, return-value]
 
     @property
+    def reads_backward(self) -> bool:
+        """Whether the component reads the ids of each text from the last one to the first."""
+        return isinstance(self.independent, BackwardConfig)
+
+    @property
     def described(self) -> str:
         """Name and encoder for messages, e.g. `the component 'ner' (attention, causal: false)`."""
         return f"the component {self.name!r} ({describe(self.encoder)})"
@@ -106,6 +121,7 @@ class ComponentCard(Config):
         encoder: EncoderConfig,
         independent: bool = False,
         embedding: AnyEmbeddingConfig | None = None,
+        backward: bool = False,
     ) -> "ComponentCard":
         """The card of a new component over `base`.
 
@@ -117,10 +133,11 @@ class ComponentCard(Config):
             independent: whether the component gets its own embedding, configured like that of the base, instead of
                 reading the features of the base. It then shares only the vocabulary.
             embedding: its own embedding, configured otherwise; without a source. It makes the component independent.
+            backward: whether the component reads each text from its end; only an independent one can.
 
         Raises:
-            CompositionError: the component is causal and the base is bidirectional, or it has the pretrained embedding
-                of the base, which only the base includes.
+            CompositionError: the component is causal and the base is bidirectional; it has the pretrained embedding of
+                the base, which only the base includes; or it reads backward and is not independent.
             ConfigError: the component is causal and its embedding is not.
         """
         own = embedding or base.embedder.config.embedding
@@ -130,6 +147,13 @@ class ComponentCard(Config):
                 "the source in `embedding` of the component instead."
             )
         independent = independent or embedding is not None
+        if backward and (not independent or isinstance(own, PretrainedConfig)):
+            raise CompositionError(
+                f"a component that reads backward needs its own embedding of characters: {name!r} would read features "
+                "which know earlier characters. Set `independent: true`, without a pretrained embedding."
+            )
+        values: dict[str, Any] = {"num_ids": base.preprocessor.num_ids, "embedding": own}
+        kept = BackwardConfig(**values, direction="backward") if backward else IndependentConfig(**values)
         card = cls(
             format="cclm-component-3" if isinstance(embedding, PretrainedConfig) else "cclm-component-1",
             name=name,
@@ -138,7 +162,7 @@ class ComponentCard(Config):
             base_digest=None if independent else base.digest,
             preprocessor_digest=base.preprocessor.digest,
             encoder=encoder,
-            independent=IndependentConfig(num_ids=base.preprocessor.num_ids, embedding=own) if independent else None,
+            independent=kept if independent else None,
         )
         card.check_causal(base)
         return card

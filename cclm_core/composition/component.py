@@ -10,6 +10,7 @@ from cclm_core.composition.card import ComponentCard, ForkConfig, IndependentCon
 from cclm_core.encoders.contexts import Contexts
 from cclm_core.encoders.contextual import ContextFeatures, Contextual
 from cclm_core.encoders.embedder import Base, Model, Reading
+from cclm_core.encoders.ids import reversed_rows
 from cclm_core.encoders.pretrained.catalogue import PretrainedEmbedding, build_embedding
 from cclm_core.runtime.config import canonical_json
 from cclm_core.runtime.errors import CompositionError, ConfigError
@@ -18,6 +19,9 @@ from cclm_core.runtime.random import seeded_initialization
 
 class Component(Model):
     """Maps features (B, L, D) of the base, or of its own embedding, to features (B, L, width).
+
+    A component that reads backward embeds and encodes each text in reverse, and reverses the features again: with a
+    causal encoder, the features of a character depend only on it and later characters.
 
     Args:
         card: the architecture.
@@ -52,8 +56,13 @@ class Component(Model):
 
     @property
     def causal(self) -> bool:
-        """Whether the encoder is causal."""
-        return self.body.causal
+        """Whether the features of a character depend only on it and the characters before it."""
+        return self.body.causal and not self.card.reads_backward
+
+    @property
+    def anticausal(self) -> bool:
+        """Whether the features of a character depend only on it and the characters after it."""
+        return self.body.causal and self.card.reads_backward
 
     @property
     def described(self) -> str:
@@ -78,6 +87,8 @@ class Component(Model):
 
     def encode(self, reading: Reading, base: Base) -> Tensor:
         """See `Model.encode`."""
+        if self.card.reads_backward:
+            return self._encode_backward(reading.ids, base)
         features = self._input(reading, base)
         if reading.contexts is not None and self.body.reads_contexts:
             contexts = self._context_features(reading.contexts, reading, base)
@@ -134,6 +145,14 @@ class Component(Model):
             features = flat.reshape(rows, number, length, flat.shape[-1])
             mask = reading.context_reading.mask.reshape(rows, number, length)
         return ContextFeatures(features, mask, contexts.encodings, contexts.present, contexts.types)
+
+    def _encode_backward(self, ids: Tensor, base: Base) -> Tensor:
+        """Reads each row of `ids` (B, L) from its last id to its first. N-grams and words are read in reverse, too."""
+        assert self.embedding is not None
+        backward = reversed_rows(ids, ids != 0)
+        starts = base.embedder.word_starts(backward) if self.body.reads_words else None
+        encoded: Tensor = self(self.embedding(backward), backward != 0, starts)
+        return reversed_rows(encoded, ids != 0)
 
     def adopt_base(self) -> None:
         """See `Model.adopt_base`. Only a fork has a base of its own."""
@@ -217,6 +236,11 @@ class OverBase(nn.Module):
     def causal(self) -> bool:
         """Whether the component is causal."""
         return self.component.causal
+
+    @property
+    def anticausal(self) -> bool:
+        """Whether the component is causal and reads backward."""
+        return self.component.anticausal
 
     @property
     def described(self) -> str:

@@ -63,13 +63,17 @@ class Windows:
         split: the encoded split.
         length: ids per window, at least 2.
         variants: read only the documents of these variants and those without a variant; None reads all.
+        moving: whether boundaries differ from epoch to epoch; if not, all epochs have the windows of `fixed`.
 
     Raises:
         DataError: no document is selected.
     """
 
-    def __init__(self, split: EncodedSplit, length: int, variants: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self, split: EncodedSplit, length: int, variants: tuple[str, ...] | None = None, moving: bool = True
+    ) -> None:
         assert length >= 2
+        self.moving = moving
         self.split, self.length = split, length
         self._ids, self._tags = np.asarray(split.ids), np.asarray(split.tags)
         if variants is None:
@@ -94,12 +98,12 @@ class Windows:
 
     def batches_per_epoch(self, batch_size: int) -> int:
         """The number of batches that cover every window at least once, at any phase."""
-        return -(-self.num_windows(self.length - 1) // batch_size)
+        return -(-self.num_windows(self.length - 1 if self.moving else 0) // batch_size)
 
     def batch(self, number: int, batch_size: int, seed: int) -> WindowBatch:
         """Batch `number` (from 0) of a training with `batch_size` windows per batch."""
         epoch, within = divmod(number, self.batches_per_epoch(batch_size))
-        phase = int(derive(seed, "phase", epoch).integers(self.length))
+        phase = int(derive(seed, "phase", epoch).integers(self.length)) if self.moving else 0
         per_block = max(1, _BLOCK // batch_size)
         block, row = divmod(within, per_block)
         key = (seed, epoch, block, batch_size)

@@ -186,6 +186,10 @@ class Reading:
         self._cached.append((base, features))
         return features
 
+    def add(self, base: Base, features: Tensor) -> None:
+        """Adds features (B, L, width) of `base` that were computed before, so that it does not run."""
+        self._cached.append((base, features))
+
     def word_starts(self, base: Base) -> Tensor:
         """Whether a word starts at each position, (B, L) bool. All bases of a model share one vocabulary."""
         if self._starts is None:

@@ -1,4 +1,4 @@
-"""Checks of ids before a model reads them: clear errors instead of those of an index into a table."""
+"""Ids before a model reads them: clear errors instead of those of an index into a table, and reading in reverse."""
 
 from typing import Any
 
@@ -58,3 +58,21 @@ def check_range(ids: Tensor, num_ids: int) -> None:
             f"ids must be at least 0 and below {num_ids}, the size of the vocabulary, got {wrong} at {position}. "
             "Encode the texts with the vocabulary of this model."
         )
+
+
+def reversed_rows(values: Tensor, mask: Tensor) -> Tensor:
+    """Reverses the text in each row; the padding after it stays where it is.
+
+    >>> reversed_rows(torch.tensor([[5, 6, 7, 0]]), torch.tensor([[True, True, True, False]])).tolist()
+    [[7, 6, 5, 0]]
+
+    Args:
+        values: (B, L) or (B, L, D).
+        mask: (B, L) bool, false at the padding after the text of each row.
+    """
+    columns = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
+    lengths = (columns + 1).masked_fill(~mask, 0).amax(1, keepdim=True) if mask.shape[1] else columns
+    index = torch.where(columns < lengths, lengths - 1 - columns, columns)
+    if values.ndim == 3:
+        index = index[:, :, None].expand(-1, -1, values.shape[2])
+    return values.gather(1, index)

@@ -169,7 +169,7 @@ def _trained(base: Base, component: Component, objective: Objective | None, wind
         case MaskedCharacters():
             head = {f"lm_head.{name}": tensor for name, tensor in objective.head.state_dict().items()}
             return Parts(encoder, "masked-lm", head, {})
-        case NextCharacters():
+        case NextCharacters() if encoder.causal:
             # The head can predict several characters ahead; only the next one is used.
             head = {f"lm_head.{name}": some[: objective.num_ids] for name, some in objective.head.state_dict().items()}
             return Parts(encoder, "causal-lm", head, {"context_length": window})

@@ -1,6 +1,7 @@
 """The contract of objectives: corrupt a batch, predict with a head, compute a loss."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -38,9 +39,14 @@ class Example(NamedTuple):
         targets = {name: tensor.to(device, non_blocking=True) for name, tensor in self.targets.items()}
         return Example(self.ids.to(device, non_blocking=True), targets)
 
-    def pinned(self) -> "Example":
-        """A copy in pinned memory, for asynchronous transfer to a GPU."""
-        return Example(self.ids.pin_memory(), {name: tensor.pin_memory() for name, tensor in self.targets.items()})
+
+def pinned(examples: Sequence[Example]) -> list[Example]:
+    """Copies in pinned memory, for asynchronous transfer to a GPU. Examples that share ids still share them."""
+    ids = {id(example.ids): example.ids.pin_memory() for example in examples}
+    return [
+        Example(ids[id(example.ids)], {name: tensor.pin_memory() for name, tensor in example.targets.items()})
+        for example in examples
+    ]
 
 
 class Sums(NamedTuple):
@@ -61,6 +67,7 @@ class ObjectiveContext:
         entity_labels: entity labels of the corpus, in the order of their tags.
         misspellings: word -> misspelling -> count, for the noise kind `misspelling`.
         words: the word targets of the vocabulary, if any.
+        teacher_outputs: the folder that keeps vectors of teachers, see `TeacherOutputs`; None for memory.
     """
 
     width: int
@@ -69,6 +76,7 @@ class ObjectiveContext:
     entity_labels: tuple[str, ...] = ()
     misspellings: Spellings | None = None
     words: WordTargets | None = None
+    teacher_outputs: Path | None = None
 
 
 class Objective(nn.Module, ABC):
@@ -77,12 +85,25 @@ class Objective(nn.Module, ABC):
     selection_metric: ClassVar[str]
     """The held-out metric that selects the best weights; lower is better."""
 
-    needs_causal: ClassVar[bool] = False
+    needs_causal: bool = False
     """Whether the encoder must be causal because targets are later characters."""
+
+    needs_anticausal: bool = False
+    """Whether the encoder must read backward because targets are earlier characters."""
 
     def __init__(self, context: ObjectiveContext) -> None:
         super().__init__()
         self._noiser = Noiser(context.noise, context.preprocessor, context.misspellings)
+
+    @property
+    def input_kind(self) -> str | None:
+        """The kind of input: objectives of one kind can share a pass of the encoder. None: each has its own input."""
+        return None
+
+    @property
+    def reads_clean_windows(self) -> bool:
+        """Whether the inputs are exactly the windows of the batch, so that the features of a frozen base repeat."""
+        return False
 
     def noised(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> NoisedBatch:
         """The batch with training noise if `training`, unchanged otherwise."""

@@ -9,10 +9,13 @@ from pydantic import Field
 
 from cclm_core.objectives.characters import CharactersConfig as CharactersConfig
 from cclm_core.objectives.denoise import DenoiseConfig as DenoiseConfig
+from cclm_core.objectives.detect import DetectConfig as DetectConfig
+from cclm_core.objectives.distill import DistillConfig as DistillConfig
 from cclm_core.objectives.entities import EntitiesConfig as EntitiesConfig
 from cclm_core.objectives.masked_characters import MaskedCharactersConfig as MaskedCharactersConfig
 from cclm_core.objectives.masked_words import MaskedWordsConfig as MaskedWordsConfig
 from cclm_core.objectives.next_characters import NextCharactersConfig as NextCharactersConfig
+from cclm_core.objectives.whole_texts import WholeTextsConfig as WholeTextsConfig
 
 ObjectiveConfig = Annotated[
     MaskedCharactersConfig
@@ -20,7 +23,10 @@ ObjectiveConfig = Annotated[
     | CharactersConfig
     | DenoiseConfig
     | NextCharactersConfig
-    | MaskedWordsConfig,
+    | MaskedWordsConfig
+    | DetectConfig
+    | WholeTextsConfig
+    | DistillConfig,
     Field(discriminator="objective"),
 ]
 """Any objective. This union is the catalogue: the contract tests run over its members."""

@@ -9,10 +9,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from cclm_core.corpus.windows import WindowBatch
-from cclm_core.objectives.base import Example, Objective, ObjectiveContext, Sums
+from cclm_core.encoders.base import at_least_float32
+from cclm_core.objectives.base import Example, ObjectiveContext, Sums
+from cclm_core.objectives.windowed import Noised, Targets, WindowObjective
 from cclm_core.runtime.config import Config
-from cclm_core.text.vocabulary import FIRST_BYTE, FIRST_CHARACTER, MASK, Preprocessor
+from cclm_core.text.vocabulary import FIRST_BYTE, FIRST_CHARACTER, Preprocessor
 from cclm_core.text.words import letters
 
 _ABSENT = 256
@@ -43,7 +44,7 @@ class BatchWords(NamedTuple):
     num_words: int
 
 
-class Characters(Objective):
+class Characters(WindowObjective):
     """Cross-entropy of the first and last `num_bytes` UTF-8 bytes of selected words, with 257 classes per byte.
 
     In training, `mask_share` of the selected words are masked. The others stay visible, with typing noise, and their
@@ -56,6 +57,7 @@ class Characters(Objective):
     Source: `PretrainCharacters` of spaCy 3, https://spacy.io/api/architectures#pretrain_chars
     """
 
+    masks = True
     selection_metric = "bits_per_byte"
 
     def __init__(self, config: CharactersConfig, context: ObjectiveContext) -> None:
@@ -64,31 +66,30 @@ class Characters(Objective):
         self.table = ByteTable(context.preprocessor)
         self.head = nn.Linear(context.width, 2 * config.num_bytes * (_ABSENT + 1))
 
-    def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:
+    def after_noise(self, batch: Noised, generator: np.random.Generator) -> Targets:
         """Targets: `positions` (P,) of characters of selected words, the word at each (`words`), and all `bytes`."""
-        noised = self.noised(batch, generator, training)
-        clean = self.table.words(batch.ids)
-        target_bytes = self.table.edges(batch.ids, clean, self.config.num_bytes)
+        ids, noised = batch.clean.ids, batch.noised
+        clean = self.table.words(ids)
+        target_bytes = self.table.edges(ids, clean, self.config.num_bytes)
         selected = generator.random(clean.num_words) < self.config.rate
-        masked = selected & (generator.random(clean.num_words) < (self.config.mask_share if training else 1.0))
+        masked = selected & (generator.random(clean.num_words) < (self.config.mask_share if batch.training else 1.0))
         # Noise moves the characters of a word and inserts others: all of them are masked.
         source = carry_forward(noised.source)
         word_ids = np.take_along_axis(clean.word_ids, np.maximum(source, 0), axis=1)
         word_ids = np.where((source >= 0) & (noised.ids > 0), word_ids, -1)
         is_read = (word_ids >= 0) & np.append(selected, False)[word_ids]
-        ids = np.where(is_read & np.append(masked, False)[word_ids], MASK, noised.ids)
         words, index = np.unique(word_ids[is_read], return_inverse=True)
         targets = {
-            "positions": torch.from_numpy(np.flatnonzero(is_read)),
-            "words": torch.from_numpy(index.astype(np.int64)),
-            "bytes": torch.from_numpy(target_bytes[words]),
+            "positions": np.flatnonzero(is_read),
+            "words": index.astype(np.int64),
+            "bytes": target_bytes[words],
         }
-        return Example(torch.from_numpy(ids), targets)
+        return Targets(targets, np.flatnonzero(is_read & np.append(masked, False)[word_ids]))
 
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
         """Mean cross-entropy of the bytes, predicted from the mean features of each word."""
         positions, words, target_bytes = (example.targets[name] for name in ("positions", "words", "bytes"))
-        selected = features.flatten(0, 1)[positions].float()
+        selected = at_least_float32(features.flatten(0, 1)[positions])
         sums = selected.new_zeros(len(target_bytes), selected.shape[1]).index_add(0, words, selected)
         sizes = torch.bincount(words, minlength=len(target_bytes)).clamp(min=1)
         logits = self.head(sums / sizes[:, None]).float().view(-1, _ABSENT + 1)

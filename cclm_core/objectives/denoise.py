@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from cclm_core.corpus.windows import WindowBatch
 from cclm_core.noise.kinds import TYPING
 from cclm_core.noise.recipe import NoiseRecipe
-from cclm_core.objectives.base import Example, Objective, ObjectiveContext, Sums
+from cclm_core.objectives.base import Example, ObjectiveContext, Sums
 from cclm_core.objectives.noising import NoisedBatch, Noiser
-from cclm_core.runtime.config import Config
+from cclm_core.objectives.windowed import Noised, Targets, WindowObjective
+from cclm_core.runtime.config import Config, canonical_json
 from cclm_core.text.vocabulary import FIRST_CHARACTER, NUM_SPECIAL, PAD
 from cclm_core.text.word_targets import FILE
 
@@ -28,7 +29,8 @@ UNKNOWN = -100
 _PASSES = 3  # edits move right by up to this many letters; longer runs of equal letters are rare
 
 
-def _kinds() -> dict[str, float]:
+def error_kinds() -> dict[str, float]:
+    """Kinds of typing errors, with equal weights."""
     return dict.fromkeys((*TYPING, "missing_space", "extra_space", "phonetic"), 1.0)
 
 
@@ -37,7 +39,7 @@ class DenoiseConfig(Config):
 
     objective: Literal["denoise"] = "denoise"
     noise: NoiseRecipe = Field(
-        default_factory=lambda: NoiseRecipe(rate=0.05, kinds=_kinds()),
+        default_factory=lambda: NoiseRecipe(rate=0.05, kinds=error_kinds()),
         description="the errors to correct, in training and on held-out text; training_noise is ignored",
     )
     edit_weight: float = Field(default=2.0, gt=0, description="loss weight of a wrong character; others have weight 1")
@@ -79,7 +81,7 @@ class EditHead(nn.Module):
         return here, self.behind(features).float()
 
 
-class Denoise(Objective):
+class Denoise(WindowObjective):
     """Cross-entropy of the correct character at each position, and of the character missing after it.
 
     An inserted character has the target NOTHING. If several characters in a row are missing, the target is the first:
@@ -103,15 +105,29 @@ class Denoise(Objective):
         if self._words is not None:
             self._words.save(folder / FILE)
 
-    def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:  # noqa: ARG002
+    @property
+    def input_kind(self) -> str:
+        """Objectives with the same errors can share a pass."""
+        return f"windows with {canonical_json(self.config.noise.canonical())}"
+
+    @property
+    def reads_clean_windows(self) -> bool:
+        """False: the input has errors."""
+        return False
+
+    def noised(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> NoisedBatch:  # noqa: ARG002
+        """The batch with the errors to correct, in training and in evaluation."""
+        return self._errors(batch, generator)
+
+    def after_noise(self, batch: Noised, generator: np.random.Generator) -> Targets:  # noqa: ARG002
         """Targets: `positions` (T,) of all characters, and classes (T,): `inputs`, correct `ids`, `missing` after."""
-        noised = self._errors(batch, generator)
-        here, after = target_edits(batch.ids, noised)
+        noised = batch.noised
+        here, after = target_edits(batch.clean.ids, noised)
         positions = np.flatnonzero(noised.ids.reshape(-1) >= NUM_SPECIAL)
-        targets = {"positions": torch.from_numpy(positions)}
+        targets = {"positions": positions}
         for name, ids in (("inputs", noised.ids), ("ids", here), ("missing", after)):
-            targets[name] = torch.from_numpy(classes(ids.reshape(-1)[positions]))
-        return Example(torch.from_numpy(noised.ids), targets)
+            targets[name] = classes(ids.reshape(-1)[positions])
+        return Targets(targets)
 
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
         """Weighted cross-entropy of both predictions. Metrics: unweighted bits, recall and precision of edits."""

@@ -10,8 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from cclm_core.corpus.windows import WindowBatch
-from cclm_core.objectives.base import Example, Objective, ObjectiveContext, Sums
+from cclm_core.objectives.base import Example, ObjectiveContext, Sums
+from cclm_core.objectives.windowed import Noised, Targets, WindowObjective
 from cclm_core.runtime.artifacts import read_json, write_json
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.errors import ArtifactError, ConfigError
@@ -37,7 +37,7 @@ class EntitiesConfig(Config):
         return Entities(self, context)
 
 
-class Entities(Objective):
+class Entities(WindowObjective):
     """Weighted cross-entropy of the tag of each character: 0 outside of entities, then B and I for each label.
 
     In training, the input has typing noise, and tags move with their characters.
@@ -67,15 +67,11 @@ class Entities(Objective):
         super().save(folder)
         write_labels(folder, self.labels)
 
-    def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:
+    def after_noise(self, batch: Noised, generator: np.random.Generator) -> Targets:  # noqa: ARG002
         """Targets: `positions` (T,) of all characters, and their `tags` (T,)."""
-        noised = self.noised(batch, generator, training)
+        noised = batch.noised
         is_character = noised.ids >= NUM_SPECIAL
-        targets = {
-            "positions": torch.from_numpy(np.flatnonzero(is_character)),
-            "tags": torch.from_numpy(noised.tags[is_character].astype(np.int64)),
-        }
-        return Example(torch.from_numpy(noised.ids), targets)
+        return Targets({"positions": np.flatnonzero(is_character), "tags": noised.tags[is_character].astype(np.int64)})
 
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
         """Weighted cross-entropy of the tags. The metrics are unweighted."""

@@ -4,15 +4,13 @@ import math
 from typing import Literal
 
 import numpy as np
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from cclm_core.corpus.masking import choose_positions
-from cclm_core.corpus.windows import WindowBatch
-from cclm_core.objectives.base import Example, Objective, ObjectiveContext, Sums
+from cclm_core.objectives.base import Example, ObjectiveContext, Sums
+from cclm_core.objectives.windowed import Noised, Targets, WindowObjective
 from cclm_core.runtime.config import Config
-from cclm_core.text.vocabulary import MASK
 
 
 class MaskedCharactersConfig(Config):
@@ -28,7 +26,7 @@ class MaskedCharactersConfig(Config):
         return MaskedCharacters(self, context)
 
 
-class MaskedCharacters(Objective):
+class MaskedCharacters(WindowObjective):
     """Cross-entropy of the characters at masked positions.
 
     In training, `mask_share` of the selected characters are masked; the others stay visible, so that the encoder also
@@ -38,6 +36,7 @@ class MaskedCharacters(Objective):
     Source: BERT (Devlin et al. 2019, arXiv 1810.04805), with characters and spans instead of word pieces.
     """
 
+    masks = True
     selection_metric = "bits_per_masked_character"
 
     def __init__(self, config: MaskedCharactersConfig, context: ObjectiveContext) -> None:
@@ -45,19 +44,19 @@ class MaskedCharacters(Objective):
         self.config = config
         self.head = nn.Linear(context.width, context.preprocessor.num_ids)
 
-    def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:
+    def after_noise(self, batch: Noised, generator: np.random.Generator) -> Targets:
         """Targets: `positions` (T,) of selected characters, and their clean `ids` (T,)."""
-        noised = self.noised(batch, generator, training)
+        clean, noised = batch.clean, batch.noised
         length = noised.ids.shape[1]
         positions = choose_positions(noised.ids, self.config.rate, self.config.mean_span, generator)
-        masked = generator.random(len(positions), dtype=np.float32) < (self.config.mask_share if training else 1.0)
-        ids = noised.ids.copy()
-        ids.reshape(-1)[positions[masked]] = MASK
+        masked = generator.random(len(positions), dtype=np.float32) < (
+            self.config.mask_share if batch.training else 1.0
+        )
+        masks = positions[masked]
         source = noised.source.reshape(-1)[positions]
         positions, source = positions[source >= 0], source[source >= 0]
-        clean = batch.ids.reshape(-1)[positions - positions % max(1, length) + source]
-        targets = {"positions": torch.from_numpy(positions), "ids": torch.from_numpy(clean)}
-        return Example(torch.from_numpy(ids), targets)
+        ids = clean.ids.reshape(-1)[positions - positions % max(1, length) + source]
+        return Targets({"positions": positions, "ids": ids}, masks)
 
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
         """Mean cross-entropy of the selected characters."""

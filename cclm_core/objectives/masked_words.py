@@ -11,13 +11,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from cclm_core.corpus.windows import WindowBatch
-from cclm_core.objectives.base import Example, Objective, ObjectiveContext, Sums
+from cclm_core.encoders.base import at_least_float32
+from cclm_core.objectives.base import Example, ObjectiveContext, Sums
 from cclm_core.objectives.characters import carry_forward
 from cclm_core.objectives.window_words import Positions, WindowWords, window_words
+from cclm_core.objectives.windowed import Hidden, Noised, Targets, WindowObjective
 from cclm_core.objectives.word_losses import FullSoftmaxConfig, WordLossConfig
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.errors import ConfigError
-from cclm_core.text.vocabulary import MASK
 from cclm_core.text.word_targets import FILE, WordTargets
 
 
@@ -36,7 +37,7 @@ class MaskedWordsConfig(Config):
         return MaskedWords(self, context)
 
 
-class MaskedWords(Objective):
+class MaskedWords(WindowObjective):
     """Cross-entropy of masked words over the word targets of the vocabulary.
 
     Each id of a masked word (a character, or a byte of a rare character) is replaced by a mask, as in the original
@@ -57,6 +58,7 @@ class MaskedWords(Objective):
         ConfigError: the vocabulary has no word targets, or they were not counted.
     """
 
+    masks = True
     selection_metric = "bits_per_masked_word"
 
     def __init__(self, config: MaskedWordsConfig, context: ObjectiveContext) -> None:
@@ -73,21 +75,24 @@ class MaskedWords(Objective):
         super().save(folder)
         self.targets.save(folder / FILE)
 
-    def example(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Example:
-        """Targets: `positions` (P,) of characters, the piece at each (`pieces`), the target of each piece (`ids`)."""
+    def before_noise(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> Hidden:
+        """Selects words, and masks most of them."""
         words = window_words(batch, self.preprocessor, self.targets)
         selected = words.last - words.first + 1 >= self.config.min_length
         selected[selected] = choose_words(words.rows[selected], self.config.rate, generator)
         masked = selected & (generator.random(len(selected)) < (self.config.mask_share if training else 1.0))
-        ids = batch.ids.copy()
-        ids.reshape(-1)[_positions_of(words, masked).positions] = MASK
-        noised = self.noised(batch._replace(ids=ids), generator, training)
+        return Hidden(_positions_of(words, masked).positions, (words, selected))
+
+    def after_noise(self, batch: Noised, generator: np.random.Generator) -> Targets:
+        """Targets: `positions` (P,) of characters, the piece at each (`pieces`), the target of each piece (`ids`)."""
+        ids, noised = batch.clean.ids, batch.noised
+        words, selected = batch.selection
         clean = _positions_of(words, selected & _is_whole(words, noised.source))
         # Noise moves the characters of a piece and inserts others after them: all of them are read.
-        piece = np.full(batch.ids.size, -1)
+        piece = np.full(ids.size, -1)
         piece[clean.positions] = clean.pieces
         source = carry_forward(noised.source)
-        origin = np.take_along_axis(piece.reshape(batch.ids.shape), np.maximum(source, 0), axis=1)
+        origin = np.take_along_axis(piece.reshape(ids.shape), np.maximum(source, 0), axis=1)
         is_read = (origin >= 0) & (source >= 0) & (noised.ids > 0)
         pieces, index = np.unique(origin[is_read], return_inverse=True)
         targets = {
@@ -96,15 +101,15 @@ class MaskedWords(Objective):
             "ids": words.targets[pieces],
             "words": np.unique(words.words[pieces], return_inverse=True)[1].astype(np.int64),
         }
-        if training and self.drawn_loss is not None:
+        if batch.training and self.drawn_loss is not None:
             targets["drawn"] = self.drawn_loss.draw(len(pieces), generator)
-        return Example(torch.from_numpy(noised.ids), {name: torch.from_numpy(part) for name, part in targets.items()})
+        return Targets(targets)
 
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
         """See `Objective.loss`. An example with drawn targets has no metrics."""
         positions, pieces, ids, words = (example.targets[name] for name in ("positions", "pieces", "ids", "words"))
         count = max(1, len(ids))
-        selected = features.flatten(0, 1)[positions].float()
+        selected = at_least_float32(features.flatten(0, 1)[positions])
         sums = selected.new_zeros(len(ids), selected.shape[1]).index_add(0, pieces, selected)
         means = sums / torch.bincount(pieces, minlength=len(ids)).clamp(min=1)[:, None]
         if "drawn" in example.targets:

@@ -41,6 +41,7 @@ from cclm_core.text.vocabulary import TargetsConfig
 from cclm_core.text.word_targets import WordTargets
 from cclm_core.training.component import component_card, component_module, new_component, opened
 from cclm_core.training.config import ComponentConfig, TrainingConfig
+from cclm_core.training.features import cached_features
 from cclm_core.training.run import Artifact, Identity, TrainingInputs, TrainingRun, load_misspellings, publish
 from cclm_core.training.trainee import Data, Point
 
@@ -283,7 +284,7 @@ class Pretrainer:
         with tempfile.TemporaryDirectory(prefix="cclm-") as folder:
             with call.bar(f"{self.name}: reading") as report:
                 corpus = encode_texts(division, self.embedder.preprocessor, labels, Path(folder), report)
-            inputs = self._inputs(corpus, division)
+            inputs = self._inputs(corpus, division, call.checkpoints)
             data = inputs.data(call.config, self.config.task)
             config = call.scheduled(data)
             with call.bar(self.name) as report:
@@ -306,10 +307,12 @@ class Pretrainer:
         base, component, objective = self._parts(inputs, train_base)
         trained = frozenset(name for name, parameter in base.named_parameters() if parameter.requires_grad)
         identity = self._identity(inputs, config, base if train_base else None)
-        module = component_module(base, component, objective, train_base).to(device_of(base)).train()
-        seed = derive_seed(self.seed, "pretrain", self.name, identity.call or 1)
-        run = TrainingRun(identity, seed, module, data, config)
-        curve = run.fit(checkpoints, f"{self.name}-{identity.call}", report)
+        features = (checkpoints or inputs.corpus.folder) / "features" / self.name
+        with cached_features(features, base, component, objective, config, train_base) as cache:
+            module = component_module(base, component, objective, train_base, cache).to(device_of(base)).train()
+            seed = derive_seed(self.seed, "pretrain", self.name, identity.call or 1)
+            run = TrainingRun(identity, seed, module, data, config)
+            curve = run.fit(checkpoints, f"{self.name}-{identity.call}", report)
         if train_base:
             self.embedder.load_state_dict(base.state_dict())
             self.embedder.freeze().adopt_base()
@@ -344,12 +347,18 @@ class Pretrainer:
         trained = None if self._last is None else self._last.trained_base
         return trained is not None and trained[0] == self.embedder.digest
 
-    def _inputs(self, corpus: EncodedCorpus, division: Division) -> TrainingInputs:
+    def _inputs(self, corpus: EncodedCorpus, division: Division, checkpoints: Path | None) -> TrainingInputs:
         words = None
         if self.words is not None and self._last is None:  # later calls keep the words of the first call
             targets = WordTargets.fit(division.training_texts(), self.words, corpus.preprocessor)
             words = targets.with_counts(division.training_texts())
-        return TrainingInputs(corpus=corpus, noise=self.noise, misspellings=self._misspellings, words=words)
+        return TrainingInputs(
+            corpus=corpus,
+            noise=self.noise,
+            misspellings=self._misspellings,
+            words=words,
+            teacher_outputs=None if checkpoints is None else checkpoints / "teachers",
+        )
 
     def _parts(self, inputs: TrainingInputs, train_base: bool) -> tuple[Base, Component, Objective]:
         """The base, component and objective to train: new ones in the first call, copies of the last ones later.

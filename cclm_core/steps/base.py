@@ -24,7 +24,8 @@ def base(
     Args:
         params: the parameters; reads the sections `base` and `training_noise`.
         encoded: folder of the encoded corpus.
-        checkpoints: folder for checkpoints, from which an interrupted training resumes.
+        checkpoints: folder for checkpoints, from which an interrupted training resumes. Vectors of teachers are in a
+            folder next to its parent.
         out: folder to publish the embedder at.
         report: receives losses and held-out metrics.
         curve: where to copy curve.csv, if anywhere.
@@ -36,7 +37,7 @@ def base(
     noise = params.section(TrainingNoise)
     seed = derive_seed(params.seed, "base")
     data_digest = verify(encoded, "encoded")
-    inputs = TrainingInputs.open(encoded, noise)
+    inputs = TrainingInputs.open(encoded, noise, checkpoints.parent.with_name("teachers"))
     with seeded_initialization(seed):
         embedder = Embedder(inputs.corpus.preprocessor, config.embedder)
         context = inputs.context(embedder.width)
@@ -51,7 +52,7 @@ def base(
         noise=inputs.noise_identity(),
         code=dependency_digest(__name__),
     )
-    module = TrainingModule(embedder, objectives)
+    module = TrainingModule(embedder, objectives, config.shared_pass)
     run = TrainingRun(identity, seed, module, inputs.data(config.training), config.training)
     run.publish(checkpoints, out, Artifact("embedder", embedder, save_embedder), report)
     copy_file(out / "curve.csv", curve)

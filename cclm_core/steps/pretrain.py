@@ -13,6 +13,7 @@ from cclm_core.steps.params import Params
 from cclm_core.training.code import dependency_digest
 from cclm_core.training.component import component_module, new_component, opened
 from cclm_core.training.config import ComponentConfig
+from cclm_core.training.features import cached_features
 from cclm_core.training.run import Artifact, Identity, TrainingInputs, TrainingRun, publish
 
 
@@ -33,7 +34,8 @@ def pretrain(
         name: the component, a key of `components`.
         encoded: folder of the encoded corpus.
         base: folder of the embedder or composition to train over.
-        checkpoints: folder for checkpoints, from which an interrupted training resumes.
+        checkpoints: folder for checkpoints, from which an interrupted training resumes. Cached features are in a
+            folder next to it until the training is finished. Vectors of teachers are in a folder next to its parent.
         out: folder to publish the component at.
         report: receives losses and held-out metrics.
         curve: where to copy curve.csv, if anywhere.
@@ -44,7 +46,7 @@ def pretrain(
     config = params.named(ComponentConfig, name)
     noise = params.section(TrainingNoise)
     data_digest, base_digest = verify(encoded, "encoded"), verify(base, "embedder", "composition")
-    inputs, embedder = TrainingInputs.open(encoded, noise), load_base(base)
+    inputs, embedder = TrainingInputs.open(encoded, noise, checkpoints.parent.with_name("teachers")), load_base(base)
     vocabulary = inputs.corpus.preprocessor.digest
     if embedder.preprocessor.digest != vocabulary:
         raise ArtifactError(
@@ -68,8 +70,10 @@ def pretrain(
     if objective is None:
         publish(out, artifact, [{"step": 0}], identity)
     else:
-        module = component_module(embedder, component, objective)
-        seed = derive_seed(params.seed, "pretrain", name)
-        run = TrainingRun(identity, seed, module, inputs.data(config.training, config.task), config.training)
-        run.publish(checkpoints, out, artifact, report)
+        folder = checkpoints.with_name(f"{checkpoints.name}.features")
+        with cached_features(folder, embedder, component, objective, config.training) as cache:
+            module = component_module(embedder, component, objective, cache=cache)
+            seed = derive_seed(params.seed, "pretrain", name)
+            run = TrainingRun(identity, seed, module, inputs.data(config.training, config.task), config.training)
+            run.publish(checkpoints, out, artifact, report)
     copy_file(out / "curve.csv", curve)

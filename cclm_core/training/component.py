@@ -12,6 +12,7 @@ from cclm_core.objectives.contexts import ContextObjective
 from cclm_core.runtime.random import derive_seed, seeded_initialization
 from cclm_core.training.config import ComponentConfig
 from cclm_core.training.contexts import ContextTraining
+from cclm_core.training.features import FeatureCache, OverCachedBase
 from cclm_core.training.module import TrainingModule
 from cclm_core.training.run import TrainingInputs
 
@@ -34,6 +35,11 @@ class WithBase(nn.Module):
         return self.component.causal
 
     @property
+    def anticausal(self) -> bool:
+        """Whether the features of a character depend only on it and the characters after it."""
+        return self.component.anticausal
+
+    @property
     def described(self) -> str:
         """A short description for error messages."""
         return f"{self.base.described} with the component {self.component.card.name!r}"
@@ -54,7 +60,8 @@ def component_card(base: Base, name: str, config: ComponentConfig) -> ComponentC
         CompositionError: a causal component over a bidirectional base.
     """
     objective = "none" if config.task is None else config.task.objective
-    return ComponentCard.over(base, name, objective, config.encoder, config.independent, config.embedding)
+    backward = getattr(config.task, "direction", None) == "backward"
+    return ComponentCard.over(base, name, objective, config.encoder, config.independent, config.embedding, backward)
 
 
 def opened(config: ComponentConfig) -> tuple[ComponentConfig, PretrainedEmbedding | None]:
@@ -106,13 +113,21 @@ def new_component(
 
 
 def component_module(
-    base: Base, component: Component, objective: Objective, train_base: bool = False
+    base: Base,
+    component: Component,
+    objective: Objective,
+    train_base: bool = False,
+    cache: FeatureCache | None = None,
 ) -> TrainingModule | ContextTraining:
     """The module to train: component and head over a frozen base; with `train_base` the base is trained too.
+
+    Features of a frozen base come from `cache`, if there is one.
 
     Raises:
         ConfigError: the objective needs a causal component and this one is not.
     """
+    if cache is not None:
+        return TrainingModule(OverCachedBase(cache, component), [(objective, 1.0)])
     encoder = (WithBase if train_base else OverBase)(base, component)
     if isinstance(objective, ContextObjective):
         return ContextTraining(encoder, objective)

@@ -16,6 +16,15 @@ from cclm_core.runtime.device import Precision
 from cclm_core.runtime.errors import ConfigError
 
 
+class FeatureCacheConfig(Config):
+    """How much of the features of a frozen base to keep on disk, and how exactly."""
+
+    max_gigabytes: float = Field(gt=0, description="limit of the disk space, in units of 10^9 bytes")
+    precision: Literal["fp16", "fp32"] = Field(
+        default="fp16", description="fp16 needs half the space; features are rounded to 11 bits"
+    )
+
+
 class TrainingConfig(Config):
     """Settings of one training: everything that changes the bits of its result, including threads and precision."""
 
@@ -54,6 +63,13 @@ class TrainingConfig(Config):
     patience: int | None = Field(
         default=None, ge=1, description="stop after this many evaluations without improvement; null: never"
     )
+    cache_features: FeatureCacheConfig | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="compute the features of the frozen base once per window and keep them on disk while a component "
+        "trains. Only for objectives that do not change the text, without training noise. Windows then start at the "
+        "same characters in every epoch. Null: compute them for every batch",
+    )
 
     def with_rate_of(self, *encoders: EncoderConfig) -> "TrainingConfig":
         """The configuration with the lowest learning rate of these encoders, unless one was given."""
@@ -75,7 +91,22 @@ class BaseConfig(Config):
 
     embedder: EmbedderConfig = Field(default_factory=EmbedderConfig)
     objectives: tuple[WeightedObjective, ...] = Field(default=(WeightedObjective(),), min_length=1)
+    shared_pass: bool = Field(
+        default=False,
+        exclude_if=lambda value: not value,
+        description="objectives with the same kind of input read it in one pass of the encoder: those that mask see "
+        "the masks of each other, and noise is drawn once. Faster, and more of the text is masked at once",
+    )
     training: TrainingConfig = Field(default_factory=TrainingConfig)
+
+    @model_validator(mode="after")
+    def _check_cache(self) -> Self:
+        if self.training.cache_features is not None:
+            raise ValueError(
+                "training.cache_features is for components over a frozen base, got it for the base, whose features "
+                "change; remove it here"
+            )
+        return self
 
     @model_validator(mode="after")
     def _choose_rate(self) -> Self:
@@ -112,6 +143,16 @@ class ComponentConfig(Config):
         description="components with the same origin start from the same weights and can be averaged; null: its name",
     )
     training: TrainingConfig = Field(default_factory=TrainingConfig)
+
+    @model_validator(mode="after")
+    def _check_direction(self) -> Self:
+        if getattr(self.task, "direction", None) == "backward" and not (self.independent and self.encoder.causal):
+            raise ValueError(
+                "direction: backward needs a component with its own embedding and a causal encoder, got independent: "
+                f"{str(self.independent).lower()} and causal: {str(self.encoder.causal).lower()}; set `independent: "
+                "true` and `encoder: {causal: true}`"
+            )
+        return self
 
     @model_validator(mode="after")
     def _choose_rate(self) -> Self:

@@ -13,7 +13,7 @@ import torch
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.corpus.parallel import prefetch
 from cclm_core.corpus.windows import Windows
-from cclm_core.objectives.base import Example, Sums
+from cclm_core.objectives.base import Example, Sums, pinned
 from cclm_core.runtime.device import autocast, device_of, num_threads, select_device
 from cclm_core.runtime.errors import TrainingError
 from cclm_core.runtime.random import derive_seed
@@ -33,7 +33,7 @@ TERMINATED = 128 + signal.SIGTERM
 def open_data(corpus: EncodedCorpus, config: TrainingConfig) -> Data:
     """The training and held-out windows for this configuration."""
     splits = (corpus.split("train"), corpus.split("validation"))
-    return Data(*(Windows(split, config.window, config.variants) for split in splits))
+    return Data(*(Windows(split, config.window, config.variants, config.cache_features is None) for split in splits))
 
 
 def train(
@@ -134,7 +134,7 @@ def _prepare_step(module: Trainee, source: Source, config: TrainingConfig, seed:
     batches = ((number, source.batch(number, config.batch_size, order)) for number in numbers)
     batches_of_examples = [module.examples(batch, True, seed, "training", number) for number, batch in batches]
     if device_of(module).type == "cuda":
-        return [[example.pinned() for example in examples] for examples in batches_of_examples]
+        return [pinned(examples) for examples in batches_of_examples]
     return batches_of_examples
 
 

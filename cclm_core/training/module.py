@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cclm_core.corpus.windows import WindowBatch
 from cclm_core.encoders.pretrained.base import rate_factors
 from cclm_core.objectives.base import Example, Objective, Sums
+from cclm_core.objectives.windowed import shared_examples
 from cclm_core.runtime.device import device_of
 from cclm_core.runtime.errors import ConfigError, TrainingError
 from cclm_core.runtime.random import derive
@@ -24,21 +25,22 @@ class TrainingModule(Trainee):
     Args:
         encoder: maps ids (B, L) to features (B, L, W).
         objectives: pairs of an objective and its loss weight.
+        shared_pass: whether objectives with the same kind of input read it in one pass of the encoder in training.
 
     Raises:
-        ConfigError: an objective needs a causal encoder and this one is not causal.
+        ConfigError: an objective needs an encoder of one direction and this one is not; or no two objectives can share
+            a pass.
     """
 
-    def __init__(self, encoder: nn.Module, objectives: Sequence[tuple[Objective, float]]) -> None:
+    def __init__(
+        self, encoder: nn.Module, objectives: Sequence[tuple[Objective, float]], shared_pass: bool = False
+    ) -> None:
         super().__init__()
         for objective, _ in objectives:
-            if objective.needs_causal and not getattr(encoder, "causal", False):
-                raise ConfigError(
-                    f"the objective {type(objective).__name__} predicts later characters and needs a causal encoder; "
-                    f"{getattr(encoder, 'described', 'this encoder')} is not. Set `causal: true` in the configuration "
-                    "of the encoder."
-                )
-        self.encoder = encoder
+            _check_direction(encoder, objective)
+        if shared_pass:
+            _check_shared([objective for objective, _ in objectives])
+        self.encoder, self.shared_pass = encoder, shared_pass
         self.objectives = nn.ModuleList(objective for objective, _ in objectives)
         self.factors = [factor for _, factor in objectives]
         kinds = [type(objective) for objective, _ in objectives]
@@ -51,23 +53,36 @@ class TrainingModule(Trainee):
         return type(self.objectives[0]).__name__
 
     def examples(self, batch: WindowBatch, training: bool, seed: int, *names: str | int) -> list[Example]:
-        """One example per objective; see `Trainee.examples`."""
-        examples = []
-        for number, objective in enumerate(self.objectives):
-            assert isinstance(objective, Objective)
-            examples.append(objective.example(batch, derive(seed, *names, number), training))
-        return examples
+        """One example per objective; see `Trainee.examples`.
+
+        In evaluation, each objective reads an input of its own, so that metrics do not depend on `shared_pass`.
+        """
+        objectives = [objective for objective in self.objectives if isinstance(objective, Objective)]
+        generators = [derive(seed, *names, number) for number in range(len(objectives))]
+        if self.shared_pass and training:
+            return shared_examples(objectives, batch, generators)
+        return [
+            objective.example(batch, generator, training)
+            for objective, generator in zip(objectives, generators, strict=True)
+        ]
 
     def forward(self, examples: list[Example]) -> tuple[Tensor, dict[str, Sums]]:
-        """The weighted loss () and the metrics of `examples`, one per objective, moved to the device of the weights."""
+        """The weighted loss () and the metrics of `examples`, one per objective, moved to the device of the weights.
+
+        Examples with the same tensor of ids share one pass of the encoder.
+        """
         device, losses = device_of(self), []
+        passes: dict[int, tuple[Tensor, Tensor]] = {}
         metrics: dict[str, Sums] = {}
         for suffix, objective, factor, example in zip(
             self.suffixes, self.objectives, self.factors, examples, strict=True
         ):
             assert isinstance(objective, Objective)
             moved = example.to(device)
-            loss, values = objective.loss(self.encoder(moved.ids), moved)
+            if id(example.ids) not in passes:
+                passes[id(example.ids)] = moved.ids, self.encoder(moved.ids)
+            ids, features = passes[id(example.ids)]
+            loss, values = objective.loss(features, moved._replace(ids=ids))
             losses.append(factor * loss)
             metrics |= {f"{name}{suffix}": value for name, value in values.items()}
         return sum(losses[1:], losses[0]), metrics
@@ -93,6 +108,32 @@ class TrainingModule(Trainee):
     def rate_factors(self) -> Mapping[str, float]:
         """The factors of trained pretrained embeddings; see `Trainee.rate_factors`."""
         return rate_factors(self)
+
+
+def _check_direction(encoder: nn.Module, objective: Objective) -> None:
+    described = getattr(encoder, "described", "this encoder")
+    if objective.needs_causal and not getattr(encoder, "causal", False):
+        raise ConfigError(
+            f"the objective {type(objective).__name__} predicts later characters and needs a causal encoder; "
+            f"{described} is not. Set `causal: true` in the configuration of the encoder."
+        )
+    if objective.needs_anticausal and not getattr(encoder, "anticausal", False):
+        raise ConfigError(
+            f"the objective {type(objective).__name__} with direction: backward predicts earlier characters and needs "
+            f"a component that reads backward; {described} does not. Train it as a component with `independent: true` "
+            "and `encoder: {causal: true}`."
+        )
+
+
+def _check_shared(objectives: Sequence[Objective]) -> None:
+    kinds = [objective.input_kind for objective in objectives if objective.input_kind is not None]
+    if len(set(kinds)) == len(kinds):
+        names = ", ".join(type(objective).__name__ for objective in objectives)
+        raise ConfigError(
+            f"shared_pass: true needs two objectives with the same kind of input, got {names}. Those that mask "
+            "(masked_characters, masked_words, characters) share one, and those that do not (entities, "
+            "next_characters) another. Set shared_pass: false, or add an objective."
+        )
 
 
 def compile_encoder(encoder: nn.Module, device: torch.device) -> None:

@@ -97,18 +97,21 @@ class TrainingInputs:
         noise: the training noise.
         misspellings: content of the list of misspellings that `noise` names, if any.
         words: the word targets of the vocabulary, if any.
+        teacher_outputs: see `ObjectiveContext`.
     """
 
     corpus: EncodedCorpus
     noise: TrainingNoise
     misspellings: Spellings | None = None
     words: WordTargets | None = None
+    teacher_outputs: Path | None = None
 
     @classmethod
-    def open(cls, encoded: Path, noise: TrainingNoise) -> "TrainingInputs":
+    def open(cls, encoded: Path, noise: TrainingNoise, teacher_outputs: Path | None = None) -> "TrainingInputs":
         """Opens a published encoded corpus with its word targets, and reads the list of misspellings."""
         corpus, misspellings = EncodedCorpus.open(encoded), load_misspellings(noise)
-        return cls(corpus=corpus, noise=noise, misspellings=misspellings, words=read_targets(encoded))
+        words = read_targets(encoded)
+        return cls(corpus=corpus, noise=noise, misspellings=misspellings, words=words, teacher_outputs=teacher_outputs)
 
     def context(self, width: int) -> ObjectiveContext:
         """The context for building an objective whose head reads `width` features per character."""
@@ -119,6 +122,7 @@ class TrainingInputs:
             entity_labels=tuple(self.corpus.entity_labels),
             misspellings=self.misspellings,
             words=self.words,
+            teacher_outputs=self.teacher_outputs,
         )
 
     def data(self, config: TrainingConfig, task: Any = None) -> Data:

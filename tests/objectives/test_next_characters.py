@@ -1,12 +1,18 @@
 """Next characters: correct targets, within the window, that the input does not reveal."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from cclm_core.applications.language_model import LanguageModel
+from cclm_core.composition import ComposedModel, save
+from cclm_core.composition.card import ComponentCard
+from cclm_core.composition.component import Component, OverBase
+from cclm_core.composition.store import load_composition
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.corpus.windows import WindowBatch, Windows
 from cclm_core.encoders.catalogue import EncoderConfig
@@ -14,9 +20,10 @@ from cclm_core.encoders.embedder import Embedder
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Example, ObjectiveContext
 from cclm_core.objectives.next_characters import NextCharacters, NextCharactersConfig
-from cclm_core.runtime.errors import ConfigError
+from cclm_core.runtime.errors import CompositionError, ConfigError
 from cclm_core.runtime.random import derive, seeded_initialization
 from cclm_core.text.vocabulary import END, Preprocessor
+from cclm_core.training.config import ComponentConfig
 from cclm_core.training.module import TrainingModule
 from tests.corpora import encode, records
 from tests.encoders.shapes import CAUSAL, CONFIGS, MIN_CONTEXT, embedder, text
@@ -140,3 +147,101 @@ def test_a_bidirectional_encoder_is_refused(name: str) -> None:
     message = rf"NextCharacters predicts later characters .* the base \({config.kind}, causal: false\) is not"
     with pytest.raises(ConfigError, match=message):
         TrainingModule(embedder(config), [(objective(), 1.0)])
+
+
+def backward(rate: float = 0.0, num_ahead: int = 1, preprocessor: Preprocessor = PREPROCESSOR) -> NextCharacters:
+    context = ObjectiveContext(width=24, preprocessor=preprocessor, noise=TrainingNoise(rate=rate))
+    with seeded_initialization(1):
+        return NextCharactersConfig(num_ahead=num_ahead, direction="backward").build(context)
+
+
+def component(config: EncoderConfig, preprocessor: Preprocessor) -> OverBase:
+    """A component that reads backward over a base that it does not use."""
+    with seeded_initialization(1):
+        base = Embedder(preprocessor, embedder(CONFIGS["hourglass-4"]).config)
+        card = ComponentCard.over(base, "before", "next_characters", config, independent=True, backward=True)
+        return OverBase(base, Component(card)).eval()
+
+
+def test_backward_targets_are_the_characters_before_in_reading_order() -> None:
+    example = backward(num_ahead=2).example(batch("abc|de", "fg"), derive(1), training=False)
+    expected = [(1, "a"), (2, "ba"), (3, "cb"), (4, "|"), (5, "d|"), (7, "f")]
+    assert target_texts(example) == expected
+    assert torch.equal(example.ids, torch.from_numpy(batch("abc|de", "fg").ids))
+
+
+def test_backward_bits_equal_forward_bits_of_the_reversed_text() -> None:
+    """A model that knows nothing has the same code length in both directions."""
+    sums = []
+    for head, row in ((backward(), "|abc|de|"), (objective(), "|ed|cba|")):
+        with torch.no_grad():
+            head.head.bias.zero_()
+        example = head.example(batch(row), derive(1), training=False)
+        sums.append(head.loss(torch.zeros(1, 8, 24), example)[1]["bits_per_character"])
+    assert sums[0] == sums[1] and sums[0].number == 7
+
+
+def test_with_noise_the_backward_targets_are_characters_not_yet_read() -> None:
+    text = "abcdefgh. " * 30
+    head, clean = backward(rate=0.5), batch(text)
+    for seed in range(5):
+        noised = head.noised(clean, derive(seed), training=True)
+        example = head.example(clean, derive(seed), training=True)
+        assert len(example.targets["positions"]) > 250
+        for position, (id_,) in zip(
+            example.targets["positions"].tolist(), example.targets["ids"].tolist(), strict=True
+        ):
+            read = noised.source[0, position:]
+            assert id_ == clean.ids[0, int(read[read >= 0].min()) - 1]
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_no_backward_loss_depends_on_characters_before_its_targets(corpus: EncodedCorpus, name: str) -> None:
+    """A leak test from ids to loss, with rows of different lengths: earlier characters can be anything."""
+    encoder = component(CAUSAL[name], corpus.preprocessor)
+    assert encoder.anticausal and not encoder.causal
+    with seeded_initialization(1):
+        context = ObjectiveContext(width=encoder.component.width, preprocessor=corpus.preprocessor)
+        head = NextCharactersConfig(num_ahead=2, direction="backward").build(context)
+    clean = Windows(corpus.split("train"), 40).fixed(2, seed=1)
+    clean.ids[1, 31:] = 0
+    clean = clean._replace(lengths=np.array([40, 31]))
+    for cut in (10, 19):
+        changed = clean._replace(ids=clean.ids.copy())
+        changed.ids[:, : cut - 2] = np.where(changed.ids[:, : cut - 2] == 260, 261, 260)
+        losses = []
+        for windows in (clean, changed):
+            example = head.example(windows, derive(1), training=False)
+            is_after = example.targets["positions"] % 40 >= cut
+            example = Example(example.ids, {key: tensor[is_after] for key, tensor in example.targets.items()})
+            assert len(example.targets["positions"])
+            losses.append(head.loss(encoder(example.ids), example)[0])
+        torch.testing.assert_close(losses[0], losses[1], atol=1e-6, rtol=0)
+    alone, padded = torch.from_numpy(clean.ids[1:, :31]), torch.from_numpy(clean.ids[1:])
+    torch.testing.assert_close(encoder(alone), encoder(padded)[:, :31], atol=1e-5, rtol=1e-5)
+
+
+def test_a_backward_component_is_saved_and_composed(corpus: EncodedCorpus, tmp_path: Path) -> None:
+    encoder = component(CAUSAL["causal-hourglass-4"], corpus.preprocessor)
+    composed = ComposedModel(encoder.base, [encoder.component], "both").eval()
+    assert not composed.causal
+    save(composed, tmp_path / "composition")
+    ids = torch.from_numpy(Windows(corpus.split("train"), 40).fixed(2, seed=1).ids)
+    loaded = load_composition(tmp_path / "composition")
+    assert torch.equal(loaded(ids), composed(ids)) and loaded.digest == composed.digest
+
+
+def test_backward_needs_a_component_of_its_own(corpus: EncodedCorpus) -> None:
+    with pytest.raises(ConfigError, match="direction: backward predicts earlier characters and needs a component"):
+        TrainingModule(embedder(CAUSAL["causal-hourglass-4"]), [(backward(), 1.0)])
+    values: dict[str, Any] = {"task": {"objective": "next_characters", "direction": "backward"}}
+    with pytest.raises(ConfigError, match=r"got independent: false and causal: true; set `independent: true`"):
+        ComponentConfig.parse(values | {"encoder": {"causal": True}}, "components.before")
+    with pytest.raises(CompositionError, match="reads backward needs its own embedding: 'before'"):
+        ComponentCard.over(
+            embedder(CAUSAL["causal-hourglass-4"]), "before", "x", CAUSAL["causal-hourglass-4"], backward=True
+        )
+    with pytest.raises(ConfigError, match="this component predicts earlier characters"):
+        encoder = component(CAUSAL["causal-hourglass-4"], corpus.preprocessor)
+        LanguageModel.of(encoder, backward(), corpus.preprocessor, 16)
+    assert "direction" not in NextCharactersConfig().canonical()
