@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from cclm_core.cli.app import app as core
+from cclm_core.cli.own_code import runs_own_code
 from cclm_core.runtime.errors import CclmError, ConfigError
 from flows import environment
 from flows.messages import warn
@@ -189,6 +190,7 @@ def models(as_json: AsJson = False) -> None:
 
 
 @app.command()
+@runs_own_code
 def compare(
     first: Annotated[
         str, typer.Argument(help="NAME (in this project), NAME@champion, NAME/3, or a folder with results or a model.")
@@ -212,6 +214,7 @@ def push(as_json: AsJson = False) -> None:
 
 
 @app.command()
+@runs_own_code
 def serve(
     models: Annotated[
         list[str],

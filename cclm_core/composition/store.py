@@ -28,8 +28,10 @@ from cclm_core.encoders.embedder import Base, Embedder, Model
 from cclm_core.encoders.store import freeze_weights, frozen_key, read_card
 from cclm_core.encoders.weights import load_weights, save_weights
 from cclm_core.runtime.artifacts import MANIFEST, publishing, verify, write_json
+from cclm_core.runtime.blocks import code_in
 from cclm_core.runtime.errors import ArtifactError, CompositionError
 from cclm_core.runtime.initialization import without_storage
+from cclm_core.runtime.own_code import CODE, carried, write_code
 
 StrPath = str | os.PathLike[str]
 
@@ -47,7 +49,7 @@ _WEIGHTS = "component.safetensors"
 _FUSION = "fusion.safetensors"
 _BASE, _PARTS = "base", "parts"
 _OWN = "embedding."  # prefix of the weights of a component's own embedding or base
-_FILES = {*CARDS.values(), PREPROCESSOR, embedders.WEIGHTS, _WEIGHTS, _FUSION, _BASE, _PARTS, MANIFEST}
+_FILES = {*CARDS.values(), PREPROCESSOR, embedders.WEIGHTS, _WEIGHTS, _FUSION, _BASE, _PARTS, CODE, MANIFEST}
 """All files and folders that `save` makes at the top."""
 
 
@@ -160,6 +162,7 @@ def _save(model: Model, folder: Path, saved: set[str], changes: Mapping[str, Any
                 _save(model.own_base, _created(folder / _BASE), set(), {}, {})
                 state = {name: tensor for name, tensor in state.items() if not name.startswith(_OWN)}
             save_weights(state, folder / _WEIGHTS)
+            write_code(folder, code_in(model.card))
             card = model.card.model_copy(update=dict(changes))
             write_json(folder / CARDS["component"], {**card.canonical(), **facts})
         case ComposedModel():
@@ -170,6 +173,7 @@ def _save(model: Model, folder: Path, saved: set[str], changes: Mapping[str, Any
                 _save(model.part(name), _created(folder / _PARTS / name), saved, {"name": name}, {})
             if _has_own_weights(model):
                 save_weights(model.fusion.state_dict(), folder / _FUSION)
+            write_code(folder, code_in(model.card.fusion))
             card_of_all = model.card.model_copy(update=dict(changes))
             write_json(folder / CARDS["composition"], {**card_of_all.canonical(), **facts})
     if isinstance(model, Base):
@@ -244,7 +248,8 @@ class _Loading:
     def _component(self, folder: Path) -> Component:
         path = folder / CARDS["component"]
         values, frozen = read_card(path)
-        card = ComponentCard.parse(values, str(path))
+        with carried(folder):
+            card = ComponentCard.parse(values, str(path))
         own = _Loading(self._folders).base(folder / _BASE) if card.is_fork else None
         with without_storage():
             component = Component(card, own)
@@ -256,7 +261,8 @@ class _Loading:
     def _composition(self, folder: Path) -> ComposedModel:
         path = folder / CARDS["composition"]
         values, frozen = read_card(path)
-        card = CompositionCard.parse(values, str(path))
+        with carried(folder):
+            card = CompositionCard.parse(values, str(path))
         base = self._base_of(folder, card.base_digest)
         model = ComposedModel(
             base, {name: self.part(folder / _PARTS / name) for name in card.parts}, card.name, card.fusion

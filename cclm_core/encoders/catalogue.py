@@ -10,6 +10,7 @@ from pydantic import Discriminator, Tag
 from cclm_core.encoders.attention import AttentionConfig as AttentionConfig
 from cclm_core.encoders.convolution import ConvolutionConfig as ConvolutionConfig
 from cclm_core.encoders.hourglass import HourglassConfig as HourglassConfig
+from cclm_core.runtime.blocks import Registered
 
 
 def _kind(value: Any) -> str:
@@ -23,6 +24,7 @@ EncoderConfig = Annotated[
     | Annotated[ConvolutionConfig, Tag("convolution")]
     | Annotated[AttentionConfig, Tag("attention")],
     Discriminator(_kind),
+    Registered("encoder"),
 ]
 """Any encoder. This union is the catalogue: the contract tests run over its members."""
 

@@ -13,6 +13,7 @@ from cclm_core.objectives.entities import EntitiesConfig as EntitiesConfig
 from cclm_core.objectives.masked_characters import MaskedCharactersConfig as MaskedCharactersConfig
 from cclm_core.objectives.masked_words import MaskedWordsConfig as MaskedWordsConfig
 from cclm_core.objectives.next_characters import NextCharactersConfig as NextCharactersConfig
+from cclm_core.runtime.blocks import Registered
 
 ObjectiveConfig = Annotated[
     MaskedCharactersConfig
@@ -22,5 +23,6 @@ ObjectiveConfig = Annotated[
     | NextCharactersConfig
     | MaskedWordsConfig,
     Field(discriminator="objective"),
+    Registered("objective"),
 ]
 """Any objective. This union is the catalogue: the contract tests run over its members."""

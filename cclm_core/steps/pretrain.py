@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from cclm_core.composition.store import load_base, write
+from cclm_core.encoders.embedder import weights_digest
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.runtime.artifacts import verify
+from cclm_core.runtime.blocks import code_in
 from cclm_core.runtime.errors import ArtifactError
 from cclm_core.runtime.files import copy_file
 from cclm_core.runtime.random import derive_seed
@@ -13,7 +15,8 @@ from cclm_core.steps.params import Params
 from cclm_core.training.code import dependency_digest
 from cclm_core.training.component import component_module, new_component
 from cclm_core.training.config import ComponentConfig
-from cclm_core.training.run import Artifact, Identity, TrainingInputs, TrainingRun
+from cclm_core.training.joint import adopt_joint
+from cclm_core.training.run import Artifact, Identity, TrainingInputs, TrainingRun, own_blocks
 
 
 def pretrain(
@@ -52,6 +55,9 @@ def pretrain(
             "Run `cclm run --target base`."
         )
     component, objective = new_component(embedder, name, config, params.seed, inputs)
+    if config.joint:
+        adopt_joint(base, name, config, component.body, objective)
+        component.card = component.card.model_copy(update={"origin": weights_digest(component)})
     identity = Identity(
         stage="pretrain",
         name=name,
@@ -62,9 +68,10 @@ def pretrain(
         configuration=config.canonical(),
         noise=inputs.noise_identity(),
         code=dependency_digest(__name__),
+        **own_blocks(config),
     )
     module = component_module(embedder, component, objective)
     seed = derive_seed(params.seed, "pretrain", name)
     run = TrainingRun(identity, seed, module, inputs.data(config.training), config.training)
-    run.publish(checkpoints, out, Artifact("component", component, write, objective), report)
+    run.publish(checkpoints, out, Artifact("component", component, write, objective, code=code_in(config.task)), report)
     copy_file(out / "curve.csv", curve)

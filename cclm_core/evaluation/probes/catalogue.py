@@ -7,9 +7,10 @@ from pydantic import Field
 from cclm_core.evaluation.probes.characters import CharactersProbeConfig
 from cclm_core.evaluation.probes.labels import LabelsProbeConfig
 from cclm_core.evaluation.probes.tags import TagsProbeConfig
+from cclm_core.runtime.blocks import Registered
 
 AnyProbe = CharactersProbeConfig | TagsProbeConfig | LabelsProbeConfig
 
-ProbeConfig = Annotated[AnyProbe, Field(discriminator="probe")]
+ProbeConfig = Annotated[AnyProbe, Field(discriminator="probe"), Registered("probe")]
 
 ALL_PROBES: tuple[AnyProbe, ...] = tuple(member() for member in get_args(AnyProbe))
