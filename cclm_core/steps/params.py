@@ -138,7 +138,7 @@ class Params:
         Raises:
             ConfigError: a file is missing.
         """
-        return [OwnCode.read(path) for path in self._code]
+        return [OwnCode.read(Path(self.source).parent / path) for path in self._code]
 
     def names(self, config: type[Config]) -> list[str]:
         """The names in the section whose entries `config` validates, in order."""
