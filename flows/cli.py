@@ -47,12 +47,22 @@ def run(
         ),
     ] = None,
     force: Annotated[list[str] | None, typer.Option(help="Run this stage even if nothing changed. Repeatable.")] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A key of params.yaml and its new value in YAML, e.g. components.entities.encoder.width=256. It is "
+            "checked and written to params.yaml. Repeatable.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run the stages that are out of date, in parallel if possible, then register the compositions and tasks."""
     from flows.commands import run_pipeline
+    from flows.graph.params_file import parse_settings
 
-    sys.exit(run_pipeline(_project(), target or [], force or [], as_json))
+    sys.exit(run_pipeline(_project(), target or [], force or [], as_json, parse_settings(setting or [])))
 
 
 @app.command()

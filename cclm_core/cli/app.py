@@ -9,6 +9,7 @@ import typer
 
 from cclm_core.cli.own_code import runs_own_code
 from cclm_core.cli.own_data import app as own_data
+from cclm_core.cli.settings import app as settings
 from cclm_core.cli.shelf import app as shelf
 from cclm_core.runtime.errors import CclmError
 from cclm_core.runtime.reporting import reporting
@@ -24,6 +25,7 @@ stage = typer.Typer(
 )
 app.add_typer(stage, name="stage")
 app.add_typer(shelf, name="shelf")
+app.add_typer(settings, name="config")
 app.add_typer(own_data)
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="YAML file with the parameters, e.g. params.yaml.")]

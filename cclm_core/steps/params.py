@@ -155,7 +155,7 @@ class Params:
         for code in self.code:
             code.run()
         for key in SECTIONS:
-            config = _class_of(key)
+            config = class_of(key)
             if key in NAMED:
                 for name in self.names(config):
                     self.named(config, name)
@@ -207,17 +207,17 @@ class Params:
                     f"registered model cclm-{name}. Rename one."
                 )
 
-    # Use `_class_of` below: importing the classes would make every stage depend on all of them.
+    # Use `class_of` below: importing the classes would make every stage depend on all of them.
 
     def _check_parts(self) -> None:
-        config = _class_of("compositions")
+        config = class_of("compositions")
         for name in self.names(config):
             composition: Any = self.named(config, name)
             for part in composition.parts:
                 self._check_reference(f"compositions.{name}.parts", part, "components")
 
     def _check_tasks(self) -> None:
-        config = _class_of("tasks")
+        config = class_of("tasks")
         for name in self.names(config):
             task: Any = self.named(config, name)
             self._check_reference(f"tasks.{name}.data", task.data, "labeled")
@@ -232,12 +232,12 @@ class Params:
             raise ConfigError(f"{self.source}: {key}: {name!r:.80} not found in {section}; {hint}")
 
     def _check_words(self) -> None:
-        vocabulary: Any = self.section(_class_of("vocabulary"))
+        vocabulary: Any = self.section(class_of("vocabulary"))
         if vocabulary.words is not None:
             return
-        base: Any = self.section(_class_of("base"))
+        base: Any = self.section(class_of("base"))
         tasks = {f"base.objectives.{number}": part.task for number, part in enumerate(base.objectives)}
-        component = _class_of("components")
+        component = class_of("components")
         for name in self.names(component):
             trained: Any = self.named(component, name)
             tasks[f"components.{name}"] = trained.task
@@ -250,9 +250,9 @@ class Params:
 
     def _check_joint(self) -> None:
         """Refuses components that are trained jointly with the base but differ from its objective of that name."""
-        base: Any = self.section(_class_of("base"))
+        base: Any = self.section(class_of("base"))
         joint = {part.name: part for part in base.objectives if part.encoder is not None}
-        config = _class_of("components")
+        config = class_of("components")
         for name in self.names(config):
             component: Any = self.named(config, name)
             if not component.joint:
@@ -311,7 +311,8 @@ def _refuse_references(value: Any, where: str) -> None:
         )
 
 
-def _class_of(key: str) -> type[Config]:
+def class_of(key: str) -> type[Config]:
+    """The class that validates a section, or each entry of a section with names."""
     module, _, name = SECTIONS[key].partition(":")
     config: type[Config] = getattr(import_module(module), name)
     return config
