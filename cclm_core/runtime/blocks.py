@@ -209,11 +209,12 @@ class Registered:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Wraps the schema of the union."""
+        union = handler(source)
         return core_schema.no_info_wrap_validator_function(
             partial(_validate, self.family),
-            handler(source),
+            union,
             serialization=core_schema.wrap_serializer_function_ser_schema(
-                _serialize, is_field_serializer=False, info_arg=True, schema=handler(source)
+                _serialize, is_field_serializer=False, info_arg=True, schema=union
             ),
         )
 
