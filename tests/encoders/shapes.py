@@ -78,8 +78,6 @@ CONFIGS = configs("") | combinations("")
 # A causal convolution has no broadcast. Of the combinations, the last one has all kinds of parts.
 CAUSAL = configs("causal-", causal=True, global_width=0)
 CAUSAL |= dict([*combinations("causal-", causal=True, global_width=0).items()][-1:])
-    "causal-", causal=True, global_width=0
-)  # a causal convolution has no broadcast
 MIN_CONTEXT = {"causal-hourglass-word": 12, "causal-convolution": 30, "causal-attention-local": 10}
 """Number of earlier characters that each character sees at least, for encoders that do not see the whole beginning. An
 hourglass over words sees further back, but only the first character of a long word."""
