@@ -1,6 +1,7 @@
 """Components that are trained jointly with the base: published by the stage `pretrain`, alone or trained further."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from cclm_core.composition.component import features_of
 from cclm_core.composition.store import load_base, load_component
 from cclm_core.runtime.artifacts import folder_digest, verify
 from cclm_core.runtime.errors import ArtifactError, ConfigError
+from cclm_core.runtime.readers import parse_yaml
 from cclm_core.steps.params import Params
 from tests.corpora import encode, records
 from tests.steps.test_training_steps import ENCODER, PARAMS, TRAINING, Project
@@ -101,6 +103,14 @@ def test_a_base_without_the_component_is_refused(trained: Project) -> None:
     with pytest.raises(ConfigError, match=r"components\.words\.joint: no objective .* known: bytes, entities"):
         Params.load(trained.params).check()
     trained.write(joint_params())
+
+
+def test_the_examples_of_the_documentation_are_valid() -> None:
+    page = (Path(__file__).parents[2] / "docs/transfer.md").read_text(encoding="utf-8")
+    examples = re.findall(r"^```yaml\n(.*?)^```$", page, re.M | re.S)
+    assert len(examples) == 3
+    for example in examples:
+        Params({**joint_params(components={}), **parse_yaml(example, "docs/transfer.md")}).check()
 
 
 def test_an_independent_component_cannot_be_joint() -> None:

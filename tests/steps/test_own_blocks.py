@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from cclm_core.cli.app import app
 from cclm_core.composition.store import load_component, load_composition
+from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.noise import NoiseRecipe
 from cclm_core.runtime.artifacts import folder_digest, verify
 from cclm_core.runtime.blocks import block, blocks_in, code_in, find
@@ -22,9 +23,11 @@ from cclm_core.runtime.own_code import OwnCode, carried, offering
 from cclm_core.runtime.reporting import null_report
 from cclm_core.steps.compose import compose
 from cclm_core.steps.params import Params
-from cclm_core.training.config import BaseConfig, ComponentConfig
+from cclm_core.training.config import BaseConfig, ComponentConfig, WeightedObjective
+from cclm_core.training.loop import train
 from tests.corpora import encode, records
 from tests.steps.test_training_steps import PARAMS, TRAINING, Project
+from tests.training.trainings import CONFIG, SEED, data, new_module
 
 BLOCKS = Path(__file__).with_name("own_blocks.py")
 ROOT = Path(__file__).parents[2]
@@ -192,6 +195,20 @@ def test_names_of_the_user_are_suggested_and_have_their_own_keys() -> None:
     assert [entry.key for entry in blocks_in(config)] == ["encoder table.v1", "objective parity.v1"]
     assert config.canonical()["encoder"] == {"kind": "table.v1", "width": 16}
     assert ComponentConfig.parse(config.canonical(), "again") == config
+
+
+def test_the_example_of_the_documentation_trains(tmp_path: Path) -> None:
+    """The page is an objective that learns: vowels are easy."""
+    page = (ROOT / "docs/blocks.md").read_text(encoding="utf-8")
+    (tmp_path / "vowels.py").write_text(page.partition("```python\n")[2].partition("```\n")[0])
+    encode(tmp_path / "encoded", records(40))
+    corpus = EncodedCorpus.open(tmp_path / "encoded")
+    with offering([OwnCode.read(tmp_path / "vowels.py")]):
+        task = WeightedObjective.parse({"task": {"objective": "vowels.v1"}}, "objective").task
+    module = new_module(corpus, task)
+    config = CONFIG.model_copy(update={"steps": 12, "evaluate_every": 12})
+    curve = train(module, data(corpus, config), config, SEED, None, null_report)
+    assert curve[-1]["held_out_bits_per_letter"] < 0.8 * curve[0]["held_out_bits_per_letter"]
 
 
 def test_version_one_of_a_member_of_the_library_is_that_member() -> None:
