@@ -329,3 +329,10 @@ def test_a_folder_without_code_offers_nothing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="must be a configuration class"):
         block("schedule")(object())
     assert issubclass(BaseConfig, Config)
+
+
+def test_an_export_for_transformers_is_refused_because_it_would_lose_the_code(trained: Project) -> None:
+    from cclm_core.huggingface.architecture import tree_of
+
+    with pytest.raises(ConfigError, match=r"cannot export a model with the encoder table\.v1 of your own"):
+        tree_of(load_composition(trained.folder / "full"))
