@@ -129,8 +129,8 @@ def _describe(model: Model, path: Path, known: dict[int, Path]) -> Tree:
 def _refuse_own_blocks(config: Config) -> None:
     if own := blocks_in(config):
         raise ConfigError(
-            f"cannot export a model with the {own[0].family} {own[0].name} of your own: a model of transformers does not "
-            "carry its code. Share the folder itself, which does."
+            f"cannot export a model with the {own[0].family} {own[0].name} of your own: a model of transformers "
+            "does not carry its code. Share the folder itself, which does."
         )
 
 

@@ -61,6 +61,7 @@ FAMILIES: dict[str, Family] = {
     "objective": Family("objective", "build"),
     "probe": Family("probe", "build"),
     "schedule": Family("schedule", "at"),
+    "spans": Family("spans", "spans_of"),
 }
 """The families that accept blocks of your own."""
 

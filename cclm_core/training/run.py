@@ -63,7 +63,7 @@ class Artifact(Generic[M]):
     code: Sequence[tuple[str, OwnCode]] = ()
 
 
-def own_blocks(config: Config) -> dict[str, dict[str, str]]:
+def own_blocks(config: Config) -> dict[str, Any]:
     """The key `blocks` of an identity: the digests of your own building blocks; no key if there are none.
 
     Raises:
