@@ -98,7 +98,7 @@ def scale_gradient(features: Tensor, factor: float) -> Tensor:
         return features
     if factor == 0:
         return features.detach()
-    scaled: Tensor = _Scaled.apply(features, factor)
+    scaled: Tensor = _Scaled.apply(features, factor)  # type: ignore[no-untyped-call]
     return scaled
 
 
@@ -106,12 +106,12 @@ class _Scaled(torch.autograd.Function):
     """The identity, with a scaled gradient."""
 
     @staticmethod
-    def forward(context: Any, features: Tensor, factor: float) -> Tensor:  # type: ignore[override]
+    def forward(context: Any, features: Tensor, factor: float) -> Tensor:
         """The features."""
         context.factor = factor
         return features.view_as(features)
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
         """The scaled gradient."""
         return gradient * context.factor, None

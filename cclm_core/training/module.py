@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from importlib.util import find_spec
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -99,7 +100,7 @@ class TrainingModule(Trainee):
         with nullcontext() if not is_training or branch.sends_gradient(self._step) else torch.no_grad():
             features: Tensor = self.encoder(ids)
         reads_words = branch.body is not None and branch.body.reads_words
-        starts = self.encoder.word_starts(ids) if reads_words else None
+        starts: Tensor | None = cast("Any", self.encoder).word_starts(ids) if reads_words else None
         return branch.read(features, ids, starts, self._step)
 
     def selection_value(self, point: Point) -> float:
