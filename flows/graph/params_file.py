@@ -139,9 +139,9 @@ def _container(values: Any, key: str) -> tuple[Any, Any]:
         if not isinstance(section, dict | list):
             raise ConfigError(f"{NAME}: {parent} is not a mapping, so {key} cannot be set.")
         if len(_places(values, section)) > 1:
-            anchor = section.anchor.value
+            shared: Any = section
             raise ConfigError(
-                f"{NAME}: {parent} is shared through the anchor &{anchor}, so setting {key} would change the other "
+                f"{NAME}: {parent} is shared through the anchor &{shared.anchor.value}, so setting {key} would change the other "
                 "places, too. Edit the file."
             )
     return section, _index(section, last, key) if isinstance(section, list) else last
