@@ -141,8 +141,8 @@ def _container(values: Any, key: str) -> tuple[Any, Any]:
         if len(_places(values, section)) > 1:
             shared: Any = section
             raise ConfigError(
-                f"{NAME}: {parent} is shared through the anchor &{shared.anchor.value}, so setting {key} would change the "
-                "other places, too. Edit the file."
+                f"{NAME}: {parent} is shared through the anchor &{shared.anchor.value}, so setting {key} would change "
+                "the other places, too. Edit the file."
             )
     return section, _index(section, last, key) if isinstance(section, list) else last
 
