@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from cclm_core.cli.app import app as core
+from cclm_core.cli.own_code import runs_own_code
 from cclm_core.runtime.errors import CclmError, ConfigError
 from flows import environment
 from flows.messages import warn
@@ -46,12 +47,22 @@ def run(
         ),
     ] = None,
     force: Annotated[list[str] | None, typer.Option(help="Run this stage even if nothing changed. Repeatable.")] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A key of params.yaml and its new value in YAML, e.g. components.entities.encoder.width=256. It is "
+            "checked and written to params.yaml. Repeatable.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run the stages that are out of date, in parallel if possible, then register the compositions and tasks."""
     from flows.commands import run_pipeline
+    from flows.graph.params_file import parse_settings
 
-    sys.exit(run_pipeline(_project(), target or [], force or [], as_json))
+    sys.exit(run_pipeline(_project(), target or [], force or [], as_json, parse_settings(setting or [])))
 
 
 @app.command()
@@ -189,6 +200,7 @@ def models(as_json: AsJson = False) -> None:
 
 
 @app.command()
+@runs_own_code
 def compare(
     first: Annotated[
         str, typer.Argument(help="NAME (in this project), NAME@champion, NAME/3, or a folder with results or a model.")
@@ -212,6 +224,7 @@ def push(as_json: AsJson = False) -> None:
 
 
 @app.command()
+@runs_own_code
 def serve(
     models: Annotated[
         list[str],

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from cclm_core.runtime.errors import ConfigError
 from flows.graph.evaluations import evaluations
+from flows.graph.params_file import change_settings
 from flows.graph.plan import Plan, read_plan
 from flows.messages import warn
 from flows.project import Project
@@ -42,7 +43,13 @@ from flows.tracking.client import TrackingError, connect, enabled, tracking_uri
 from flows.tracking.progress import Display
 
 
-def run_pipeline(project: Project, targets: Sequence[str], force: Sequence[str], as_json: bool) -> int:
+def run_pipeline(
+    project: Project,
+    targets: Sequence[str],
+    force: Sequence[str],
+    as_json: bool,
+    settings: Mapping[str, Any] | None = None,
+) -> int:
     """Runs the stale stages and registers the compositions and tasks; returns the exit code.
 
     Args:
@@ -50,11 +57,14 @@ def run_pipeline(project: Project, targets: Sequence[str], force: Sequence[str],
         targets: stages or groups to run with the stages that they need; all if empty.
         force: stages to run even if nothing changed.
         as_json: print JSON instead of tables.
+        settings: new values by key, e.g. {"base.training.steps": 500}; written to params.yaml.
 
     Raises:
         CclmError: the configuration is invalid, or another run is in progress.
     """
     with prepared(project):
+        if settings:
+            change_settings(project, settings)
         for warning in check_files(project):
             warn(warning)
         plan = checked_plan(project)

@@ -9,6 +9,7 @@ from cclm_core.noise.misspellings import Spellings
 from cclm_core.objectives.base import Objective, ObjectiveContext
 from cclm_core.runtime.artifacts import verify
 from cclm_core.runtime.errors import ArtifactError
+from cclm_core.runtime.own_code import carried
 from cclm_core.text.word_targets import FILE, WordTargets
 from cclm_core.training.config import ComponentConfig
 from cclm_core.training.run import read_card
@@ -53,7 +54,8 @@ def load_trained(component: Path, base: Path, objective: str) -> TrainedComponen
         )
     part.card.check(loaded_base)
     card = read_card(component / "card.json")
-    config = ComponentConfig.parse(card["configuration"], f"{component}/card.json: configuration")
+    with carried(component):
+        config = ComponentConfig.parse(card["configuration"], f"{component}/card.json: configuration")
     words = WordTargets.load(component / FILE) if (component / FILE).is_file() else None
     misspellings = _misspellings(card, component / "card.json")
     context = ObjectiveContext(

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from cclm_core.cli.own_code import runs_own_code
 from cclm_core.cli.own_data import app as own_data
+from cclm_core.cli.settings import app as settings
 from cclm_core.cli.shelf import app as shelf
 from cclm_core.runtime.errors import CclmError
 from cclm_core.runtime.reporting import reporting
@@ -23,6 +25,7 @@ stage = typer.Typer(
 )
 app.add_typer(stage, name="stage")
 app.add_typer(shelf, name="shelf")
+app.add_typer(settings, name="config")
 app.add_typer(own_data)
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="YAML file with the parameters, e.g. params.yaml.")]
@@ -187,6 +190,7 @@ def test(
 
 
 @app.command()
+@runs_own_code
 def correct(
     text: Annotated[str, typer.Argument(help="Text to correct; - corrects each line of standard input.")],
     component: Annotated[Path, typer.Option(help="Folder of a component trained on the objective denoise.")] = Path(
@@ -216,6 +220,7 @@ def correct(
 
 
 @app.command()
+@runs_own_code
 def fork(
     component: Annotated[
         Path, typer.Argument(help="Folder of a component that shares the base, e.g. models/components/entities.")
@@ -235,6 +240,7 @@ def fork(
 
 
 @app.command()
+@runs_own_code
 def export(
     folder: Annotated[
         Path, typer.Argument(help="Folder of a base, component, composition or task, e.g. models/compositions/full.")
@@ -271,6 +277,7 @@ def export(
 
 
 @app.command("noise")
+@runs_own_code
 def noise_command(
     text: Annotated[
         str | None, typer.Argument(help="Text to add noise to; - reads standard input (default: a sample).")
@@ -300,6 +307,7 @@ def noise_command(
 
 
 @app.command()
+@runs_own_code
 def generate(
     prompt: Annotated[str, typer.Argument(help="Beginning of the text; - reads standard input (default: empty).")] = "",
     component: Annotated[

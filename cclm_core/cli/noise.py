@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cclm_core.cli.stdin import read_stdin
-from cclm_core.noise import CATALOGUE, NoisedText, NoiseRecipe, Spellings, TextNoiser, read_misspellings
+from cclm_core.noise import NoisedText, NoiseRecipe, Spellings, TextNoiser, read_misspellings
+from cclm_core.noise.kinds import kind_named, kind_names
 from cclm_core.runtime.config import load_yaml
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.runtime.readers import parse_yaml
@@ -61,13 +62,19 @@ def show_kinds(text: str | None, seed: int, misspellings: Path | None) -> None:
         table.add_column(column, overflow="fold")
     spellings = _SPELLINGS if misspellings is None else _spellings(misspellings)
     for name, noised in every_kind(_text(text), seed, spellings):
-        table.add_row(name, Text(printable(noised)), CATALOGUE[name].description)  # Text: brackets are no markup
+        table.add_row(name, Text(printable(noised)), _description(name))  # Text: brackets are no markup
     Console().print(table)
+
+
+def _description(name: str) -> str:
+    kind = kind_named(name)
+    assert kind is not None
+    return kind.description
 
 
 def every_kind(text: str, seed: int, misspellings: Spellings | None) -> Iterator[tuple[str, str]]:
     """Yields each kind with a noisy text: a quarter of the positions, or each word that has misspellings, is edited."""
-    for name in CATALOGUE:
+    for name in kind_names():
         recipe = NoiseRecipe(rate=1 if name == "misspelling" else 0.25, kinds={name: 1.0})
         with warnings.catch_warnings(action="ignore"):  # a kind that does nothing to this text: the table shows it
             yield name, TextNoiser(recipe, misspellings)(text, np.random.default_rng(seed)).text
@@ -124,7 +131,7 @@ def _text(text: str | None) -> str:
 
 
 def _to_json(noised: NoisedText) -> dict[str, Any]:
-    names = list(CATALOGUE)
+    names = kind_names()
     edits = [
         {"position": position, "kind": names[kind], "consumes": consumes, "emits": emits}
         for position, kind, consumes, emits in zip(*(part.tolist() for part in noised.edits), strict=True)

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from cclm_core.cli.own_code import runs_own_code
+
 app = typer.Typer()
 
 TaskKind = Literal["classify", "multilabel", "regress", "tag", "pairs", "text"]
@@ -97,6 +99,7 @@ def init(
 
 
 @app.command()
+@runs_own_code
 def predict(
     context: typer.Context,
     model: Model,
@@ -133,6 +136,7 @@ def predict(
 
 
 @app.command()
+@runs_own_code
 def embed(
     context: typer.Context,
     model: Annotated[
@@ -174,6 +178,7 @@ def embed(
 
 
 @app.command("evaluate")
+@runs_own_code
 def evaluate_task(
     context: typer.Context,
     model: Model,

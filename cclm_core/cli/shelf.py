@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cclm_core.cli.columns import print_columns
+from cclm_core.cli.own_code import runs_own_code
 from cclm_core.runtime.artifacts import read_json
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.shelf import About, Shelf
@@ -41,6 +42,7 @@ def create(
 
 
 @app.command()
+@runs_own_code
 def publish(
     folder: Annotated[Path, typer.Argument(help="Output of a stage or of `save`, e.g. models/base.")],
     identifier: Identifier,

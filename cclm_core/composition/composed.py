@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from cclm_core.composition.component import Component
 from cclm_core.composition.config import CompositionCard
 from cclm_core.composition.fusion import Concatenation, Fusion, FusionConfig, rebuilt
-from cclm_core.composition.long_texts import WINDOW, TextReader
+from cclm_core.composition.long_texts import WINDOW, TextReader, Window
 from cclm_core.composition.parts import PartDict
+from cclm_core.composition.spans import SpanGetter, span_getter, windows_of
 from cclm_core.composition.unique_names import UniqueNames
 from cclm_core.encoders.contexts import Contexts
 from cclm_core.encoders.embedder import Base, Embedder, Reading
@@ -206,7 +207,7 @@ class ComposedModel(UniqueNames, Base):
         return encodings
 
     def embed(
-        self, texts: Iterable[str], window: int = WINDOW, batch_characters: int = 4096
+        self, texts: Iterable[str], window: int = WINDOW, batch_characters: int = 4096, spans: Any = None
     ) -> list[npt.NDArray[np.float32]]:
         """Embeds texts of any length, including empty ones: one array (L, width) per text, one row per id.
 
@@ -215,17 +216,19 @@ class ComposedModel(UniqueNames, Base):
             window: maximum ids per window, at least 2. Longer texts are read in windows that overlap by half; see
                 `TextReader`.
             batch_characters: ids per forward pass, including padding, at least 1.
+            spans: a span getter instead of `window`: `"whole"`, `"sentences"`, `{"spans": "strided", "window": 512,
+                "overlap": 256}` or your own; see `composition.spans`.
 
         Raises:
             DataError: `texts` are not strings.
-            ConfigError: `window` or `batch_characters` is too small.
+            ConfigError: `window` or `batch_characters` is too small, or a wrong span getter.
         """
-        reader = self._reader(window, batch_characters)
-        encoded = [self.preprocessor.encode(text) for text in strings(texts)]
-        return [features.numpy() for features in reader.whole(encoded, self.width)]
+        return list(
+            self._streamed(iter(list(strings(texts))), self._reader(window, batch_characters), None, span_getter(spans))
+        )
 
     def embed_stream(
-        self, texts: Iterable[str], window: int = WINDOW, batch_characters: int = 4096
+        self, texts: Iterable[str], window: int = WINDOW, batch_characters: int = 4096, spans: Any = None
     ) -> Iterator[npt.NDArray[np.float32]]:
         """Embeds texts one after the other, in memory bounded by eight batches or the longest text.
 
@@ -233,7 +236,7 @@ class ComposedModel(UniqueNames, Base):
         generator.
         """
         reader = self._reader(window, batch_characters)
-        return self._streamed(strings(texts), reader, _GROUP * batch_characters)
+        return self._streamed(strings(texts), reader, _GROUP * batch_characters, span_getter(spans))
 
     def encode(self, reading: Reading, base: Base) -> Tensor:
         """See `Model.encode`."""
@@ -334,14 +337,20 @@ class ComposedModel(UniqueNames, Base):
             raise ConfigError(f"`window` must be at least 2, got {window}: windows overlap by half.")
         return TextReader(self, window=window, batch_characters=batch_characters, causal=self.causal)
 
-    def _streamed(self, texts: Iterator[str], reader: TextReader, group_size: int) -> Iterator[npt.NDArray[np.float32]]:
+    def _streamed(
+        self, texts: Iterator[str], reader: TextReader, group_size: int | None, getter: SpanGetter | None
+    ) -> Iterator[npt.NDArray[np.float32]]:
+        """Reads groups of texts with at least `group_size` ids; None for one group."""
         group: list[npt.NDArray[np.integer]] = []
+        windows: list[list[Window]] | None = None if getter is None else []
         for text in texts:
+            if getter is not None and windows is not None:
+                windows.append(windows_of(getter, text, self.preprocessor.offsets(text), len(group)))
             group.append(self.preprocessor.encode(text))
-            if sum(map(len, group)) >= group_size:
-                yield from (features.numpy() for features in reader.whole(group, self.width))
-                group = []
-        yield from (features.numpy() for features in reader.whole(group, self.width))
+            if group_size is not None and sum(map(len, group)) >= group_size:
+                yield from (features.numpy() for features in reader.whole(group, self.width, windows))
+                group, windows = [], None if getter is None else []
+        yield from (features.numpy() for features in reader.whole(group, self.width, windows))
 
     def _outputs(self, reading: Reading) -> dict[str, Tensor]:
         outputs: dict[str, Tensor] = {}

@@ -19,6 +19,7 @@ from cclm_core.composition.card import ComponentCard
 from cclm_core.composition.component import Component
 from cclm_core.encoders.base import at_least_float32
 from cclm_core.encoders.embedder import Model
+from cclm_core.runtime.blocks import Registered
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.device import device_of
 from cclm_core.runtime.errors import CompositionError
@@ -238,7 +239,9 @@ def _to_name(config: _Config) -> Any:
     return values if len(values) > 1 else config.kind
 
 
-FusionConfig = Annotated[_Config, Discriminator("kind"), BeforeValidator(_from_name), PlainSerializer(_to_name)]
+FusionConfig = Annotated[
+    _Config, Discriminator("kind"), Registered("fusion"), BeforeValidator(_from_name), PlainSerializer(_to_name)
+]
 """Any fusion. Write its name, `fusion: concatenation`, or a mapping with `kind` if it has settings."""
 
 

@@ -105,18 +105,30 @@ class TextReader:
         with torch.no_grad(), autocast(device, self._precision):
             return self.encoder(torch.from_numpy(ids).to(device)).float().cpu()
 
-    def pieces(self, texts: Sequence[npt.NDArray[np.integer]]) -> Iterator[Piece]:
+    def pieces(
+        self, texts: Sequence[npt.NDArray[np.integer]], spans: Sequence[Sequence[Window]] | None = None
+    ) -> Iterator[Piece]:
         """Yields the features of texts (L,), L ≥ 0, piece by piece, each id exactly once.
 
         The longest windows come first, so that memory peaks at the start. Pieces of the same text come in order.
+
+        Args:
+            texts: the ids of each text.
+            spans: the windows of each text, see `spans.windows_of`; None for windows of equal size.
         """
-        windows = [
-            window for index, ids in enumerate(texts) for window in split(len(ids), self.window, self.overlap, index)
-        ]
-        windows.sort(key=lambda window: (-window.size, -window.text, window.start))
+        if spans is None:
+            windows = [
+                window
+                for index, ids in enumerate(texts)
+                for window in split(len(ids), self.window, self.overlap, index)
+            ]
+            windows.sort(key=lambda window: (-window.size, -window.text, window.start))
+        else:  # sizes differ within a text, whose windows must stay in order
+            longest = sorted(spans, key=lambda own: -max((window.size for window in own), default=0))
+            windows = [window for own in longest for window in own]
         join = _CausalJoin() if self._causal else _MeanJoin()
         for batch in self._batches(windows):
-            ids = np.zeros((len(batch), batch[0].size), dtype=np.int64)
+            ids = np.zeros((len(batch), max(window.size for window in batch)), dtype=np.int64)
             for row, window in zip(ids, batch, strict=True):
                 row[: window.size] = texts[window.text][window.start : window.stop]
             for features, window in zip(self.read(ids), batch, strict=True):
@@ -124,17 +136,24 @@ class TextReader:
                 if len(piece.features):
                     yield piece
 
-    def whole(self, texts: Sequence[npt.NDArray[np.integer]], width: int) -> list[Tensor]:
-        """The features (L, `width`) of each text (L,), L ≥ 0."""
+    def whole(
+        self, texts: Sequence[npt.NDArray[np.integer]], width: int, spans: Sequence[Sequence[Window]] | None = None
+    ) -> list[Tensor]:
+        """The features (L, `width`) of each text (L,), L ≥ 0; arguments as in `pieces`."""
         rows = [torch.zeros(len(ids), width) for ids in texts]
-        for text, start, features in self.pieces(texts):
+        for text, start, features in self.pieces(texts, spans):
             rows[text][start : start + len(features)] = features
         return rows
 
     def _batches(self, windows: Sequence[Window]) -> Iterator[Sequence[Window]]:
         start = 0
         while start < len(windows):
-            stop = start + max(1, self.batch_characters // windows[start].size)
+            stop, size = start + 1, windows[start].size
+            while stop < len(windows):
+                size = max(size, windows[stop].size)
+                if (stop + 1 - start) * size > self.batch_characters:
+                    break
+                stop += 1
             yield windows[start:stop]
             start = stop
 

@@ -31,8 +31,10 @@ from cclm_core.encoders.pretrained.catalogue import read_embedding, write_embedd
 from cclm_core.encoders.store import freeze_weights, frozen_key, read_card
 from cclm_core.encoders.weights import load_weights, save_weights
 from cclm_core.runtime.artifacts import MANIFEST, publishing, verify, write_json
+from cclm_core.runtime.blocks import code_in
 from cclm_core.runtime.errors import ArtifactError, CompositionError
 from cclm_core.runtime.initialization import without_storage
+from cclm_core.runtime.own_code import CODE, carried, write_code
 
 StrPath = str | os.PathLike[str]
 
@@ -50,7 +52,18 @@ _WEIGHTS = "component.safetensors"
 _FUSION = "fusion.safetensors"
 _BASE, _PARTS = "base", "parts"
 _OWN = "embedding."  # prefix of the weights of a component's own embedding or base
-_FILES = {*CARDS.values(), PREPROCESSOR, embedders.WEIGHTS, _WEIGHTS, _FUSION, _BASE, _PARTS, FOLDER, MANIFEST}
+_FILES = {
+    *CARDS.values(),
+    PREPROCESSOR,
+    embedders.WEIGHTS,
+    _WEIGHTS,
+    _FUSION,
+    _BASE,
+    _PARTS,
+    FOLDER,
+    CODE,
+    MANIFEST,
+}
 """All files and folders that `save` makes at the top."""
 
 
@@ -164,6 +177,7 @@ def _save(model: Model, folder: Path, saved: set[str], changes: Mapping[str, Any
                 state = {name: tensor for name, tensor in state.items() if not name.startswith(_OWN)}
             save_weights(state, folder / _WEIGHTS)
             write_embedding(model.embedding, folder)
+            write_code(folder, code_in(model.card))
             card = model.card.model_copy(update=dict(changes))
             write_json(folder / CARDS["component"], {**card.canonical(), **facts})
         case ComposedModel():
@@ -174,6 +188,7 @@ def _save(model: Model, folder: Path, saved: set[str], changes: Mapping[str, Any
                 _save(model.part(name), _created(folder / _PARTS / name), saved, {"name": name}, {})
             if _has_own_weights(model):
                 save_weights(model.fusion.state_dict(), folder / _FUSION)
+            write_code(folder, code_in(model.card.fusion))
             card_of_all = model.card.model_copy(update=dict(changes))
             write_json(folder / CARDS["composition"], {**card_of_all.canonical(), **facts})
     if isinstance(model, Base):
@@ -248,7 +263,8 @@ class _Loading:
     def _component(self, folder: Path) -> Component:
         path = folder / CARDS["component"]
         values, frozen = read_card(path)
-        card = ComponentCard.parse(values, str(path))
+        with carried(folder):
+            card = ComponentCard.parse(values, str(path))
         own = _Loading(self._folders).base(folder / _BASE) if card.is_fork else None
         with without_storage():
             pretrained = card.pretrained
@@ -261,7 +277,8 @@ class _Loading:
     def _composition(self, folder: Path) -> ComposedModel:
         path = folder / CARDS["composition"]
         values, frozen = read_card(path)
-        card = CompositionCard.parse(values, str(path))
+        with carried(folder):
+            card = CompositionCard.parse(values, str(path))
         base = self._base_of(folder, card.base_digest)
         model = ComposedModel(
             base, {name: self.part(folder / _PARTS / name) for name in card.parts}, card.name, card.fusion

@@ -27,6 +27,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from cclm_core.runtime.errors import CclmError, ConfigError
+from cclm_core.runtime.own_code import loaded_code
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -138,7 +139,8 @@ def process_map(
     with TemporaryDirectory(prefix="cclm-") as folder:
         # In a file, because multiprocessing hangs if a worker dies before it has read large `initargs`.
         state = Path(folder) / "function.pickle"
-        state.write_bytes(pickle.dumps(function))
+        # Your own code comes first: the function may hold objects of classes that it defines.
+        state.write_bytes(pickle.dumps((loaded_code(), function)))
         pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(state,))
         try:
             yield ordered_map(pool, _call, tasks, workers * _BLOCKS_PER_PROCESS - 1)
@@ -156,7 +158,7 @@ _function: Callable[[Any], Any]  # set once per worker process, so that it is no
 
 def _start_worker(state: Path) -> None:
     global _function
-    _function = pickle.loads(state.read_bytes())  # noqa: S301  written by the parent
+    _, _function = pickle.loads(state.read_bytes())  # noqa: S301  written by the parent
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 

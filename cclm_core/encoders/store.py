@@ -5,6 +5,7 @@ embedder.json            the configuration
 embedder.safetensors     the weights
 preprocessor.json        the vocabulary
 embedding/               words or tokenizer of a pretrained embedding
+code/                    the code of your own building blocks, if it uses any; see runtime/own_code.py
 ```
 """
 
@@ -18,8 +19,10 @@ from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.encoders.pretrained.catalogue import read_embedding, write_embedding
 from cclm_core.encoders.weights import load_weights, save_weights
 from cclm_core.runtime.artifacts import read_json, write_json
+from cclm_core.runtime.blocks import code_in
 from cclm_core.runtime.errors import ArtifactError
 from cclm_core.runtime.initialization import without_storage
+from cclm_core.runtime.own_code import carried, write_code
 from cclm_core.text.vocabulary import Preprocessor
 
 CARD = "embedder.json"
@@ -42,6 +45,7 @@ def save_embedder(embedder: Embedder, folder: Path, facts: Mapping[str, Any] | N
     embedder.preprocessor.save(folder / PREPROCESSOR)
     save_weights(embedder.state_dict(), folder / WEIGHTS)
     write_embedding(embedder.embedding, folder)
+    write_code(folder, code_in(embedder.config))
     added = frozen_key(embedder) if facts is None else facts
     write_json(folder / CARD, {**embedder.config.canonical(), **added})
 
@@ -55,7 +59,8 @@ def load_embedder(folder: Path) -> Embedder:
     """
     path = folder / CARD
     values, frozen = read_card(path)
-    config = EmbedderConfig.parse(values, str(path))
+    with carried(folder):
+        config = EmbedderConfig.parse(values, str(path))
     preprocessor = Preprocessor.load(folder / PREPROCESSOR)
     with without_storage():
         embedder = Embedder(preprocessor, config, embedding=read_embedding(config.embedding, folder))

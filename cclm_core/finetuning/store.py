@@ -16,9 +16,11 @@ from cclm_core.encoders.weights import load_weights, save_weights
 from cclm_core.finetuning.model import TaskCard, TaskModel
 from cclm_core.finetuning.ngrams import Ngrams
 from cclm_core.runtime.artifacts import MANIFEST, publishing, read_json, verify, write_json
+from cclm_core.runtime.blocks import code_in
 from cclm_core.runtime.errors import ArtifactError
 from cclm_core.runtime.files import StrPath, as_path
 from cclm_core.runtime.initialization import without_storage
+from cclm_core.runtime.own_code import carried, write_code
 
 KIND = "task"
 CARD, HEAD, ENCODER = "task.json", "head.safetensors", "encoder"
@@ -33,6 +35,7 @@ def save_task(model: TaskModel, folder: StrPath) -> None:
 def write_task(model: TaskModel, folder: Path) -> None:
     """Writes the files of a model into an existing folder that is being published."""
     write_json(folder / CARD, model.card.canonical())
+    write_code(folder, code_in(model.card.head))
     (folder / ENCODER).mkdir()
     models.write(model.encoder, folder / ENCODER)
     save_weights(model.head.state_dict(), folder / HEAD)
@@ -51,7 +54,8 @@ def load_task(folder: StrPath) -> TaskModel:
     if (folder / MANIFEST).is_file() or not (folder / CARD).is_file():
         verify(folder, KIND)
     path = folder / CARD
-    card = TaskCard.parse(read_json(path), str(path))
+    with carried(folder):
+        card = TaskCard.parse(read_json(path), str(path))
     encoder = models.load(folder / ENCODER)
     if not isinstance(encoder, Base):
         raise ArtifactError(f"{folder / ENCODER} must be an embedder or a composition. Train the task again.")

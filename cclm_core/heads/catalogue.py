@@ -6,9 +6,12 @@ from pydantic import Field
 
 from cclm_core.heads.tags import TagsConfig
 from cclm_core.heads.texts import ClassificationConfig, MultilabelConfig, RegressionConfig
+from cclm_core.runtime.blocks import Registered
 
 HeadConfig = Annotated[
-    ClassificationConfig | MultilabelConfig | RegressionConfig | TagsConfig, Field(discriminator="head")
+    ClassificationConfig | MultilabelConfig | RegressionConfig | TagsConfig,
+    Field(discriminator="head"),
+    Registered("head"),
 ]
 
 _DEFAULTS: dict[str, type[ClassificationConfig | MultilabelConfig | RegressionConfig | TagsConfig]] = {

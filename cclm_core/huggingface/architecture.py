@@ -20,6 +20,8 @@ from cclm_core.composition.component import Component
 from cclm_core.composition.composed import ComposedModel, Part
 from cclm_core.encoders.embedder import Base, Embedder, EmbedderConfig, Model
 from cclm_core.encoders.pretrained.base import PretrainedEmbedding
+from cclm_core.runtime.blocks import blocks_in
+from cclm_core.runtime.config import Config
 from cclm_core.runtime.errors import ArtifactError, ConfigError
 from cclm_core.text.config import VocabularyConfig
 from cclm_core.text.vocabulary import Preprocessor
@@ -34,7 +36,8 @@ def tree_of(model: Base) -> Tree:
     """The architecture of an embedder or a composition.
 
     Raises:
-        ConfigError: a part has a pretrained embedding.
+        ConfigError: a part has a pretrained embedding, or uses building blocks of your own, whose code config.json
+            cannot carry.
     """
     return _describe(model, (), {})
 
@@ -113,11 +116,14 @@ def _describe(model: Model, path: Path, known: dict[int, Path]) -> Tree:
         )
     match model:
         case Embedder():
+            _refuse_own_blocks(model.config)
             return {"kind": "embedder", "config": model.config.canonical()}
         case Component():
+            _refuse_own_blocks(model.card)
             base = {} if model.own_base is None else {"base": _describe(model.own_base, (*path, "base"), known)}
             return {"kind": "component", "card": model.card.canonical(), **base}
         case ComposedModel():
+            _refuse_own_blocks(model.card.fusion)
             base_tree = _describe(model.base, (*path, "base"), known)
             parts = [
                 {"name": name, "model": _describe(model.part(name), (*path, "parts", index, "model"), known)}
@@ -126,6 +132,14 @@ def _describe(model: Model, path: Path, known: dict[int, Path]) -> Tree:
             fusion = model.card.canonical()["fusion"]
             return {"kind": "composition", "name": model.name, "fusion": fusion, "base": base_tree, "parts": parts}
     raise AssertionError(f"no such kind of model: {type(model).__name__}")
+
+
+def _refuse_own_blocks(config: Config) -> None:
+    if own := blocks_in(config):
+        raise ConfigError(
+            f"cannot export a model with the {own[0].family} {own[0].name} of your own: a model of transformers "
+            "does not carry its code. Share the folder itself, which does."
+        )
 
 
 def _build(

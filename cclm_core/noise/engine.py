@@ -8,13 +8,12 @@ import numpy.typing as npt
 
 from cclm_core.noise.draws import REDRAW, bits_at, hits, to_uniform, uniform_at
 from cclm_core.noise.edits import Edits, Emission, Indices, Mask, Noised, write_edits
-from cclm_core.noise.kinds import CATALOGUE, Kind
+from cclm_core.noise.kinds import Kind, kind_named, kind_names
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.scope import Scope, Sites
 from cclm_core.noise.tables import SymbolTables
 from cclm_core.runtime.errors import ConfigError
 
-_NAMES = list(CATALOGUE)
 # XORed into a key, these separate draws for different purposes at the same position.
 _WORD_KEY, _SITE_KEY = 0x5851F42D4C957F2D, 0x14057B7EF767814F
 
@@ -71,7 +70,8 @@ def apply(
     plan = plan_edits(_scope(recipe, symbols, tables, protected, starts), kinds, weights, recipe.rate, key, first)
     edits, emissions = _emit(kinds, plan)
     noised = write_edits(symbols, edits, emissions)
-    in_catalogue = np.array([_NAMES.index(name) for name in recipe.kinds])
+    names = kind_names()
+    in_catalogue = np.array([names.index(name) for name in recipe.kinds])
     return noised._replace(edits=edits._replace(kinds=in_catalogue[edits.kinds]))
 
 
@@ -119,7 +119,7 @@ def possible_edits(
     check(recipe, tables)
     scope = _scope(recipe, symbols, tables, protected, None)
     for name in recipe.kinds:
-        kind = CATALOGUE[name]
+        kind = _kind(name)
         sites = scope.sites(np.arange(len(symbols)), kind.acts_on, kind.reach)
         counts = _count(kind, sites)
         repeated = np.repeat(np.arange(len(counts)), counts)
@@ -176,7 +176,13 @@ def _scope(
 
 
 def _kinds(recipe: NoiseRecipe) -> list[Kind]:
-    return [CATALOGUE[name] for name in recipe.kinds]
+    return [_kind(name) for name in recipe.kinds]
+
+
+def _kind(name: str) -> Kind:
+    kind = kind_named(name)
+    assert kind is not None, f"the recipe was validated, but {name} is not registered in this process"
+    return kind
 
 
 def _plan_characters(scope: Scope, kinds: list[Kind], weights: list[float], rate: float, key: int, first: int) -> _Plan:

@@ -16,6 +16,7 @@ from cclm_core.noise.edits import INSERTED, Emission, Indices, Mask, Symbols
 from cclm_core.noise.lookup import Match
 from cclm_core.noise.scope import Sites
 from cclm_core.noise.tables import APOSTROPHE, DIGIT, EXTENDS, LETTER, LINKS, NONE, PUNCTUATION, SPACE, Choices
+from cclm_core.runtime.blocks import find, names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,3 +226,20 @@ CATALOGUE: dict[str, Kind] = {
 
 TYPING = ("swap", "drop", "insert", "keyboard", "duplicate", "case")
 """The default kinds of a recipe: typing errors."""
+
+
+def kind_names() -> list[str]:
+    """The names of all kinds: those of the library, then your own, sorted. Edits refer to kinds by their index here."""
+    return [*CATALOGUE, *names("noise")]
+
+
+def kind_named(name: str) -> Kind | None:
+    """The kind of noise with this name, of the library or your own; None if there is none.
+
+    Raises:
+        ConfigError: the file that defines your own kind cannot be run.
+    """
+    if name in CATALOGUE:
+        return CATALOGUE[name]
+    own = find("noise", name)
+    return None if own is None else own.member

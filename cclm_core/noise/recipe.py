@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from cclm_core.noise.keyboards import LAYOUTS
-from cclm_core.noise.kinds import CATALOGUE, TYPING
+from cclm_core.noise.kinds import TYPING, kind_named, kind_names
 from cclm_core.runtime.config import Config, nearest
 
 
@@ -24,13 +24,13 @@ def _weights(kinds: Any) -> Any:
 
 def _valid_kinds(kinds: dict[str, float]) -> dict[str, float]:
     for name, weight in kinds.items():
-        if name not in CATALOGUE:
-            raise ValueError(f"no kind of noise is called {name!r}; {nearest(name, list(CATALOGUE))}")
+        if kind_named(name) is None:
+            raise ValueError(f"no kind of noise is called {name!r}; {nearest(name, kind_names())}")
         if not 0 < weight < float("inf"):
             raise ValueError(f"the weight of {name} must be above 0 and finite, got {weight}; remove it to disable it")
     if not kinds:
-        raise ValueError(f"kinds must contain at least one of {', '.join(CATALOGUE)}")
-    return {name: kinds[name] for name in CATALOGUE if name in kinds}
+        raise ValueError(f"kinds must contain at least one of {', '.join(kind_names())}")
+    return {name: kinds[name] for name in kind_names() if name in kinds}
 
 
 def _distinct(rates: tuple[float, ...]) -> tuple[float, ...]:

@@ -16,8 +16,9 @@ from cclm_core.objectives.masked_characters import MaskedCharactersConfig as Mas
 from cclm_core.objectives.masked_words import MaskedWordsConfig as MaskedWordsConfig
 from cclm_core.objectives.next_characters import NextCharactersConfig as NextCharactersConfig
 from cclm_core.objectives.whole_texts import WholeTextsConfig as WholeTextsConfig
+from cclm_core.runtime.blocks import Registered
 
-ObjectiveConfig = Annotated[
+WindowObjectives = (
     MaskedCharactersConfig
     | EntitiesConfig
     | CharactersConfig
@@ -26,7 +27,8 @@ ObjectiveConfig = Annotated[
     | MaskedWordsConfig
     | DetectConfig
     | WholeTextsConfig
-    | DistillConfig,
-    Field(discriminator="objective"),
-]
+    | DistillConfig
+)
+
+ObjectiveConfig = Annotated[WindowObjectives, Field(discriminator="objective"), Registered("objective")]
 """Any objective. This union is the catalogue: the contract tests run over its members."""

@@ -203,9 +203,9 @@ def _others(groups: Tensor) -> Tensor:
     return others.gather(1, best[:, None])[:, 0]
 
 
-ContextObjectiveConfig = Annotated[
-    ContextMaskedCharactersConfig | AuthorContrastiveConfig | AuthorTripletConfig, Field(discriminator="objective")
-]
+ContextObjectives = ContextMaskedCharactersConfig | AuthorContrastiveConfig | AuthorTripletConfig
+
+ContextObjectiveConfig = Annotated[ContextObjectives, Field(discriminator="objective")]
 """The objectives on texts with contexts. They need a component with a contextual encoder."""
 
 READS_CONTEXTS = (ContextMaskedCharactersConfig, AuthorContrastiveConfig, AuthorTripletConfig)

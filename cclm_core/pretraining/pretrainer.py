@@ -42,7 +42,15 @@ from cclm_core.text.word_targets import WordTargets
 from cclm_core.training.component import component_card, component_module, new_component, opened
 from cclm_core.training.config import ComponentConfig, TrainingConfig
 from cclm_core.training.features import cached_features
-from cclm_core.training.run import Artifact, Identity, TrainingInputs, TrainingRun, load_misspellings, publish
+from cclm_core.training.run import (
+    Artifact,
+    Identity,
+    TrainingInputs,
+    TrainingRun,
+    load_misspellings,
+    own_blocks,
+    publish,
+)
 from cclm_core.training.trainee import Data, Point
 
 
@@ -397,7 +405,9 @@ class Pretrainer:
             configuration=self.config.model_copy(update={"training": config}).canonical(),
             noise=inputs.noise_identity(),
         )
-        optional: dict[str, Any] = {} if self.words is None else {"words": self.words.canonical()}
+        optional: dict[str, Any] = dict(own_blocks(self.config))
+        if self.words is not None:
+            optional["words"] = self.words.canonical()
         weights = [] if trained_base is None else list(trained_base.named_parameters())
         if frozen := [name for name, parameter in weights if not parameter.requires_grad]:
             optional["frozen"] = frozen

@@ -15,6 +15,9 @@ from cclm_core.runtime.errors import ConfigError
 from cclm_core.runtime.files import StrPath
 from cclm_core.runtime.readers import read_yaml
 
+own_members: dict[str, type[BaseModel]] = {}
+"""Name -> configuration class of your own building blocks, for the paths in messages; `runtime.blocks` fills it."""
+
 
 class Config(BaseModel):
     """Base class of every configuration: frozen and keyword-only; refuses unknown keys.
@@ -230,11 +233,18 @@ def _walk(model: type[BaseModel], path: list[str]) -> tuple[list[str], list[str]
     keys, models = [], [model]
     for part in path:
         tagged = [candidate for candidate in models if _has_tag(candidate, part)]
+        if not tagged and part in own_members and _is_union(models):
+            tagged = [own_members[part]]
         if not tagged:
             keys.append(part)
         fields = [candidate.model_fields[part] for candidate in models if part in candidate.model_fields]
         models = tagged or [nested for field in fields for nested in _models(field.annotation)] or models
     return keys, [name for candidate in models for name in candidate.model_fields]
+
+
+def _is_union(models: list[type[BaseModel]]) -> bool:
+    """Whether the models are the members of a family, each with its name."""
+    return any(get_origin(next(iter(model.model_fields.values())).annotation) is Literal for model in models)
 
 
 def _has_tag(model: type[BaseModel], tag: str) -> bool:

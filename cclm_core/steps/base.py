@@ -1,9 +1,9 @@
 """The stage `base`: pretrains the shared embedder."""
 
+from functools import partial
 from pathlib import Path
 
 from cclm_core.encoders.embedder import Embedder
-from cclm_core.encoders.store import save_embedder
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.runtime.artifacts import verify
 from cclm_core.runtime.files import copy_file
@@ -12,14 +12,15 @@ from cclm_core.runtime.reporting import Report
 from cclm_core.steps.params import Params
 from cclm_core.training.code import dependency_digest
 from cclm_core.training.config import BaseConfig
+from cclm_core.training.joint import build_branches, save_base
 from cclm_core.training.module import TrainingModule
-from cclm_core.training.run import Artifact, Identity, TrainingInputs, TrainingRun
+from cclm_core.training.run import Artifact, Identity, TrainingInputs, TrainingRun, own_blocks
 
 
 def base(
     params: Params, encoded: Path, checkpoints: Path, out: Path, report: Report, curve: Path | None = None
 ) -> None:
-    """Pretrains the shared embedder on the train split of a corpus.
+    """Pretrains the shared embedder, and what is trained jointly with it, on the train split of a corpus.
 
     Args:
         params: the parameters; reads the sections `base` and `training_noise`.
@@ -40,8 +41,7 @@ def base(
     inputs = TrainingInputs.open(encoded, noise, checkpoints.parent.with_name("teachers"))
     with seeded_initialization(seed):
         embedder = Embedder(inputs.corpus.preprocessor, config.embedder)
-        context = inputs.context(embedder.width)
-        objectives = [(part.task.build(context), part.gradient_factor) for part in config.objectives]
+        branches = build_branches(config.objectives, embedder, inputs, seed)
     identity = Identity(
         stage="base",
         seed=params.seed,
@@ -51,8 +51,10 @@ def base(
         configuration=config.model_copy(update={"embedder": embedder.config}).canonical(),
         noise=inputs.noise_identity(),
         code=dependency_digest(__name__),
+        **own_blocks(config),
     )
-    module = TrainingModule(embedder, objectives, config.shared_pass)
+    module = TrainingModule(embedder, branches, config.shared_pass)
+    save = partial(save_base, objectives=config.objectives, branches=branches)
     run = TrainingRun(identity, seed, module, inputs.data(config.training), config.training)
-    run.publish(checkpoints, out, Artifact("embedder", embedder, save_embedder), report)
+    run.publish(checkpoints, out, Artifact("embedder", embedder, save), report)
     copy_file(out / "curve.csv", curve)

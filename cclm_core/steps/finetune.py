@@ -17,7 +17,7 @@ from cclm_core.runtime.random import derive_seed
 from cclm_core.runtime.reporting import Report
 from cclm_core.steps.params import Params
 from cclm_core.training.code import dependency_digest
-from cclm_core.training.run import Artifact, Identity, TrainingRun
+from cclm_core.training.run import Artifact, Identity, TrainingRun, own_blocks
 
 
 def finetune(
@@ -75,6 +75,7 @@ def finetune(
         "configuration": config.canonical(),
         "noise": config.noise.canonical(),
         "code": dependency_digest(__name__),
+        **own_blocks(config),
         **start,
     }
     training = TrainingRun(Identity.parse(values, "card"), seed, run.trainee, run.loop_data, run.schedule)

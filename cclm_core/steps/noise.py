@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from cclm_core.corpus.records import SCHEMA, Record, read_records
 from cclm_core.noise.engine import num_opportunities
-from cclm_core.noise.kinds import CATALOGUE
+from cclm_core.noise.kinds import kind_names
 from cclm_core.noise.misspellings import write_misspellings
 from cclm_core.noise.recipe import NoiseConfig, NoiseRecipe
 from cclm_core.noise.text import NoisedText, TextNoiser, noise_text
@@ -116,7 +116,7 @@ class Tally:
     def count(self, record: Record, noiser: TextNoiser, noised: NoisedText) -> NoisedText:
         """Counts the edits of one document. Returns `noised`."""
         self.chances += num_opportunities(noiser.eligible(record.text, record.entities), noised.edits)
-        names = list(CATALOGUE)
+        names = kind_names()
         self.edits.update(names[kind] for kind in noised.edits.kinds.tolist())
         self.entities_kept += len(noised.entities)
         self.entities_lost += len(record.entities) - len(noised.entities)
@@ -132,7 +132,7 @@ class Tally:
             "chances": self.chances,
             "edits": self.edits.total(),
             "rate": self.edits.total() / chances,
-            "rate_by_kind": {name: self.edits[name] / chances for name in CATALOGUE if self.edits[name]},
+            "rate_by_kind": {name: self.edits[name] / chances for name in kind_names() if self.edits[name]},
             "entities_kept": self.entities_kept,
             "entities_lost": self.entities_lost,
         }

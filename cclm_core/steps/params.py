@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 from cclm_core.runtime.config import Config, load_yaml, nearest
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.runtime.files import StrPath
+from cclm_core.runtime.own_code import BLOCKS, OwnCode, offering
 
 SECTIONS = {
     "ingest": "cclm_core.ingest.config:IngestConfig",
@@ -38,10 +39,14 @@ MISSPELLINGS = "misspellings"
 INPUT = "input"
 """The folder for labeled data. DVC watches it: a changed file reruns the stages that read it."""
 
+SCALARS = ("seed", "code")
+"""Keys at the top that are no sections: the seed, and the files with your own building blocks."""
+
 LISTS = {"noise": "misspellings.path", "training_noise": "misspellings"}
 """Section -> its key for the path of a list of misspellings."""
 
 _NAME = re.compile(r"\w[\w-]*")
+_REFERENCE = re.compile(r"\$\{[A-Za-z_][\w.-]*\}")
 _NAME_BYTES = 100
 
 C = TypeVar("C", bound=Config)
@@ -64,13 +69,15 @@ class Params:
     def __init__(self, values: dict[str, Any], source: str = "params.yaml") -> None:
         self.source = source
         for key, value in values.items():
-            if key not in ("seed", *SECTIONS):
-                raise ConfigError(f"{source}: {key} is not a known section; {nearest(str(key), ['seed', *SECTIONS])}")
-            if key != "seed" and value is not None and not isinstance(value, dict):
+            if key not in (*SCALARS, *SECTIONS):
+                raise ConfigError(f"{source}: {key} is not a known section; {nearest(str(key), [*SCALARS, *SECTIONS])}")
+            if key not in SCALARS and value is not None and not isinstance(value, dict):
                 raise ConfigError(f"{source}: {key} must be a mapping, got {value!r:.80}.")
         self._seed = values.get("seed")
         # A section under which every line is a comment is null.
-        self._values = {key: {} if value is None else value for key, value in values.items() if key != "seed"}
+        self._values = {key: {} if value is None else value for key, value in values.items() if key not in SCALARS}
+        self._code = self._checked_code(values.get("code"))
+        _refuse_references(values, source)
         for key in NAMED:
             self._check_names(key)
         self._check_models()
@@ -104,7 +111,8 @@ class Params:
         """
         key = _section_of(config)
         self._refuse_untracked(key)
-        parsed = config.parse(self._values.get(key, {}), f"{self.source}: {key}")
+        with offering(self.code):
+            parsed = config.parse(self._values.get(key, {}), f"{self.source}: {key}")
         self._check_sources(key, parsed)
         return parsed
 
@@ -120,11 +128,21 @@ class Params:
         if name not in entries:
             raise ConfigError(f"{self.source}: {key}.{name} not found; {nearest(name, entries)}")
         entry = {} if entries[name] is None else entries[name]
-        parsed = config.parse(entry, f"{self.source}: {key}.{name}")
+        with offering(self.code):
+            parsed = config.parse(entry, f"{self.source}: {key}.{name}")
         if key == "labeled":
             self._refuse_outside(name, parsed)
         self._check_sources(f"{key}.{name}", parsed)
         return parsed
+
+    @property
+    def code(self) -> list[OwnCode]:
+        """The files with your own building blocks. They run when a section names a block that the library lacks.
+
+        Raises:
+            ConfigError: a file is missing.
+        """
+        return [OwnCode.read(Path(self.source).parent / path) for path in self._code]
 
     def names(self, config: type[Config]) -> list[str]:
         """The names in the section whose entries `config` validates, in order."""
@@ -138,8 +156,10 @@ class Params:
                 component, or an objective that needs word targets with a vocabulary that has none.
         """
         _ = self.seed  # raises if it is not an integer
+        for code in self.code:
+            code.run()
         for key in SECTIONS:
-            config = _class_of(key)
+            config = class_of(key)
             if key in NAMED:
                 for name in self.names(config):
                     self.named(config, name)
@@ -148,6 +168,20 @@ class Params:
         self._check_parts()
         self._check_tasks()
         self._check_words()
+        self._check_joint()
+
+    def _checked_code(self, paths: Any) -> tuple[str, ...]:
+        """The paths of own code: Python files in the folder that DVC watches."""
+        paths = [paths] if isinstance(paths, str) else [] if paths is None else paths
+        if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+            raise ConfigError(f"{self.source}: code must be a list of Python files, got {paths!r:.80}.")
+        for path in paths:
+            if Path(path).parts[:1] != (BLOCKS,) or ".." in Path(path).parts:
+                raise ConfigError(
+                    f"{self.source}: code must be in {BLOCKS}/, got {path!r}. Move it there: DVC watches only that "
+                    "folder, so changes to a file elsewhere would not rerun the stages that use it."
+                )
+        return tuple(paths)
 
     def _check_names(self, key: str) -> None:
         """Refuses names that cannot be those of a stage, of a folder on every system, and of an argument."""
@@ -177,17 +211,17 @@ class Params:
                     f"registered model cclm-{name}. Rename one."
                 )
 
-    # Use `_class_of` below: importing the classes would make every stage depend on all of them.
+    # Use `class_of` below: importing the classes would make every stage depend on all of them.
 
     def _check_parts(self) -> None:
-        config = _class_of("compositions")
+        config = class_of("compositions")
         for name in self.names(config):
             composition: Any = self.named(config, name)
             for part in composition.parts:
                 self._check_reference(f"compositions.{name}.parts", part, "components")
 
     def _check_tasks(self) -> None:
-        config = _class_of("tasks")
+        config = class_of("tasks")
         for name in self.names(config):
             task: Any = self.named(config, name)
             self._check_reference(f"tasks.{name}.data", task.data, "labeled")
@@ -202,12 +236,12 @@ class Params:
             raise ConfigError(f"{self.source}: {key}: {name!r:.80} not found in {section}; {hint}")
 
     def _check_words(self) -> None:
-        vocabulary: Any = self.section(_class_of("vocabulary"))
+        vocabulary: Any = self.section(class_of("vocabulary"))
         if vocabulary.words is not None:
             return
-        base: Any = self.section(_class_of("base"))
+        base: Any = self.section(class_of("base"))
         tasks = {f"base.objectives.{number}": part.task for number, part in enumerate(base.objectives)}
-        component = _class_of("components")
+        component = class_of("components")
         for name in self.names(component):
             trained: Any = self.named(component, name)
             tasks[f"components.{name}"] = trained.task
@@ -217,6 +251,31 @@ class Params:
                     f"{self.source}: the objective {task.objective} of {key} needs a vocabulary with word targets. Set "
                     "vocabulary.words, for example `words: {kind: words}`."
                 )
+
+    def _check_joint(self) -> None:
+        """Refuses components that are trained jointly with the base but differ from its objective of that name."""
+        base: Any = self.section(class_of("base"))
+        joint = {part.name: part for part in base.objectives if part.encoder is not None}
+        config = class_of("components")
+        for name in self.names(config):
+            component: Any = self.named(config, name)
+            if not component.joint:
+                continue
+            if name not in joint:
+                hint = nearest(name, list(joint)) if joint else "none has a name and an encoder"
+                raise ConfigError(
+                    f"{self.source}: components.{name}.joint: no objective of base.objectives has this name and an "
+                    f"encoder of its own; {hint}"
+                )
+            for key in ("task", "encoder"):
+                ours, theirs = getattr(component, key).canonical(), getattr(joint[name], key).canonical()
+                for field in sorted({*ours, *theirs}):
+                    if ours.get(field) != theirs.get(field):
+                        raise ConfigError(
+                            f"{self.source}: components.{name}.{key}.{field} is {ours.get(field)!r}, but "
+                            f"{theirs.get(field)!r} in base.objectives. A component with `joint: true` needs the same "
+                            "value in both; a YAML anchor writes it once."
+                        )
 
     def _refuse_outside(self, name: str, labeled: Any) -> None:
         """Refuses files of labeled data outside the folder that DVC watches."""
@@ -258,7 +317,23 @@ class Params:
             )
 
 
-def _class_of(key: str) -> type[Config]:
+def _refuse_references(value: Any, where: str) -> None:
+    """Refuses `${a.b}` as a value: DVC would not see that it changes with what it refers to."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            _refuse_references(part, f"{where}: {key}" if ": " not in where else f"{where}.{key}")
+    elif isinstance(value, list):
+        for number, part in enumerate(value):
+            _refuse_references(part, f"{where}.{number}")
+    elif isinstance(value, str) and _REFERENCE.fullmatch(value):
+        raise ConfigError(
+            f"{where} must be a value, got the reference {value}. Use an anchor of YAML, which DVC understands: write "
+            "`width: &width 128` where the value is defined, and `width: *width` elsewhere."
+        )
+
+
+def class_of(key: str) -> type[Config]:
+    """The class that validates a section, or each entry of a section with names."""
     module, _, name = SECTIONS[key].partition(":")
     config: type[Config] = getattr(import_module(module), name)
     return config

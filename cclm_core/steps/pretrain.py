@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from cclm_core.composition.store import load_base, write
+from cclm_core.encoders.embedder import weights_digest
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.runtime.artifacts import verify
+from cclm_core.runtime.blocks import code_in
 from cclm_core.runtime.errors import ArtifactError
 from cclm_core.runtime.files import copy_file
 from cclm_core.runtime.random import derive_seed
@@ -14,7 +16,8 @@ from cclm_core.training.code import dependency_digest
 from cclm_core.training.component import component_module, new_component, opened
 from cclm_core.training.config import ComponentConfig
 from cclm_core.training.features import cached_features
-from cclm_core.training.run import Artifact, Identity, TrainingInputs, TrainingRun, publish
+from cclm_core.training.joint import adopt_joint
+from cclm_core.training.run import Artifact, Identity, TrainingInputs, TrainingRun, own_blocks, publish
 
 
 def pretrain(
@@ -55,6 +58,10 @@ def pretrain(
         )
     config, pretrained = opened(config)
     component, objective = new_component(embedder, name, config, params.seed, inputs, pretrained)
+    if config.joint:
+        assert objective is not None
+        adopt_joint(base, name, config, component.body, objective)
+        component.card = component.card.model_copy(update={"origin": weights_digest(component)})
     identity = Identity(
         stage="pretrain",
         name=name,
@@ -65,8 +72,9 @@ def pretrain(
         configuration=config.canonical(),
         noise=inputs.noise_identity(),
         code=dependency_digest(__name__),
+        **own_blocks(config),
     )
-    artifact = Artifact("component", component, write, objective)
+    artifact = Artifact("component", component, write, objective, code=code_in(config.task))
     if objective is None:
         publish(out, artifact, [{"step": 0}], identity)
     else:

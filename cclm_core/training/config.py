@@ -8,12 +8,14 @@ from cclm_core.encoders.catalogue import EncoderConfig
 from cclm_core.encoders.config import EmbedderConfig, check_causal
 from cclm_core.encoders.hourglass import HourglassConfig
 from cclm_core.encoders.pretrained.catalogue import AnyEmbeddingConfig, PretrainedConfig
-from cclm_core.objectives.catalogue import ObjectiveConfig
-from cclm_core.objectives.contexts import READS_CONTEXTS, ContextObjectiveConfig
+from cclm_core.objectives.catalogue import ObjectiveConfig, WindowObjectives
+from cclm_core.objectives.contexts import READS_CONTEXTS, ContextObjectives
 from cclm_core.objectives.masked_characters import MaskedCharactersConfig
+from cclm_core.runtime.blocks import Registered
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.device import Precision
 from cclm_core.runtime.errors import ConfigError
+from cclm_core.training.schedules import ConstantConfig, ScheduleConfig
 
 
 class FeatureCacheConfig(Config):
@@ -80,10 +82,39 @@ class TrainingConfig(Config):
 
 
 class WeightedObjective(Config):
-    """An objective of the shared base with its loss weight."""
+    """An objective of the shared base, with or without a body of its own; see `training.branches`."""
 
     task: ObjectiveConfig = Field(default_factory=MaskedCharactersConfig)
-    gradient_factor: float = Field(default=1.0, ge=0, description="factor of this objective's loss")
+    gradient_factor: ScheduleConfig = Field(
+        default_factory=ConstantConfig,
+        description="factor of the gradient that this objective sends into the shared embedder, a number or a "
+        "schedule; its own head and body get their full gradient",
+    )
+    loss_weight: float = Field(
+        default=1.0,
+        ge=0,
+        exclude_if=lambda weight: weight == 1,
+        description="factor of its loss, for the head, the body and the embedder; 0: measured, but not trained",
+    )
+    name: str | None = Field(
+        default=None,
+        pattern=r"^\w[\w-]*$",
+        max_length=100,
+        exclude_if=lambda name: name is None,
+        description="required for `encoder`. The order of objectives with names does not matter",
+    )
+    encoder: EncoderConfig | None = Field(
+        default=None,
+        exclude_if=lambda encoder: encoder is None,
+        description="a body of its own over the shared embedder: a component that is trained jointly. The component of "
+        "this name in `components` publishes it with `joint: true`. Null: the head reads the embedder",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.encoder is not None and self.name is None:
+            raise ValueError("an objective with an `encoder` of its own must have a `name`; add it")
+        return self
 
 
 class BaseConfig(Config):
@@ -109,12 +140,20 @@ class BaseConfig(Config):
         return self
 
     @model_validator(mode="after")
-    def _choose_rate(self) -> Self:
-        object.__setattr__(self, "training", self.training.with_rate_of(self.embedder.encoder))
+    def _check(self) -> Self:
+        names = [part.name.lower() for part in self.objectives if part.name is not None]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"the names of objectives must differ, got {twice[0]!r} twice; rename one")
+        if not any(part.loss_weight for part in self.objectives):
+            raise ValueError("at least one objective must have a loss_weight above 0, got 0 for all")
+        bodies = [part.encoder for part in self.objectives if part.encoder is not None]
+        object.__setattr__(self, "training", self.training.with_rate_of(self.embedder.encoder, *bodies))
         return self
 
 
-AnyObjectiveConfig = Annotated[ObjectiveConfig | ContextObjectiveConfig, Field(discriminator="objective")]
+AnyObjectiveConfig = Annotated[
+    WindowObjectives | ContextObjectives, Field(discriminator="objective"), Registered("objective")
+]
 """Any objective of a component; those of the base read no contexts."""
 
 
@@ -136,6 +175,12 @@ class ComponentConfig(Config):
         exclude_if=lambda value: value is None,
         description="its own embedding, instead of the features of the base: characters, a transformers checkpoint or "
         "word vectors; null: none, or with `independent: true` one like that of the base",
+    )
+    joint: bool = Field(
+        default=False,
+        exclude_if=lambda joint: not joint,
+        description="start from the weights that base.objectives trained jointly with the base under this name; with "
+        "training.steps: 0 they are published unchanged",
     )
     origin: str | None = Field(
         default=None,
@@ -160,6 +205,11 @@ class ComponentConfig(Config):
             raise ValueError(
                 f"the objective {self.task.objective} needs an encoder that reads contexts, got "
                 f"{self.encoder.kind}. Set `encoder: {{kind: contextual}}`"
+            )
+        if self.joint and self.independent:
+            raise ValueError(
+                "an independent component has its own embedding and cannot be trained jointly with the base; remove "
+                "`joint` or `independent`"
             )
         object.__setattr__(self, "training", self.training.with_rate_of(self.encoder))
         return self

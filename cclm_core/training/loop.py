@@ -100,6 +100,7 @@ def _train(
     prepare = partial(_prepare_step, module, data.training, config, seed)
     with prefetch(prepare, remaining, workers) as steps, _catch_sigterm() as has_sigterm:
         for step, batches in enumerate(steps, start=first):
+            module.begin_step(step)
             progress.losses.append(update(module, optimizer, batches, config, step))
             done = step + 1
             is_last = done == config.steps

@@ -4,7 +4,9 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from importlib.util import find_spec
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,15 +18,17 @@ from cclm_core.objectives.windowed import shared_examples
 from cclm_core.runtime.device import device_of
 from cclm_core.runtime.errors import ConfigError, TrainingError
 from cclm_core.runtime.random import derive
+from cclm_core.training.branches import Branch, in_canonical_order
 from cclm_core.training.trainee import Point, Trainee
 
 
 class TrainingModule(Trainee):
-    """An encoder, and the objectives that read its features.
+    """An encoder, and the objectives that read its features: one graph, one sum of losses.
 
     Args:
         encoder: maps ids (B, L) to features (B, L, W).
-        objectives: pairs of an objective and its loss weight.
+        objectives: pairs of an objective and its loss weight, or branches; see `training.branches`. The order of
+            branches with names does not matter.
         shared_pass: whether objectives with the same kind of input read it in one pass of the encoder in training.
 
     Raises:
@@ -33,59 +37,97 @@ class TrainingModule(Trainee):
     """
 
     def __init__(
-        self, encoder: nn.Module, objectives: Sequence[tuple[Objective, float]], shared_pass: bool = False
+        self, encoder: nn.Module, objectives: Sequence[tuple[Objective, float] | Branch], shared_pass: bool = False
     ) -> None:
         super().__init__()
-        for objective, _ in objectives:
-            _check_direction(encoder, objective)
+        self.branches = in_canonical_order(
+            [
+                part if isinstance(part, Branch) else Branch(objective=part[0], loss_weight=part[1])
+                for part in objectives
+            ]
+        )
+        for branch in self.branches:
+            _check_direction(encoder, branch)
         if shared_pass:
-            _check_shared([objective for objective, _ in objectives])
+            _check_shared([branch.objective for branch in self.branches])
         self.encoder, self.shared_pass = encoder, shared_pass
-        self.objectives = nn.ModuleList(objective for objective, _ in objectives)
-        self.factors = [factor for _, factor in objectives]
-        kinds = [type(objective) for objective, _ in objectives]
-        # Objectives of the same kind have the same metric names: append their number.
-        self.suffixes = [f"_{number}" if kinds.count(kind) > 1 else "" for number, kind in enumerate(kinds, start=1)]
+        self.objectives = nn.ModuleList(branch.objective for branch in self.branches)
+        # With a prefix, because ModuleDict has attributes of its own, such as `keys`.
+        self.bodies = nn.ModuleDict({f"of_{part.name}": part.body for part in self.branches if part.body is not None})
+        kinds = [type(branch.objective) for branch in self.branches]
+        # Objectives of the same kind have the same metric names: append their name or number.
+        self.suffixes = [
+            f"_{branch.name or number}" if kinds.count(kind) > 1 else ""
+            for number, (kind, branch) in enumerate(zip(kinds, self.branches, strict=True), start=1)
+        ]
+        self._step = 0
 
     @property
     def described(self) -> str:
         """The name of the first objective."""
         return type(self.objectives[0]).__name__
 
+    def begin_step(self, step: int) -> None:
+        """See `Trainee.begin_step`: schedules of gradients depend on the step."""
+        self._step = step
+
     def examples(self, batch: WindowBatch, training: bool, seed: int, *names: str | int) -> list[Example]:
         """One example per objective; see `Trainee.examples`.
 
         In evaluation, each objective reads an input of its own, so that metrics do not depend on `shared_pass`.
         """
-        objectives = [objective for objective in self.objectives if isinstance(objective, Objective)]
-        generators = [derive(seed, *names, number) for number in range(len(objectives))]
+        generators = [derive(seed, *names, branch.name or number) for number, branch in enumerate(self.branches)]
         if self.shared_pass and training:
-            return shared_examples(objectives, batch, generators)
+            return shared_examples([branch.objective for branch in self.branches], batch, generators)
         return [
-            objective.example(batch, generator, training)
-            for objective, generator in zip(objectives, generators, strict=True)
+            branch.objective.example(batch, generator, training)
+            for branch, generator in zip(self.branches, generators, strict=True)
         ]
 
     def forward(self, examples: list[Example]) -> tuple[Tensor, dict[str, Sums]]:
         """The weighted loss () and the metrics of `examples`, one per objective, moved to the device of the weights.
 
-        Examples with the same tensor of ids share one pass of the encoder.
+        Examples with the same tensor of ids share one pass of the encoder. With gradients, objectives that would change
+        no weight at this step are left out.
+
+        Raises:
+            TrainingError: no objective would change a weight.
         """
         device, losses = device_of(self), []
         passes: dict[int, tuple[Tensor, Tensor]] = {}
         metrics: dict[str, Sums] = {}
-        for suffix, objective, factor, example in zip(
-            self.suffixes, self.objectives, self.factors, examples, strict=True
-        ):
-            assert isinstance(objective, Objective)
+        is_training = torch.is_grad_enabled()
+        pairs = zip(self.branches, examples, strict=True)
+        sending = {id(example.ids) for branch, example in pairs if branch.sends_gradient(self._step)}
+        for suffix, branch, example in zip(self.suffixes, self.branches, examples, strict=True):
+            if is_training and branch.is_idle(self._step):
+                continue
             moved = example.to(device)
             if id(example.ids) not in passes:
-                passes[id(example.ids)] = moved.ids, self.encoder(moved.ids)
+                needs_gradient = not is_training or id(example.ids) in sending
+                passes[id(example.ids)] = moved.ids, self._encoded(moved.ids, needs_gradient)
             ids, features = passes[id(example.ids)]
-            loss, values = objective.loss(features, moved._replace(ids=ids))
-            losses.append(factor * loss)
+            loss, values = branch.objective.loss(self._read(branch, features, ids), moved._replace(ids=ids))
+            losses.append(branch.loss_weight * loss)
             metrics |= {f"{name}{suffix}": value for name, value in values.items()}
+        if not losses:
+            raise TrainingError(
+                f"step {self._step + 1} would change no weight: every objective has loss_weight or gradient_factor 0 "
+                "and a frozen head. Unfreeze one."
+            )
         return sum(losses[1:], losses[0]), metrics
+
+    def _encoded(self, ids: Tensor, needs_gradient: bool) -> Tensor:
+        """Features of the shared encoder, computed without gradients if it would get none."""
+        with nullcontext() if needs_gradient else torch.no_grad():
+            features: Tensor = self.encoder(ids)
+        return features
+
+    def _read(self, branch: Branch, features: Tensor, ids: Tensor) -> Tensor:
+        """What the head of a branch reads."""
+        reads_words = branch.body is not None and branch.body.reads_words
+        starts: Tensor | None = cast("Any", self.encoder).word_starts(ids) if reads_words else None
+        return branch.read(features, ids, starts, self._step)
 
     def selection_value(self, point: Point) -> float:
         """The weighted sum of the selection metrics of the objectives; lower is better.
@@ -94,15 +136,15 @@ class TrainingModule(Trainee):
             TrainingError: the held-out windows contain no target for an objective.
         """
         total = 0.0
-        for suffix, objective, factor in zip(self.suffixes, self.objectives, self.factors, strict=True):
-            name = f"held_out_{objective.selection_metric}{suffix}"
+        for suffix, branch in zip(self.suffixes, self.branches, strict=True):
+            name = f"held_out_{branch.objective.selection_metric}{suffix}"
             if name not in point:
                 raise TrainingError(
                     f"cannot select the best weights: the held-out windows contain no target for "
-                    f"{type(objective).__name__}. Raise training.evaluation_windows, add text to the validation split, "
-                    "or set keep: last and patience: null."
+                    f"{type(branch.objective).__name__}. Raise training.evaluation_windows, add text to the validation "
+                    "split, or set keep: last and patience: null."
                 )
-            total += factor * point[name]
+            total += branch.loss_weight * point[name]
         return total
 
     def rate_factors(self) -> Mapping[str, float]:
@@ -110,9 +152,10 @@ class TrainingModule(Trainee):
         return rate_factors(self)
 
 
-def _check_direction(encoder: nn.Module, objective: Objective) -> None:
-    described = getattr(encoder, "described", "this encoder")
-    if objective.needs_causal and not getattr(encoder, "causal", False):
+def _check_direction(encoder: nn.Module, branch: Branch) -> None:
+    described, objective = getattr(encoder, "described", "this encoder"), branch.objective
+    is_causal = getattr(encoder, "causal", False) and (branch.body is None or branch.body.causal)
+    if objective.needs_causal and not is_causal:
         raise ConfigError(
             f"the objective {type(objective).__name__} predicts later characters and needs a causal encoder; "
             f"{described} is not. Set `causal: true` in the configuration of the encoder."

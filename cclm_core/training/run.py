@@ -28,8 +28,10 @@ from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Objective, ObjectiveContext
 from cclm_core.objectives.contexts import READS_CONTEXTS
 from cclm_core.runtime.artifacts import publishing, read_json, rounded, write_json, write_text
+from cclm_core.runtime.blocks import block_digests
 from cclm_core.runtime.config import Config, digest
 from cclm_core.runtime.errors import ArtifactError, DataError
+from cclm_core.runtime.own_code import OwnCode, write_code
 from cclm_core.runtime.reporting import Report
 from cclm_core.text.word_targets import WordTargets, read_targets
 from cclm_core.training.checkpoint import Checkpoint, Checkpoints
@@ -53,6 +55,7 @@ class Artifact(Generic[M]):
             compositions must not retrain the base.
         objective: the objective whose head is published with the model, if any.
         finish: called after the training and before the model is saved; returns additional metrics.
+        code: the blocks of your own that the objective uses, each with its file; see `blocks.code_in`.
     """
 
     kind: str
@@ -60,6 +63,17 @@ class Artifact(Generic[M]):
     save: Callable[[M, Path], None]
     objective: Objective | None = None
     finish: Callable[[], Mapping[str, float]] | None = None
+    code: Sequence[tuple[str, OwnCode]] = ()
+
+
+def own_blocks(config: Config) -> dict[str, Any]:
+    """The key `blocks` of an identity: the digests of your own building blocks; no key if there are none.
+
+    Raises:
+        ConfigError: a block was defined in an interactive session, so it has no file.
+    """
+    digests = block_digests(config)
+    return {} if digests is None else {"blocks": digests}
 
 
 class Identity(Config):
@@ -82,6 +96,7 @@ class Identity(Config):
     train_base: bool | None = Field(default=None, description="for `fit`: whether the base was trained too")
     frozen: list[str] | None = Field(default=None, description="for `fit`: weights of a trained base that are frozen")
     words: dict[str, Any] | None = Field(default=None, description="for `fit`: configuration of the word targets")
+    blocks: dict[str, str] | None = Field(default=None, description="your own building blocks: digest of their files")
 
     def canonical(self) -> dict[str, Any]:
         """The fields that are set, as plain JSON values."""
@@ -234,6 +249,7 @@ def publish(
         artifact.save(model, folder)
         if artifact.objective is not None:
             artifact.objective.save(folder)
+            write_code(folder, artifact.code)
         card = identity.canonical() | ({"digest": model.digest} if isinstance(model, Base) else {})
         sizes = {"parameters": sum(parameter.numel() for parameter in model.parameters())}
         if fixed := num_fixed(model):

@@ -78,6 +78,9 @@ class Trainee(nn.Module, ABC):
     def selection_value(self, point: Point) -> float:
         """The value that selects the best weights; lower is better."""
 
+    def begin_step(self, step: int) -> None:
+        """Called before the update of step `step` (from 0); a resumed training begins at a later step."""
+
     def rate_factors(self) -> Mapping[str, float]:
         """Name of a parameter -> factor of its learning rate. A parameter that is not listed has the factor 1."""
         return {}

@@ -30,10 +30,12 @@ class Embeddings(PythonModel):  # type: ignore[misc]
         """Verifies the files of the composition and loads it."""
         from cclm_core.composition.store import load_composition
         from cclm_core.runtime.artifacts import verify
+        from cclm_core.runtime.own_code import trusting_code
 
         folder = Path(context.artifacts["composition"])
         verify(folder, "composition", remedy="Run `cclm doctor --repair` in the project that registered it.")
-        self.model = load_composition(folder)
+        with trusting_code():  # MLflow runs the code of a model anyway, such as this file
+            self.model = load_composition(folder)
 
     # No type hints: MLflow would derive a schema from them, but the signature defines it.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ARG002

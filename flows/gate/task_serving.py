@@ -28,10 +28,12 @@ class Predictions(PythonModel):  # type: ignore[misc]
         """Verifies the files of the model and loads it."""
         from cclm_core.finetuning.store import load_task
         from cclm_core.runtime.artifacts import verify
+        from cclm_core.runtime.own_code import trusting_code
 
         folder = Path(context.artifacts["task"])
         verify(folder, "task", remedy="Run `cclm doctor --repair` in the project that registered it.")
-        self.model = load_task(folder)
+        with trusting_code():  # MLflow runs the code of a model anyway, such as this file
+            self.model = load_task(folder)
 
     # No type hints: MLflow would derive a schema from them, but the signature defines it.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ARG002

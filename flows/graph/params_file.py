@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cclm_core.runtime.config import load_yaml, nearest
+from cclm_core.runtime.config import canonical_json, load_yaml, nearest
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.runtime.files import atomic_write
 from cclm_core.runtime.readers import parse_yaml
+from cclm_core.steps.params import NAMED, SCALARS, SECTIONS
 from flows.project import Project
 
 NAME = "params.yaml"
@@ -40,11 +41,30 @@ def write_settings(project: Project, name: str, settings: Mapping[str, Any], sec
     Raises:
         ConfigError: the name is unknown, or a key or value is invalid. params.yaml is unchanged.
     """
-    path = project.params_file
-    entries = load_yaml(path).get(section) or {}
+    entries = load_yaml(project.params_file).get(section) or {}
     if name not in entries:
         raise ConfigError(f"{NAME}: {section}.{name} not found; {nearest(name, list(entries))}")
-    content, changed = _changed(path, section, name, settings)
+    return change_settings(project, {f"{section}.{name}.{key}": value for key, value in settings.items()})
+
+
+def change_settings(project: Project, settings: Mapping[str, Any]) -> bool:
+    """Sets keys of params.yaml, e.g. `components.entities.encoder.width` or `base.objectives.0.gradient_factor`.
+
+    Returns:
+        Whether any value changed.
+
+    Raises:
+        ConfigError: a key or value is invalid. params.yaml is unchanged.
+    """
+    path = project.params_file
+    for key in settings:
+        section, *rest = key.split(".")
+        known = load_yaml(path)
+        if section not in (*SCALARS, *SECTIONS) and uses_library(project):
+            raise ConfigError(f"{NAME}: {section} is not a known section; {nearest(section, [*SCALARS, *SECTIONS])}")
+        if section in NAMED and rest and rest[0] not in (entries := known.get(section) or {}):
+            raise ConfigError(f"{NAME}: {section}.{rest[0]} not found; {nearest(rest[0], list(entries))}")
+    content, changed = _changed(path, settings)
     if not changed:
         return False
     if uses_library(project):
@@ -82,7 +102,7 @@ def _commands(values: Any) -> list[str]:
     return commands + [command for key, value in values.items() if key != "cmd" for command in _commands(value)]
 
 
-def _changed(path: Path, section_name: str, name: str, settings: Mapping[str, Any]) -> tuple[str, bool]:
+def _changed(path: Path, settings: Mapping[str, Any]) -> tuple[str, bool]:
     """The file's content with the new settings, and whether any value differs."""
     from ruamel.yaml import YAML
 
@@ -94,19 +114,68 @@ def _changed(path: Path, section_name: str, name: str, settings: Mapping[str, An
         values = editor.load(stream)
     changed = False
     for key, value in settings.items():
-        *sections, last = key.split(".")
-        section = values[section_name][name]
-        for depth, part in enumerate(sections, start=1):
-            section = section.setdefault(part, {})
-            if not isinstance(section, dict):
-                parent = f"{section_name}.{name}.{'.'.join(sections[:depth])}"
-                raise ConfigError(f"{NAME}: {parent} is not a mapping, so {key} cannot be set.")
-        if last not in section or section[last] != value or type(section[last]) is bool is not type(value):
-            section[last] = value
+        section, last = _container(values, key)
+        is_new = last not in section if isinstance(section, dict) else False
+        if is_new or section[last] != value or type(section[last]) is bool is not type(value):
+            _assign(editor, values, section, last, value)
             changed = True
     written = io.StringIO()
     editor.dump(values, written)
     return written.getvalue(), changed
+
+
+def _container(values: Any, key: str) -> tuple[Any, Any]:
+    """The mapping or list that holds a dotted key, and the key or index in it. Missing mappings are created."""
+    *sections, last = key.split(".")
+    section = values
+    for depth, part in enumerate(sections, start=1):
+        parent = ".".join(sections[:depth])
+        if isinstance(section, list):
+            section = section[_index(section, part, parent)]
+        else:
+            if section.get(part) is None:
+                section[part] = {}
+            section = section[part]
+        if not isinstance(section, dict | list):
+            raise ConfigError(f"{NAME}: {parent} is not a mapping, so {key} cannot be set.")
+        if len(_places(values, section)) > 1:
+            shared: Any = section
+            raise ConfigError(
+                f"{NAME}: {parent} is shared through the anchor &{shared.anchor.value}, so setting {key} would change "
+                "the other places, too. Edit the file."
+            )
+    return section, _index(section, last, key) if isinstance(section, list) else last
+
+
+def _index(entries: list[Any], part: str, key: str) -> int:
+    if not part.isdecimal() or int(part) >= len(entries):
+        raise ConfigError(f"{NAME}: {key} must be an index from 0 to {len(entries) - 1}, got {part!r}.")
+    return int(part)
+
+
+def _assign(editor: Any, values: Any, section: Any, key: Any, value: Any) -> None:
+    """Sets a value. Where the value defines an anchor, everything that refers to it changes, too."""
+    old = section[key] if isinstance(section, list) or key in section else None
+    anchor = getattr(getattr(old, "anchor", None), "value", None)
+    places = _places(values, old) if anchor else []
+    if len(places) > 1 and places[0][0] is section and places[0][1] == key and not isinstance(value, dict | list):
+        new = editor.load(f"value: &{anchor} {canonical_json(value)}")["value"]
+        for container, name in places:
+            container[name] = new
+        return
+    section[key] = value
+
+
+def _places(values: Any, wanted: Any) -> list[tuple[Any, Any]]:
+    """The containers and keys that hold this very object, in the order of the file."""
+    entries = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
+    places: list[tuple[Any, Any]] = []
+    for key, value in entries:
+        if value is wanted and getattr(getattr(value, "anchor", None), "value", None):
+            places.append((values, key))
+        elif isinstance(value, dict | list):
+            places += _places(value, wanted)
+    return places
 
 
 def _check(path: Path, content: str) -> None:

@@ -17,6 +17,7 @@ import cclm_core
 from cclm_core.runtime.config import load_yaml, nearest
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.runtime.files import atomic_write
+from cclm_core.runtime.own_code import BLOCKS
 from cclm_core.steps.params import NAMED, SECTIONS, Params
 from flows.gate.gate import promotion_config
 from flows.gate.measured import refuse_unmeasured
@@ -109,8 +110,10 @@ def params_path(project: Project) -> Path:
 
 
 def _key(path: Path) -> str:
-    """A digest of params.yaml and of the versions of the library's files."""
+    """A digest of params.yaml, of your own building blocks, and of the versions of the library's files."""
     key = hashlib.sha256(path.read_bytes())
+    for own in sorted((path.parent / BLOCKS).glob("*.py")):
+        key.update(own.name.encode() + b"\0" + own.read_bytes() + b"\0")
     root = Path(cclm_core.__file__).parent
     for file in sorted(root.rglob("*.py")):
         status = file.stat()

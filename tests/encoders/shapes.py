@@ -41,6 +41,31 @@ BIDIRECTIONAL = ("contextual",)
 """Encoders without a causal variant."""
 
 
+def small_parts(**changes: Any) -> list[dict[str, Any]]:
+    """Two small encoders to combine."""
+    hourglass = {"kind": "hourglass", "core_width": 32, "num_layers": 1, "num_heads": 2, "width": 24}
+    convolution = {"kind": "convolution", "num_blocks": 1, "global_width": 8, "width": 24}
+    return [
+        {**hourglass, **{name: value for name, value in changes.items() if name == "causal"}},
+        {**convolution, **changes},
+    ]
+
+
+def combinations(prefix: str, **changes: Any) -> dict[str, EncoderConfig]:
+    """The encoders that combine others, with 24 features each."""
+    first, second = small_parts(**changes)
+    halves = [{**part, "width": 12} for part in (first, second)]
+    values: list[dict[str, Any]] = [
+        {"kind": "chain", "parts": [second, first]},
+        {"kind": "add", "parts": [first, second]},
+        {"kind": "concatenate", "parts": halves},
+        {"kind": "residual", "part": first},
+        {"kind": "residual", "part": {"kind": "chain", "parts": [{"kind": "residual", "part": second}, first]}},
+    ]
+    parsed = [EmbedderConfig.model_validate({"encoder": value}).encoder for value in values]
+    return {f"{prefix}{config.kind}-{number}": config for number, config in enumerate(parsed)}
+
+
 def configs(prefix: str, **changes: Any) -> dict[str, EncoderConfig]:
     """Every encoder of the catalogue with each of its settings, small and without duplicates.
 
@@ -48,7 +73,7 @@ def configs(prefix: str, **changes: Any) -> dict[str, EncoderConfig]:
     """
     unique: dict[str, EncoderConfig] = {}
     for member in members(EncoderConfig):
-        if tag(member) == "none":
+        if tag(member) in ("none", *COMBINED):
             continue
         for name, settings in SETTINGS.get(tag(member), {"": {}}).items():
             if changes.get("causal") and tag(member) in BIDIRECTIONAL:
@@ -60,8 +85,11 @@ def configs(prefix: str, **changes: Any) -> dict[str, EncoderConfig]:
     return unique
 
 
-CONFIGS = configs("")
-CAUSAL = configs("causal-", causal=True, global_width=0)  # a causal convolution has no broadcast
+COMBINED = ("chain", "concatenate", "add", "residual")
+CONFIGS = configs("") | combinations("")
+# A causal convolution has no broadcast. Of the combinations, the last one has all kinds of parts.
+CAUSAL = configs("causal-", causal=True, global_width=0)
+CAUSAL |= dict([*combinations("causal-", causal=True, global_width=0).items()][-1:])
 MIN_CONTEXT = {"causal-hourglass-word": 12, "causal-convolution": 30, "causal-attention-local": 10}
 """Number of earlier characters that each character sees at least, for encoders that do not see the whole beginning. An
 hourglass over words sees further back, but only the first character of a long word."""

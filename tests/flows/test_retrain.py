@@ -81,7 +81,7 @@ def test_without_changes_prefect_is_not_started(done: Toy) -> None:
         ),
         ({}, ["aa"], "aa is not a component of params.yaml; did you mean 'a'?"),
         ({}, ["a", "--set", "width"], "a setting must be KEY=VALUE, such as training.steps=500, got 'width'."),
-        ({}, ["a", "--set", "width.deep=1"], "components.a.width is not a mapping, so width.deep cannot be set"),
+        ({}, ["a", "--set", "width.deep=1"], "a.width is not a mapping, so components.a.width.deep cannot be set"),
     ],
 )
 def test_an_invalid_retraining_is_refused_and_changes_nothing(

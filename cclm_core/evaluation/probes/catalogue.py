@@ -8,10 +8,11 @@ from cclm_core.evaluation.probes.characters import CharactersProbeConfig
 from cclm_core.evaluation.probes.contexts import ContextsProbeConfig
 from cclm_core.evaluation.probes.labels import LabelsProbeConfig
 from cclm_core.evaluation.probes.tags import TagsProbeConfig
+from cclm_core.runtime.blocks import Registered
 
 AnyProbe = CharactersProbeConfig | TagsProbeConfig | LabelsProbeConfig | ContextsProbeConfig
 
-ProbeConfig = Annotated[AnyProbe, Field(discriminator="probe")]
+ProbeConfig = Annotated[AnyProbe, Field(discriminator="probe"), Registered("probe")]
 
 DEFAULT_PROBES: tuple[AnyProbe, ...] = tuple(
     member() for member in get_args(AnyProbe) if member is not ContextsProbeConfig
