@@ -9,11 +9,11 @@ import torch
 
 from cclm_core.finetuning.any_model import AnyTaskModel, Floats, Prediction, Texts, groups, texts_of
 from cclm_core.finetuning.config import NgramsConfig, TaskConfig
-from cclm_core.finetuning.evaluate import noised_texts
 from cclm_core.finetuning.fit import TaskData
 from cclm_core.finetuning.measures import HEADLINES, measure
 from cclm_core.finetuning.ngram_pairs import PairNgrams
 from cclm_core.finetuning.ngrams import Ngrams, log_softmax
+from cclm_core.finetuning.noised import noised_texts
 from cclm_core.heads.answers import label_answers, multilabel_answers
 from cclm_core.labeled.examples import LabeledTask, LabeledText
 from cclm_core.noise.text import TextNoiser
@@ -53,6 +53,12 @@ class NgramsModel(AnyTaskModel):
     def digest(self) -> str:
         """SHA-256 of the card, the n-grams and the weights."""
         return digest([self.card.canonical(), self.ngrams.content.digest])
+
+    @property
+    def num_ngrams(self) -> int:
+        """The number of n-grams."""
+        names: list[Any] = self.ngrams.content.values["ngrams"]
+        return sum(map(len, names)) if self.is_pair else len(names)
 
     def predict(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Prediction]:
         """The answer to each text or pair; see `AnyTaskModel.predict`."""
