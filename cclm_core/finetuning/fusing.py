@@ -6,8 +6,9 @@ multilabel      log-odds are added, per label
 regress         weighted mean
 ```
 
-With `by_text`, the weight of part i for a text is softplus(bias_i + slope_i · z), where z are two standardized
-estimates of how noisy the text looks; see `familiarity`.
+The weight of part i for a text is exp(bias_i + slope_i · z), where z are two standardized estimates of how noisy the
+text looks; see `familiarity`. With `equal` weights all biases and slopes are equal: z changes only how sure the answer
+is. With `fixed` weights the slopes are equal, so that the ratio of two weights is the same for every text.
 """
 
 from collections.abc import Sequence
@@ -15,9 +16,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from cclm_core.finetuning.any_model import Floats
 from cclm_core.finetuning.familiarity import NUM_MEASURES
@@ -34,37 +33,35 @@ _MAX_ITERATIONS = 100
 
 
 class Weights(Config):
-    """The weights of P parts.
-
-    They are softplus(bias), or softplus(bias + slope · z) if there are slopes.
-    """
+    """The weights of P parts: exp(bias), or exp(bias + slope · z) if there are slopes."""
 
     kind: Kind
     bias: tuple[float, ...] = Field(description="one per part")
-    slope: tuple[tuple[float, ...], ...] = Field(default=(), description="per part, one per estimate; for by_text")
+    slope: tuple[tuple[float, ...], ...] = Field(
+        default=(), description="per part, one per estimate; empty: weights are not fitted"
+    )
     mean: tuple[float, ...] = Field(default=(), description="mean of each estimate on the validation texts")
     deviation: tuple[float, ...] = Field(default=(), description="standard deviation of each estimate")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        width = NUM_MEASURES if self.kind == "by_text" else 0
-        parts = len(self.bias) if self.kind == "by_text" else 0
+        width, parts = (NUM_MEASURES, len(self.bias)) if self.slope else (0, 0)
         sizes = [len(self.slope) == parts, len(self.mean) == len(self.deviation) == width]
         if not all(sizes) or any(len(row) != width for row in self.slope) or any(one <= 0 for one in self.deviation):
-            raise ValueError(f"weights of the kind {self.kind} need {parts} rows of {width} slopes, and {width} scales")
+            raise ValueError(f"weights with slopes need {parts} rows of {width} slopes, {width} means and deviations")
         return self
 
     @classmethod
     def even(cls, parts: int) -> "Weights":
         """Weights 1 / P, which need no fitting."""
-        return cls(kind="equal", bias=(float(np.log(np.expm1(1 / parts))),) * parts)
+        return cls(kind="equal", bias=(-float(np.log(parts)),) * parts)
 
     def of(self, measures: Floats) -> Floats:
         """The weights (N, P) for texts with estimates (N, Z)."""
         raw = np.tile(np.array(self.bias), (len(measures), 1))
         if self.slope:
             raw = raw + standardized(measures, self.mean, self.deviation) @ np.array(self.slope).T
-        weights: Floats = np.logaddexp(0, raw)
+        weights: Floats = np.exp(raw)
         return weights
 
 
@@ -129,7 +126,7 @@ def fuse(task: LabeledTask, scores: Floats, weights: Floats) -> Floats:
 
 def losses(task: LabeledTask, joined: Floats, rows: Rows) -> Floats:
     """The loss of each text (N,): nats of its label or labels, mean nats of its tags, or squared error."""
-    values = _losses(task, torch.from_numpy(joined), rows).numpy()
+    values, _ = _losses(task, joined, rows)
     totals = np.bincount(rows.owners, weights=values, minlength=len(rows.measures))
     counts = np.bincount(rows.owners, minlength=len(rows.measures))
     return np.asarray(totals / np.maximum(counts, 1))
@@ -138,7 +135,7 @@ def losses(task: LabeledTask, joined: Floats, rows: Rows) -> Floats:
 def fit(task: LabeledTask, kind: Kind, rows: Rows, start: Weights | None = None) -> Weights:
     """The weights with the lowest mean loss, with a small penalty on differences between parts. Deterministic.
 
-    A single part, and equal weights, get one common factor, so that probabilities are calibrated.
+    The common factor of all weights calibrates the probabilities.
 
     Args:
         task: the kind of task.
@@ -155,69 +152,92 @@ def fit(task: LabeledTask, kind: Kind, rows: Rows, start: Weights | None = None)
     deviation = np.where(deviation > 1e-9, deviation, 1.0)
     if start is not None and start.slope:  # of the same estimates, so that slopes keep their meaning
         mean, deviation = np.array(start.mean), np.array(start.deviation)
-    problem = _Problem(task, kind, rows, standardized(rows.measures, mean, deviation))  # type: ignore[arg-type]
+    problem = _Problem(task, kind, rows, standardized(rows.measures, mean.tolist(), deviation.tolist()))
     first = problem.start(start or Weights.even(parts))
     found = minimize(problem, first, jac=True, method="L-BFGS-B", options={"maxiter": _MAX_ITERATIONS, "ftol": 1e-7})
-    bias, slope = problem.parameters(torch.from_numpy(found.x))
-    values: dict[str, Any] = {"kind": kind, "bias": tuple(bias.tolist())}
-    if kind == "by_text":
-        values |= {"slope": tuple(map(tuple, slope.tolist()))}
-        values |= {"mean": tuple(mean.tolist()), "deviation": tuple(deviation.tolist())}
-    return Weights(**values)
+    bias, slope = problem.parameters(found.x)
+    return Weights(
+        kind=kind,
+        bias=tuple(bias.tolist()),
+        slope=tuple(map(tuple, slope.tolist())),
+        mean=tuple(mean.tolist()),
+        deviation=tuple(deviation.tolist()),
+    )
 
 
 class _Problem:
-    """The penalized loss and its gradient, as a function of the parameters of one kind of weights."""
+    """The penalized loss and its gradient, as a function of the parameters of one kind of weights.
+
+    Written out by hand: with these few parameters, most of the time of automatic differentiation would be overhead.
+    """
 
     def __init__(self, task: LabeledTask, kind: Kind, rows: Rows, measures: Floats) -> None:
         self.task, self.kind, self.rows = task, kind, rows
-        self.scores = torch.from_numpy(rows.scores)
-        self.measures = torch.from_numpy(measures)
-        self.owners = torch.from_numpy(rows.owners)
+        self.measures = measures[rows.owners]
         # Each text counts by its weight, however many rows it has.
         counts = np.bincount(rows.owners, minlength=len(rows.weights))
         shares = rows.weights / rows.weights[counts > 0].sum()
-        self.shares = torch.from_numpy((shares / np.maximum(counts, 1))[rows.owners])
+        self.shares = (shares / np.maximum(counts, 1))[rows.owners]
 
     def start(self, weights: Weights) -> Floats:
         """The parameters of given weights."""
-        if self.kind == "equal":
-            return np.array(weights.bias[:1])
-        slope = np.array(weights.slope).ravel() if weights.slope else np.zeros(self._slopes)
-        return np.concatenate([weights.bias, slope])
+        parts, width = len(self.rows.scores), self.measures.shape[1]
+        slope = np.array(weights.slope) if weights.slope else np.zeros((parts, width))
+        num_biases, num_slopes = 1 if self.kind == "equal" else parts, parts if self.kind == "by_text" else 1
+        return np.concatenate([weights.bias[:num_biases], slope[:num_slopes].ravel()])
 
-    def parameters(self, values: Tensor) -> tuple[Tensor, Tensor]:
+    def parameters(self, values: Floats) -> tuple[Floats, Floats]:
         """Biases (P,) and slopes (P, Z)."""
-        parts, width = len(self.scores), self.measures.shape[1]
-        if self.kind == "equal":
-            return values.expand(parts), values.new_zeros(parts, width)
-        slopes = values[parts:].view(parts, width) if self.kind == "by_text" else values.new_zeros(parts, width)
-        return values[:parts], slopes
+        parts, width = len(self.rows.scores), self.measures.shape[1]
+        num_biases = 1 if self.kind == "equal" else parts
+        slopes = values[num_biases:].reshape(-1, width)
+        return np.broadcast_to(values[:num_biases], parts), np.broadcast_to(slopes, (parts, width))
 
     def __call__(self, values: Floats) -> tuple[float, Floats]:
         """The loss and its gradient at some parameters."""
-        given = torch.from_numpy(values).requires_grad_()
-        bias, slope = self.parameters(given)
-        weights = torch.nn.functional.softplus(bias + self.measures @ slope.T)
-        joined = torch.einsum("prk,rp->rk", self.scores, weights[self.owners])
+        bias, slope = self.parameters(values)
+        scores = self.rows.scores
+        weights = np.exp(bias + self.measures @ slope.T)
+        joined = np.einsum("prk,rp->rk", scores, weights)
+        total = weights.sum(axis=1)
         if self.task == "regress":
-            joined = joined / weights[self.owners].sum(1, keepdim=True)
-        loss = (_losses(self.task, joined, self.rows) * self.shares).sum()
-        loss = loss + _PENALTY * (((bias - bias.mean()) ** 2).sum() + (slope**2).sum())
-        (gradient,) = torch.autograd.grad(loss, given)
-        return float(loss.detach()), gradient.numpy()
+            joined = joined / total[:, None]
+        loss, slopes = _losses(self.task, joined, self.rows)
+        slopes *= self.shares[:, None]
+        if self.task == "regress":
+            by_weight = (slopes * (scores[:, :, 0].T - joined)) / total[:, None]
+        else:
+            by_weight = np.einsum("prk,rk->rp", scores, slopes)
+        own = by_weight * weights
+        by_bias, by_slope = own.sum(axis=0), own.T @ self.measures
+        bias_gap, slope_mean = bias - bias.mean(), slope.mean(axis=0)
+        slope_gap = slope - slope_mean
+        penalty = (bias_gap**2).sum() + (slope_gap**2).sum() + (slope_mean**2).sum()
+        by_bias = by_bias + 2 * _PENALTY * bias_gap
+        by_slope = by_slope + 2 * _PENALTY * (slope_gap + slope_mean / len(scores))
+        if self.kind == "equal":
+            by_bias = by_bias.sum(keepdims=True)
+        if self.kind != "by_text":
+            by_slope = by_slope.sum(axis=0, keepdims=True)
+        value = float((loss * self.shares).sum() + _PENALTY * penalty)
+        return value, np.concatenate([by_bias, by_slope.ravel()])
 
-    @property
-    def _slopes(self) -> int:
-        return len(self.scores) * self.measures.shape[1] if self.kind == "by_text" else 0
 
-
-def _losses(task: LabeledTask, joined: Tensor, rows: Rows) -> Tensor:
-    """The loss of each row (R,)."""
-    targets = torch.from_numpy(rows.targets)
+def _losses(task: LabeledTask, joined: Floats, rows: Rows) -> tuple[Floats, Floats]:
+    """The loss of each row (R,), and its gradient (R, K) by the joined scores."""
+    targets = rows.targets
     if task == "regress":
-        return (joined[:, 0] - targets) ** 2
+        gap = joined[:, 0] - targets
+        return gap**2, 2 * gap[:, None]
     if task == "multilabel":
-        odds = torch.nn.functional.binary_cross_entropy_with_logits(joined, targets, reduction="none")
-        return odds.sum(1)
-    return torch.nn.functional.cross_entropy(joined, targets, reduction="none")
+        from scipy.special import expit
+
+        # log(1 + exp(x)) - x y, and its derivative sigmoid(x) - y
+        return (np.logaddexp(0, joined) - joined * targets).sum(axis=1), expit(joined) - targets
+    shifted = joined - joined.max(axis=1, keepdims=True, initial=-np.inf)
+    exponents = np.exp(shifted)
+    sums = exponents.sum(axis=1, keepdims=True)
+    every = np.arange(len(joined))
+    gradient = exponents / sums
+    gradient[every, targets] -= 1
+    return np.log(sums[:, 0]) - shifted[every, targets], gradient
