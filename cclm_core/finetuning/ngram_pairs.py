@@ -19,6 +19,9 @@ from cclm_core.runtime.errors import ArtifactError
 
 _SIZES = ((1, 1), (2, 3), (3, 5))  # of the n-grams whose similarities are features
 _KNOTS = (0.0, 0.2, 0.4, 0.6, 0.8)  # quantiles at which the slope of a feature can change
+# Of 1, 1/20, 1/200 and less, all within 0.4 points on MRPC (74.1 to 74.5 %); 1/20 is best on STS-B (0.793). Gradient
+# boosting on the same features: 72.2 % on MRPC.
+_STRENGTH = 1 / 20  # for standardized features
 _NUM_FEATURES = 2 * len(_SIZES) + 4
 
 Pair = tuple[str, str]
@@ -54,7 +57,7 @@ class PairNgrams:
         columns = _bent(similarities, self._knots)
         mean, deviation = columns.mean(0), columns.std(0)
         inverse = np.where(deviation > 1e-9, 1 / np.maximum(deviation, 1e-9), 0)
-        strength = self.config.strength / len(pairs)
+        strength = self.config.strength * _STRENGTH
         weight, bias = fit_linear(self.task, (columns - mean) * inverse, targets, self.labels, strength)
         folded = weight.astype(np.float64) * inverse
         self._weight, self._bias = folded.astype(np.float32), (bias - folded @ mean).astype(np.float32)
