@@ -29,6 +29,7 @@ KINDS: tuple[Kind, ...] = ("equal", "fixed", "by_text")
 
 _PENALTY = 1e-3  # on differences between the weights of parts, and on their slopes; the loss is in nats per text
 _MAX_Z = 3.0  # standard deviations; texts that look stranger get the weights of this value
+_MAX_EXPONENT = 20.0
 _MAX_ITERATIONS = 100
 
 
@@ -61,8 +62,7 @@ class Weights(Config):
         raw = np.tile(np.array(self.bias), (len(measures), 1))
         if self.slope:
             raw = raw + standardized(measures, self.mean, self.deviation) @ np.array(self.slope).T
-        weights: Floats = np.exp(raw)
-        return weights
+        return _exp(raw)
 
 
 class Rows(NamedTuple):
@@ -197,7 +197,7 @@ class _Problem:
         """The loss and its gradient at some parameters."""
         bias, slope = self.parameters(values)
         scores = self.rows.scores
-        weights = np.exp(bias + self.measures @ slope.T)
+        weights = _exp(bias + self.measures @ slope.T)
         joined = np.einsum("prk,rp->rk", scores, weights)
         total = weights.sum(axis=1)
         if self.task == "regress":
@@ -221,6 +221,12 @@ class _Problem:
             by_slope = by_slope.sum(axis=0, keepdims=True)
         value = float((loss * self.shares).sum() + _PENALTY * penalty)
         return value, np.concatenate([by_bias, by_slope.ravel()])
+
+
+def _exp(raw: Floats) -> Floats:
+    """The exponential, without overflow for what a line search tries."""
+    weights: Floats = np.exp(np.clip(raw, -_MAX_EXPONENT, _MAX_EXPONENT))
+    return weights
 
 
 def _losses(task: LabeledTask, joined: Floats, rows: Rows) -> tuple[Floats, Floats]:

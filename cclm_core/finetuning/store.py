@@ -88,6 +88,19 @@ def load_task(folder: StrPath) -> AnyTaskModel:
     return _LOADERS[kind](folder, values).requires_grad_(False).eval()
 
 
+def data_of(folder: Path) -> str:
+    """The name of the labeled set that the stage `finetune` trained a task on.
+
+    Raises:
+        ArtifactError: the folder has no card of that stage.
+    """
+    path = folder / "card.json"
+    configuration = read_json(path).get("configuration") if path.is_file() else None
+    if not isinstance(configuration, dict) or not isinstance(configuration.get("data"), str):
+        raise ArtifactError(f"{path} must name the `data` of the task. Run `cclm run --target finetune@{folder.name}`.")
+    return str(configuration["data"])
+
+
 def _network(folder: Path, values: Mapping[str, Any]) -> TaskModel:
     card = TaskCard.parse(values, str(folder / CARD))
     encoder = models.load(folder / ENCODER)

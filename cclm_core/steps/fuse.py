@@ -6,7 +6,7 @@ from pathlib import Path
 from cclm_core.cards import write_card
 from cclm_core.finetuning.config import EnsembleConfig
 from cclm_core.finetuning.fuse import Fused, fuse_parts
-from cclm_core.finetuning.store import KIND, load_task, write_task
+from cclm_core.finetuning.store import KIND, data_of, load_task, write_task
 from cclm_core.labeled.examples import LabeledSet
 from cclm_core.runtime.artifacts import publishing, read_json, rounded, verify, write_json
 from cclm_core.runtime.device import num_threads, select_device
@@ -81,7 +81,7 @@ def fuse(params: Params, name: str, tasks: Path, labeled: Path, out: Path, repor
 
 def _data_of(folders: dict[str, Path], key: str) -> str:
     """The labeled set that all parts were trained on."""
-    names = {part: read_json(folder / "card.json")["configuration"]["data"] for part, folder in folders.items()}
+    names = {part: data_of(folder) for part, folder in folders.items()}
     if len(set(names.values())) > 1:
         listed = ", ".join(f"{part}: {data}" for part, data in names.items())
         raise ConfigError(

@@ -10,11 +10,11 @@ from cclm_core.finetuning.ensemble import Ensemble
 from cclm_core.finetuning.evaluate import NoiseSet, evaluate_task
 from cclm_core.finetuning.outcomes import write_outcomes
 from cclm_core.finetuning.parts import Parts
-from cclm_core.finetuning.store import KIND, load_task
+from cclm_core.finetuning.store import KIND, data_of, load_task
 from cclm_core.labeled.examples import LabeledSet
 from cclm_core.noise.misspellings import read_misspellings
 from cclm_core.noise.recipe import NoiseConfig
-from cclm_core.runtime.artifacts import publishing, read_json, verify
+from cclm_core.runtime.artifacts import publishing, verify
 from cclm_core.runtime.device import num_threads, select_device
 from cclm_core.runtime.errors import ArtifactError, ConfigError, DataError
 from cclm_core.runtime.files import copy_file
@@ -71,7 +71,7 @@ def measure(
     key = f"{params.source}: ensembles.{name}.parts"
     folders = {part: named_folder(tasks, part, key, "finetune") for part in config.parts}
     part_digests = [verify(folder, KIND) for folder in folders.values()]
-    data = str(read_json(next(iter(folders.values())) / "card.json")["configuration"]["data"])
+    data = data_of(next(iter(folders.values())))
     texts = LabeledSet.open(named_folder(labeled, data, key, "labeled"))
     test_texts = texts.split("test")
     if not test_texts:

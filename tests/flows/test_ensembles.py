@@ -4,16 +4,25 @@ from pathlib import Path
 
 import pytest
 import yaml
+from fastapi import HTTPException
 
 from cclm_core.evaluation.promotion import TaskRules
+from cclm_core.finetuning.config import EnsembleConfig, TaskConfig
+from cclm_core.finetuning.fuse import fuse_parts
+from cclm_core.finetuning.ngram_model import fit_ngrams
+from cclm_core.finetuning.store import save_task
 from cclm_core.runtime.artifacts import verify
 from cclm_core.runtime.errors import ConfigError
 from flows.gate.lineage import Lineage
+from flows.gate.served import served
 from flows.gate.task_gate import compare_tasks
 from flows.graph.evaluations import evaluations
 from flows.graph.plan import read_plan
 from flows.graph.selection import evaluation_stages, with_dependents
 from flows.run.checks import _check_names
+from flows.service.predictors import check, load_predictor
+from flows.service.schema import check_method
+from tests.finetuning.tasks import data
 from tests.flows.conftest import Drive, Toy
 from tests.flows.test_gate_trials import skip_load_checks
 from tests.flows.toy_stages import write_results
@@ -153,3 +162,19 @@ def test_the_comparison_with_parts(
     write_results(tmp_path / "candidate", 0.9, {"task": "y"}, gain=gain)
     verdict = compare_tasks(tmp_path / "candidate", tmp_path / "champion", TaskRules(**rules))
     assert verdict.passed is passes
+
+
+def test_ensembles_and_n_grams_are_served(tmp_path: Path) -> None:
+    labeled = data("classify")
+    counts = fit_ngrams("counts", labeled, TaskConfig.parse({"data": "toy", "model": "ngrams"}, "task"))[0]
+    parts = {"counts": counts}
+    model = fuse_parts("all", parts, labeled.train, labeled.validation, EnsembleConfig(parts=("counts",))).model
+    save_task(model, tmp_path / "all")
+    predictor = load_predictor(tmp_path / "all")
+    check(predictor)
+    assert (predictor.width, predictor.task, predictor.labels) == (0, "classify", labeled.labels)
+    check_method("predict", ["a"], predictor, "all@champion")
+    with pytest.raises(HTTPException, match="all@champion has no embeddings"):
+        check_method("embed", ["a"], predictor, "all@champion")
+    packed = served("task", tmp_path / "all")
+    assert packed.metadata == {"cclm.kind": "task", "cclm.pairs": False}
