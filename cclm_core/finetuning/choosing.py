@@ -219,9 +219,9 @@ def _subsets(every: tuple[int, ...], compared: _Compared) -> Iterator[tuple[int,
         for size in range(1, len(every) + 1):
             yield from combinations(every, size)
         return
-    for part in every:
-        yield (part,)
-    current = min(((part,) for part in every), key=compared.add)
+    singles: list[tuple[int, ...]] = [(part,) for part in every]
+    current = min(singles, key=compared.add)
+    yield from singles
     while len(current) < len(every):
         longer = [tuple(sorted((*current, part))) for part in every if part not in current]
         yield from longer

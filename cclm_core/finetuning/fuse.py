@@ -67,7 +67,7 @@ def fuse_parts(
         order = derive(seed, "validation texts").permutation(len(known))[: config.validation_texts]
         known = [known[row] for row in sorted(order.tolist())]
     kinds: tuple[Kind, ...] = KINDS if config.weights == "auto" else (config.weights,)
-    values = {"name": name, "task": first.task, "labels": first.labels, "is_pair": first.is_pair}
+    values: dict[str, Any] = {"name": name, "task": first.task, "labels": first.labels, "is_pair": first.is_pair}
     if not known:
         chosen, weights = tuple(range(len(names))), Weights.even(len(names))
         warnings = ["no validation texts, so all parts have equal weights; add a validation share to the labeled set"]
@@ -93,7 +93,7 @@ def _strings(texts: Sequence[LabeledText], is_pair: bool) -> list[str]:
 
 def _named(model: AnyTaskModel, name: str) -> EnsembleCard:
     """A card with the facts of a model, to compare others with."""
-    facts = {"task": model.task, "labels": model.labels, "is_pair": model.is_pair}
+    facts: dict[str, Any] = {"task": model.task, "labels": model.labels, "is_pair": model.is_pair}
     return EnsembleCard(name=name, parts=("first",), weights=Weights.even(1), **facts)
 
 
