@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import cclm_core
 from cclm_core.cli.app import app
-from cclm_core.finetuning.config import TaskConfig
+from cclm_core.finetuning.config import EnsembleConfig, TaskConfig
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.runtime.reporting import null_report
 from cclm_core.steps.ingest import ingest
@@ -105,10 +105,14 @@ def test_the_page_on_own_data_starts_from_its_file(tmp_path: Path, monkeypatch: 
             assert '"records":92' in Path("corpus/metrics.json").read_text().replace(" ", "")
 
 
-def test_the_tasks_of_the_page_on_tasks_are_valid() -> None:
-    tasks = yaml.safe_load(blocks(DOCS / "tasks.md", "yaml")[0])["tasks"]
-    for name, task in tasks.items():
+@pytest.mark.parametrize("page", ["tasks.md", "ensembles.md"])
+def test_the_tasks_of_the_pages_on_tasks_are_valid(page: str) -> None:
+    sections = yaml.safe_load(blocks(DOCS / page, "yaml")[0])
+    for name, task in sections["tasks"].items():
         TaskConfig.parse(task, f"tasks.{name}")
+    for name, ensemble in sections.get("ensembles", {}).items():
+        parts = EnsembleConfig.parse(ensemble, f"ensembles.{name}").parts
+        assert set(parts) <= sections["tasks"].keys()
 
 
 def test_the_settings_of_the_page_on_objectives_are_valid() -> None:

@@ -40,9 +40,15 @@ def render(facts: Facts, *, front_matter: bool = False) -> str:
     return "\n\n".join(filter(None, blocks)) + "\n"
 
 
-def write_card(folder: Path, kind: str) -> None:
-    """Writes `README.md` into a folder that is being published, from its card.json and metrics.json."""
-    write_text(folder / README, render(facts_of(folder, kind)))
+def write_card(folder: Path, kind: str, **further: Any) -> None:
+    """Writes `README.md` into a folder that is being published, from its card.json and metrics.json.
+
+    Args:
+        folder: the folder.
+        kind: what it contains.
+        further: attributes of `Facts`; see `facts_of`.
+    """
+    write_text(folder / README, render(facts_of(folder, kind, **further)))
 
 
 def plain(text: str) -> str:

@@ -37,6 +37,7 @@ Checkpoints = Annotated[Path, typer.Option(help="Folder of checkpoints, to resum
 Curve = Annotated[Path | None, typer.Option(help="Also write the learning curve to this CSV file, for DVC's plots.")]
 Downloads = Annotated[Path, typer.Option(help="Folder for downloaded archives.")]
 Labeled = Annotated[Path, typer.Option(help="Folder that contains the labeled sets, by name.")]
+Tasks = Annotated[Path, typer.Option(help="Folder that contains the models of tasks, by name.")]
 NoiseSets = Annotated[Path, typer.Option(help="Folder of the noise sets, output of `noise`.")]
 MetricsFile = Annotated[Path | None, typer.Option(help="Also write the metrics to this JSON file, for DVC's tables.")]
 NoiseCurve = Annotated[Path | None, typer.Option(help="Also write the noise curves to this CSV file, for DVC's plots.")]
@@ -187,6 +188,40 @@ def test(
 
     with reporting(f"test@{name}", report_path()) as report:
         run(Params.load(params), name, task, labeled, noise, out, report, metrics, noise_curve)
+
+
+@stage.command()
+def fuse(
+    name: Name,
+    params: ParamsFile,
+    tasks: Tasks,
+    labeled: Labeled,
+    out: Out,
+) -> None:
+    """Join the tasks listed under `ensembles.NAME` in the parameters into one model."""
+    from cclm_core.steps.fuse import fuse as run
+
+    with reporting(f"fuse@{name}", report_path()) as report:
+        run(Params.load(params), name, tasks, labeled, out, report)
+
+
+@stage.command()
+def measure(
+    name: Name,
+    params: ParamsFile,
+    ensemble: Annotated[Path, typer.Option(help="Folder of the ensemble, output of `fuse`.")],
+    tasks: Tasks,
+    labeled: Labeled,
+    noise: NoiseSets,
+    out: Out,
+    metrics: MetricsFile = None,
+    noise_curve: NoiseCurve = None,
+) -> None:
+    """Measure an ensemble and each of its parts on the same test texts, clean and with noise."""
+    from cclm_core.steps.measure import measure as run
+
+    with reporting(f"measure@{name}", report_path()) as report:
+        run(Params.load(params), name, ensemble, tasks, labeled, noise, out, report, metrics, noise_curve)
 
 
 @app.command()

@@ -14,6 +14,7 @@ from cclm_core.cli.outputs import check_out, writing
 from cclm_core.cli.predict import progress
 from cclm_core.composition.means import MeanEmbedder
 from cclm_core.composition.store import load_base
+from cclm_core.finetuning.model import TaskModel
 from cclm_core.finetuning.store import KIND as TASK
 from cclm_core.finetuning.store import load_task
 from cclm_core.ingest.sources.columns import field_value
@@ -84,9 +85,12 @@ def load_embedder_of(folder: Path) -> MeanEmbedder:
 
     Raises:
         ArtifactError: the folder is missing or damaged, or it is another kind of artifact.
+        ConfigError: it is an ensemble or counted n-grams, which have no vectors.
     """
     if read_json(folder / MANIFEST).get("kind") == TASK:
         model = load_task(folder)
+        if not isinstance(model, TaskModel):
+            raise ConfigError(f"{model.name} has no vectors: {model.no_vectors}")
         encoder, window = model.encoder, model.card.max_characters
         return MeanEmbedder(encoder.to(select_device()), window=window)
     return MeanEmbedder(load_base(folder).to(select_device()))

@@ -11,9 +11,9 @@ from typing import Any
 from cclm_core.cli.columns import print_columns
 from cclm_core.cli.inputs import Problems
 from cclm_core.evaluation.metrics import Bootstrap, Metric, to_metric
+from cclm_core.finetuning.any_model import AnyTaskModel
 from cclm_core.finetuning.evaluate import model_predictor, noised_texts
 from cclm_core.finetuning.measures import measure
-from cclm_core.finetuning.model import TaskModel
 from cclm_core.finetuning.store import load_task
 from cclm_core.labeled.checks import label_counts
 from cclm_core.labeled.config import LabeledConfig
@@ -83,7 +83,7 @@ def evaluate(
     return problems
 
 
-def read_labeled(model: TaskModel, wanted: LabeledInput, problems: Problems) -> list[LabeledText]:
+def read_labeled(model: AnyTaskModel, wanted: LabeledInput, problems: Problems) -> list[LabeledText]:
     """The labeled texts of files, for the task of a model.
 
     Raises:
@@ -108,7 +108,7 @@ def read_labeled(model: TaskModel, wanted: LabeledInput, problems: Problems) -> 
     return texts
 
 
-def unknown_labels(model: TaskModel, texts: Sequence[LabeledText]) -> Counter[str]:
+def unknown_labels(model: AnyTaskModel, texts: Sequence[LabeledText]) -> Counter[str]:
     """Label that the model does not know -> the number of texts, or entities, that have it.
 
     Raises:
@@ -125,7 +125,7 @@ def unknown_labels(model: TaskModel, texts: Sequence[LabeledText]) -> Counter[st
     return unknown
 
 
-def measured(model: TaskModel, texts: Sequence[LabeledText], rates: Sequence[float], seed: int) -> Results:
+def measured(model: AnyTaskModel, texts: Sequence[LabeledText], rates: Sequence[float], seed: int) -> Results:
     """The metrics of a model on texts, by test set: `clean`, `noise_0.1` and so on."""
     predict, bootstrap, results = model_predictor(model), Bootstrap(), {}
     copies = {"clean": list(texts)}
@@ -138,7 +138,7 @@ def measured(model: TaskModel, texts: Sequence[LabeledText], rates: Sequence[flo
     return results
 
 
-def _entry(model: TaskModel, file: DataFile, wanted: LabeledInput) -> dict[str, Any]:
+def _entry(model: AnyTaskModel, file: DataFile, wanted: LabeledInput) -> dict[str, Any]:
     settings: dict[str, Any] = file.layout.settings()
     scheme = settings.pop("tag_scheme", None)
     source: dict[str, Any] = {"kind": "files", "paths": [str(file.path)], **settings}
@@ -157,7 +157,7 @@ def _entry(model: TaskModel, file: DataFile, wanted: LabeledInput) -> dict[str, 
     return entry
 
 
-def _roles(model: TaskModel, file: DataFile, wanted: LabeledInput) -> Roles:
+def _roles(model: AnyTaskModel, file: DataFile, wanted: LabeledInput) -> Roles:
     columns = profiles(chain(first_rows(file.path, str(file.path), file.layout)))
     label = wanted.label
     if not label and model.task != "tag" and "label" in columns:
@@ -173,7 +173,7 @@ def _roles(model: TaskModel, file: DataFile, wanted: LabeledInput) -> Roles:
     return roles
 
 
-def _show(model: TaskModel, texts: Sequence[LabeledText], unknown: Counter[str], results: Results) -> None:
+def _show(model: AnyTaskModel, texts: Sequence[LabeledText], unknown: Counter[str], results: Results) -> None:
     print(f"{model.name}: {model.task}, {len(texts):,} texts\n")
     rows = [("set", "metric", "value", "from", "to")]
     for name, metrics in results.items():

@@ -11,12 +11,14 @@ from cclm_core.runtime.errors import ArtifactError, ConfigError
 Registered = Callable[[str], AbstractContextManager[Path]]
 """Opens a registered model, NAME@ALIAS, as a folder."""
 
-TASKS, COMPOSITIONS = Path("models/tasks"), Path("models/compositions")
+TASKS, ENSEMBLES, COMPOSITIONS = Path("models/tasks"), Path("models/ensembles"), Path("models/compositions")
 BASE = Path("models/base")
 
 
 @contextmanager
-def model_folder(model: str, registered: Registered | None, parents: tuple[Path, ...] = (TASKS,)) -> Iterator[Path]:
+def model_folder(
+    model: str, registered: Registered | None, parents: tuple[Path, ...] = (TASKS, ENSEMBLES)
+) -> Iterator[Path]:
     """The folder of a model.
 
     Args:
@@ -43,7 +45,7 @@ def model_folder(model: str, registered: Registered | None, parents: tuple[Path,
         if (root / parent / model / MANIFEST).is_file():
             yield root / parent / model
             return
-    if model == "base" and len(parents) > 1 and (root / BASE / MANIFEST).is_file():
+    if model == "base" and COMPOSITIONS in parents and (root / BASE / MANIFEST).is_file():
         yield root / BASE
         return
     known = [folder.name for parent in parents for folder in (root / parent).glob("[!.]*") if folder.is_dir()]

@@ -15,7 +15,8 @@ TaskKind = Literal["classify", "multilabel", "regress", "tag", "pairs", "text"]
 Model = Annotated[
     str,
     typer.Argument(
-        help="A folder, such as models/tasks/tickets; NAME, a task of this project; or NAME@ALIAS, a registered model.",
+        help="A folder, such as models/tasks/tickets; NAME, a task or ensemble of this project; or NAME@ALIAS, a "
+        "registered model.",
     ),
 ]
 Files = Annotated[
@@ -167,10 +168,10 @@ def embed(
     """
     from cclm_core.cli.embed import embed as run
     from cclm_core.cli.inputs import Input
-    from cclm_core.cli.model_folder import COMPOSITIONS, TASKS, model_folder
+    from cclm_core.cli.model_folder import COMPOSITIONS, ENSEMBLES, TASKS, model_folder
 
     wanted = Input(paths=files or ("-",), text=text, keep=keep or (), encoding=encoding, stdin_format=stdin)
-    with model_folder(model, context.obj, (TASKS, COMPOSITIONS)) as folder:
+    with model_folder(model, context.obj, (TASKS, ENSEMBLES, COMPOSITIONS)) as folder:
         problems = run(folder, wanted, out, by, precision, threads)
     problems.report()
     if problems.counts:

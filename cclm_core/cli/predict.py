@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from cclm_core.cli.inputs import Input, Item, Problems, read_items
 from cclm_core.cli.outputs import check_out, writing
-from cclm_core.finetuning.model import TaskModel
+from cclm_core.finetuning.any_model import AnyTaskModel
 from cclm_core.finetuning.store import load_task
 from cclm_core.runtime.device import num_threads, select_device
 from cclm_core.runtime.errors import ConfigError
@@ -34,7 +34,7 @@ _ANSWERS: dict[str, list[tuple[str, pa.DataType]]] = {
 
 
 def predict(folder: Path, wanted: Input, out: Path | None, with_scores: bool, threads: int) -> Problems:
-    """Predicts texts and writes one row per text: `id`, the kept columns, and the answer; see `TaskModel.predict`.
+    """Predicts texts and writes one row per text: `id`, the kept columns, and the answer; see `AnyTaskModel.predict`.
 
     Args:
         folder: folder of the model of a task.
@@ -118,7 +118,7 @@ def _are_lines(wanted: Input) -> bool:
     return all(path == "-" or Path(path).suffix.lower() in (".txt", ".text") for path in wanted.paths)
 
 
-def _answers(model: TaskModel, group: Sequence[Item]) -> Iterator[tuple[Item, dict[str, Any]]]:
+def _answers(model: AnyTaskModel, group: Sequence[Item]) -> Iterator[tuple[Item, dict[str, Any]]]:
     if model.is_pair:
         answers = model.predict([(item.text, str(item.second)) for item in group])
     else:

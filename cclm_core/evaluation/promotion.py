@@ -38,6 +38,10 @@ class TaskRules(Config):
     confidence: float = Field(default=0.95, gt=0, lt=1, description="confidence level of the intervals")
     resamples: int = Field(default=1000, ge=10, description="number of bootstrap samples")
     slices: SliceRule | None = Field(default=SliceRule(), description="null: slices are not compared")
+    best_part: bool = Field(
+        default=True,
+        description="refuse an ensemble that is worse than its best part on a test set, beyond the interval",
+    )
 
 
 class PromotionConfig(Config):

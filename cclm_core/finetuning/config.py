@@ -1,6 +1,6 @@
 """A task: which data, which composition, what is trained and how. Section `tasks` of params.yaml."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,7 @@ from cclm_core.runtime.device import Precision
 from cclm_core.training.config import TrainingConfig
 
 MIN_STEPS, MIN_EPOCHS = 600, 6
+_KEYS_OF_NGRAMS = {"data", "model", "noised_copies", "noise", "ngrams"}
 
 
 class TaskNoise(NoiseShape):
@@ -111,6 +112,14 @@ class TaskConfig(Config):
     """One task: an entry of the section `tasks`."""
 
     data: str = Field(description="a key of `labeled`")
+    model: Literal["network", "ngrams"] = Field(
+        default="network",
+        description="ngrams: counted character n-grams alone, with the settings of `ngrams`; not for tags",
+    )
+    noised_copies: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        default=(),
+        description="with `model: ngrams`: rates of noised copies of the training texts, of the kinds of `noise`",
+    )
     composition: str | None = Field(
         default=None, description="a key of `compositions`, the model to start from; null: random weights"
     )
@@ -131,6 +140,26 @@ class TaskConfig(Config):
     training: FineTuningConfig = Field(default_factory=FineTuningConfig)
 
     @model_validator(mode="after")
+    def _check_model(self) -> Self:
+        if self.model == "network":
+            if self.noised_copies:
+                raise ValueError(
+                    "noised_copies is for `model: ngrams`, because a network draws new noise for every batch: see "
+                    "`noise`. Remove it"
+                )
+            return self
+        fields = {name: field.get_default(call_default_factory=True) for name, field in TaskConfig.model_fields.items()}
+        own = {name for name in fields.keys() - _KEYS_OF_NGRAMS if getattr(self, name) != fields[name]}
+        if foreign := sorted(own):
+            raise ValueError(
+                f"{foreign[0]} is for networks, but model is ngrams. Remove it; the keys are "
+                f"{', '.join(sorted(_KEYS_OF_NGRAMS))}"
+            )
+        if self.ngrams is None or self.ngrams.weight != "auto":
+            raise ValueError("with `model: ngrams`, `ngrams` has sizes, max_features and strength, but no weight")
+        return self
+
+    @model_validator(mode="after")
     def _check(self) -> Self:
         if self.composition is None and self.train != "all":
             raise ValueError(
@@ -139,4 +168,33 @@ class TaskConfig(Config):
             )
         if self.composition is not None and self.embedder is not None:
             raise ValueError("set `composition` or `embedder`, not both: a composition has its architecture")
+        return self
+
+
+class EnsembleConfig(Config):
+    """Several tasks on the same data as one model: an entry of the section `ensembles`."""
+
+    parts: tuple[str, ...] = Field(min_length=1, description="keys of `tasks`, all with the same `data`")
+    subsets: bool = Field(
+        default=True, description="leave out parts that do not help on the validation texts; false: use all"
+    )
+    weights: Literal["auto", "equal", "fixed", "by_text"] = Field(
+        default="auto",
+        description="equal: one weight for all parts; fixed: one per part; by_text: per part, depending on how noisy a "
+        "text looks; auto: what the validation texts prefer",
+    )
+    noise: TaskNoise = Field(
+        default_factory=TaskNoise,
+        description="noised copies of the validation texts: `share` is their weight against the clean texts",
+    )
+    threshold: float = Field(
+        default=0.5, gt=0, lt=1, description="for `multilabel`: probability from which a label is predicted"
+    )
+    validation_texts: int = Field(default=2000, ge=1, description="validation texts to read at most, drawn at random")
+    threads: int = Field(default=1, ge=1, le=256, description="CPU threads")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if repeated := [part for part in self.parts if self.parts.count(part) > 1]:
+            raise ValueError(f"parts must differ, got {repeated[0]!r:.80} twice. Remove one")
         return self

@@ -2,24 +2,24 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from cclm_core.corpus.records import Entity
 from cclm_core.evaluation.metrics import Bootstrap, Measurement, Metric
 from cclm_core.evaluation.probe import ProbeResult, small_sample_warnings
 from cclm_core.evaluation.result import Evaluation
 from cclm_core.evaluation.selection import CLEAN, TextSet
+from cclm_core.finetuning.any_model import AnyTaskModel
 from cclm_core.finetuning.config import NgramsConfig
 from cclm_core.finetuning.measures import HEADLINES, measure
-from cclm_core.finetuning.model import TaskModel
 from cclm_core.finetuning.ngrams import Ngrams
+from cclm_core.finetuning.noised import noised_texts as noised_texts
 from cclm_core.finetuning.outcomes import texts_digest
+from cclm_core.finetuning.parts import Parts
 from cclm_core.labeled.examples import LabeledText
 from cclm_core.noise.misspellings import Spellings
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.noise.text import TextNoiser
-from cclm_core.runtime.random import derive
 from cclm_core.runtime.reporting import Report
 
 MIN_SLICE = 20
@@ -28,7 +28,7 @@ _LENGTHS = (0, 20, 50, 100, 200, 500)
 _MAX_EXAMPLES = 200
 
 Predictor = Callable[[Sequence[LabeledText]], list[dict[str, Any]]]
-"""Predicts texts; see `TaskModel.predict`."""
+"""Predicts texts; see `AnyTaskModel.predict`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class TaskEvaluation:
 
 
 def evaluate_task(
-    model: TaskModel,
+    model: AnyTaskModel,
     train: Sequence[LabeledText],
     test: Sequence[LabeledText],
     noise_sets: Sequence[NoiseSet],
@@ -71,6 +71,7 @@ def evaluate_task(
     seed: int,
     bootstrap: Bootstrap,
     report: Report,
+    parts: Parts | None = None,
 ) -> TaskEvaluation:
     """Measures a model on its test texts. Equal inputs give equal results.
 
@@ -86,16 +87,15 @@ def evaluate_task(
         seed: seed of the noise and the intervals.
         bootstrap: settings of the intervals.
         report: receives the number of measured sets.
+        parts: for an ensemble, its parts, which are measured on the same texts; see `Parts`.
     """
     result = TaskEvaluation(Evaluation(bootstrap, seed), [])
     evaluation = result.evaluation
-    predictors: dict[str, Predictor] = {"": model_predictor(model)}
-    if model.task == "classify" and not model.is_pair:
-        predictors["ngrams"] = _ngrams(model, train)
+    predict = _all_predictors(model, train, parts)
     evaluation.metrics["parameters"] = Metric(value=sum(weight.numel() for weight in model.parameters()), headline=True)
     texts, steps = list(test), 1 + len(noise_sets)
-    predictions = {name: predict(texts) for name, predict in predictors.items()}
-    measured = _add(result, model, texts, predictions, None)
+    predictions = predict(texts)
+    measured = _add(result, model, texts, predictions, None, parts)
     evaluation.tables |= _tables(model, train, texts, predictions[""], bootstrap, seed)
     evaluation.examples += _examples(texts, predictions[""])
     evaluation.warnings += small_sample_warnings(
@@ -106,14 +106,16 @@ def evaluate_task(
     report(1, {}, steps)
     for number, noise_set in enumerate(noise_sets, start=2):
         noised = noised_texts(texts, TextNoiser(noise_set.recipe, spellings), seed, noise_set.name)
-        predictions = {name: predict(noised) for name, predict in predictors.items()}
         text_set = TextSet(noise_set.name, noise_set.rate, [], [], [], [])
-        _add(result, model, noised, predictions, text_set)
+        _add(result, model, noised, predict(noised), text_set, parts)
         report(number, {}, steps)
+    if parts is not None:
+        parts.summarize(evaluation)
+        report(steps, parts.milliseconds(), steps)
     return result
 
 
-def model_predictor(model: TaskModel) -> Predictor:
+def model_predictor(model: AnyTaskModel) -> Predictor:
     """A function that predicts labeled texts with a model; the words of a tagged text are known."""
 
     def predict(texts: Sequence[LabeledText]) -> list[dict[str, Any]]:
@@ -127,42 +129,25 @@ def model_predictor(model: TaskModel) -> Predictor:
     return predict
 
 
-def noised_texts(texts: Sequence[LabeledText], noiser: TextNoiser, seed: int, name: str) -> list[LabeledText]:
-    """Noisy copies of texts; words and entities move with their characters, and lost ones are left out."""
-    words = [
-        [Entity(start, end, str(number)) for number, (start, end) in enumerate(text.words)] or list(text.entities)
-        for text in texts
-    ]
-    generator = derive(seed, "task", "noise", name)
-    results = noiser.batch([text.text for text in texts], generator, words)
-    seconds = noiser.batch([text.second or "" for text in texts], generator)
-    noised = []
-    for text, result, second in zip(texts, results, seconds, strict=True):
-        changes: dict[str, Any] = {"text": result.text, "second": None if text.second is None else second.text}
-        if text.words:
-            moved = {int(word.label): (word.start, word.end) for word in result.entities}
-            changes |= {"words": tuple(moved.values()), "entities": _moved(text, moved)}
-        else:
-            changes |= {"entities": tuple(result.entities) if text.entities else ()}
-        noised.append(replace(text, **changes))
-    return noised
+def _all_predictors(
+    model: AnyTaskModel, train: Sequence[LabeledText], parts: Parts | None
+) -> Callable[[Sequence[LabeledText]], dict[str, list[dict[str, Any]]]]:
+    """A function that predicts texts with the model, as "", with its parts, and with the baseline."""
+    baselines: dict[str, Predictor] = {}
+    has_counts = parts is not None and parts.has_ngrams
+    if model.task == "classify" and not model.is_pair and not has_counts:
+        baselines["ngrams"] = _ngrams(model, train)
+    own = model_predictor(model)
+
+    def predict(texts: Sequence[LabeledText]) -> dict[str, list[dict[str, Any]]]:
+        """Name -> predictions."""
+        predictions = {"": own(texts)} if parts is None else parts.predict(texts)
+        return predictions | {name: baseline(texts) for name, baseline in baselines.items()}
+
+    return predict
 
 
-def _moved(text: LabeledText, moved: Mapping[int, tuple[int, int]]) -> tuple[Entity, ...]:
-    """The entities around the words that remain."""
-    entities = []
-    for entity in text.entities:
-        inside = [
-            moved[number]
-            for number, (start, end) in enumerate(text.words)
-            if number in moved and start < entity.end and end > entity.start
-        ]
-        if inside:
-            entities.append(Entity(inside[0][0], inside[-1][1], entity.label))
-    return tuple(entities)
-
-
-def _ngrams(model: TaskModel, train: Sequence[LabeledText]) -> Predictor:
+def _ngrams(model: AnyTaskModel, train: Sequence[LabeledText]) -> Predictor:
     known = [text for text in train if text.label in model.labels]
     ngrams = Ngrams(NgramsConfig(), model.labels).fit(
         [text.text for text in known], [str(text.label) for text in known]
@@ -177,10 +162,11 @@ def _ngrams(model: TaskModel, train: Sequence[LabeledText]) -> Predictor:
 
 def _add(
     result: TaskEvaluation,
-    model: TaskModel,
+    model: AnyTaskModel,
     texts: Sequence[LabeledText],
     predictions: Mapping[str, list[dict[str, Any]]],
     text_set: TextSet | None,
+    parts: Parts | None,
 ) -> dict[str, Measurement]:
     """Adds the metrics of one test set, and the outcomes of the model. Returns its measurements."""
     measured = {name: measure(model.task, texts, rows) for name, rows in predictions.items()}
@@ -191,6 +177,9 @@ def _add(
     name = CLEAN if text_set is None else text_set.name
     headline = HEADLINES[model.task]
     result.texts[name] = texts_digest(texts)
+    if parts is not None:
+        alone = {part: values[headline] for part, values in baselines.items() if part in parts.names}
+        parts.compare(result.evaluation, name, headline, own[headline], alone)
     result.outcomes += [
         {"id": text.id, "set": name, "metric": headline, "statistics": statistics}
         for text, statistics in zip(texts, own[headline].statistics.tolist(), strict=True)
@@ -199,7 +188,7 @@ def _add(
 
 
 def _tables(
-    model: TaskModel,
+    model: AnyTaskModel,
     train: Sequence[LabeledText],
     texts: Sequence[LabeledText],
     predictions: Sequence[dict[str, Any]],

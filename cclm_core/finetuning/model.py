@@ -1,18 +1,19 @@
 """The model of a task: an encoder, a head and, for labels, counted n-grams. It predicts from strings."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from cclm_core.composition.long_texts import TextReader
 from cclm_core.encoders.embedder import Base, weights_digest
-from cclm_core.evaluation.spans import Tagging, best_tags, tags_to_spans
+from cclm_core.finetuning.any_model import AnyTaskModel, Floats, Prediction, Texts, groups
 from cclm_core.finetuning.encoding import Encoding
+from cclm_core.finetuning.entities import entity_answers
 from cclm_core.finetuning.ngrams import Ngrams
 from cclm_core.heads.base import Head, HeadContext
 from cclm_core.heads.catalogue import HeadConfig
@@ -21,17 +22,10 @@ from cclm_core.heads.texts import TextHead
 from cclm_core.labeled.examples import LabeledTask
 from cclm_core.runtime.config import Config, canonical_json
 from cclm_core.runtime.device import device_of
-from cclm_core.runtime.errors import DataError
 from cclm_core.text.tagged_words import WordSpans, characters_of, words_of
 from cclm_core.text.texts import strings
 
-_GROUP = 256  # texts read at once
 _BATCH_CHARACTERS = 16384
-
-T = TypeVar("T")
-
-Prediction = dict[str, Any]
-"""The answer to one text, as JSON values; see `TaskModel.predict`."""
 
 
 class TaskCard(Config):
@@ -60,7 +54,7 @@ class TaskCard(Config):
         )
 
 
-class TaskModel(nn.Module):
+class TaskModel(AnyTaskModel):
     """Predicts labels, numbers or entities from strings of any length, empty ones included.
 
     The result for a text does not depend on the other texts of the call.
@@ -76,6 +70,8 @@ class TaskModel(nn.Module):
         ngrams: the n-grams, if `card.ngram_weight` is above 0.
     """
 
+    card: TaskCard
+
     def __init__(self, card: TaskCard, encoder: Base, head: Head, ngrams: Ngrams | None = None) -> None:
         super().__init__()
         self.card, self.encoder, self.head, self.ngrams = card, encoder, head, ngrams
@@ -84,58 +80,41 @@ class TaskModel(nn.Module):
         self._encoding = Encoding(self.preprocessor, card.task, card.labels, card.max_characters, unit)
 
     @property
-    def name(self) -> str:
-        """The name of the task."""
-        return self.card.name
-
-    @property
-    def task(self) -> LabeledTask:
-        """`classify`, `multilabel`, `regress` or `tag`."""
-        return self.card.task
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The labels, sorted; entity labels for `tag`, none for `regress`."""
-        return self.card.labels
-
-    @property
-    def is_pair(self) -> bool:
-        """Whether each example has two texts."""
-        return self.card.is_pair
-
-    @property
     def digest(self) -> str:
         """SHA-256 of the card, the vocabulary and the weights of encoder and head."""
         about = canonical_json([self.card.canonical(), self.preprocessor.digest, self.encoder.digest])
         return weights_digest(self.head, about)
 
+    @property
+    def width(self) -> int:
+        """W, features per character."""
+        return self.encoder.width
+
     def predict(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Prediction]:
-        """The answer to each text or pair.
-
-        ```
-        classify     {"label": "refund", "score": 0.93, "scores": {"refund": 0.93, "billing": 0.05, ...}}
-        multilabel   {"labels": ["a", "c"], "scores": {"a": 0.9, "b": 0.1, "c": 0.7}}
-        regress      {"value": 3.2}
-        tag          {"entities": [{"start": 0, "end": 4, "label": "PER", "text": "Anna", "score": 0.98}]}
-        ```
-
-        Args:
-            texts: strings; for pairs, tuples or lists of two strings.
-
-        Raises:
-            DataError: not strings, not pairs, or a lone surrogate; the message gives the index.
-        """
-        return [answer for group in _groups(self._checked(texts)) for answer in self._predict(group)]
+        """The answer to each text or pair; see `AnyTaskModel.predict`."""
+        return [answer for group in groups(self._checked(texts)) for answer in self._predict(group)]
 
     def predict_words(self, texts: Sequence[str], words: Sequence[WordSpans]) -> list[Prediction]:
-        """The entities of texts whose words are known, for `tag`.
-
-        Args:
-            texts: N strings.
-            words: start and end (excluded) of each word of each text, in characters.
-        """
+        """The entities of texts whose words are known, for `tag`; see `AnyTaskModel.predict_words`."""
         paired = list(zip(texts, words, strict=True))
-        return [answer for group in _groups(paired) for answer in self._entities(*zip(*group, strict=True))]
+        return [answer for group in groups(paired) for answer in self._entities(*zip(*group, strict=True))]
+
+    def scores(self, texts: Texts) -> Floats:
+        """See `AnyTaskModel.scores`."""
+        if self.task == "tag":
+            rows = [
+                row
+                for group in groups(list(zip(texts.texts, texts.words, strict=True)))
+                for row in self._tag_scores(*zip(*group, strict=True))
+            ]
+            return np.concatenate([np.zeros((0, 1 + 2 * len(self.labels))), *rows]).astype(np.float64)
+        if self.task == "classify" and not self.is_pair:
+            return self.log_probabilities(texts.texts)
+        every = [self._scores(self._joined(group)) for group in groups(texts.pairs if self.is_pair else texts.texts)]
+        scores = torch.cat(every).double() if every else torch.zeros(0, max(1, len(self.labels))).double()
+        if self.task == "regress":
+            return np.asarray(scores * self.card.deviation + self.card.mean)
+        return np.asarray(torch.log_softmax(scores, dim=-1) if self.task == "classify" else scores)
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """The mean of the features of each text's characters, (N, W) float32; zeros for an empty text."""
@@ -162,29 +141,22 @@ class TaskModel(nn.Module):
 
     def _predict(self, group: Sequence[Any]) -> list[Prediction]:
         if self.task == "tag":
-            unit = self._encoding.unit
-            return self._entities(
-                group, [characters_of(text) if unit == "character" else words_of(text) for text in group]
-            )
+            return self._entities(group, self.words_of(group))
         if self.task == "classify" and not self.is_pair:
             scores = torch.from_numpy(self.log_probabilities(group))
         else:
-            texts = [text for pair in zip(*group, strict=True) for text in pair] if self.is_pair else list(group)
-            scores = self._scores(texts)
+            scores = self._scores(self._joined(group))
         with torch.inference_mode():
             return self.head.answers(scores)
 
-    def _checked(self, texts: Sequence[Any]) -> list[Any]:
-        if not self.is_pair:
-            return list(strings(texts))
-        pairs = []
-        for index, pair in enumerate(texts):
-            if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
-                raise DataError(
-                    f"the task {self.name} is on pairs: item {index} must be two strings, got {pair!r:.80}."
-                )
-            pairs.append(tuple(strings(list(pair))))
-        return pairs
+    def words_of(self, texts: Sequence[str]) -> list[WordSpans]:
+        """The words or characters that get a tag each; for `tag`."""
+        unit = self._encoding.unit
+        return [characters_of(text) if unit == "character" else words_of(text) for text in texts]
+
+    def _joined(self, group: Sequence[Any]) -> list[str]:
+        """Texts as `_scores` takes them: of pairs, all first texts and then all second ones."""
+        return [text for pair in zip(*group, strict=True) for text in pair] if self.is_pair else list(group)
 
     def _features(self, texts: Sequence[str]) -> Iterator[Tensor]:
         """The features (L, W) float32 of each text, on the CPU."""
@@ -195,7 +167,7 @@ class TaskModel(nn.Module):
             causal=self.encoder.causal,
         )
         self.encoder.eval()
-        for group in _groups(texts):
+        for group in groups(texts):
             yield from reader.whole([self.preprocessor.encode(text) for text in group], self.encoder.width)
 
     def _scores(self, texts: Sequence[str]) -> Tensor:
@@ -212,8 +184,12 @@ class TaskModel(nn.Module):
             return self.head.classify(self.head.joined(torch.cat(pooled))).float().cpu()
 
     def _entities(self, texts: Sequence[str], words: Sequence[WordSpans]) -> list[Prediction]:
+        return entity_answers(texts, words, self._tag_scores(texts, words), self.labels)
+
+    def _tag_scores(self, texts: Sequence[str], words: Sequence[WordSpans]) -> list[npt.NDArray[np.float32]]:
+        """For each text, the log-probabilities (words, 1 + 2K) of the tags."""
         self.head.eval()
-        taggings = []
+        rows = []
         for text, spans, features in zip(texts, words, self._features(texts), strict=True):
             _, starts, stops = self._encoding.word_positions(text, spans)
             scores = np.zeros((0, 1 + 2 * len(self.labels)), dtype=np.float32)
@@ -224,19 +200,5 @@ class TaskModel(nn.Module):
                     row = features[None].to(device_of(self.head))
                     mask = torch.ones(row.shape[:2], dtype=torch.bool, device=row.device)
                     scores = self.head(row, mask, targets).float().log_softmax(-1).cpu().numpy()
-            taggings.append(Tagging(scores, np.ones(len(spans) + 1, dtype=bool), np.zeros(len(spans), dtype=bool)))
-        return [
-            {"entities": [self._entity(text, spans, tagging, span) for span in tags_to_spans(tags)]}
-            for text, spans, tagging, tags in zip(texts, words, taggings, best_tags(taggings), strict=True)
-        ]
-
-    def _entity(self, text: str, words: WordSpans, tagging: Tagging, span: tuple[int, int, int]) -> Prediction:
-        first, last, label = span
-        start, end = words[first][0], words[last - 1][1]
-        tags = [1 + 2 * label, *([2 + 2 * label] * (last - first - 1))]
-        score = float(np.exp(tagging.scores[range(first, last), tags].mean()))
-        return {"start": start, "end": end, "label": self.labels[label], "text": text[start:end], "score": score}
-
-
-def _groups(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (items[start : start + _GROUP] for start in range(0, len(items), _GROUP))
+            rows.append(scores)
+        return rows

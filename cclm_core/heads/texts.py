@@ -7,6 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from cclm_core.heads.answers import label_answers, multilabel_answers
 from cclm_core.heads.base import Head, HeadContext, Targets
 from cclm_core.heads.dropout import dropout
 from cclm_core.heads.pooling import Pooling, PoolingKind, pair_features
@@ -88,13 +89,7 @@ class Classification(TextHead):
 
     def answers(self, scores: Tensor) -> list[dict[str, Any]]:
         """`label`, its probability `score`, and the probabilities `scores` of all labels, most probable first."""
-        answers = []
-        for row in torch.softmax(scores.float(), dim=-1).tolist():
-            order = sorted(range(len(row)), key=lambda number: -row[number])
-            probabilities = {self.context.labels[number]: row[number] for number in order}
-            label = self.context.labels[order[0]]
-            answers.append({"label": label, "score": probabilities[label], "scores": probabilities})
-        return answers
+        return label_answers(scores, self.context.labels)
 
 
 class MultilabelConfig(TextHeadConfig):
@@ -134,12 +129,7 @@ class Multilabel(TextHead):
 
     def answers(self, scores: Tensor) -> list[dict[str, Any]]:
         """`labels`, sorted, and the probabilities `scores` of all labels."""
-        answers = []
-        for row in torch.sigmoid(scores.float()).tolist():
-            probabilities = dict(zip(self.context.labels, row, strict=True))
-            labels = [label for label, value in probabilities.items() if value >= self.threshold]
-            answers.append({"labels": labels, "scores": probabilities})
-        return answers
+        return multilabel_answers(scores, self.context.labels, self.threshold)
 
 
 class RegressionConfig(TextHeadConfig):

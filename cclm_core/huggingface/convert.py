@@ -23,7 +23,9 @@ from cclm_core.composition.component import Component
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.store import kind_of, load_base, load_component
 from cclm_core.encoders.embedder import Base
+from cclm_core.finetuning.any_model import AnyTaskModel
 from cclm_core.finetuning.model import TaskModel
+from cclm_core.finetuning.ngram_model import NgramsModel
 from cclm_core.finetuning.store import CARD as TASK_CARD
 from cclm_core.finetuning.store import load_task
 from cclm_core.heads.tags import TagsConfig
@@ -43,7 +45,7 @@ from cclm_core.runtime.config import nearest
 from cclm_core.runtime.errors import ArtifactError, ConfigError
 from cclm_core.runtime.files import StrPath, as_path
 
-Source = Base | TaskModel | TrainedComponent | Pretrainer | StrPath
+Source = Base | AnyTaskModel | TrainedComponent | Pretrainer | StrPath
 """What can be converted: a model, the model of a task, a component with its head, a fitted pretrainer, or a folder."""
 
 Task = Literal["features", "masked-lm", "causal-lm", "sequence-classification", "token-classification"]
@@ -143,13 +145,13 @@ def tokenizer_of(model: CclmPreTrainedModel) -> CclmTokenizer:
 
 
 def _parts(source: Source, base: StrPath | None, drop_ngrams: bool) -> Parts:
-    if base is not None and isinstance(source, Base | TaskModel | TrainedComponent | Pretrainer):
+    if base is not None and isinstance(source, Base | AnyTaskModel | TrainedComponent | Pretrainer):
         raise ConfigError(f"`base` is for the folder of a component, got a {type(source).__name__}. Leave it out.")
     match source:
         case Base():
             return Parts(source, "features", {}, {})
-        case TaskModel():
-            return _task(source, drop_ngrams)
+        case AnyTaskModel():
+            return _any_task(source, drop_ngrams)
         case TrainedComponent():
             over = source.encoder
             return _trained(over.base, over.component, source.objective, source.window)
@@ -157,7 +159,7 @@ def _parts(source: Source, base: StrPath | None, drop_ngrams: bool) -> Parts:
             return _trained(source.embedder, source.model, source.objective, source._window)
     folder = as_path(source)
     if (folder / TASK_CARD).is_file():
-        return _task(load_task(folder), drop_ngrams)
+        return _any_task(load_task(folder), drop_ngrams)
     return _from_folder(folder, None if base is None else as_path(base))
 
 
@@ -178,6 +180,17 @@ def _trained(base: Base, component: Component, objective: Objective | None, wind
             tags = ["O", *(f"{prefix}-{label}" for label in objective.labels for prefix in "BI")]
             return Parts(encoder, "token-classification", head, _label_values(tags))
     return Parts(encoder, "features", {}, {})
+
+
+def _any_task(model: AnyTaskModel, drop_ngrams: bool) -> Parts:
+    """The network of a task, if that is what it consists of."""
+    if isinstance(model, TaskModel):
+        return _task(model, drop_ngrams)
+    what = "counted n-grams" if isinstance(model, NgramsModel) else "an ensemble of several models"
+    raise ConfigError(
+        f"{model.name} is {what}, which transformers cannot run. Export a task with a network, such as a part of "
+        "the ensemble, or serve it with `cclm serve`."
+    )
 
 
 def _task(model: TaskModel, drop_ngrams: bool) -> Parts:

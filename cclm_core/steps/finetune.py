@@ -1,23 +1,25 @@
-"""The stage `finetune`: fine-tunes a composition, or random weights, on a labeled set."""
+"""The stage `finetune`: fine-tunes a composition, or random weights, on a labeled set; or counts its n-grams."""
 
 from pathlib import Path
 from typing import Any
 
+from cclm_core.cards import write_card
 from cclm_core.composition.store import load_base
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.encoders.embedder import Base
 from cclm_core.finetuning.config import TaskConfig
 from cclm_core.finetuning.fit import TaskData, TaskRun, new_encoder
+from cclm_core.finetuning.ngram_model import fit_ngrams
 from cclm_core.finetuning.store import KIND, write_task
 from cclm_core.labeled.examples import LabeledSet
-from cclm_core.runtime.artifacts import verify
+from cclm_core.runtime.artifacts import publishing, verify
 from cclm_core.runtime.files import copy_file
 from cclm_core.runtime.folders import named_folder
 from cclm_core.runtime.random import derive_seed
 from cclm_core.runtime.reporting import Report
 from cclm_core.steps.params import Params
 from cclm_core.training.code import dependency_digest
-from cclm_core.training.run import Artifact, Identity, TrainingRun, own_blocks
+from cclm_core.training.run import Artifact, Identity, TrainingRun, own_blocks, write_results
 
 
 def finetune(
@@ -32,6 +34,8 @@ def finetune(
     curve: Path | None = None,
 ) -> None:
     """Fine-tunes a model on the train split of a labeled set and publishes everything that predicting needs.
+
+    With `model: ngrams`, it fits counted n-grams instead, in seconds and without checkpoints.
 
     ```
     task.json, encoder/, head.safetensors, ngrams.*   the model; see finetuning/store.py
@@ -57,6 +61,10 @@ def finetune(
     splits = {split: texts.split(split) for split in ("train", "validation")}
     data = TaskData(task=texts.task, labels=texts.labels, **splits)
     seed = derive_seed(params.seed, "finetune", name)
+    if config.model == "ngrams":
+        _publish_ngrams(params, name, config, data, texts.digest, seed, out)
+        copy_file(out / "curve.csv", curve)
+        return
     start: dict[str, Any] = {}
     if config.composition is None:
         verify(encoded, "encoded")
@@ -81,3 +89,23 @@ def finetune(
     training = TrainingRun(Identity.parse(values, "card"), seed, run.trainee, run.loop_data, run.schedule)
     training.publish(checkpoints, out, Artifact(KIND, run.model, write_task, finish=run.finish), report)
     copy_file(out / "curve.csv", curve)
+
+
+def _publish_ngrams(
+    params: Params, name: str, config: TaskConfig, data: TaskData, digest: str, seed: int, out: Path
+) -> None:
+    """Fits and publishes a task with `model: ngrams`. Its learning curve has one point."""
+    model, metrics = fit_ngrams(name, data, config, seed)
+    card = {
+        "stage": "finetune",
+        "name": name,
+        "seed": params.seed,
+        "data": digest,
+        "configuration": config.canonical(),
+        "code": dependency_digest(__name__),
+    }
+    sizes = {"ngrams": model.num_ngrams}
+    with publishing(out, KIND) as folder:
+        write_task(model, folder)
+        write_results(folder, [{"step": 0, **metrics}], card, sizes)
+        write_card(folder, KIND)

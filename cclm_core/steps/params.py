@@ -26,12 +26,16 @@ SECTIONS = {
     "compositions": "cclm_core.composition.config:CompositionConfig",
     "evaluation": "cclm_core.evaluation.config:EvaluationConfig",
     "tasks": "cclm_core.finetuning.config:TaskConfig",
+    "ensembles": "cclm_core.finetuning.config:EnsembleConfig",
     "promotion": "cclm_core.evaluation.promotion:PromotionConfig",
 }
 """Section -> the class that validates it, as `module:class`."""
 
-NAMED = ("labeled", "components", "compositions", "tasks")
+NAMED = ("labeled", "components", "compositions", "tasks", "ensembles")
 """Sections with user-defined names as keys, each with its own configuration."""
+
+MODELS = ("compositions", "tasks", "ensembles")
+"""Sections whose entries become registered models."""
 
 MISSPELLINGS = "misspellings"
 """The folder for lists of misspellings. DVC watches it: a changed list reruns the stages that read it."""
@@ -202,14 +206,15 @@ class Params:
             taken[name.lower()] = name
 
     def _check_models(self) -> None:
-        """Refuses a composition and a task with the same name: both would be the registered model `cclm-NAME`."""
-        compositions = {name.lower(): name for name in self._values.get("compositions", {})}
-        for name in self._values.get("tasks", {}):
-            if (other := compositions.get(name.lower())) is not None:
-                raise ConfigError(
-                    f"{self.source}: compositions.{other} and tasks.{name} have the same name, so both would be the "
-                    f"registered model cclm-{name}. Rename one."
-                )
+        """Refuses two models with the same name, such as a task and a composition: both would be `cclm-NAME`."""
+        taken: dict[str, str] = {}
+        for section in MODELS:
+            for name in self._values.get(section, {}):
+                if (other := taken.setdefault(name.lower(), f"{section}.{name}")) != f"{section}.{name}":
+                    raise ConfigError(
+                        f"{self.source}: {other} and {section}.{name} have the same name, so both would be the "
+                        f"registered model cclm-{name}. Rename one."
+                    )
 
     # Use `class_of` below: importing the classes would make every stage depend on all of them.
 
@@ -227,6 +232,20 @@ class Params:
             self._check_reference(f"tasks.{name}.data", task.data, "labeled")
             if task.composition is not None:
                 self._check_reference(f"tasks.{name}.composition", task.composition, "compositions")
+        ensembles = _class_of("ensembles")
+        for name in self.names(ensembles):
+            ensemble: Any = self.named(ensembles, name)
+            data = {}
+            for part in ensemble.parts:
+                self._check_reference(f"ensembles.{name}.parts", part, "tasks")
+                own: Any = self.named(config, part)
+                data[own.data] = part
+            if len(data) > 1:
+                listed = ", ".join(f"{part}: {value}" for value, part in data.items())
+                raise ConfigError(
+                    f"{self.source}: ensembles.{name}.parts must all have the same `data`, got {listed}. Put only "
+                    "tasks on one labeled set together."
+                )
 
     def _check_reference(self, key: str, name: str, section: str) -> None:
         """Refuses a name that a section does not have."""

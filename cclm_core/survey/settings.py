@@ -59,6 +59,7 @@ def params_text(
         f"# Each composition joins the components above. Tasks start from one.\ncompositions:\n  full: {{parts: "
         f"{flow(parts)}}}",
         f"# What is fine-tuned on the labeled texts: docs/tasks.md.\ntasks:{_tasks(name, labeled)}",
+        "# Several tasks on the same data as one model: docs/ensembles.md.\nensembles: {}",
         _evaluation(bool(columns.get("label")), "entities" in parts),
     ]
     return "\n\n".join(sections) + "\n"

@@ -173,7 +173,7 @@ def registration_tags(project: Project, tracking: Tracking, evaluation: Evaluati
     if evaluation_run := newest_run(tracking, results, folder_digest(evaluation.results)):
         tags["cclm.evaluation.run"] = evaluation_run.id
     for origin in list(top.walk())[1:]:
-        is_named = origin.kind in ("component", "composition", "labeled")
+        is_named = origin.kind in ("component", "composition", "labeled", "task")
         key = f"cclm.{origin.kind}.{origin.name}" if is_named else f"cclm.{origin.name}"
         tags[key] = origin.digest
         if origin.run:
@@ -194,10 +194,11 @@ def _input_digest(card: Mapping[str, Any], path: str, kind: str, current: str) -
     parts = card.get("parts", [])
     if current in (card.get("data"), card.get("base"), *parts):
         return current
-    if card.get("stage") == "finetune" and kind in ("labeled", "encoded"):
+    if card.get("stage") in ("finetune", "fuse") and kind in ("labeled", "encoded"):
         if kind == "labeled":
             return str(card.get("data", current))
-        return None if "base" in card else current  # the vocabulary is that of the composition
+        # The vocabulary is that of the composition, and counted n-grams have none.
+        return None if "base" in card or "vocabulary" not in card else current
     if kind == "encoded":
         return str(card.get("data", current))
     digests = dict(zip(card.get("names", ()), parts, strict=False))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cclm_core.evaluation.metrics import EVALUATION_FILE, Bootstrap
+from cclm_core.evaluation.metrics import EVALUATION_FILE, Bootstrap, read_metrics
 from cclm_core.evaluation.promotion import SliceRule, TaskRules
 from cclm_core.runtime.artifacts import read_json
 from cclm_core.runtime.errors import ArtifactError, CclmError
@@ -41,7 +41,7 @@ def compare_tasks(candidate: Path, champion: Path, rules: TaskRules, remedy: str
 
     The candidate passes if its main metric is better, with its whole confidence interval above 0, on at least one test
     set (clean or noisy), worse with its whole interval below 0 on none, and not worse by more than the margin on any
-    slice.
+    slice. An ensemble must also not be worse than its best part.
 
     Args:
         candidate: published results of the stage `test`.
@@ -52,6 +52,8 @@ def compare_tasks(candidate: Path, champion: Path, rules: TaskRules, remedy: str
     try:
         refusal = _different_texts(_texts(candidate, "candidate"), _texts(champion, "champion"))
         if refusal:
+            return Verdict(False, refusal + remedy)
+        if rules.best_part and (refusal := _worse_than_part(candidate)):
             return Verdict(False, refusal + remedy)
         verdict = _compare_outcomes(candidate, champion, rules)
         if rules.slices is None or not verdict.passed:
@@ -116,6 +118,23 @@ def _compare_outcomes(candidate: Path, champion: Path, rules: TaskRules) -> Verd
         )
     counts = f"better than the champion on {num_better} of {len(measured)} test sets (1 required), worse on {num_worse}"
     return Verdict(num_better > 0 and num_worse == 0, f"{counts}: {'; '.join(comparisons)}")
+
+
+def _worse_than_part(candidate: Path) -> str:
+    """Where an ensemble is worse than its best part; "" if it is not, or if the candidate is no ensemble."""
+    metrics = read_metrics(candidate)
+    if (count := metrics.get("worse_than_best_part")) is None:
+        return ""
+    if not usable(count.value):
+        return "the number of test sets on which it is worse than its best part is not a number"
+    gains = {name: metric for name, metric in metrics.items() if name.startswith("gain/") and metric.interval}
+    worse = [
+        f"{name.removeprefix('gain/')} {metric.value:+.3g} ({metric.interval[0]:+.3g} to {metric.interval[1]:+.3g})"
+        for name, metric in gains.items()
+        if metric.interval and metric.interval[1] < 0
+    ]
+    listed = f": {', '.join(worse)}" if worse else ""
+    return f"it is worse than its best part on {count.value:g} test sets{listed}" if count.value or worse else ""
 
 
 def _better(results: Path) -> str:

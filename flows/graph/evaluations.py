@@ -1,4 +1,4 @@
-"""Models with results: compositions and tasks, identified by the `kind` in the manifests of the outputs."""
+"""Models with results: compositions, tasks and ensembles of tasks, identified by the `kind` in their manifests."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ class Evaluation:
         results: folder with metrics.json.
         data: folders with the evaluation data.
         untrained: whether it is a control with untrained components.
-        kind: `composition` or `task`.
+        kind: `composition` or `task`; an ensemble of tasks is a task.
     """
 
     name: str
@@ -54,7 +54,9 @@ def evaluations(plan: Plan, project: Project) -> list[Evaluation]:
     for node in plan.nodes.values():
         results = [out for out in node.outs if artifact_kind(project.root / out) == "evaluation"]
         for dep in node.deps:
-            kind = artifact_kind(project.root / dep) if results and dep in producers else None
+            # The parts of an ensemble are models, too, but its results are those of the ensemble.
+            is_model = bool(results) and dep in producers and dep not in node.parts
+            kind = artifact_kind(project.root / dep) if is_model else None
             if kind not in MODEL_KINDS:
                 continue
             maker = producers[dep]

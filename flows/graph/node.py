@@ -46,8 +46,8 @@ class Node:
 
     @property
     def is_of_task(self) -> bool:
-        """Whether it trains or tests a task: it reads keys of the section `tasks`."""
-        return any(key.startswith("tasks.") for key in self.params)
+        """Whether it trains or tests a task or an ensemble of tasks: it reads keys of `tasks` or `ensembles`."""
+        return any(key.startswith(("tasks.", "ensembles.")) for key in self.params)
 
     @property
     def needs_device(self) -> bool:

@@ -1,13 +1,15 @@
 """Stages that depend on a whole folder of outputs, but use only some of them.
 
-DVC cannot turn values of params.yaml into `deps`, so a composition depends on the folder of all components, and a task
-on the folders of all compositions and of all labeled sets. The flow reads what they use:
+DVC cannot turn values of params.yaml into `deps`, so a composition depends on the folder of all components, a task on
+the folders of all compositions and of all labeled sets, and an ensemble on those of all tasks and of all labeled sets.
+The flow reads what they use:
 
 | key | uses |
 |---|---|
 | a list `parts`, e.g. `compositions.full.parts: [entities, characters]` | `FOLDER/entities`, `FOLDER/characters` |
 | `tasks.NAME.composition: full` | `FOLDER/full` of the folder in which the stages for `compositions` write |
 | `tasks.NAME.data: tickets` | `FOLDER/tickets` of the folder in which the stages for `labeled` write |
+| `ensembles.NAME.parts: [a, b]` | `FOLDER/a`, `FOLDER/b` of the folder of tasks, and the labeled sets that these use |
 
 So a stage needs only the stages that make these parts. It still cannot run at the same time as the others: DVC refuses
 a stage ("is busy, it is being blocked by") while another stage writes to a folder that it reads.
@@ -76,10 +78,10 @@ def parts_unchanged(node: Node, reasons: Iterable[str], project: Project) -> boo
 
 
 def _made_from(card: Mapping[str, Any], digests: list[str]) -> bool:
-    """Whether the card of an output names exactly these digests of its parts."""
-    if "parts" in card:
-        return bool(card["parts"] == digests)
-    return set(digests) <= {value for value in card.values() if isinstance(value, str)}
+    """Whether the card of an output names exactly these digests of its parts, in their order."""
+    named = {value for value in card.values() if isinstance(value, str)}
+    listed = [digest for digest in digests if digest not in named]
+    return bool(listed == card.get("parts", []))
 
 
 def _card(project: Project, out: str) -> dict[str, Any] | None:
@@ -125,13 +127,20 @@ def _used(node: Node, folder: str, producers: Mapping[str, Node]) -> tuple[str, 
         return None
     if node.is_of_task:
         sections = {key.partition(".")[0] for maker in makers for key in maker.params}
-        used = {section: names for section, names in _referenced(node).items() if section in sections}
+        used = {section: names for section, names in _referenced(node, producers).items() if section in sections}
         return next(iter(used.values())) if len(used) == 1 else None
     return parts_of(node) or None
 
 
-def _referenced(node: Node) -> dict[str, tuple[str, ...]]:
-    """Section -> the names in it that a task uses, if any."""
+def _referenced(node: Node, producers: Mapping[str, Node]) -> dict[str, tuple[str, ...]]:
+    """Section -> the names in it that a task or an ensemble uses, if any."""
+    if any(key.startswith("ensembles.") for key in node.params):
+        tasks = parts_of(node) or ()
+        makers = [
+            maker for maker in producers.values() if maker.item in tasks and f"tasks.{maker.item}.data" in maker.params
+        ]
+        data = dict.fromkeys(name for maker in makers for name in _referenced(maker, producers)[REFERENCES["data"]])
+        return {"tasks": tasks, REFERENCES["data"]: tuple(data)}
     names: dict[str, tuple[str, ...]] = dict.fromkeys(REFERENCES.values(), ())
     for key, value in node.params.items():
         section, _, rest = key.partition(".")

@@ -180,13 +180,13 @@ def _has(values: Mapping[str, Any], key: str) -> bool:
 
 
 def _check_names(section: str, entries: Mapping[str, Any], stages: list[Reading]) -> None:
-    """Refuses a component, composition or task in params.yaml that has no stages in dvc.yaml."""
+    """Refuses a component, composition, task or ensemble in params.yaml that has no stages in dvc.yaml."""
     for name in entries:
         own = [stage for stage in stages if f"{section}.{name}" in stage.params or section in stage.params]
         evaluated = section != "compositions" or any(
             stage.item == name and "evaluation" in stage.params for stage in stages
         )
-        tested = section != "tasks" or len(own) > 1
+        tested = section not in ("tasks", "ensembles") or len(own) > 1
         if not own or not evaluated or not tested:
             what = "makes it" if not own else "evaluates it" if tested else "tests it"
             raise ConfigError(

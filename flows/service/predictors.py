@@ -18,7 +18,7 @@ import torch
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.long_texts import WINDOW, TextReader
 from cclm_core.composition.store import load_composition
-from cclm_core.finetuning.model import TaskModel
+from cclm_core.finetuning.any_model import AnyTaskModel
 from cclm_core.finetuning.store import load_task
 from cclm_core.runtime.artifacts import MANIFEST, read_json, verify
 from cclm_core.runtime.device import select_device
@@ -47,7 +47,7 @@ class Predictor(Protocol):
     Attributes:
         kind: the kind of its published folder, such as `composition`.
         digest: the digest of its weights and its configuration.
-        width: W, features per embedding.
+        width: W, features per embedding; 0 if it has none, as n-grams and ensembles.
         task: what it predicts, such as `classify`; None if it only embeds.
         is_pair: whether `predict` takes pairs of texts instead of texts.
         labels: its labels, sorted; empty if it has none.
@@ -137,9 +137,9 @@ class TaskPredictor:
 
     kind = "task"
 
-    def __init__(self, model: TaskModel) -> None:
+    def __init__(self, model: AnyTaskModel) -> None:
         self._model = model.to(select_device())
-        self.digest, self.width, self.task = model.digest, model.encoder.width, str(model.task)
+        self.digest, self.width, self.task = model.digest, model.width, str(model.task)
         self.is_pair, self.labels = model.is_pair, model.labels
 
     @classmethod
@@ -148,7 +148,7 @@ class TaskPredictor:
         return cls(load_task(folder))
 
     def predict(self, texts: Sequence[Text]) -> list[dict[str, Any]]:
-        """See `Predictor.predict` and `TaskModel.predict`."""
+        """See `Predictor.predict` and `AnyTaskModel.predict`."""
         return self._model.predict(cast("Sequence[str]", texts))
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
@@ -183,6 +183,16 @@ def check(predictor: Predictor) -> None:
     Raises:
         ArtifactError: an answer is missing or invalid, or depends on the other texts of its batch.
     """
+    if predictor.width:
+        _check_embeddings(predictor)
+    if predictor.task is not None:
+        texts: Sequence[Text] = [(text, text) for text in TRIAL_TEXTS] if predictor.is_pair else TRIAL_TEXTS
+        predictions = predictor.predict(texts)
+        if len(predictions) != len(texts) or not all(map(is_finite, predictions)):
+            raise ArtifactError(f"{len(texts)} texts must give as many finite predictions, got {predictions!r:.200}.")
+
+
+def _check_embeddings(predictor: Predictor) -> None:
     embeddings = predictor.embed(TRIAL_TEXTS)
     if embeddings.shape != (len(TRIAL_TEXTS), predictor.width):
         raise ArtifactError(
@@ -194,11 +204,6 @@ def check(predictor: Predictor) -> None:
     difference = float(np.abs(predictor.embed(TRIAL_TEXTS[2:3])[0] - embeddings[2]).max())
     if difference > _TOLERANCE:
         raise ArtifactError(f"the embedding of a text must not depend on its batch, but differs by {difference:.2g}.")
-    if predictor.task is not None:
-        texts: Sequence[Text] = [(text, text) for text in TRIAL_TEXTS] if predictor.is_pair else TRIAL_TEXTS
-        predictions = predictor.predict(texts)
-        if len(predictions) != len(texts) or not all(map(is_finite, predictions)):
-            raise ArtifactError(f"{len(texts)} texts must give as many finite predictions, got {predictions!r:.200}.")
 
 
 def is_finite(value: Any) -> bool:

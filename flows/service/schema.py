@@ -59,7 +59,7 @@ class ModelDescription(BaseModel):
     task: str | None = Field(description="what it predicts, such as `classify`; null if it only embeds")
     is_pair: bool = Field(description="whether /predict takes pairs of texts")
     labels: list[str]
-    width: int = Field(description="numbers in an embedding")
+    width: int = Field(description="numbers in an embedding; 0: it has none")
     since: str = Field(description="when this version was loaded, in UTC")
     problem: str | None = Field(description="why a newer version is not served; or null")
 
@@ -159,13 +159,15 @@ def check_method(method: Method, texts: Sequence[Text], predictor: Predictor, ke
     """Checks that a model can do what a request asks for.
 
     Raises:
-        HTTPException: 400; it only embeds, or the texts must or must not be pairs.
+        HTTPException: 400; it only embeds, or has no embeddings, or the texts must or must not be pairs.
     """
     if method == "predict" and predictor.task is None:
         raise HTTPException(
             400,
             f"{key} is a {predictor.kind}, which has nothing to predict. POST to /embed, or ask for a model of a task.",
         )
+    if method == "embed" and not predictor.width:
+        raise HTTPException(400, f"{key} has no embeddings. POST to /predict, or ask for a composition or a network.")
     needs_pairs = method == "predict" and predictor.is_pair
     for index, text in enumerate(texts):
         if isinstance(text, str) == needs_pairs:

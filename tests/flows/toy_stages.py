@@ -7,6 +7,8 @@ python -m toy_stages stage evaluate NAME --composition DIR --corpus DIR --out DI
 python -m toy_stages stage label NAME --out DIR
 python -m toy_stages stage finetune NAME --labeled DIR --compositions DIR --out DIR
 python -m toy_stages stage test NAME --task DIR --labeled DIR --out DIR --metrics FILE
+python -m toy_stages stage fuse NAME --tasks DIR --labeled DIR --out DIR
+python -m toy_stages stage measure NAME --ensemble DIR --tasks DIR --labeled DIR --out DIR --metrics FILE
 """
 
 import argparse
@@ -36,6 +38,8 @@ def main() -> None:
     parser.add_argument("--compositions", type=Path)
     parser.add_argument("--labeled", type=Path)
     parser.add_argument("--task", type=Path)
+    parser.add_argument("--tasks", type=Path)
+    parser.add_argument("--ensemble", type=Path)
     parser.add_argument("--checkpoints", type=Path)
     parser.add_argument("--metrics", type=Path)
     parser.add_argument("--out", type=Path, required=True)
@@ -60,6 +64,8 @@ def main() -> None:
         digests["labeled"] = verify(arguments.labeled / config["data"], "labeled")
         write_results(arguments.out, config["quality"], digests)
         copy_file(arguments.out / "metrics.json", arguments.metrics)
+    elif kind in ("fuse", "measure"):
+        fuse(kind, name, params, arguments)
     else:
         quality = params["quality"]
         publish(arguments.out, "evaluation", {}, {"f1": quality, "nested": {"bits": 1 - quality}})
@@ -95,13 +101,32 @@ def finetune(name: str, config: dict[str, Any], arguments: argparse.Namespace) -
     publish(arguments.out, "task", {"name": name, "width": config["quality"], **card}, {"loss": 0.5}, card=card)
 
 
+def fuse(kind: str, name: str, params: dict[str, Any], arguments: argparse.Namespace) -> None:
+    """Fuses or measures an ensemble. Writes each run to `.cclm/KIND-NAME`."""
+    with Path(f".cclm/{kind}-{name}").open("a") as journal:
+        journal.write("x")
+    parts = params["ensembles"][name]["parts"]
+    (data,) = {params["tasks"][part]["data"] for part in parts}
+    digests = [verify(arguments.tasks / part, "task") for part in parts]
+    labeled = verify(arguments.labeled / data, "labeled")
+    if kind == "fuse":
+        card = {"stage": "fuse", "data": labeled, "parts": digests, "names": parts}
+        publish(arguments.out, "task", {"name": name, **card}, {"parts": len(parts)}, card=card)
+        return
+    quality = max(params["tasks"][part]["quality"] for part in parts)
+    own: dict[str, Any] = {"task": verify(arguments.ensemble, "task"), "labeled": labeled, "parts": digests}
+    write_results(arguments.out, quality, own)
+    copy_file(arguments.out / "metrics.json", arguments.metrics)
+
+
 def write_results(
-    out: Path, quality: float, digests: dict[str, str], noisy: float | None = None, **changes: Any
+    out: Path, quality: float, digests: dict[str, Any], noisy: float | None = None, **changes: Any
 ) -> None:
     """Publishes results of a task: 200 texts, of which the share `quality` is right, and `noisy` of the noised ones.
 
     Args:
-        changes: `texts` (a digest), `ids` (prefix), `sets`, `slices` (rows), `statistic` (the first one).
+        changes: `texts` (a digest), `ids` (prefix), `sets`, `slices` (rows), `statistic` (the first one), `gain` to the
+            best part of an ensemble (value, low, high).
     """
     sets = {"clean": quality, "noise_0.1": quality if noisy is None else noisy}
     sets = {name: share for name, share in sets.items() if name in changes.get("sets", sets)}
@@ -124,6 +149,10 @@ def write_results(
         }
         for name, share in sets.items()
     }
+    if "gain" in changes:
+        value, low, high = changes["gain"]
+        metrics["gain/accuracy"] = {"value": value, "better": "higher", "interval": [low, high], "headline": False}
+        metrics["worse_than_best_part"] = {"value": int(high < 0), "better": "lower", "headline": False}
     slices = changes.get("slices", [("label", "card", 120, quality), ("label", "refund", 80, quality)])
     lines = ["slice,value,texts,metric,score,low,high", *(f"{a},{b},{c},accuracy,{d},," for a, b, c, d in slices)]
     with publishing(out, "evaluation") as folder:
