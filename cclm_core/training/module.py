@@ -57,6 +57,15 @@ class TrainingModule(Trainee):
             examples.append(objective.example(batch, derive(seed, *names, number), training))
         return examples
 
+    def training_examples(self, batch: WindowBatch, seed: int, number: int, progress: float) -> list[Example]:
+        """One example per objective; see `Trainee.training_examples`."""
+        examples = []
+        for position, objective in enumerate(self.objectives):
+            assert isinstance(objective, Objective)
+            generator = derive(seed, "training", number, position)
+            examples.append(objective.training_example(batch, generator, progress))
+        return examples
+
     def forward(self, examples: list[Example]) -> tuple[Tensor, dict[str, Sums]]:
         """The weighted loss () and the metrics of `examples`, one per objective, moved to the device of the weights."""
         device, losses = device_of(self), []
