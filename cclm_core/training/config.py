@@ -71,14 +71,15 @@ class TrainingConfig(Config):
         default=None,
         gt=0,
         lt=1,
-        description="publish an exponential moving average of the weights with this decay per step, such as 0.997; it is "
-        "also what the held-out evaluations measure. null: no average",
+        description="publish an exponential moving average of the weights with this decay per step, such as 0.997; the "
+        "held-out evaluations measure it, too. null: no average",
     )
     average_from: float = Field(
         default=2 / 3,
         ge=0,
         lt=1,
-        description="share of the steps after which the average begins; a training that `patience` stops earlier has none",
+        description="share of the steps after which the average begins; a training that `patience` stops before it has "
+        "none",
     )
 
     @property
