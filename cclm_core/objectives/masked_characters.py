@@ -36,7 +36,7 @@ class MaskedCharactersConfig(Config):
         >>> [round(MaskedCharactersConfig(rate=0.4, final_rate=0.2).rate_at(share), 2) for share in (0, 0.5, 1)]
         [0.4, 0.3, 0.2]
         """
-        return self.rate if self.final_rate is None else self.rate + progress * (self.final_rate - self.rate)
+        return self.rate if self.final_rate is None else (1 - progress) * self.rate + progress * self.final_rate
 
     def build(self, context: ObjectiveContext) -> "MaskedCharacters":
         """Builds the objective with a new head."""
