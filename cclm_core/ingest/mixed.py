@@ -7,6 +7,7 @@ without a group stays without one.
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,10 +106,7 @@ class MixedSplitter:
     def note(self, groups: Callable[[], Collection[str | None]], ids: Callable[[], Collection[str]]) -> None:
         """Records which groups and ids occur; see `Splitter.note`."""
         for name, splitter in self._splitters.items():
-            splitter.note(
-                lambda name=name: [group for group in groups() if group is not None and source_of(group) == name],
-                lambda name=name: [record_id for record_id in ids() if source_of(record_id) == name],
-            )
+            splitter.note(partial(_of_source, groups, name), partial(_of_source, ids, name))
 
     def check(self, counts: Mapping[str, int], rejected: Mapping[str, int], num_groups: int) -> None:
         """Checks that no split is empty and that all named groups occurred; see `Splitter.check`.
@@ -159,6 +157,11 @@ def source_of(name: str) -> str:
     'plays'
     """
     return name.partition("/")[0]
+
+
+def _of_source(names: Callable[[], Collection[str | None]], source: str) -> list[str]:
+    """The ids or groups of one source."""
+    return [name for name in names() if name is not None and source_of(name) == source]
 
 
 def _named(item: Located, name: str) -> Any:

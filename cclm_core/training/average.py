@@ -24,7 +24,7 @@ class Average:
 
     Args:
         model: the model to average. Its weights change only inside `applied` and in `publish`.
-        config: `average`, `average_from` and `steps`.
+        config: the keys `average`, `average_from` and `steps`.
 
     Source: Polyak and Juditsky 1992; the last part only as in Izmailov et al. 2018 (arXiv 1803.05407).
     """
@@ -33,7 +33,6 @@ class Average:
         self._weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         self._start = config.average_start
         self._decay = (config.average or 0.0) ** _EVERY
-        self._steps = config.steps
         self.tensors: dict[str, Tensor] = {}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
@@ -46,7 +45,7 @@ class Average:
             name: weight.shape for name, weight in self._weights.items()
         }:
             raise ValueError("the average has other names or shapes than the weights")
-        self.tensors = {name: tensor.to(self._weights[name].device) for name, tensor in tensors.items()}
+        self.tensors = {name: tensor.to(self._weights[name].device, copy=True) for name, tensor in tensors.items()}
 
     @torch.no_grad()
     def update(self, done: int) -> None:
