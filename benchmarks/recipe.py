@@ -215,6 +215,7 @@ def report(results: Path, seconds: float) -> list[Row]:
                 difference = means[name] - means[reference]
                 in_deviations = f", {difference / deviation:+.1f} sd" if deviation else ""
                 facts.append(f"{reference}: {difference:+.3f}{in_deviations}")
+        facts.append(f"mean {means[name]:.3f}")
         own = f"sd {statistics.stdev(values[name]):.3f}, " if len(entries) > 1 else ""
         facts.append(f"{own}{len(entries)} seeds" if len(entries) > 1 else "1 seed")
         facts.append(f"{entries[0]['steps']} steps")
