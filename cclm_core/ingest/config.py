@@ -1,25 +1,25 @@
-"""The section `ingest` of params.yaml, and the catalogue of sources."""
+"""The section `ingest` of params.yaml."""
 
-from typing import Annotated, Any
+from typing import Any, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from cclm_core.ingest.duplicates import DuplicatesConfig
 from cclm_core.ingest.filters import Filter
-from cclm_core.ingest.sources.archive import ArchiveConfig
-from cclm_core.ingest.sources.files import FilesConfig
-from cclm_core.ingest.sources.hub import DatasetConfig
+from cclm_core.ingest.mixed import MixedSource, MixedSplitter, WeightedSource
+from cclm_core.ingest.sources.base import SourceConfig
+from cclm_core.ingest.sources.catalogue import Source
+from cclm_core.ingest.splits import HeldOut, Splitter
 from cclm_core.ingest.transforms import Transform
-from cclm_core.runtime.config import Config
-
-Source = Annotated[ArchiveConfig | FilesConfig | DatasetConfig, Field(discriminator="kind")]
 
 
-class IngestConfig(Config):
+class IngestConfig(HeldOut):
     """Which records become the corpus, and how they are split.
 
     Args:
         source: where the records come from; its key `kind` is `archive`, `files` or `dataset`.
+        sources: instead of `source`, several of them, each with a name, a weight and its own splits: see
+            `ingest.mixed.WeightedSource`. Then `validation_groups` and so on are keys of a source.
         validation_groups, test_groups: names of the held-out groups; all other groups are for training. A single one
             may be written without a list.
         validation_share, test_share: instead of names, the share of groups to hold out, between 0 and 1, selected by a
@@ -30,21 +30,12 @@ class IngestConfig(Config):
         duplicates: `exact`, `near`, or a full `DuplicatesConfig`; null keeps duplicates.
     """
 
-    source: Source
-    validation_groups: tuple[str, ...] = ()
-    test_groups: tuple[str, ...] = ()
-    validation_share: float | None = Field(default=None, gt=0, lt=1)
-    test_share: float | None = Field(default=None, gt=0, lt=1)
+    source: Source | None = None
+    sources: tuple[WeightedSource, ...] = ()
     records_per_shard: int = Field(default=65536, ge=1)
     transforms: tuple[Transform, ...] = ()
     filters: tuple[Filter, ...] = ()
     duplicates: DuplicatesConfig | None = None
-
-    @field_validator("validation_groups", "test_groups", mode="before")
-    @classmethod
-    def _one_group(cls, groups: Any) -> Any:
-        """Accepts one name without a list."""
-        return [groups] if isinstance(groups, str) else groups
 
     @field_validator("transforms", "filters", mode="before")
     @classmethod
@@ -61,16 +52,30 @@ class IngestConfig(Config):
         return {"kind": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _groups_or_share(self) -> "IngestConfig":
-        for split, groups, share in (
-            ("validation", self.validation_groups, self.validation_share),
-            ("test", self.test_groups, self.test_share),
-        ):
-            if bool(groups) == (share is not None):
+    def _one_or_several(self) -> Self:
+        if (self.source is None) == (not self.sources):
+            raise ValueError("set exactly one of `source` and `sources`")
+        for split, groups, share in self.held_out():
+            is_set = bool(groups) or share is not None
+            if self.sources and is_set:
+                raise ValueError(f"with `sources`, set `{split}_groups` or `{split}_share` of each source instead")
+            if not self.sources and not is_set:
                 raise ValueError(f"set exactly one of `{split}_groups` and `{split}_share`")
-        if both := set(self.validation_groups) & set(self.test_groups):
-            raise ValueError(f"groups in both `validation_groups` and `test_groups`: {', '.join(sorted(both))}")
-        held_out = (self.validation_share or 0) + (self.test_share or 0)
-        if held_out >= 1:
-            raise ValueError(f"`validation_share` + `test_share` must be below 1, got {held_out:g}")
+        names = [member.name.lower() for member in self.sources]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"the names of `sources` must differ, got {repeated[0]!r} twice")
         return self
+
+    @property
+    def reader(self) -> SourceConfig:
+        """What reads the records: the source, or the mixture of the sources."""
+        return MixedSource(sources=self.sources) if self.source is None else self.source
+
+    def splitter(self, seed: int) -> Splitter | MixedSplitter:
+        """What assigns records to splits, for the seed of the run."""
+        if self.sources:
+            return MixedSplitter(seed, self.sources)
+        splits = self.held_out()
+        return Splitter(
+            seed, {split: groups for split, groups, _ in splits}, {split: share or 0.0 for split, _, share in splits}
+        )

@@ -19,6 +19,7 @@ from cclm_core.ingest.config import IngestConfig
 from cclm_core.ingest.duplicates import Keys
 from cclm_core.ingest.filters import rejection_reason
 from cclm_core.ingest.minhash import signatures
+from cclm_core.ingest.mixed import MixedSplitter
 from cclm_core.ingest.splits import Splitter
 from cclm_core.ingest.transforms import transformed
 
@@ -56,18 +57,19 @@ class Preparation:
     """Turns a part of the source into a block: transforms, checks, filters, splits, and keys for finding duplicates."""
 
     config: IngestConfig
-    splitter: Splitter
+    splitter: Splitter | MixedSplitter
 
     def __call__(self, part: Any) -> Block:
         """Returns the block of a part of the configured source; the result depends on the part alone."""
         config, split_of = self.config, self.splitter.split
+        reader = config.reader
         columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
         ids, texts, authors, groups, variants, labels, entities, splits = columns.values()
         files: list[str] = []
         lines: list[int] = []
         orders: list[int] = []
         rejected: list[tuple[int, Rejected]] = []
-        for order, item in enumerate(config.source.read_part(part)):
+        for order, item in enumerate(reader.read_part(part)):
             if isinstance(item, Rejected):
                 rejected.append((order, item))
                 continue
@@ -101,7 +103,7 @@ class Preparation:
             np.array(lines, dtype=np.int64),
             np.array(orders, dtype=np.int64),
             rejected,
-            keys(ids) if config.source.ids_may_repeat else None,
+            keys(ids) if reader.ids_may_repeat else None,
             keys(texts) if removal and removal.kind == "exact" else None,
             signatures(texts, removal.ngram) if removal and removal.kind == "near" else None,
             np.fromiter((len(text) >= min_characters for text in texts), dtype=bool, count=len(texts)),

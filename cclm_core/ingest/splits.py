@@ -1,9 +1,13 @@
 """Assigns records to splits. Whole groups are held out, so the groups of the test split are never trained on."""
 
 from collections.abc import Callable, Collection, Mapping
+from typing import Any, Self
+
+from pydantic import Field, field_validator, model_validator
 
 from cclm_core.corpus.records import SPLITS
 from cclm_core.ingest.sources.columns import did_you_mean, listed
+from cclm_core.runtime.config import Config
 from cclm_core.runtime.errors import DataError
 from cclm_core.runtime.random import seeds_of
 
@@ -11,6 +15,40 @@ _NUM_SEEDS = float(1 << 63)
 _MAX_NAMES = 1000  # group names kept for the hint in an error
 _NO_GROUPS = "Set ingest.source.columns.group, or group_by_file to use the names of files."
 _ENCODING_HINT = " If a file is not in UTF-8, set ingest.source.encoding, for example to cp1252."
+
+
+class HeldOut(Config):
+    """Which groups are held out: named ones, or a share of them."""
+
+    validation_groups: tuple[str, ...] = ()
+    test_groups: tuple[str, ...] = ()
+    validation_share: float | None = Field(default=None, gt=0, lt=1)
+    test_share: float | None = Field(default=None, gt=0, lt=1)
+
+    @field_validator("validation_groups", "test_groups", mode="before")
+    @classmethod
+    def _one_group(cls, groups: Any) -> Any:
+        """Accepts one name without a list."""
+        return [groups] if isinstance(groups, str) else groups
+
+    @model_validator(mode="after")
+    def _without_overlap(self) -> Self:
+        for split, groups, share in self.held_out():
+            if groups and share is not None:
+                raise ValueError(f"set exactly one of `{split}_groups` and `{split}_share`")
+        if both := set(self.validation_groups) & set(self.test_groups):
+            raise ValueError(f"groups in both `validation_groups` and `test_groups`: {', '.join(sorted(both))}")
+        total = (self.validation_share or 0) + (self.test_share or 0)
+        if total >= 1:
+            raise ValueError(f"`validation_share` + `test_share` must be below 1, got {total:g}")
+        return self
+
+    def held_out(self) -> tuple[tuple[str, tuple[str, ...], float | None], ...]:
+        """The held-out splits, each with its groups and its share."""
+        return (
+            ("validation", self.validation_groups, self.validation_share),
+            ("test", self.test_groups, self.test_share),
+        )
 
 
 class Splitter:

@@ -139,6 +139,21 @@ class Objective(nn.Module, ABC):
             training: true for training, with noise; false for evaluation.
         """
 
+    def training_example(
+        self,
+        batch: WindowBatch,
+        generator: np.random.Generator,
+        progress: float,  # noqa: ARG002
+    ) -> Example:
+        """Builds an example for training; differs from `example` only where a setting changes during the training.
+
+        Args:
+            batch: clean windows; not changed.
+            generator: the source of all randomness.
+            progress: the share of the training before this batch, 0 for the first and 1 for the last one.
+        """
+        return self.example(batch, generator, training=True)
+
     @abstractmethod
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
         """The loss () in nats per target for `features` (B, L, W), and metrics by name."""

@@ -18,8 +18,23 @@ class MaskedCharactersConfig(Config):
 
     objective: Literal["masked_characters"] = "masked_characters"
     rate: float = Field(default=0.15, gt=0, lt=1, description="share of characters to predict")
+    final_rate: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="share of characters to predict at the end of the training and on held-out text; the share changes "
+        "linearly from `rate` to it. null: `rate` throughout",
+    )
     mean_span: float = Field(default=2.5, ge=1, description="mean length of a masked span, in characters")
     mask_share: float = Field(default=0.9, ge=0, le=1, description="share of selected characters that are masked")
+
+    def rate_at(self, progress: float) -> float:
+        """The share of characters to predict after `progress` of the training, 0 to 1.
+
+        >>> [round(MaskedCharactersConfig(rate=0.4, final_rate=0.2).rate_at(share), 2) for share in (0, 0.5, 1)]
+        [0.4, 0.3, 0.2]
+        """
+        return self.rate if self.final_rate is None else (1 - progress) * self.rate + progress * self.final_rate
 
     def build(self, context: ObjectiveContext) -> "MaskedCharacters":
         """Builds the objective with a new head."""
@@ -33,7 +48,8 @@ class MaskedCharacters(WindowObjective):
     learns features of visible characters. The input has typing noise and the targets are the clean characters;
     characters inserted by noise have no target. In evaluation, all selected characters are masked.
 
-    Source: BERT (Devlin et al. 2019, arXiv 1810.04805), with characters and spans instead of word pieces.
+    Source: BERT (Devlin et al. 2019, arXiv 1810.04805), with characters and spans instead of word pieces. A rate that
+    changes: Ankner et al. 2023 (arXiv 2305.15096).
     """
 
     masks = True
@@ -48,7 +64,7 @@ class MaskedCharacters(WindowObjective):
         """Targets: `positions` (T,) of selected characters, and their clean `ids` (T,)."""
         clean, noised = batch.clean, batch.noised
         length = noised.ids.shape[1]
-        positions = choose_positions(noised.ids, self.config.rate, self.config.mean_span, generator)
+        positions = choose_positions(noised.ids, self.config.rate_at(batch.progress), self.config.mean_span, generator)
         masked = generator.random(len(positions), dtype=np.float32) < (
             self.config.mask_share if batch.training else 1.0
         )

@@ -47,12 +47,14 @@ class Noised(NamedTuple):
         noised: the windows after noise, with the masks of all objectives so far.
         selection: what the objective chose before noise.
         training: see `Objective.example`.
+        progress: see `Objective.training_example`.
     """
 
     clean: WindowBatch
     noised: NoisedBatch
     selection: Any
     training: bool
+    progress: float
 
 
 class Targets(NamedTuple):
@@ -100,9 +102,16 @@ class WindowObjective(Objective):
         """See `Objective.example`."""
         return _examples([self], batch, [generator], training)[0]
 
+    def training_example(self, batch: WindowBatch, generator: np.random.Generator, progress: float) -> Example:
+        """See `Objective.training_example`."""
+        return _examples([self], batch, [generator], True, progress)[0]
+
 
 def shared_examples(
-    objectives: Sequence[Objective], batch: WindowBatch, generators: Sequence[np.random.Generator]
+    objectives: Sequence[Objective],
+    batch: WindowBatch,
+    generators: Sequence[np.random.Generator],
+    progress: float = 1.0,
 ) -> list[Example]:
     """Training examples, one per objective. Objectives with the same kind of input get the same tensor of ids.
 
@@ -112,6 +121,7 @@ def shared_examples(
         objectives: the objectives, in the order in which they mask.
         batch: clean windows; not changed.
         generators: one for each objective.
+        progress: see `Objective.training_example`.
     """
     examples: dict[int, Example] = {}
     groups: dict[str, list[int]] = {}
@@ -119,16 +129,20 @@ def shared_examples(
         if isinstance(objective, WindowObjective) and objective.input_kind is not None:
             groups.setdefault(objective.input_kind, []).append(number)
         else:
-            examples[number] = objective.example(batch, generators[number], True)
+            examples[number] = objective.training_example(batch, generators[number], progress)
     for numbers in groups.values():
         members = [objectives[number] for number in numbers]
-        made = _examples(members, batch, [generators[number] for number in numbers], True)
+        made = _examples(members, batch, [generators[number] for number in numbers], True, progress)
         examples |= dict(zip(numbers, made, strict=True))
     return [examples[number] for number in range(len(objectives))]
 
 
 def _examples(
-    objectives: Sequence[Any], batch: WindowBatch, generators: Sequence[np.random.Generator], training: bool
+    objectives: Sequence[Any],
+    batch: WindowBatch,
+    generators: Sequence[np.random.Generator],
+    training: bool,
+    progress: float = 1.0,
 ) -> list[Example]:
     """Examples of window objectives with one input."""
     pairs = list(zip(objectives, generators, strict=True))
@@ -137,7 +151,7 @@ def _examples(
     noised = objectives[0].noised(masked, generators[0], training)
     targets = []
     for (objective, generator), part in zip(pairs, hidden, strict=True):
-        made = objective.after_noise(Noised(batch, noised, part.selection, training), generator)
+        made = objective.after_noise(Noised(batch, noised, part.selection, training, progress), generator)
         noised = noised._replace(ids=_masked(noised.ids, [made.masked]))
         targets.append({name: torch.from_numpy(array) for name, array in made.targets.items()})
     ids = torch.from_numpy(noised.ids)

@@ -1,4 +1,4 @@
-"""The stage `ingest`: reads the source, splits it by group, and publishes records and rejected input."""
+"""The stage `ingest`: reads the sources, splits them by group, and publishes records and rejected input."""
 
 import shutil
 import sys
@@ -14,8 +14,8 @@ from cclm_core.corpus.quarantine import Quarantine, Rejected
 from cclm_core.corpus.records import SPLITS, ShardWriter
 from cclm_core.ingest.config import IngestConfig
 from cclm_core.ingest.duplicates import Duplicates
+from cclm_core.ingest.mixed import Weights
 from cclm_core.ingest.prepare import Block, Preparation
-from cclm_core.ingest.splits import Splitter
 from cclm_core.ingest.tally import Tally
 from cclm_core.runtime.artifacts import publishing, write_json
 from cclm_core.runtime.reporting import Report
@@ -23,7 +23,7 @@ from cclm_core.steps.params import Params
 
 
 def ingest(params: Params, downloads: Path, out: Path, report: Report, workers: int | None = None) -> None:
-    """Reads the source once, as a stream, and publishes the corpus.
+    """Reads each source once, as a stream, and publishes the corpus.
 
     Args:
         params: the parameters; reads the seed and the section `ingest`.
@@ -39,8 +39,8 @@ def ingest(params: Params, downloads: Path, out: Path, report: Report, workers: 
         IntegrityError: an archive's checksum does not match.
     """
     config = params.section(IngestConfig)
-    splitter = _splitter(config, params.seed)
-    if not (config.source.reads_in_workers or config.filters or config.transforms or config.duplicates):
+    reader, splitter, weights = config.reader, config.splitter(params.seed), Weights(params.seed, config.sources)
+    if not (reader.reads_in_workers or config.filters or config.transforms or config.duplicates):
         workers = 1  # processing a record takes less time than sending it to a worker
     with publishing(out, "corpus") as folder:
         index = folder / ".index"
@@ -50,29 +50,25 @@ def ingest(params: Params, downloads: Path, out: Path, report: Report, workers: 
         with (
             Quarantine(folder / "quarantine.jsonl") as quarantine,
             ShardWriter(folder, config.records_per_shard) as writer,
-            process_map(Preparation(config, splitter), config.source.parts(downloads), workers) as blocks,
+            process_map(Preparation(config, splitter), reader.parts(downloads), workers) as blocks,
         ):
             for block in blocks:
                 distinct = _without_duplicates(block, duplicates, quarantine)
                 splitter.note(pc.unique(distinct.column("group")).to_pylist, distinct.column("id").to_pylist)
-                tally.add(distinct)
+                weighted = weights.apply(distinct)
+                tally.add(weighted)
                 for split in SPLITS:
-                    writer.add(split, distinct.filter(pc.equal(distinct.column("split"), split)))
+                    writer.add(split, weighted.filter(pc.equal(weighted.column("split"), split)))
                 report(tally.num_records, tally.summary(quarantine.reasons))
         duplicates.close()
         shutil.rmtree(index)
         splitter.check(writer.num_records, quarantine.reasons, tally.num_groups)
-        write_json(folder / "source.json", config.source.describe())
+        write_json(folder / "source.json", reader.describe())
         write_json(folder / "metrics.json", tally.metrics(quarantine.reasons))
         total = sum(writer.num_records.values())
         report(total, tally.summary(quarantine.reasons), total)
     for warning in tally.warnings(quarantine.reasons):
         print(f"ingest: warning: {warning}", file=sys.stderr)
-
-
-def _splitter(config: IngestConfig, run_seed: int) -> Splitter:
-    shares = {"validation": config.validation_share or 0.0, "test": config.test_share or 0.0}
-    return Splitter(run_seed, {"validation": config.validation_groups, "test": config.test_groups}, shares)
 
 
 def _without_duplicates(block: Block, duplicates: Duplicates, quarantine: Quarantine) -> pa.Table:

@@ -232,7 +232,7 @@ class Params:
             self._check_reference(f"tasks.{name}.data", task.data, "labeled")
             if task.composition is not None:
                 self._check_reference(f"tasks.{name}.composition", task.composition, "compositions")
-        ensembles = _class_of("ensembles")
+        ensembles = class_of("ensembles")
         for name in self.names(ensembles):
             ensemble: Any = self.named(ensembles, name)
             data = {}

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from cclm_core.runtime.errors import TrainingError
 from cclm_core.runtime.files import atomic_write, try_lock
+from cclm_core.training.average import Average
 from cclm_core.training.optimizer import load_optimizer_tensors, optimizer_tensors
 from cclm_core.training.trainee import Point
 
@@ -152,20 +153,33 @@ class Progress:
             self.best = {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
 
 
-def to_checkpoint(step: int, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> Checkpoint:
-    """The whole training state after `step` steps: weights, optimizer, best weights and progress."""
-    groups = {"model": model.state_dict(), "optimizer": optimizer_tensors(optimizer), "best": progress.best}
+def to_checkpoint(
+    step: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    average: Average | None = None,
+) -> Checkpoint:
+    """The whole training state after `step` steps: weights, optimizer, average, best weights and progress."""
+    groups = {
+        "model": model.state_dict(),
+        "optimizer": optimizer_tensors(optimizer),
+        "average": average.tensors if average is not None else {},
+        "best": progress.best,
+    }
     tensors = {f"{group}.{name}": value for group, members in groups.items() for name, value in members.items()}
     return Checkpoint(step, tensors, progress.metadata())
 
 
-def from_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    """Restores the weights and the optimizer; returns the progress.
+def from_checkpoint(
+    checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None = None
+) -> Progress:
+    """Restores the weights, the optimizer and the average; returns the progress.
 
     Raises:
         TrainingError: the checkpoint belongs to another model or optimizer.
     """
-    groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "best": {}}
+    groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "average": {}, "best": {}}
     try:
         for name, tensor in checkpoint.tensors.items():
             group, rest = name.split(".", 1)
@@ -173,6 +187,8 @@ def from_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.o
         progress = Progress(checkpoint.metadata, groups["best"])
         model.load_state_dict(groups["model"])
         load_optimizer_tensors(optimizer, groups["optimizer"])
+        if average is not None:
+            average.load(groups["average"])
     except (RuntimeError, ValueError, LookupError, TypeError) as error:
         raise TrainingError(
             f"the checkpoint after step {checkpoint.step} does not belong to this training: {error}. Delete the folder "

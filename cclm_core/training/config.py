@@ -43,8 +43,24 @@ class TrainingConfig(Config):
         description="peak learning rate of AdamW; if it is not given, that of the encoder: 1e-3 for convolution, 4e-3 "
         "for the others",
     )
-    warmup_steps: int = Field(default=50, ge=0, description="steps of linear warm-up; cosine decay to 0 follows")
+    warmup_steps: int = Field(default=50, ge=0, description="steps of linear warm-up; the schedule follows")
+    schedule: Literal["cosine", "linear", "flat"] = Field(
+        default="cosine",
+        description="learning rate after the warm-up: cosine or linear decay to 0, or flat and then a decay to 0 as 1 "
+        "minus the square root of the share of the decay that is done",
+    )
+    decay_share: float = Field(default=0.2, gt=0, le=1, description="for `flat`: share of the steps that decay")
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW: decay of the mean of the gradients per step")
+    beta2: float = Field(
+        default=0.98,
+        ge=0,
+        lt=1,
+        description="AdamW: decay of the mean of the squared gradients per step; 0.98 ** (characters per step / 8192) "
+        "remembers equally many characters at every batch size",
+    )
     weight_decay: float = Field(default=0.05, ge=0, description="decoupled weight decay of matrices")
+    table_rate: float = Field(default=1.0, gt=0, description="factor of the learning rate of embedding tables")
+    table_decay: bool = Field(default=True, description="apply the weight decay to embedding tables, too")
     gradient_clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
     precision: Precision = Field(
         default="auto",
@@ -72,6 +88,25 @@ class TrainingConfig(Config):
         "trains. Only for objectives that do not change the text, without training noise. Windows then start at the "
         "same characters in every epoch. Null: compute them for every batch",
     )
+    average: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="publish an exponential moving average of the weights with this decay per step, such as 0.997; the "
+        "held-out evaluations measure it, too. null: no average",
+    )
+    average_from: float = Field(
+        default=2 / 3,
+        ge=0,
+        lt=1,
+        description="share of the steps after which the average begins; a training that `patience` stops before it has "
+        "none",
+    )
+
+    @property
+    def average_start(self) -> int | None:
+        """The number of steps before the average begins; None without an average."""
+        return None if self.average is None else int(self.average_from * self.steps)
 
     def with_rate_of(self, *encoders: EncoderConfig) -> "TrainingConfig":
         """The configuration with the lowest learning rate of these encoders, unless one was given."""

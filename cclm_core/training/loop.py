@@ -18,6 +18,7 @@ from cclm_core.runtime.device import autocast, device_of, num_threads, select_de
 from cclm_core.runtime.errors import TrainingError
 from cclm_core.runtime.random import derive_seed
 from cclm_core.runtime.reporting import Report
+from cclm_core.training.average import Average
 from cclm_core.training.checkpoint import Checkpoints, Progress, from_checkpoint, to_checkpoint
 from cclm_core.training.config import TrainingConfig
 from cclm_core.training.module import compile_encoder
@@ -53,6 +54,7 @@ def train(
     The last step is saved too, so a failure to publish the result does not lose the training. SIGTERM stops the
     training after the current step: it saves a checkpoint and exits with code 143.
 
+    With `average` the module ends up with the averaged weights, and so do the evaluations once the average has begun.
     With `keep: best` the module ends up with the best weights, and the curve ends with a copy of the best point. Each
     checkpoint contains both the best and the last weights.
 
@@ -90,7 +92,8 @@ def _train(
 ) -> list[Point]:
     optimizer = build_optimizer(module, config, module.rate_factors())
     newest = checkpoints.newest() if checkpoints else None
-    progress = from_checkpoint(newest, module, optimizer) if newest else Progress()
+    average = Average(module, config)
+    progress = from_checkpoint(newest, module, optimizer, average) if newest else Progress()
     first = newest.step if newest else 0
     held_out = data.held_out.fixed(config.evaluation_windows, seed)
     if not progress.curve:
@@ -103,25 +106,28 @@ def _train(
             module.begin_step(step)
             progress.losses.append(update(module, optimizer, batches, config, step))
             done = step + 1
+            average.update(done)
             is_last = done == config.steps
             if done % config.evaluate_every == 0 or is_last:
                 training = {"learning_rate": learning_rate(step, config), "loss": float(np.mean(progress.losses))}
-                values = training | evaluate(module, held_out, config, seed)
-                latest = values | {"loss": _latest_loss(progress.losses, done, config)}
-                progress.add({"step": done, **values})
-                report(done, latest, config.steps)
-                if config.keep == "best" or config.patience is not None:
-                    progress.compare(module.selection_value(values), module, keep=config.keep == "best")
+                latest_loss = _latest_loss(progress.losses, done, config)
+                with average.applied():
+                    values = training | evaluate(module, held_out, config, seed)
+                    progress.add({"step": done, **values})
+                    report(done, values | {"loss": latest_loss}, config.steps)
+                    if config.keep == "best" or config.patience is not None:
+                        progress.compare(module.selection_value(values), module, keep=config.keep == "best")
                 is_last = is_last or _is_stalled(progress, config)
             elif done % _REPORT_EVERY == 0:
                 report(done, {"loss": _latest_loss(progress.losses, done, config)}, config.steps)
             must_stop = has_sigterm()
             if checkpoints and (is_last or must_stop or done % config.checkpoint_every == 0):
-                checkpoints.save(to_checkpoint(done, module, optimizer, progress))
+                checkpoints.save(to_checkpoint(done, module, optimizer, progress, average))
             if must_stop:
                 raise SystemExit(TERMINATED)
             if is_last:
                 break
+    average.publish()
     if progress.best:
         module.load_state_dict(progress.best)
         progress.curve.append(next(point for point in progress.curve if point["step"] == progress.best_step))
@@ -133,7 +139,8 @@ def _prepare_step(module: Trainee, source: Source, config: TrainingConfig, seed:
     numbers = range(step * config.accumulate, (step + 1) * config.accumulate)
     order = derive_seed(seed, "windows")
     batches = ((number, source.batch(number, config.batch_size, order)) for number in numbers)
-    batches_of_examples = [module.examples(batch, True, seed, "training", number) for number, batch in batches]
+    total = max(1, config.steps * config.accumulate - 1)
+    batches_of_examples = [module.training_examples(batch, seed, number, number / total) for number, batch in batches]
     if device_of(module).type == "cuda":
         return [pinned(examples) for examples in batches_of_examples]
     return batches_of_examples

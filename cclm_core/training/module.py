@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from importlib.util import find_spec
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -76,13 +77,26 @@ class TrainingModule(Trainee):
 
         In evaluation, each objective reads an input of its own, so that metrics do not depend on `shared_pass`.
         """
-        generators = [derive(seed, *names, branch.name or number) for number, branch in enumerate(self.branches)]
+        generators = self._generators(seed, *names)
         if self.shared_pass and training:
             return shared_examples([branch.objective for branch in self.branches], batch, generators)
         return [
             branch.objective.example(batch, generator, training)
             for branch, generator in zip(self.branches, generators, strict=True)
         ]
+
+    def training_examples(self, batch: WindowBatch, seed: int, number: int, progress: float) -> list[Example]:
+        """One example per objective; see `Trainee.training_examples`."""
+        generators = self._generators(seed, "training", number)
+        if self.shared_pass:
+            return shared_examples([branch.objective for branch in self.branches], batch, generators, progress)
+        return [
+            branch.objective.training_example(batch, generator, progress)
+            for branch, generator in zip(self.branches, generators, strict=True)
+        ]
+
+    def _generators(self, seed: int, *names: str | int) -> list[np.random.Generator]:
+        return [derive(seed, *names, branch.name or number) for number, branch in enumerate(self.branches)]
 
     def forward(self, examples: list[Example]) -> tuple[Tensor, dict[str, Sums]]:
         """The weighted loss () and the metrics of `examples`, one per objective, moved to the device of the weights.

@@ -1,4 +1,4 @@
-"""AdamW with warm-up and cosine decay: optimizer steps, and the optimizer state as plain tensors."""
+"""AdamW with warm-up and decay: optimizer steps, and the optimizer state as plain tensors."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,29 +17,43 @@ def build_optimizer(
 ) -> torch.optim.AdamW:
     """AdamW over the trainable parameters of `model`, with weight decay on matrices only.
 
-    `factors` maps names of parameters to factors of their learning rate; the others have the factor 1.
+    `factors` maps names of parameters to factors of their learning rate; the others have the factor 1. Embedding tables
+    also have the factor `table_rate`, and no weight decay if `table_decay` is false.
 
     Muon for the inner matrices of the default base learned less in the same CPU time, at three learning rates and one
     seed: its steps take 0.30 s instead of 0.23 s and gain less than that (benchmarks/optimizers.py).
     """
-    by_factor: dict[float, list[nn.Parameter]] = {1.0: []}
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    by_factor: dict[float, tuple[list[nn.Parameter], list[nn.Parameter]]] = {1.0: ([], [])}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            by_factor.setdefault((factors or {}).get(name, 1.0), []).append(parameter)
+            is_table = id(parameter) in tables
+            factor = (factors or {}).get(name, 1.0) * (config.table_rate if is_table else 1.0)
+            decays = parameter.ndim >= 2 and (config.table_decay or not is_table)
+            decayed, others = by_factor.setdefault(factor, ([], []))
+            (decayed if decays else others).append(parameter)
     groups = []
-    for factor, parameters in sorted(by_factor.items(), reverse=True):
-        matrices, vectors = [p for p in parameters if p.ndim >= 2], [p for p in parameters if p.ndim < 2]
-        groups.append({"params": matrices, "weight_decay": config.weight_decay, "factor": factor})
-        groups.append({"params": vectors, "weight_decay": 0.0, "factor": factor})
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
+    for factor, (decayed, others) in sorted(by_factor.items(), key=lambda item: item[0], reverse=True):
+        groups.append({"params": decayed, "weight_decay": config.weight_decay, "factor": factor})
+        groups.append({"params": others, "weight_decay": 0.0, "factor": factor})
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True)
 
 
 def learning_rate(step: int, config: TrainingConfig) -> float:
-    """The learning rate of step `step` (from 0): linear warm-up, then cosine decay to 0."""
+    """The learning rate of step `step` (from 0): linear warm-up, then the decay of `schedule` to 0.
+
+    Source: the decay after a flat phase as in Hägele et al. 2024 (arXiv 2405.18392, "1-sqrt").
+    """
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
-    share = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+    share = min(1.0, (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps))
+    if config.schedule == "linear":
+        return config.learning_rate * (1 - share)
+    if config.schedule == "flat":
+        decay_steps = max(1.0, config.decay_share * config.steps)
+        done = (step - (config.steps - decay_steps)) / decay_steps
+        return config.learning_rate * (1 - math.sqrt(min(1.0, max(0.0, done))))
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -70,6 +70,18 @@ class Trainee(nn.Module, ABC):
         Reads no state that training changes, so another thread can prefetch the examples of later steps.
         """
 
+    def training_examples(self, batch: Any, seed: int, number: int, progress: float) -> list[Example]:  # noqa: ARG002
+        """The examples of training batch `number` (from 0).
+
+        Args:
+            batch: the clean batch.
+            seed: seed of the training.
+            number: number of the batch.
+            progress: the share of the training before this batch, 0 for the first and 1 for the last one. For
+                settings that change during a training.
+        """
+        return self.examples(batch, True, seed, "training", number)
+
     @abstractmethod
     def forward(self, examples: list[Example]) -> tuple[Tensor, dict[str, Sums]]:
         """The loss () and the metrics of `examples`, moved to the device of the weights."""

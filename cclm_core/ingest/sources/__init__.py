@@ -1,1 +1,1 @@
-"""Sources of a corpus, listed in `ingest.config.Source`."""
+"""Sources of a corpus, listed in `ingest.sources.catalogue.Source`."""
