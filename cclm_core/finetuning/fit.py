@@ -7,18 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.encoders.embedder import Base, Embedder, EmbedderConfig
 from cclm_core.finetuning.batches import LabeledTexts
 from cclm_core.finetuning.config import TaskConfig
-from cclm_core.finetuning.encoding import Encoding, Noise
+from cclm_core.finetuning.encoding import Encoding, Noise, padded
 from cclm_core.finetuning.model import TaskCard, TaskModel
 from cclm_core.finetuning.ngrams import Ngrams
 from cclm_core.finetuning.probe import fit_probe
 from cclm_core.finetuning.trainee import FineTuning, select
 from cclm_core.heads.catalogue import HeadConfig, default_head
 from cclm_core.heads.tags import Tags
+from cclm_core.heads.texts import TextHead, TextHeadConfig
 from cclm_core.labeled.examples import LabeledTask, LabeledText
 from cclm_core.runtime.config import nearest
 from cclm_core.runtime.errors import ConfigError, DataError
@@ -30,6 +32,7 @@ from cclm_core.training.loop import train
 from cclm_core.training.trainee import Data
 
 _WEIGHTS = (0.0, 0.5, 1.0, 2.0)
+_PAIRS = 256  # pairs whose n-grams are counted at once
 _MIN_VALIDATION = 200  # texts for selecting the weight of the n-grams
 _HEADS: dict[LabeledTask, str] = {
     "classify": "classification",
@@ -90,13 +93,15 @@ class TaskRun:
             task=data.task,
             labels=data.labels,
             is_pair=data.is_pair,
-            head=_head(config, data.task),
+            head=_head(config, data),
             mean=float(np.mean(values)) if values else 0.0,
             deviation=deviation if deviation > 0 else 1.0,
             max_characters=config.training.max_characters,
         )
         with seeded_initialization(derive_seed(seed, "head")):
-            head = self.card.head.build(self.card.context(encoder.width, _weights(config, data)))
+            head = self.card.head.build(self.card.context(encoder, _weights(config, data)))
+        if isinstance(head, TextHead) and head.similarity is not None:
+            head.similarity.fit(_pairs(data.train, encoder.preprocessor))
         self.model = TaskModel(self.card, encoder, head)
         unit = head.config.unit if isinstance(head, Tags) else "word"
         self.encoding = Encoding(encoder.preprocessor, data.task, data.labels, config.training.max_characters, unit)
@@ -190,14 +195,31 @@ def new_encoder(preprocessor: Preprocessor, config: EmbedderConfig | None, seed:
         return Embedder(preprocessor, config or EmbedderConfig())
 
 
-def _head(config: TaskConfig, task: LabeledTask) -> HeadConfig:
+def _head(config: TaskConfig, data: TaskData) -> HeadConfig:
+    task = data.task
     head = config.head or default_head(task)
     if head.head != _HEADS[task]:
         raise ConfigError(f"head must be {_HEADS[task]} for a task {task}, got {head.head}. Change it or leave it out.")
+    if isinstance(head, TextHeadConfig):
+        if head.similarities and not data.is_pair:
+            raise ConfigError("head: similarities needs pairs of texts, but the data has one text per row. Remove it.")
+        if head.similarities is None and data.is_pair:
+            head = head.model_copy(update={"similarities": True})
     if config.train == "probe":
         changes = {"norm": False, "dropout": 0.0}  # the probe standardizes the features itself
         return head.model_copy(update=changes)
     return head
+
+
+def _pairs(texts: Sequence[LabeledText], preprocessor: Preprocessor) -> list[Tensor]:
+    """The ids (2N, L) of pairs of texts, in groups."""
+    groups = [texts[start : start + _PAIRS] for start in range(0, len(texts), _PAIRS)]
+    return [
+        padded(
+            [preprocessor.encode(text or "") for text in (*(row.text for row in group), *(row.second for row in group))]
+        )
+        for group in groups
+    ]
 
 
 def _weights(config: TaskConfig, data: TaskData) -> tuple[float, ...] | None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cclm_core.composition.long_texts import TextReader
 from cclm_core.encoders.embedder import Base, weights_digest
 from cclm_core.evaluation.spans import Tagging, best_tags, tags_to_spans
-from cclm_core.finetuning.encoding import Encoding
+from cclm_core.finetuning.encoding import Encoding, padded
 from cclm_core.finetuning.ngrams import Ngrams
 from cclm_core.heads.base import Head, HeadContext
 from cclm_core.heads.catalogue import HeadConfig
@@ -48,15 +48,16 @@ class TaskCard(Config):
     max_characters: int = Field(default=512, ge=16, description="ids per window; longer texts are read in windows")
     ngram_weight: float = Field(default=0.0, ge=0, description="weight of the n-grams; 0: there are none")
 
-    def context(self, width: int, weights: tuple[float, ...] | None = None) -> HeadContext:
-        """The context for building the head over `width` features per character."""
+    def context(self, encoder: Base, weights: tuple[float, ...] | None = None) -> HeadContext:
+        """The context for building the head over the features of `encoder`."""
         return HeadContext(
-            width=width,
+            width=encoder.width,
             labels=self.labels,
             is_pair=self.is_pair,
             weights=weights,
             mean=self.mean,
             deviation=self.deviation,
+            alphabet=encoder.preprocessor.alphabet,
         )
 
 
@@ -209,7 +210,10 @@ class TaskModel(nn.Module):
                 pooled.append(self.head.pooling(features[None].to(device), mask))
             if not pooled:
                 return torch.zeros(0, self.head.linear.out_features)
-            return self.head.classify(self.head.joined(torch.cat(pooled))).float().cpu()
+            ids = None
+            if self.head.similarity is not None:
+                ids = padded([self.preprocessor.encode(text) for text in texts]).to(device)
+            return self.head.classify(self.head.joined(torch.cat(pooled), ids)).float().cpu()
 
     def _entities(self, texts: Sequence[str], words: Sequence[WordSpans]) -> list[Prediction]:
         self.head.eval()

@@ -9,6 +9,7 @@ import torch
 from cclm_core.evaluation.linear_probe import Scale, one_blas_thread
 from cclm_core.finetuning.encoding import Encoding, Noise
 from cclm_core.finetuning.model import TaskModel
+from cclm_core.heads.base import IDS
 from cclm_core.heads.tags import Tags
 from cclm_core.heads.texts import TextHead
 from cclm_core.labeled.examples import LabeledText
@@ -67,7 +68,7 @@ def _features(
             features = model.encoder(example.ids)
             head = model.head
             if isinstance(head, TextHead):
-                rows.append(head.joined(head.pooling(features, example.ids != 0)))
+                rows.append(head.joined(head.pooling(features, example.ids != 0), example.ids))
             else:
                 assert isinstance(head, Tags)
                 rows.append(head.words(features, example.targets))
@@ -115,7 +116,8 @@ def _validated(model: TaskModel, encoding: Encoding, texts: Sequence[LabeledText
     with torch.inference_mode():
         for start in range(0, len(texts), 32):
             example = encoding.example(texts[start : start + 32], None, derive(seed, "probe"))
-            scores = model.head(model.encoder(example.ids), example.ids != 0, example.targets)
+            targets = example.targets | {IDS: example.ids}
+            scores = model.head(model.encoder(example.ids), example.ids != 0, targets)
             for name, sums in model.head.loss(scores, example.targets)[1].items():
                 total = totals.setdefault(name, [0.0, 0.0])
                 total[0] += sums.total

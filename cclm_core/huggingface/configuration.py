@@ -22,6 +22,7 @@ class CclmConfig(PreTrainedConfig):
         window: ids per window in which longer texts are read, with an overlap of half; None reads whole texts.
         context_length: ids that a model of the next character reads when it generates; None for all.
         pair: whether sequence classification encodes each text of a pair on its own.
+        pair_similarities: with `pair`, whether the classifier also reads similarities of the character n-grams.
         tag_unit: what token classification reads as one: an `id`, a `word`, or a `character` with all its bytes. Words
             and characters have the labels O, then B and I of each entity.
         pooling: how sequence classification pools characters: `mean_max`, `mean` or `attention`.
@@ -38,6 +39,7 @@ class CclmConfig(PreTrainedConfig):
     window: int | None = None
     context_length: int | None = None
     pair: bool = False
+    pair_similarities: bool = False
     tag_unit: Literal["id", "word", "character"] = "id"
     pooling: PoolingKind = "mean_max"
     classifier_norm: bool = True

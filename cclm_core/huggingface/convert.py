@@ -200,7 +200,8 @@ def _task(model: TaskModel, drop_ngrams: bool) -> Parts:
         tags = ["O", *(f"{prefix}-{label}" for label in card.labels for prefix in "BI")]
         values |= {"tag_unit": config.unit} | _label_values(tags)
         return Parts(model.encoder, "token-classification", weights, values)
-    values |= {"pooling": config.pooling, "pair": card.is_pair}
+    similarities = card.is_pair and bool(config.similarities)
+    values |= {"pooling": config.pooling, "pair": card.is_pair, "pair_similarities": similarities}
     if card.task == "regress":  # the head predicts the standardized value
         weights["classifier.weight"] = weights["classifier.weight"] * card.deviation
         weights["classifier.bias"] = weights["classifier.bias"] * card.deviation + card.mean
