@@ -116,10 +116,10 @@ class TextReader:
         windows.sort(key=lambda window: (-window.size, -window.text, window.start))
         join = _CausalJoin() if self._causal else _MeanJoin()
         for batch in self._batches(windows):
-            ids = np.zeros((len(batch), batch[0].size), dtype=np.int64)
-            for row, window in zip(ids, batch, strict=True):
+            ids = np.zeros(self._shape(batch), dtype=np.int64)
+            for row, window in zip(ids, batch, strict=False):
                 row[: window.size] = texts[window.text][window.start : window.stop]
-            for features, window in zip(self.read(ids), batch, strict=True):
+            for features, window in zip(self.read(ids), batch, strict=False):
                 piece = join.add(window, features[: window.size])
                 if len(piece.features):
                     yield piece
@@ -134,9 +134,29 @@ class TextReader:
     def _batches(self, windows: Sequence[Window]) -> Iterator[Sequence[Window]]:
         start = 0
         while start < len(windows):
-            stop = start + max(1, self.batch_characters // windows[start].size)
+            stop = start + self._num_rows(windows[start])
             yield windows[start:stop]
             start = stop
+
+    def _num_rows(self, longest: Window) -> int:
+        return max(1, self.batch_characters // self._length(longest))
+
+    def _length(self, longest: Window) -> int:
+        return min(rounded(longest.size), self.window)
+
+    def _shape(self, batch: Sequence[Window]) -> tuple[int, int]:
+        """Rows and ids of a batch, padding included: few different shapes, because torch keeps memory for each one."""
+        return min(rounded(len(batch)), self._num_rows(batch[0])), self._length(batch[0])
+
+
+def rounded(size: int) -> int:
+    """The next of 8 sizes between two powers of two.
+
+    >>> rounded(5), rounded(100), rounded(130), rounded(2048)
+    (5, 104, 144, 2048)
+    """
+    step = 1 << max(0, (size - 1).bit_length() - 4)
+    return -(-size // step) * step
 
 
 def split(length: int, window: int, overlap: int, text: int = 0) -> list[Window]:

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.encoders.embedder import Base, Embedder, EmbedderConfig
 from cclm_core.finetuning.batches import LabeledTexts
 from cclm_core.finetuning.config import TaskConfig
-from cclm_core.finetuning.encoding import Encoding, Noise, padded
+from cclm_core.finetuning.encoding import Encoding, Noise
 from cclm_core.finetuning.model import TaskCard, TaskModel
 from cclm_core.finetuning.ngrams import Ngrams
 from cclm_core.finetuning.probe import fit_probe
+from cclm_core.finetuning.similarities import add_similarities, ids_of_pairs
 from cclm_core.finetuning.trainee import FineTuning, select
 from cclm_core.heads.catalogue import HeadConfig, default_head
-from cclm_core.heads.tags import Tags
+from cclm_core.heads.tags import Tags, TagsConfig
 from cclm_core.heads.texts import TextHead, TextHeadConfig
 from cclm_core.labeled.examples import LabeledTask, LabeledText
 from cclm_core.runtime.config import nearest
@@ -32,7 +32,6 @@ from cclm_core.training.loop import train
 from cclm_core.training.trainee import Data
 
 _WEIGHTS = (0.0, 0.5, 1.0, 2.0)
-_PAIRS = 256  # pairs whose n-grams are counted at once
 _MIN_VALIDATION = 200  # texts for selecting the weight of the n-grams
 _HEADS: dict[LabeledTask, str] = {
     "classify": "classification",
@@ -100,13 +99,14 @@ class TaskRun:
         )
         with seeded_initialization(derive_seed(seed, "head")):
             head = self.card.head.build(self.card.context(encoder, _weights(config, data)))
-        if isinstance(head, TextHead) and head.similarity is not None:
-            head.similarity.fit(_pairs(data.train, encoder.preprocessor))
         self.model = TaskModel(self.card, encoder, head)
-        unit = head.config.unit if isinstance(head, Tags) else "word"
-        self.encoding = Encoding(encoder.preprocessor, data.task, data.labels, config.training.max_characters, unit)
+        tagging = (head.config.unit, head.config.word_dropout) if isinstance(head, Tags) else ()
+        self.encoding = Encoding(encoder.preprocessor, data.task, data.labels, self.card.max_characters, *tagging)
         self.noise = Noise(config.noise)
         select(encoder, config.train)
+        if isinstance(head, TextHead) and head.similarity is not None:
+            first, second = zip(*((pair.text, str(pair.second)) for pair in data.train), strict=True)
+            head.similarity.fit(ids_of_pairs(self.encoding, first, second))
         self.trainee = FineTuning(encoder, head, self.encoding, self.noise, config.training.layer_decay)
 
     def finish(self) -> Mapping[str, float]:
@@ -122,6 +122,10 @@ class TaskRun:
             noise = self.noise if self.config.noise.share else None
             selected = fit_probe(model, self.encoding, noise, self.data.train, self.data.validation, self.seed)
             metrics |= {f"probe_{name}": value for name, value in selected.items()}
+        elif isinstance(model.head, TextHead) and model.head.similarity is not None:
+            encoder.eval()
+            parts = self.data.train, self.data.validation
+            metrics |= add_similarities(model, self.encoding, self.noise, *parts, self.seed)
         if isinstance(encoder, ComposedModel) and encoder.train_base:
             encoder.adopt_base()
             encoder.train_base = False
@@ -206,20 +210,13 @@ def _head(config: TaskConfig, data: TaskData) -> HeadConfig:
         if head.similarities is None and data.is_pair:
             head = head.model_copy(update={"similarities": True})
     if config.train == "probe":
+        if isinstance(head, TagsConfig) and head.transitions == "learned":
+            raise ConfigError(
+                "head: transitions: learned cannot be fitted by train: probe. Use fixed, or train: heads."
+            )
         changes = {"norm": False, "dropout": 0.0}  # the probe standardizes the features itself
         return head.model_copy(update=changes)
     return head
-
-
-def _pairs(texts: Sequence[LabeledText], preprocessor: Preprocessor) -> list[Tensor]:
-    """The ids (2N, L) of pairs of texts, in groups."""
-    groups = [texts[start : start + _PAIRS] for start in range(0, len(texts), _PAIRS)]
-    return [
-        padded(
-            [preprocessor.encode(text or "") for text in (*(row.text for row in group), *(row.second for row in group))]
-        )
-        for group in groups
-    ]
 
 
 def _weights(config: TaskConfig, data: TaskData) -> tuple[float, ...] | None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cclm_core.composition.long_texts import TextReader
 from cclm_core.encoders.embedder import Base, weights_digest
-from cclm_core.evaluation.spans import Tagging, best_tags, tags_to_spans
+from cclm_core.evaluation.spans import Tagging, TagTransitions, best_tags, tags_to_spans
 from cclm_core.finetuning.encoding import Encoding, padded
 from cclm_core.finetuning.ngrams import Ngrams
 from cclm_core.heads.base import Head, HeadContext
@@ -154,7 +154,7 @@ class TaskModel(nn.Module):
             ngram_weight: weight of the n-grams; None for that of the card.
         """
         weight = self.card.ngram_weight if ngram_weight is None else ngram_weight
-        own = torch.log_softmax(self._scores(texts).double(), dim=-1).numpy()
+        own = torch.log_softmax(self.scores(texts).double(), dim=-1).numpy()
         if not weight or self.ngrams is None:
             return own
         joined = (own + weight * self.ngrams.log_probabilities(texts)) / (1 + weight)
@@ -171,7 +171,7 @@ class TaskModel(nn.Module):
             scores = torch.from_numpy(self.log_probabilities(group))
         else:
             texts = [text for pair in zip(*group, strict=True) for text in pair] if self.is_pair else list(group)
-            scores = self._scores(texts)
+            scores = self.scores(texts)
         with torch.inference_mode():
             return self.head.answers(scores)
 
@@ -199,7 +199,7 @@ class TaskModel(nn.Module):
         for group in _groups(texts):
             yield from reader.whole([self.preprocessor.encode(text) for text in group], self.encoder.width)
 
-    def _scores(self, texts: Sequence[str]) -> Tensor:
+    def scores(self, texts: Sequence[str]) -> Tensor:
         """Scores (N, K) of texts, or of pairs given as all first texts and then all second ones."""
         assert isinstance(self.head, TextHead)
         self.head.eval()
@@ -216,31 +216,45 @@ class TaskModel(nn.Module):
             return self.head.classify(self.head.joined(torch.cat(pooled), ids)).float().cpu()
 
     def _entities(self, texts: Sequence[str], words: Sequence[WordSpans]) -> list[Prediction]:
+        assert isinstance(self.head, Tags)
         self.head.eval()
-        taggings = []
+        taggings, probabilities = [], []
         for text, spans, features in zip(texts, words, self._features(texts), strict=True):
             _, starts, stops = self._encoding.word_positions(text, spans)
-            scores = np.zeros((0, 1 + 2 * len(self.labels)), dtype=np.float32)
+            scores = known = np.zeros((0, 1 + 2 * len(self.labels)), dtype=np.float32)
             if len(spans):
                 positions = {"row": np.zeros_like(starts), "start": starts, "stop": stops}
                 targets = {name: torch.from_numpy(values) for name, values in positions.items()}
                 with torch.inference_mode():
                     row = features[None].to(device_of(self.head))
                     mask = torch.ones(row.shape[:2], dtype=torch.bool, device=row.device)
-                    scores = self.head(row, mask, targets).float().log_softmax(-1).cpu().numpy()
+                    read = self.head(row, mask, targets).float()
+                    known = self.head.log_probabilities(read, targets["row"].to(row.device)).cpu().numpy()
+                    scores = known if self.head.transitions is None else read.cpu().numpy()
             taggings.append(Tagging(scores, np.ones(len(spans) + 1, dtype=bool), np.zeros(len(spans), dtype=bool)))
+            probabilities.append(known)
+        best = best_tags(taggings, _learned(self.head))
         return [
-            {"entities": [self._entity(text, spans, tagging, span) for span in tags_to_spans(tags)]}
-            for text, spans, tagging, tags in zip(texts, words, taggings, best_tags(taggings), strict=True)
+            {"entities": [self._entity(text, spans, known, span) for span in tags_to_spans(tags)]}
+            for text, spans, known, tags in zip(texts, words, probabilities, best, strict=True)
         ]
 
-    def _entity(self, text: str, words: WordSpans, tagging: Tagging, span: tuple[int, int, int]) -> Prediction:
+    def _entity(
+        self, text: str, words: WordSpans, probabilities: npt.NDArray[np.float32], span: tuple[int, int, int]
+    ) -> Prediction:
         first, last, label = span
         start, end = words[first][0], words[last - 1][1]
         tags = [1 + 2 * label, *([2 + 2 * label] * (last - first - 1))]
-        score = float(np.exp(tagging.scores[range(first, last), tags].mean()))
+        score = float(np.exp(probabilities[range(first, last), tags].mean()))
         return {"start": start, "end": end, "label": self.labels[label], "text": text[start:end], "score": score}
 
 
 def _groups(items: Sequence[T]) -> Iterator[Sequence[T]]:
     return (items[start : start + _GROUP] for start in range(0, len(items), _GROUP))
+
+
+def _learned(head: Tags) -> TagTransitions | None:
+    if head.transitions is None:
+        return None
+    values = head.transitions.state_dict()
+    return TagTransitions(*(values[name].float().cpu().numpy() for name in TagTransitions._fields))

@@ -45,7 +45,7 @@ def fit_probe(
     best: dict[str, float] = {}
     best_weights: dict[str, torch.Tensor] = {}
     for penalty in _PENALTIES:
-        weight, bias = _fitted(model, inputs, targets, penalty)
+        weight, bias = fit_linear(model, inputs, targets, penalty)
         folded = weight * scale.inverse[None]
         state = {"linear.weight": folded.float(), "linear.bias": (bias - folded @ scale.mean).float()}
         model.head.load_state_dict(model.head.state_dict() | state)
@@ -78,10 +78,10 @@ def _features(
     return torch.cat(rows), {name: torch.cat([column[name] for column in columns]) for name in columns[0]}
 
 
-def _fitted(
+def fit_linear(
     model: TaskModel, inputs: Any, targets: dict[str, torch.Tensor], penalty: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights (K, P) and biases (K,) of the linear model."""
+    """Weights (K, P) and biases (K,) of a linear model on `inputs` (N, P), in the units of the scores of the head."""
     from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.multiclass import OneVsRestClassifier
 

@@ -11,7 +11,7 @@ from cclm_core.encoders.depth import depths
 from cclm_core.encoders.embedder import Base
 from cclm_core.finetuning.batches import TextBatch
 from cclm_core.finetuning.encoding import Encoding, Noise
-from cclm_core.heads.base import IDS, Head
+from cclm_core.heads.base import Head
 from cclm_core.heads.dropout import SEED
 from cclm_core.objectives.base import Example, Sums
 from cclm_core.runtime.device import device_of
@@ -57,7 +57,7 @@ class FineTuning(Trainee):
         is_trained = torch.is_grad_enabled() and any(weight.requires_grad for weight in self.encoder.parameters())
         with torch.set_grad_enabled(is_trained):
             features = self.encoder(moved.ids)
-        scores = self.head(features, moved.ids != 0, moved.targets | {IDS: moved.ids})
+        scores = self.head(features, moved.ids != 0, moved.targets)
         return self.head.loss(scores, moved.targets)
 
     def selection_value(self, point: Point) -> float:

@@ -41,7 +41,7 @@ class TextHeadConfig(Config):
 class TextHead(Head):
     """Pools the characters of each text, and applies one linear layer.
 
-    Pairs are read through `pair_features` and, with `similarities`, `PairSimilarity`.
+    Pairs are read through `pair_features` and, with `similarities`, `PairSimilarity`, whose weights start at 0.
     """
 
     def __init__(self, config: TextHeadConfig, context: HeadContext, num_scores: int) -> None:
@@ -55,6 +55,8 @@ class TextHead(Head):
         self.linear = nn.Linear(self.width + (NUM_SIMILARITIES if has_similarity else 0), num_scores)
         nn.init.normal_(self.linear.weight, std=_INIT_STD)
         nn.init.zeros_(self.linear.bias)
+        if has_similarity:
+            nn.init.zeros_(self.linear.weight[:, self.width :])
 
     def forward(self, features: Tensor, mask: Tensor, targets: Targets) -> Tensor:
         """Scores (N, K) of N texts or pairs; see `Head.forward`."""
@@ -65,21 +67,18 @@ class TextHead(Head):
 
         Args:
             pooled: (B, P), one text per example, or all first texts and then all second ones.
-            ids: (B, L) int64, the ids of the texts; read with `similarities`.
+            ids: (B, L) int64, the ids of the texts; without them, the similarities are left out.
         """
-        if not self.context.is_pair:
-            return pooled
-        joined = pair_features(pooled)
-        if self.similarity is None:
+        joined = pair_features(pooled) if self.context.is_pair else pooled
+        if self.similarity is None or ids is None:
             return joined
-        assert ids is not None, "a head with similarities needs the ids of both texts"
         return torch.cat([joined, self.similarity(ids).to(joined.dtype)], dim=-1)
 
     def classify(self, joined: Tensor, targets: Targets | None = None) -> Tensor:
         """Scores (N, K) from joined features (N, P); with dropout if `targets` has a seed for it."""
         pooled = dropout(self.norm(joined[:, : self.width]), self.config.dropout, targets or {})
-        scores: Tensor = self.linear(torch.cat([pooled, joined[:, self.width :]], dim=-1))
-        return scores
+        read = torch.cat([pooled, joined[:, self.width :]], dim=-1)
+        return nn.functional.linear(read, self.linear.weight[:, : read.shape[1]], self.linear.bias)
 
 
 class ClassificationConfig(TextHeadConfig):
