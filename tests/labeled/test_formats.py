@@ -211,7 +211,10 @@ def test_damaged_class_names_of_parquet_are_refused() -> None:
     Path("input").mkdir()
     table = pa.table({"text": ["a", "b"] * 30, "label": [0, 7] * 30})
     features = {"label": {"_type": "ClassLabel", "names": ["late", "broken"]}}
-    for about, message in ((b"{", "metadata of `datasets` are damaged"), ({"info": {"features": features}}, "7 is not")):
+    for about, message in (
+        (b"{", "metadata of `datasets` are damaged"),
+        ({"info": {"features": features}}, "7 is not"),
+    ):
         metadata = {"huggingface": about if isinstance(about, bytes) else json.dumps(about)}
         pq.write_table(table.replace_schema_metadata(metadata), "input/a.parquet")
         source = {"kind": "files", "paths": "input/a.parquet", "columns": {"label": "label"}}
