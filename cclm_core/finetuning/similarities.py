@@ -14,6 +14,7 @@ from cclm_core.finetuning.model import TaskModel
 from cclm_core.finetuning.probe import fit_linear
 from cclm_core.heads.texts import TextHead
 from cclm_core.labeled.examples import LabeledText
+from cclm_core.runtime.device import device_of
 from cclm_core.runtime.random import derive
 
 _PENALTY = 1e-4
@@ -47,7 +48,8 @@ def add_similarities(
     """
     head = model.head
     assert isinstance(head, TextHead) and head.similarity is not None
-    similarity = head.similarity
+    device = device_of(head)
+    similarity = head.similarity.cpu()
     *rows, targets = _copies(encoding, noise, train, seed, "train")
     inputs = torch.cat([similarity(ids) for ids in ids_of_pairs(encoding, *rows)])
     weight, bias = fit_linear(model, inputs.double().numpy(), targets, _PENALTY)
@@ -65,6 +67,8 @@ def add_similarities(
             for other in _WEIGHTS
         }
         best = min(losses, key=lambda weights: losses[weights])
+    similarity.to(device)
+    weight, bias = weight.to(device), bias.to(device)
     with torch.no_grad():
         head.linear.weight[:, : head.width] *= best[0]
         head.linear.weight[:, head.width :] = best[1] * weight

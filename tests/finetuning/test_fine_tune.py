@@ -141,6 +141,7 @@ def test_layerwise_rates_move_lower_layers_less() -> None:
         ({"head": {"head": "tags"}}, "head must be classification"),
         ({"class_weights": {"crad": 2.0}}, "'crad' is no label.*card"),
         ({"train": "top"}, "top needs a composition"),
+        ({"head": {"head": "classification", "similarities": True}}, "similarities needs pairs of texts"),
         ({"composition": None, "train": "heads"}, "train: heads needs a composition"),
         ({"training": {"steps": 3, "epochs": 2}}, "`steps` or `epochs`, not both"),
     ],
@@ -179,6 +180,22 @@ def test_pairs_that_share_words_are_told_from_those_that_do_not(train: str) -> N
         model = fine_tune("toy", task, embedder(), config(train=train, head=head, noise={"share": 0}))
         accuracies[similarities] = measure("classify", pairs[1], model_predictor(model)(pairs[1]))["accuracy"].value
     assert accuracies[True] > 0.9 and accuracies[True] >= accuracies[False]
+
+
+def test_tags_with_learned_transitions_and_word_dropout(tmp_path: Path) -> None:
+    head = {"head": "tags", "transitions": "learned", "word_dropout": 0.1}
+    model = fine_tune("toy", data("tag"), embedder(), config(head=head))
+    save_task(model, tmp_path / "task")
+    loaded, test = load_task(tmp_path / "task"), texts("tag", 64, 3)
+    assert loaded.digest == model.digest and model.head.state_dict()["transitions.between"].abs().sum() > 0
+    predictions = model_predictor(loaded)(test)
+    assert predictions == model_predictor(model)(test)
+    assert measure("tag", test, predictions)["entity_f1"].value > 0.95
+    scores = [entity["score"] for answer in predictions for entity in answer["entities"]]
+    assert 0.5 < min(scores) <= max(scores) <= 1
+    assert loaded.predict(["", "no"]) == [{"entities": []}] * 2
+    with pytest.raises(ConfigError, match="transitions: learned cannot be fitted by train: probe"):
+        fine_tune("toy", data("tag"), embedder(), config(head=head, train="probe"))
 
 
 def test_a_head_of_an_older_version_reads_no_similarities(tmp_path: Path) -> None:
