@@ -36,11 +36,12 @@ def read_slices(path: Path, name: str, columns: Columns) -> Iterator[Slice | Rej
     """
     line, names = 1, None
     for batch in _batches(path, name, columns):
-        if names is None:
-            names = _class_names(path, name)
+        names = _class_names(path, name) if names is None else names
         for item in safe_slices(batch, name, line, columns.text):
-            is_named = names and isinstance(item, Slice)
-            yield item._replace(batch=_with_names(item.batch, names, name)) if is_named else item
+            if names and isinstance(item, Slice):
+                yield item._replace(batch=_with_names(item.batch, names, name))
+            else:
+                yield item
         line += batch.num_rows
 
 
@@ -70,7 +71,8 @@ def _batches(path: Path, name: str, columns: Columns) -> Iterator[pa.RecordBatch
 
 def _class_names(path: Path, name: str) -> dict[str, list[str]]:
     """Column -> the names of its classes, from the metadata that the library `datasets` writes."""
-    metadata = (pq.read_schema(path).metadata or {}).get(_DATASETS_KEY)
+    schema = pq.read_schema(path)
+    metadata = (schema.metadata or {}).get(_DATASETS_KEY)
     if metadata is None:
         return {}
     try:
@@ -81,7 +83,16 @@ def _class_names(path: Path, name: str) -> dict[str, list[str]]:
         raise DataError(f"{name}: the metadata of `datasets` are damaged: {error}. Write the file again.") from None
     if long := next((each for classes in names.values() for each in classes if len(each) > _LONGEST_NAME), None):
         raise DataError(f"{name}: the name of a class must have at most {_LONGEST_NAME} characters, got {long:.80}...")
-    return names
+    return {column: classes for column, classes in names.items() if _has_numbers(schema, column)}
+
+
+def _has_numbers(schema: pa.Schema, column: str) -> bool:
+    """Whether a column holds integers or lists of them; its values may have been changed after `datasets`."""
+    index = schema.get_field_index(column)
+    kind = schema.field(index).type if index >= 0 else pa.null()
+    while pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_integer(kind))
 
 
 def _with_names(batch: pa.RecordBatch, names: Mapping[str, Sequence[str]], title: str) -> pa.RecordBatch:
