@@ -22,7 +22,7 @@ def random_transitions() -> Transitions:
     with torch.no_grad():
         for parameter in transitions.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
-    return transitions
+    return transitions.requires_grad_(False)
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
