@@ -128,10 +128,10 @@ class TextReader:
             windows = [window for own in longest for window in own]
         join = _CausalJoin() if self._causal else _MeanJoin()
         for batch in self._batches(windows):
-            ids = np.zeros((len(batch), max(window.size for window in batch)), dtype=np.int64)
-            for row, window in zip(ids, batch, strict=True):
+            ids = np.zeros(self._shape(batch), dtype=np.int64)
+            for row, window in zip(ids, batch, strict=False):
                 row[: window.size] = texts[window.text][window.start : window.stop]
-            for features, window in zip(self.read(ids), batch, strict=True):
+            for features, window in zip(self.read(ids), batch, strict=False):
                 piece = join.add(window, features[: window.size])
                 if len(piece.features):
                     yield piece
@@ -148,14 +148,32 @@ class TextReader:
     def _batches(self, windows: Sequence[Window]) -> Iterator[Sequence[Window]]:
         start = 0
         while start < len(windows):
-            stop, size = start + 1, windows[start].size
+            stop, length = start + 1, self._length(windows[start])
             while stop < len(windows):
-                size = max(size, windows[stop].size)
-                if (stop + 1 - start) * size > self.batch_characters:
+                length = max(length, self._length(windows[stop]))
+                if (stop + 1 - start) * length > self.batch_characters:
                     break
                 stop += 1
             yield windows[start:stop]
             start = stop
+
+    def _length(self, window: Window) -> int:
+        return max(window.size, min(rounded(window.size), self.window))
+
+    def _shape(self, batch: Sequence[Window]) -> tuple[int, int]:
+        """Rows and ids of a batch, padding included: few different shapes, because torch keeps memory for each one."""
+        length = max(map(self._length, batch))
+        return max(len(batch), min(rounded(len(batch)), self.batch_characters // length)), length
+
+
+def rounded(size: int) -> int:
+    """The next of 8 sizes between two powers of two.
+
+    >>> rounded(5), rounded(100), rounded(130), rounded(2048)
+    (5, 104, 144, 2048)
+    """
+    step = 1 << max(0, (size - 1).bit_length() - 4)
+    return -(-size // step) * step
 
 
 def split(length: int, window: int, overlap: int, text: int = 0) -> list[Window]:

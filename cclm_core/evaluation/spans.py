@@ -81,22 +81,39 @@ class Tagging(NamedTuple):
     blanks: npt.NDArray[np.bool_]
 
 
-def best_tags(texts: Sequence[Tagging]) -> list[npt.NDArray[np.int64]]:
+class TagTransitions(NamedTuple):
+    """Learned scores of sequences of tags, Y = 1 + 2K; see `heads.transitions`.
+
+    Attributes:
+        between: (Y, Y), of a tag (row) before another one (column).
+        first, last: (Y,), of the first and the last tag of a text.
+    """
+
+    between: npt.NDArray[np.float32]
+    first: npt.NDArray[np.float32]
+    last: npt.NDArray[np.float32]
+
+
+def best_tags(texts: Sequence[Tagging], learned: TagTransitions | None = None) -> list[npt.NDArray[np.int64]]:
     """The valid tags (L,) of each text with the highest sum of scores (Viterbi decoding).
 
     Tags are valid if every I follows a B or an I of its label, and every span starts and ends at an edge and with a
     character that is not a blank.
+
+    Args:
+        texts: the scores and the constraints of each text.
+        learned: scores of transitions, added to those of the tags; None for none.
     """
     order = sorted(range(len(texts)), key=lambda number: len(texts[number].scores))
     best: list[npt.NDArray[np.int64]] = [np.zeros(0, dtype=np.int64)] * len(texts)
     for first in range(0, len(order), _BATCH_TEXTS):
         batch = order[first : first + _BATCH_TEXTS]
-        for number, tags in zip(batch, _best_tags([texts[number] for number in batch]), strict=True):
+        for number, tags in zip(batch, _best_tags([texts[number] for number in batch], learned), strict=True):
             best[number] = tags
     return best
 
 
-def _best_tags(texts: Sequence[Tagging]) -> list[npt.NDArray[np.int64]]:
+def _best_tags(texts: Sequence[Tagging], learned: TagTransitions | None) -> list[npt.NDArray[np.int64]]:
     lengths = [len(text.scores) for text in texts]
     num_tags = texts[0].scores.shape[1]
     shape = len(texts), max(lengths) + 1  # an O after every text closes its last span
@@ -111,9 +128,16 @@ def _best_tags(texts: Sequence[Tagging]) -> list[npt.NDArray[np.int64]]:
     transitions, rows = _transitions(num_tags), np.arange(len(texts))
     total = scores[:, 0].copy()
     total[:, 2::2] = _FORBIDDEN
+    if learned is not None:
+        total += learned.first
+        kinds = 1 + np.sign(np.arange(shape[1]) - np.array(lengths)[:, None])  # 0 inside, 1 at the O after the text
+        last = np.repeat(learned.last[:, None], num_tags, axis=1)
+        added = np.stack([learned.between, last, np.zeros_like(last)])
     previous = np.zeros((*shape, num_tags), dtype=np.int64)
     for position in range(1, shape[1]):
         paths = total[:, :, None] + transitions[ends[:, position - 1].astype(np.int64)]
+        if learned is not None:
+            paths += added[kinds[:, position]]
         previous[:, position] = paths.argmax(axis=1)
         total = paths.max(axis=1) + scores[:, position]
     tags = np.zeros(shape, dtype=np.int64)

@@ -14,7 +14,7 @@ from cclm_core.finetuning.words import tags_of, units_of
 from cclm_core.labeled.examples import LabeledText
 from cclm_core.noise.text import TextNoiser
 from cclm_core.objectives.base import Example
-from cclm_core.text.vocabulary import PAD, Preprocessor
+from cclm_core.text.vocabulary import MASK, PAD, Preprocessor
 
 Ids = npt.NDArray[np.integer]
 
@@ -51,6 +51,7 @@ class Encoding:
         labels: the K labels, sorted.
         max_ids: longer texts are cut: at a random window in training, after the first ids otherwise.
         unit: for `tag`, `word` or `character`.
+        word_dropout: for `tag`, share of the words whose ids training replaces by MASK.
     """
 
     preprocessor: Preprocessor
@@ -58,6 +59,7 @@ class Encoding:
     labels: tuple[str, ...]
     max_ids: int
     unit: str = "word"
+    word_dropout: float = 0.0
     _numbers: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -77,9 +79,10 @@ class Encoding:
             excess = len(ids) - self.max_ids
             start = int(generator.integers(excess + 1)) if excess > 0 and noise is not None else 0
             rows.append(ids[start : start + self.max_ids])
-        return Example(padded(rows), self._answers(examples))
+        return Example(padded(rows), self.answers(examples))
 
-    def _answers(self, examples: Sequence[LabeledText]) -> dict[str, Tensor]:
+    def answers(self, examples: Sequence[LabeledText]) -> dict[str, Tensor]:
+        """The targets of whole texts or pairs: `label`, `labels` or `value`."""
         if self.task == "classify":
             return {"label": torch.tensor([self._numbers[str(example.label)] for example in examples])}
         if self.task == "regress":
@@ -104,6 +107,8 @@ class Encoding:
         columns: dict[str, list[int]] = {"row": [], "start": [], "stop": [], "tag": []}
         for row, (text, moved, known) in enumerate(zip(texts, spans, tags, strict=True)):
             ids, starts, stops = self.word_positions(text, [(word.start, word.end) for word in moved])
+            if noise is not None and self.word_dropout:
+                ids = self._without_words(ids, starts, stops, generator)
             first = 0
             if noise is not None and len(ids) > self.max_ids:
                 fits = np.flatnonzero(starts <= len(ids) - self.max_ids)
@@ -116,6 +121,15 @@ class Encoding:
                     columns["stop"].append(stop)
                     columns["tag"].append(known[int(word.label)])
         return Example(padded(rows), {name: torch.tensor(values) for name, values in columns.items()})
+
+    def _without_words(
+        self, ids: Ids, starts: npt.NDArray[np.int64], stops: npt.NDArray[np.int64], generator: np.random.Generator
+    ) -> Ids:
+        """The ids with a random share of the words masked."""
+        masked = ids.copy()
+        for word in np.flatnonzero(generator.random(len(starts)) < self.word_dropout):
+            masked[starts[word] : stops[word]] = MASK
+        return masked
 
     def word_positions(
         self, text: str, words: Sequence[tuple[int, int]]

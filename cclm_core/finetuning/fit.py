@@ -16,9 +16,11 @@ from cclm_core.finetuning.encoding import Encoding, Noise
 from cclm_core.finetuning.model import TaskCard, TaskModel
 from cclm_core.finetuning.ngrams import Ngrams
 from cclm_core.finetuning.probe import fit_probe
+from cclm_core.finetuning.similarities import add_similarities, ids_of_pairs
 from cclm_core.finetuning.trainee import FineTuning, select
 from cclm_core.heads.catalogue import HeadConfig, default_head
-from cclm_core.heads.tags import Tags
+from cclm_core.heads.tags import Tags, TagsConfig
+from cclm_core.heads.texts import TextHead, TextHeadConfig
 from cclm_core.labeled.examples import LabeledTask, LabeledText
 from cclm_core.runtime.config import nearest
 from cclm_core.runtime.errors import ConfigError, DataError
@@ -90,18 +92,21 @@ class TaskRun:
             task=data.task,
             labels=data.labels,
             is_pair=data.is_pair,
-            head=_head(config, data.task),
+            head=_head(config, data),
             mean=float(np.mean(values)) if values else 0.0,
             deviation=deviation if deviation > 0 else 1.0,
             max_characters=config.training.max_characters,
         )
         with seeded_initialization(derive_seed(seed, "head")):
-            head = self.card.head.build(self.card.context(encoder.width, _weights(config, data)))
+            head = self.card.head.build(self.card.context(encoder, _weights(config, data)))
         self.model = TaskModel(self.card, encoder, head)
-        unit = head.config.unit if isinstance(head, Tags) else "word"
-        self.encoding = Encoding(encoder.preprocessor, data.task, data.labels, config.training.max_characters, unit)
+        tagging = (head.config.unit, head.config.word_dropout) if isinstance(head, Tags) else ()
+        self.encoding = Encoding(encoder.preprocessor, data.task, data.labels, self.card.max_characters, *tagging)
         self.noise = Noise(config.noise)
         select(encoder, config.train)
+        if isinstance(head, TextHead) and head.similarity is not None:
+            first, second = zip(*((pair.text, str(pair.second)) for pair in data.train), strict=True)
+            head.similarity.fit(ids_of_pairs(self.encoding, first, second))
         self.trainee = FineTuning(encoder, head, self.encoding, self.noise, config.training.layer_decay)
 
     def finish(self) -> Mapping[str, float]:
@@ -117,6 +122,10 @@ class TaskRun:
             noise = self.noise if self.config.noise.share else None
             selected = fit_probe(model, self.encoding, noise, self.data.train, self.data.validation, self.seed)
             metrics |= {f"probe_{name}": value for name, value in selected.items()}
+        elif isinstance(model.head, TextHead) and model.head.similarity is not None:
+            encoder.eval()
+            parts = self.data.train, self.data.validation
+            metrics |= add_similarities(model, self.encoding, self.noise, *parts, self.seed)
         if isinstance(encoder, ComposedModel) and encoder.train_base:
             encoder.adopt_base()
             encoder.train_base = False
@@ -190,11 +199,21 @@ def new_encoder(preprocessor: Preprocessor, config: EmbedderConfig | None, seed:
         return Embedder(preprocessor, config or EmbedderConfig())
 
 
-def _head(config: TaskConfig, task: LabeledTask) -> HeadConfig:
+def _head(config: TaskConfig, data: TaskData) -> HeadConfig:
+    task = data.task
     head = config.head or default_head(task)
     if head.head != _HEADS[task]:
         raise ConfigError(f"head must be {_HEADS[task]} for a task {task}, got {head.head}. Change it or leave it out.")
+    if isinstance(head, TextHeadConfig):
+        if head.similarities and not data.is_pair:
+            raise ConfigError("head: similarities needs pairs of texts, but the data has one text per row. Remove it.")
+        if head.similarities is None and data.is_pair:
+            head = head.model_copy(update={"similarities": True})
     if config.train == "probe":
+        if isinstance(head, TagsConfig) and head.transitions == "learned":
+            raise ConfigError(
+                "head: transitions: learned cannot be fitted by train: probe. Use fixed, or train: heads."
+            )
         changes = {"norm": False, "dropout": 0.0}  # the probe standardizes the features itself
         return head.model_copy(update=changes)
     return head

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from cclm_core.composition.long_texts import TextReader
 from cclm_core.encoders.embedder import Base, weights_digest
+from cclm_core.evaluation.spans import TagTransitions
 from cclm_core.finetuning.any_model import AnyTaskModel, Floats, Prediction, Texts, groups
-from cclm_core.finetuning.encoding import Encoding
+from cclm_core.finetuning.encoding import Encoding, padded
 from cclm_core.finetuning.entities import entity_answers
 from cclm_core.finetuning.ngrams import Ngrams
 from cclm_core.heads.base import Head, HeadContext
@@ -42,15 +43,16 @@ class TaskCard(Config):
     max_characters: int = Field(default=512, ge=16, description="ids per window; longer texts are read in windows")
     ngram_weight: float = Field(default=0.0, ge=0, description="weight of the n-grams; 0: there are none")
 
-    def context(self, width: int, weights: tuple[float, ...] | None = None) -> HeadContext:
-        """The context for building the head over `width` features per character."""
+    def context(self, encoder: Base, weights: tuple[float, ...] | None = None) -> HeadContext:
+        """The context for building the head over the features of `encoder`."""
         return HeadContext(
-            width=width,
+            width=encoder.width,
             labels=self.labels,
             is_pair=self.is_pair,
             weights=weights,
             mean=self.mean,
             deviation=self.deviation,
+            alphabet=encoder.preprocessor.alphabet,
         )
 
 
@@ -110,7 +112,9 @@ class TaskModel(AnyTaskModel):
             return np.concatenate([np.zeros((0, 1 + 2 * len(self.labels))), *rows]).astype(np.float64)
         if self.task == "classify" and not self.is_pair:
             return self.log_probabilities(texts.texts)
-        every = [self._scores(self._joined(group)) for group in groups(texts.pairs if self.is_pair else texts.texts)]
+        every = [
+            self.head_scores(self._joined(group)) for group in groups(texts.pairs if self.is_pair else texts.texts)
+        ]
         scores = torch.cat(every).double() if every else torch.zeros(0, max(1, len(self.labels))).double()
         if self.task == "regress":
             return np.asarray(scores * self.card.deviation + self.card.mean)
@@ -132,7 +136,7 @@ class TaskModel(AnyTaskModel):
             ngram_weight: weight of the n-grams; None for that of the card.
         """
         weight = self.card.ngram_weight if ngram_weight is None else ngram_weight
-        own = torch.log_softmax(self._scores(texts).double(), dim=-1).numpy()
+        own = torch.log_softmax(self.head_scores(texts).double(), dim=-1).numpy()
         if not weight or self.ngrams is None:
             return own
         joined = (own + weight * self.ngrams.log_probabilities(texts)) / (1 + weight)
@@ -145,7 +149,7 @@ class TaskModel(AnyTaskModel):
         if self.task == "classify" and not self.is_pair:
             scores = torch.from_numpy(self.log_probabilities(group))
         else:
-            scores = self._scores(self._joined(group))
+            scores = self.head_scores(self._joined(group))
         with torch.inference_mode():
             return self.head.answers(scores)
 
@@ -170,7 +174,7 @@ class TaskModel(AnyTaskModel):
         for group in groups(texts):
             yield from reader.whole([self.preprocessor.encode(text) for text in group], self.encoder.width)
 
-    def _scores(self, texts: Sequence[str]) -> Tensor:
+    def head_scores(self, texts: Sequence[str]) -> Tensor:
         """Scores (N, K) of texts, or of pairs given as all first texts and then all second ones."""
         assert isinstance(self.head, TextHead)
         self.head.eval()
@@ -181,24 +185,46 @@ class TaskModel(AnyTaskModel):
                 pooled.append(self.head.pooling(features[None].to(device), mask))
             if not pooled:
                 return torch.zeros(0, self.head.linear.out_features)
-            return self.head.classify(self.head.joined(torch.cat(pooled))).float().cpu()
+            ids = None
+            if self.head.similarity is not None:
+                ids = padded([self.preprocessor.encode(text) for text in texts]).to(device)
+            return self.head.classify(self.head.joined(torch.cat(pooled), ids)).float().cpu()
 
     def _entities(self, texts: Sequence[str], words: Sequence[WordSpans]) -> list[Prediction]:
-        return entity_answers(texts, words, self._tag_scores(texts, words), self.labels)
+        scores, probabilities = self._tag_rows(texts, words)
+        return entity_answers(texts, words, scores, self.labels, probabilities, self._learned)
 
     def _tag_scores(self, texts: Sequence[str], words: Sequence[WordSpans]) -> list[npt.NDArray[np.float32]]:
         """For each text, the log-probabilities (words, 1 + 2K) of the tags."""
+        return self._tag_rows(texts, words)[1]
+
+    def _tag_rows(
+        self, texts: Sequence[str], words: Sequence[WordSpans]
+    ) -> tuple[list[npt.NDArray[np.float32]], list[npt.NDArray[np.float32]]]:
+        """For each text, what Viterbi reads and the log-probabilities, (words, 1 + 2K) each; equal without a CRF."""
+        assert isinstance(self.head, Tags)
         self.head.eval()
-        rows = []
+        every, probabilities = [], []
         for text, spans, features in zip(texts, words, self._features(texts), strict=True):
             _, starts, stops = self._encoding.word_positions(text, spans)
-            scores = np.zeros((0, 1 + 2 * len(self.labels)), dtype=np.float32)
+            scores = known = np.zeros((0, 1 + 2 * len(self.labels)), dtype=np.float32)
             if len(spans):
                 positions = {"row": np.zeros_like(starts), "start": starts, "stop": stops}
                 targets = {name: torch.from_numpy(values) for name, values in positions.items()}
                 with torch.inference_mode():
                     row = features[None].to(device_of(self.head))
                     mask = torch.ones(row.shape[:2], dtype=torch.bool, device=row.device)
-                    scores = self.head(row, mask, targets).float().log_softmax(-1).cpu().numpy()
-            rows.append(scores)
-        return rows
+                    read = self.head(row, mask, targets).float()
+                    known = self.head.log_probabilities(read, targets["row"].to(row.device)).cpu().numpy()
+                    scores = known if self.head.transitions is None else read.cpu().numpy()
+            every.append(scores)
+            probabilities.append(known)
+        return every, probabilities
+
+    @property
+    def _learned(self) -> TagTransitions | None:
+        """The learned transitions of the head, if it has any."""
+        if not isinstance(self.head, Tags) or self.head.transitions is None:
+            return None
+        values = self.head.transitions.state_dict()
+        return TagTransitions(*(values[name].float().cpu().numpy() for name in TagTransitions._fields))

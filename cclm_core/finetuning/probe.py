@@ -9,6 +9,7 @@ import torch
 from cclm_core.evaluation.linear_probe import Scale, one_blas_thread
 from cclm_core.finetuning.encoding import Encoding, Noise
 from cclm_core.finetuning.model import TaskModel
+from cclm_core.heads.base import IDS
 from cclm_core.heads.tags import Tags
 from cclm_core.heads.texts import TextHead
 from cclm_core.labeled.examples import LabeledText
@@ -44,7 +45,7 @@ def fit_probe(
     best: dict[str, float] = {}
     best_weights: dict[str, torch.Tensor] = {}
     for penalty in _PENALTIES:
-        weight, bias = _fitted(model, inputs, targets, penalty)
+        weight, bias = fit_linear(model, inputs, targets, penalty)
         folded = weight * scale.inverse[None]
         state = {"linear.weight": folded.float(), "linear.bias": (bias - folded @ scale.mean).float()}
         model.head.load_state_dict(model.head.state_dict() | state)
@@ -67,7 +68,7 @@ def _features(
             features = model.encoder(example.ids)
             head = model.head
             if isinstance(head, TextHead):
-                rows.append(head.joined(head.pooling(features, example.ids != 0)))
+                rows.append(head.joined(head.pooling(features, example.ids != 0), example.ids))
             else:
                 assert isinstance(head, Tags)
                 rows.append(head.words(features, example.targets))
@@ -77,10 +78,10 @@ def _features(
     return torch.cat(rows), {name: torch.cat([column[name] for column in columns]) for name in columns[0]}
 
 
-def _fitted(
+def fit_linear(
     model: TaskModel, inputs: Any, targets: dict[str, torch.Tensor], penalty: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights (K, P) and biases (K,) of the linear model."""
+    """Weights (K, P) and biases (K,) of a linear model on `inputs` (N, P), in the units of the scores of the head."""
     from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.multiclass import OneVsRestClassifier
 
@@ -115,7 +116,8 @@ def _validated(model: TaskModel, encoding: Encoding, texts: Sequence[LabeledText
     with torch.inference_mode():
         for start in range(0, len(texts), 32):
             example = encoding.example(texts[start : start + 32], None, derive(seed, "probe"))
-            scores = model.head(model.encoder(example.ids), example.ids != 0, example.targets)
+            targets = example.targets | {IDS: example.ids}
+            scores = model.head(model.encoder(example.ids), example.ids != 0, targets)
             for name, sums in model.head.loss(scores, example.targets)[1].items():
                 total = totals.setdefault(name, [0.0, 0.0])
                 total[0] += sums.total

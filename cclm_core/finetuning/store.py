@@ -111,7 +111,7 @@ def _network(folder: Path, values: Mapping[str, Any]) -> TaskModel:
     if not isinstance(encoder, Base):
         raise ArtifactError(f"{folder / ENCODER} must be an embedder or a composition. Train the task again.")
     with without_storage():
-        head = card.head.build(card.context(encoder.width))
+        head = card.head.build(card.context(encoder))
     load_weights(head, folder / HEAD)
     ngrams = Ngrams.load(folder, card.labels) if card.ngram_weight else None
     return TaskModel(card, encoder, head, ngrams)

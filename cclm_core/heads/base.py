@@ -9,7 +9,10 @@ from torch import Tensor, nn
 from cclm_core.objectives.base import Sums
 
 Targets = dict[str, Tensor]
-"""What a head reads besides the features: the answers, and for tags the positions of the words."""
+"""What a head reads besides the features: the answers, for tags the positions of the words, for pairs the ids."""
+
+IDS = "ids"
+"""The key of `Targets` with the ids of the texts, (B, L) int64, for heads that compare the texts of a pair."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +25,7 @@ class HeadContext:
         is_pair: whether each example has two texts.
         weights: weight of each label in the loss, in the order of `labels`; None for equal weights.
         mean, deviation: mean and standard deviation of the values in training, for regression.
+        alphabet: the characters of the vocabulary, for heads that read ids.
     """
 
     width: int
@@ -30,6 +34,7 @@ class HeadContext:
     weights: tuple[float, ...] | None = None
     mean: float = 0.0
     deviation: float = 1.0
+    alphabet: str = ""
 
 
 class Head(nn.Module, ABC):
@@ -45,7 +50,7 @@ class Head(nn.Module, ABC):
         Args:
             features: (B, L, W). For pairs, B is twice the number of examples: all first texts, then all second texts.
             mask: (B, L) bool, false at padding.
-            targets: positions of words, for heads that read words.
+            targets: positions of words, for heads that read words; ids, for heads that compare texts.
         """
 
     @abstractmethod

@@ -4,13 +4,14 @@ import math
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor, nn
 
 from cclm_core.heads.answers import label_answers, multilabel_answers
-from cclm_core.heads.base import Head, HeadContext, Targets
+from cclm_core.heads.base import IDS, Head, HeadContext, Targets
 from cclm_core.heads.dropout import dropout
 from cclm_core.heads.pooling import Pooling, PoolingKind, pair_features
+from cclm_core.heads.similarity import NUM_SIMILARITIES, PairSimilarity
 from cclm_core.objectives.base import Sums
 from cclm_core.runtime.config import Config
 
@@ -23,36 +24,62 @@ class TextHeadConfig(Config):
     pooling: PoolingKind = Field(default="mean_max", description="how characters become one text; see `Pooling`")
     norm: bool = Field(default=True, description="layer normalization of the pooled features")
     dropout: float = Field(default=0.2, ge=0, lt=1, description="share of pooled features that training drops")
+    similarities: bool | None = Field(
+        default=None,
+        description="for pairs: also reads similarities of the character n-grams of both texts; null: yes, but no in "
+        "heads saved without this key",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out `similarities` if it is null: heads that do not know it keep their digest."""
+        values: dict[str, Any] = handler(self)
+        if values.get("similarities") is None:
+            values.pop("similarities", None)
+        return values
 
 
 class TextHead(Head):
     """Pools the characters of each text, and applies one linear layer.
 
-    Pairs are read through `pair_features`.
+    Pairs are read through `pair_features` and, with `similarities`, `PairSimilarity`, whose weights start at 0.
     """
 
     def __init__(self, config: TextHeadConfig, context: HeadContext, num_scores: int) -> None:
         super().__init__()
         self.config, self.context = config, context
         self.pooling = Pooling(config.pooling, context.width)
-        width = self.pooling.width * (4 if context.is_pair else 1)
-        self.norm = nn.LayerNorm(width) if config.norm else nn.Identity()
-        self.linear = nn.Linear(width, num_scores)
+        self.width = self.pooling.width * (4 if context.is_pair else 1)
+        has_similarity = context.is_pair and bool(config.similarities)
+        self.similarity = PairSimilarity(context.alphabet) if has_similarity else None
+        self.norm = nn.LayerNorm(self.width) if config.norm else nn.Identity()
+        self.linear = nn.Linear(self.width + (NUM_SIMILARITIES if has_similarity else 0), num_scores)
         nn.init.normal_(self.linear.weight, std=_INIT_STD)
         nn.init.zeros_(self.linear.bias)
+        if has_similarity:
+            nn.init.zeros_(self.linear.weight[:, self.width :])
 
     def forward(self, features: Tensor, mask: Tensor, targets: Targets) -> Tensor:
         """Scores (N, K) of N texts or pairs; see `Head.forward`."""
-        return self.classify(self.joined(self.pooling(features, mask)), targets)
+        return self.classify(self.joined(self.pooling(features, mask), targets.get(IDS)), targets)
 
-    def joined(self, pooled: Tensor) -> Tensor:
-        """The features of each example from the pooled texts (B, P): one text, or the first and second ones."""
-        return pair_features(pooled) if self.context.is_pair else pooled
+    def joined(self, pooled: Tensor, ids: Tensor | None = None) -> Tensor:
+        """The features (N, P) of each example.
+
+        Args:
+            pooled: (B, P), one text per example, or all first texts and then all second ones.
+            ids: (B, L) int64, the ids of the texts; without them, the similarities are left out.
+        """
+        joined = pair_features(pooled) if self.context.is_pair else pooled
+        if self.similarity is None or ids is None:
+            return joined
+        return torch.cat([joined, self.similarity(ids).to(joined.dtype)], dim=-1)
 
     def classify(self, joined: Tensor, targets: Targets | None = None) -> Tensor:
         """Scores (N, K) from joined features (N, P); with dropout if `targets` has a seed for it."""
-        scores: Tensor = self.linear(dropout(self.norm(joined), self.config.dropout, targets or {}))
-        return scores
+        pooled = dropout(self.norm(joined[:, : self.width]), self.config.dropout, targets or {})
+        read = torch.cat([pooled, joined[:, self.width :]], dim=-1)
+        return nn.functional.linear(read, self.linear.weight[:, : read.shape[1]], self.linear.bias)
 
 
 class ClassificationConfig(TextHeadConfig):

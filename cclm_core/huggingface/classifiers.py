@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput, TokenClassifierOutput
 
 from cclm_core.heads.pooling import Pooling, pair_features, word_features
+from cclm_core.heads.similarity import NUM_SIMILARITIES, PairSimilarity
+from cclm_core.heads.transitions import Transitions, padded_words, places_of
 from cclm_core.huggingface.batches import CharacterBatch
 from cclm_core.huggingface.configuration import CclmConfig
 from cclm_core.huggingface.modeling import ModelWithHead, label_loss, returns_dict
@@ -23,7 +25,8 @@ class CclmForSequenceClassification(ModelWithHead):
     is a regression, labels of whole numbers are classes, other labels are several labels per text.
 
     With `pair`, each text of a pair is encoded and pooled on its own, found by its segment ids, and the head reads
-    [u, v, |u - v|, u * v]. Otherwise a pair is one text with a separator in it.
+    [u, v, |u - v|, u * v] and, with `pair_similarities`, `PairSimilarity`.
+    Otherwise a pair is one text with a separator in it.
     """
 
     accepts_loss_kwargs = False  # the loss is a mean over texts, which `Trainer` divides by the accumulated batches
@@ -34,7 +37,9 @@ class CclmForSequenceClassification(ModelWithHead):
         width = self.pooling.width * (4 if config.pair else 1)
         self.norm = nn.LayerNorm(width) if config.classifier_norm else nn.Identity()
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(width, config.num_labels)
+        has_similarity = config.pair and config.pair_similarities
+        self.similarity = PairSimilarity(self.cclm.encoder.preprocessor.alphabet) if has_similarity else None
+        self.classifier = nn.Linear(width + (NUM_SIMILARITIES if has_similarity else 0), config.num_labels)
         self.post_init()
 
     def forward(
@@ -66,7 +71,10 @@ class CclmForSequenceClassification(ModelWithHead):
         text = self.pooling(encoded.last_hidden_state, mask)
         if self.config.pair:
             text = pair_features(text)
-        logits = self.classifier(self.dropout(self.norm(text.to(self.classifier.weight.dtype))))
+        read = self.dropout(self.norm(text.to(self.classifier.weight.dtype)))
+        if self.similarity is not None:
+            read = torch.cat([read, self.similarity(ids * mask).to(read.dtype)], dim=-1)
+        logits = self.classifier(read)
         loss = None if labels is None else self._loss(logits, labels)
         output = SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=encoded.hidden_states)
         return output if returns_dict(self, return_dict) else output.to_tuple()
@@ -101,7 +109,8 @@ class CclmForTokenClassification(ModelWithHead):
     """Classifies each character: logits (B, L, K).
 
     With `tag_unit` `word`, the head reads the first character of a word, the mean of all, and the last one, and the
-    logits of its characters follow from those of the word; see `tagging`.
+    logits of its characters follow from those of the word; see `tagging`. With `tag_transitions`, they are the
+    probabilities of each tag given the whole text: the most probable tags, not the most probable sequence.
     """
 
     def __init__(self, config: CclmConfig) -> None:
@@ -111,6 +120,7 @@ class CclmForTokenClassification(ModelWithHead):
         has_norm = config.tag_unit != "id" and config.classifier_norm
         self.norm = nn.LayerNorm(width) if has_norm else nn.Identity()
         self.classifier = nn.Linear(width, config.num_labels)
+        self.transitions = Transitions(config.num_labels) if config.tag_transitions else None
         self.post_init()
 
     def forward(
@@ -144,5 +154,9 @@ class CclmForTokenClassification(ModelWithHead):
         else:
             read = features[words.row, words.start]
         scores = self.classifier(self.dropout(self.norm(read)))
+        if self.transitions is not None and len(words.row):
+            place, mask = places_of(words.row)
+            padded = padded_words(scores.float(), words.row, place, mask)
+            scores = self.transitions.log_marginals(padded, mask)[words.row, place]
         batch_size, length = batch.mask.shape
         return scores_of_ids(scores, words, (batch_size, length))

@@ -22,8 +22,10 @@ class CclmConfig(PreTrainedConfig):
         window: ids per window in which longer texts are read, with an overlap of half; None reads whole texts.
         context_length: ids that a model of the next character reads when it generates; None for all.
         pair: whether sequence classification encodes each text of a pair on its own.
+        pair_similarities: with `pair`, whether the classifier also reads similarities of the character n-grams.
         tag_unit: what token classification reads as one: an `id`, a `word`, or a `character` with all its bytes. Words
             and characters have the labels O, then B and I of each entity.
+        tag_transitions: whether token classification has learned transitions between tags; not with the unit `id`.
         pooling: how sequence classification pools characters: `mean_max`, `mean` or `attention`.
         classifier_norm: whether sequence classification has a layer norm after pooling.
         classifier_dropout: dropout before the output layer of a classifier, 0 to 1.
@@ -38,7 +40,9 @@ class CclmConfig(PreTrainedConfig):
     window: int | None = None
     context_length: int | None = None
     pair: bool = False
+    pair_similarities: bool = False
     tag_unit: Literal["id", "word", "character"] = "id"
+    tag_transitions: bool = False
     pooling: PoolingKind = "mean_max"
     classifier_norm: bool = True
     classifier_dropout: float = 0.2

@@ -211,9 +211,10 @@ def _task(model: TaskModel, drop_ngrams: bool) -> Parts:
     weights = {name.replace("linear.", "classifier."): tensor for name, tensor in head.state_dict().items()}
     if isinstance(config, TagsConfig):
         tags = ["O", *(f"{prefix}-{label}" for label in card.labels for prefix in "BI")]
-        values |= {"tag_unit": config.unit} | _label_values(tags)
+        values |= {"tag_unit": config.unit, "tag_transitions": config.transitions == "learned"} | _label_values(tags)
         return Parts(model.encoder, "token-classification", weights, values)
-    values |= {"pooling": config.pooling, "pair": card.is_pair}
+    similarities = card.is_pair and bool(config.similarities)
+    values |= {"pooling": config.pooling, "pair": card.is_pair, "pair_similarities": similarities}
     if card.task == "regress":  # the head predicts the standardized value
         weights["classifier.weight"] = weights["classifier.weight"] * card.deviation
         weights["classifier.bias"] = weights["classifier.bias"] * card.deviation + card.mean

@@ -14,6 +14,7 @@ from cclm_core.encoders.convolution import ConvolutionBlock
 from cclm_core.encoders.embedder import Base, Embedder
 from cclm_core.encoders.hourglass import MixingConvolution
 from cclm_core.encoders.transformer import TransformerLayer
+from cclm_core.heads.similarity import PairSimilarity, lower_case
 from cclm_core.huggingface.architecture import build, preprocessor_of
 from cclm_core.huggingface.batches import CharacterBatch, in_windows
 from cclm_core.huggingface.configuration import CclmConfig
@@ -53,6 +54,9 @@ class CclmPreTrainedModel(PreTrainedModel):
                 if isinstance(module, Embedder):
                     inside = module.get_buffer("_letters")
                     inside.copy_(torch.from_numpy(letters(module.preprocessor)))
+                elif isinstance(module, PairSimilarity):
+                    alphabet = self.base_model.encoder.preprocessor.alphabet
+                    module.fold.copy_(torch.from_numpy(lower_case(alphabet)))
             missing = [name for name, tensor in _weights(self) if not getattr(tensor, "_is_hf_initialized", False)]
             if missing:
                 with torch.device("cpu"):

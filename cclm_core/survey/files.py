@@ -129,12 +129,18 @@ def place_files(files: Sequence[DataFile], root: Path, replaced: Path, force: bo
     return added
 
 
+_SHARD = re.compile(r"-\d{5}-of-\d{5}$")
+_NO_NAMES = ("train", "training", "data", "all")
+
+
 def name_of(files: Sequence[DataFile]) -> str:
-    """A name for a data set: that of its first file, or of the folder if the file is called train, data or the like."""
-    first = files[0]
-    stem = first.path.name.split(".")[0]
-    if stem.lower() in ("train", "training", "data", "all"):
-        stem = first.path.resolve().parent.name
+    """A name for a data set: that of its first file, or of a folder above it, if it is called train, data or the like.
+
+    The number of a shard, as in `train-00000-of-00002.parquet`, is no part of the name.
+    """
+    path = files[0].path.resolve()
+    stems = [_SHARD.sub("", path.name.split(".")[0]), *(folder.name for folder in path.parents[:2])]
+    stem = next((stem for stem in stems if stem.lower() not in _NO_NAMES), "")
     name = re.sub(r"[^\w-]+", "_", stem).strip("_-")
     return name[:40] if name and name != INPUT else "data"
 

@@ -102,7 +102,7 @@ def plan_data(files: Sequence[DataFile], roles: Roles, name: str, tag_names: Seq
 
 
 def texts_file(name: str) -> str:
-    """The path, in the project, of the file with the texts of a data set whose texts are lists of words."""
+    """The path, in the project, of the file with the texts of a data set whose texts are lists of words, or pairs."""
     return f"{INPUT}/{name}_texts.txt"
 
 
@@ -168,15 +168,16 @@ def _groups(entry: Mapping[str, Any], name: str) -> Counter[str]:
 def _corpus_source(
     files: Sequence[DataFile], roles: Roles, data: LabeledData | None, name: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The section `ingest.source`, and files to write for it: the texts of words in lists, one per line."""
+    """The section `ingest.source`, and files to write for it: the texts of pairs or of words in lists, one per line."""
     texts = [file for file in files if file.is_text and file.split == "train"]
     train = [file for file in files if not file.is_text and file.split == "train"]
     columns = {key: value for key, value in roles.columns.items() if key in _CORPUS_COLUMNS}
-    if "tokens" in roles.columns:
+    if "tokens" in roles.columns or "second" in roles.columns:
         assert data is not None
         path = texts_file(name)
-        own = [text.text for split in SPLITS if split != "test" for text in data.splits[split]]
-        lines = "".join(" ".join(text.split()) + "\n" for text in own)
+        own = [example for split in SPLITS if split != "test" for example in data.splits[split]]
+        both = [text for example in own for text in (example.text, example.second) if text is not None]
+        lines = "".join(" ".join(text.split()) + "\n" for text in both)
         return _source([*texts, DataFile(Path(path), path.removeprefix(f"{INPUT}/"), "train", Layout())], {}), {
             path: lines
         }

@@ -186,6 +186,33 @@ def test_the_task_follows_from_the_columns(
     assert columns.items() <= entry["source"]["columns"].items()
 
 
+def test_the_corpus_has_both_texts_of_pairs(project: Path, tmp_path: Path) -> None:
+    rows = [{"sentence1": f"it is {n}", "sentence2": f"it was {n}", "same": ["yes", "no"][n % 2]} for n in range(150)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    init(tmp_path / "pairs.jsonl")
+    assert params(project)["ingest"]["source"]["paths"] == ["input/pairs_texts.txt"]
+    lines = (project / "input/pairs_texts.txt").read_text().splitlines()
+    assert len(lines) == 240 and {" ".join(line.split()[:2]) for line in lines} == {"it is", "it was"}
+
+
+def test_shards_of_a_folder_are_splits_and_the_folder_is_the_name(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "intents" / "data").mkdir(parents=True)
+    for split, start in (("train", 0), ("test", 200)):
+        lines = [{"text": f"where is number {n}", "topic": "abc"[n % 3]} for n in range(start, start + 120)]
+        path = tmp_path / "intents" / "data" / f"{split}-00000-of-00001.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    init(tmp_path / "intents")
+    assert "paths" in params(project)["labeled"]["intents"]["test"]
+
+
+def test_a_folder_of_save_to_disk_is_refused_with_a_remedy(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "dataset_dict.json").write_text("{}")
+    with pytest.raises(DataError, match="was written by `save_to_disk`"):
+        init(tmp_path / "saved")
+    assert (project / "params.yaml").read_text() == "seed: 1\n"
+
+
 def test_conll_under_an_unknown_suffix_and_bare_tags(project: Path, tmp_path: Path) -> None:
     sentences = [f"in O\nRome LOC\n{number} O\n\n" for number in range(120)]
     (tmp_path / "names.annotated").write_text("".join(sentences))

@@ -84,6 +84,23 @@ def test_batches_are_bounded_and_the_longest_windows_come_first() -> None:
     assert reader.whole([], 2) == [] and reader.whole([numbered(0)], 2)[0].shape == (0, 2)
 
 
+def test_batches_of_texts_of_many_lengths_have_few_shapes() -> None:
+    shapes = set()
+
+    class Counting(TextReader):
+        def read(self, ids: npt.NDArray[np.int64]) -> Tensor:
+            shapes.add(ids.shape)
+            return super().read(ids)
+
+    reader = Counting(Positions(), window=512, batch_characters=2048)
+    for first in range(1, 500, 20):
+        lengths = range(first, first + 20)
+        rows = reader.whole([numbered(length) for length in lengths], 2)
+        assert [row.shape for row in rows] == [(length, 2) for length in lengths]
+    assert len({length for _, length in shapes}) < 60
+    assert all(rows * length <= 2048 for rows, length in shapes)
+
+
 @pytest.mark.parametrize("overlap", [-1, 8])
 def test_an_overlap_outside_its_range_is_refused(overlap: int) -> None:
     with pytest.raises(ConfigError, match="`overlap` must be at least 0 and below the window of 8"):

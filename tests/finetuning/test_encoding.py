@@ -12,6 +12,7 @@ from cclm_core.finetuning.encoding import Encoding, Noise
 from cclm_core.finetuning.words import tags_of
 from cclm_core.labeled.examples import LabeledText
 from cclm_core.text.tagged_words import words_of
+from cclm_core.text.vocabulary import MASK
 from tests.finetuning.tasks import preprocessor, texts
 
 LABELS = ("LOC", "PER")
@@ -55,6 +56,18 @@ def test_a_long_text_is_cut_at_another_word_each_time_in_training_and_at_the_sta
     assert all(example.targets["start"][0] == 0 for example in firsts)  # a window starts with a word
     held_out = encoding(20).example([text], None, np.random.default_rng(1))
     assert held_out.targets["tag"].tolist() == [3, 0, 0, 0, 0]
+
+
+def test_word_dropout_masks_a_share_of_the_words_in_training_alone() -> None:
+    words = tuple((start, start + 3) for start in range(0, 4000, 4))
+    text, none = LabeledText("1", "abc " * 1000, words=words), Noise(TaskNoise(share=0))
+    dropping = Encoding(preprocessor(), "tag", LABELS, 4000, word_dropout=0.3)
+    example = dropping.example([text], none, np.random.default_rng(1))
+    masked = (example.ids[0] == MASK).view(-1, 4)
+    assert 0.25 < masked[:, 0].float().mean() < 0.35
+    assert (masked[:, :3] == masked[:, :1]).all() and not masked[:, 3].any()  # whole words, no spaces
+    assert len(example.targets["tag"]) == 1000
+    assert not (dropping.example([text], None, np.random.default_rng(1)).ids == MASK).any()
 
 
 def test_tags_follow_entities() -> None:

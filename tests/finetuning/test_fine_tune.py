@@ -1,5 +1,8 @@
 """Fine-tuning every kind of task on small data: it learns, predicts any text, and survives saving."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -7,9 +10,9 @@ from cclm_core.encoders.embedder import Embedder
 from cclm_core.finetuning.evaluate import model_predictor
 from cclm_core.finetuning.fit import TaskData, fine_tune
 from cclm_core.finetuning.measures import HEADLINES, measure
-from cclm_core.finetuning.model import TaskModel
+from cclm_core.finetuning.model import TaskCard, TaskModel
 from cclm_core.finetuning.store import load_task, save_task
-from cclm_core.labeled.examples import LabeledTask
+from cclm_core.labeled.examples import LabeledTask, LabeledText
 from cclm_core.runtime.errors import ConfigError, DataError
 from tests.finetuning.tasks import TOPICS, config, data, embedder, preprocessor, texts
 
@@ -138,6 +141,7 @@ def test_layerwise_rates_move_lower_layers_less() -> None:
         ({"head": {"head": "tags"}}, "head must be classification"),
         ({"class_weights": {"crad": 2.0}}, "'crad' is no label.*card"),
         ({"train": "top"}, "top needs a composition"),
+        ({"head": {"head": "classification", "similarities": True}}, "similarities needs pairs of texts"),
         ({"composition": None, "train": "heads"}, "train: heads needs a composition"),
         ({"training": {"steps": 3, "epochs": 2}}, "`steps` or `epochs`, not both"),
     ],
@@ -162,3 +166,57 @@ def _rounded(value: object) -> object:
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
     return [_rounded(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("train", ["all", "probe"])
+def test_pairs_that_share_words_are_told_from_those_that_do_not(train: str) -> None:
+    """The words of the test were never seen in training, so only similarities can tell."""
+    pairs = _overlapping(160, "abcdefgh", 1), _overlapping(40, "stuvwxyz", 2)
+    labels = ("other", "same")
+    task = TaskData(task="classify", labels=labels, train=pairs[0], validation=[])
+    accuracies = {}
+    for similarities in (True, False):
+        head = {"head": "classification", "similarities": similarities}
+        model = fine_tune("toy", task, embedder(), config(train=train, head=head, noise={"share": 0}))
+        accuracies[similarities] = measure("classify", pairs[1], model_predictor(model)(pairs[1]))["accuracy"].value
+    assert accuracies[True] > 0.9 and accuracies[True] >= accuracies[False]
+
+
+def test_tags_with_learned_transitions_and_word_dropout(tmp_path: Path) -> None:
+    head = {"head": "tags", "transitions": "learned", "word_dropout": 0.1}
+    model = fine_tune("toy", data("tag"), embedder(), config(head=head))
+    save_task(model, tmp_path / "task")
+    loaded, test = load_task(tmp_path / "task"), texts("tag", 64, 3)
+    assert loaded.digest == model.digest and model.head.state_dict()["transitions.between"].abs().sum() > 0
+    predictions = model_predictor(loaded)(test)
+    assert predictions == model_predictor(model)(test)
+    assert measure("tag", test, predictions)["entity_f1"].value > 0.95
+    scores = [entity["score"] for answer in predictions for entity in answer["entities"]]
+    assert 0.5 < min(scores) <= max(scores) <= 1
+    assert loaded.predict(["", "no"]) == [{"entities": []}] * 2
+    with pytest.raises(ConfigError, match="transitions: learned cannot be fitted by train: probe"):
+        fine_tune("toy", data("tag"), embedder(), config(head=head, train="probe"))
+
+
+def test_a_head_of_an_older_version_reads_no_similarities(tmp_path: Path) -> None:
+    head = {"head": "classification", "similarities": False}
+    model = fine_tune("toy", data("classify", True), embedder(), config(head=head, training={"steps": 2}))
+    save_task(model, tmp_path / "task")
+    card = json.loads((tmp_path / "task" / "task.json").read_text())
+    del card["head"]["similarities"]
+    old = TaskCard.parse(card, "task.json")
+    assert "similarities" not in old.canonical()["head"]
+    rebuilt = old.head.build(old.context(model.encoder))
+    rebuilt.load_state_dict(model.head.state_dict())
+
+
+def _overlapping(number: int, letters: str, seed: int) -> list[LabeledText]:
+    """Pairs of texts of random words; half of them share two of three words."""
+    generator = np.random.default_rng(seed)
+    pairs = []
+    for index in range(number):
+        words = ["".join(generator.choice(list(letters), 5)) for _ in range(6)]
+        label = "same" if index % 2 else "other"
+        second = [*words[:2], words[5]] if label == "same" else words[3:]
+        pairs.append(LabeledText(f"{seed}-{index}", " ".join(words[:3]), " ".join(second), label=label))
+    return pairs

@@ -70,9 +70,10 @@ def test_pairs(task: Any) -> None:
     assert [one["score"] for one in answers] == pytest.approx([one[key] for one in model.predict(pairs)], abs=1e-4)
 
 
-@pytest.mark.parametrize("unit", ["word", "character"])
-def test_entities(unit: str, tmp_path: Path) -> None:
-    model = trained("tag", training={"steps": 80, "max_characters": 64}, head={"head": "tags", "unit": unit})
+@pytest.mark.parametrize(("unit", "transitions"), [("word", "fixed"), ("character", "fixed"), ("word", "learned")])
+def test_entities(unit: str, transitions: str, tmp_path: Path) -> None:
+    head = {"head": "tags", "unit": unit, "transitions": transitions}
+    model = trained("tag", training={"steps": 80, "max_characters": 64}, head=head)
     texts = ["where is Ann Lee now", "no Rome now", "", "i want New York now", "please check Bob now"]
     export(model, tmp_path / "tags")
     find = pipeline("token-classification", str(tmp_path / "tags"), aggregation_strategy="simple", device="cpu")

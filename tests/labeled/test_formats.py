@@ -191,6 +191,37 @@ def test_a_saved_dataset_with_lists_of_class_numbers_as_labels() -> None:
     assert {text.labels for text in built.data.split("train")} == {("broken", "late"), (), ("late",), ("broken",)}
 
 
+def test_a_folder_of_parquet_files_of_datasets_has_the_names_of_its_classes() -> None:
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["late", "broken"])}
+    )
+    Path("input/hub/data").mkdir(parents=True)
+    for split, number in (("train", 40), ("test", 8)):
+        rows = {"text": [f"{split} {index}" for index in range(number)], "label": [0, 1, 1, -1] * (number // 4)}
+        path = f"input/hub/data/{split}-00000-of-00001.parquet"
+        datasets.Dataset.from_dict(rows, features=features).to_parquet(path)
+    source = {"kind": "files", "paths": "input/hub/data/train-*.parquet", "columns": {"label": "label"}}
+    built = build(task="classify", source=source, test={"paths": "input/hub/data/test-*.parquet"})
+    assert [text.label for text in built.data.split("test")] == ["late", "broken", "broken"] * 2
+    assert built.metrics["quarantined"]["reasons"] == {"no label": 12}
+
+
+def test_damaged_class_names_of_parquet_are_refused() -> None:
+    Path("input").mkdir()
+    table = pa.table({"text": ["a", "b"] * 30, "label": [0, 7] * 30})
+    features = {"label": {"_type": "ClassLabel", "names": ["late", "broken"]}}
+    for about, message in (
+        (b"{", "metadata of `datasets` are damaged"),
+        ({"info": {"features": features}}, "7 is not"),
+    ):
+        metadata = {"huggingface": about if isinstance(about, bytes) else json.dumps(about)}
+        pq.write_table(table.replace_schema_metadata(metadata), "input/a.parquet")
+        source = {"kind": "files", "paths": "input/a.parquet", "columns": {"label": "label"}}
+        with pytest.raises(DataError, match=message):
+            build(task="classify", source=source, test={"share": 0.2})
+
+
 def test_an_archive_with_its_own_parser() -> None:
     import io
     import tarfile

@@ -1,6 +1,10 @@
-"""Reads Parquet files by row group, in batches whose size is bounded before they are allocated."""
+"""Reads Parquet files by row group, in batches whose size is bounded before they are allocated.
 
-from collections.abc import Iterator
+Files written by the library `datasets` have the names of classes in their metadata: numbers become these names.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +14,12 @@ import pyarrow.parquet as pq
 from cclm_core.corpus.quarantine import Rejected
 from cclm_core.ingest.sources.base import BATCH_RECORDS
 from cclm_core.ingest.sources.columns import Columns, check_columns
+from cclm_core.ingest.sources.saved import class_names
 from cclm_core.ingest.sources.tables import Slice, plain_type, safe_slices
 from cclm_core.runtime.errors import CclmError, DataError
 
 _WHOLE_BATCHES = 256 << 20  # a row group of at most this many bytes is read in batches of BATCH_RECORDS
+_DATASETS_KEY, _LONGEST_NAME = b"huggingface", 1000
 _MAX_VALUES = 1 << 27  # in a column of a row group; a run of equal numbers takes no space in the file
 
 
@@ -28,9 +34,14 @@ def read_slices(path: Path, name: str, columns: Columns) -> Iterator[Slice | Rej
     Raises:
         DataError: the file is not Parquet or is damaged, or a column is missing, repeated or of another type.
     """
-    line = 1
+    line, names = 1, None
     for batch in _batches(path, name, columns):
-        yield from safe_slices(batch, name, line, columns.text)
+        names = _class_names(path, name) if names is None else names
+        for item in safe_slices(batch, name, line, columns.text):
+            if names and isinstance(item, Slice):
+                yield item._replace(batch=_with_names(item.batch, names, name))
+            else:
+                yield item
         line += batch.num_rows
 
 
@@ -56,6 +67,54 @@ def _batches(path: Path, name: str, columns: Columns) -> Iterator[pa.RecordBatch
     except Exception as error:  # noqa: BLE001  a damaged file makes Arrow raise almost anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{name} is not a valid Parquet file: {reason}. Check ingest.source.format.") from None
+
+
+def _class_names(path: Path, name: str) -> dict[str, list[str]]:
+    """Column -> the names of its classes, from the metadata that the library `datasets` writes."""
+    schema = pq.read_schema(path)
+    metadata = (schema.metadata or {}).get(_DATASETS_KEY)
+    if metadata is None:
+        return {}
+    try:
+        about = json.loads(metadata)
+        info = about.get("info") if isinstance(about, Mapping) else None
+        names = class_names(info.get("features") if isinstance(info, Mapping) else None)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{name}: the metadata of `datasets` are damaged: {error}. Write the file again.") from None
+    if long := next((each for classes in names.values() for each in classes if len(each) > _LONGEST_NAME), None):
+        raise DataError(f"{name}: the name of a class must have at most {_LONGEST_NAME} characters, got {long:.80}...")
+    return {column: classes for column, classes in names.items() if _has_numbers(schema, column)}
+
+
+def _has_numbers(schema: pa.Schema, column: str) -> bool:
+    """Whether a column holds integers or lists of them; its values may have been changed after `datasets`."""
+    index = schema.get_field_index(column)
+    kind = schema.field(index).type if index >= 0 else pa.null()
+    while pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_integer(kind))
+
+
+def _with_names(batch: pa.RecordBatch, names: Mapping[str, Sequence[str]], title: str) -> pa.RecordBatch:
+    """The batch with the names of classes instead of their numbers."""
+    columns = [
+        pa.array([_class_name(value, names[column], title) for value in values.to_pylist()])
+        if column in names
+        else values
+        for column, values in zip(batch.schema.names, batch.columns, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def _class_name(value: Any, names: Sequence[str], title: str) -> Any:
+    """The name of a class, or a list of names for a list of numbers; None for no class."""
+    if isinstance(value, list):
+        return [_class_name(item, names, title) for item in value]
+    if value is None or value == -1:  # the library's number for no class
+        return None
+    if not isinstance(value, int) or not 0 <= value < len(names):
+        raise DataError(f"{title}: {value!r:.80} is not the number of one of {len(names)} classes. Write it again.")
+    return names[value]
 
 
 def _batch_rows(group: Any, leaves: list[int], name: str) -> int:

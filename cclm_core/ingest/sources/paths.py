@@ -65,6 +65,11 @@ def find_files(configured: str, file_format: Format | None) -> Iterator[str]:
     elif is_folder(path):
         names = sorted(str(file) for file in path.rglob("*") if is_file(file) and _is_data(file, path, file_format))
         if not names:
+            if is_file(path / "dataset_dict.json") or is_file(path / "state.json"):
+                raise DataError(
+                    f"ingest.source.paths: {configured} was written by `save_to_disk` of `datasets`. Set kind: dataset "
+                    "and path, or write each split with `to_parquet` into a folder, and name that folder."
+                )
             kind = file_format or f"suffix of {', '.join(sorted(SUFFIXES))}"
             raise DataError(f"ingest.source.paths: folder {configured} has no file to read ({kind}). Check the path.")
         yield from names

@@ -150,20 +150,35 @@ def _has_dictionary(kind: pa.DataType) -> bool:
 
 def _class_names(path: Path) -> dict[str, list[str]]:
     features = _object(path).get("features")
+    try:
+        return class_names(features)
+    except ValueError as error:
+        raise _damaged(path, str(error)) from None
+
+
+def class_names(features: Any) -> dict[str, list[str]]:
+    """The names of the classes of each column that holds their numbers, or lists of them.
+
+    Args:
+        features: the key `features` of the description of a dataset; None for none.
+
+    Raises:
+        ValueError: it is malformed.
+    """
     if features is None:
         return {}
     if not isinstance(features, Mapping):
-        raise _damaged(path, "features must be an object")
+        raise ValueError("features must be an object")
     names: dict[str, list[str]] = {}
     for column, feature in features.items():
         if not isinstance(feature, Mapping | list):
-            raise _damaged(path, f"the feature {column!r:.80} must be an object")
+            raise ValueError(f"the feature {column!r:.80} must be an object")
         while isinstance(feature, Mapping | list) and (inner := _item_feature(feature)) is not None:
             feature = inner
         if isinstance(feature, Mapping) and feature.get("_type") == "ClassLabel":
             classes = feature.get("names")
             if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-                raise _damaged(path, f"the names of the classes of {column!r:.80} must be a list of names")
+                raise ValueError(f"the names of the classes of {column!r:.80} must be a list of names")
             names[column] = classes
     return names
 
