@@ -29,13 +29,14 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
-    os.environ[variable] = "1"
-os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+if __name__ == "__main__":  # before NumPy and torch are imported, which read the number of threads then
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
+        os.environ[variable] = "1"
+    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 
-import numpy as np  # noqa: E402 - reads the number of threads when it is imported
-from task_peers_encoders import Encoded, MiniLM, WordLlama  # noqa: E402
-from task_peers_trained import FastText, SpacyEntities, SpacyLabels  # noqa: E402
+import numpy as np
+from task_peers_encoders import Encoded, MiniLM, WordLlama
+from task_peers_trained import FastText, SpacyEntities, SpacyLabels
 
 Text = dict[str, Any]
 Texts = dict[tuple[str, str], list[Text]]
@@ -82,8 +83,8 @@ def fit(target: Path, model: str, encoders: dict[str, Any], limit: float) -> Non
     start = time.process_time()
     peer.fit(*(learned(texts, split, bool(noised)) for split in ("train", "validation")))
     seconds = time.process_time() - start + getattr(peer, "saved_seconds", 0)
-    scores = peer.scores({f"{split.split()[-1]} {rate}": rows for (split, rate), rows in texts.items() if rows
-                          and split in ("test", "noised validation")})  # fmt: skip
+    scored = {(split, rate): rows for (split, rate), rows in texts.items() if split in ("test", "noised validation")}
+    scores = peer.scores({f"{split.split()[-1]} {rate}": rows for (split, rate), rows in scored.items()})
     if scores:
         temporary = target / f".{model}.npz"
         np.savez_compressed(temporary, **{f"{key}, {model}": values for key, values in scores.items()})
