@@ -53,6 +53,7 @@ from cclm_core.training.loop import train
 from cclm_core.training.module import TrainingModule, compile_encoder
 from cclm_core.training.optimizer import update
 
+TEST_SECONDS = 120
 TESTS = ("tests/training/test_device.py", "tests/runtime/test_device.py")
 
 
@@ -65,7 +66,11 @@ def tests(study: Study) -> Iterator[Row]:
     only_collect = [] if study.device.type == "cuda" else ["--collect-only"]
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *only_collect, *TESTS]
     root = Path(__file__).parents[1]
-    result = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=min(120, study.left))
+    try:
+        result = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=TEST_SECONDS)
+    except subprocess.TimeoutExpired:
+        yield Row("tests", 0.0, "1: passed", f"not finished after {TEST_SECONDS} s", None, "higher")
+        return
     lines = (result.stdout.strip() or result.stderr.strip() or "no output").splitlines()
     counts = ", ".join(lines[-len(TESTS) :] if only_collect else lines[-1:])
     if result.returncode:
@@ -87,6 +92,8 @@ def speed(study: Study, size: int, is_compiled: bool) -> Iterator[Row]:
     module, config = study.module(size), study.config(steps=10**6)
     number = sum(weight.numel() for weight in module.parameters())
     flops = _operations(study, module, config)
+    if study.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     start = time.perf_counter()
     if is_compiled:
         if study.plan.backend == "inductor":
@@ -105,7 +112,6 @@ def speed(study: Study, size: int, is_compiled: bool) -> Iterator[Row]:
     facts = f"{config.batch_size} x {config.window} characters, {1e3 * seconds:.1f} ms per step, ready in {ready:.0f} s"
     if study.device.type == "cuda":
         facts += f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
-        torch.cuda.reset_peak_memory_stats()
     yield Row(name, characters / seconds, "characters/s", facts, None, "higher")
     peer = f"matmul: {study.peak / 1e12:.4g} TFLOP/s"
     yield Row(f"{name}/utilization", flops / seconds / 1e12, "TFLOP/s", peer, flops / seconds / study.peak, "higher")
@@ -220,7 +226,7 @@ def facts_of(device: torch.device, description: str) -> dict[str, Any]:
     """The device, the versions and the text, for the JSON file."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
-    return {"device": name, "versions": versions | {"cuda": torch.version.cuda}, "text": description}
+    return {"device": name, "versions": versions | {"cuda": torch.version.cuda}, "text": description, "seed": SEED}
 
 
 def main() -> None:
