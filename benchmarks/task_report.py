@@ -86,7 +86,10 @@ class SetResults:
     def facts(self, model: str) -> str:
         """Number of seeds, processor seconds and size of a model."""
         rows = list(self.models[model].values())
-        parts = [f"{len(rows)} seeds", f"{np.median([row['seconds'] for row in rows]):.0f} s"]
+        parts = [
+            "1 seed" if len(rows) == 1 else f"{len(rows)} seeds",
+            f"{np.median([row['seconds'] for row in rows]):.0f} s",
+        ]
         sizes = [row.get("megabytes") or row.get("parameters", 0) * 4e-6 for row in rows]
         if min(sizes) > 0:
             parts.append(f"{np.median(sizes):.3g} MB")

@@ -118,7 +118,7 @@ def test_the_report_compares_the_best_model_with_every_peer_and_counts_sets(tmp_
     rows = {row.name: row for row in task_report.report(results)}
     best = rows["a, 0% noise, pretrained"].peer
     assert best.startswith("best of ours; minilm 90.0: -20.0 [") and "ngrams 50.0: +20.0 [" in best
-    assert best.endswith("(1 seeds, 10 s, 1 MB)")
+    assert best.endswith("(1 seed, 10 s, 1 MB)")
     assert rows["a, 0% noise, scratch"].peer.startswith("minilm 90.0: -30.0 [")
     assert rows["a, 0% noise, minilm"].peer.startswith("best peer (")
     same = rows["10% noise, ahead of peers trained on the same texts"]
