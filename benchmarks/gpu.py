@@ -1,6 +1,6 @@
 """Tries training on a GPU in at most 8 minutes: tests, speed, exact resume, optimizers, and a base for 3 minutes.
 
-    python benchmarks/gpu.py [--out gpu.json] [--text FILE …] [--minutes 8] [--dry-run] [--json]
+    python benchmarks/gpu.py [--out gpu.json] [--text FILE …] [--recipe FILE] [--minutes 8] [--dry-run] [--json]
 
 Needs one GPU and the dependencies of the library alone (no extra); the tests of the first part also need pytest. The
 text is that of FILE, or the novels in ../shared/data, or the corpus of `cclm run`, or else the source code of Python's
@@ -17,7 +17,8 @@ The parts, in this order:
 - `resume`: the largest difference of any weight between a training that was resumed in the middle and one that was not
   interrupted, next to that of two equal trainings. On a CPU, both are 0.
 - `optimizers`: held-out bits per masked character of AdamW and Muon after the same seconds, at large batches.
-- `base`: held-out bits per masked character after 3 minutes, with the training loop.
+- `base`: held-out bits after 3 minutes with the training loop: of the smallest size, or of the base of a recipe, with
+  as many characters per step as the other parts.
 - `speed/SIZE/compiled`: as above, with `training.compile`. The last part, because it can take minutes to compile.
 
 A part that does not fit into the minutes is cut short or left out, and its row says so.
@@ -51,7 +52,7 @@ from cclm_core.training.checkpoint import Checkpoints
 from cclm_core.training.config import TrainingConfig
 from cclm_core.training.loop import train
 from cclm_core.training.module import TrainingModule, compile_encoder
-from cclm_core.training.optimizer import update
+from cclm_core.training.optimizer import build_optimizer, update
 
 TEST_SECONDS = 120
 TESTS = ("tests/training/test_device.py", "tests/runtime/test_device.py")
@@ -174,27 +175,26 @@ def optimizers(study: Study) -> Iterator[Row]:
 
 
 def base(study: Study) -> Iterator[Row]:
-    """Trains the first size with the training loop."""
+    """Trains a base with the training loop."""
     wanted = study.plan.base_seconds
     seconds = min(wanted, study.left - 10)
     if seconds < wanted / 4:
         yield Row("base", math.nan, "bits", "left out: no time", None, "lower")
         return
-    config = study.config()
-    module = study.module()
-    optimizer = Side.parse("adamw:4e-3").build(module, config.weight_decay)
-    with prefetch(partial(study.examples, module, config), range(40), WORKERS) as batches:
-        per_step = study.seconds(lambda step: update(module, optimizer, [next(batches)], config, step), 39)
+    config, data = study.base.training, study.windows(study.base.training.window)
+    module = study.build(study.base)
+    per_step = study.trial(module, build_optimizer(module, config, module.rate_factors()), config, data)
     steps = max(8, round(seconds / per_step))
     config = config.model_copy(update={"steps": steps, "evaluate_every": max(1, steps // 6)})
     start = time.perf_counter()
-    curve = train(study.module(), study.data, config, SEED, None, null_report, WORKERS)
+    curve = train(study.build(study.base), data, config, SEED, None, null_report, WORKERS)
     spent = time.perf_counter() - start
-    bits = [f"{point['held_out_bits_per_masked_character']:.3f}" for point in curve]
+    name = next(key for key in curve[0] if key.startswith("held_out_"))
+    values = [f"{point[name]:.3f}" for point in curve]
     characters = steps * config.batch_size * config.window
-    facts = f"{format_number(characters / spent)} characters/s, {steps} steps, {spent:.0f} s; curve {' '.join(bits)}"
+    facts = f"{format_number(characters / spent)} characters/s, {steps} steps, {spent:.0f} s; curve {' '.join(values)}"
     facts += f"; {format_number(characters / study.data.training.num_ids)} epochs of {study.description}"
-    yield Row("base", curve[-1]["held_out_bits_per_masked_character"], "bits", facts, None, "lower")
+    yield Row("base", curve[-1][name], name.removeprefix("held_out_").replace("_", " "), facts, None, "lower")
 
 
 def compiled(study: Study) -> Iterator[Row]:
@@ -234,6 +234,7 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--out", type=Path, default=Path("gpu.json"), help="file of the results (default: gpu.json)")
     parser.add_argument("--text", type=Path, nargs="*", default=[], help="text files to train on")
+    parser.add_argument("--recipe", type=Path, help="a params.yaml with the base to train (default: the 12 M one)")
     parser.add_argument("--minutes", type=float, default=8, help="end after this time (default: 8)")
     parser.add_argument("--dry-run", action="store_true", help="on the CPU, with tiny models")
     args = parser.parse_args()
@@ -243,7 +244,7 @@ def main() -> None:
     elif not torch.cuda.is_available():
         sys.exit(f"torch {torch.__version__} sees no GPU. Run it on a machine with one, or with --dry-run.")
     description, texts = read_texts(args.text, args.dry_run)
-    study = Study(DRY if args.dry_run else REAL, texts, description, end)
+    study = Study(DRY if args.dry_run else REAL, texts, description, end, args.recipe)
     facts, rows = facts_of(study.device, description), list[Row]()
     for part in (tests, matmul, eager, resume, optimizers, base, compiled):
         for row in part(study):

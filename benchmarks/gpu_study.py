@@ -2,7 +2,7 @@
 
 import sysconfig
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,21 +15,22 @@ from optimizers import Side
 
 from cclm_core.corpus.parallel import prefetch
 from cclm_core.corpus.windows import Windows
-from cclm_core.encoders.embedder import Embedder, EmbedderConfig
+from cclm_core.encoders.embedder import Embedder
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Example, ObjectiveContext
-from cclm_core.objectives.masked_characters import MaskedCharactersConfig
+from cclm_core.runtime.config import load_yaml
 from cclm_core.runtime.device import select_device
 from cclm_core.runtime.random import derive_seed, seeded_initialization
 from cclm_core.text.config import VocabularyConfig
 from cclm_core.text.vocabulary import Preprocessor
-from cclm_core.training.config import TrainingConfig
+from cclm_core.training.config import BaseConfig, TrainingConfig
 from cclm_core.training.loop import evaluate
 from cclm_core.training.module import TrainingModule
 from cclm_core.training.optimizer import update
 from cclm_core.training.trainee import Data
 
 SEED, WORKERS = 1, 8
+OBJECTIVE = {"objective": "masked_characters", "rate": 0.4}
 NGRAMS = {"ngram_sizes": [2, 3, 4, 5], "ngram_buckets": 16384}
 MANY = NGRAMS | {"ngram_buckets": 32768}
 
@@ -46,6 +47,7 @@ class Plan(NamedTuple):
         resume_steps: steps of the trainings of `resume`.
         optimizer_seconds: seconds per optimizer.
         base_seconds: seconds of the base.
+        trial_steps: steps that measure how many steps fit into some seconds.
         sides: the optimizers with their learning rates.
         backend: what compiles.
     """
@@ -59,6 +61,7 @@ class Plan(NamedTuple):
     resume_steps: int
     optimizer_seconds: float
     base_seconds: float
+    trial_steps: int
     sides: tuple[str, ...]
     backend: str
 
@@ -80,6 +83,7 @@ REAL = Plan(
     resume_steps=20,
     optimizer_seconds=15,
     base_seconds=180,
+    trial_steps=40,
     sides=("adamw:4e-3", "adamw:8e-3", "muon:8e-3", "muon:16e-3"),
     backend="inductor",
 )
@@ -96,6 +100,7 @@ DRY = Plan(
     resume_steps=4,
     optimizer_seconds=0.1,
     base_seconds=0.2,
+    trial_steps=4,
     sides=("adamw:4e-3", "muon:8e-3"),
     backend="eager",
 )
@@ -123,21 +128,38 @@ class Study:
         texts: paragraphs; every hundredth is held out.
         description: of the text.
         end: value of `time.monotonic` at which the run must be over.
+        recipe: a params.yaml with the base to train; None for the first size.
     """
 
-    def __init__(self, plan: Plan, texts: Sequence[str], description: str, end: float) -> None:
+    def __init__(
+        self, plan: Plan, texts: Sequence[str], description: str, end: float, recipe: Path | None = None
+    ) -> None:
         self.plan, self.description, self.end = plan, description, end
+        self.base = self._base(recipe)
         self.device = select_device()
         self.preprocessor = Preprocessor(VocabularyConfig(min_count=5)).fit(texts)
-        self.data = Data(
-            self._windows([text for number, text in enumerate(texts) if number % 100]), self._windows(texts[::100])
-        )
+        self._splits = [self._encode(texts[number::100] for number in range(1, 100)), self._encode([texts[::100]])]
+        self.data = self.windows(plan.window)
         self.peak = 0.0
 
-    def _windows(self, texts: Sequence[str]) -> Windows:
-        ids = np.concatenate([self.preprocessor.encode(f"{text}\n") for text in texts])
-        split = SimpleNamespace(ids=ids, tags=np.zeros(len(ids), np.uint8))
-        return Windows(split, self.plan.window)  # type: ignore[arg-type]
+    def _base(self, recipe: Path | None) -> BaseConfig:
+        """The configuration of the part `base`, with the windows per step of the plan."""
+        values = {"embedder": self.plan.sizes[0], "objectives": [{"task": OBJECTIVE}], "training": {}}
+        if recipe is not None:
+            values = load_yaml(recipe).get("base", {})
+        config = BaseConfig.parse(values, str(recipe or "base"))
+        window = config.training.window if recipe else self.plan.window
+        changes = {"window": window, "batch_size": max(1, self.plan.batch * self.plan.window // window)}
+        changes |= {"precision": "auto", "compile": False, "keep": "last", "patience": None, "evaluation_windows": 512}
+        return config.model_copy(update={"training": config.training.model_copy(update=changes)})
+
+    def _encode(self, groups: Iterable[Sequence[str]]) -> Any:
+        ids = np.concatenate([self.preprocessor.encode(f"{text}\n") for texts in groups for text in texts])
+        return SimpleNamespace(ids=ids, tags=np.zeros(len(ids), np.uint8))
+
+    def windows(self, length: int) -> Data:
+        """Training and held-out windows of `length` characters."""
+        return Data(*(Windows(split, length) for split in self._splits))
 
     @property
     def left(self) -> float:
@@ -146,12 +168,17 @@ class Study:
 
     def module(self, size: int = 0) -> TrainingModule:
         """A new embedder of a size, with its objective, on the device."""
+        values = {"embedder": self.plan.sizes[size], "objectives": [{"task": OBJECTIVE}]}
+        return self.build(BaseConfig.parse(values, "size"))
+
+    def build(self, config: BaseConfig) -> TrainingModule:
+        """A new embedder with its objectives, on the device."""
         with seeded_initialization(SEED):
-            embedder = Embedder(self.preprocessor, EmbedderConfig.parse(self.plan.sizes[size], "size"))
+            embedder = Embedder(self.preprocessor, config.embedder)
             noise = TrainingNoise(rate=0.03)
             context = ObjectiveContext(width=embedder.width, preprocessor=self.preprocessor, noise=noise)
-            objective = MaskedCharactersConfig(rate=0.4).build(context)
-        return TrainingModule(embedder, [(objective, 1.0)]).to(self.device)
+            objectives = [(part.task.build(context), part.gradient_factor) for part in config.objectives]
+        return TrainingModule(embedder, objectives).to(self.device)
 
     def config(self, **changes: Any) -> TrainingConfig:
         """The settings of a training."""
@@ -159,9 +186,11 @@ class Study:
         settings = {"batch_size": batch, "window": self.plan.window, "warmup_steps": 20, "evaluation_windows": 512}
         return TrainingConfig.parse(settings | changes, "training")
 
-    def examples(self, module: TrainingModule, config: TrainingConfig, step: int) -> list[Example]:
+    def examples(
+        self, module: TrainingModule, config: TrainingConfig, step: int, data: Data | None = None
+    ) -> list[Example]:
         """The examples of a step, in pinned memory if there is a GPU."""
-        batch = self.data.training.batch(step, config.batch_size, derive_seed(SEED, "windows"))
+        batch = (data or self.data).training.batch(step, config.batch_size, derive_seed(SEED, "windows"))
         examples = module.examples(batch, True, SEED, "training", step)
         return [example.pinned() for example in examples] if self.device.type == "cuda" else examples
 
@@ -180,25 +209,35 @@ class Study:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
+    def trial(self, module: TrainingModule, optimizer: Any, config: TrainingConfig, data: Data | None = None) -> float:
+        """Seconds per step of a training with the optimizer, measured on the second half of the trial steps."""
+        steps = self.plan.trial_steps
+        prepare = partial(self.examples, module, config, data=data)
+        start = 0.0
+        with prefetch(prepare, range(steps), WORKERS) as batches:
+            for step, examples in enumerate(batches):
+                if step == steps // 2:
+                    self.wait()
+                    start = time.perf_counter()
+                update(module, optimizer, [examples], config, step)
+        self.wait()
+        return (time.perf_counter() - start) / (steps - steps // 2)
+
     def learn(self, side: Side, config: TrainingConfig, seconds: float) -> tuple[float, int, float]:
         """Held-out bits, steps and seconds of a training of about `seconds`."""
-        steps = 8
-        for is_measured in (False, True):  # a few steps to measure their time, then the training
-            config = config.model_copy(update={"steps": steps, "learning_rate": side.rate})
-            module = self.module()
-            optimizer = side.build(module, config.weight_decay)
-            start = time.perf_counter()
-            with prefetch(partial(self.examples, module, config), range(steps), WORKERS) as batches:
-                for step, examples in enumerate(batches):
-                    update(module, optimizer, [examples], config, step)
-                    if step == 3 and not is_measured:
-                        self.wait()
-                        start = time.perf_counter()
-            self.wait()
-            spent = time.perf_counter() - start
-            if not is_measured:
-                steps = max(8, round(seconds / (spent / (steps - 4))))
-        return self.bits(module, config), steps, spent
+        config = config.model_copy(update={"learning_rate": side.rate})
+        module = self.module()
+        per_step = self.trial(module, side.build(module, config.weight_decay), config)
+        config = config.model_copy(update={"steps": max(8, round(seconds / per_step))})
+        module = self.module()
+        optimizer = side.build(module, config.weight_decay)
+        start = time.perf_counter()
+        with prefetch(partial(self.examples, module, config), range(config.steps), WORKERS) as batches:
+            for step, examples in enumerate(batches):
+                update(module, optimizer, [examples], config, step)
+        self.wait()
+        spent = time.perf_counter() - start
+        return self.bits(module, config), config.steps, spent
 
     def bits(self, module: TrainingModule, config: TrainingConfig) -> float:
         """Held-out bits per masked character."""
