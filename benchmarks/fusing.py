@@ -15,8 +15,9 @@ transferred  as `by text`, but fitted on the validation texts of all other sets
 
 A way has the same parameters at all noise rates, since nobody knows the noise of a text beforehand. A set without
 validation texts (few examples per class) has no fitted weights; only `transferred` is for it. Each row is compared with
-the best part, chosen on the validation texts of all rates (by `transferred`'s texts if the set has none), and with
-minilm: 95 % intervals of the paired bootstrap over the test texts, outcomes averaged over the seeds.
+the best part and with each encoder: 95 % intervals of the paired bootstrap over the test texts, outcomes averaged over
+the seeds. The best part is chosen on the validation texts of all rates; on the test texts if the set has no others,
+which favors the part.
 """
 
 import sys
@@ -30,16 +31,16 @@ import numpy.typing as npt
 import torch
 from rows import Row, options, show
 from task_data import TaskSet, task_sets
-from task_report import RATES
+from task_report import ENCODERS, RATES
 from tasks import scored_texts, test_copies
 
 from cclm_core.evaluation.metrics import Bootstrap, Measurement, ratio
 
 Floats = npt.NDArray[np.float64]
-NETWORK, ENCODER = "pretrained", "minilm"
 LOWEST = -30.0  # of log-probabilities, in nats
 SIZES = (3, 4, 5)  # characters of the n-grams that a text may not know
 PENALTY = 1e-3
+STEP = 0.1  # share of unknown n-grams that changes a weight by its slope; about their standard deviation
 
 
 class Texts(NamedTuple):
@@ -81,7 +82,7 @@ class Weights(NamedTuple):
 
     Args:
         level: (P,) logarithms of the weights of a text without unknown n-grams.
-        slope: (P,) what they gain per share of unknown n-grams.
+        slope: (P,) what they gain per 10 % of unknown n-grams.
     """
 
     level: Floats
@@ -89,13 +90,13 @@ class Weights(NamedTuple):
 
     def predict(self, texts: Texts) -> npt.NDArray[np.int64]:
         """(N,) numbers of the most probable labels."""
-        weights = np.exp(self.level[:, None] + self.slope[:, None] * texts.unknown)
+        weights = np.exp(self.level[:, None] + self.slope[:, None] * texts.unknown / STEP)
         best: npt.NDArray[np.int64] = (weights[:, :, None] * texts.scores).sum(axis=0).argmax(axis=1)
         return best
 
     def __str__(self) -> str:
         """The weights of a text without unknown n-grams, and with 30 % of them."""
-        clean, noisy = (np.exp(self.level + self.slope * share) for share in (0.0, 0.3))
+        clean, noisy = (np.exp(self.level + self.slope * share / STEP) for share in (0.0, 0.3))
         text = ":".join(f"{value:.2f}" for value in clean)
         return f"{text} to {':'.join(f'{value:.2f}' for value in noisy)}" if self.slope.any() else text
 
@@ -119,15 +120,15 @@ def unknown_share(text: str, known: set[str]) -> float:
 def read_scores(folder: Path, parts: Sequence[str], names: Sequence[str]) -> list[Scored]:
     """The sets and seeds for which all parts have scores."""
     scored = []
-    files = sorted(folder.glob(f"*, {NETWORK}, *.npz"))
-    for seed in sorted({int(file.stem.rpartition(", ")[2]) for file in files}):
+    models = [path.stem.rsplit(", ", 2) for path in sorted(folder.glob("*.npz"))]
+    for seed in sorted({int(number) for _, _, number in models}):
         for name, load in task_sets(seed):
             if names and name not in names:
                 continue
-            paths = [folder / f"{name}, {model}, {seed}.npz" for model in (NETWORK, "minilm", "wordllama")]
             arrays: dict[str, Any] = {}
-            for path in filter(Path.is_file, paths):
-                arrays |= np.load(path)
+            for entry in models:
+                if (entry[0], entry[2]) == (name, str(seed)):
+                    arrays |= np.load(folder / f"{', '.join(entry)}.npz")
             if all(f"test 0, {part}" in arrays for part in parts):
                 scored.append(_scored(load(), seed, arrays, parts))
                 print(f"{name}, seed {seed}", file=sys.stderr, flush=True)
@@ -171,7 +172,7 @@ def fit(groups: Sequence[Texts], by_text: bool) -> Weights:
         optimizer.zero_grad()
         loss = PENALTY * (level.square().sum() + slope.square().sum())
         for scores, gold, unknown in kept:
-            weights = torch.exp(level[:, None] + slope[:, None] * unknown)
+            weights = torch.exp(level[:, None] + slope[:, None] * unknown / STEP)
             sums = (weights[:, :, None] * scores).sum(dim=0)
             loss = loss + torch.nn.functional.cross_entropy(sums, gold) / len(kept)
         loss.backward()
@@ -187,7 +188,7 @@ def accuracy(texts: Texts, predicted: npt.NDArray[np.int64]) -> float:
 
 
 def ways(scored: Scored, others: Sequence[Scored], parts: Sequence[str]) -> tuple[dict[str, Weights], str]:
-    """Name of each way -> its weights; and the best part on validation texts.
+    """Name of each way -> its weights; and the best part.
 
     Args:
         scored: the set to measure.
@@ -206,9 +207,7 @@ def ways(scored: Scored, others: Sequence[Scored], parts: Sequence[str]) -> tupl
         result |= {"weights": fit(own, False), "by text": fit(own, True)}
     if foreign:
         result["transferred"] = fit(foreign, True)
-    judged = own or foreign
-    if not judged:
-        sys.exit("no scored set has validation texts; run benchmarks/tasks.py on TREC or SST-2 first.")
+    judged = own or list(scored.test.values())
     best = max(parts, key=lambda part: np.mean([accuracy(texts, single[part].predict(texts)) for texts in judged]))
     return result, best
 
@@ -220,9 +219,9 @@ def rows(sets: Sequence[Scored], parts: Sequence[str]) -> list[Row]:
     best_parts: dict[str, list[str]] = defaultdict(list)
     for scored in sets:
         others = [other for other in sets if other.source != scored.source]
-        found, best = ways(scored, others, parts)
+        weights_of, best = ways(scored, others, parts)
         best_parts[scored.name].append(best)
-        for way, weights in (found | {"best part": found[best]}).items():
+        for way, weights in (weights_of | {"best part": weights_of[best]}).items():
             shown[scored.name, way].append(str(weights) if way in ("weights", "by text", "transferred") else "")
             for rate, texts in scored.test.items():
                 outcomes[scored.name, way, rate].append((weights.predict(texts) == texts.gold).astype(np.float64))
@@ -233,9 +232,10 @@ def rows(sets: Sequence[Scored], parts: Sequence[str]) -> list[Row]:
             for way, mean in means.items():
                 if way != "best part":
                     opponents = {f"best part ({', '.join(dict.fromkeys(best_parts[name]))})": means["best part"]}
-                    opponents |= {ENCODER: means[ENCODER]} if ENCODER in means else {}
+                    opponents |= {part: means[part] for part in ENCODERS if part in means and part != way}
                     facts = [_gain(mean, other, label) for label, other in opponents.items()]
-                    facts.append(f"{len(best_parts[name])} seeds")
+                    seeds = len(best_parts[name])
+                    facts.append("1 seed" if seeds == 1 else f"{seeds} seeds")
                     facts += [text for text in shown[name, way][:1] if text]
                     label = f"{name}, {float(rate):.0%} noise, {way}"
                     table.append(Row(label, 100 * mean.value, "%", "; ".join(facts), None, "higher"))

@@ -43,7 +43,7 @@ def test_each_way_is_compared_with_the_best_part_and_the_encoder() -> None:
     rows = {row.name: row for row in fusing.rows(sets, ["network", "minilm"])}
     assert len(rows) == 4 * (6 + 6 + 4)
     by_text = rows["a, 20% noise, by text"]
-    assert by_text.peer.startswith("best part (network) ") and "; minilm " in by_text.peer
+    assert by_text.peer.startswith("best part (network) ") and "; minilm " in by_text.peer and "1 seed;" in by_text.peer
     assert by_text.value > rows["a, 20% noise, network"].value + 10
     assert rows["c, few, 20% noise, transferred"].value > rows["c, few, 20% noise, network"].value + 10
     assert "c, few, 20% noise, weights" not in rows
