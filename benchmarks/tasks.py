@@ -6,9 +6,13 @@
 Every model is trained on the same texts and measured on the same noised test texts. `pretrained` starts from an
 embedder that was pretrained for about 200 processor seconds on general text and on the training texts of all sets
 without their labels; it is made once, in the folder of RESULTS. Results are appended to RESULTS, a file with a JSON
-object per line, so that an interrupted run goes on where it stopped. `--report` prints a table: the mean over the
-seeds, and the difference to the better of the two n-gram peers with a 95 % interval (paired bootstrap over the test
-texts, outcomes averaged over the seeds).
+object per line, so that an interrupted run goes on where it stopped.
+
+`--report` prints a table: the mean over the seeds, processor seconds and size of each model; the difference of our best
+model to every peer, and of our others to the best peer, with a 95 % interval (paired bootstrap over the test texts,
+outcomes averaged over the seeds that both have). The last rows count the sets on which the best of our models is ahead
+of the best peer, level (the interval includes 0) or behind; the best are chosen on the test texts, on both sides.
+benchmarks/task_peers.py adds fastText, spaCy and sentence encoders to RESULTS.
 
 ```
 ngrams               TF-IDF of character n-grams 1 to 5, logistic regression (regression: ridge on their products)
@@ -23,26 +27,27 @@ Log-probabilities of networks and n-grams on test and validation texts are kept 
 
 import json
 import sys
+import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
-from rows import Row, options, seed_list, show
+from rows import options, seed_list, show
 from task_data import TaskSet, general_texts, task_sets
+from task_report import RATES, line_of, read, report
 
 from cclm_core.corpus.windows import Windows
 from cclm_core.encoders.embedder import Base, Embedder, EmbedderConfig
 from cclm_core.encoders.store import load_embedder, save_embedder
-from cclm_core.evaluation.metrics import Bootstrap
 from cclm_core.finetuning.config import NgramsConfig, TaskConfig
 from cclm_core.finetuning.evaluate import model_predictor, noised_texts
 from cclm_core.finetuning.fit import fine_tune
-from cclm_core.finetuning.measures import HEADLINES, measure, measurement
+from cclm_core.finetuning.measures import HEADLINES, measure
 from cclm_core.finetuning.ngrams import Ngrams
 from cclm_core.labeled.examples import LabeledText
 from cclm_core.noise.recipe import NoiseConfig, TrainingNoise
@@ -58,7 +63,6 @@ from cclm_core.training.loop import train
 from cclm_core.training.module import TrainingModule
 from cclm_core.training.trainee import Data
 
-RATES = (0.0, 0.05, 0.1, 0.2)
 COPIES = (0.05, 0.1, 0.2)
 STEPS = 2200  # of pretraining, about 200 processor seconds
 EMBEDDER = {"embedding": {"ngram_sizes": [2, 3, 4, 5]}, "encoder": {"kind": "hourglass", "stride": 8}}
@@ -131,7 +135,7 @@ def networks(
     if model.ngrams is None:
         return [measured(task, copies, model_predictor(model), model=name, **facts)]
     kept: dict[str, Any] = {}
-    for split, texts in _scored_texts(task, copies).items():
+    for split, texts in scored_texts(task, copies).items():
         strings = [text.text for text in texts]
         kept[f"{split}, network"] = model.log_probabilities(strings, ngram_weight=0)
         kept[f"{split}, ngrams"] = model.ngrams.log_probabilities(strings)
@@ -141,11 +145,24 @@ def networks(
     for label, parts in ((name, ("network",)), (f"{name}+ngrams", ("network", "ngrams"))):
         best = {rate: sum(kept[f"test {rate:g}, {part}"] for part in parts).argmax(axis=1) for rate in copies}
         answers = {id(copies[rate]): [{"label": task.data.labels[row]} for row in rows] for rate, rows in best.items()}
-        results.append(measured(task, copies, lambda texts, answers=answers: answers[id(texts)], model=label, **facts))
+        sizes = {"megabytes": facts["parameters"] * 4e-6 + (megabytes(model.ngrams) if "ngrams" in parts else 0)}
+        predict = partial(_answer, answers)
+        results.append(measured(task, copies, predict, model=label, **facts, **sizes))
     return results
 
 
-def _scored_texts(task: TaskSet, copies: dict[float, list[LabeledText]]) -> dict[str, list[LabeledText]]:
+def megabytes(ngrams: Ngrams) -> float:
+    """Size of saved n-grams."""
+    with tempfile.TemporaryDirectory() as folder:
+        ngrams.save(Path(folder))
+        return sum(path.stat().st_size for path in Path(folder).iterdir()) / 1e6
+
+
+def _answer(answers: dict[int, list[dict[str, Any]]], texts: list[LabeledText]) -> list[dict[str, Any]]:
+    return answers[id(texts)]
+
+
+def scored_texts(task: TaskSet, copies: dict[float, list[LabeledText]]) -> dict[str, list[LabeledText]]:
     """Test and validation texts at each noise rate."""
     texts = {f"test {rate:g}": rows for rate, rows in copies.items()}
     if task.data.validation:
@@ -154,27 +171,33 @@ def _scored_texts(task: TaskSet, copies: dict[float, list[LabeledText]]) -> dict
     return texts
 
 
+def training_copies(task: TaskSet, rate: float, seed: int) -> list[LabeledText]:
+    """Noised copies of the training texts and of the validation texts, for peers that train with noise."""
+    texts = [*task.data.train, *task.data.validation]
+    return noised_texts(texts, TextNoiser(NoiseConfig().recipe(rate)), seed, f"copy {rate}")
+
+
 def ngrams(task: TaskSet, copies: dict[float, list[LabeledText]], noised: bool, seed: int) -> dict[str, Any]:
     """A result of the n-gram peer, trained on all texts that the networks see, validation included."""
     start = time.process_time()
     texts = [*task.data.train, *task.data.validation]
     rows = list(texts)
     if noised:
-        noises = NoiseConfig()
         for rate in COPIES:
-            rows += noised_texts(texts, TextNoiser(noises.recipe(rate)), seed, f"copy {rate}")
-    facts = {"model": "ngrams+noise" if noised else "ngrams", "seed": seed, "parameters": 0}
+            rows += training_copies(task, rate, seed)
+    facts: dict[str, Any] = {"model": "ngrams+noise" if noised else "ngrams", "seed": seed, "parameters": 0}
     if task.data.is_pair or task.data.task != "classify":
         predict = _pairs(rows, task)
     else:
         peer = Ngrams(NgramsConfig(), task.data.labels)
         peer.fit([row.text for row in rows], [str(row.label) for row in rows])
+        facts |= {"seconds": time.process_time() - start, "megabytes": megabytes(peer)}
 
         def predict(selected: Sequence[LabeledText]) -> list[dict[str, Any]]:
             """Predicts labels."""
             return [{"label": label} for label in peer.predict([text.text for text in selected])]
 
-    return measured(task, copies, predict, seconds=time.process_time() - start, **facts)
+    return measured(task, copies, predict, **{"seconds": time.process_time() - start, **facts})
 
 
 def _pairs(rows: Sequence[LabeledText], task: TaskSet) -> Any:
@@ -230,52 +253,7 @@ def run(results: Path, names: list[str], seeds: list[int], models: list[str]) ->
                 with results.open("a") as stream:
                     stream.writelines(json.dumps(row) + "\n" for row in rows)
                 for row in rows:
-                    values = [f"{100 * value:.1f}" for value in scores(row).values()]
-                    line = f"{name}, {row['model']}, seed {seed}: {' / '.join(values)} ({row['seconds']:.0f} s)"
-                    print(line, file=sys.stderr, flush=True)
-
-
-def read(results: Path) -> list[dict[str, Any]]:
-    """The lines of the results."""
-    return [json.loads(line) for line in results.read_text().splitlines()] if results.is_file() else []
-
-
-def scores(row: dict[str, Any]) -> dict[str, float]:
-    """Noise rate -> value of the main metric."""
-    return {
-        rate: measurement(row["metric"], np.array(statistics)).value for rate, statistics in row["statistics"].items()
-    }
-
-
-def report(results: Path) -> list[Row]:
-    """A row per set, model and noise rate: the mean over the seeds, and the difference to the better n-gram peer."""
-    by_set: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for row in read(results):
-        by_set[row["set"]][row["model"]].append(row)
-    rows = []
-    for name, models in by_set.items():
-        for rate in map("{:g}".format, RATES):
-            means = {model: _mean(entries, rate) for model, entries in models.items()}
-            peers = {model: means[model].value for model in ("ngrams", "ngrams+noise") if model in means}
-            best = max(peers, key=lambda model: peers[model], default=None)
-            for model, value in means.items():
-                peer = ""
-                if best is not None and not model.startswith("ngrams"):
-                    difference = value.loss_without(means[best])
-                    low, high = Bootstrap().interval(difference, 1) or (0.0, 0.0)
-                    gain = f"{100 * difference.value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
-                    peer = f"{best} {100 * peers[best]:.1f}: {gain}"
-                seconds = float(np.median([entry["seconds"] for entry in models[model]]))
-                facts = f"{len(models[model])} seeds, {seconds:.0f} s"
-                label = f"{name}, {float(rate):.0%} noise, {model}"
-                rows.append(Row(label, 100 * value.value, "%", f"{peer} ({facts})".strip(), None, "higher"))
-    return rows
-
-
-def _mean(entries: Sequence[dict[str, Any]], rate: str) -> Any:
-    """The main metric at one noise rate, with the statistics of each text averaged over the seeds."""
-    statistics = np.mean([entry["statistics"][rate] for entry in entries], axis=0)
-    return measurement(entries[0]["metric"], statistics)
+                    print(line_of(row), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
