@@ -16,3 +16,9 @@ page.py          the page
 The page loads nothing: charts, styles and the script are in it. Without its script, everything is still readable; the
 script sorts tables, shows tooltips and zooms.
 """
+
+FILE, ANSWER = "report.html", "answer.json"
+"""The files of a published report."""
+
+FACTS_PLACE = '<script type="application/json" id="run">null</script>'
+"""Where the pipeline puts facts about the run, such as times, into a copy of the page."""

@@ -109,7 +109,7 @@ if (facts) {
   for (const [stage, text, outcome] of facts.marks)
     for (const box of document.querySelectorAll(".stage")) {
       if (box.dataset.stage !== stage) continue;
-      box.querySelector(".time").textContent = text;
+      if (text) box.querySelector(".time").textContent += ", " + text;
       box.dataset.tip += `, ${outcome}${text ? " in " + text : ""}`;
       if (outcome === "failed") box.classList.add("failed");
     }

@@ -1,6 +1,7 @@
 """The page: all sections, rendered with page.html, page.css and page.js into one file that loads nothing."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -8,6 +9,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from cclm_core.evaluation.promotion import PromotionConfig
+from cclm_core.report import FACTS_PLACE
 from cclm_core.report.data import data_sections, vocabulary_section
 from cclm_core.report.findings import Ranking, advice, rank
 from cclm_core.report.maps import text_map
@@ -28,12 +30,22 @@ from cclm_core.report.tables import Cell, Table, code, text_cell
 from cclm_core.runtime.config import canonical_json
 from cclm_core.runtime.reporting import Report
 
-FACTS_PLACE = '<script type="application/json" id="run">null</script>'
-"""Where the pipeline puts facts about the run, such as times, into a copy of the page."""
+
+@dataclass(frozen=True)
+class Page:
+    """The page, and its answer for other places.
+
+    Attributes:
+        html: the page.
+        answer: `lines` about what is better, and `next`, what to do next.
+    """
+
+    html: str
+    answer: dict[str, list[str]]
 
 
-def render(collection: Collection, rules: PromotionConfig, report: Report) -> str:
-    """The page as HTML. Equal folders give equal bytes.
+def render(collection: Collection, rules: PromotionConfig, report: Report) -> Page:
+    """Makes the page. Equal folders give equal bytes.
 
     Args:
         collection: the published folders.
@@ -55,7 +67,7 @@ def render(collection: Collection, rules: PromotionConfig, report: Report) -> st
     package = files("cclm_core.report")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((package / "page.html").read_text(encoding="utf-8"))
-    return template.render(
+    html = template.render(
         style=Markup((package / "page.css").read_text(encoding="utf-8")),
         script=Markup((package / "page.js").read_text(encoding="utf-8")),
         facts=Markup(FACTS_PLACE),
@@ -78,6 +90,8 @@ def render(collection: Collection, rules: PromotionConfig, report: Report) -> st
         lineage=_lineage(collection),
         commands=_commands(models),
     )
+    lines = [line for entry in [*([ranking] if ranking else []), *rankings] for line in entry.answer]
+    return Page(html, {"lines": lines, "next": next_steps})
 
 
 def same_texts(tasks: Sequence[Model]) -> list[list[Model]]:

@@ -8,7 +8,7 @@ from markupsafe import Markup, escape
 from cclm_core.report.published import Collection, Published
 from cclm_core.runtime.reporting import format_number
 
-_BOX, _GAP, _HEIGHT, _ROW = 162, 24, 42, 56
+_BOX, _GAP, _HEIGHT, _ROW = 162, 24, 56, 68
 _MAX_NAME = 20
 _PHASES = ("ingest labeled", "vocab noise", "base", "pretrain", "compose", "evaluate finetune", "test")
 _COLUMNS = {stage: number for number, stages in enumerate(_PHASES) for stage in stages.split()}
@@ -129,5 +129,5 @@ def _box(box: Box, x: float, y: float) -> str:
         f'<rect x="{x}" y="{y}" width="{_BOX}" height="{_HEIGHT}" rx="6"/>'
         f'<text class="name" x="{x + 10}" y="{y + 17}">{escape(name)}</text>'
         f'<text class="tick" x="{x + 10}" y="{y + 33}">{escape(box.size)}</text>'
-        f'<text class="time tick end" x="{x + _BOX - 8}" y="{y + 33}"></text></g>'
+        f'<text class="time tick" x="{x + 10}" y="{y + 48}">{box.item.megabytes:.2g} MB</text></g>'
     )

@@ -3,13 +3,12 @@
 from pathlib import Path
 
 from cclm_core.evaluation.promotion import PromotionConfig
+from cclm_core.report import ANSWER, FILE
 from cclm_core.report.page import render
 from cclm_core.report.published import Collection
-from cclm_core.runtime.artifacts import publishing, write_text
+from cclm_core.runtime.artifacts import publishing, write_json, write_text
 from cclm_core.runtime.reporting import Report
 from cclm_core.steps.params import Params
-
-FILE = "report.html"
 
 
 def report(params: Params, data: Path, models: Path, results: Path, out: Path, progress: Report) -> None:
@@ -20,7 +19,8 @@ def report(params: Params, data: Path, models: Path, results: Path, out: Path, p
         data: folder that contains the corpus, the encoded corpus, the noise sets and the labeled sets.
         models: folder that contains the base, the components, the compositions and the tasks.
         results: folder that contains the evaluations.
-        out: folder to publish `report.html` at.
+        out: folder to publish `report.html` at, and `answer.json`: its `lines` about what is better, and what to do
+            `next`.
         progress: receives the number of maps.
 
     Raises:
@@ -29,4 +29,5 @@ def report(params: Params, data: Path, models: Path, results: Path, out: Path, p
     rules = params.section(PromotionConfig)
     page = render(Collection.find([data, models, results]), rules, progress)
     with publishing(out, "report") as folder:
-        write_text(folder / FILE, page)
+        write_text(folder / FILE, page.html)
+        write_json(folder / ANSWER, page.answer)
