@@ -22,8 +22,8 @@ TRAINING = {"steps": 4, "batch_size": 4, "window": 32, "evaluate_every": 2, "thr
 TASK_TRAINING = {"steps": 4, "batch_size": 8, "evaluate_every": 2}
 SOURCE = {"kind": "files", "paths": ["input/tickets.csv"], "columns": {"text": "text", "label": "topic"}}
 PROBES = [
-    {"probe": "characters", "window": 64, "train_windows": 100, "test_windows": 30},
-    {"probe": "labels", "train_documents": 200, "validation_documents": 30},
+    {"probe": "characters", "window": 64, "train_windows": 40, "test_windows": 30, "linear_probe": {"steps": 50}},
+    {"probe": "labels", "train_documents": 150, "validation_documents": 30},
 ]
 SETTINGS: dict[str, Any] = {
     "seed": 1,
