@@ -83,12 +83,23 @@ def rank(models: Sequence[Model], rules: PromotionConfig) -> Ranking | None:
 
 
 def advice(
-    collection: Collection, compositions: Ranking | None, tasks: Sequence[Ranking], fallback_share: float
+    collection: Collection,
+    compositions: Ranking | None,
+    tasks: Sequence[Ranking],
+    rules: PromotionConfig,
+    fallback_share: float,
 ) -> list[str]:
-    """What to do next, the most useful first."""
+    """What to do next, the most useful first.
+
+    Args:
+        collection: the published folders.
+        compositions, tasks: the rankings.
+        rules: the margins.
+        fallback_share: the largest share of a split's characters that are encoded as bytes.
+    """
     rankings = [*([compositions] if compositions else []), *tasks]
-    steps = [*_more_data(rankings), *_rejected(collection), *_beaten(compositions, tasks), *_train_longer(collection)]
-    steps += [*_useless(compositions), *_fragile(rankings)]
+    steps = [*_more_data(rankings), *_rejected(collection), *_not_learned(compositions, rules)]
+    steps += [*_beaten(compositions, tasks), *_train_longer(collection), *_useless(compositions), *_fragile(rankings)]
     if fallback_share > _MUCH_FALLBACK:
         steps.append(
             f"Give the alphabet more characters: {fallback_share:.1%} are encoded as bytes. Lower vocabulary.min_count "
@@ -244,12 +255,24 @@ def _difference_table(ranking: Ranking, rules: PromotionConfig) -> Table | None:
 
 
 def _more_data(rankings: Sequence[Ranking]) -> Iterator[str]:
+    few = []
     for ranking in rankings:
-        numbers = [
-            metric.documents for metric in main_metrics(ranking.best.results.metrics).values() if metric.documents
-        ]
-        if numbers and min(numbers) < FEW_TEXTS:
-            yield f"Measure {ranking.best.name} on more test texts: {min(numbers)} are too few for a decision."
+        metrics = main_metrics(ranking.best.results.metrics).values()
+        number = min((metric.documents for metric in metrics if metric.documents), default=FEW_TEXTS)
+        if number < FEW_TEXTS:
+            few.append(f"{ranking.best.name} ({number})")
+    if few:
+        yield f"Measure on more test texts, because these are too few for a decision: {_listed(few)}."
+
+
+def _not_learned(compositions: Ranking | None, rules: PromotionConfig) -> Iterator[str]:
+    """Controls with untrained components that are not clearly worse than the best composition."""
+    for pair in compositions.against if compositions else ():
+        if pair.first.is_untrained and not any(_clear_winner(row, rules) == "second" for row in pair.rows):
+            yield (
+                f"Find out why training does not help: {pair.second.name} is on no main metric clearly better than "
+                f"{pair.first.name}, whose components are untrained."
+            )
 
 
 def _rejected(collection: Collection) -> Iterator[str]:
@@ -307,12 +330,13 @@ def _useless(compositions: Ranking | None) -> Iterator[str]:
 
 
 def _fragile(rankings: Sequence[Ranking]) -> Iterator[str]:
+    fragile = []
     for ranking in rankings:
         for name, points in noise_curves(ranking.best.results.metrics).items():
             clean, (rate, noisy) = points[0][1], points[-1]
             if clean.better == "higher" and clean.value > 0 and noisy.value < (1 - _FRAGILE) * clean.value:
-                yield (
-                    f"If your texts have many typing errors, train {ranking.best.name} on more of them: "
-                    f"{readable(name)} falls from {format_number(clean.value)} to {format_number(noisy.value)} at "
-                    f"{100 * rate:g} edits per 100 letters."
-                )
+                values = f"{format_number(clean.value)} to {format_number(noisy.value)}"
+                edits = f"at {100 * rate:g} edits per 100 letters"
+                fragile.append(f"{readable(name)} of {ranking.best.name} falls from {values} {edits}")
+    if fragile:
+        yield f"If your texts have many typing errors, train on more of them: {_listed(fragile)}."

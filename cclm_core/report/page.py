@@ -62,7 +62,7 @@ def render(collection: Collection, rules: PromotionConfig, report: Report) -> Pa
     ranking = rank(compositions, rules)
     groups = same_texts(tasks)
     rankings = [entry for entry in (rank(group, rules) for group in groups) if entry]
-    next_steps = advice(collection, ranking, rankings, vocabulary.fallback_share if vocabulary else 0.0)
+    next_steps = advice(collection, ranking, rankings, rules, vocabulary.fallback_share if vocabulary else 0.0)
     stages = boxes(collection)
     package = files("cclm_core.report")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -18,6 +18,7 @@ TOPICS = {
 }
 FILLERS = ["where is my", "please help with the", "what about a", "i need the", "hello, my"]
 ENCODER = {"kind": "attention", "num_layers": 1, "num_heads": 2, "width": 16}
+EMBEDDER = {"embedding": {"width": 16, "ngram_buckets": 64}, "encoder": ENCODER}
 TRAINING = {"steps": 4, "batch_size": 4, "window": 32, "evaluate_every": 2, "threads": 1}
 TASK_TRAINING = {"steps": 4, "batch_size": 8, "evaluate_every": 2}
 SOURCE = {"kind": "files", "paths": ["input/tickets.csv"], "columns": {"text": "text", "label": "topic"}}
@@ -35,7 +36,7 @@ SETTINGS: dict[str, Any] = {
     "noise": {"rates": [0.1, 0.3]},
     "training_noise": {"rate": 0.02},
     "base": {
-        "embedder": {"embedding": {"width": 16, "ngram_buckets": 64}, "encoder": ENCODER},
+        "embedder": EMBEDDER,
         "objectives": [{"task": {"objective": "masked_characters"}}],
         "training": TRAINING,
     },
@@ -51,7 +52,7 @@ SETTINGS: dict[str, Any] = {
     "evaluation": {"bootstrap": {"resamples": 100}, "probes": PROBES},
     "tasks": {
         "intent": {"data": "tickets", "composition": "full", "training": TASK_TRAINING},
-        "scratch": {"data": "tickets", "embedder": {"encoder": ENCODER}, "training": TASK_TRAINING},
+        "scratch": {"data": "tickets", "embedder": EMBEDDER, "training": TASK_TRAINING},
     },
     "promotion": {"metrics": {"label_accuracy": {"margin": 0.02}}},
 }

@@ -77,8 +77,8 @@ def test_baselines_that_are_ahead_and_few_texts_lead_to_advice(tmp_path: Path) -
     ahead = metric(0.5, documents=40, baselines=(Baseline(name="ngrams", value=0.7),))
     ranking = rank([model(tmp_path, "full", {"accuracy": ahead}, 10)], PromotionConfig())
     assert ranking is not None and "full is worse than ngrams on accuracy (0.700)" in ranking.answer[-1]
-    steps = advice(Collection([ranking.best.model]), ranking, [], 0.02)
-    assert steps[0] == "Measure full on more test texts: 40 are too few for a decision."
+    steps = advice(Collection([ranking.best.model]), ranking, [], PromotionConfig(), 0.02)
+    assert steps[0] == "Measure on more test texts, because these are too few for a decision: full (40)."
     assert "Fine-tune full" in steps[1] and "2.0% are encoded as bytes" in steps[2]
 
 
