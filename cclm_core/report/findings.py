@@ -134,8 +134,8 @@ def _turned(pair: Comparison) -> Comparison:
             row.better_direction,
             row.second,
             row.first,
-            -row.difference,
-            None if row.interval is None else (-row.interval[1], -row.interval[0]),
+            0.0 - row.difference,  # never -0.0
+            None if row.interval is None else (0.0 - row.interval[1], 0.0 - row.interval[0]),
             row.method,
             names[row.winner],
         )

@@ -90,7 +90,7 @@ def test_the_answer_names_the_best_of_each(page: Path) -> None:
     answer = json.loads((page.parent / "answer.json").read_text())
     assert set(answer) == {"lines", "next"}
     text = " ".join(answer["lines"])
-    assert "3 compositions" in text and "Against control" in text and "2 tasks" in text and "Against scratch" in text
+    assert "3 compositions" in text and "Against control" in text and "2 tasks" in text and "Against intent" in text
     assert "Simple baselines" in text
     assert answer["next"][0].startswith("Measure on more test texts")
 
