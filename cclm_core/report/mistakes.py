@@ -85,14 +85,13 @@ def marked_changes(clean: str, noisy: str) -> Markup:
     Markup('my ca<ins>d</ins>r<del>d</del><ins>!</ins>')
     """
     parts = []
-    for tag, first, last, start, end in Levenshtein.opcodes(clean, noisy).as_list():
-        if tag == "equal":
-            parts.append(escape(noisy[start:end]))
+    for change in Levenshtein.opcodes(clean, noisy):
+        removed, added = clean[change.src_start : change.src_end], noisy[change.dest_start : change.dest_end]
+        if change.tag == "equal":
+            parts.append(escape(added))
             continue
-        if last > first:
-            parts.append(Markup("<del>{}</del>").format(clean[first:last]))
-        if end > start:
-            parts.append(Markup("<ins>{}</ins>").format(noisy[start:end]))
+        parts += [Markup("<del>{}</del>").format(removed)] if removed else []
+        parts += [Markup("<ins>{}</ins>").format(added)] if added else []
     return Markup("").join(parts)
 
 
