@@ -141,7 +141,7 @@ def networks(
     for label, parts in ((name, ("network",)), (f"{name}+ngrams", ("network", "ngrams"))):
         best = {rate: sum(kept[f"test {rate:g}, {part}"] for part in parts).argmax(axis=1) for rate in copies}
         answers = {id(copies[rate]): [{"label": task.data.labels[row]} for row in rows] for rate, rows in best.items()}
-        results.append(measured(task, copies, lambda texts: answers[id(texts)], model=label, **facts))
+        results.append(measured(task, copies, lambda texts, answers=answers: answers[id(texts)], model=label, **facts))
     return results
 
 

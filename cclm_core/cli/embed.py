@@ -36,7 +36,8 @@ def embed(
         wanted: what to read.
         out: the output; see `outputs.writing`.
         by: a column: write one row per value, with the number of texts and the mean of their vectors, in the order of
-            the first texts. One vector per value is kept in memory.
+            the first texts. One vector per value is kept in memory. A composition with a part that reads contexts adds
+            `encoding`, the mean of what this part reads from the texts.
         precision: type of the numbers in Parquet.
         threads: CPU threads.
 
@@ -59,12 +60,19 @@ def embed(
     keys = [(by, pa.string()), ("texts", pa.int64())] if by is not None else [("id", pa.string())]
     kept = [] if by is not None else [(name, pa.string()) for name in wanted.keep]
     schema = pa.schema([*keys, *kept, ("vector", vector)])
+    if by is not None and embedder.context_width:
+        schema = schema.append(pa.field("encoding", pa.list_(vector.value_type, embedder.context_width)))
     with num_threads(threads), progress("embed", out) as report, writing(out, schema) as write:
         pairs = _vectors(embedder, read_items(wanted, problems))
-        rows = _means(by, pairs) if by is not None else _rows(pairs)
+        rows = _means(by, pairs, embedder) if by is not None else _rows(pairs)
         count = 0
         while group := list(islice(rows, _ROWS)):
-            write([row | {"vector": row["vector"].astype(dtype)} for row in group])
+            write(
+                [
+                    row | {name: row[name].astype(dtype) for name in ("vector", "encoding") if name in row}
+                    for row in group
+                ]
+            )
             count += len(group)
             report(count, {})
         report(count, {}, count)
@@ -94,12 +102,19 @@ def _rows(pairs: Iterator[tuple[Item, npt.NDArray[np.float32]]]) -> Iterator[dic
         yield {"id": item.id, **item.kept, "vector": vector}
 
 
-def _means(by: str, pairs: Iterator[tuple[Item, npt.NDArray[np.float32]]]) -> Iterator[dict[str, Any]]:
+def _means(
+    by: str, pairs: Iterator[tuple[Item, npt.NDArray[np.float32]]], embedder: MeanEmbedder
+) -> Iterator[dict[str, Any]]:
     sums: dict[str, npt.NDArray[np.float64]] = {}
     counts: dict[str, int] = {}
+    has_encodings = embedder.context_width > 0
     for item, vector in pairs:
         value = field_value(item.kept[by]) or ""
+        if has_encodings:
+            vector = np.concatenate([vector, embedder.embed_contexts([item.text])[0]])
         sums[value] = sums[value] + vector if value in sums else vector.astype(np.float64)
         counts[value] = counts.get(value, 0) + 1
     for value, total in sums.items():
-        yield {by: value, "texts": counts[value], "vector": (total / counts[value]).astype(np.float32)}
+        mean = (total / counts[value]).astype(np.float32)
+        row = {by: value, "texts": counts[value], "vector": mean[: embedder.width]}
+        yield row | ({"encoding": mean[embedder.width :]} if has_encodings else {})

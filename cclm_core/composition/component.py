@@ -7,10 +7,12 @@ from typing import Self
 from torch import Tensor, nn
 
 from cclm_core.composition.card import ComponentCard, ForkConfig, IndependentConfig
+from cclm_core.encoders.contexts import Contexts
+from cclm_core.encoders.contextual import ContextFeatures, Contextual
 from cclm_core.encoders.embedder import Base, Model, Reading
 from cclm_core.encoders.embedding import CharacterEmbedding
 from cclm_core.runtime.config import canonical_json
-from cclm_core.runtime.errors import CompositionError
+from cclm_core.runtime.errors import CompositionError, ConfigError
 from cclm_core.runtime.random import seeded_initialization
 
 
@@ -72,15 +74,62 @@ class Component(Model):
 
     def encode(self, reading: Reading, base: Base) -> Tensor:
         """See `Model.encode`."""
+        features = self._input(reading, base)
+        if reading.contexts is not None and self.body.reads_contexts:
+            contexts = self._context_features(reading.contexts, reading, base)
+            encoded: Tensor = self.body(features, reading.mask, None, contexts)
+        else:
+            encoded = self(features, reading.mask, reading.word_starts(base) if self.body.reads_words else None)
+        return encoded
+
+    def encode_contexts(self, ids: Tensor, base: Base, gradients: bool = False) -> Tensor:
+        """Encodes contexts, each on its own: (N, width), to reuse them as `Contexts.encodings`.
+
+        Args:
+            ids: (N, L) int64, 0 for padding.
+            base: the base of the component.
+            gradients: whether gradients reach the base.
+
+        Raises:
+            ConfigError: the component does not read contexts.
+        """
+        reading = Reading(ids, gradients)
+        encodings: Tensor = self.contextual.encode_contexts(self._input(reading, base), reading.mask)
+        return encodings
+
+    @property
+    def contextual(self) -> Contextual:
+        """The encoder, of a component that reads contexts.
+
+        Raises:
+            ConfigError: the component does not read contexts.
+        """
+        if not isinstance(self.body, Contextual):
+            raise ConfigError(
+                f"{self.described} does not read contexts. Train one with `encoder: {{kind: contextual}}`."
+            )
+        return self.body
+
+    def _input(self, reading: Reading, base: Base) -> Tensor:
+        """What the encoder reads, (B, L, D): features of the base, of its own copy of it, or of its own embedding."""
         if self.embedding is None:
-            features = reading.features(base)
-        elif self.own_base is not None:
+            return reading.features(base)
+        if self.own_base is not None:
             # The copy is trained with its fork, so it never shares features with a base of equal digest.
-            features = self.own_base(reading.ids, Reading(reading.ids, gradients=True))
+            features: Tensor = self.own_base(reading.ids, Reading(reading.ids, gradients=True))
         else:
             features = self.embedding(reading.ids)
-        encoded: Tensor = self(features, reading.mask, reading.word_starts(base) if self.body.reads_words else None)
-        return encoded
+        return features
+
+    def _context_features(self, contexts: Contexts, reading: Reading, base: Base) -> ContextFeatures:
+        assert contexts.present is not None
+        features = mask = None
+        if contexts.ids is not None:
+            rows, number, length = contexts.ids.shape
+            flat = self._input(reading.context_reading, base)
+            features = flat.reshape(rows, number, length, flat.shape[-1])
+            mask = reading.context_reading.mask.reshape(rows, number, length)
+        return ContextFeatures(features, mask, contexts.encodings, contexts.present, contexts.types)
 
     def adopt_base(self) -> None:
         """See `Model.adopt_base`. Only a fork has a base of its own."""
@@ -117,12 +166,14 @@ class Component(Model):
         return forked.requires_grad_(True).train(self.training)
 
 
-def features_of(base: Base, components: Mapping[str, Model], ids: Tensor) -> dict[str, Tensor]:
+def features_of(
+    base: Base, components: Mapping[str, Model], ids: Tensor, contexts: Contexts | None = None
+) -> dict[str, Tensor]:
     """The features (B, L, width) of each component for `ids` (B, L) int64, by name, in order.
 
     The base runs once, with gradients unless it is frozen. It does not run if all components are independent.
     """
-    reading = Reading(ids, gradients=True)
+    reading = Reading(ids, gradients=True, contexts=contexts)
     return {name: part.encode(reading, base) for name, part in components.items()}
 
 
@@ -144,6 +195,10 @@ class OverBase(nn.Module):
         self._base[0]._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
 
+    def encode_contexts(self, ids: Tensor) -> Tensor:
+        """See `Component.encode_contexts`."""
+        return self.component.encode_contexts(ids, self.base)
+
     @property
     def base(self) -> Base:
         """The base of the component."""
@@ -159,9 +214,9 @@ class OverBase(nn.Module):
         """See `ComponentCard.described`."""
         return self.component.described
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """Embeds `ids` (B, L) int64 as (B, L, width)."""
-        return self.component.encode(Reading(ids), self.base)
+    def forward(self, ids: Tensor, contexts: Contexts | None = None) -> Tensor:
+        """Embeds `ids` (B, L) int64, with their contexts if the component reads them, as (B, L, width)."""
+        return self.component.encode(Reading(ids, contexts=contexts), self.base)
 
 
 def _check_own_base(card: ComponentCard, own: Base | None) -> None:

@@ -16,6 +16,7 @@ from cclm_core.composition.fusion import Concatenation, Fusion, FusionConfig, re
 from cclm_core.composition.long_texts import WINDOW, TextReader
 from cclm_core.composition.parts import PartDict
 from cclm_core.composition.unique_names import UniqueNames
+from cclm_core.encoders.contexts import Contexts
 from cclm_core.encoders.embedder import Base, Embedder, Reading
 from cclm_core.encoders.ids import as_ids
 from cclm_core.encoders.migration import COMPOSITION
@@ -123,6 +124,14 @@ class ComposedModel(UniqueNames, Base):
         return all(part.causal for part in self._parts.values())
 
     @property
+    def reads_contexts(self) -> bool:
+        """Whether a part, at any depth, reads contexts: other texts of the author or group of a text."""
+        return any(
+            part.reads_contexts if isinstance(part, ComposedModel) else part.body.reads_contexts
+            for part in self._parts.values()
+        )
+
+    @property
     def described(self) -> str:
         """Name, fusion and parts for messages."""
         parts = ", ".join(map(repr, self.parts))
@@ -148,15 +157,27 @@ class ComposedModel(UniqueNames, Base):
         ends = list(accumulate(part.width for part in self._parts.values()))
         return {name: slice(end - part.width, end) for end, (name, part) in zip(ends, self._parts.items(), strict=True)}
 
-    def forward(self, ids: Tensor | npt.NDArray[Any], reading: Reading | None = None) -> Tensor:
+    def forward(
+        self, ids: Tensor | npt.NDArray[Any], reading: Reading | None = None, contexts: Contexts | None = None
+    ) -> Tensor:
         """Embeds ids as features (B, L, `width`) float32.
 
         Args:
             ids: (B, L) or (L,) int64, 0 for padding, L ≥ 0. An array, e.g. from `Preprocessor.string_to_array`, is
                 moved to the device of the model.
             reading: the same ids, shared with an enclosing model, if any.
+            contexts: other texts of the author or group of each row, on the device of the model, for the parts that
+                read them.
+
+        Raises:
+            ConfigError: contexts are given and no part reads them.
         """
-        reading = reading or Reading(self._batch(ids), self.train_base)
+        if contexts is not None and not self.reads_contexts:
+            raise ConfigError(
+                f"{self.described} has no part that reads contexts. Leave them out, or add a component with "
+                "`encoder: {kind: contextual}`."
+            )
+        reading = reading or Reading(self._batch(ids), self.train_base, contexts)
         parts = {} if isinstance(self.fusion, Component) else self._parts
         return self._joined({name: part.encode(reading, self.base) for name, part in parts.items()}, reading)
 
@@ -166,6 +187,23 @@ class ComposedModel(UniqueNames, Base):
         A composition is followed by its own parts, keyed by path: `outer`, `outer/inner`.
         """
         return self._outputs(Reading(self._batch(ids), self.train_base))
+
+    def encode_contexts(self, ids: Tensor | npt.NDArray[Any]) -> dict[str, Tensor]:
+        """The encodings (N, W) of contexts, each on its own, by the path of each part that reads contexts.
+
+        The mean over the texts of an author is an encoding of the author.
+
+        Args:
+            ids: (N, L) int64, 0 for padding.
+        """
+        batch = self._batch(ids)
+        encodings: dict[str, Tensor] = {}
+        for name, part in self._parts.items():
+            if isinstance(part, ComposedModel):
+                encodings |= {f"{name}/{path}": values for path, values in part.encode_contexts(batch).items()}
+            elif part.body.reads_contexts:
+                encodings[name] = part.encode_contexts(batch, self.base)
+        return encodings
 
     def embed(
         self, texts: Iterable[str], window: int = WINDOW, batch_characters: int = 4096

@@ -6,8 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.long_texts import WINDOW, TextReader, Window, split
 from cclm_core.encoders.embedder import Base
+from cclm_core.runtime.device import device_of
 from cclm_core.text.texts import strings
 
 Vectors = npt.NDArray[np.float32]
@@ -15,6 +17,7 @@ Vectors = npt.NDArray[np.float32]
 _POOL_IDS = 1 << 20  # read ahead, and batched by length, so that batches have little padding
 _POOL_TEXTS = 8192
 _BATCH_IDS = 16384
+_CONTEXT_IDS = 256  # per piece of a text that is encoded as a context, as in the default training
 
 
 class MeanEmbedder:
@@ -62,6 +65,32 @@ class MeanEmbedder:
                 yield from self._means(pool)
                 pool, num_ids = [], 0
         yield from self._means(pool)
+
+    @property
+    def context_width(self) -> int:
+        """Numbers in a vector of `embed_contexts`; 0 if no part reads contexts."""
+        model = self._encoder
+        if not isinstance(model, ComposedModel) or not model.reads_contexts:
+            return 0
+        return sum(values.shape[1] for values in model.encode_contexts(np.zeros((1, 1), dtype=np.int64)).values())
+
+    def embed_contexts(self, texts: Sequence[str]) -> Vectors:
+        """The encodings (N, `context_width`) of N texts as contexts, those of all parts that read contexts.
+
+        A longer text is the mean of its pieces of 256 ids. The mean over the texts of an author encodes the author.
+        """
+        model, width = self._encoder, self.context_width
+        assert isinstance(model, ComposedModel)
+        vectors = np.zeros((len(texts), width), dtype=np.float32)
+        for row, text in enumerate(strings(texts)):
+            ids = self._encoder.preprocessor.encode(text).astype(np.int64)
+            pieces = np.zeros((-(-len(ids) // _CONTEXT_IDS), _CONTEXT_IDS), dtype=np.int64)
+            pieces.reshape(-1)[: len(ids)] = ids
+            if len(pieces):
+                with torch.inference_mode():
+                    encodings = model.encode_contexts(torch.from_numpy(pieces).to(device_of(model))).values()
+                vectors[row] = torch.cat(list(encodings), dim=1).float().mean(0).cpu().numpy()
+        return vectors
 
     def _means(self, encoded: Sequence[npt.NDArray[np.integer]]) -> Vectors:
         sums = np.zeros((len(encoded), self.width))  # float64: a text may have millions of characters

@@ -15,11 +15,13 @@ class Encoder(nn.Module, ABC):
         width: features per character in the output.
         causal: whether the output at position t depends only on characters up to t.
         reads_words: whether `forward` needs `starts`.
+        reads_contexts: whether `forward` takes `contexts`; see `encoders/contextual.py`.
     """
 
     width: int
     causal: bool = False
     reads_words: bool = False
+    reads_contexts: bool = False
 
     @abstractmethod
     def forward(self, features: Tensor, mask: Tensor, starts: Tensor | None = None) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Tag
 
 from cclm_core.encoders.attention import AttentionConfig as AttentionConfig
+from cclm_core.encoders.contextual import ContextualConfig as ContextualConfig
 from cclm_core.encoders.convolution import ConvolutionConfig as ConvolutionConfig
 from cclm_core.encoders.hourglass import HourglassConfig as HourglassConfig
 
@@ -21,7 +22,8 @@ def _kind(value: Any) -> str:
 EncoderConfig = Annotated[
     Annotated[HourglassConfig, Tag("hourglass")]
     | Annotated[ConvolutionConfig, Tag("convolution")]
-    | Annotated[AttentionConfig, Tag("attention")],
+    | Annotated[AttentionConfig, Tag("attention")]
+    | Annotated[ContextualConfig, Tag("contextual")],
     Discriminator(_kind),
 ]
 """Any encoder. This union is the catalogue: the contract tests run over its members."""

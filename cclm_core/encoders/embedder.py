@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from cclm_core.encoders.catalogue import EncoderConfig, describe
+from cclm_core.encoders.contexts import Contexts
 from cclm_core.encoders.embedding import CharacterEmbedding, EmbeddingConfig
 from cclm_core.encoders.hourglass import HourglassConfig
 from cclm_core.encoders.ids import as_batch, check_range
@@ -158,17 +159,28 @@ class Reading:
     Args:
         ids: (B, L) int64, 0 for padding. Other whole numbers are converted.
         gradients: whether gradients reach the bases, for weights that require one.
+        contexts: other texts of the author or group of each row, for parts that read them.
 
     Raises:
-        DataError: `ids` are not whole numbers, or have another number of dimensions.
+        DataError: `ids` are not whole numbers, or have another number of dimensions; or `contexts` do not fit.
     """
 
-    def __init__(self, ids: Tensor, gradients: bool = False) -> None:
+    def __init__(self, ids: Tensor, gradients: bool = False, contexts: Contexts | None = None) -> None:
         self.ids = as_batch(ids)
+        self.contexts = None if contexts is None else contexts.checked(len(self.ids))
         self.mask = self.ids != 0
         self._gradients = gradients
         self._cached: list[tuple[Base, Tensor]] = []
         self._starts: Tensor | None = None
+        self._context_reading: Reading | None = None
+
+    @property
+    def context_reading(self) -> "Reading":
+        """The ids of the contexts as a batch of B * C rows of its own, shared by all parts."""
+        if self._context_reading is None:
+            assert self.contexts is not None and self.contexts.ids is not None
+            self._context_reading = Reading(self.contexts.ids.flatten(0, 1), self._gradients)
+        return self._context_reading
 
     def features(self, base: Base) -> Tensor:
         """The features (B, L, width of `base`) of the batch."""

@@ -1,5 +1,6 @@
 """The hourglass: characters → fewer positions → transformer → characters, with a skip connection."""
 
+from collections.abc import Callable
 from typing import Annotated, ClassVar, Literal, Self
 
 import torch
@@ -10,6 +11,9 @@ from cclm_core.encoders.base import Encoder, at_least_float32
 from cclm_core.encoders.linear import Linear
 from cclm_core.encoders.transformer import FullAttention, TransformerLayer, rotary_table
 from cclm_core.runtime.config import Config
+
+Between = Callable[[int, Tensor, Tensor], Tensor]
+"""Called after each layer with its number, the positions (B, P, D) and which are valid (B, P); returns positions."""
 
 
 class HourglassConfig(Config):
@@ -84,19 +88,23 @@ class Hourglass(Encoder):
         if self.reads_words:
             self.places = nn.Embedding(config.word_length, input_width)
 
-    def forward(self, features: Tensor, mask: Tensor, starts: Tensor | None = None) -> Tensor:
-        """Encodes `features` (B, L, D_in) as (B, L, width); see `Encoder.forward`."""
+    def forward(
+        self, features: Tensor, mask: Tensor, starts: Tensor | None = None, between: Between | None = None
+    ) -> Tensor:
+        """Encodes `features` (B, L, D_in) as (B, L, width); see `Encoder.forward`. `between`: see `Between`."""
         batch, length, _ = features.shape
         if length == 0 or batch == 0:
             return at_least_float32(self.norm.weight.new_zeros(batch, length, self.width))
         keep = mask.unsqueeze(-1)
         local = self.before(features.to(self.norm.weight.dtype), keep) * keep
-        upsampled = self._by_word(local, mask, starts) if self.reads_words else self._by_stride(local, mask)
+        upsampled = (
+            self._by_word(local, mask, starts, between) if self.reads_words else self._by_stride(local, mask, between)
+        )
         output = self.after(upsampled + self.skip(local), keep)
         encoded: Tensor = at_least_float32(self.norm(output)) * keep
         return encoded
 
-    def _by_stride(self, local: Tensor, mask: Tensor) -> Tensor:
+    def _by_stride(self, local: Tensor, mask: Tensor, between: Between | None) -> Tensor:
         """Downsamples `stride` characters per position, transforms, and upsamples: (B, L, width)."""
         batch, length, _ = local.shape
         stride = self.config.stride
@@ -106,24 +114,27 @@ class Hourglass(Encoder):
         shift = stride - 1 if self.causal else 0
         padded = _padded(local, shift, stride)
         valid = _padded(mask[..., None], shift, stride).view(batch, num_positions, stride).any(-1)
-        positions = self._transform(self.down(padded.view(batch, num_positions, stride * local.shape[2])), valid)
+        entered = self.down(padded.view(batch, num_positions, stride * local.shape[2]))
+        positions = self._transform(entered, valid, between)
         upsampled: Tensor = self.up(positions)
         return _first(upsampled.view(batch, num_positions * stride, self.width), length)
 
-    def _by_word(self, local: Tensor, mask: Tensor, starts: Tensor | None) -> Tensor:
+    def _by_word(self, local: Tensor, mask: Tensor, starts: Tensor | None, between: Between | None) -> Tensor:
         """Downsamples each word to one position, transforms, and upsamples: (B, L, width)."""
         assert starts is not None, "stride: word requires `starts`"
         segments = Segments(starts, mask, self.config.word_length)
         pooled = segments.pool(self.down(local + self.places(segments.offsets)), self.causal)
-        positions = self._transform(pooled.to(self.core_norm.weight.dtype), segments.valid)
+        positions = self._transform(pooled.to(self.core_norm.weight.dtype), segments.valid, between)
         return segments.upsample(self.up(positions))
 
-    def _transform(self, positions: Tensor, valid: Tensor) -> Tensor:
+    def _transform(self, positions: Tensor, valid: Tensor, between: Between | None) -> Tensor:
         """Applies the transformer to `positions` (B, P, core width) where `valid` (B, P) is true."""
         attention = FullAttention(valid, self.causal)
         rotary = rotary_table(positions.shape[1], self.config.core_width // self.config.num_heads, positions.device)
-        for layer in self.layers:
+        for number, layer in enumerate(self.layers):
             positions = layer(positions, attention, rotary)
+            if between is not None:
+                positions = between(number, positions, valid)
         normed: Tensor = self.core_norm(positions)
         return normed
 

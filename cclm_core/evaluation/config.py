@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from cclm_core.composition.long_texts import WINDOW
 from cclm_core.evaluation.baselines.catalogue import ALL_BASELINES, BaselineConfig
 from cclm_core.evaluation.metrics import Bootstrap
-from cclm_core.evaluation.probes.catalogue import ALL_PROBES, ProbeConfig
+from cclm_core.evaluation.probes.catalogue import DEFAULT_PROBES, ProbeConfig
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.device import Precision
 
@@ -35,7 +35,7 @@ class EvaluationConfig(Config):
     num_examples: int = Field(default=20, ge=0, description="documents per test set in predictions.jsonl")
     contributions: bool = Field(default=True, description="also measure the composition without each component")
     bootstrap: Bootstrap = Bootstrap()
-    probes: tuple[ProbeConfig, ...] = Field(default=ALL_PROBES, description="probes to fit, each at most once")
+    probes: tuple[ProbeConfig, ...] = Field(default=DEFAULT_PROBES, description="probes to fit, each at most once")
     baselines: tuple[BaselineConfig, ...] = Field(
         default=ALL_BASELINES,
         description="baselines to compare with, each at most once; the main one of a metric first",

@@ -236,7 +236,7 @@ class Pretrainer:
             )
         base = embedder if isinstance(embedder, Base) else load_base(embedder).freeze()
         saved = read_component(as_path(folder), base)
-        pretrainer = cls(base, saved.config.task, train_base=train_base, **saved.arguments)
+        pretrainer = cls(base, saved.config.task.canonical(), train_base=train_base, **saved.arguments)
         pretrainer._adopt(saved)
         return pretrainer
 
@@ -280,7 +280,7 @@ class Pretrainer:
             with call.bar(f"{self.name}: reading") as report:
                 corpus = encode_texts(division, self.embedder.preprocessor, labels, Path(folder), report)
             inputs = self._inputs(corpus, division)
-            data = inputs.data(call.config)
+            data = inputs.data(call.config, self.config.task)
             config = call.scheduled(data)
             with call.bar(self.name) as report:
                 self._last = self._train(inputs, data, config, train_base, call.checkpoints, call.reporting(report))

@@ -6,6 +6,7 @@ from typing import Any
 from cclm_core.noise.recipe import NoiseRecipe, TrainingNoise
 from cclm_core.objectives.base import NO_NOISE
 from cclm_core.objectives.catalogue import DenoiseConfig, MaskedWordsConfig, ObjectiveConfig
+from cclm_core.objectives.contexts import READS_CONTEXTS
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.text.vocabulary import Preprocessor, TargetsConfig
 from cclm_core.training.config import ComponentConfig
@@ -33,7 +34,15 @@ def parsed_task(
         return default
     if isinstance(task, Mapping):
         default_name = {} if expected is None else {"objective": expected().objective}
-        task = ComponentConfig.parse({"task": {**default_name, **task}}, owner).task
+        settings = {"task": {**default_name, **task}}
+        if settings["task"].get("objective") in {member().objective for member in READS_CONTEXTS}:
+            raise ConfigError(
+                f"the objective {settings['task']['objective']} reads texts with authors, and `fit` takes texts alone. "
+                "Train the component with `cclm run`: docs/contexts.md."
+            )
+        parsed = ComponentConfig.parse(settings, owner).task
+        assert not isinstance(parsed, READS_CONTEXTS)
+        task = parsed
     if expected is not None and not isinstance(task, expected):
         raise ConfigError(
             f"`task` of {owner} must be a {expected.__name__}, got {type(task).__name__}. Use `Pretrainer` for other "

@@ -65,6 +65,6 @@ def pretrain(
     )
     module = component_module(embedder, component, objective)
     seed = derive_seed(params.seed, "pretrain", name)
-    run = TrainingRun(identity, seed, module, inputs.data(config.training), config.training)
+    run = TrainingRun(identity, seed, module, inputs.data(config.training, config.task), config.training)
     run.publish(checkpoints, out, Artifact("component", component, write, objective), report)
     copy_file(out / "curve.csv", curve)

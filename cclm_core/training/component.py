@@ -4,10 +4,13 @@ from torch import Tensor, nn
 
 from cclm_core.composition.card import ComponentCard
 from cclm_core.composition.component import Component, OverBase, features_of
+from cclm_core.encoders.contexts import Contexts
 from cclm_core.encoders.embedder import Base, weights_digest
 from cclm_core.objectives.base import Objective
+from cclm_core.objectives.contexts import ContextObjective
 from cclm_core.runtime.random import derive_seed, seeded_initialization
 from cclm_core.training.config import ComponentConfig
+from cclm_core.training.contexts import ContextTraining
 from cclm_core.training.module import TrainingModule
 from cclm_core.training.run import TrainingInputs
 
@@ -34,9 +37,13 @@ class WithBase(nn.Module):
         """A short description for error messages."""
         return f"{self.base.described} with the component {self.component.card.name!r}"
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """Features (B, L, width of the component) of `ids` (B, L) int64."""
-        return features_of(self.base, {"": self.component}, ids)[""]
+    def forward(self, ids: Tensor, contexts: Contexts | None = None) -> Tensor:
+        """Features (B, L, width of the component) of `ids` (B, L) int64, with their contexts."""
+        return features_of(self.base, {"": self.component}, ids, contexts)[""]
+
+    def encode_contexts(self, ids: Tensor) -> Tensor:
+        """See `Component.encode_contexts`, with gradients for the base."""
+        return self.component.encode_contexts(ids, self.base, gradients=True)
 
 
 def component_card(base: Base, name: str, config: ComponentConfig) -> ComponentCard:
@@ -66,11 +73,13 @@ def new_component(
 
 def component_module(
     base: Base, component: Component, objective: Objective, train_base: bool = False
-) -> TrainingModule:
+) -> TrainingModule | ContextTraining:
     """The module to train: component and head over a frozen base; with `train_base` the base is trained too.
 
     Raises:
         ConfigError: the objective needs a causal component and this one is not.
     """
     encoder = (WithBase if train_base else OverBase)(base, component)
+    if isinstance(objective, ContextObjective):
+        return ContextTraining(encoder, objective)
     return TrainingModule(encoder, [(objective, 1.0)])

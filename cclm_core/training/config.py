@@ -1,6 +1,6 @@
 """Training configuration of the base, of components, and of the training loop."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -8,6 +8,7 @@ from cclm_core.encoders.catalogue import EncoderConfig
 from cclm_core.encoders.embedder import EmbedderConfig
 from cclm_core.encoders.hourglass import HourglassConfig
 from cclm_core.objectives.catalogue import ObjectiveConfig
+from cclm_core.objectives.contexts import READS_CONTEXTS, ContextObjectiveConfig
 from cclm_core.objectives.masked_characters import MaskedCharactersConfig
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.device import Precision
@@ -83,7 +84,7 @@ class BaseConfig(Config):
 class ComponentConfig(Config):
     """One component: an encoder over the frozen base, or over its own embedding, trained on one objective."""
 
-    task: ObjectiveConfig
+    task: Annotated[ObjectiveConfig | ContextObjectiveConfig, Field(discriminator="objective")]
     encoder: EncoderConfig = Field(
         default_factory=lambda: HourglassConfig(core_width=192, num_layers=2, width=128),
     )
@@ -98,6 +99,11 @@ class ComponentConfig(Config):
     training: TrainingConfig = Field(default_factory=TrainingConfig)
 
     @model_validator(mode="after")
-    def _choose_rate(self) -> Self:
+    def _check(self) -> Self:
+        if isinstance(self.task, READS_CONTEXTS) and self.encoder.kind != "contextual":
+            raise ValueError(
+                f"the objective {self.task.objective} needs an encoder that reads contexts, got "
+                f"{self.encoder.kind}. Set `encoder: {{kind: contextual}}`"
+            )
         object.__setattr__(self, "training", self.training.with_rate_of(self.encoder))
         return self

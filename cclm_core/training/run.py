@@ -25,6 +25,7 @@ from cclm_core.encoders.embedder import Base
 from cclm_core.noise.misspellings import Spellings, read_misspellings
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Objective, ObjectiveContext
+from cclm_core.objectives.contexts import READS_CONTEXTS
 from cclm_core.runtime.artifacts import publishing, read_json, rounded, write_json, write_text
 from cclm_core.runtime.config import Config, digest
 from cclm_core.runtime.errors import ArtifactError, DataError
@@ -33,6 +34,7 @@ from cclm_core.text.word_targets import WordTargets, read_targets
 from cclm_core.training.checkpoint import Checkpoint, Checkpoints
 from cclm_core.training.code import code_digest
 from cclm_core.training.config import TrainingConfig
+from cclm_core.training.contexts import context_data
 from cclm_core.training.loop import evaluate, open_data, train
 from cclm_core.training.trainee import Data, Point, Trainee
 
@@ -118,8 +120,10 @@ class TrainingInputs:
             words=self.words,
         )
 
-    def data(self, config: TrainingConfig) -> Data:
-        """The training and held-out windows for `config`."""
+    def data(self, config: TrainingConfig, task: Any = None) -> Data:
+        """The training and held-out windows for `config`; texts with contexts if the objective `task` reads them."""
+        if isinstance(task, READS_CONTEXTS):
+            return context_data(self.corpus, task, config)
         return open_data(self.corpus, config)
 
     def noise_identity(self) -> dict[str, Any]:

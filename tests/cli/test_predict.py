@@ -9,13 +9,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
 from cclm_core.cli.app import app
+from cclm_core.composition.card import ComponentCard
+from cclm_core.composition.component import Component
+from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.long_texts import TextReader
 from cclm_core.composition.means import MeanEmbedder
-from cclm_core.composition.store import load_base
+from cclm_core.composition.store import load_base, save
 from cclm_core.encoders import AttentionConfig
+from cclm_core.encoders.contextual import ContextualConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.encoders.embedding import EmbeddingConfig
 from cclm_core.finetuning.store import load_task
@@ -187,6 +192,24 @@ def test_one_vector_per_author_is_the_mean_of_the_texts(models: Path, tmp_path: 
     np.testing.assert_allclose(np.array(rows[0]["vector"], dtype=np.float32), own, atol=2e-3)
     with pytest.raises(ConfigError, match="vectors do not fit into CSV"):
         invoke("embed", models / "base", source, "--out", tmp_path / "out.csv")
+
+
+def test_authors_get_encodings_from_a_part_that_reads_contexts(tmp_path: Path) -> None:
+    base = load_base(publish_base(tmp_path)).freeze()
+    with seeded_initialization(1):
+        encoder = ContextualConfig(core_width=32, width=32, num_layers=1)
+        part = Component(ComponentCard.over(base, "authors", "context_masked_characters", encoder))
+    save(ComposedModel(base, [part]), tmp_path / "composed")
+    source, out = tmp_path / "chat.csv", tmp_path / "authors.parquet"
+    source.write_text(f"author,text\nann,card\nbob,parcel\nann,{'refund money ' * 40}\n")
+    invoke("embed", tmp_path / "composed", source, "--by", "author", "--out", out)
+    rows = pq.read_table(out).to_pylist()
+    ids = torch.from_numpy(base.preprocessor.encode("card").astype(np.int64))[None]
+    with torch.inference_mode():
+        first = part.encode_contexts(ids, base)[0].numpy()
+    long = MeanEmbedder(load_base(tmp_path / "composed")).embed_contexts(["refund money " * 40])[0]
+    np.testing.assert_allclose(rows[0]["encoding"], (first + long) / 2, atol=1e-4)
+    assert len(rows[1]["encoding"]) == 32 and len(rows[1]["vector"]) == 32
 
 
 def test_a_stream_of_texts_gives_the_vectors_of_a_list(models: Path) -> None:

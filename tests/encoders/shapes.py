@@ -30,8 +30,15 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "hourglass": {f"-{stride}": {"stride": stride} for stride in (1, 2, 4, 8, "word")},
     "convolution": {"": {}, "-without-broadcast": {"global_width": 0}},
     "attention": {"": {"num_layers": 2}, "-local": {"num_layers": 2, "window": 6}},
+    "contextual": {
+        f"-{name}": {"architecture": name, "num_layers": 2, "author_heads": 0}
+        for name in ("bi_encoder", "batch_encoder", "hierarchical")
+    },
 }
 """Tested settings, by kind and name. An encoder that is not listed is tested with its defaults."""
+
+BIDIRECTIONAL = ("contextual",)
+"""Encoders without a causal variant."""
 
 
 def configs(prefix: str, **changes: Any) -> dict[str, EncoderConfig]:
@@ -39,6 +46,8 @@ def configs(prefix: str, **changes: Any) -> dict[str, EncoderConfig]:
     unique: dict[str, EncoderConfig] = {}
     for member in members(EncoderConfig):
         for name, settings in SETTINGS.get(tag(member), {"": {}}).items():
+            if changes.get("causal") and tag(member) in BIDIRECTIONAL:
+                continue
             values = {**SIZES, **settings, **changes}
             config: Any = member(**{field: value for field, value in values.items() if field in member.model_fields})
             if config not in unique.values():

@@ -9,13 +9,13 @@ from cclm_core.evaluation import EvaluationConfig
 from cclm_core.evaluation.baselines.base import CharacterBaseline, LabelBaseline, TagBaseline
 from cclm_core.evaluation.baselines.catalogue import AnyBaseline
 from cclm_core.evaluation.probe import Context, NotMeasurable, Probe
-from cclm_core.evaluation.probes.catalogue import AnyProbe
+from cclm_core.evaluation.probes.catalogue import DEFAULT_PROBES, AnyProbe
 from cclm_core.evaluation.reading import Reader
 from cclm_core.evaluation.views import full_view
 from cclm_core.runtime.errors import ConfigError
 from tests.evaluation.fakes import SMALL, FakeComposition, clean_set, encode, make_records
 
-PROBES: dict[str, AnyProbe] = {member.model_fields["probe"].default: member() for member in get_args(AnyProbe)}
+PROBES: dict[str, AnyProbe] = {member.probe: member for member in DEFAULT_PROBES}
 BASELINES: tuple[type[AnyBaseline], ...] = get_args(AnyBaseline)
 
 
