@@ -24,6 +24,7 @@ from flows.recovery.sweep import sweep_flow_runs
 from flows.remote.dvc_remote import PushError, push_outputs, wants_push
 from flows.run.checks import check_files, check_parameters, checked_plan
 from flows.run.preparation import delete_recorded_checkpoints, prepared
+from flows.run.report_page import answer, newest_report
 from flows.run.retraining import plan_retraining
 from flows.run.tables import (
     comparison,
@@ -219,6 +220,7 @@ def _print_result(project: Project, plan: Plan, summary: dict[str, Any], as_json
             console.print(line, highlight=False, soft_wrap=True)
         for line in where_to_look(project, shown, tracking_uri(project)):
             console.print(line, highlight=False, soft_wrap=True)
+        _print_report(console, project, plan)
         for warning in warnings:
             warn(warning)
     for stage in summary["stages"]:
@@ -234,6 +236,20 @@ def _print_result(project: Project, plan: Plan, summary: dict[str, Any], as_json
         )
     if summary["push_error"]:
         warn(f"{summary['push_error']}\nThey are complete in this clone. The next run or `cclm push` tries again.")
+
+
+def _print_report(console: Console, project: Project, plan: Plan) -> None:
+    """Prints what the report says, and as the last line where it is; nothing if it is out of date."""
+    stale = plan.stale()
+    page = newest_report(project, plan)
+    if page is None or any(node.is_summary and name in stale for name, node in plan.nodes.items()):
+        return
+    given = answer(project, plan)
+    for line in given["lines"]:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if given["next"]:
+        console.print(f"Next: {' '.join(given['next'])}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"report: {page.as_uri()}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_stages(console: Console, summary: dict[str, Any]) -> None:

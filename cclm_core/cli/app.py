@@ -224,6 +224,21 @@ def measure(
         run(Params.load(params), name, ensemble, tasks, labeled, noise, out, report, metrics, noise_curve)
 
 
+@stage.command()
+def report(
+    params: ParamsFile,
+    data: Annotated[Path, typer.Option(help="Folder with all data sets.")],
+    models: Annotated[Path, typer.Option(help="Folder with all models.")],
+    results: Annotated[Path, typer.Option(help="Folder with all results.")],
+    out: Out,
+) -> None:
+    """Write one HTML page about the run: what is better, the data, learning curves, comparisons, mistakes, lineage."""
+    from cclm_core.steps.report import report as run
+
+    with reporting("report", report_path()) as progress:
+        run(Params.load(params), data, models, results, out, progress)
+
+
 @app.command()
 @runs_own_code
 def correct(

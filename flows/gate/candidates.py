@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from cclm_core.evaluation.metrics import read_metrics
 from cclm_core.evaluation.promotion import PromotionConfig
+from cclm_core.report.differences import measured_texts
 from cclm_core.runtime.artifacts import MANIFEST, folder_digest, read_json, verify
 from cclm_core.runtime.config import canonical_json, digest
 from flows.gate.lineage import registration_tags
@@ -25,7 +26,6 @@ from flows.gate.registry import (
 )
 from flows.gate.seal import DIGEST_TAG
 from flows.gate.stored_results import store_results, stored_digest
-from flows.gate.task_gate import measured_texts
 from flows.graph.evaluations import Evaluation
 from flows.project import Project
 from flows.tracking.client import Tracking

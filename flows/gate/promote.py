@@ -16,6 +16,7 @@ from typing import Any
 from filelock import FileLock
 
 from cclm_core.evaluation.metrics import read_metrics
+from cclm_core.report.differences import measured_texts
 from cclm_core.runtime.config import digest
 from cclm_core.runtime.errors import ArtifactError, ConfigError
 from flows.gate.candidates import (
@@ -43,7 +44,7 @@ from flows.gate.registry import (
 )
 from flows.gate.seal import check_sealed
 from flows.gate.stored_results import fetch_results
-from flows.gate.task_gate import compare_tasks, measured_texts
+from flows.gate.task_gate import compare_tasks
 from flows.graph.evaluations import Evaluation, evaluations
 from flows.graph.plan import read_plan
 from flows.project import Project

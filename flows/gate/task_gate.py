@@ -12,6 +12,7 @@ import numpy as np
 
 from cclm_core.evaluation.metrics import EVALUATION_FILE, Bootstrap, read_metrics
 from cclm_core.evaluation.promotion import SliceRule, TaskRules
+from cclm_core.report.differences import measured_texts
 from cclm_core.runtime.artifacts import read_json
 from cclm_core.runtime.errors import ArtifactError, CclmError
 from cclm_core.runtime.reporting import format_number
@@ -64,13 +65,6 @@ def compare_tasks(candidate: Path, champion: Path, rules: TaskRules, remedy: str
     except (IndexError, ValueError) as error:  # statistics that do not belong to their metric
         return Verdict(False, f"it cannot be compared, because the outcomes are malformed: {error}")
     return Verdict(False, f"{refusal} ({verdict.reason})") if refusal else verdict
-
-
-def measured_texts(results: Path) -> dict[str, str]:
-    """Test set -> the digest of its texts, from evaluation.json; empty if the results do not have it."""
-    path = results / EVALUATION_FILE
-    texts = read_json(path).get("texts") if path.is_file() else None
-    return {str(name): str(digest) for name, digest in texts.items()} if isinstance(texts, dict) else {}
 
 
 def _texts(results: Path, owner: str) -> dict[str, str]:

@@ -50,6 +50,11 @@ class Node:
         return any(key.startswith(("tasks.", "ensembles.")) for key in self.params)
 
     @property
+    def is_summary(self) -> bool:
+        """Whether the stage only describes what the others have made, so that it can run while some are stale."""
+        return bool(self.meta.get("summary"))
+
+    @property
     def needs_device(self) -> bool:
         """Whether the stage must hold a device slot while it runs."""
         return bool(self.meta.get("resource") == "device")

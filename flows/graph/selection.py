@@ -118,14 +118,14 @@ def submission_order(nodes: Mapping[str, Node]) -> list[str]:
 
 
 def refuse_stale_before(plan: Plan, nodes: dict[str, Node]) -> None:
-    """Checks that the inputs of a partial run are up to date.
+    """Checks that the inputs of a partial run are up to date, except those of summaries such as the report.
 
     Raises:
         ConfigError: stages before `nodes` are stale. The message lists the changed stages with reasons.
     """
     before: set[str] = set()
     for name in reversed(plan.nodes):
-        if name in nodes or name in before:
+        if (name in nodes or name in before) and not plan.nodes[name].is_summary:
             before.update(plan.nodes[name].needs)
     reasons = [f"{name} ({', '.join(why[:3])})" for name, why in plan.changed.items() if name in before - nodes.keys()]
     if reasons:

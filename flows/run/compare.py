@@ -11,12 +11,12 @@ from typing import Any
 
 from rich.table import Table
 
-from cclm_core.evaluation.metrics import EVALUATION_FILE, Bootstrap, Metric
+from cclm_core.evaluation.metrics import EVALUATION_FILE
+from cclm_core.report.differences import MetricDifference, differences
 from cclm_core.runtime.artifacts import read_json
 from cclm_core.runtime.readers import parse_json
 from cclm_core.runtime.reporting import format_number
 from flows.formats import ARROWS, format_megabytes
-from flows.gate.task_gate import measured_texts
 from flows.graph.evaluations import TASK
 from flows.graph.node import flatten
 from flows.messages import warn
@@ -29,30 +29,6 @@ TEXTS = ("Where is my card?", "I want my money back, please.", "to be or not to 
 NUM_TEXTS, ROUNDS = 64, 5
 _DIGEST_LENGTH = 64
 _RESULT_DIGESTS = ("encoded", "noise", "labeled", "composition", "task")
-
-
-@dataclass(frozen=True)
-class MetricDifference:
-    """How two models differ in a metric.
-
-    Attributes:
-        metric: its name.
-        better_direction: `higher` or `lower`.
-        first, second: the values.
-        difference: `second` minus `first`.
-        interval: confidence interval of the difference; None if it is unknown.
-        method: `paired` (both on the same texts), `unpaired` (from the interval of each), or `none`.
-        winner: `first`, `second`, or "" if there is no clear difference.
-    """
-
-    metric: str
-    better_direction: str
-    first: float
-    second: float
-    difference: float
-    interval: tuple[float, float] | None
-    method: str
-    winner: str
 
 
 @dataclass(frozen=True)
@@ -128,7 +104,7 @@ def compare(first: Side, second: Side, timed: bool = True) -> Comparison:
         ]
         for kind in ("settings", "data", "code")
     }
-    metrics, notes = _differences(first, second)
+    metrics, notes = differences(first.metrics, second.metrics, first.results, second.results)
     return Comparison(
         first=first.label,
         second=second.label,
@@ -167,68 +143,6 @@ def cost_rows(compared: Comparison) -> list[dict[str, str]]:
         for name, values in lines
         if any(values)
     ]
-
-
-def _differences(first: Side, second: Side) -> tuple[list[MetricDifference], list[str]]:
-    """The metrics that both have, those of tables first, and remarks."""
-    paired, notes = _paired(first, second)
-    names = [name for name in first.metrics if name in second.metrics]
-    headlines = [name for name in names if first.metrics[name].headline or second.metrics[name].headline]
-    rows = []
-    for name in headlines or names:
-        old, new = first.metrics[name], second.metrics[name]
-        better = old.better or new.better
-        if better is None:
-            continue
-        difference = float(new.value) - float(old.value)
-        interval, method = paired.get(name), "paired"
-        if interval is None:
-            interval = _unpaired(old, new)
-            method = "none" if interval is None else "unpaired"
-        sign = 0 if interval is None else 1 if interval[0] > 0 else -1 if interval[1] < 0 else 0
-        winner = "" if sign == 0 else "second" if (sign > 0) == (better == "higher") else "first"
-        rows.append(
-            MetricDifference(name, better, float(old.value), float(new.value), difference, interval, method, winner)
-        )
-    return rows, notes
-
-
-def _unpaired(first: Metric, second: Metric) -> tuple[float, float] | None:
-    """The interval of a difference, from the intervals of both values, as if they were independent."""
-    if first.interval is None or second.interval is None:
-        return None
-    difference = float(second.value) - float(first.value)
-    half_widths = [(metric.interval[1] - metric.interval[0]) / 2 for metric in (first, second) if metric.interval]
-    half_width = float(sum(width**2 for width in half_widths) ** 0.5)
-    return difference - half_width, difference + half_width
-
-
-def _paired(first: Side, second: Side) -> tuple[dict[str, tuple[float, float]], list[str]]:
-    """Metric -> the interval of `second` minus `first` on the same texts, as far as both have outcomes; remarks."""
-    if first.results is None or second.results is None:
-        return {}, []
-    texts = [measured_texts(side.results) for side in (first, second) if side.results]
-    if not all(texts):
-        return {}, []
-    shared = {name for name in texts[0] if texts[1].get(name) == texts[0][name]}
-    other = sorted({*texts[0], *texts[1]} - shared)
-    notes = [f"not measured on the same texts, so not paired: {', '.join(other)}"] if other else []
-    from cclm_core.finetuning.outcomes import gains, read_outcomes
-
-    old, new = (
-        {key: value for key, value in read_outcomes(side.results).items() if key[0] in shared}
-        for side in (first, second)
-        if side.results
-    )
-    common = old.keys() & new.keys()
-    old, new = ({key: value for key, value in outcomes.items() if key in common} for outcomes in (old, new))
-    seed = read_json(second.results / EVALUATION_FILE).get("seed")
-    intervals = {}
-    for name, gain in gains(new, old, Bootstrap(), seed if isinstance(seed, int) else 0).items():
-        metric = name.removesuffix("_clean") if name.endswith("_clean") else name
-        is_higher = (first.metrics.get(metric) or Metric(value=0)).better != "lower"
-        intervals[metric] = (gain.low, gain.high) if is_higher else (-gain.high, -gain.low)
-    return intervals, notes
 
 
 def _facts(side: Side) -> Iterator[tuple[tuple[str, str], str]]:

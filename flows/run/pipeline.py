@@ -7,12 +7,13 @@ import time
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.futures import PrefectFuture, wait
 
-from cclm_core.runtime.artifacts import write_json
+from cclm_core.runtime.artifacts import read_json, write_json
 from cclm_core.runtime.errors import ConfigError
 from flows.devices.runners import task_runner
 from flows.devices.slots import ensure_limit
@@ -28,11 +29,14 @@ from flows.remote import workers
 from flows.remote.dvc_remote import PushError, wants_push
 from flows.run.checks import check_parameters, checked_plan
 from flows.run.dvc_repro import stop_all
-from flows.run.prefect_pages import publish_artifacts
+from flows.run.prefect_pages import publish_artifacts, run_address
 from flows.run.preparation import delete_recorded_checkpoints, prepared
+from flows.run.report_page import answer_markdown, write_report
 from flows.run.tasks import outcome, promote, push, submit
-from flows.tracking.client import TrackingError, connect, enabled, log_pipeline_files
+from flows.tracking.client import Tracking, TrackingError, connect, enabled, log_pipeline_files
 from flows.tracking.parents import create_parent
+
+NOTE_TAG = "mlflow.note.content"  # MLflow's pages show it as the description of a run, in Markdown
 
 
 class PipelineError(Exception):
@@ -124,6 +128,8 @@ def _carry_out(project: Project, plan: Plan, work: Work) -> dict[str, Any]:
         summary |= _promoted(project, plan, work, results, parent) if tracked else {"promotion_error": None}
         summary |= _pushed(project, results)
         summary["ended"] = time.time()
+        page = write_report(project, plan, summary, run_address(project, parent))
+        summary["report"] = None if page is None else str(page)
         publish_artifacts(project, plan, summary)
         failed = bool(summary["promotion_error"] or summary["push_error"]) or _any_failed(results)
         status = "FAILED" if failed else "FINISHED"
@@ -131,7 +137,7 @@ def _carry_out(project: Project, plan: Plan, work: Work) -> dict[str, Any]:
     finally:
         stop_all()
         workers.cancel_all()
-        _close_parent(project, parent, status)
+        _close_parent(project, plan, parent, status)
     if failed:
         raise PipelineError(summary)
     return summary
@@ -225,14 +231,27 @@ def _open_parent(project: Project, plan: Plan, tags: Mapping[str, str], has_work
         return None, False
 
 
-def _close_parent(project: Project, parent: str | None, status: str) -> None:
+def _close_parent(project: Project, plan: Plan, parent: str | None, status: str) -> None:
     if parent is None:
         return
     try:
         tracking = connect(project)
         log_pipeline_files(tracking, project, parent)
-        summary = project.state() / "last-run.json"
-        tracking.log_files(parent, [(summary, "")] if status != "KILLED" and summary.is_file() else [])
+        if status != "KILLED":
+            _log_summary(tracking, project, plan, parent)
         tracking.set_status(parent, status)
     except TrackingError as error:
         warn(f"could not close the pipeline's run in MLflow ({error}). The next `cclm run` tries again.")
+
+
+def _log_summary(tracking: Tracking, project: Project, plan: Plan, parent: str) -> None:
+    """Logs the summary of the run and its report, and what the report says as the description of the run."""
+    path = project.state() / "last-run.json"
+    if not path.is_file():
+        return
+    summary = read_json(path)
+    files = [path, *([Path(summary["report"])] if summary.get("report") else [])]
+    tracking.log_files(parent, [(file, "") for file in files])
+    if summary.get("report"):
+        text = f"{answer_markdown(project, plan)}\n\nThe whole report: report.html among the artifacts."
+        tracking.log(parent, tags={NOTE_TAG: text})

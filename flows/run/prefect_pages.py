@@ -6,24 +6,29 @@ from flows.graph.evaluations import evaluations
 from flows.graph.plan import Plan
 from flows.messages import warn
 from flows.project import Project
+from flows.run.report_page import answer_markdown
 from flows.run.tables import comparison, comparison_rows, current, evaluation_warnings, legend
 from flows.run.task_table import task_rows
 from flows.tracking.client import TrackingError, connect, page_url
 
 
 def publish_artifacts(project: Project, plan: Plan, summary: dict[str, Any]) -> None:
-    """Adds to the current flow run tables of compositions, tasks and gate decisions, and a link to MLflow.
+    """Adds to the current flow run the answer of the report, tables of results and gate decisions, a link to MLflow.
 
     The link is left out if MLflow has no server. If Prefect fails, a warning is printed and the flow continues.
     """
     from httpx import HTTPError
-    from prefect.artifacts import create_link_artifact, create_table_artifact
+    from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
     from prefect.exceptions import PrefectException
 
     measured = current(evaluations(plan, project), summary["stages"])
     compared = comparison(project, [evaluation for evaluation in measured if not evaluation.is_task])
     tasks = task_rows(comparison(project, [evaluation for evaluation in measured if evaluation.is_task]))
+    text = answer_markdown(project, plan) if summary.get("report") else ""
     try:
+        if text:
+            text += f"\n\nThe whole report: `{summary['report']}`, also among the artifacts of the run in MLflow."
+            create_markdown_artifact(text, key="report", description="What is better, and what to do next")
         if compared:
             rows: list[dict[str, Any]] = [*comparison_rows(compared)]
             description = "\n\n".join([f"Compositions compared ({legend(rows)})", *evaluation_warnings(measured)])

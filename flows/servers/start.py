@@ -8,8 +8,10 @@ from typing import NoReturn
 
 from cclm_core.runtime.errors import ConfigError
 from flows import environment
+from flows.graph.plan import read_plan
 from flows.local_secrets import local_secret
 from flows.project import Project
+from flows.run.report_page import newest_report
 from flows.servers import pages
 from flows.servers.guard import HOST, USER, bound_socket
 from flows.tracking.client import connect, page_url, tracking_uri
@@ -33,6 +35,9 @@ def start_pages(project: Project, port: int) -> None:
     experiment = connect(project).experiment_id
     token = local_secret(project, pages.TOKEN_VARIABLE, UI_TOKEN_FILE)
     print(f"MLflow: {page_url(f'http://{HOST}:{port}', experiment)}  (press Ctrl-C to stop)")
+    page = newest_report(project, read_plan(project, changes=False))
+    if page is not None:
+        print(f"Report: {page.as_uri()}")
     print(f"User name: {USER}  Password: {_where(token, pages.TOKEN_VARIABLE, UI_TOKEN_FILE)}", flush=True)
     _replace("flows.servers.pages", [uri, str(port)], {pages.TOKEN_VARIABLE: token})
 

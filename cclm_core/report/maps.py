@@ -1,0 +1,117 @@
+"""A map of the test texts: their mean vectors, projected on the two directions in which they differ most."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from markupsafe import Markup
+
+from cclm_core.composition.means import MeanEmbedder
+from cclm_core.composition.store import load_composition
+from cclm_core.corpus.records import read_records
+from cclm_core.encoders.embedder import Base
+from cclm_core.finetuning.store import load_task
+from cclm_core.labeled.examples import LabeledSet
+from cclm_core.report.charts import MapGroups, Spot, scatter
+from cclm_core.report.published import Collection, Model
+from cclm_core.runtime.device import num_threads
+
+MAX_TEXTS = 400
+MAX_CHARACTERS = 500  # of a text
+NO_LABEL = "no label"
+_WINDOW = 512
+_MAX_TIP = 120
+_SIDE = 1000
+
+
+@dataclass(frozen=True)
+class TextMap:
+    """The map of one model.
+
+    Attributes:
+        name: of the model.
+        svg: the map.
+        groups: the names of the groups, and their number of texts, the most frequent first.
+        colors: the colors of the most frequent groups.
+        note: what it shows.
+    """
+
+    name: str
+    svg: Markup
+    groups: list[tuple[str, int]]
+    colors: MapGroups
+    note: str
+
+
+def text_map(model: Model, collection: Collection) -> TextMap | None:
+    """The map of the test texts of a model; None with fewer than three."""
+    pairs = list(islice(_texts(model, collection), MAX_TEXTS))
+    if len(pairs) < 3:
+        return None
+    texts = [text[:MAX_CHARACTERS] for text, _ in pairs]
+    labels = [label for _, label in pairs]
+    with num_threads(1):  # so that the last bits do not depend on the machine's cores
+        places, share = projected(
+            MeanEmbedder(_encoder(model.model.folder, model.is_task), window=_WINDOW).embed(texts)
+        )
+    groups = MapGroups.of(labels)
+    spots = [
+        Spot(x, y, label, f"{label}: {text[:_MAX_TIP]}{'…' if len(text) > _MAX_TIP else ''}")
+        for (x, y), label, text in zip(places, labels, texts, strict=True)
+    ]
+    counts = {label: labels.count(label) for label in dict.fromkeys(labels)}
+    note = (
+        f"{len(texts):,} test texts. Neighbors have similar mean vectors. The two directions hold {share:.0%} of the "
+        "differences."
+    )
+    order = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+    return TextMap(model.name, scatter(f"test texts of {model.name}", spots, groups), order, groups, note)
+
+
+def projected(vectors: npt.NDArray[np.float32]) -> tuple[list[tuple[int, int]], float]:
+    """Principal components of vectors (N, W), scaled to 0 to 1000.
+
+    The sign of a direction is chosen so that its largest weight is positive, so the result is well defined.
+
+    Returns:
+        The places of the N vectors, and the share of the variance that they show.
+    """
+    centered = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
+    _, values, directions = np.linalg.svd(centered, full_matrices=False)
+    directions = directions[:2]
+    largest = np.abs(directions).argmax(axis=1)
+    directions *= np.where(directions[np.arange(len(directions)), largest] < 0, -1.0, 1.0)[:, None]
+    places = centered @ directions.T
+    if places.shape[1] < 2:
+        places = np.hstack([places, np.zeros((len(places), 2 - places.shape[1]))])
+    low, high = places.min(axis=0), places.max(axis=0)
+    scaled = np.rint((places - low) / np.where(high > low, high - low, 1.0) * _SIDE).astype(int)
+    total = float((values**2).sum())
+    share = float((values[:2] ** 2).sum()) / total if total else 1.0
+    return [(int(x), int(y)) for x, y in scaled], share
+
+
+def _encoder(folder: Path, is_task: bool) -> Base:
+    return load_task(folder).encoder if is_task else load_composition(folder)
+
+
+def _texts(model: Model, collection: Collection) -> Iterator[tuple[str, str]]:
+    """The test texts of a model with their labels."""
+    if model.is_task:
+        data = collection.by_digest.get(str(model.results.card.get("labeled")))
+        for text in LabeledSet.open(data.folder).split("test") if data else ():
+            label = text.label or ", ".join(text.labels) or ", ".join(sorted({span.label for span in text.entities}))
+            yield text.text, label or NO_LABEL
+        return
+    corpus = collection.first("corpus")
+    variants = _variants(model.results.configuration.get("variants"))
+    for record in read_records(corpus.folder, "test", variants) if corpus else ():
+        labels: Sequence[str] = sorted({entity.label for entity in record.entities})
+        yield record.text, record.label or ", ".join(labels) or NO_LABEL
+
+
+def _variants(value: object) -> list[str] | None:
+    return [str(entry) for entry in value] if isinstance(value, list) else None
