@@ -13,6 +13,7 @@ from cclm_core.composition.means import MeanEmbedder
 from cclm_core.composition.store import load_composition
 from cclm_core.corpus.records import read_records
 from cclm_core.encoders.embedder import Base
+from cclm_core.finetuning.model import TaskModel
 from cclm_core.finetuning.store import load_task
 from cclm_core.labeled.examples import LabeledSet
 from cclm_core.report.charts import MapGroups, Spot, scatter
@@ -47,16 +48,15 @@ class TextMap:
 
 
 def text_map(model: Model, collection: Collection) -> TextMap | None:
-    """The map of the test texts of a model; None with fewer than three."""
+    """The map of the test texts of a model; None with fewer than three, or for a model without features."""
     pairs = list(islice(_texts(model, collection), MAX_TEXTS))
-    if len(pairs) < 3:
+    encoder = _encoder(model.model.folder, model.is_task) if len(pairs) >= 3 else None
+    if encoder is None:
         return None
     texts = [text[:MAX_CHARACTERS] for text, _ in pairs]
     labels = [label for _, label in pairs]
     with num_threads(1):  # so that the last bits do not depend on the machine's cores
-        places, share = projected(
-            MeanEmbedder(_encoder(model.model.folder, model.is_task), window=_WINDOW).embed(texts)
-        )
+        places, share = projected(MeanEmbedder(encoder, window=_WINDOW).embed(texts))
     groups = MapGroups.of(labels)
     spots = [
         Spot(x, y, label, f"{label}: {text[:_MAX_TIP]}{'…' if len(text) > _MAX_TIP else ''}")
@@ -94,8 +94,12 @@ def projected(vectors: npt.NDArray[np.float32]) -> tuple[list[tuple[int, int]], 
     return [(int(x), int(y)) for x, y in scaled], share
 
 
-def _encoder(folder: Path, is_task: bool) -> Base:
-    return load_task(folder).encoder if is_task else load_composition(folder)
+def _encoder(folder: Path, is_task: bool) -> Base | None:
+    """The encoder of a model; None for n-grams and ensembles, which have none of their own."""
+    if not is_task:
+        return load_composition(folder)
+    task = load_task(folder)
+    return task.encoder if isinstance(task, TaskModel) else None
 
 
 def _texts(model: Model, collection: Collection) -> Iterator[tuple[str, str]]:
