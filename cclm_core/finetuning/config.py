@@ -96,7 +96,7 @@ class FineTuningConfig(Config):
             steps = (
                 max(MIN_STEPS, MIN_EPOCHS * batches) if self.epochs is None else max(1, round(self.epochs * batches))
             )
-        shared = {name: getattr(self, name) for name in TrainingConfig.model_fields if hasattr(self, name)}
+        shared = {name: getattr(self, name) for name in TrainingConfig.model_fields if name in type(self).model_fields}
         return TrainingConfig(
             **shared
             | {
