@@ -177,7 +177,7 @@ class Study:
             embedder = Embedder(self.preprocessor, config.embedder)
             noise = TrainingNoise(rate=0.03)
             context = ObjectiveContext(width=embedder.width, preprocessor=self.preprocessor, noise=noise)
-            objectives = [(part.task.build(context), part.gradient_factor) for part in config.objectives]
+            objectives = [(part.task.build(context), part.loss_weight) for part in config.objectives]
         return TrainingModule(embedder, objectives).to(self.device)
 
     def config(self, **changes: Any) -> TrainingConfig:

@@ -114,7 +114,7 @@ class Study:
             embedder = Embedder(self.corpus.preprocessor, self.config.embedder)
             context = TrainingInputs(corpus=self.corpus, noise=TrainingNoise()).context(embedder.width)
             parts = self.config.objectives
-            return TrainingModule(embedder, [(part.task.build(context), part.gradient_factor) for part in parts])
+            return TrainingModule(embedder, [(part.task.build(context), part.loss_weight) for part in parts])
 
     def stepper(self, side: Side, module: TrainingModule, config: TrainingConfig, seed: int) -> Callable[[int], float]:
         """Returns a function that makes the step with a number (from 0) and returns its processor seconds."""

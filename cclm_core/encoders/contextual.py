@@ -132,7 +132,8 @@ class Contextual(Encoder):
             return self._hierarchical(features, mask, contexts)
         encodings, present, gates = self._encoded(features, contexts)
         own = self.text_encoder(features, mask, starts)
-        combined: Tensor = self.combinations[0](own, encodings.to(own.dtype), present, gates)
+        kind = self.context_norm.weight.dtype
+        combined: Tensor = self.combinations[0](own.to(kind), encodings.to(kind), present, gates)
         return at_least_float32(combined) * mask[..., None]
 
     def encode_contexts(self, features: Tensor, mask: Tensor) -> Tensor:
@@ -190,15 +191,14 @@ class Contextual(Encoder):
     def _gates(self, rows: int, present: Tensor, types: Tensor | None) -> Tensor:
         """(B, H): 1 for the heads that are active."""
         author, group = self.config.author_heads, self.config.group_heads
-        table = torch.ones(len(ContextType), self.config.num_heads, device=present.device)
-        table[[ContextType.NONE, ContextType.GROUP, ContextType.RANDOM], :author] = 0
-        table[[ContextType.NONE, ContextType.AUTHOR, ContextType.RANDOM], author : author + group] = 0
         has_contexts = present.any(-1)
-        if types is None:
-            gates = torch.where(has_contexts[:, None], 1.0, table[ContextType.NONE])
-        else:
-            gates = table[torch.where(has_contexts, types.to(present.device), int(ContextType.NONE))]
-        return gates.expand(rows, -1)
+        for_author = for_group = has_contexts
+        if types is not None:
+            for_author = has_contexts & (types.to(present.device) == ContextType.AUTHOR)
+            for_group = has_contexts & (types.to(present.device) == ContextType.GROUP)
+        shared = torch.ones(rows, self.config.num_heads - author - group, device=present.device)
+        own = for_author[:, None].expand(-1, author), for_group[:, None].expand(-1, group)
+        return torch.cat([*(gate.to(shared.dtype) for gate in own), shared], dim=1)
 
     def _pooled(self, characters: Tensor, mask: Tensor) -> Tensor:
         """The normalized mean (N, W) of `characters` (N, L, W); zeros for an empty text."""

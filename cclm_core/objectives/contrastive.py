@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cclm_core.encoders.pooling import Pooling, PoolingKind
+from cclm_core.runtime.device import full_precision
 
 
 class Projection(nn.Module):
@@ -57,7 +58,7 @@ def contrast(first: Tensor, second: Tensor, temperature: float, excluded: Tensor
     if not len(first):
         return Contrast(first.sum(1), 0)
     partners = torch.arange(len(first), device=first.device)
-    with torch.autocast(first.device.type, enabled=False):  # bf16 is too coarse for divided similarities
+    with full_precision(first.device):  # bf16 is too coarse for divided similarities
         logits = first @ second.T / temperature
         if excluded is not None:
             logits = logits.masked_fill(excluded, -torch.inf)

@@ -18,6 +18,7 @@ from cclm_core.objectives.spans import Positions, Span, complete_texts, rows_of
 from cclm_core.objectives.teachers import AnyTeacherConfig, TeacherOutputs
 from cclm_core.objectives.teachers.base import Vectors
 from cclm_core.runtime.config import Config
+from cclm_core.runtime.device import full_precision
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.text.vocabulary import PAD
 from cclm_core.text.words import letters
@@ -143,7 +144,7 @@ class Distill(Objective):
         known = teacher.any(1)
         student, teacher = student[known], teacher[known].to(student.dtype)
         number, num_pairs = len(student), len(student) * (len(student) - 1)
-        with torch.autocast(student.device.type, enabled=False):
+        with full_precision(student.device):
             distances = 1 - (student * teacher).sum(1)
             errors = (student @ student.T - teacher @ teacher.T).square()
         errors = errors.sum() - errors.diagonal().sum()

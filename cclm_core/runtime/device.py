@@ -68,6 +68,13 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     return nullcontext()
 
 
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Computes in the type of the inputs within a block of `autocast`, where bf16 would be too coarse."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
+
+
 def resolved_precision(device: torch.device, precision: Precision) -> Literal["bf16", "fp32"]:
     """The precision of matrix products on `device`; `auto` is bf16 where the hardware supports it, otherwise fp32.
 

@@ -38,7 +38,7 @@ def base(
     noise = params.section(TrainingNoise)
     seed = derive_seed(params.seed, "base")
     data_digest = verify(encoded, "encoded")
-    inputs = TrainingInputs.open(encoded, noise, checkpoints.parent.with_name("teachers"))
+    inputs = TrainingInputs.open(encoded, noise, checkpoints.absolute().parent.with_name("teachers"))
     with seeded_initialization(seed):
         embedder = Embedder(inputs.corpus.preprocessor, config.embedder)
         branches = build_branches(config.objectives, embedder, inputs, seed)

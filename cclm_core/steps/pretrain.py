@@ -49,7 +49,10 @@ def pretrain(
     config = params.named(ComponentConfig, name)
     noise = params.section(TrainingNoise)
     data_digest, base_digest = verify(encoded, "encoded"), verify(base, "embedder", "composition")
-    inputs, embedder = TrainingInputs.open(encoded, noise, checkpoints.parent.with_name("teachers")), load_base(base)
+    inputs, embedder = (
+        TrainingInputs.open(encoded, noise, checkpoints.absolute().parent.with_name("teachers")),
+        load_base(base),
+    )
     vocabulary = inputs.corpus.preprocessor.digest
     if embedder.preprocessor.digest != vocabulary:
         raise ArtifactError(
@@ -78,7 +81,7 @@ def pretrain(
     if objective is None:
         publish(out, artifact, [{"step": 0}], identity)
     else:
-        folder = checkpoints.with_name(f"{checkpoints.name}.features")
+        folder = checkpoints.absolute().with_name(f"{checkpoints.name}.features")
         with cached_features(folder, embedder, component, objective, config.training) as cache:
             module = component_module(embedder, component, objective, cache=cache)
             seed = derive_seed(params.seed, "pretrain", name)

@@ -192,7 +192,8 @@ def test_the_canonical_configuration_contains_all_defaults() -> None:
 
 def test_the_example_in_the_docs_is_valid() -> None:
     text = (Path(__file__).parents[2] / "docs/corpus.md").read_text()
-    section = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])["ingest"]
+    blocks = [block.split("```")[0] for block in text.split("```yaml\n")[1:]]
+    section = yaml.safe_load(next(block for block in blocks if "filters:" in block))["ingest"]
     parsed = IngestConfig.parse(section, "ingest")
     assert len(parsed.filters) >= 4
     assert len(parsed.transforms) >= 5

@@ -237,7 +237,7 @@ def test_backward_needs_a_component_of_its_own(corpus: EncodedCorpus) -> None:
     values: dict[str, Any] = {"task": {"objective": "next_characters", "direction": "backward"}}
     with pytest.raises(ConfigError, match=r"got independent: false and causal: true; set `independent: true`"):
         ComponentConfig.parse(values | {"encoder": {"causal": True}}, "components.before")
-    with pytest.raises(CompositionError, match="reads backward needs its own embedding: 'before'"):
+    with pytest.raises(CompositionError, match="reads backward needs its own embedding of characters: 'before'"):
         ComponentCard.over(
             embedder(CAUSAL["causal-hourglass-4"]), "before", "x", CAUSAL["causal-hourglass-4"], backward=True
         )
