@@ -122,7 +122,7 @@ def test_the_settings_of_the_page_on_objectives_are_valid() -> None:
         for name in params.names(ComponentConfig):
             params.named(ComponentConfig, name)
     objectives = {part["task"]["objective"] for section in sections for part in section.get("components", {}).values()}
-    assert {"detect", "next_characters", "whole_texts", "distill", "entities"} <= objectives
+    assert {"detect", "next_characters", "whole_texts", "distill", "vectors", "entities"} <= objectives
 
 
 def links() -> Iterator[tuple[Path, str]]:

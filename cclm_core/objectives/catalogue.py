@@ -15,6 +15,7 @@ from cclm_core.objectives.entities import EntitiesConfig as EntitiesConfig
 from cclm_core.objectives.masked_characters import MaskedCharactersConfig as MaskedCharactersConfig
 from cclm_core.objectives.masked_words import MaskedWordsConfig as MaskedWordsConfig
 from cclm_core.objectives.next_characters import NextCharactersConfig as NextCharactersConfig
+from cclm_core.objectives.vectors import VectorsConfig as VectorsConfig
 from cclm_core.objectives.whole_texts import WholeTextsConfig as WholeTextsConfig
 from cclm_core.runtime.blocks import Registered
 
@@ -28,6 +29,7 @@ WindowObjectives = (
     | DetectConfig
     | WholeTextsConfig
     | DistillConfig
+    | VectorsConfig
 )
 
 ObjectiveConfig = Annotated[WindowObjectives, Field(discriminator="objective"), Registered("objective")]

@@ -1,16 +1,15 @@
 """spaCy's `characters` objective: predict the first and last bytes of masked and misspelled words."""
 
 import math
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from cclm_core.encoders.base import at_least_float32
 from cclm_core.objectives.base import Example, ObjectiveContext, Sums
+from cclm_core.objectives.read_words import BatchWords, mean_features, number_words, read_words
 from cclm_core.objectives.windowed import Noised, Targets, WindowObjective
 from cclm_core.runtime.config import Config
 from cclm_core.text.vocabulary import FIRST_BYTE, FIRST_CHARACTER, Preprocessor
@@ -30,18 +29,6 @@ class CharactersConfig(Config):
     def build(self, context: ObjectiveContext) -> "Characters":
         """Builds the objective with a new head."""
         return Characters(self, context)
-
-
-class BatchWords(NamedTuple):
-    """The words of a batch.
-
-    Attributes:
-        word_ids: (B, L) int64, index of the word at each position, -1 outside of words.
-        num_words: number of words in the batch.
-    """
-
-    word_ids: npt.NDArray[np.int64]
-    num_words: int
 
 
 class Characters(WindowObjective):
@@ -68,31 +55,20 @@ class Characters(WindowObjective):
 
     def after_noise(self, batch: Noised, generator: np.random.Generator) -> Targets:
         """Targets: `positions` (P,) of characters of selected words, the word at each (`words`), and all `bytes`."""
-        ids, noised = batch.clean.ids, batch.noised
+        ids = batch.clean.ids
         clean = self.table.words(ids)
         target_bytes = self.table.edges(ids, clean, self.config.num_bytes)
         selected = generator.random(clean.num_words) < self.config.rate
         masked = selected & (generator.random(clean.num_words) < (self.config.mask_share if batch.training else 1.0))
-        # Noise moves the characters of a word and inserts others: all of them are masked.
-        source = carry_forward(noised.source)
-        word_ids = np.take_along_axis(clean.word_ids, np.maximum(source, 0), axis=1)
-        word_ids = np.where((source >= 0) & (noised.ids > 0), word_ids, -1)
-        is_read = (word_ids >= 0) & np.append(selected, False)[word_ids]
-        words, index = np.unique(word_ids[is_read], return_inverse=True)
-        targets = {
-            "positions": np.flatnonzero(is_read),
-            "words": index.astype(np.int64),
-            "bytes": target_bytes[words],
-        }
-        return Targets(targets, np.flatnonzero(is_read & np.append(masked, False)[word_ids]))
+        read = read_words(clean, batch.noised, selected, masked)
+        targets = {"positions": read.positions, "words": read.index, "bytes": target_bytes[read.words]}
+        return Targets(targets, read.masked)
 
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:
         """Mean cross-entropy of the bytes, predicted from the mean features of each word."""
         positions, words, target_bytes = (example.targets[name] for name in ("positions", "words", "bytes"))
-        selected = at_least_float32(features.flatten(0, 1)[positions])
-        sums = selected.new_zeros(len(target_bytes), selected.shape[1]).index_add(0, words, selected)
-        sizes = torch.bincount(words, minlength=len(target_bytes)).clamp(min=1)
-        logits = self.head(sums / sizes[:, None]).float().view(-1, _ABSENT + 1)
+        means = mean_features(features, positions, words, len(target_bytes))
+        logits = self.head(means).float().view(-1, _ABSENT + 1)
         total = nn.functional.cross_entropy(logits, target_bytes.flatten(), reduction="sum")
         count = target_bytes.numel()
         return total / max(1, count), {self.selection_metric: Sums(total.item() / math.log(2), count)}
@@ -115,11 +91,7 @@ class ByteTable:
 
     def words(self, ids: npt.NDArray[np.int64]) -> BatchWords:
         """Numbers the words (runs of letters, digits and apostrophes) of `ids` (B, L), row by row."""
-        inside = self.inside[ids]
-        starts = inside.copy()
-        starts[:, 1:] &= ~inside[:, :-1]
-        index = np.cumsum(starts).reshape(ids.shape) - 1
-        return BatchWords(np.where(inside, index, -1), int(starts.sum()))
+        return number_words(self.inside[ids])
 
     def edges(self, ids: npt.NDArray[np.int64], words: BatchWords, num_bytes: int) -> npt.NDArray[np.int64]:
         """The first and last `num_bytes` bytes of each word, (N, 2 * num_bytes), 256 beyond the end of the word.
@@ -139,12 +111,3 @@ class ByteTable:
         last = np.where(exists, ends[:, None] - 1 - steps, len(stream))
         edges: npt.NDArray[np.int64] = padded[np.concatenate([first, last], axis=1)]
         return edges
-
-
-def carry_forward(source: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Replaces -1, the source (B, L) of an inserted character, by the source of the nearest earlier character.
-
-    [3, -1, 4, -1, -1] → [3, 3, 4, 4, 4]
-    """
-    last = np.maximum.accumulate(np.where(source >= 0, np.arange(source.shape[1]), 0), axis=1)
-    return np.take_along_axis(source, last, axis=1)

@@ -11,9 +11,9 @@ from cclm_core.corpus.windows import WindowBatch
 from cclm_core.encoders.pooling import PoolingKind
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.objectives.base import Example, Objective, ObjectiveContext, Sums
-from cclm_core.objectives.characters import carry_forward
 from cclm_core.objectives.contrastive import Projection
 from cclm_core.objectives.noising import NoisedBatch, Noiser, clean
+from cclm_core.objectives.read_words import carry_forward
 from cclm_core.objectives.spans import Positions, Span, complete_texts, rows_of
 from cclm_core.objectives.teachers import AnyTeacherConfig, TeacherOutputs
 from cclm_core.objectives.teachers.base import Vectors

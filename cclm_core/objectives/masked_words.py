@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cclm_core.corpus.windows import WindowBatch
 from cclm_core.encoders.base import at_least_float32
 from cclm_core.objectives.base import Example, ObjectiveContext, Sums
-from cclm_core.objectives.characters import carry_forward
+from cclm_core.objectives.read_words import carry_forward
 from cclm_core.objectives.window_words import Positions, WindowWords, window_words
 from cclm_core.objectives.windowed import Hidden, Noised, Targets, WindowObjective
 from cclm_core.objectives.word_losses import FullSoftmaxConfig, WordLossConfig

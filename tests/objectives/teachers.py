@@ -44,6 +44,15 @@ def vectors(folder: Path, width: int = 12) -> dict[str, Any]:
     }
 
 
+def word_vectors(path: Path, width: int = 12, scale: float = 1.0) -> dict[str, Any]:
+    """Writes a text file with random vectors of the words, and returns the settings of the objective `vectors`."""
+    matrix = scale * torch.randn(len(WORDS), width, generator=torch.Generator().manual_seed(3))
+    rows = zip(WORDS[1:], matrix[1:].tolist(), strict=True)
+    lines = [f"{word} {' '.join(map(str, numbers))}" for word, numbers in rows]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return {"source": str(path), "sha256": file_digest(path), "width": width}
+
+
 def checkpoint(folder: Path) -> dict[str, Any]:
     """Writes a small BERT with random weights, and returns the configuration of the teacher."""
     from transformers import BertConfig, BertModel

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from cclm_core.objectives.characters import ByteTable, carry_forward
+from cclm_core.objectives.characters import ByteTable
+from cclm_core.objectives.read_words import carry_forward
 from cclm_core.text.vocabulary import Preprocessor
 
 TEXT = "the sea-Fée, don't! a"

@@ -31,7 +31,9 @@ SETTINGS: dict[type[Config], dict[str, Any]] = {
 def small(config: Any) -> Any:
     """An objective with the settings of its loss."""
     loss = getattr(config, "loss", None)
-    return config if loss is None else config.model_copy(update={"loss": type(loss)(**SETTINGS.get(type(loss), {}))})
+    if not isinstance(loss, Config):
+        return config
+    return config.model_copy(update={"loss": type(loss)(**SETTINGS.get(type(loss), {}))})
 
 
 CATALOGUE = {name: small(config) for name, config in OBJECTIVES.items()}
@@ -90,6 +92,8 @@ def trivial_bits(example: Example, metrics: dict[str, Sums]) -> float:
     """The metric of the best constant prediction: the entropy of the classes, or chance, or a mean vector."""
     if "vectors" in example.targets:
         return 1 - float(example.targets["vectors"].mean(0).norm())
+    if "baseline" in example.targets:
+        return 1.0  # the metric is relative to the mean vector
     if "bits_of_chance" in metrics:
         return metrics["bits_of_chance"].total / metrics["bits_of_chance"].number
     classes = next(example.targets[name] for name in ("ids", "tags", "bytes", "labels") if name in example.targets)

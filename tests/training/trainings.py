@@ -29,7 +29,7 @@ from cclm_core.training.loop import train
 from cclm_core.training.module import TrainingModule
 from cclm_core.training.trainee import Data, Point
 from tests.catalogues import members, variants
-from tests.objectives.teachers import vectors
+from tests.objectives.teachers import vectors, word_vectors
 
 SHAPE = EmbedderConfig(
     embedding=EmbeddingConfig(width=32, ngram_buckets=256),
@@ -44,6 +44,7 @@ _FOLDER = tempfile.TemporaryDirectory(prefix="cclm-teachers-")
 
 SMALL: dict[str, dict[str, Any]] = {
     "whole_texts": {"min_characters": 6, "pairs": "copies"},
+    "vectors": word_vectors(Path(_FOLDER.name) / "words.txt"),
     "distill-vectors": {"teacher": vectors(Path(_FOLDER.name)), "unit": "documents", "targets": "texts_and_words"},
 }
 """Settings of objectives for a corpus of short sentences."""
