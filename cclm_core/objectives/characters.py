@@ -61,7 +61,7 @@ class Characters(WindowObjective):
         selected = generator.random(clean.num_words) < self.config.rate
         masked = selected & (generator.random(clean.num_words) < (self.config.mask_share if batch.training else 1.0))
         read = read_words(clean, batch.noised, selected, masked)
-        targets = {"positions": read.positions, "words": read.index, "bytes": target_bytes[read.words]}
+        targets = {"positions": read.positions, "words": read.word_of, "bytes": target_bytes[read.words]}
         return Targets(targets, read.masked)
 
     def loss(self, features: Tensor, example: Example) -> tuple[Tensor, dict[str, Sums]]:

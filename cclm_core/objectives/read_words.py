@@ -31,13 +31,13 @@ class ReadWords(NamedTuple):
 
     Attributes:
         positions: (P,) int64, positions of their characters in the flattened noisy batch.
-        index: (P,) int64, the word of each position, an index of `words`.
+        word_of: (P,) int64, the word of each position, an index of `words`.
         words: (W,) int64, indices of the words among those of the clean batch.
         masked: (M,) int64, the positions to mask.
     """
 
     positions: _Positions
-    index: _Positions
+    word_of: _Positions
     words: _Positions
     masked: _Positions
 

@@ -16,6 +16,7 @@ from cclm_core.objectives.base import Example, ObjectiveContext, Sums
 from cclm_core.objectives.read_words import mean_features, number_words, read_words
 from cclm_core.objectives.windowed import Noised, Targets, WindowObjective
 from cclm_core.runtime.config import Config
+from cclm_core.runtime.device import full_precision
 from cclm_core.runtime.errors import ArtifactError, ConfigError, IntegrityError
 from cclm_core.text.vocabulary import FIRST_CHARACTER, Preprocessor
 from cclm_core.text.words import APOSTROPHES, letters
@@ -202,9 +203,9 @@ class VectorsObjective(WindowObjective):
         masked = selected & (generator.random(clean.num_words) < share)
         read = read_words(clean, batch.noised, selected & is_known, masked)
         baseline, mean_cosine = loss_of_mean(vectors[is_known], self.config.loss)
-        targets = {
+        targets: dict[str, npt.NDArray[np.generic]] = {
             "positions": read.positions,
-            "words": read.index,
+            "words": read.word_of,
             "word_vectors": vectors[read.words],
             "baseline": np.array([baseline], dtype=np.float32),
             "mean_cosine": np.array([mean_cosine], dtype=np.float32),
@@ -216,7 +217,7 @@ class VectorsObjective(WindowObjective):
         """The mean loss of the selected words, relative to that of the mean vector."""
         positions, words, vectors = (example.targets[name] for name in ("positions", "words", "word_vectors"))
         predicted = self.head(mean_features(features, positions, words, len(vectors))).float()
-        with torch.autocast(features.device.type, enabled=False):
+        with full_precision(features.device):
             cosines = nn.functional.cosine_similarity(predicted, vectors, dim=1)
             losses = 1 - cosines if self.config.loss == "cosine" else (predicted - vectors).square().sum(1)
             total = losses.sum() / example.targets["baseline"][0]
