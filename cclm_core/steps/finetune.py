@@ -1,7 +1,6 @@
 """The stage `finetune`: fine-tunes a composition, or random weights, on a labeled set; or counts its n-grams."""
 
 from pathlib import Path
-from typing import Any
 
 from cclm_core.cards import write_card
 from cclm_core.composition.store import load_base
@@ -65,14 +64,7 @@ def finetune(
         _publish_ngrams(params, name, config, data, texts.digest, seed, out)
         copy_file(out / "curve.csv", curve)
         return
-    start: dict[str, Any] = {}
-    if config.composition is None:
-        verify(encoded, "encoded")
-        encoder: Base = new_encoder(EncodedCorpus.open(encoded).preprocessor, config.embedder, seed)
-    else:
-        key = f"{params.source}: tasks.{name}.composition"
-        folder = named_folder(compositions, config.composition, key, "compose")
-        start["base"], encoder = verify(folder, "composition"), load_base(folder)
+    encoder, start = _start(config, f"{params.source}: tasks.{name}.composition", compositions, encoded, seed)
     run = TaskRun(name, config, data, encoder, seed)
     values = {
         "stage": "finetune",
@@ -89,6 +81,15 @@ def finetune(
     training = TrainingRun(Identity.parse(values, "card"), seed, run.trainee, run.loop_data, run.schedule)
     training.publish(checkpoints, out, Artifact(KIND, run.model, write_task, finish=run.finish), report)
     copy_file(out / "curve.csv", curve)
+
+
+def _start(config: TaskConfig, key: str, compositions: Path, encoded: Path, seed: int) -> tuple[Base, dict[str, str]]:
+    """The encoder to start from, and the digest of its composition for the identity, if it has one."""
+    if config.composition is None:
+        verify(encoded, "encoded")
+        return new_encoder(EncodedCorpus.open(encoded).preprocessor, config.embedder, seed), {}
+    folder = named_folder(compositions, config.composition, key, "compose")
+    return load_base(folder), {"base": verify(folder, "composition")}
 
 
 def _publish_ngrams(

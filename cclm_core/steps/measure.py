@@ -2,12 +2,13 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from cclm_core.evaluation.files import write_evaluation, write_noise_curve
 from cclm_core.evaluation.metrics import Bootstrap
 from cclm_core.finetuning.config import EnsembleConfig
 from cclm_core.finetuning.ensemble import Ensemble
-from cclm_core.finetuning.evaluate import NoiseSet, evaluate_task
+from cclm_core.finetuning.evaluate import NoiseSet, TaskEvaluation, evaluate_task
 from cclm_core.finetuning.outcomes import write_outcomes
 from cclm_core.finetuning.parts import Parts
 from cclm_core.finetuning.store import KIND, data_of, load_task
@@ -62,13 +63,9 @@ def measure(
         CclmError: an input is missing or damaged, or the test split is empty. `out` is not changed.
     """
     config, noises = params.named(EnsembleConfig, name), params.section(NoiseConfig)
-    if clash := sorted(set(config.parts) & noises.sets.keys()):
-        raise ConfigError(
-            f"{params.source}: ensembles.{name}.parts and noise.sets both have {clash[0]!r}, so their metrics would "
-            "have the same name. Rename one."
-        )
-    digests = {"task": verify(ensemble, KIND), "noise": verify(noise, "noise")}
     key = f"{params.source}: ensembles.{name}.parts"
+    _check_names(key, config, noises)
+    digests = {"task": verify(ensemble, KIND), "noise": verify(noise, "noise")}
     folders = {part: named_folder(tasks, part, key, "finetune") for part in config.parts}
     part_digests = [verify(folder, KIND) for folder in folders.values()]
     data = data_of(next(iter(folders.values())))
@@ -76,13 +73,9 @@ def measure(
     test_texts = texts.split("test")
     if not test_texts:
         raise DataError(f"the test split of {texts.folder} has no texts. Add a test file or a share to it.")
-    device = select_device()
-    model = load_task(ensemble).to(device)
-    if not isinstance(model, Ensemble):
-        raise ArtifactError(f"{ensemble} must be an ensemble. Run `cclm run --target fuse@{name}`.")
-    parts = Parts(model, {part: load_task(folder).to(device) for part, folder in folders.items()})
+    model, parts = _loaded(name, ensemble, folders)
     sets = [NoiseSet(name=f"noise_{rate:g}", rate=rate, recipe=noises.recipe(rate)) for rate in noises.rates]
-    sets += [NoiseSet(name=key, rate=None, recipe=recipe) for key, recipe in noises.sets.items()]
+    sets += [NoiseSet(name=own, rate=None, recipe=recipe) for own, recipe in noises.sets.items()]
     spellings = read_misspellings(noise / "misspellings.csv").spellings
     with num_threads(config.threads):
         result = evaluate_task(
@@ -91,11 +84,32 @@ def measure(
     card = {"stage": "measure", "name": name, "seed": params.seed, **digests, "labeled": texts.digest}
     card |= {"parts": part_digests, "texts": result.texts}
     card["configuration"] = {"ensemble": config.canonical(), "noise": noises.canonical()}
+    _publish(out, name, result, card)
+    copy_file(out / "metrics.json", metrics)
+    if noise_curve is not None:
+        write_noise_curve(noise_curve, result.evaluation)
+
+
+def _check_names(key: str, config: EnsembleConfig, noises: NoiseConfig) -> None:
+    if clash := sorted(set(config.parts) & noises.sets.keys()):
+        raise ConfigError(
+            f"{key} and noise.sets both have {clash[0]!r}, so their metrics would have the same name. Rename one."
+        )
+
+
+def _loaded(name: str, ensemble: Path, folders: dict[str, Path]) -> tuple[Ensemble, Parts]:
+    """The ensemble and all its parts, also those that it does not use."""
+    device = select_device()
+    model = load_task(ensemble).to(device)
+    if not isinstance(model, Ensemble):
+        raise ArtifactError(f"{ensemble} must be an ensemble. Run `cclm run --target fuse@{name}`.")
+    return model, Parts(model, {part: load_task(folder).to(device) for part, folder in folders.items()})
+
+
+def _publish(out: Path, name: str, result: TaskEvaluation, card: dict[str, Any]) -> None:
+    """Publishes the results at `out` and prints the warnings."""
     with publishing(out, "evaluation") as folder:
         write_evaluation(folder, name, result.evaluation, card)
         write_outcomes(folder, result.outcomes)
-    copy_file(out / "metrics.json", metrics)
     for warning in result.evaluation.warnings:
         print(f"warning: {name}: {warning}", file=sys.stderr, flush=True)
-    if noise_curve is not None:
-        write_noise_curve(noise_curve, result.evaluation)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cclm_core.composition.store import load_base, write
-from cclm_core.encoders.embedder import weights_digest
+from cclm_core.encoders.embedder import Base, weights_digest
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.runtime.artifacts import verify
 from cclm_core.runtime.blocks import code_in
@@ -49,16 +49,8 @@ def pretrain(
     config = params.named(ComponentConfig, name)
     noise = params.section(TrainingNoise)
     data_digest, base_digest = verify(encoded, "encoded"), verify(base, "embedder", "composition")
-    inputs, embedder = (
-        TrainingInputs.open(encoded, noise, checkpoints.absolute().parent.with_name("teachers")),
-        load_base(base),
-    )
-    vocabulary = inputs.corpus.preprocessor.digest
-    if embedder.preprocessor.digest != vocabulary:
-        raise ArtifactError(
-            f"vocabularies differ: {embedder.preprocessor.digest[:12]} in {base}, {vocabulary[:12]} in {encoded}. "
-            "Run `cclm run --target base`."
-        )
+    inputs = TrainingInputs.open(encoded, noise, checkpoints.absolute().parent.with_name("teachers"))
+    embedder = _base_with_vocabulary(base, inputs, encoded)
     config, pretrained = opened(config)
     component, objective = new_component(embedder, name, config, params.seed, inputs, pretrained)
     if config.joint:
@@ -71,7 +63,7 @@ def pretrain(
         seed=params.seed,
         data=data_digest,
         base=base_digest,
-        vocabulary=vocabulary,
+        vocabulary=embedder.preprocessor.digest,
         configuration=config.canonical(),
         noise=inputs.noise_identity(),
         code=dependency_digest(__name__),
@@ -88,3 +80,14 @@ def pretrain(
             run = TrainingRun(identity, seed, module, inputs.data(config.training, config.task), config.training)
             run.publish(checkpoints, out, artifact, report)
     copy_file(out / "curve.csv", curve)
+
+
+def _base_with_vocabulary(folder: Path, inputs: TrainingInputs, encoded: Path) -> Base:
+    """Loads the base, and checks that it has the vocabulary of the corpus."""
+    base, vocabulary = load_base(folder), inputs.corpus.preprocessor.digest
+    if base.preprocessor.digest != vocabulary:
+        raise ArtifactError(
+            f"vocabularies differ: {base.preprocessor.digest[:12]} in {folder}, {vocabulary[:12]} in {encoded}. "
+            "Run `cclm run --target base`."
+        )
+    return base
