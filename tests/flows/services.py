@@ -60,7 +60,7 @@ def saved_task(folder: Path, task: LabeledTask, is_pair: bool = False) -> Path:
     card = TaskCard(name=folder.name, task=task, labels=labels, is_pair=is_pair, head=default_head(task))
     encoder = composition()
     with seeded_initialization(2):
-        head = card.head.build(card.context(encoder.width))
+        head = card.head.build(card.context(encoder))
     save_task(TaskModel(card, encoder, head).eval(), folder)
     return folder
 
