@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_a_dry_run_measures_every_part(tmp_path: Path) -> None:
     command = [sys.executable, ROOT / "benchmarks" / "gpu.py", "--dry-run", "--json", "--out", tmp_path / "gpu.json"]
     result = subprocess.run(command, cwd=tmp_path, env=_environment(), capture_output=True, text=True, timeout=280)

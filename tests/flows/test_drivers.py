@@ -36,6 +36,7 @@ def test_the_flow_and_bare_dvc_agree_and_devices_work_in_parallel(project: Toy, 
     assert {row["stage"]: row["digests"] for row in again["stages"]} == digests
 
 
+@pytest.mark.slow
 def test_with_one_slot_stages_train_one_after_the_other(done: Toy, drive: Drive) -> None:
     done.params(lambda values: [component.update(seconds=1) for component in values["components"].values()])
     summary = drive(done, ["train"], CCLM_DEVICE_SLOTS="1")

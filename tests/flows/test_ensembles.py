@@ -86,6 +86,7 @@ def test_an_ensemble_needs_only_its_parts_and_their_data(fused: Toy) -> None:
         read_plan(fused, changes=False)
 
 
+@pytest.mark.slow
 def test_a_changed_task_that_is_no_part_does_not_run_the_ensemble_again(fused: Toy, drive: Drive) -> None:
     before = fused.digests()
     fused.params(lambda values: values["tasks"]["third"].update(quality=0.5))

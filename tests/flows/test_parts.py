@@ -109,6 +109,7 @@ def test_the_status_explains_why_a_composition_recomposes(composed: Toy) -> None
     assert {row.stage: row.run_would for row in read_status(composed).stages}["compose@solo"] == RUN
 
 
+@pytest.mark.slow
 def test_both_drivers_agree(wide: Toy, composed: Toy, drive: Drive) -> None:
     drive(wide)
     assert wide.digests() == composed.digests()

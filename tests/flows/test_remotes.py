@@ -53,6 +53,7 @@ def test_a_failed_push_is_reported_and_repeated_and_a_fresh_clone_pulls_everythi
     assert "up to date" in project.dvc("status").stdout
 
 
+@pytest.mark.slow
 def test_a_run_pushes_its_outputs_at_the_end(done: Toy, tmp_path: Path, prefect_server: str) -> None:
     storage = tmp_path / "storage"
     done.dvc("remote", "add", "-d", "storage", str(storage))

@@ -47,6 +47,7 @@ def test_only_the_component_and_compositions_that_contain_it_change(done: Toy, p
     assert "cclm.parent" not in tags["compose@both"]
 
 
+@pytest.mark.slow
 def test_retraining_with_identical_results_changes_nothing_else(done: Toy, prefect_server: str) -> None:
     before = done.digests()
     result = cclm(done, "retrain", "a", "--force", PREFECT_API_URL=prefect_server)

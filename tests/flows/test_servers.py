@@ -128,6 +128,7 @@ def tracked(project: Toy, model: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     os.environ.update(before)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_servers_answer_401_or_403_without_credentials(tracked: Toy) -> None:
     tracked.params(lambda values: [one.update(seconds=40) for one in values["components"].values()])

@@ -73,6 +73,7 @@ def test_data_that_no_stage_makes_is_refused(tasked: Toy) -> None:
         read_plan(tasked, changes=False)
 
 
+@pytest.mark.slow
 def test_a_task_does_not_run_again_when_another_composition_or_labeled_set_changes(tasked: Toy, drive: Drive) -> None:
     before = tasked.digests()
     tasked.params(lambda values: values["compositions"]["solo"].update(parts=["b"]))

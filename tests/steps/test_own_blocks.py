@@ -152,6 +152,7 @@ def test_a_worker_in_a_clone_makes_the_same_bytes(trained: Project, tmp_path: Pa
     assert folder_digest(tmp_path / "parity") == folder_digest(trained.folder / "parity")
 
 
+@pytest.mark.slow
 def test_a_user_s_kind_of_noise_reaches_worker_processes(tmp_path: Path) -> None:
     script = f"""
 import numpy as np
