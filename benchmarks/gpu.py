@@ -21,7 +21,7 @@ The parts, in this order:
   as many characters per step as the other parts.
 - `speed/SIZE/compiled`: as above, with `training.compile`. The last part, because it can take minutes to compile.
 
-A part that does not fit into the minutes is cut short or left out, and its row says so.
+A part for which the time is too short is cut short or left out; its row then has a note.
 """
 
 import json

@@ -25,6 +25,7 @@ from cclm_core.runtime.errors import ConfigError
 Precision = Literal["float32", "float16"]
 
 _ROWS = 4096  # per write
+_AUTHOR_TEXTS = 64  # read at once for the means of authors
 
 
 def embed(
@@ -112,12 +113,15 @@ def _means(
     sums: dict[str, npt.NDArray[np.float64]] = {}
     counts: dict[str, int] = {}
     has_encodings = embedder.context_width > 0
-    for item, vector in pairs:
-        value = field_value(item.kept[by]) or ""
+    while group := list(islice(pairs, _AUTHOR_TEXTS)):
+        vectors = np.stack([vector for _, vector in group])
         if has_encodings:
-            vector = np.concatenate([vector, embedder.embed_contexts([item.text])[0]])
-        sums[value] = sums[value] + vector if value in sums else vector.astype(np.float64)
-        counts[value] = counts.get(value, 0) + 1
+            encodings = embedder.embed_contexts([item.text for item, _ in group])
+            vectors = np.concatenate([vectors, encodings], axis=1)
+        for (item, _), vector in zip(group, vectors, strict=True):
+            value = field_value(item.kept[by]) or ""
+            sums[value] = sums[value] + vector if value in sums else vector.astype(np.float64)
+            counts[value] = counts.get(value, 0) + 1
     for value, total in sums.items():
         mean = (total / counts[value]).astype(np.float32)
         row = {by: value, "texts": counts[value], "vector": mean[: embedder.width]}

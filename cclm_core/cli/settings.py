@@ -213,7 +213,7 @@ def _entry(key: str, value: Any, meaning: str, depth: int) -> Iterator[str]:
 
 
 def _meanings(model: type[BaseModel]) -> dict[str, str]:
-    """Key -> what it means: its description, or what the docstring says under `Attributes`."""
+    """Key -> its meaning: the description of the field, or the text under `Attributes` in the docstring."""
     documented: dict[str, str] = {}
     for ancestor in reversed([parent for parent in model.__mro__ if issubclass(parent, Config)]):
         text = inspect.cleandoc(ancestor.__doc__ or "")

@@ -127,10 +127,18 @@ class ComposedModel(UniqueNames, Base):
     @property
     def reads_contexts(self) -> bool:
         """Whether a part, at any depth, reads contexts: other texts of the author or group of a text."""
-        return any(
-            part.reads_contexts if isinstance(part, ComposedModel) else part.body.reads_contexts
-            for part in self._parts.values()
-        )
+        return bool(self.context_parts)
+
+    @property
+    def context_parts(self) -> "dict[str, tuple[Component, Base]]":
+        """The parts that read contexts with their bases, by path such as `outer/inner`."""
+        parts: dict[str, tuple[Component, Base]] = {}
+        for name, part in self._parts.items():
+            if isinstance(part, ComposedModel):
+                parts |= {f"{name}/{path}": inner for path, inner in part.context_parts.items()}
+            elif part.body.reads_contexts:
+                parts[name] = part, self.base
+        return parts
 
     @property
     def described(self) -> str:
@@ -198,13 +206,7 @@ class ComposedModel(UniqueNames, Base):
             ids: (N, L) int64, 0 for padding.
         """
         batch = self._batch(ids)
-        encodings: dict[str, Tensor] = {}
-        for name, part in self._parts.items():
-            if isinstance(part, ComposedModel):
-                encodings |= {f"{name}/{path}": values for path, values in part.encode_contexts(batch).items()}
-            elif part.body.reads_contexts:
-                encodings[name] = part.encode_contexts(batch, self.base)
-        return encodings
+        return {path: part.encode_contexts(batch, base) for path, (part, base) in self.context_parts.items()}
 
     def embed(
         self, texts: Iterable[str], window: int = WINDOW, batch_characters: int = 4096, spans: Any = None

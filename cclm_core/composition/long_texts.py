@@ -166,13 +166,20 @@ class TextReader:
         return max(len(batch), min(rounded(len(batch)), self.batch_characters // length)), length
 
 
-def rounded(size: int) -> int:
-    """The next of 8 sizes between two powers of two.
+def rounded(size: int, sizes: int = 8, multiple: int = 1) -> int:
+    """The next of few sizes, because torch keeps memory for each shape that it has seen.
+
+    Args:
+        size: at least 1.
+        sizes: how many there are between two powers of two, a power of two.
+        multiple: all sizes are multiples of it, a power of two.
 
     >>> rounded(5), rounded(100), rounded(130), rounded(2048)
     (5, 104, 144, 2048)
+    >>> [rounded(size, sizes=4, multiple=16) for size in (5, 100, 1030, 2048)]
+    [16, 112, 1280, 2048]
     """
-    step = 1 << max(0, (size - 1).bit_length() - 4)
+    step = max(multiple, 1 << max(0, (size - 1).bit_length() - sizes.bit_length()))
     return -(-size // step) * step
 
 

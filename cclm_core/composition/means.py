@@ -7,9 +7,8 @@ import numpy.typing as npt
 import torch
 
 from cclm_core.composition.composed import ComposedModel
-from cclm_core.composition.long_texts import WINDOW, TextReader, Window, split
+from cclm_core.composition.long_texts import WINDOW, TextReader, Window, rounded, split
 from cclm_core.encoders.embedder import Base
-from cclm_core.runtime.device import device_of
 from cclm_core.text.texts import strings
 
 Vectors = npt.NDArray[np.float32]
@@ -69,28 +68,29 @@ class MeanEmbedder:
     @property
     def context_width(self) -> int:
         """Numbers in a vector of `embed_contexts`; 0 if no part reads contexts."""
-        model = self._encoder
-        if not isinstance(model, ComposedModel) or not model.reads_contexts:
+        if not isinstance(self._encoder, ComposedModel):
             return 0
-        return sum(values.shape[1] for values in model.encode_contexts(np.zeros((1, 1), dtype=np.int64)).values())
+        return sum(part.width for part, _ in self._encoder.context_parts.values())
 
     def embed_contexts(self, texts: Sequence[str]) -> Vectors:
         """The encodings (N, `context_width`) of N texts as contexts, those of all parts that read contexts.
 
         A longer text is the mean of its pieces of 256 ids. The mean over the texts of an author encodes the author.
         """
-        model, width = self._encoder, self.context_width
-        assert isinstance(model, ComposedModel)
-        vectors = np.zeros((len(texts), width), dtype=np.float32)
-        for row, text in enumerate(strings(texts)):
-            ids = self._encoder.preprocessor.encode(text).astype(np.int64)
-            pieces = np.zeros((-(-len(ids) // _CONTEXT_IDS), _CONTEXT_IDS), dtype=np.int64)
-            pieces.reshape(-1)[: len(ids)] = ids
-            if len(pieces):
-                with torch.inference_mode():
-                    encodings = model.encode_contexts(torch.from_numpy(pieces).to(device_of(model))).values()
-                vectors[row] = torch.cat(list(encodings), dim=1).float().mean(0).cpu().numpy()
-        return vectors
+        assert isinstance(self._encoder, ComposedModel)
+        encoded = [self._encoder.preprocessor.encode(text) for text in strings(texts)]
+        counts = np.array([-(-len(ids) // _CONTEXT_IDS) for ids in encoded], dtype=np.int64)
+        pieces = np.zeros((counts.sum(), _CONTEXT_IDS), dtype=np.int64)
+        for first, count, ids in zip(np.cumsum(counts) - counts, counts, encoded, strict=True):
+            pieces[first : first + count].reshape(-1)[: len(ids)] = ids
+        vectors = np.zeros((len(encoded), self.context_width))
+        owners, step = np.repeat(np.arange(len(encoded)), counts), max(1, self._reader.batch_characters // _CONTEXT_IDS)
+        for start in range(0, len(pieces), step):
+            with torch.inference_mode():
+                parts = self._encoder.encode_contexts(pieces[start : start + step]).values()
+            encodings = torch.cat(list(parts), dim=1).double().cpu().numpy()
+            np.add.at(vectors, owners[start : start + step], encodings)
+        return (vectors / np.maximum(counts, 1)[:, None]).astype(np.float32)
 
     def _means(self, encoded: Sequence[npt.NDArray[np.integer]]) -> Vectors:
         sums = np.zeros((len(encoded), self.width))  # float64: a text may have millions of characters
@@ -99,8 +99,8 @@ class MeanEmbedder:
         windows.sort(key=lambda window: -window.size)
         start = 0
         while start < len(windows):
-            # Few different shapes: each new one took 7 MiB, in which torch keeps what it has prepared for it.
-            length = _rounded(windows[start].size)
+            # Few different shapes: each new one took 7 MiB.
+            length = rounded(windows[start].size, sizes=4, multiple=16)
             num_rows = max(1, self._reader.batch_characters // length)
             batch = windows[start : start + num_rows]
             start += len(batch)
@@ -128,13 +128,3 @@ class MeanEmbedder:
             coverage[:] = 1
         weights: npt.NDArray[np.float32] = (1 / (coverage * max(1, length))).astype(np.float32)
         return weights
-
-
-def _rounded(size: int) -> int:
-    """The next of 4 lengths between two powers of two; a multiple of 16.
-
-    >>> _rounded(5), _rounded(100), _rounded(1030), _rounded(2048)
-    (16, 112, 1280, 2048)
-    """
-    step = max(16, 1 << max(0, (size - 1).bit_length() - 3))
-    return -(-size // step) * step

@@ -106,6 +106,7 @@ class _Documents:
         starts, lengths: in ids.
         authors, groups: numbers; -1 without.
         by_author, by_group: number -> positions in these arrays.
+        ids: the ids of the split.
     """
 
     rows: _Index
@@ -115,6 +116,22 @@ class _Documents:
     groups: _Index
     by_author: dict[int, _Index]
     by_group: dict[int, _Index]
+    ids: npt.NDArray[np.uint16]
+
+    @property
+    def authors_with_several(self) -> list[int]:
+        """The authors with two or more documents, sorted."""
+        return sorted(author for author, positions in self.by_author.items() if len(positions) > 1)
+
+    def pieces(self, positions: _Index, length: int, generator: np.random.Generator) -> WindowBatch:
+        """The documents at `positions`, a random piece of those longer than `length`."""
+        starts, lengths = self.starts[positions], self.lengths[positions]
+        sizes = np.minimum(lengths, length)
+        begins = starts + (generator.random(len(positions)) * (lengths - sizes + 1)).astype(np.int64)
+        inside = np.arange(length) < sizes[:, None]
+        index = np.where(inside, begins[:, None] + np.arange(length), 0)
+        ids = np.where(inside, self.ids[index], PAD).astype(np.int64)
+        return WindowBatch(ids, np.zeros(ids.shape, dtype=np.uint8), sizes)
 
 
 class ContextTexts:
@@ -143,17 +160,9 @@ class ContextTexts:
         dropout: float = 0.0,
     ) -> None:
         self.split, self.length, self.sampling, self.dropout = split, length, sampling, dropout
-        self._ids = np.asarray(split.ids)
-        self._documents = _documents(split, sampling.min_characters, seen)
-        documents = self._documents
-        several = {author for author, positions in documents.by_author.items() if len(positions) > 1}
+        self._documents = documents = _documents(split, sampling.min_characters, seen)
+        several = set(documents.authors_with_several)
         self.targets = np.flatnonzero([author in several for author in documents.authors.tolist()])
-        if not len(self.targets):
-            unseen = " that the training split does not have" if seen is not None else ""
-            raise DataError(
-                f"{split.path} has no author{unseen} with two or more texts of at least {sampling.min_characters} "
-                "characters. Name the column of the authors in ingest.source.columns, or set contexts.unseen: false."
-            )
         if "group" in sampling.types and not documents.by_group:
             raise DataError(f"contexts of the type group need groups, but no document of {split.path} has one.")
 
@@ -203,13 +212,13 @@ class ContextTexts:
         target_generator: np.random.Generator,
         generator: np.random.Generator,
     ) -> ContextBatch:
-        target = self._pieces(targets, self.length, target_generator)
+        target = self._documents.pieces(targets, self.length, target_generator)
         contexts = np.full((len(targets), number, self.sampling.characters), PAD, dtype=np.int64)
         sources = np.full((len(targets), number), -1, dtype=np.int64)
         for row, (position, kind) in enumerate(zip(targets.tolist(), types.tolist(), strict=True)):
             candidates = self._candidates(position, CONTEXT_TYPES[kind], number, generator)
             if len(candidates):
-                pieces = self._pieces(candidates, self.sampling.characters, generator)
+                pieces = self._documents.pieces(candidates, self.sampling.characters, generator)
                 allowed = np.flatnonzero(~_repeats(pieces.ids, target.ids[row]))[:number]
                 contexts[row, : len(allowed)] = pieces.ids[allowed]
                 sources[row, : len(allowed)] = self._documents.rows[candidates[allowed]]
@@ -231,16 +240,6 @@ class ContextTexts:
         )
         every = every[every != position] if name == "author" else every[documents.authors[every] != author]
         return generator.permutation(every)[: _TRIES * number]
-
-    def _pieces(self, positions: _Index, length: int, generator: np.random.Generator) -> WindowBatch:
-        """The documents at `positions`, a random piece of those longer than `length`."""
-        starts, lengths = self._documents.starts[positions], self._documents.lengths[positions]
-        sizes = np.minimum(lengths, length)
-        begins = starts + (generator.random(len(positions)) * (lengths - sizes + 1)).astype(np.int64)
-        inside = np.arange(length) < sizes[:, None]
-        index = np.where(inside, begins[:, None] + np.arange(length), 0)
-        ids = np.where(inside, self._ids[index], PAD).astype(np.int64)
-        return WindowBatch(ids, np.zeros(ids.shape, dtype=np.uint8), sizes)
 
 
 class AuthorTexts:
@@ -268,12 +267,10 @@ class AuthorTexts:
         min_characters: int,
         seen: EncodedSplit | None = None,
     ) -> None:
-        sampling = ContextSampling(number=0, min_characters=min_characters)
-        self._texts = ContextTexts(split, length, sampling, seen)
         self.length, self.number, self.same_group = length, number, same_group
-        documents = self._texts._documents
-        self._by_author = {key: rows for key, rows in documents.by_author.items() if len(rows) > 1}
-        self.authors = np.array(sorted(self._by_author), dtype=np.int64)
+        self._documents = documents = _documents(split, min_characters, seen)
+        self.authors = np.array(documents.authors_with_several, dtype=np.int64)
+        self._by_author = {author: documents.by_author[author] for author in documents.authors_with_several}
         if len(self.authors) < 2:
             raise DataError(f"{split.path} must have at least two authors with two texts each, got one. Add texts.")
         self._group_of = {key: int(documents.groups[rows[0]]) for key, rows in self._by_author.items()}
@@ -308,13 +305,17 @@ class AuthorTexts:
             drawn = generator.permutation(self._by_author[author])[: 2 * self.number]
             half = len(drawn) // 2
             for side, positions in enumerate((drawn[:half], drawn[half : 2 * half])):
-                ids[row, side, :half] = self._texts._pieces(positions, self.length, generator).ids
+                ids[row, side, :half] = self._documents.pieces(positions, self.length, generator).ids
         groups = np.array([self._group_of[int(author)] for author in authors], dtype=np.int64)
         return AuthorBatch(ids, np.asarray(authors, dtype=np.int64), groups)
 
 
 def _documents(split: EncodedSplit, min_characters: int, seen: EncodedSplit | None) -> _Documents:
-    """The documents with an author, long enough, without repeated texts and without `seen` authors and groups."""
+    """The documents with an author, long enough, without repeated texts and without `seen` authors and groups.
+
+    Raises:
+        DataError: no author has two of them.
+    """
     table = split.documents
     known_authors = set() if seen is None else set(seen.documents["author"].dropna())
     known_groups = set() if seen is None else set(seen.documents["group"].dropna())
@@ -329,7 +330,7 @@ def _documents(split: EncodedSplit, min_characters: int, seen: EncodedSplit | No
             rows.append(row)
     kept = np.array(rows, dtype=np.int64)
     authors, groups = (_numbers(table[name].iloc[kept].tolist()) for name in ("author", "group"))
-    return _Documents(
+    documents = _Documents(
         rows=kept,
         starts=starts[kept],
         lengths=lengths[kept],
@@ -337,7 +338,15 @@ def _documents(split: EncodedSplit, min_characters: int, seen: EncodedSplit | No
         groups=groups,
         by_author=_positions(authors),
         by_group=_positions(groups),
+        ids=ids,
     )
+    if not documents.authors_with_several:
+        unseen = " that the training split does not have" if seen is not None else ""
+        raise DataError(
+            f"{split.path} has no author{unseen} with two or more texts of at least {min_characters} characters. Name "
+            "the column of the authors in ingest.source.columns, or set contexts.unseen: false."
+        )
+    return documents
 
 
 def _numbers(names: Sequence[str | None]) -> _Index:

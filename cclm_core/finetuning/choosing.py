@@ -92,7 +92,7 @@ class Choice:
     warnings: list[str] = field(default_factory=list)
 
     def without(self, part: int) -> Candidate | None:
-        """The candidate with the chosen parts except one, with the chosen kind of weights; None if there is none."""
+        """The candidate without one of the chosen parts, with the same kind of weights; None if it was not compared."""
         parts = tuple(number for number in self.chosen.parts if number != part)
         kind = "equal" if len(parts) == 1 else self.chosen.kind
         return next((other for other in self.candidates if (other.parts, other.kind) == (parts, kind)), None)

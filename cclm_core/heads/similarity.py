@@ -1,6 +1,6 @@
 """Similarities of two texts, from the character n-grams that they share.
 
-A network that pools each text on its own does not see which words both texts have. These features say so.
+A network that pools each text on its own does not see which words both texts share. These features show it.
 """
 
 from collections.abc import Sequence

@@ -132,7 +132,7 @@ class Weights:
         self._is_active = any(weight != 1 for weight in self._weights.values())
 
     def apply(self, table: pa.Table) -> pa.Table:
-        """The records of `table` as often as their weights say. The second copy of the id `a` has the id `a#2`."""
+        """The records of `table`, repeated by weight. The second copy of the id `a` has the id `a#2`."""
         if not self._is_active:
             return table
         rows: list[int] = []

@@ -234,7 +234,7 @@ def kind_names() -> list[str]:
 
 
 def kind_named(name: str) -> Kind | None:
-    """The kind of noise with this name, of the library or your own; None if there is none.
+    """The kind of noise with this name, of the library or your own; None for an unknown name.
 
     Raises:
         ConfigError: the file that defines your own kind cannot be run.

@@ -10,13 +10,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from cclm_core.corpus.windows import WindowBatch
-from cclm_core.noise.kinds import TYPING
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.objectives.base import Example, ObjectiveContext, Sums
-from cclm_core.objectives.noising import NoisedBatch, Noiser
-from cclm_core.objectives.windowed import Noised, Targets, WindowObjective
-from cclm_core.runtime.config import Config, canonical_json
+from cclm_core.objectives.noising import NoisedBatch
+from cclm_core.objectives.typing_errors import TypingErrors, error_kinds
+from cclm_core.objectives.windowed import Noised, Targets
+from cclm_core.runtime.config import Config
 from cclm_core.text.vocabulary import FIRST_CHARACTER, NUM_SPECIAL, PAD
 from cclm_core.text.word_targets import FILE
 
@@ -27,11 +26,6 @@ UNKNOWN = -100
 """No target: after the last character of a window, and at characters outside of the alphabet."""
 
 _PASSES = 3  # edits move right by up to this many letters; longer runs of equal letters are rare
-
-
-def error_kinds() -> dict[str, float]:
-    """Kinds of typing errors, with equal weights."""
-    return dict.fromkeys((*TYPING, "missing_space", "extra_space", "phonetic"), 1.0)
 
 
 class DenoiseConfig(Config):
@@ -81,7 +75,7 @@ class EditHead(nn.Module):
         return here, self.behind(features).float()
 
 
-class Denoise(WindowObjective):
+class Denoise(TypingErrors):
     """Cross-entropy of the correct character at each position, and of the character missing after it.
 
     An inserted character has the target NOTHING. If several characters in a row are missing, the target is the first:
@@ -93,9 +87,8 @@ class Denoise(WindowObjective):
     selection_metric = "bits_per_edit"
 
     def __init__(self, config: DenoiseConfig, context: ObjectiveContext) -> None:
-        super().__init__(context)
+        super().__init__(config.noise, context)
         self.config = config
-        self._errors = Noiser(config.noise, context.preprocessor, context.misspellings)
         self.edits = EditHead(context.width, context.preprocessor.num_ids)
         self._words = context.words
 
@@ -104,20 +97,6 @@ class Denoise(WindowObjective):
         super().save(folder)
         if self._words is not None:
             self._words.save(folder / FILE)
-
-    @property
-    def input_kind(self) -> str:
-        """Objectives with the same errors can share a pass."""
-        return f"windows with {canonical_json(self.config.noise.canonical())}"
-
-    @property
-    def reads_clean_windows(self) -> bool:
-        """False: the input has errors."""
-        return False
-
-    def noised(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> NoisedBatch:  # noqa: ARG002
-        """The batch with the errors to correct, in training and in evaluation."""
-        return self._errors(batch, generator)
 
     def after_noise(self, batch: Noised, generator: np.random.Generator) -> Targets:  # noqa: ARG002
         """Targets: `positions` (T,) of all characters, and classes (T,): `inputs`, correct `ids`, `missing` after."""

@@ -8,13 +8,13 @@ import numpy.typing as npt
 from pydantic import Field
 from torch import Tensor, nn
 
-from cclm_core.corpus.windows import WindowBatch
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.objectives.base import Example, ObjectiveContext, Sums
-from cclm_core.objectives.denoise import NOTHING, error_kinds, target_edits
-from cclm_core.objectives.noising import NoisedBatch, Noiser
-from cclm_core.objectives.windowed import Noised, Targets, WindowObjective
-from cclm_core.runtime.config import Config, canonical_json
+from cclm_core.objectives.denoise import NOTHING, target_edits
+from cclm_core.objectives.noising import NoisedBatch
+from cclm_core.objectives.typing_errors import TypingErrors, error_kinds
+from cclm_core.objectives.windowed import Noised, Targets
+from cclm_core.runtime.config import Config
 from cclm_core.text.vocabulary import END, NUM_SPECIAL
 
 
@@ -33,7 +33,7 @@ class DetectConfig(Config):
         return Detect(self, context)
 
 
-class Detect(WindowObjective):
+class Detect(TypingErrors):
     """Logistic loss of one bit per character: whether an error was made at it.
 
     An error is a wrong or superfluous character, or one before which characters are missing. The characters of a swap
@@ -50,24 +50,9 @@ class Detect(WindowObjective):
     selection_metric = "bits_per_detection"
 
     def __init__(self, config: DetectConfig, context: ObjectiveContext) -> None:
-        super().__init__(context)
+        super().__init__(config.noise, context)
         self.config = config
-        self._errors = Noiser(config.noise, context.preprocessor, context.misspellings)
         self.head = nn.Linear(context.width, 1)
-
-    @property
-    def input_kind(self) -> str:
-        """Objectives with the same errors can share a pass."""
-        return f"windows with {canonical_json(self.config.noise.canonical())}"
-
-    @property
-    def reads_clean_windows(self) -> bool:
-        """False: the input has errors."""
-        return False
-
-    def noised(self, batch: WindowBatch, generator: np.random.Generator, training: bool) -> NoisedBatch:  # noqa: ARG002
-        """The batch with the errors to detect, in training and in evaluation."""
-        return self._errors(batch, generator)
 
     def after_noise(self, batch: Noised, generator: np.random.Generator) -> Targets:  # noqa: ARG002
         """Targets: `positions` (T,) of characters and ends of documents, and `labels` (T,): 1 at an error."""

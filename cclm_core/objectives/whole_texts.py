@@ -14,9 +14,9 @@ from cclm_core.encoders.pooling import PoolingKind
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.objectives.base import Example, Objective, ObjectiveContext, Sums
 from cclm_core.objectives.contrastive import Projection, contrast
-from cclm_core.objectives.denoise import error_kinds
 from cclm_core.objectives.noising import Noiser
 from cclm_core.objectives.spans import DocumentParts, Positions, Span, document_parts, rows_of
+from cclm_core.objectives.typing_errors import error_kinds
 from cclm_core.runtime.config import Config
 from cclm_core.text.vocabulary import PAD
 from cclm_core.text.words import letters

@@ -263,7 +263,7 @@ def _carried_by(folder: Path) -> Offer | None:
 
 
 def _blocks_in(path: Path) -> dict[str, dict[str, Any]]:
-    """Block -> its file and digest, from a code.json; empty if there is none."""
+    """Block -> its file and digest, from a code.json; empty without such a file."""
     if not path.is_file():
         return {}
     content = read_json(path)

@@ -64,7 +64,7 @@ class RowStore:
         return _hash(key) in self._rows
 
     def get(self, key: bytes) -> Row | None:
-        """The array of a key, read-only; None if there is none."""
+        """The array of a key, read-only; None for an unknown key."""
         row = self._rows.get(_hash(key))
         if row is None:
             return None

@@ -1,24 +1,20 @@
 """The stage `measure`: measures an ensemble and each of its parts on the same test texts, clean and under noise."""
 
-import sys
 from pathlib import Path
-from typing import Any
 
-from cclm_core.evaluation.files import write_evaluation, write_noise_curve
 from cclm_core.evaluation.metrics import Bootstrap
 from cclm_core.finetuning.config import EnsembleConfig
 from cclm_core.finetuning.ensemble import Ensemble
-from cclm_core.finetuning.evaluate import NoiseSet, TaskEvaluation, evaluate_task
-from cclm_core.finetuning.outcomes import write_outcomes
+from cclm_core.finetuning.evaluate import evaluate_task
 from cclm_core.finetuning.parts import Parts
+from cclm_core.finetuning.results import noise_sets, publish_results
 from cclm_core.finetuning.store import KIND, data_of, load_task
 from cclm_core.labeled.examples import LabeledSet
 from cclm_core.noise.misspellings import read_misspellings
 from cclm_core.noise.recipe import NoiseConfig
-from cclm_core.runtime.artifacts import publishing, verify
+from cclm_core.runtime.artifacts import verify
 from cclm_core.runtime.device import num_threads, select_device
 from cclm_core.runtime.errors import ArtifactError, ConfigError, DataError
-from cclm_core.runtime.files import copy_file
 from cclm_core.runtime.folders import named_folder
 from cclm_core.runtime.reporting import Report
 from cclm_core.steps.params import Params
@@ -74,8 +70,7 @@ def measure(
     if not test_texts:
         raise DataError(f"the test split of {texts.folder} has no texts. Add a test file or a share to it.")
     model, parts = _loaded(name, ensemble, folders)
-    sets = [NoiseSet(name=f"noise_{rate:g}", rate=rate, recipe=noises.recipe(rate)) for rate in noises.rates]
-    sets += [NoiseSet(name=own, rate=None, recipe=recipe) for own, recipe in noises.sets.items()]
+    sets = noise_sets(noises)
     spellings = read_misspellings(noise / "misspellings.csv").spellings
     with num_threads(config.threads):
         result = evaluate_task(
@@ -84,10 +79,7 @@ def measure(
     card = {"stage": "measure", "name": name, "seed": params.seed, **digests, "labeled": texts.digest}
     card |= {"parts": part_digests, "texts": result.texts}
     card["configuration"] = {"ensemble": config.canonical(), "noise": noises.canonical()}
-    _publish(out, name, result, card)
-    copy_file(out / "metrics.json", metrics)
-    if noise_curve is not None:
-        write_noise_curve(noise_curve, result.evaluation)
+    publish_results(out, name, result, card, metrics, noise_curve)
 
 
 def _check_names(key: str, config: EnsembleConfig, noises: NoiseConfig) -> None:
@@ -104,12 +96,3 @@ def _loaded(name: str, ensemble: Path, folders: dict[str, Path]) -> tuple[Ensemb
     if not isinstance(model, Ensemble):
         raise ArtifactError(f"{ensemble} must be an ensemble. Run `cclm run --target fuse@{name}`.")
     return model, Parts(model, {part: load_task(folder).to(device) for part, folder in folders.items()})
-
-
-def _publish(out: Path, name: str, result: TaskEvaluation, card: dict[str, Any]) -> None:
-    """Publishes the results at `out` and prints the warnings."""
-    with publishing(out, "evaluation") as folder:
-        write_evaluation(folder, name, result.evaluation, card)
-        write_outcomes(folder, result.outcomes)
-    for warning in result.evaluation.warnings:
-        print(f"warning: {name}: {warning}", file=sys.stderr, flush=True)

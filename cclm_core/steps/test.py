@@ -1,21 +1,18 @@
 """The stage `test`: measures the model of a task on its test texts, clean and under noise."""
 
-import sys
 from pathlib import Path
 
-from cclm_core.evaluation.files import write_evaluation, write_noise_curve
 from cclm_core.evaluation.metrics import Bootstrap
 from cclm_core.finetuning.config import TaskConfig
-from cclm_core.finetuning.evaluate import NoiseSet, evaluate_task
-from cclm_core.finetuning.outcomes import write_outcomes
+from cclm_core.finetuning.evaluate import evaluate_task
+from cclm_core.finetuning.results import noise_sets, publish_results
 from cclm_core.finetuning.store import KIND, load_task
 from cclm_core.labeled.examples import LabeledSet
 from cclm_core.noise.misspellings import read_misspellings
 from cclm_core.noise.recipe import NoiseConfig
-from cclm_core.runtime.artifacts import publishing, verify
+from cclm_core.runtime.artifacts import verify
 from cclm_core.runtime.device import num_threads, select_device
 from cclm_core.runtime.errors import DataError
-from cclm_core.runtime.files import copy_file
 from cclm_core.runtime.reporting import Report
 from cclm_core.steps.params import Params
 
@@ -61,21 +58,12 @@ def test(
         raise DataError(f"the test split of {labeled / config.data} has no texts. Add a test file or a share to it.")
     digests = {"task": verify(task, KIND), "labeled": texts.digest, "noise": verify(noise, "noise")}
     model = load_task(task).to(select_device())
-    sets = [NoiseSet(name=f"noise_{rate:g}", rate=rate, recipe=noises.recipe(rate)) for rate in noises.rates]
-    sets += [NoiseSet(name=key, rate=None, recipe=recipe) for key, recipe in noises.sets.items()]
     spellings = read_misspellings(noise / "misspellings.csv").spellings
     with num_threads(config.training.threads):
         result = evaluate_task(
-            model, texts.split("train"), test_texts, sets, spellings, params.seed, Bootstrap(), report
+            model, texts.split("train"), test_texts, noise_sets(noises), spellings, params.seed, Bootstrap(), report
         )
     configuration = {"task": config.canonical(), "noise": noises.canonical()}
     card = {"stage": "test", "name": name, "seed": params.seed, **digests, "configuration": configuration}
     card["texts"] = result.texts
-    with publishing(out, "evaluation") as folder:
-        write_evaluation(folder, name, result.evaluation, card)
-        write_outcomes(folder, result.outcomes)
-    copy_file(out / "metrics.json", metrics)
-    for warning in result.evaluation.warnings:
-        print(f"warning: {name}: {warning}", file=sys.stderr, flush=True)
-    if noise_curve is not None:
-        write_noise_curve(noise_curve, result.evaluation)
+    publish_results(out, name, result, card, metrics, noise_curve)

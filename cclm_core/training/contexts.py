@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +37,6 @@ class ContextTraining(Trainee):
     def __init__(self, encoder: Any, objective: ContextObjective) -> None:
         super().__init__()
         self.encoder, self.objective = encoder, objective
-        self._model: tuple[ContextualModel] = (encoder,)  # a tuple, so that torch does not register it twice
 
     @property
     def described(self) -> str:
@@ -51,7 +50,8 @@ class ContextTraining(Trainee):
     def forward(self, examples: list[Example]) -> tuple[Tensor, dict[str, Sums]]:
         """The loss () and the metrics; see `Trainee.forward`."""
         moved = examples[0].to(device_of(self))
-        return self.objective.loss(self.objective.features(self._model[0], moved), moved)
+        features = self.objective.features(cast("ContextualModel", self.encoder), moved)
+        return self.objective.loss(features, moved)
 
     def selection_value(self, point: Point) -> float:
         """The held-out value of the selection metric of the objective; lower is better."""

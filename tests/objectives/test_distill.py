@@ -192,8 +192,8 @@ def test_no_complete_text_gives_no_targets_and_no_loss(corpus: EncodedCorpus, ve
     ("change", "error", "message"),
     [
         ({"source": None}, ConfigError, r"teacher\.source is missing\. Name a folder with one \*\.safetensors and"),
-        ({"source": "no/such"}, ConfigError, r"teacher\.source must be a folder, got 'no/such'"),
-        ({"source": "package:no_such"}, ConfigError, "no package 'no_such' found"),
+        ({"source": "no/such"}, ConfigError, r"source 'no/such' not found\. Put the file there"),
+        ({"source": "package:no_such"}, ConfigError, r"the package no_such is not installed\. Install it, or write"),
         ({"source": "package:json"}, ArtifactError, r"must contain one file \*\.safetensors, got none"),
         ({"sha256": None}, ConfigError, r"teacher needs sha256, .* Add `sha256: [0-9a-f]{64}, width: 12`"),
         ({"width": None}, ConfigError, r"and width\. Add `sha256: [0-9a-f]{64}, width: 12`"),

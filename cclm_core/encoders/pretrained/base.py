@@ -175,7 +175,7 @@ def single(paths: list[Path], what: str, folder: Path) -> Path:
     """The only path of a list.
 
     Raises:
-        ArtifactError: there is none, or several.
+        ArtifactError: the list is empty, or has several paths.
     """
     if len(paths) != 1:
         names = ", ".join(sorted(str(path.relative_to(folder)) for path in paths)[:5]) or "none"

@@ -1,4 +1,4 @@
-"""Windows of long texts, and the mean of what windows and tokens say about each character."""
+"""Windows of long texts, and the mean over windows and tokens for each character."""
 
 from typing import NamedTuple
 
@@ -44,7 +44,7 @@ def split_text(text: str, size: int, overlap: int) -> list[tuple[int, int]]:
 
 
 def _between_words(text: str, position: int, lowest: int) -> int:
-    """The last position from `lowest` to `position` after whitespace; `position` if there is none."""
+    """The last position after whitespace, from `lowest` to `position`; otherwise `position`."""
     return next((at for at in range(position, lowest - 1, -1) if text[at - 1].isspace()), position)
 
 

@@ -8,19 +8,17 @@ import torch
 from pydantic import Field
 
 from cclm_core.corpus.contexts import CONTEXT_TYPES, ContextBatch, ContextName, ContextSampling, ContextTexts
-from cclm_core.corpus.masking import choose_positions
 from cclm_core.encoders.contexts import Contexts
 from cclm_core.evaluation.baselines.base import Masked
 from cclm_core.evaluation.contexts import ContextResult, context_table, evaluate_contexts
 from cclm_core.evaluation.linear_probe import LinearProbeConfig
 from cclm_core.evaluation.metrics import Bootstrap, Floats, Measurement
 from cclm_core.evaluation.probe import Context, NotMeasurable, Probe, ProbeResult
-from cclm_core.evaluation.probes.characters import CharactersProbeConfig, MaskedProbe, fit_masked
+from cclm_core.evaluation.probes.characters import CharactersProbeConfig, MaskedProbe, fit_masked, mask_windows
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.device import device_of
 from cclm_core.runtime.errors import DataError
-from cclm_core.runtime.random import derive, derive_seed
-from cclm_core.text.vocabulary import MASK
+from cclm_core.runtime.random import derive_seed
 
 _BATCH = 32  # texts
 
@@ -64,6 +62,9 @@ class ContextsProbe(Probe):
 
     def __init__(self, config: ContextsProbeConfig, context: Context) -> None:
         self._config, self._context = config, context
+        self._settings = CharactersProbeConfig(
+            rate=config.rate, mean_span=config.mean_span, linear_probe=config.linear_probe
+        )
         self._probe: MaskedProbe | None = None
 
     def fit(self) -> dict[str, float]:
@@ -74,8 +75,7 @@ class ContextsProbe(Probe):
         texts = self._texts("train")
         batch = texts.fixed(self._config.train_texts, derive_seed(self._context.seed, "evaluation", "contexts"))
         masked, features = self._read(batch, "train")
-        settings = CharactersProbeConfig(linear_probe=self._config.linear_probe)
-        self._probe = fit_masked(masked, features, settings, self._context.seed)
+        self._probe = fit_masked(masked, features, self._settings, self._context.seed)
         return {}
 
     def measure(self) -> ProbeResult:
@@ -117,24 +117,20 @@ class ContextsProbe(Probe):
 
     def _read(self, batch: ContextBatch, name: str) -> tuple[Masked, torch.Tensor]:
         """Masks characters of the texts; the features (N, W) at their positions."""
-        generator = derive(self._context.seed, "evaluation", "contexts", "masks", name)
         ids = batch.target.ids
-        positions = choose_positions(ids, self._config.rate, self._config.mean_span, generator)
-        shown = ids.copy()
-        shown.reshape(-1)[positions] = MASK
-        padded = np.pad(shown, ((0, 0), (1, 1)), constant_values=MASK)
-        flat = [values.reshape(-1)[positions] for values in (ids, padded[:, :-2], padded[:, 2:])]
+        masked = mask_windows(ids, self._settings, self._context.seed, f"contexts {name}")
         model: Any = self._context.reader.encoder
         device, parts = device_of(model), []
         for start in range(0, batch.num_rows, _BATCH):
             part = batch.rows(start, start + _BATCH)
             contexts = Contexts(torch.from_numpy(part.contexts), torch.from_numpy(part.types)).to(device)
             with torch.inference_mode():
-                features = model(torch.from_numpy(shown[start : start + _BATCH]).to(device), contexts=contexts)
-            first, last = np.searchsorted(positions, np.array([start, start + part.num_rows]) * ids.shape[1]).tolist()
-            inside = torch.from_numpy(positions[first:last] - start * ids.shape[1])
+                features = model(torch.from_numpy(masked.shown[start : start + _BATCH]).to(device), contexts=contexts)
+            edges = np.array([start, start + part.num_rows]) * ids.shape[1]
+            first, last = np.searchsorted(masked.positions, edges).tolist()
+            inside = torch.from_numpy(masked.positions[first:last] - edges[0])
             parts.append(features.float().cpu().flatten(0, 1)[inside])
-        return Masked(shown, positions, *flat), torch.cat(parts)
+        return masked, torch.cat(parts)
 
 
 def _gain(own: ContextResult, other: ContextResult) -> Measurement:

@@ -3,7 +3,6 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,13 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from cclm_core.encoders.pretrained.base import locate
 from cclm_core.runtime.artifacts import file_digest
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.errors import ArtifactError, ConfigError, IntegrityError
 
 Vectors = npt.NDArray[np.float32]
-
-_PACKAGE = "package:"
 
 
 class Teacher(ABC):
@@ -70,16 +68,10 @@ class TeacherConfig(Config, ABC):
         """
 
     def folder(self) -> Path:
-        """The folder of the source. Raises ConfigError if there is none."""
+        """The folder of the source. Raises ConfigError if it does not exist."""
         if self.source is None:
             raise ConfigError(f"teacher.source is missing. Name a folder with {' and '.join(self.needs)}.")
-        path = Path(self.source)
-        if self.source.startswith(_PACKAGE):
-            name = self.source.removeprefix(_PACKAGE)
-            spec = find_spec(name) if name.isidentifier() else None
-            if spec is None or not spec.submodule_search_locations:
-                raise ConfigError(f"teacher.source: no package {name!r:.80} found. Install it, or name a folder.")
-            path = Path(next(iter(spec.submodule_search_locations)))
+        path = locate(self.source)
         if not path.is_dir():
             raise ConfigError(f"teacher.source must be a folder, got {self.source!r:.200}. Put the files there.")
         return path
@@ -113,7 +105,7 @@ def single(folder: Path, pattern: str) -> Path:
     """The only file under `folder` that matches.
 
     Raises:
-        ArtifactError: there is none, or there are several.
+        ArtifactError: no file matches, or several do.
     """
     paths = sorted(path for path in folder.rglob(pattern) if path.is_file())
     if len(paths) != 1:
