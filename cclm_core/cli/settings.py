@@ -12,7 +12,9 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
+from cclm_core.cli import completion
 from cclm_core.cli.columns import print_columns
+from cclm_core.cli.conventions import examples
 from cclm_core.runtime.artifacts import read_json
 from cclm_core.runtime.config import Config, canonical_json, nearest
 from cclm_core.runtime.errors import ConfigError
@@ -65,9 +67,14 @@ class Difference(NamedTuple):
     second: Any
 
 
-@app.command("show")
+@app.command("show", epilog=examples("cclm config show base.training", "cclm config show --json"))
 def show_command(
-    key: Annotated[str, typer.Argument(help="Only this part, e.g. base.training (default: everything).")] = "",
+    key: Annotated[
+        str,
+        typer.Argument(
+            help="Only this part, e.g. base.training (default: everything).", autocompletion=completion.keys
+        ),
+    ] = "",
     params: ParamsFile = Path("params.yaml"),
     as_json: AsJson = False,
 ) -> None:
@@ -82,7 +89,10 @@ def show_command(
     print(printed(canonical_json(values) if as_json else as_yaml(values)), end="\n" if as_json else "")
 
 
-@app.command("diff")
+@app.command(
+    "diff",
+    epilog=examples("cclm config diff params.yaml models/base", "cclm config diff params.yaml recipes/base-small.yaml"),
+)
 def diff_command(
     first: Annotated[Path, typer.Argument(help="A params.yaml, or the folder of a result such as models/base.")],
     second: Annotated[Path, typer.Argument(help="What to compare it with, in the same form.")],
@@ -103,7 +113,7 @@ def diff_command(
         print(f"{first} and {second} have equal values.")
 
 
-@app.command("init")
+@app.command("init", epilog=examples("cclm config init every-key.yaml"))
 def init_command(
     out: Annotated[Path, typer.Argument(help="File to write.")] = Path("params.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
