@@ -1,6 +1,7 @@
 """`cclm config`: the complete configuration, differences between two, and a commented params.yaml to start from."""
 
 import inspect
+import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -128,6 +129,18 @@ def init_command(
     print(f"{out}: every key with its default. Put your texts into input/, then `cclm run`.")
 
 
+@app.command("reference", epilog=examples("cclm config reference", "cclm config reference --json > params.schema.json"))
+def reference_command(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON schema, without the short forms of values.")
+    ] = False,
+) -> None:
+    """Print every key of params.yaml with its type, default, allowed values and meaning, as Markdown."""
+    from cclm_core.cli.reference import page, schema
+
+    print(json.dumps(schema(), indent=2) if as_json else page(), end="\n" if as_json else "")
+
+
 def resolved(params: Params) -> dict[str, Any]:
     """The complete configuration as plain values, every default included, as nested mappings.
 
@@ -183,6 +196,19 @@ def commented(params: Params) -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
+def meanings(model: type[BaseModel]) -> dict[str, str]:
+    """Key -> its meaning: the description of the field, or its text under `Attributes` or `Args` in the docstring."""
+    documented: dict[str, str] = {}
+    for ancestor in reversed([parent for parent in model.__mro__ if issubclass(parent, Config)]):
+        text = inspect.cleandoc(ancestor.__doc__ or "")
+        section = re.split(r"^(?:Attributes|Args):$", text, maxsplit=1, flags=re.MULTILINE)[1:]
+        for match in _DOCUMENTED.finditer("".join(section)):
+            for name in match[1].split(", "):
+                documented[name] = " ".join(match[2].split())
+    described = {name: field.description for name, field in model.model_fields.items() if field.description}
+    return documented | described
+
+
 def _sections(params: Params) -> dict[str, Any]:
     """Section -> its validated configuration, in the order of `SECTIONS`."""
     sections: dict[str, Any] = {"seed": params.seed, "code": [code.path for code in params.code]}
@@ -202,9 +228,9 @@ def _entry(key: str, value: Any, meaning: str, depth: int) -> Iterator[str]:
         yield f"{indent}# {line}"
     if isinstance(value, BaseModel) and type(value).model_fields:
         yield f"{indent}{key}:"
-        meanings = _meanings(type(value))
+        known = meanings(type(value))
         for name in type(value).model_fields:
-            yield from _entry(name, getattr(value, name), meanings.get(name, ""), depth + 1)
+            yield from _entry(name, getattr(value, name), known.get(name, ""), depth + 1)
     elif isinstance(value, Mapping) and any(isinstance(part, BaseModel) for part in value.values()):
         yield f"{indent}{key}:"
         for name, part in value.items():
@@ -213,27 +239,13 @@ def _entry(key: str, value: Any, meaning: str, depth: int) -> Iterator[str]:
         yield f"{indent}{key}:"
         for part in value:
             yield f"{indent}  -"
-            meanings = _meanings(type(part))
+            known = meanings(type(part))
             for name in type(part).model_fields:
-                yield from _entry(name, getattr(part, name), meanings.get(name, ""), depth + 2)
+                yield from _entry(name, getattr(part, name), known.get(name, ""), depth + 2)
     else:
         plain = yaml.safe_dump(complete(value), default_flow_style=True, allow_unicode=True, width=10_000)
         derived = "# " if key in _DERIVED else ""
         yield f"{indent}{derived}{key}: {plain.removesuffix('...' + chr(10)).strip()}"
-
-
-def _meanings(model: type[BaseModel]) -> dict[str, str]:
-    """Key -> its meaning: the description of the field, or the text under `Attributes` in the docstring."""
-    documented: dict[str, str] = {}
-    for ancestor in reversed([parent for parent in model.__mro__ if issubclass(parent, Config)]):
-        text = inspect.cleandoc(ancestor.__doc__ or "")
-        for match in re.finditer(
-            r"^    (\w[\w, ]*): (.*(?:\n        .*)*)", text.partition("Attributes:")[2], re.MULTILINE
-        ):
-            for name in match[1].split(", "):
-                documented[name] = " ".join(match[2].split())
-    described = {name: field.description for name, field in model.model_fields.items() if field.description}
-    return documented | described
 
 
 def _side(path: Path) -> Params | dict[str, Any]:
