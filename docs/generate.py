@@ -1,7 +1,7 @@
 """Writes the pages that come from code: `python docs/generate.py` (part of `make docs`).
 
-docs/params.md and docs/commands.md are in git, so that they can be read on a repository host; tests compare them with the
-code. The pages of the Python interface are written by the build only, because there the docstrings are at hand.
+docs/params.md and docs/commands.md are in git, so that they can be read on a repository host; tests compare them with
+the code. The pages of the Python interface are written by the build only: on a host, the docstrings are in the source.
 """
 
 import re
@@ -74,9 +74,9 @@ HEAD = """\
 
 <!-- Written by `make docs` from the commands. Do not edit. -->
 
-`cclm --help` lists the commands by group, and `cclm COMMAND -h` shows one. Results go to standard output, everything else to
-standard error. With `--json`, a command prints its results as JSON. Without a terminal, or with `NO_COLOR`, there are no
-colors; tables fit the width of the terminal or `COLUMNS`.
+`cclm --help` lists the commands by group, and `cclm COMMAND -h` shows one. Results go to standard output, everything
+else to standard error. With `--json`, a command prints its results as JSON. Without a terminal, or with `NO_COLOR`,
+there are no colors; tables fit the width of the terminal or `COLUMNS`.
 
 `cclm --install-completion` installs completion for your shell: commands, options, and the names of components,
 compositions, tasks, stages and keys of your project. In a server's shell profile, use
@@ -101,8 +101,12 @@ def api_pages(folder: Path) -> None:
     """Writes a page for each public module; Sphinx fills them with docstrings."""
     folder.mkdir(exist_ok=True)
     pages = {module.replace(".", "_"): (module, title) for module, title in API.items()}
-    index = "# Python interface\n\nEvery public name, with shapes, units and what it raises. [library.md](../library.md) has "
-    index += "examples.\n\n```{toctree}\n:maxdepth: 1\n\n" + "".join(f"{name}\n" for name in pages) + "```\n"
+    index = "# Python interface\n\nEvery public name, with shapes, units and what it raises. "
+    index += (
+        "[library.md](../library.md) has examples.\n\n```{toctree}\n:maxdepth: 1\n\n"
+        + "".join(f"{name}\n" for name in pages)
+        + "```\n"
+    )
     _write(folder / "index.md", index)
     for name, (module, title) in pages.items():
         content = "\n".join([f".. automodule:: {module}", "", *_directives(module)])
@@ -110,27 +114,30 @@ def api_pages(folder: Path) -> None:
 
 
 def _directives(module: str) -> Iterator[str]:
-    """A directive for each public name of a module, in the order of its `__all__`, otherwise of its text."""
+    """A directive for each public class and function, in the order of `__all__`, otherwise of the module's text.
+
+    Names at the top that belong to another page are links to it.
+    """
     loaded = import_module(module)
-    for name in getattr(loaded, "__all__", None) or public_names(loaded):
+    for name in _public_names(loaded):
         member = getattr(loaded, name)
-        if isinstance(member, type):
-            yield f".. autoclass:: {module}.{name}"
-            # The keys of a configuration are in params.md.
-            yield from () if issubclass(member, Config) else ("   :members:",)
+        homes = [other for other in API if other != "cclm_core" and vars(import_module(other)).get(name) is member]
+        if module == "cclm_core" and homes:
+            yield f"\n* :py:obj:`{name} <{homes[0]}.{name}>`"
+        elif isinstance(member, type):
+            is_config = issubclass(member, Config)  # its keys are in params.md
+            yield f"\n.. autoclass:: {module}.{name}{'(**keys)' if is_config else ''}"
+            yield from () if is_config else ("   :members:",)
         elif callable(member):
-            yield f".. autofunction:: {module}.{name}"
-        else:
-            yield f".. autodata:: {module}.{name}"
-        yield ""
+            yield f"\n.. autofunction:: {module}.{name}"
 
 
-def public_names(module: ModuleType) -> list[str]:
-    """The names that a package imports as its own (`from ... import X as X`), or that a module defines."""
+def _public_names(module: ModuleType) -> list[str]:
+    """`__all__`, or the names that a package imports as its own (`import X as X`), or that a module defines."""
     text = Path(str(module.__file__)).read_text(encoding="utf-8")
     exported = re.findall(r"import (\w+) as \1$", text, re.MULTILINE)
     defined = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
-    return exported or [name for name in defined if not name.startswith("_")]
+    return getattr(module, "__all__", None) or exported or [name for name in defined if not name.startswith("_")]
 
 
 def committed_pages() -> dict[str, str]:

@@ -20,7 +20,7 @@ HEAD = """\
 <!-- Written by `make docs` from the configuration classes. Do not edit. -->
 
 `cclm config show` prints the values of your project, defaults included; `cclm config init FILE` writes a file with
-every X
+every key; `cclm config reference` prints this page. Unknown keys are errors.
 
 At the top are `seed`, an integer that all random numbers are derived from, and `code`, a list of Python files with
 [your own blocks](blocks.md). The sections follow; below them are the groups of keys that the sections use. A default of

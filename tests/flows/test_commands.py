@@ -8,6 +8,8 @@ from cclm_core.cli.conventions import PANELS
 from flows.cli import app
 from tests.cli.commands import commands, complete, examples, parse
 
+ROOT = Path(__file__).parents[2]
+
 WITHOUT_JSON = {
     "config init": "writes a file",
     "embed": "prints JSON lines",
@@ -30,13 +32,19 @@ def test_every_command_that_prints_results_prints_them_as_json() -> None:
     assert without == WITHOUT_JSON.keys()
 
 
+def test_the_page_of_all_commands_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    from generate import commands_page
+
+    assert (ROOT / "docs/commands.md").read_text("utf-8") == commands_page(), "run `make docs` and commit the page"
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The stages and parameters of the repository."""
     folder = tmp_path_factory.mktemp("project")
-    root = Path(__file__).parents[2]
     for name in ("dvc.yaml", "params.yaml"):
-        (folder / name).write_bytes((root / name).read_bytes())
+        (folder / name).write_bytes((ROOT / name).read_bytes())
     return folder
 
 
