@@ -24,7 +24,7 @@ from cclm_core.runtime.terminal import printed
 from cclm_core.steps.params import NAMED, SECTIONS, Params, class_of
 
 app = typer.Typer(
-    help="Show, compare and create configurations. docs/settings.md explains each key.", no_args_is_help=True
+    help="Show, compare and create configurations. docs/params.md explains each key.", no_args_is_help=True
 )
 
 CARD = "card.json"
