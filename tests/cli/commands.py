@@ -33,7 +33,7 @@ def examples(app: typer.Typer) -> Iterator[tuple[str, list[str]]]:
     """The examples in the help of each command: the name of the command, and the words after `cclm`."""
     for name, command in commands(app):
         for line in (command.epilog or "").replace("\\[", "[").split("\n\n")[1:]:
-            words = shlex.split(re.sub(r"\s<\s.*", "", line.rpartition(" | ")[2]))
+            words = shlex.split(re.sub(r"\s[<>]\s.*", "", line.rpartition(" | ")[2]))
             assert words[0] == "cclm", line
             yield name, words[1:]
 
