@@ -182,7 +182,7 @@ class DuplicatesExpectation(Shared):
 
 
 class BytesExpectation(Shared):
-    """The share of the characters that the accepted vocabulary encodes as bytes, because they are not in its alphabet."""
+    """The share of the characters that the accepted vocabulary encodes as bytes: they are not in its alphabet."""
 
     what = "share of characters that the accepted vocabulary encodes as bytes"
     expectation: Literal["bytes"]

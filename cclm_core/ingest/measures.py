@@ -15,7 +15,7 @@ class Measured(NamedTuple):
 
     Attributes:
         value: of the incoming data.
-        accepted: of the accepted data of the same source; None if there are none, or if the value is itself a comparison.
+        accepted: of the accepted data of the same source; None if there are none, or if the value compares with them.
         missing: why the value could not be computed; "" if it could.
         examples: a few records or names that show the value.
     """

@@ -29,6 +29,8 @@ from flows.remote import workers
 from flows.remote.dvc_remote import PushError, wants_push
 from flows.run.checks import check_parameters, checked_plan
 from flows.run.dvc_repro import stop_all
+from flows.run.night_page import LAST_RUN, find_changes, night_markdown, publish_page
+from flows.run.nightly import scheduled
 from flows.run.prefect_pages import publish_artifacts, run_address
 from flows.run.preparation import delete_recorded_checkpoints, prepared
 from flows.run.report_page import answer_markdown, write_report
@@ -88,7 +90,7 @@ def pretrain(targets: list[str] = [], force: list[str] = []) -> dict[str, Any]: 
         ConfigError: params.yaml is invalid, or another run is in progress in this clone.
     """
     project = Project.find()
-    with prepared(project):
+    with scheduled(project), prepared(project):
         plan = checked_plan(project)
         forced = frozenset(plan.match(force))
         nodes = plan.select([*targets, *(force if targets else [])])
@@ -119,21 +121,23 @@ def _carry_out(project: Project, plan: Plan, work: Work) -> dict[str, Any]:
         workers.check(project, work.forced, work.nodes)
     if message := ensure_limit():
         get_run_logger().warning(message)
-    started = time.time()
+    started, changes = time.time(), find_changes(project, plan)
     parent, tracked = _open_parent(project, plan, work.pipeline_tags, has_work)
     status = "KILLED"
     try:
         results = _run_stages(project, work, stale.keys() | after_forced(work.nodes, work.forced), parent, tracked)
         summary: dict[str, Any] = {"started": started, "parent_run": parent, "stages": results, "promotion": []}
+        summary |= {"commit": project.git_revision()[0], "changes": changes.as_json()}
         summary |= _promoted(project, plan, work, results, parent) if tracked else {"promotion_error": None}
         summary |= _pushed(project, results)
         summary["ended"] = time.time()
         page = write_report(project, plan, summary, run_address(project, parent))
         summary["report"] = None if page is None else str(page)
         publish_artifacts(project, plan, summary)
+        publish_page(night_markdown(project, plan, changes, summary, run_address(project, parent)))
         failed = bool(summary["promotion_error"] or summary["push_error"]) or _any_failed(results)
         status = "FAILED" if failed else "FINISHED"
-        write_json(project.state() / "last-run.json", summary)
+        write_json(project.state() / LAST_RUN, summary)
     finally:
         stop_all()
         workers.cancel_all()
@@ -246,7 +250,7 @@ def _close_parent(project: Project, plan: Plan, parent: str | None, status: str)
 
 def _log_summary(tracking: Tracking, project: Project, plan: Plan, parent: str) -> None:
     """Logs the summary of the run and its report, and what the report says as the description of the run."""
-    path = project.state() / "last-run.json"
+    path = project.state() / LAST_RUN
     if not path.is_file():
         return
     summary = read_json(path)

@@ -20,7 +20,7 @@ from cclm_core.steps.ingest import Contract, ingest
 from cclm_core.steps.params import Params
 
 OUT, CONTRACT = Path("data/corpus"), Contract(Path("contract"), Path("data/checks"), Path(".cclm/refused"))
-WORDS = ["the", "order", "did", "not", "arrive", "please", "send", "my", "money", "back", "the", "card", "was", "lost", "again"]
+WORDS = ["the", "order", "did", "not", "arrive", "please", "send", "my", "money", "back", "card", "was", "lost"]
 CYRILLIC = ["заказ", "не", "пришёл", "верните", "деньги", "карта", "потеряна", "снова"]
 
 
@@ -144,7 +144,7 @@ def test_quarantine_leaves_out_the_file_and_the_run_goes_on() -> None:
     first = folder_digest(OUT)
     run([{"expectation": "alphabet", "action": "quarantine", "by": "file"}])
     assert folder_digest(OUT) == first != only_a
-    with pytest.raises(DataError, match="no usable record.*300 x expectation labels of its source not met"):
+    with pytest.raises(DataError, match=r"no usable record.*300 x expectation labels of its source not met"):
         Path("b.jsonl").unlink()
         Path("a.jsonl").write_text(tickets(300, labels=("refund",)))
         run([{"expectation": "labels", "action": "quarantine"}])
@@ -201,7 +201,7 @@ def test_expectations_without_a_contract_are_refused_and_a_damaged_profile_is_na
     Path("a.jsonl").write_text(tickets(300))
     run([])
     (CONTRACT.accepted / ACCEPTED).write_text('{"format": "cclm-profile-1"}')
-    with pytest.raises(ArtifactError, match="contract/accepted.json is damaged"):
+    with pytest.raises(ArtifactError, match=r"contract/accepted.json is damaged"):
         run([])
     Path("params.yaml").write_text(
         Path("params.yaml").read_text().replace('"expectations": []', '"expectations": ["labels"]')
