@@ -62,6 +62,8 @@ def create_alerts(address: str) -> list[str]:
         name=BLOCK,
         url="{{address}}",  # a secret, so that Prefect's pages do not show it
         json_data={"text": "{{subject}}\n{{body}}"},
+        headers=None,
+        cookies=None,
         secrets=SecretDict({"address": address}),
     )
     document = block.save(BLOCK, overwrite=True)

@@ -6,13 +6,12 @@ stage. So a clone, a worker and the nightly run compare with the same data, and 
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from cclm_core.ingest.profile import ACCEPTED, PROFILE
 from cclm_core.runtime.artifacts import read_json, write_json
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.runtime.reporting import format_number
@@ -24,7 +23,9 @@ from flows.run.tables import output_console, print_table
 CONTRACT, REFUSED = "contract", ".cclm/refused"
 """The folders of accepted and of refused data, as in dvc.yaml."""
 
-KIND = "checks"
+KIND, PROFILE, ACCEPTED = "checks", "profile.json", "accepted.json"
+"""As in `cclm_core.steps.ingest` and `cclm_core.ingest.profile`, whose import would slow down `cclm status`."""
+
 _COLUMNS = ("source", "measure", "accepted", "now")
 
 
@@ -48,8 +49,8 @@ class DataStatus:
     refused: tuple[str, ...]
     differences: Mapping[str, list[dict[str, Any]]]
 
-    def lines(self) -> Iterator[str]:
-        """What `cclm status` prints."""
+    def lines(self, with_drift: bool = True) -> Iterator[str]:
+        """What `cclm status` prints; the last line, about the differences, only if `with_drift`."""
         if self.refused:
             yield "The last ingest refused the data, so the corpus is the former one:"
             yield from (f"  {message}" for message in self.refused)
@@ -59,7 +60,7 @@ class DataStatus:
         elif self.met:
             yield f"Expectations on the data: all {self.met} that could be compared are met."
         yield from self.not_compared
-        if self.accepted and (drift := [_drift(name, rows) for name, rows in self.differences.items()]):
+        if with_drift and self.accepted and (drift := [_drift(name, rows) for name, rows in self.differences.items()]):
             yield f"Data compared with the accepted ones: {'; '.join(drift)}. `cclm data show` has more."
 
 
@@ -69,7 +70,8 @@ def data_status(project: Project, plan: Plan) -> DataStatus | None:
     refused = project.root / REFUSED / "metrics.json"
     if folder is None and not refused.is_file():
         return None
-    values = read_json(folder / "metrics.json") if folder else {"accepted": False, "checks": [], "differences": {}}
+    nothing: dict[str, Any] = {"accepted": False, "checks": [], "differences": {}}
+    values = read_json(folder / "metrics.json") if folder else nothing
     refusing = read_json(refused)["checks"] if refused.is_file() else []
     return DataStatus(
         accepted=bool(values["accepted"]),
@@ -137,7 +139,7 @@ def show(project: Project, as_json: bool) -> None:
     status = data_status(project, plan)
     assert status is not None
     if as_json:
-        print(json.dumps(status.__dict__, indent=2))
+        print(json.dumps(asdict(status), indent=2))
         return
     table = Table(title="The data of the corpus and the accepted data", title_justify="left")
     for column in _COLUMNS:
@@ -159,7 +161,7 @@ def show(project: Project, as_json: bool) -> None:
     print_table(console, table, rows)
     if not status.accepted:
         print("No data have been accepted yet. `cclm data accept` accepts these.")
-    for line in list(status.lines())[: -1 if status.accepted else None]:
+    for line in status.lines(with_drift=False):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -6,7 +6,8 @@ It is the first of the artifacts on the page of the flow run.
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
+from uuid import UUID
 
 from cclm_core.runtime.artifacts import read_json
 from cclm_core.runtime.reporting import format_duration
@@ -22,6 +23,7 @@ LAST_RUN = "last-run.json"
 PAGE = "about-this-run"
 """The key of the artifact with the page."""
 
+_DESCRIPTION = "What changed, what ran, what the gate decided"
 _ATTEMPTS = 40  # with five other artifacts, the page is not the first with a probability of 0.0007
 _MAX_ROWS = 40
 _MAX_CHARACTERS = 60  # of a value
@@ -132,9 +134,7 @@ def publish_page(page: str) -> None:
             selection = ArtifactFilter.model_validate({"flow_run_id": {"any_": [flow_run.id]}})
             others = [artifact.id for artifact in client.read_artifacts(artifact_filter=selection) if artifact.key]
             for attempt in range(_ATTEMPTS):
-                created = create_markdown_artifact(
-                    page, key=PAGE, description="What changed, what ran, what the gate did"
-                )
+                created = cast(UUID, create_markdown_artifact(page, key=PAGE, description=_DESCRIPTION))
                 if all(created > other for other in others) or attempt == _ATTEMPTS - 1:
                     return
                 client.delete_artifact(created)
@@ -197,7 +197,7 @@ def _stages(plan: Plan, summary: Mapping[str, Any]) -> str:
         if row["outcome"] != "unchanged"
     ]
     unchanged = len(summary["stages"]) - len(rows)
-    rest = f"{unchanged} stages were up to date." if unchanged else ""
+    rest = f"{unchanged} {'stage was' if unchanged == 1 else 'stages were'} up to date." if unchanged else ""
     return "\n\n".join(filter(None, [_table(["stage", "outcome", "time", "why"], rows, len(rows)), rest]))
 
 

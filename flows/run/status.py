@@ -159,7 +159,7 @@ def show(project: Project, as_json: bool) -> None:
         warn(warning)
     data_lines = status.data.lines() if status.data else ()
     for line in (*data_lines, *_waiting(status), *(status.nightly.lines() if status.nightly else ())):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def wall_seconds(stages: Sequence[StageStatus], slots: int) -> float | None:

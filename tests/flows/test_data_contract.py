@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
+from cclm_core.ingest.profile import ACCEPTED, PROFILE
 from cclm_core.runtime.errors import ConfigError
+from cclm_core.steps.ingest import CHECKS
 from flows.graph.plan import read_plan
+from flows.run import data_contract
 from flows.run.data_contract import CONTRACT, REFUSED, accept, data_status, show
 from tests.flows.conftest import Toy
 
@@ -19,6 +22,7 @@ STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="
 
 def test_the_folders_are_those_of_the_stage() -> None:
     assert f"--accepted {CONTRACT} --checks data/checks --refused {REFUSED} " in STAGES["ingest"]["cmd"]
+    assert (data_contract.KIND, data_contract.PROFILE, data_contract.ACCEPTED) == (CHECKS, PROFILE, ACCEPTED)
     assert CONTRACT in STAGES["ingest"]["deps"] and STAGES["ingest"]["outs"] == ["data/corpus", "data/checks"]
 
 
