@@ -68,7 +68,7 @@ def test_the_page_of_a_flow_run_explains_what_changed_what_ran_and_what_failed(
 ) -> None:
     write_json(done.state() / "last-run.json", {"started": DUE, "commit": done.git_revision()[0]})
     done.params(lambda values: values["components"]["a"].update(width=4))
-    done.params(lambda values: values["components"]["b"].update(width="wide"))  # no number
+    done.params(lambda values: values["components"]["b"].update(fail=3))
     done.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", "A wider | component")
     summary = drive(done)
     run = client.read_flow_runs(limit=1, sort="START_TIME_DESC")[0]  # type: ignore[arg-type]
@@ -78,8 +78,8 @@ def test_the_page_of_a_flow_run_explains_what_changed_what_ran_and_what_failed(
     assert "since the last run (2027-01-15 08:00 UTC)" in page and "| `components.a.width` | `1` | `4` |" in page
     assert "A wider \\| component" in page and summary["commit"][:7] in page
     assert "**1 of 5 stages ran**" in page and "**1 failed**, so 2 did not run; no new champion." in page
-    assert "### train@b failed" in page and "| `components.b.width` | `2` | `wide` |" in page
-    assert "| train@a | ran |" in page and "params.yaml: components.a.width modified |" in page
+    assert "### train@b failed" in page and "| `components.b.fail` |  | `3` |" in page
+    assert "| train@a | ran |" in page and "params.yaml: components.a modified |" in page
     assert "## What the gate decided\n\nNothing" in page and "1 stage was up to date." in page
     assert summary["changes"]["parameters"]["components.a.width"] == (1, 4)
 
