@@ -306,14 +306,16 @@ class Params:
                 )
 
     def _check_sources(self, key: str, config: Config) -> None:
-        """Checks that files of pretrained embeddings are in the project or a package, and that their digests are given.
+        """Checks that files of pretrained weights are in the project or a package, and that their digests are given.
 
         The digest is part of the parameters, so another file reruns exactly the stages that read it.
         """
         for path, part in _nested(config, key):
-            source = getattr(part, "source", None)
-            if not isinstance(source, str) or not hasattr(part, "require_digest"):
+            if not hasattr(part, "require_digest"):
                 continue
+            source = getattr(part, "source", None)
+            if not isinstance(source, str):
+                raise ConfigError(f"{self.source}: {path}.source is missing. Name a file or folder, or package:NAME.")
             is_inside = Path(source).parts[:1] == (INPUT,) and ".." not in Path(source).parts
             if not is_inside and not source.startswith("package:"):
                 raise ConfigError(
