@@ -96,6 +96,7 @@ def noise(params: ParamsFile, corpus: Corpus, out: Out) -> None:
 
 
 @stage.command()
+@runs_own_code
 def base(params: ParamsFile, encoded: Encoded, checkpoints: Checkpoints, out: Out, curve: Curve = None) -> None:
     """Train the base: the embedder that all components share."""
     from cclm_core.steps.base import base as run
@@ -105,6 +106,7 @@ def base(params: ParamsFile, encoded: Encoded, checkpoints: Checkpoints, out: Ou
 
 
 @stage.command()
+@runs_own_code
 def pretrain(
     name: Name,
     params: ParamsFile,
@@ -122,6 +124,7 @@ def pretrain(
 
 
 @stage.command()
+@runs_own_code
 def compose(
     name: Name,
     params: ParamsFile,
@@ -137,6 +140,7 @@ def compose(
 
 
 @stage.command()
+@runs_own_code
 def evaluate(
     name: Name,
     params: ParamsFile,
@@ -155,6 +159,7 @@ def evaluate(
 
 
 @stage.command()
+@runs_own_code
 def finetune(
     name: Name,
     params: ParamsFile,
@@ -173,6 +178,7 @@ def finetune(
 
 
 @stage.command()
+@runs_own_code
 def test(
     name: Name,
     params: ParamsFile,
@@ -191,6 +197,7 @@ def test(
 
 
 @stage.command()
+@runs_own_code
 def fuse(
     name: Name,
     params: ParamsFile,
@@ -206,6 +213,7 @@ def fuse(
 
 
 @stage.command()
+@runs_own_code
 def measure(
     name: Name,
     params: ParamsFile,

@@ -322,7 +322,12 @@ class Params:
                     f"{self.source}: {path}.source must be in {INPUT}/ or package:NAME, got {source!r:.200}. "
                     "Move it there."
                 )
-            part.require_digest(f"{self.source}: {path}")
+            try:
+                part.require_digest(f"{self.source}: {path}")
+            except ConfigError as error:
+                if str(error).startswith(self.source):
+                    raise
+                raise ConfigError(f"{self.source}: {path}: {error}") from None
 
     def _refuse_untracked(self, key: str) -> None:
         """Refuses a list of misspellings outside the folder that DVC watches."""

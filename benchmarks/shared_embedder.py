@@ -1,0 +1,187 @@
+"""Compares two components over one shared embedder with the same two components, each with an embedder of its own.
+
+    python benchmarks/shared_embedder.py [--steps 60] [--seeds 1,2,3] [--json]
+
+Both sides learn masked characters and masked words of the same novels, with the same networks: an embedder with one
+encoder, and an encoder per component. Only the configuration differs:
+
+- `shared`: the components are trained jointly with the base (`base.objectives`), with one optimizer step for both.
+- `shared pass`: the same, with `base.shared_pass`.
+- `independent`: each component has an `embedding` of its own, and the encoder of the base is a part of its encoder.
+
+Each objective sees the same number of windows on all sides. Each side and seed is a process of its own with one thread.
+Memory is the growth of its peak resident set since before the training. Speeds are characters per processor second, in
+training those of all objectives, in inference those of texts that the composition embeds. A value is the median over
+the seeds.
+"""
+
+import resource
+import statistics
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from encoding import paragraphs
+from rows import Row, options, seed_list, show
+
+from cclm_core.composition.store import load_composition
+from cclm_core.corpus.encoded import EncodedWriter
+from cclm_core.corpus.records import Record
+from cclm_core.runtime.artifacts import publishing, read_json
+from cclm_core.runtime.reporting import format_number, null_report
+from cclm_core.steps.base import base
+from cclm_core.steps.compose import compose
+from cclm_core.steps.params import Params
+from cclm_core.steps.pretrain import pretrain
+from cclm_core.text.vocabulary import Preprocessor, TargetsConfig, VocabularyConfig
+from cclm_core.text.word_targets import FILE, WordTargets
+
+CHARACTERS, EMBEDDED, HELD_OUT_EVERY = 2_000_000, 200_000, 20
+BATCH, WINDOW = 16, 256
+EMBEDDING = {"width": 64, "ngram_buckets": 4096}
+ENCODER = {"core_width": 192, "num_layers": 3, "num_heads": 4, "width": 96}
+BODY = {"core_width": 96, "num_layers": 1, "num_heads": 4, "width": 64}
+TASKS = {"characters": {"objective": "masked_characters"}, "words": {"objective": "masked_words"}}
+MEASURES = {"characters": "held_out_bits_per_masked_character", "words": "held_out_bits_per_masked_word"}
+INDEPENDENT = "independent"
+SIDES = ("shared", "shared pass", INDEPENDENT)
+FIGURES = {
+    "training": ("characters/s", "higher"),
+    "inference": ("characters/s", "higher"),
+    "memory": ("MiB", "lower"),
+    "artifact": ("MiB", "lower"),
+    "characters": ("bits per masked character", "lower"),
+    "words": ("bits per masked word", "lower"),
+}
+
+
+def encode(folder: Path) -> None:
+    """Publishes an encoded corpus of novels with word targets."""
+    _, texts = paragraphs()
+    size, records = 0, []
+    for number, text in enumerate(texts):
+        split = "validation" if number % HELD_OUT_EVERY == 0 else "train"
+        records.append(Record(str(number), text.strip(), None, "g", None, None, (), split))
+        size += len(text)
+        if size >= CHARACTERS:
+            break
+    training = [record.text for record in records if record.split == "train"]
+    words = TargetsConfig(max_targets=4000)
+    preprocessor = Preprocessor(VocabularyConfig(words=words)).fit(training)
+    with publishing(folder, "encoded") as output, EncodedWriter(output, preprocessor, []) as writer:
+        for _ in writer.write(records):
+            pass
+        WordTargets.fit(training, words, preprocessor).with_counts(training).save(output / FILE)
+
+
+def parameters(side: str, steps: int, seed: int) -> Params:
+    """The configuration of a side."""
+    training = {"steps": steps, "batch_size": BATCH, "window": WINDOW, "warmup_steps": steps // 5}
+    training |= {"evaluate_every": steps, "evaluation_windows": 128, "checkpoint_every": steps}
+    unchanged = {"steps": 0, "warmup_steps": 0}
+    if side == INDEPENDENT:
+        chain = {"kind": "chain", "parts": [ENCODER, BODY]}
+        # A composition needs a base for its vocabulary. No part reads this one.
+        smallest = {"kind": "convolution", "num_blocks": 1, "width": 8}
+        own = {"embedder": {"embedding": {"width": 8, "ngram_sizes": []}, "encoder": smallest}, "training": unchanged}
+        components = {
+            name: {"task": task, "embedding": EMBEDDING, "encoder": chain, "training": training}
+            for name, task in TASKS.items()
+        }
+    else:
+        objectives = [{"name": name, "task": task, "encoder": BODY} for name, task in TASKS.items()]
+        own = {"embedder": {"embedding": EMBEDDING, "encoder": ENCODER}, "objectives": objectives, "training": training}
+        if side != "shared":
+            own["shared_pass"] = True
+        components = {
+            name: {"task": task, "encoder": BODY, "joint": True, "training": unchanged} for name, task in TASKS.items()
+        }
+    return Params(
+        {
+            "seed": seed,
+            "training_noise": {"rate": 0},
+            "base": own,
+            "components": components,
+            "compositions": {"pair": {"parts": list(TASKS)}},
+        }
+    )
+
+
+def measure(side: str, seed: int, steps: int, encoded: Path) -> dict[str, float]:
+    """Trains, composes and embeds; returns the figures by name."""
+    torch.set_num_threads(1)
+    params = parameters(side, steps, seed)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        before, start = _peak(), time.process_time()
+        base(params, encoded, folder / "checkpoints/base", folder / "base", null_report)
+        for part in TASKS:
+            pretrain(params, part, encoded, folder / "base", folder / f"checkpoints/{part}", folder / part, null_report)
+        seconds, memory = time.process_time() - start, _peak() - before
+        compose(params, "pair", folder / "base", folder, folder / "pair", null_report)
+        trained = {task: folder / (task if side == INDEPENDENT else "base") for task in TASKS}
+        bits = {task: _measured(read_json(path / "metrics.json"), MEASURES[task]) for task, path in trained.items()}
+        model, texts = load_composition(folder / "pair"), _texts()
+        start = time.process_time()
+        model.embed(texts)
+        return {
+            "training": len(TASKS) * steps * BATCH * WINDOW / seconds,
+            "inference": sum(map(len, texts)) / (time.process_time() - start),
+            "memory": memory / 2**20,
+            "artifact": sum(path.stat().st_size for path in (folder / "pair").rglob("*.safetensors")) / 2**20,
+            **bits,
+        }
+
+
+def _measured(metrics: dict[str, Any], name: str) -> float:
+    """A metric of a training, also of an objective with a name."""
+    return float(next(value for key, value in metrics.items() if key.endswith(name.removeprefix("held_out_"))))
+
+
+def _texts() -> list[str]:
+    """Texts of about `EMBEDDED` characters that no side was trained on."""
+    size, kept = 0, []
+    for text in reversed(paragraphs()[1]):
+        kept.append(text)
+        size += len(text)
+        if size >= EMBEDDED:
+            break
+    return kept
+
+
+def _peak() -> int:
+    """Peak resident set of this process, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def rows(seeds: list[int], steps: int) -> list[Row]:
+    """Measures all sides, one process after the other."""
+    figures: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+    with tempfile.TemporaryDirectory() as name:
+        encoded = Path(name) / "encoded"
+        encode(encoded)
+        for seed in seeds:
+            for side in SIDES:
+                with ProcessPoolExecutor(1, get_context("spawn")) as process:
+                    figures[side].append(process.submit(measure, side, seed, steps, encoded).result())
+    table = []
+    for figure, (unit, better) in FIGURES.items():
+        values = {side: statistics.median(result[figure] for result in figures[side]) for side in SIDES}
+        peer = values[INDEPENDENT]
+        for side in SIDES:
+            ratio = None if side == INDEPENDENT else values[side] / peer
+            described = "" if ratio is None else f"{INDEPENDENT}: {format_number(peer)} {unit}"
+            table.append(Row(f"{figure}/{side}", values[side], unit, described, ratio, better))  # type: ignore[arg-type]
+    return table
+
+
+if __name__ == "__main__":
+    parser = options(__doc__)
+    parser.add_argument("--steps", type=int, default=60, help="optimizer steps of each training")
+    parser.add_argument("--seeds", type=seed_list, default=[1, 2, 3], help="seeds, separated by commas")
+    args = parser.parse_args()
+    show("A shared embedder and independent ones", rows(args.seeds, args.steps), args.json)
