@@ -1,6 +1,6 @@
 """Compares two components over one shared embedder with the same two components, each with an embedder of its own.
 
-    python benchmarks/shared_embedder.py [--steps 60] [--seeds 1,2,3] [--json]
+    python benchmarks/shared_embedder.py [--steps 200] [--seeds 1,2,3] [--json]
 
 Both sides learn masked characters and masked words of the same novels, with the same networks: an embedder with one
 encoder, and an encoder per component. Only the configuration differs:
@@ -19,6 +19,7 @@ import resource
 import statistics
 import tempfile
 import time
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -40,11 +41,11 @@ from cclm_core.steps.pretrain import pretrain
 from cclm_core.text.vocabulary import Preprocessor, TargetsConfig, VocabularyConfig
 from cclm_core.text.word_targets import FILE, WordTargets
 
-CHARACTERS, EMBEDDED, HELD_OUT_EVERY = 2_000_000, 200_000, 20
-BATCH, WINDOW = 16, 256
+CHARACTERS, EMBEDDED, HELD_OUT_EVERY = 1_000_000, 100_000, 20
+BATCH, WINDOW = 16, 128
 EMBEDDING = {"width": 64, "ngram_buckets": 4096}
-ENCODER = {"core_width": 192, "num_layers": 3, "num_heads": 4, "width": 96}
-BODY = {"core_width": 96, "num_layers": 1, "num_heads": 4, "width": 64}
+ENCODER = {"core_width": 128, "num_layers": 2, "num_heads": 4, "width": 64}
+BODY = {"core_width": 64, "num_layers": 1, "num_heads": 4, "width": 64}
 TASKS = {"characters": {"objective": "masked_characters"}, "words": {"objective": "masked_words"}}
 MEASURES = {"characters": "held_out_bits_per_masked_character", "words": "held_out_bits_per_masked_word"}
 INDEPENDENT = "independent"
@@ -81,7 +82,7 @@ def encode(folder: Path) -> None:
 def parameters(side: str, steps: int, seed: int) -> Params:
     """The configuration of a side."""
     training = {"steps": steps, "batch_size": BATCH, "window": WINDOW, "warmup_steps": steps // 5}
-    training |= {"evaluate_every": steps, "evaluation_windows": 128, "checkpoint_every": steps}
+    training |= {"evaluate_every": steps, "evaluation_windows": 64, "checkpoint_every": steps}
     unchanged = {"steps": 0, "warmup_steps": 0}
     if side == INDEPENDENT:
         chain = {"kind": "chain", "parts": [ENCODER, BODY]}
@@ -111,17 +112,33 @@ def parameters(side: str, steps: int, seed: int) -> Params:
     )
 
 
+class Clock:
+    """Receives the progress of trainings; adds up their steps and processor seconds, without evaluations."""
+
+    def __init__(self) -> None:
+        self.steps, self.seconds = 0, 0.0
+        self._last = (0, 0.0)
+
+    def __call__(self, step: int, values: Mapping[str, float], total: int) -> None:  # noqa: ARG002
+        """See `Report`. The reports of the first and of the last step come after an evaluation."""
+        now = time.process_time()
+        if 0 < step < total:
+            self.steps += step - self._last[0]
+            self.seconds += now - self._last[1]
+        self._last = (step, now)
+
+
 def measure(side: str, seed: int, steps: int, encoded: Path) -> dict[str, float]:
     """Trains, composes and embeds; returns the figures by name."""
     torch.set_num_threads(1)
     params = parameters(side, steps, seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        before, start = _peak(), time.process_time()
-        base(params, encoded, folder / "checkpoints/base", folder / "base", null_report)
+        before, clock = _peak(), Clock()
+        base(params, encoded, folder / "checkpoints/base", folder / "base", clock)
         for part in TASKS:
-            pretrain(params, part, encoded, folder / "base", folder / f"checkpoints/{part}", folder / part, null_report)
-        seconds, memory = time.process_time() - start, _peak() - before
+            pretrain(params, part, encoded, folder / "base", folder / f"checkpoints/{part}", folder / part, clock)
+        memory, objectives = _peak() - before, 1 if side == INDEPENDENT else len(TASKS)
         compose(params, "pair", folder / "base", folder, folder / "pair", null_report)
         trained = {task: folder / (task if side == INDEPENDENT else "base") for task in TASKS}
         bits = {task: _measured(read_json(path / "metrics.json"), MEASURES[task]) for task, path in trained.items()}
@@ -129,7 +146,7 @@ def measure(side: str, seed: int, steps: int, encoded: Path) -> dict[str, float]
         start = time.process_time()
         model.embed(texts)
         return {
-            "training": len(TASKS) * steps * BATCH * WINDOW / seconds,
+            "training": objectives * clock.steps * BATCH * WINDOW / clock.seconds,
             "inference": sum(map(len, texts)) / (time.process_time() - start),
             "memory": memory / 2**20,
             "artifact": sum(path.stat().st_size for path in (folder / "pair").rglob("*.safetensors")) / 2**20,
@@ -181,7 +198,7 @@ def rows(seeds: list[int], steps: int) -> list[Row]:
 
 if __name__ == "__main__":
     parser = options(__doc__)
-    parser.add_argument("--steps", type=int, default=60, help="optimizer steps of each training")
+    parser.add_argument("--steps", type=int, default=200, help="optimizer steps of each training")
     parser.add_argument("--seeds", type=seed_list, default=[1, 2, 3], help="seeds, separated by commas")
     args = parser.parse_args()
     show("A shared embedder and independent ones", rows(args.seeds, args.steps), args.json)

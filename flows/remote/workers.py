@@ -131,7 +131,7 @@ def added_inputs(project: Project, node: Node) -> list[str]:
     DVC does not fetch them, because the digest in the parameters is the dependency, not the file.
     """
     sources = {str(value) for key, value in node.params.items() if key.rpartition(".")[2] == "source"}
-    tracked = set()
+    tracked: set[str] = set()
     for source in sources:
         path = PurePosixPath(source)
         candidates = [] if path.is_absolute() or ".." in path.parts else [path, *path.parents[:-1]]

@@ -240,6 +240,14 @@ def test_a_mismatch_is_refused_with_both_sides(project: Project, tmp_path: Path,
     assert not (tmp_path / "out").exists()
 
 
+def test_weights_of_the_same_shape_with_another_meaning_are_refused(project: Project, tmp_path: Path) -> None:
+    """In spaCy, weights load without a word if the attributes of an embedding are in another order."""
+    embedding = {"width": 16, "ngram_buckets": 64, "ngram_sizes": [3, 2]}
+    message = r"embedding\.ngram_sizes is \[3, 2\] in the model, and embedding\.ngram_sizes is \[2, 3\] in the source"
+    with pytest.raises(ArtifactError, match=message):
+        initialized(project, tmp_path / "out", BASE, embedder={"embedding": embedding})
+
+
 def test_a_larger_model_starts_from_the_layers_of_a_smaller_one(project: Project, tmp_path: Path) -> None:
     names = {name.rpartition(".layers.")[0] + ".layers.0" for name in weights(project.base) if ".layers.0." in name}
     keys = BASE | {"mapping": {name: name for name in names}, "allow": ["num_layers"]}
