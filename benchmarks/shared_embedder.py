@@ -1,6 +1,6 @@
 """Compares two components over one shared embedder with the same two components, each with an embedder of its own.
 
-    python benchmarks/shared_embedder.py [--steps 200] [--seeds 1,2,3] [--json]
+    python benchmarks/shared_embedder.py [--steps 60] [--seeds 1,2,3] [--json]
 
 Both sides learn masked characters and masked words of the same novels, with the same networks: an embedder with one
 encoder, and an encoder per component. Only the configuration differs:
@@ -9,14 +9,14 @@ encoder, and an encoder per component. Only the configuration differs:
 - `shared pass`: the same, with `base.shared_pass`.
 - `independent`: each component has an `embedding` of its own, and the encoder of the base is a part of its encoder.
 
-Each objective sees the same number of windows on all sides. Each side and seed is a process of its own with one thread.
-Memory is the growth of its peak resident set since before the training. Speeds are characters per processor second, in
-training those of all objectives, in inference those of texts that the composition embeds. A value is the median over
-the seeds.
+Each objective sees the same number of windows on all sides. Each side is a process of its own with one thread. Memory
+is the growth of its peak resident set since before the training. Speeds are characters per processor second: of all
+objectives in training, and of texts that the composition embeds. A value is the median over the seeds.
 """
 
 import resource
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ from cclm_core.steps.pretrain import pretrain
 from cclm_core.text.vocabulary import Preprocessor, TargetsConfig, VocabularyConfig
 from cclm_core.text.word_targets import FILE, WordTargets
 
-CHARACTERS, EMBEDDED, HELD_OUT_EVERY = 1_000_000, 100_000, 20
+CHARACTERS, EMBEDDED, HELD_OUT_EVERY = 600_000, 60_000, 20
 BATCH, WINDOW = 16, 128
 EMBEDDING = {"width": 64, "ngram_buckets": 4096}
 ENCODER = {"core_width": 128, "num_layers": 2, "num_heads": 4, "width": 64}
@@ -60,10 +60,10 @@ FIGURES = {
 }
 
 
-def encode(folder: Path) -> None:
-    """Publishes an encoded corpus of novels with word targets."""
+def encode(folder: Path) -> list[str]:
+    """Publishes an encoded corpus of novels with word targets; returns texts to embed, which are not in it."""
     _, texts = paragraphs()
-    size, records = 0, []
+    size, records = 0, list[Record]()
     for number, text in enumerate(texts):
         split = "validation" if number % HELD_OUT_EVERY == 0 else "train"
         records.append(Record(str(number), text.strip(), None, "g", None, None, (), split))
@@ -77,6 +77,7 @@ def encode(folder: Path) -> None:
         for _ in writer.write(records):
             pass
         WordTargets.fit(training, words, preprocessor).with_counts(training).save(output / FILE)
+    return [text for text in texts[len(records) :] if len(text) < WINDOW * 8][: EMBEDDED // 200]
 
 
 def parameters(side: str, steps: int, seed: int) -> Params:
@@ -128,27 +129,35 @@ class Clock:
         self._last = (step, now)
 
 
-def measure(side: str, seed: int, steps: int, encoded: Path) -> dict[str, float]:
-    """Trains, composes and embeds; returns the figures by name."""
+def measure(side: str, seeds: list[int], steps: int, encoded: Path, texts: list[str]) -> list[dict[str, float]]:
+    """The figures of a side, by name, for each seed."""
     torch.set_num_threads(1)
-    params = parameters(side, steps, seed)
+    figures, before = [], _peak()
+    for seed in seeds:
+        figures.append(_measure(side, parameters(side, steps, seed), encoded, texts))
+        figures[-1]["memory"] = (_peak() - before) / 2**20  # the peak never falls, so the first one is the smallest
+        print(side, seed, figures[-1], file=sys.stderr, flush=True)
+    return figures
+
+
+def _measure(side: str, params: Params, encoded: Path, texts: list[str]) -> dict[str, float]:
+    """Trains, composes and embeds; returns the figures by name, without that of memory."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        before, clock = _peak(), Clock()
+        clock = Clock()
         base(params, encoded, folder / "checkpoints/base", folder / "base", clock)
         for part in TASKS:
             pretrain(params, part, encoded, folder / "base", folder / f"checkpoints/{part}", folder / part, clock)
-        memory, objectives = _peak() - before, 1 if side == INDEPENDENT else len(TASKS)
+        objectives = 1 if side == INDEPENDENT else len(TASKS)
         compose(params, "pair", folder / "base", folder, folder / "pair", null_report)
         trained = {task: folder / (task if side == INDEPENDENT else "base") for task in TASKS}
         bits = {task: _measured(read_json(path / "metrics.json"), MEASURES[task]) for task, path in trained.items()}
-        model, texts = load_composition(folder / "pair"), _texts()
+        model = load_composition(folder / "pair")
         start = time.process_time()
         model.embed(texts)
         return {
             "training": objectives * clock.steps * BATCH * WINDOW / clock.seconds,
             "inference": sum(map(len, texts)) / (time.process_time() - start),
-            "memory": memory / 2**20,
             "artifact": sum(path.stat().st_size for path in (folder / "pair").rglob("*.safetensors")) / 2**20,
             **bits,
         }
@@ -159,17 +168,6 @@ def _measured(metrics: dict[str, Any], name: str) -> float:
     return float(next(value for key, value in metrics.items() if key.endswith(name.removeprefix("held_out_"))))
 
 
-def _texts() -> list[str]:
-    """Texts of about `EMBEDDED` characters that no side was trained on."""
-    size, kept = 0, []
-    for text in reversed(paragraphs()[1]):
-        kept.append(text)
-        size += len(text)
-        if size >= EMBEDDED:
-            break
-    return kept
-
-
 def _peak() -> int:
     """Peak resident set of this process, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -177,14 +175,12 @@ def _peak() -> int:
 
 def rows(seeds: list[int], steps: int) -> list[Row]:
     """Measures all sides, one process after the other."""
-    figures: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as name:
-        encoded = Path(name) / "encoded"
-        encode(encoded)
-        for seed in seeds:
-            for side in SIDES:
-                with ProcessPoolExecutor(1, get_context("spawn")) as process:
-                    figures[side].append(process.submit(measure, side, seed, steps, encoded).result())
+        encoded, figures = Path(name) / "encoded", {}
+        texts = encode(encoded)
+        for side in SIDES:
+            with ProcessPoolExecutor(1, get_context("spawn")) as process:
+                figures[side] = process.submit(measure, side, seeds, steps, encoded, texts).result()
     table = []
     for figure, (unit, better) in FIGURES.items():
         values = {side: statistics.median(result[figure] for result in figures[side]) for side in SIDES}
@@ -198,7 +194,7 @@ def rows(seeds: list[int], steps: int) -> list[Row]:
 
 if __name__ == "__main__":
     parser = options(__doc__)
-    parser.add_argument("--steps", type=int, default=200, help="optimizer steps of each training")
+    parser.add_argument("--steps", type=int, default=60, help="optimizer steps of each training")
     parser.add_argument("--seeds", type=seed_list, default=[1, 2, 3], help="seeds, separated by commas")
     args = parser.parse_args()
     show("A shared embedder and independent ones", rows(args.seeds, args.steps), args.json)
