@@ -10,7 +10,7 @@ encoder, and an encoder per component. Only the configuration differs:
 - `independent`: each component has an `embedding` of its own, and the encoder of the base is a part of its encoder.
 
 Each objective sees the same number of windows on all sides. Each side is a process of its own with one thread. Memory
-is the growth of its peak resident set since before the training. Speeds are characters per processor second: of all
+is the growth of its peak resident set in the first training. Speeds are characters per processor second: of all
 objectives in training, and of texts that the composition embeds. A value is the median over the seeds.
 """
 
@@ -135,7 +135,8 @@ def measure(side: str, seeds: list[int], steps: int, encoded: Path, texts: list[
     figures, before = [], _peak()
     for seed in seeds:
         figures.append(_measure(side, parameters(side, steps, seed), encoded, texts))
-        figures[-1]["memory"] = (_peak() - before) / 2**20  # the peak never falls, so the first one is the smallest
+        # A peak never falls, so only the first one is that of one training.
+        figures[-1]["memory"] = figures[0].get("memory", (_peak() - before) / 2**20)
         print(side, seed, figures[-1], file=sys.stderr, flush=True)
     return figures
 
