@@ -107,6 +107,7 @@ def noise(params: ParamsFile, corpus: Corpus, out: Out) -> None:
 
 
 @stage.command()
+@runs_own_code
 def base(params: ParamsFile, encoded: Encoded, checkpoints: Checkpoints, out: Out, curve: Curve = None) -> None:
     """Train the base: the embedder that all components share."""
     from cclm_core.steps.base import base as run
@@ -116,6 +117,7 @@ def base(params: ParamsFile, encoded: Encoded, checkpoints: Checkpoints, out: Ou
 
 
 @stage.command()
+@runs_own_code
 def pretrain(
     name: Name,
     params: ParamsFile,
@@ -133,6 +135,7 @@ def pretrain(
 
 
 @stage.command()
+@runs_own_code
 def compose(
     name: Name,
     params: ParamsFile,
@@ -148,6 +151,7 @@ def compose(
 
 
 @stage.command()
+@runs_own_code
 def evaluate(
     name: Name,
     params: ParamsFile,
@@ -166,6 +170,7 @@ def evaluate(
 
 
 @stage.command()
+@runs_own_code
 def finetune(
     name: Name,
     params: ParamsFile,
@@ -184,6 +189,7 @@ def finetune(
 
 
 @stage.command()
+@runs_own_code
 def test(
     name: Name,
     params: ParamsFile,
@@ -202,6 +208,7 @@ def test(
 
 
 @stage.command()
+@runs_own_code
 def fuse(
     name: Name,
     params: ParamsFile,
@@ -217,6 +224,7 @@ def fuse(
 
 
 @stage.command()
+@runs_own_code
 def measure(
     name: Name,
     params: ParamsFile,
