@@ -40,7 +40,9 @@ class NgramsConfig(Config):
         "on the validation texts, clean and noised; 1, for tags 2, if there are fewer than 200",
     )
     sizes: tuple[int, int] = Field(default=(1, 5), description="shortest and longest n-gram, inside words")
-    max_features: int = Field(default=200_000, ge=1, description="number of n-grams, the most frequent ones")
+    max_features: int = Field(
+        default=200_000, ge=1, description="number of n-grams, the most frequent ones; for tags, per group"
+    )
     strength: float = Field(default=20.0, gt=0, description="inverse of the L2 penalty, C in scikit-learn")
 
     @model_validator(mode="after")
