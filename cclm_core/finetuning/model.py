@@ -120,7 +120,7 @@ class TaskModel(AnyTaskModel):
             rows = [
                 row
                 for group in groups(list(zip(texts.texts, texts.words, strict=True)))
-                for row in self._tag_rows(*zip(*group, strict=True), ngram_weight)[1]
+                for row in self._tag_rows([text for text, _ in group], [own for _, own in group], ngram_weight)[1]
             ]
             return np.concatenate([np.zeros((0, 1 + 2 * len(self.labels))), *rows]).astype(np.float64)
         if self.task == "classify" and not self.is_pair:
