@@ -28,4 +28,5 @@ def evaluate(compositions: list[str] = []) -> dict[str, Any]:  # noqa: B006 - th
         plan = checked_plan(project)
         nodes = evaluation_stages(plan, compositions)
         refuse_stale_before(plan, nodes)
-        return carry_out(project, plan, Work(nodes, gated=frozenset(nodes)))
+        title = " ".join(["evaluate", *compositions])
+        return carry_out(project, plan, Work(nodes, gated=frozenset(nodes), title=title))

@@ -48,6 +48,8 @@ def retrain_component(
             gated=frozenset(planned.nodes),
             tags={planned.stage: lineage},
             pipeline_tags=lineage,
+            title=f"retrain {component}",
+            prefix=f"{planned.section}.{component}.",
         )
         summary = carry_out(project, planned.plan, work)
         outcome = next(row["outcome"] for row in summary["stages"] if row["stage"] == planned.stage)

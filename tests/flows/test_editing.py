@@ -69,7 +69,8 @@ def test_removing_also_removes_what_dvc_yaml_names_and_moves_the_outputs(project
 
 def test_a_task_needs_labeled_data_and_protects_its_composition(project: Project) -> None:
     (project.root / "input/t.csv").write_text("text,label\na,b\n")
-    labeled = "{task: classify, source: {kind: files, paths: input/t.csv}, test: {share: 0.2}}"
+    source = "{kind: files, paths: input/t.csv, columns: {text: text, label: label}}"
+    labeled = f"{{task: classify, source: {source}, test: {{share: 0.2}}}}"
     path = project.params_file
     path.write_text(path.read_text().replace("labeled: {}", f"labeled:\n  tickets: {labeled}"))
     with pytest.raises(ConfigError, match=r"'tikets' not found in labeled; did you mean 'tickets'"):
