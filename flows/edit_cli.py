@@ -44,7 +44,7 @@ def add_component(
 ) -> None:
     """Add a component: an encoder that is trained over the frozen base on an objective of its own.
 
-    Example: cclm add component words --objective masked_words --like characters --set training.steps=500
+    Example: cclm add component typos --objective detect --like characters --set training.steps=500
     """
     given = {"task": objective and {"objective": objective}, "encoder": encoder and {"kind": encoder}}
     _add("component", name, given, like, setting, as_json)

@@ -14,7 +14,7 @@ from flows.run.retraining import plan_retraining
 TAGS = {"component": "cclm.component", "task": "cclm.task"}
 
 
-@flow(name="retrain-component", task_runner=task_runner(), persist_result=False)
+@flow(name="retrain-component", flow_run_name="retrain {component}", task_runner=task_runner(), persist_result=False)
 def retrain_component(
     component: str,
     settings: dict[str, Any] = {},  # noqa: B006 - the form's own type

@@ -82,7 +82,7 @@ class Work:
     prefix: str = ""
 
 
-@flow(name="pretrain", task_runner=task_runner(), persist_result=False)
+@flow(name="pretrain", flow_run_name="run", task_runner=task_runner(), persist_result=False)
 def pretrain(targets: list[str] = [], force: list[str] = []) -> dict[str, Any]:  # noqa: B006 - the form's own types
     """Brings the pipeline up to date: all stages, or the targets and everything they need.
 
