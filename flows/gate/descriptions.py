@@ -6,7 +6,7 @@ from cclm_core.evaluation.metrics import Metric
 from cclm_core.runtime.errors import ArtifactError, ConfigError
 from cclm_core.runtime.readers import parse_json
 from flows.formats import format_megabytes
-from flows.tracking.stage_notes import figures_table
+from flows.tracking.stage_notes import MAX_NOTE, figures_table, fitted
 
 FIGURES_TAG, KIND_TAG, SIZE_TAG = "cclm.figures", "cclm.kind", "cclm.bytes"
 GATE_RESULT_TAG, GATE_REASON_TAG = "gate.result", "gate.reason"
@@ -36,7 +36,7 @@ def version_description(model: str, number: str, tags: Mapping[str, str]) -> str
     call = "vectors" if kind == "composition" else "labels"
     sections.append(f"```python\nimport mlflow\n\n{call} = mlflow.pyfunc.load_model('{uri}').predict(['a text'])\n```")
     sections.append(f"`cclm lineage {model.removeprefix('cclm-')}` shows what it was made from.")
-    return "\n\n".join(sections)
+    return fitted("\n\n".join(sections), MAX_NOTE)
 
 
 def version_figures(tags: Mapping[str, str]) -> dict[str, Metric]:

@@ -40,6 +40,7 @@ from flows.run.tables import current
 from flows.run.tasks import outcome, promote, push, submit
 from flows.tracking.client import NOTE_TAG, Tracking, TrackingError, connect, enabled, log_pipeline_files
 from flows.tracking.parents import create_parent
+from flows.tracking.stage_notes import MAX_NOTE, fitted
 
 
 class PipelineError(Exception):
@@ -275,4 +276,4 @@ def _log_summary(tracking: Tracking, project: Project, plan: Plan, parent: str) 
     summary = read_json(path)
     files = [path, *([Path(summary["report"])] if summary.get("report") else [])]
     tracking.log_files(parent, [(file, "") for file in files])
-    tracking.log(parent, tags={NOTE_TAG: run_note(project, plan, summary)})
+    tracking.log(parent, tags={NOTE_TAG: fitted(run_note(project, plan, summary), MAX_NOTE)})

@@ -99,7 +99,12 @@ class Follower:
         for path, kind, value in self._published(self.node.outs):
             folder = self.project.root / path
             results = result_metrics(folder)
-            points = [(name, number, ended, self.last_step.get(name, 0)) for name, number in results.items()]
+            points = [
+                (name, number, ended, self.last_step.get(name, 0))
+                for name, number in results.items()
+                # The published loss is a mean over more steps than a point of the curve, which it would end in a jump.
+                if name != "loss" or name not in self.last_step
+            ]
             self.tracking.log(self.run_id, points)
             self.tracking.log_files(self.run_id, _logged_files(folder))
             tags |= {f"digest.out.{path}": value, "cclm.kind": kind}  # `flows.gate.lineage` searches for it

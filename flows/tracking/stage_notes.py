@@ -11,6 +11,7 @@ from flows.formats import ARROWS
 from flows.graph.node import Node, artifact_kind, flatten
 from flows.project import Project
 
+MAX_NOTE = 5000  # characters in the description of a run or a version; MLflow's limit for versions
 _LOADERS = {
     "composition": "from cclm_core import load\n\nfeatures = load({path!r}).embed(['a text'])",
     "component": "from cclm_core import load\n\ncomponent = load({path!r})",
@@ -71,7 +72,7 @@ def stage_note(project: Project, node: Node, seconds: float) -> str:
         elif kind == "task":
             sections.append(f"```sh\necho 'a text' | cclm predict {path}\n```")
     sections.append(f"Took {format_duration(seconds)}.")
-    return "\n\n".join(sections)
+    return fitted("\n\n".join(sections), MAX_NOTE)
 
 
 def figures_table(metrics: Mapping[str, Metric]) -> list[str]:
@@ -81,6 +82,17 @@ def figures_table(metrics: Mapping[str, Metric]) -> list[str]:
         return []
     rows = [_figure(name, metric) for name, metric in shown.items()]
     return [_table(("metric", "value", "interval", "baseline", "measured on"), rows)]
+
+
+def fitted(note: str, limit: int) -> str:
+    """A description that MLflow accepts: whole lines of at most `limit` characters, with a mark if some are missing.
+
+    >>> fitted("one\\ntwo\\nthree", 10)
+    'one\\n\\n...'
+    """
+    if len(note) <= limit:
+        return note
+    return f"{note[: limit - 5].rpartition(chr(10))[0]}\n\n..."
 
 
 def _figure(name: str, metric: Metric) -> tuple[str, ...]:

@@ -1,5 +1,9 @@
 """`cclm add` and `cclm remove`: what they write, what they refuse, and that comments stay."""
 
+import json
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +108,21 @@ def test_what_is_invalid_is_refused_and_nothing_is_written(
     with pytest.raises(ConfigError, match=message):
         add(project, kind, name, entry)
     assert texts(project) == before and sorted(path.name for path in project.root.glob(".*.draft")) == []
+
+
+def test_the_command_prints_what_changed_and_what_is_next(project: Project) -> None:
+    command = [sys.executable, "-m", "flows.cli", "add", "composition", "pair", "--parts", "entities, characters"]
+    run = partial(subprocess.run, cwd=project.root, capture_output=True, text=True, check=False)
+    done = run(command)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (
+        "params.yaml: added compositions.pair: {parts: [entities, characters]}\n"
+        "Next: `cclm run --target evaluate@pair` composes and measures it.\n"
+    )
+    again = run(command)
+    assert again.returncode == 2 and "compositions.pair exists" in again.stderr
+    removed = json.loads(run([*command[:3], "remove", "composition", "pair", "--json"]).stdout)
+    assert removed["changes"] == ["params.yaml: removed compositions.pair"]
 
 
 def test_an_unknown_name_is_refused_with_the_nearest(project: Project) -> None:
