@@ -1,23 +1,27 @@
-"""Compares ways to add the log-probabilities of different models, on the labeled sets of benchmarks/tasks.py.
+"""Does fusing pay? Compares the ensemble that the product would build with every other use of the same parts.
 
     python benchmarks/fusing.py SCORES [--sets "TREC;SST-2"] [--parts "network;ngrams;minilm"] [--json]
 
 SCORES is the folder `scores` that tasks.py (network and n-grams) and task_peers.py (sentence encoders) fill; nothing is
-trained here. Sets and seeds with the scores of all parts are measured. Each row is a way to combine the parts:
+trained here but weights. Sets and seeds with the scores of all parts are measured. The ways to answer:
 
 ```
-NAME         one part alone
-equal        the sum of all
-weights      the sum with one weight per part, fitted on the validation texts, clean and noised
-by text      the same with weights that depend on the share of n-grams of the text that no training text has
-transferred  as `by text`, but fitted on the validation texts of all other sets
+composition     parts and weights that `cclm_core.finetuning.choosing` selects on the validation texts
+equal           the sum of all parts
+by text         all parts, with weights that depend on how usual the text looks
+NAME            one part alone
+best part       the part with the best validation, clean and noised; it may differ from set to set
+fixed part      the part with the best mean over all sets
+seeds of NAME   the sum of the same part over all of its seeds, instead of different parts; needs two seeds
 ```
 
 A way has the same parameters at all noise rates, since nobody knows the noise of a text beforehand. A set without
-validation texts (few examples per class) has no fitted weights; only `transferred` is for it. Each row is compared with
-the best part and with each encoder: 95 % intervals of the paired bootstrap over the test texts, outcomes averaged over
-the seeds. The best part is chosen on the validation texts of all rates; on the test texts if the set has no others,
-which favors the part.
+validation texts (few examples per class) gets the mean of the weights by text that the other sets have; its best part
+is chosen on the test texts, which favors the part.
+
+The rows of a set compare the composition with each other way: 95 % intervals of the paired bootstrap over the test
+texts, outcomes averaged over the seeds. The last rows are means over all sets: the standard error is that of the paired
+differences, and a claim needs two of them.
 """
 
 import sys
@@ -31,90 +35,89 @@ import numpy.typing as npt
 import torch
 from rows import Row, options, show
 from task_data import TaskSet, task_sets
-from task_report import ENCODERS, RATES
+from task_report import RATES
 from tasks import scored_texts, test_copies
 
 from cclm_core.evaluation.metrics import Bootstrap, Measurement, ratio
+from cclm_core.evaluation.selection import CLEAN
+from cclm_core.finetuning.any_model import Texts
+from cclm_core.finetuning.choosing import Choice, choose
+from cclm_core.finetuning.familiarity import Familiarity
+from cclm_core.finetuning.fusing import KINDS, Rows, Weights, fit, fuse
+from cclm_core.finetuning.validation import Validation
+from cclm_core.labeled.examples import LabeledText
 
 Floats = npt.NDArray[np.float64]
 LOWEST = -30.0  # of log-probabilities, in nats
-SIZES = (3, 4, 5)  # characters of the n-grams that a text may not know
-PENALTY = 1e-3
-STEP = 0.1  # share of unknown n-grams that changes a weight by its slope; about their standard deviation
-
-
-class Texts(NamedTuple):
-    """Scored texts of one split and noise rate.
-
-    Args:
-        scores: (P, N, K) log-probabilities of the parts.
-        gold: (N,) label numbers; -1 for a label without training text.
-        unknown: (N,) share of unknown n-grams.
-    """
-
-    scores: Floats
-    gold: npt.NDArray[np.int64]
-    unknown: Floats
+COMPOSITION, BEST, FIXED = "composition", "best part", "fixed part"
 
 
 class Scored(NamedTuple):
-    """The scored texts of one set and seed.
+    """The scores of P parts on the texts of one set and seed, at each noise rate.
 
     Args:
         name: name of the set.
         seed: the seed.
-        test, validation: noise rate -> texts; no validation texts if the set has none.
+        labels: the K labels.
+        examples: split -> noise rate -> the texts.
+        scores: split -> noise rate -> (P, N, K) log-probabilities.
+        familiarity: estimates how usual a text looks.
     """
 
     name: str
     seed: int
-    test: dict[str, Texts]
-    validation: dict[str, Texts]
+    labels: tuple[str, ...]
+    examples: dict[str, dict[str, list[LabeledText]]]
+    scores: dict[str, dict[str, Floats]]
+    familiarity: Familiarity
 
-    @property
-    def source(self) -> str:
-        """Name of the data, without the number of examples."""
-        return self.name.split(",")[0]
+    def gold(self, split: str, rate: str) -> npt.NDArray[np.int64]:
+        """(N,) label numbers; -1 for a label that training never saw."""
+        numbers = {label: number for number, label in enumerate(self.labels)}
+        return np.array([numbers.get(str(text.label), -1) for text in self.examples[split][rate]], dtype=np.int64)
+
+    def measures(self, split: str, rate: str) -> Floats:
+        """(N, 2) estimates of the noise of the texts."""
+        return self.familiarity.measures([text.text for text in self.examples[split][rate]])
+
+    def validation(self) -> Validation:
+        """What the product chooses on: half of the weight on clean texts, half on noised copies."""
+        copies = self.examples["validation"]
+        golds = {rate: self.gold("validation", rate) for rate in copies}
+        known = next(iter(golds.values())) >= 0
+        kept = {rate: [text for text, keep in zip(texts, known, strict=True) if keep] for rate, texts in copies.items()}
+        number = int(known.sum())
+        weights = [0.5, *[0.5 / (len(copies) - 1)] * (len(copies) - 1)]
+        rows = Rows(
+            np.concatenate([self.scores["validation"][rate][:, known] for rate in copies], axis=1),
+            np.concatenate([gold[known] for gold in golds.values()]),
+            np.arange(number * len(copies)),
+            np.concatenate([self.measures("validation", rate)[known] for rate in copies]),
+            np.repeat(weights, number),
+        )
+        names = {rate: CLEAN if rate == "0" else f"noise_{rate}" for rate in copies}
+        levels = {names[rate]: texts for rate, texts in kept.items()}
+        texts = {level: Texts(tuple(text.text for text in own), (), ()) for level, own in levels.items()}
+        return Validation("classify", self.labels, 0.5, levels, texts, rows)
 
 
-class Weights(NamedTuple):
-    """Weights of parts.
+class Way(NamedTuple):
+    """Parts and their weights."""
 
-    Args:
-        level: (P,) logarithms of the weights of a text without unknown n-grams.
-        slope: (P,) what they gain per 10 % of unknown n-grams.
-    """
+    parts: tuple[int, ...]
+    weights: Weights
 
-    level: Floats
-    slope: Floats
-
-    def predict(self, texts: Texts) -> npt.NDArray[np.int64]:
-        """(N,) numbers of the most probable labels."""
-        weights = np.exp(self.level[:, None] + self.slope[:, None] * texts.unknown / STEP)
-        best: npt.NDArray[np.int64] = (weights[:, :, None] * texts.scores).sum(axis=0).argmax(axis=1)
+    def predict(self, scored: Scored, rate: str) -> npt.NDArray[np.int64]:
+        """(N,) numbers of the most probable labels of the test texts."""
+        scores = scored.scores["test"][rate][list(self.parts)]
+        joined = fuse("classify", scores, self.weights.of(scored.measures("test", rate)))
+        best: npt.NDArray[np.int64] = joined.argmax(axis=1)
         return best
 
-    def __str__(self) -> str:
-        """The weights of a text without unknown n-grams, and with 30 % of them."""
-        clean, noisy = (np.exp(self.level + self.slope * share / STEP) for share in (0.0, 0.3))
-        text = ":".join(f"{value:.2f}" for value in clean)
-        return f"{text} to {':'.join(f'{value:.2f}' for value in noisy)}" if self.slope.any() else text
 
-
-def ngrams_of(text: str) -> set[str]:
-    """The n-grams inside the words of a text, with a space on both sides.
-
-    >>> sorted(ngrams_of("Is it"))
-    [' is', ' is ', ' it', ' it ', 'is ', 'it ']
-    """
-    words = [f" {word} " for word in text.lower().split()]
-    return {word[at : at + size] for word in words for size in SIZES for at in range(len(word) - size + 1)}
-
-
-def unknown_share(text: str, known: set[str]) -> float:
-    """Share of the n-grams of a text that are not in `known`."""
-    own = ngrams_of(text)
-    return len(own - known) / max(1, len(own))
+def single(part: int) -> Way:
+    """One part alone."""
+    return Way((part,), Weights.even(1))
 
 
 def read_scores(folder: Path, parts: Sequence[str], names: Sequence[str]) -> list[Scored]:
@@ -136,123 +139,149 @@ def read_scores(folder: Path, parts: Sequence[str], names: Sequence[str]) -> lis
 
 
 def _scored(task: TaskSet, seed: int, arrays: dict[str, Any], parts: Sequence[str]) -> Scored:
-    known = set().union(*(ngrams_of(text.text) for text in task.data.train))
-    numbers = {label: number for number, label in enumerate(task.data.labels)}
-    splits: dict[str, dict[str, Texts]] = {"test": {}, "validation": {}}
+    examples: dict[str, dict[str, list[LabeledText]]] = defaultdict(dict)
+    scores: dict[str, dict[str, Floats]] = defaultdict(dict)
     for key, texts in scored_texts(task, test_copies(task)).items():
         split, rate = key.split()
-        splits[split][rate] = Texts(
-            np.maximum([arrays[f"{key}, {part}"] for part in parts], LOWEST),
-            np.array([numbers.get(str(text.label), -1) for text in texts]),
-            np.array([unknown_share(text.text, known) for text in texts]),
-        )
-    return Scored(task.name, seed, splits["test"], splits["validation"])
+        examples[split][rate] = texts
+        scores[split][rate] = np.maximum([arrays[f"{key}, {part}"] for part in parts], LOWEST).astype(np.float64)
+    familiarity = Familiarity.fit([text.text for text in task.data.train])
+    return Scored(task.name, seed, task.data.labels, dict(examples), dict(scores), familiarity)
 
 
-def fit(groups: Sequence[Texts], by_text: bool) -> Weights:
-    """Weights with the lowest mean log-loss; each group counts the same.
-
-    Args:
-        groups: texts of any number of sets and noise rates, with the same parts.
-        by_text: whether weights depend on the share of unknown n-grams.
-    """
-    number = len(groups[0].scores)
-    level = torch.zeros(number, dtype=torch.float64, requires_grad=True)
-    slope = torch.zeros(number, dtype=torch.float64, requires_grad=by_text)
-    trained = [level, slope] if by_text else [level]
-    optimizer = torch.optim.LBFGS(trained, max_iter=100, line_search_fn="strong_wolfe")
-    kept = []
-    for group in groups:
-        rows = group.gold >= 0
-        arrays = group.scores[:, rows], group.gold[rows], group.unknown[rows]
-        kept.append([torch.from_numpy(array) for array in arrays])
-
-    def closure() -> Any:
-        """The loss and its gradients."""
-        optimizer.zero_grad()
-        loss = PENALTY * (level.square().sum() + slope.square().sum())
-        for scores, gold, unknown in kept:
-            weights = torch.exp(level[:, None] + slope[:, None] * unknown / STEP)
-            sums = (weights[:, :, None] * scores).sum(dim=0)
-            loss = loss + torch.nn.functional.cross_entropy(sums, gold) / len(kept)
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    return Weights(level.detach().numpy(), slope.detach().numpy())
+def mean_weights(weights: Sequence[Weights]) -> Weights:
+    """The mean of weights by text of other sets."""
+    first = weights[0]
+    values = {
+        key: np.mean([getattr(entry, key) for entry in weights], axis=0).tolist()
+        for key in ("bias", "slope", "mean", "deviation")
+    }
+    return Weights(kind=first.kind, **values)
 
 
-def accuracy(texts: Texts, predicted: npt.NDArray[np.int64]) -> float:
-    """Share of the texts whose label is predicted."""
-    return float((texts.gold == predicted).mean())
+def _accuracy(scored: Scored, way: Way, rates: Sequence[str]) -> float:
+    return float(np.mean([(way.predict(scored, rate) == scored.gold("test", rate)).mean() for rate in rates]))
 
 
-def ways(scored: Scored, others: Sequence[Scored], parts: Sequence[str]) -> tuple[dict[str, Weights], str]:
-    """Name of each way -> its weights; and the best part.
-
-    Args:
-        scored: the set to measure.
-        others: sets of other sources.
-        parts: names of the parts.
-    """
-    zeros = np.zeros(len(parts))
-    alone = {part: np.full(len(parts), -np.inf) for part in parts}  # the logarithm of the weight 0
-    for row, part in enumerate(parts):
-        alone[part][row] = 0
-    single = {part: Weights(level, zeros) for part, level in alone.items()}
-    result = single | {"equal": Weights(zeros, zeros)}
-    own = list(scored.validation.values())
-    foreign = [texts for other in others for texts in other.validation.values()]
-    if own:
-        result |= {"weights": fit(own, False), "by text": fit(own, True)}
-    if foreign:
-        result["transferred"] = fit(foreign, True)
-    judged = own or list(scored.test.values())
-    best = max(parts, key=lambda part: np.mean([accuracy(texts, single[part].predict(texts)) for texts in judged]))
-    return result, best
-
-
-def rows(sets: Sequence[Scored], parts: Sequence[str]) -> list[Row]:
-    """A row per set, noise rate and way."""
-    outcomes: dict[tuple[str, str, str], list[Floats]] = defaultdict(list)
-    shown: dict[tuple[str, str], list[str]] = defaultdict(list)
-    best_parts: dict[str, list[str]] = defaultdict(list)
+def ways_of(sets: Sequence[Scored], parts: Sequence[str]) -> dict[tuple[str, int], dict[str, Way]]:
+    """(set, seed) -> the ways to answer, without the sums over seeds."""
+    every, rates = tuple(range(len(parts))), [f"{rate:g}" for rate in RATES]
+    result: dict[tuple[str, int], dict[str, Way]] = {}
+    choices: dict[tuple[str, int], Choice] = {}
+    by_text: dict[tuple[str, int], Weights] = {}
+    judged: dict[tuple[str, int], list[float]] = {}
     for scored in sets:
-        others = [other for other in sets if other.source != scored.source]
-        weights_of, best = ways(scored, others, parts)
-        best_parts[scored.name].append(best)
-        for way, weights in (weights_of | {"best part": weights_of[best]}).items():
-            shown[scored.name, way].append(str(weights) if way in ("weights", "by text", "transferred") else "")
-            for rate, texts in scored.test.items():
-                outcomes[scored.name, way, rate].append((weights.predict(texts) == texts.gold).astype(np.float64))
+        key = scored.name, scored.seed
+        if "validation" in scored.examples:
+            validation = scored.validation()
+            choices[key] = choose(validation, KINDS, True, scored.seed)
+            by_text[key] = fit("classify", "by_text", validation.rows)
+            singles = {entry.parts[0]: entry.value for entry in choices[key].candidates if len(entry.parts) == 1}
+            judged[key] = [singles[part] for part in every]
+        else:
+            judged[key] = [_accuracy(scored, single(part), rates) for part in every]
+    fixed = int(np.argmax(np.mean(list(judged.values()), axis=0)))
+    for scored in sets:
+        key = scored.name, scored.seed
+        foreign = [own for (name, _), own in by_text.items() if name.split(",")[0] != scored.name.split(",")[0]]
+        ways = {part: single(number) for number, part in enumerate(parts)}
+        ways |= {"equal": Way(every, Weights.even(len(parts)))}
+        if key in choices:
+            ways[COMPOSITION] = Way(choices[key].chosen.parts, choices[key].chosen.weights)
+            ways["by text"] = Way(every, by_text[key])
+        elif foreign:
+            ways[COMPOSITION] = ways["by text"] = Way(every, mean_weights(foreign))
+        else:
+            ways[COMPOSITION] = ways["equal"]
+        ways |= {BEST: single(int(np.argmax(judged[key]))), FIXED: single(fixed)}
+        result[key] = ways
+    return result
+
+
+class Outcomes:
+    """Whether each test text is answered correctly, by set, noise rate and way; averaged over seeds."""
+
+    def __init__(self, sets: Sequence[Scored], parts: Sequence[str]) -> None:
+        self._values: dict[tuple[str, str, str], list[Floats]] = defaultdict(list)
+        self.shown: dict[str, list[str]] = defaultdict(list)
+        ways = ways_of(sets, parts)
+        for scored in sets:
+            own = ways[scored.name, scored.seed]
+            way = own[COMPOSITION]
+            self.shown[scored.name].append(f"{'+'.join(parts[part] for part in way.parts)} {way.weights.kind}")
+            for rate in scored.scores["test"]:
+                for name, entry in own.items():
+                    self._add(scored, rate, name, entry.predict(scored, rate))
+        for name in self.sets:
+            seeds = [scored for scored in sets if scored.name == name]
+            for number, part in enumerate(parts):
+                # Of n-grams, all seeds are equal; of a sample, seeds differ in their training texts.
+                if len(seeds) > 1 and part not in ("ngrams", "minilm", "wordllama"):
+                    for rate in seeds[0].scores["test"]:
+                        total = np.sum([scored.scores["test"][rate][number] for scored in seeds], axis=0)
+                        self._add(seeds[0], rate, f"seeds of {part}", total.argmax(axis=1))
+
+    def _add(self, scored: Scored, rate: str, way: str, predicted: npt.NDArray[np.int64]) -> None:
+        self._values[scored.name, rate, way].append((predicted == scored.gold("test", rate)).astype(np.float64))
+
+    @property
+    def sets(self) -> list[str]:
+        """Names of the sets."""
+        return list(self.shown)
+
+    def ways(self, name: str) -> list[str]:
+        """The ways of a set."""
+        return list(dict.fromkeys(way for key, _, way in self._values if key == name))
+
+    def mean(self, name: str, rate: str, way: str) -> Measurement:
+        """Accuracy, with the outcome of each text averaged over the seeds."""
+        values = np.mean(self._values[name, rate, way], axis=0)
+        return ratio(values, np.ones(len(values)))
+
+    def gain(self, name: str, rate: str, way: str) -> tuple[float, float, float, float]:
+        """How much better the composition is than another way: difference, low, high, standard error."""
+        own, other = (np.mean(self._values[name, rate, key], axis=0) for key in (COMPOSITION, way))
+        difference = self.mean(name, rate, COMPOSITION).loss_without(self.mean(name, rate, way))
+        low, high = Bootstrap().interval(difference, 1) or (0.0, 0.0)
+        return difference.value, low, high, float((own - other).std(ddof=1) / np.sqrt(len(own)))
+
+
+def rows(outcomes: Outcomes) -> list[Row]:
+    """A row per set, noise rate and way, and the means over the sets."""
     table = []
-    for name in dict.fromkeys(scored.name for scored in sets):
+    for name in outcomes.sets:
         for rate in map("{:g}".format, RATES):
-            means = {way: _mean(values) for (key, way, at), values in outcomes.items() if (key, at) == (name, rate)}
-            for way, mean in means.items():
-                if way != "best part":
-                    opponents = {f"best part ({', '.join(dict.fromkeys(best_parts[name]))})": means["best part"]}
-                    opponents |= {part: means[part] for part in ENCODERS if part in means and part != way}
-                    facts = [_gain(mean, other, label) for label, other in opponents.items()]
-                    seeds = len(best_parts[name])
-                    facts.append("1 seed" if seeds == 1 else f"{seeds} seeds")
-                    facts += [text for text in shown[name, way][:1] if text]
-                    label = f"{name}, {float(rate):.0%} noise, {way}"
-                    table.append(Row(label, 100 * mean.value, "%", "; ".join(facts), None, "higher"))
+            for way in outcomes.ways(name):
+                gain, low, high, _ = outcomes.gain(name, rate, way)
+                text = f"composition {100 * gain:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+                if way == COMPOSITION:
+                    text = "; ".join(outcomes.shown[name])
+                value = 100 * outcomes.mean(name, rate, way).value
+                table.append(Row(f"{name}, {float(rate):.0%} noise, {way}", value, "%", text, None, "higher"))
+    for rate in map("{:g}".format, RATES):
+        table += [_summary(outcomes, rate, way) for way in _all_ways(outcomes) if way != COMPOSITION]
     return table
 
 
-def _mean(values: Sequence[Floats]) -> Measurement:
-    """Accuracy, with the outcome of each text averaged over the seeds."""
-    mean = np.mean(values, axis=0)
-    return ratio(mean, np.ones(len(mean)))
+def _all_ways(outcomes: Outcomes) -> list[str]:
+    return list(dict.fromkeys(way for name in outcomes.sets for way in outcomes.ways(name)))
 
 
-def _gain(mean: Measurement, other: Measurement, label: str) -> str:
-    """The difference to another way, with its interval."""
-    difference = mean.loss_without(other)
-    low, high = Bootstrap().interval(difference, 1) or (0.0, 0.0)
-    return f"{label} {100 * other.value:.1f}: {100 * difference.value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+def _summary(outcomes: Outcomes, rate: str, way: str) -> Row:
+    """The mean difference of the composition to a way, over the sets that have it."""
+    names = [name for name in outcomes.sets if way in outcomes.ways(name)]
+    gains = [outcomes.gain(name, rate, way) for name in names]
+    mean = 100 * float(np.mean([gain[0] for gain in gains]))
+    error = 100 * float(np.sqrt(np.sum([gain[3] ** 2 for gain in gains]))) / len(gains)
+    worst = min(range(len(names)), key=lambda number: gains[number][0])
+    ahead, behind = sum(gain[1] > 0 for gain in gains), sum(gain[2] < 0 for gain in gains)
+    text = (
+        f"standard error {error:.2f}; ahead on {ahead}, level on {len(names) - ahead - behind}, behind on {behind} of "
+        f"{len(names)} sets; least {100 * gains[worst][0]:+.1f} ({names[worst]})"
+    )
+    return Row(
+        f"mean of the sets, {float(rate):.0%} noise, composition minus {way}", mean, "points", text, None, "higher"
+    )
 
 
 if __name__ == "__main__":
@@ -262,8 +291,8 @@ if __name__ == "__main__":
     parser.add_argument("--parts", default="network;ngrams;minilm", help="the parts, separated by `;`")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    chosen_parts = args.parts.split(";")
-    scored_sets = read_scores(args.scores, chosen_parts, [name for name in args.sets.split(";") if name])
+    part_names = args.parts.split(";")
+    scored_sets = read_scores(args.scores, part_names, [name for name in args.sets.split(";") if name])
     if not scored_sets:
-        sys.exit(f"{args.scores} has no set with the scores of {', '.join(chosen_parts)}.")
-    show("Sums of log-probabilities", rows(scored_sets, chosen_parts), args.json)
+        sys.exit(f"{args.scores} has no set with the scores of {', '.join(part_names)}.")
+    show("Does fusing pay?", rows(Outcomes(scored_sets, part_names)), args.json)
