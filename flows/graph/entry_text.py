@@ -140,7 +140,8 @@ def without_item(text: str, source: str, group: str, name: str) -> str:
 
 def _pair(text: str, key: str) -> tuple[yaml.Node, Any] | None:
     """The nodes of a key at the top of the file and of its value."""
-    return next((pair for pair in yaml.compose(text, yaml.SafeLoader).value if pair[0].value == key), None)
+    root: Any = yaml.compose(text, yaml.SafeLoader)
+    return next((pair for pair in root.value if pair[0].value == key), None)
 
 
 def _foreach(text: str, group: str) -> Any:
@@ -158,7 +159,8 @@ def _end(node: Any) -> int:
     if isinstance(node, yaml.SequenceNode):
         return max(map(_end, node.value))
     # The value of an alias has the marks of its anchor, which is above: then the key is further down.
-    return max(max(key.end_mark.index, _end(value)) for key, value in node.value)
+    ends: list[int] = [max(key.end_mark.index, _end(value)) for key, value in node.value]
+    return max(ends)
 
 
 def _without_flow(text: str, node: Any, position: int) -> str:
