@@ -214,7 +214,7 @@ def _print_result(project: Project, plan: Plan, summary: dict[str, Any], as_json
         if compared:
             print_comparison(console, compared)
         print_tasks(console, tasks)
-        if changed := [Change(**change) for change in summary.get("changes") or ()]:
+        if changed := [Change(**change) for change in summary.get("metric_changes") or ()]:
             print_table(console, changes_table(changed), [change.row() for change in changed])
         for line in summary.get("best") or ():
             console.print(line, highlight=False, soft_wrap=True)

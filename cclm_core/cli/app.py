@@ -11,7 +11,7 @@ from cclm_core.cli.own_code import runs_own_code
 from cclm_core.cli.own_data import app as own_data
 from cclm_core.cli.settings import app as settings
 from cclm_core.cli.shelf import app as shelf
-from cclm_core.runtime.errors import CclmError
+from cclm_core.runtime.errors import CclmError, ConfigError
 from cclm_core.runtime.reporting import reporting
 from cclm_core.runtime.terminal import printable
 from cclm_core.steps.params import Params
@@ -55,12 +55,23 @@ def ingest(
     params: ParamsFile,
     out: Out,
     downloads: Downloads,
+    accepted: Annotated[Path | None, typer.Option(help="Folder with the profile of the accepted data.")] = None,
+    checks: Annotated[
+        Path | None, typer.Option(help="Output folder of the profile and the checks of the data.")
+    ] = None,
+    refused: Annotated[
+        Path | None, typer.Option(help="Output folder of the same, if an expectation stops the stage.")
+    ] = None,
 ) -> None:
     """Read the sources into a corpus of records: text, author, group, label, entities, split."""
+    from cclm_core.steps.ingest import Contract
     from cclm_core.steps.ingest import ingest as run
 
+    contract = Contract(accepted, checks, refused) if accepted and checks and refused else None
+    if contract is None and (accepted or checks or refused):
+        raise ConfigError("--accepted, --checks and --refused go together. Pass all three, or none.")
     with reporting("ingest", report_path()) as report:
-        run(Params.load(params), downloads, out, report)
+        run(Params.load(params), downloads, out, report, contract=contract)
 
 
 @stage.command()

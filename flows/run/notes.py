@@ -24,7 +24,7 @@ def run_note(project: Project, plan: Plan, summary: Mapping[str, Any]) -> str:
         _parameters(summary),
         answer_markdown(project, plan) if has_report else "",
         "\n".join(f"* {line}" for line in summary.get("best") or ()),
-        _section("Before and after", changes_markdown(summary.get("changes") or [])),
+        _section("Before and after", changes_markdown(summary.get("metric_changes") or [])),
         _section("The gate", _decisions(summary)),
         "The whole report: `report.html` among the artifacts." if has_report else "",
     ]
@@ -40,7 +40,7 @@ def _stages(summary: Mapping[str, Any]) -> str:
 
 
 def _parameters(summary: Mapping[str, Any]) -> str:
-    changed = summary.get("parameters") or {}
+    changed = (summary.get("changes") or {}).get("parameters") or {}
     lines = [f"| `{key}` | {former} | {new} |" for key, (former, new) in changed.items()]
     return "\n".join(["| changed parameter | before | after |", "| --- | --- | --- |", *lines]) if lines else ""
 

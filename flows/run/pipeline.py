@@ -32,6 +32,8 @@ from flows.remote.dvc_remote import PushError, wants_push
 from flows.run.before_after import Snapshot, best_and_smallest, changes, snapshots
 from flows.run.checks import check_parameters, checked_plan
 from flows.run.dvc_repro import stop_all
+from flows.run.night_page import LAST_RUN, find_changes, night_markdown, publish_page
+from flows.run.nightly import scheduled
 from flows.run.notes import run_note
 from flows.run.prefect_pages import name_flow_run, publish_artifacts, run_address
 from flows.run.preparation import delete_recorded_checkpoints, prepared
@@ -96,7 +98,7 @@ def pretrain(targets: list[str] = [], force: list[str] = []) -> dict[str, Any]: 
         ConfigError: params.yaml is invalid, or another run is in progress in this clone.
     """
     project = Project.find()
-    with prepared(project):
+    with scheduled(project), prepared(project):
         plan = checked_plan(project)
         forced = frozenset(plan.match(force))
         nodes = plan.select([*targets, *(force if targets else [])])
@@ -127,25 +129,25 @@ def _carry_out(project: Project, plan: Plan, work: Work) -> dict[str, Any]:
         workers.check(project, work.forced, work.nodes)
     if message := ensure_limit():
         get_run_logger().warning(message)
-    started, before = time.time(), snapshots(evaluations(plan, project))
-    changed = changed_parameters(project, work.nodes.values())
-    name = run_name(started, work.title, changed, work.prefix)
+    started, found, before = time.time(), find_changes(project, plan), snapshots(evaluations(plan, project))
+    name = run_name(started, work.title, changed_parameters(project, work.nodes.values()), work.prefix)
     name_flow_run(name)
     parent, tracked = _open_parent(project, plan, work.pipeline_tags, has_work, name)
     status = "KILLED"
     try:
         results = _run_stages(project, work, stale.keys() | after_forced(work.nodes, work.forced), parent, tracked)
         summary: dict[str, Any] = {"name": name, "started": started, "parent_run": parent, "stages": results}
-        summary |= {"promotion": [], "parameters": {key: list(pair) for key, pair in changed.items()}}
+        summary |= {"promotion": [], "commit": project.git_revision()[0], "changes": found.as_json()}
         summary |= _promoted(project, plan, work, results, parent) if tracked else {"promotion_error": None}
-        summary |= _pushed(project, results) | _changes(project, plan, results, before)
+        summary |= _pushed(project, results) | _metric_changes(project, plan, results, before)
         summary["ended"] = time.time()
         page = write_report(project, plan, summary, run_address(project, parent))
         summary["report"] = None if page is None else str(page)
         publish_artifacts(project, plan, summary)
+        publish_page(night_markdown(project, plan, found, summary, run_address(project, parent)))
         failed = bool(summary["promotion_error"] or summary["push_error"]) or _any_failed(results)
         status = "FAILED" if failed else "FINISHED"
-        write_json(project.state() / "last-run.json", summary)
+        write_json(project.state() / LAST_RUN, summary)
     finally:
         stop_all()
         workers.cancel_all()
@@ -216,14 +218,14 @@ def _pushed(project: Project, results: list[dict[str, Any]]) -> dict[str, Any]:
     return {"pushed": None, "push_error": str(error)}
 
 
-def _changes(
+def _metric_changes(
     project: Project, plan: Plan, results: list[dict[str, Any]], before: Mapping[str, Snapshot]
 ) -> dict[str, Any]:
     """The changes in the metrics, and which composition is best on what, of the models that are up to date."""
     measured = current(evaluations(plan, project), results)
     tasks = [evaluation.name for evaluation in measured if evaluation.is_task]
     changed = changes(before, snapshots(measured), promotion_config(project), tasks)
-    return {"changes": [change.as_json() for change in changed], "best": best_and_smallest(measured)}
+    return {"metric_changes": [change.as_json() for change in changed], "best": best_and_smallest(measured)}
 
 
 def _any_failed(results: list[dict[str, Any]]) -> bool:
@@ -270,7 +272,7 @@ def _close_parent(project: Project, plan: Plan, parent: str | None, status: str)
 
 def _log_summary(tracking: Tracking, project: Project, plan: Plan, parent: str) -> None:
     """Logs the summary of the run and its report, and a description of the run."""
-    path = project.state() / "last-run.json"
+    path = project.state() / LAST_RUN
     if not path.is_file():
         return
     summary = read_json(path)

@@ -7,7 +7,7 @@ from flows.graph.plan import Plan
 from flows.messages import warn
 from flows.project import Project
 from flows.run.before_after import Change
-from flows.run.notes import run_note
+from flows.run.report_page import answer_markdown
 from flows.run.tables import comparison, comparison_rows, current, evaluation_warnings, legend
 from flows.run.task_table import task_rows
 from flows.tracking.client import TrackingError, connect, page_url
@@ -25,12 +25,12 @@ def publish_artifacts(project: Project, plan: Plan, summary: dict[str, Any]) -> 
     measured = current(evaluations(plan, project), summary["stages"])
     compared = comparison(project, [evaluation for evaluation in measured if not evaluation.is_task])
     tasks = task_rows(comparison(project, [evaluation for evaluation in measured if evaluation.is_task]))
-    text = run_note(project, plan, summary)
-    changed = [Change(**change).row() for change in summary.get("changes") or ()]
+    text = answer_markdown(project, plan) if summary.get("report") else ""
+    changed = [Change(**change).row() for change in summary.get("metric_changes") or ()]
     try:
-        if summary.get("report"):
-            text += f"\n\nOn this machine: `{summary['report']}`"
-        create_markdown_artifact(text, key="report", description="What changed, what is better, and what to do next")
+        if text:
+            text += f"\n\nThe whole report: `{summary['report']}`, also among the artifacts of the run in MLflow."
+            create_markdown_artifact(text, key="report", description="What is better, and what to do next")
         if changed:
             create_table_artifact([*changed], key="before-after", description="Before and after this run")
         if compared:

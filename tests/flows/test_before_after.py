@@ -103,7 +103,7 @@ def test_the_description_of_a_run_has_its_stages_parameters_and_decisions(tmp_pa
             {"stage": "train@a", "outcome": "ran", "seconds": 60.0},
             {"stage": "train@b", "outcome": "failed", "seconds": 1.0},
         ],
-        "parameters": {"components.a.training.steps": [30, 35]},
+        "changes": {"parameters": {"components.a.training.steps": [30, 35]}},
         "promotion": [decision],
         "best": ["best f1: full"],
     }
