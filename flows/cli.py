@@ -13,7 +13,7 @@ import typer
 from cclm_core.cli.app import app as core
 from cclm_core.cli.own_code import runs_own_code
 from cclm_core.runtime.errors import CclmError, ConfigError
-from flows import environment
+from flows import edit_cli, environment
 from flows.messages import warn
 from flows.project import Project
 from flows.tracking.client import TrackingError
@@ -24,6 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(core)
+app.add_typer(edit_cli.add, name="add", help="Add a component, composition or task to params.yaml, comments kept.")
+app.add_typer(edit_cli.remove, name="remove", help="Remove a component, composition or task from params.yaml.")
 data = typer.Typer(help="Compare the data with those that were accepted last, and accept them.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
