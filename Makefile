@@ -3,6 +3,7 @@
 # make test       install, also the tools for development, then run the tests
 # make test-slow  slow tests; make test-faults kills processes and fills disks; make test-core tests the library without
 #                 Prefect, MLflow and DVC
+# make docs       writes docs/params.md and docs/commands.md, then builds the documentation in site/; a warning is an error
 # make up         install, then start the servers and workers; make down stops them, make ps lists them
 # make lock       write the lock files again from pyproject.toml; OPTIONS="--upgrade-package NAME" for newer versions
 SHELL := /bin/bash
@@ -27,7 +28,7 @@ IS_3_11 := import sys; sys.exit(sys.version_info[:2] != (3, 11))
 STALE := $(shell test -e $(VENV) || exit 0; $(BIN)/python -c "$(IS_3_11)" 2>/dev/null || echo FORCE; \
     test ! -s $(STAMP) || test "$$(cat $(STAMP))" = "$(CURDIR)" || echo FORCE)
 
-.PHONY: install run test test-slow test-faults test-core lint format ui up down ps clean lock FORCE
+.PHONY: install run test test-slow test-faults test-core lint docs format ui up down ps clean lock FORCE
 
 install: $(STAMP)
 	@echo "Installed in $(VENV). Next: 'make run' trains the default pipeline; '. $(BIN)/activate && cclm --help' lists the commands."
@@ -94,6 +95,11 @@ lint: $(DEV_STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(DEV_STAMP)
+	$(BIN)/python docs/generate.py
+	$(BIN)/sphinx-build --fail-on-warning --quiet -c docs -d .cclm/doctrees . site
+	@echo "The documentation is site/index.html."
 
 format: $(DEV_STAMP)
 	$(BIN)/ruff check --fix .

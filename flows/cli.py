@@ -10,9 +10,21 @@ from typing import Annotated
 
 import typer
 
-from cclm_core.cli.app import app as core
+from cclm_core.cli import completion
+from cclm_core.cli.app import commands as core
+from cclm_core.cli.conventions import (
+    CONTEXT,
+    EPILOG,
+    MODELS,
+    OPERATION,
+    PIPELINE,
+    GroupedCommands,
+    examples,
+    run_command_line,
+    version_option,
+)
 from cclm_core.cli.own_code import runs_own_code
-from cclm_core.runtime.errors import CclmError, ConfigError
+from cclm_core.runtime.errors import ConfigError
 from flows import edit_cli, environment
 from flows.messages import warn
 from flows.project import Project
@@ -20,14 +32,28 @@ from flows.tracking.client import TrackingError
 
 app = typer.Typer(
     help="Train character-level language models as components, compose them, and retrain one without the others.",
+    cls=GroupedCommands,
+    epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings=CONTEXT,
+    callback=version_option,
 )
 app.add_typer(core)
-app.add_typer(edit_cli.add, name="add", help="Add a component, composition or task to params.yaml, comments kept.")
-app.add_typer(edit_cli.remove, name="remove", help="Remove a component, composition or task from params.yaml.")
+app.add_typer(
+    edit_cli.add,
+    name="add",
+    rich_help_panel=PIPELINE,
+    help="Add a component, composition or task to params.yaml, comments kept.",
+)
+app.add_typer(
+    edit_cli.remove,
+    name="remove",
+    rich_help_panel=PIPELINE,
+    help="Remove a component, composition or task from params.yaml.",
+)
 data = typer.Typer(help="Compare the data with those that were accepted last, and accept them.", no_args_is_help=True)
-app.add_typer(data, name="data")
+app.add_typer(data, name="data", rich_help_panel=PIPELINE)
 
 Setting = Annotated[
     list[str] | None,
@@ -38,19 +64,49 @@ Setting = Annotated[
         "params.yaml. Repeatable.",
     ),
 ]
+Trainable = Annotated[
+    str,
+    typer.Argument(
+        help="A component or a task of params.yaml, e.g. entities.",
+        autocompletion=completion.names("components", "tasks"),
+    ),
+]
+Compared = Annotated[
+    str,
+    typer.Argument(
+        help="NAME (in this project), NAME@champion, NAME/3, or a folder with results or a model.",
+        autocompletion=completion.models(),
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
-@app.command()
+@app.command(
+    rich_help_panel=PIPELINE,
+    epilog=examples(
+        "cclm run",
+        "cclm run --target pretrain --set components.entities.training.steps=500",
+        "cclm run --force evaluate@full --json",
+    ),
+)
 def run(
     target: Annotated[
         list[str] | None,
         typer.Option(
             help="Run only this stage or group and the stages that it needs, e.g. pretrain or evaluate@full (default: "
-            "all). Repeatable."
+            "all). Repeatable.",
+            metavar="STAGE",
+            autocompletion=completion.stages,
         ),
     ] = None,
-    force: Annotated[list[str] | None, typer.Option(help="Run this stage even if nothing changed. Repeatable.")] = None,
+    force: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Run this stage even if nothing changed. Repeatable.",
+            metavar="STAGE",
+            autocompletion=completion.stages,
+        ),
+    ] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option(
@@ -58,6 +114,7 @@ def run(
             metavar="KEY=VALUE",
             help="A key of params.yaml and its new value in YAML, e.g. components.entities.encoder.width=256. It is "
             "checked and written to params.yaml. Repeatable.",
+            autocompletion=completion.keys,
         ),
     ] = None,
     as_json: AsJson = False,
@@ -69,7 +126,7 @@ def run(
     sys.exit(run_pipeline(_project(), target or [], force or [], as_json, parse_settings(setting or [])))
 
 
-@app.command()
+@app.command(rich_help_panel=PIPELINE, epilog=examples("cclm status", "cclm status --json"))
 def status(as_json: AsJson = False) -> None:
     """Show which stages are stale and why, and how long they took last time."""
     from flows.run.status import show
@@ -77,15 +134,26 @@ def status(as_json: AsJson = False) -> None:
     show(_project(), as_json)
 
 
-@app.command()
+@app.command(
+    rich_help_panel=MODELS,
+    epilog=examples("cclm promote --accept full", "cclm promote --rollback full --reason 'wrong labels'"),
+)
 def promote(
     accept: Annotated[
         list[str] | None,
-        typer.Option(help="Make the candidate of this composition or task its champion, without the gate. Repeatable."),
+        typer.Option(
+            help="Make the candidate of this composition or task its champion, without the gate. Repeatable.",
+            metavar="NAME",
+            autocompletion=completion.models(),
+        ),
     ] = None,
     rollback: Annotated[
         list[str] | None,
-        typer.Option(help="Restore the previous champion of this composition or task. Repeatable."),
+        typer.Option(
+            help="Restore the previous champion of this composition or task. Repeatable.",
+            metavar="NAME",
+            autocompletion=completion.models(),
+        ),
     ] = None,
     reason: Annotated[
         str, typer.Option(help="Reason for --rollback, stored in the tags of the version.")
@@ -115,10 +183,14 @@ def promote(
         print(json.dumps([decision.as_json() for decision in decisions], indent=2))
 
 
-@app.command()
+@app.command(rich_help_panel=MODELS, epilog=examples("cclm lineage full"))
 def lineage(
     name: Annotated[
-        str, typer.Argument(help="A composition, a task, a component or another output, e.g. full, entities, encoded.")
+        str,
+        typer.Argument(
+            help="A composition, a task, a component or another output, e.g. full, entities, encoded.",
+            autocompletion=completion.names("compositions", "tasks", "ensembles", "components", "labeled"),
+        ),
     ],
     as_json: AsJson = False,
 ) -> None:
@@ -145,7 +217,7 @@ def lineage(
         Console(width=width).print(tree(ancestry), highlight=False)
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATION, epilog=examples("cclm doctor", "cclm doctor --repair"))
 def doctor(
     repair: Annotated[bool, typer.Option("--repair", help="Repair the problems (default: only report them).")] = False,
     as_json: AsJson = False,
@@ -159,7 +231,7 @@ def doctor(
     sys.exit(examine(project, repair, as_json))
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATION, epilog=examples("cclm ui --port 5050"))
 def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 5000) -> None:
     """Start MLflow's web pages: runs, learning curves, registered models. Prints their address and the password."""
     from flows.servers.start import start_pages
@@ -167,9 +239,12 @@ def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=6
     start_pages(_project(), port)
 
 
-@app.command()
+@app.command(
+    rich_help_panel=PIPELINE,
+    epilog=examples("cclm retrain entities", "cclm retrain entities --set training.steps=500 --force"),
+)
 def retrain(
-    name: Annotated[str, typer.Argument(help="A component or a task of params.yaml, e.g. entities.")],
+    name: Trainable,
     setting: Setting = None,
     force: Annotated[bool, typer.Option("--force", help="Train it even if nothing changed.")] = False,
     as_json: AsJson = False,
@@ -181,9 +256,16 @@ def retrain(
     sys.exit(run_retraining(_project(), name, parse_settings(setting or []), force, as_json))
 
 
-@app.command()
+@app.command(
+    rich_help_panel=PIPELINE, epilog=examples("cclm finetune tickets", "cclm finetune tickets --set training.steps=500")
+)
 def finetune(
-    task: Annotated[str, typer.Argument(help="Its name in params.yaml under tasks, e.g. intent.")],
+    task: Annotated[
+        str,
+        typer.Argument(
+            help="Its name in params.yaml under tasks, e.g. intent.", autocompletion=completion.names("tasks")
+        ),
+    ],
     setting: Setting = None,
     force: Annotated[bool, typer.Option("--force", help="Train it even if nothing changed.")] = False,
     as_json: AsJson = False,
@@ -195,7 +277,7 @@ def finetune(
     sys.exit(run_retraining(_project(), task, parse_settings(setting or []), force, as_json, "tasks"))
 
 
-@app.command()
+@app.command(rich_help_panel=MODELS, epilog=examples("cclm models"))
 def models(as_json: AsJson = False) -> None:
     """Show what is registered: compositions and tasks with their versions, champions and main figures."""
     from flows.run.models import show
@@ -203,13 +285,14 @@ def models(as_json: AsJson = False) -> None:
     show(_project(), as_json)
 
 
-@app.command()
+@app.command(
+    rich_help_panel=MODELS,
+    epilog=examples("cclm compare full language", "cclm compare full@champion full --no-time --json"),
+)
 @runs_own_code
 def compare(
-    first: Annotated[
-        str, typer.Argument(help="NAME (in this project), NAME@champion, NAME/3, or a folder with results or a model.")
-    ],
-    second: Annotated[str, typer.Argument(help="What to compare it with, in the same form.")],
+    first: Compared,
+    second: Compared,
     timed: Annotated[bool, typer.Option("--time/--no-time", help="Measure the speed of both.")] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -240,7 +323,7 @@ def show_data(as_json: AsJson = False) -> None:
     show(_project(), as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATION, epilog=examples("cclm push"))
 def push(as_json: AsJson = False) -> None:
     """Upload the outputs recorded in dvc.lock to the DVC remote. Other clones download them with `dvc pull`."""
     from flows.commands import push_now
@@ -248,7 +331,13 @@ def push(as_json: AsJson = False) -> None:
     sys.exit(push_now(_project(), as_json))
 
 
-@app.command()
+@app.command(
+    rich_help_panel=MODELS,
+    epilog=examples(
+        "cclm serve tickets@candidate",
+        "cclm serve full tickets --port 8080 --host 0.0.0.0 --allow-host models.example.org",
+    ),
+)
 @runs_own_code
 def serve(
     models: Annotated[
@@ -256,6 +345,7 @@ def serve(
         typer.Argument(
             help="Registered models, NAME or NAME@ALIAS (default alias: champion), or published folders, such as "
             "./compositions/full.",
+            autocompletion=completion.models(),
         ),
     ],
     port: Annotated[int, typer.Option(help="Port.", min=1, max=65535)] = 5001,
@@ -309,22 +399,14 @@ def serve(
 
 
 def main() -> None:
-    """Runs the command line. Exit codes: 0 success, 1 a stage or MLflow failed, 2 an error that the user must fix."""
+    """Runs the command line. The exit codes are `EXIT_CODES` of `cclm_core.cli.conventions`."""
     try:
-        app(obj=_registered)
-    except CclmError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        run_command_line(lambda: app(obj=_registered))
     except TrackingError as error:
         print(f"error: MLflow failed: {error}", file=sys.stderr)
         sys.exit(1)
-    except BrokenPipeError:  # the reader of a pipe, such as `head`, has ended
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except (OSError, sqlite3.Error) as error:  # a full disk, missing permissions, a file in place of a folder
-        where = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        print(f"error: {reason or type(error).__name__}{where}", file=sys.stderr)
+    except sqlite3.Error as error:  # a full disk, a locked database
+        print(f"error: {error or type(error).__name__}", file=sys.stderr)
         sys.exit(1)
 
 

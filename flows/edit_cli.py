@@ -10,8 +10,8 @@ import typer
 from flows import environment
 from flows.project import Project
 
-add = typer.Typer(no_args_is_help=True)
-remove = typer.Typer(no_args_is_help=True)
+add = typer.Typer(help="Add a component, composition or task to params.yaml, comments kept.", no_args_is_help=True)
+remove = typer.Typer(help="Remove a component, composition or task from params.yaml.", no_args_is_help=True)
 
 Setting = Annotated[
     list[str] | None,

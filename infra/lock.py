@@ -2,7 +2,7 @@
 
 ```
 requirements.lock       what `cclm` needs to run: exact versions with SHA-256 hashes
-requirements-dev.lock   in addition, for tests, linters and signing; also with hashes
+requirements-dev.lock   in addition, for tests, linters, documentation and signing; also with hashes
 requirements-torch.txt  the version of torch, without a hash: its build depends on the machine (CPU, CUDA, your own)
 ```
 
@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-RUNTIME, DEVELOPMENT = ("pipeline", "stack"), ("test", "lint", "signing")
+RUNTIME, DEVELOPMENT = ("pipeline", "stack"), ("test", "lint", "docs", "signing")
 # torch, and what only its CUDA build needs.
 TORCH = re.compile(r"torch|triton|nvidia-.*|cuda-.*")
 ENTRY = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)(?: \\\n +--hash=\S+)+$", re.MULTILINE)

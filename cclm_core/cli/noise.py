@@ -55,14 +55,18 @@ def show_noise(text: str | None, recipe: str, misspellings: Path | None, seed: i
             print(noised.text)
 
 
-def show_kinds(text: str | None, seed: int, misspellings: Path | None) -> None:
-    """Prints a table of all kinds, each with an example. The arguments are those of `show_noise`."""
+def show_kinds(text: str | None, seed: int, misspellings: Path | None, as_json: bool) -> None:
+    """Prints all kinds, each with an example: a table, or JSON. The arguments are those of `show_noise`."""
+    spellings = _SPELLINGS if misspellings is None else _spellings(misspellings)
+    kinds = [(name, noised, _description(name)) for name, noised in every_kind(_text(text), seed, spellings)]
+    if as_json:
+        print(printable_json([dict(zip(("kind", "example", "effect"), kind, strict=True)) for kind in kinds]))
+        return
     table = Table(box=None, pad_edge=False)
     for column in ("kind", "example", "effect"):
         table.add_column(column, overflow="fold")
-    spellings = _SPELLINGS if misspellings is None else _spellings(misspellings)
-    for name, noised in every_kind(_text(text), seed, spellings):
-        table.add_row(name, Text(printable(noised)), _description(name))  # Text: brackets are no markup
+    for name, noised, effect in kinds:
+        table.add_row(name, Text(printable(noised)), effect)  # Text: brackets are no markup
     Console().print(table)
 
 

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from cclm_core.cli import completion
+from cclm_core.cli.conventions import DATA, examples
 from cclm_core.cli.own_code import runs_own_code
 
 app = typer.Typer()
@@ -17,6 +19,7 @@ Model = Annotated[
     typer.Argument(
         help="A folder, such as models/tasks/tickets; NAME, a task or ensemble of this project; or NAME@ALIAS, a "
         "registered model.",
+        autocompletion=completion.names("tasks", "ensembles"),
     ),
 ]
 Files = Annotated[
@@ -36,7 +39,15 @@ LEFT_OUT = 3
 """Exit code: the output is complete, except for rows that cannot be used."""
 
 
-@app.command()
+@app.command(
+    rich_help_panel=DATA,
+    epilog=examples(
+        "cclm init tickets.csv",
+        "cclm init train.csv --test test.csv --text body --label intent",
+        "cclm init train.conll --validation dev.conll --test test.conll",
+        "cclm init notes.txt --task text",
+    ),
+)
 def init(
     data: Annotated[
         list[str] | None,
@@ -108,7 +119,14 @@ def init(
         init_project(project_folder(), data or [], options)
 
 
-@app.command()
+@app.command(
+    rich_help_panel=DATA,
+    epilog=examples(
+        'echo "where is my parcle" | cclm predict tickets',
+        "cclm predict tickets mail.csv --text body --keep id --out predicted.csv",
+        "cclm predict tickets@champion inbox/*.jsonl --scores",
+    ),
+)
 @runs_own_code
 def predict(
     context: typer.Context,
@@ -145,14 +163,21 @@ def predict(
         raise typer.Exit(LEFT_OUT)
 
 
-@app.command()
+@app.command(
+    rich_help_panel=DATA,
+    epilog=examples(
+        "cclm embed full messages.txt --out vectors.parquet",
+        "cclm embed full messages.csv --by author --out authors.parquet",
+    ),
+)
 @runs_own_code
 def embed(
     context: typer.Context,
     model: Annotated[
         str,
         typer.Argument(
-            help="A folder; NAME, a task or composition of this project, or base; or NAME@ALIAS, a registered model."
+            help="A folder; NAME, a task or composition of this project, or base; or NAME@ALIAS, a registered model.",
+            autocompletion=completion.models("base"),
         ),
     ],
     files: Files = None,
@@ -187,7 +212,11 @@ def embed(
         raise typer.Exit(LEFT_OUT)
 
 
-@app.command("evaluate")
+@app.command(
+    "evaluate",
+    rich_help_panel=DATA,
+    epilog=examples("cclm evaluate tickets new.csv --label intent", "cclm evaluate tickets new.csv --noise 0.1 --json"),
+)
 @runs_own_code
 def evaluate_task(
     context: typer.Context,

@@ -1,6 +1,7 @@
 """`cclm config`: the complete configuration, differences between two, and a commented params.yaml to start from."""
 
 import inspect
+import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,9 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
+from cclm_core.cli import completion
 from cclm_core.cli.columns import print_columns
+from cclm_core.cli.conventions import examples
 from cclm_core.runtime.artifacts import read_json
 from cclm_core.runtime.config import Config, canonical_json, nearest
 from cclm_core.runtime.errors import ConfigError
@@ -21,7 +24,7 @@ from cclm_core.runtime.terminal import printed
 from cclm_core.steps.params import NAMED, SECTIONS, Params, class_of
 
 app = typer.Typer(
-    help="Show, compare and create configurations. docs/settings.md explains each key.", no_args_is_help=True
+    help="Show, compare and create configurations. docs/params.md explains each key.", no_args_is_help=True
 )
 
 CARD = "card.json"
@@ -65,9 +68,14 @@ class Difference(NamedTuple):
     second: Any
 
 
-@app.command("show")
+@app.command("show", epilog=examples("cclm config show base.training", "cclm config show --json"))
 def show_command(
-    key: Annotated[str, typer.Argument(help="Only this part, e.g. base.training (default: everything).")] = "",
+    key: Annotated[
+        str,
+        typer.Argument(
+            help="Only this part, e.g. base.training (default: everything).", autocompletion=completion.keys
+        ),
+    ] = "",
     params: ParamsFile = Path("params.yaml"),
     as_json: AsJson = False,
 ) -> None:
@@ -82,7 +90,10 @@ def show_command(
     print(printed(canonical_json(values) if as_json else as_yaml(values)), end="\n" if as_json else "")
 
 
-@app.command("diff")
+@app.command(
+    "diff",
+    epilog=examples("cclm config diff params.yaml models/base", "cclm config diff params.yaml recipes/base-small.yaml"),
+)
 def diff_command(
     first: Annotated[Path, typer.Argument(help="A params.yaml, or the folder of a result such as models/base.")],
     second: Annotated[Path, typer.Argument(help="What to compare it with, in the same form.")],
@@ -103,7 +114,7 @@ def diff_command(
         print(f"{first} and {second} have equal values.")
 
 
-@app.command("init")
+@app.command("init", epilog=examples("cclm config init every-key.yaml"))
 def init_command(
     out: Annotated[Path, typer.Argument(help="File to write.")] = Path("params.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
@@ -116,6 +127,18 @@ def init_command(
         raise ConfigError(f"{out} exists already. Choose another name, or pass --force to replace it.")
     atomic_write(out, commented(Params(TEMPLATE, str(out))))
     print(f"{out}: every key with its default. Put your texts into input/, then `cclm run`.")
+
+
+@app.command("reference", epilog=examples("cclm config reference", "cclm config reference --json > params.schema.json"))
+def reference_command(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON schema, without the short forms of values.")
+    ] = False,
+) -> None:
+    """Print every key of params.yaml with its type, default, allowed values and meaning, as Markdown."""
+    from cclm_core.cli.reference import page, schema
+
+    print(json.dumps(schema(), indent=2) if as_json else page(), end="\n" if as_json else "")
 
 
 def resolved(params: Params) -> dict[str, Any]:
@@ -173,6 +196,19 @@ def commented(params: Params) -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
+def meanings(model: type[BaseModel]) -> dict[str, str]:
+    """Key -> its meaning: the description of the field, or its text under `Attributes` or `Args` in the docstring."""
+    documented: dict[str, str] = {}
+    for ancestor in reversed([parent for parent in model.__mro__ if issubclass(parent, Config)]):
+        text = inspect.cleandoc(ancestor.__doc__ or "")
+        section = re.split(r"^(?:Attributes|Args):$", text, maxsplit=1, flags=re.MULTILINE)[1:]
+        for match in _DOCUMENTED.finditer("".join(section)):
+            for name in match[1].split(", "):
+                documented[name] = " ".join(match[2].split())
+    described = {name: field.description for name, field in model.model_fields.items() if field.description}
+    return documented | described
+
+
 def _sections(params: Params) -> dict[str, Any]:
     """Section -> its validated configuration, in the order of `SECTIONS`."""
     sections: dict[str, Any] = {"seed": params.seed, "code": [code.path for code in params.code]}
@@ -192,9 +228,9 @@ def _entry(key: str, value: Any, meaning: str, depth: int) -> Iterator[str]:
         yield f"{indent}# {line}"
     if isinstance(value, BaseModel) and type(value).model_fields:
         yield f"{indent}{key}:"
-        meanings = _meanings(type(value))
+        known = meanings(type(value))
         for name in type(value).model_fields:
-            yield from _entry(name, getattr(value, name), meanings.get(name, ""), depth + 1)
+            yield from _entry(name, getattr(value, name), known.get(name, ""), depth + 1)
     elif isinstance(value, Mapping) and any(isinstance(part, BaseModel) for part in value.values()):
         yield f"{indent}{key}:"
         for name, part in value.items():
@@ -203,27 +239,13 @@ def _entry(key: str, value: Any, meaning: str, depth: int) -> Iterator[str]:
         yield f"{indent}{key}:"
         for part in value:
             yield f"{indent}  -"
-            meanings = _meanings(type(part))
+            known = meanings(type(part))
             for name in type(part).model_fields:
-                yield from _entry(name, getattr(part, name), meanings.get(name, ""), depth + 2)
+                yield from _entry(name, getattr(part, name), known.get(name, ""), depth + 2)
     else:
         plain = yaml.safe_dump(complete(value), default_flow_style=True, allow_unicode=True, width=10_000)
         derived = "# " if key in _DERIVED else ""
         yield f"{indent}{derived}{key}: {plain.removesuffix('...' + chr(10)).strip()}"
-
-
-def _meanings(model: type[BaseModel]) -> dict[str, str]:
-    """Key -> its meaning: the description of the field, or the text under `Attributes` in the docstring."""
-    documented: dict[str, str] = {}
-    for ancestor in reversed([parent for parent in model.__mro__ if issubclass(parent, Config)]):
-        text = inspect.cleandoc(ancestor.__doc__ or "")
-        for match in re.finditer(
-            r"^    (\w[\w, ]*): (.*(?:\n        .*)*)", text.partition("Attributes:")[2], re.MULTILINE
-        ):
-            for name in match[1].split(", "):
-                documented[name] = " ".join(match[2].split())
-    described = {name: field.description for name, field in model.model_fields.items() if field.description}
-    return documented | described
 
 
 def _side(path: Path) -> Params | dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cclm_core.cli.columns import print_columns
+from cclm_core.cli.conventions import examples
 from cclm_core.cli.own_code import runs_own_code
 from cclm_core.runtime.artifacts import read_json
 from cclm_core.runtime.errors import ConfigError
@@ -26,22 +27,31 @@ Repository = Annotated[
     str | None, typer.Option("--repo", envvar=VARIABLE, help="The shelf: a folder, or an address (https, ssh, file).")
 ]
 Identifier = Annotated[str, typer.Argument(help="Name of the item on the shelf, e.g. en_plays_1.")]
-ItemType = Annotated[str, typer.Argument(help=f"Type of the item: {', '.join(ITEM_TYPES)}.")]
+ItemType = Annotated[
+    str,
+    typer.Argument(help=f"Type of the item: {', '.join(ITEM_TYPES)}.", autocompletion=lambda: list(ITEM_TYPES)),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
-@app.command()
+@app.command(epilog=examples("cclm shelf create ../shelf --remote ../shelf-files"))
 def create(
     path: Annotated[Path, typer.Argument(help="Folder of the shelf, empty or missing.")],
     remote: Annotated[
         str, typer.Option(help="Storage of the items' files: a folder, or an address, e.g. s3://<bucket>/<folder>.")
     ],
+    as_json: AsJson = False,
 ) -> None:
     """Create an empty shelf. To share it, push it to where others can read it, and make its storage readable too."""
-    print(f"Created an empty shelf in {Shelf.create(path, remote).repository}.")
+    repository = str(Shelf.create(path, remote).repository)
+    print(json.dumps({"repository": repository}) if as_json else f"Created an empty shelf in {repository}.")
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "cclm shelf publish models/base en_plays_1 embedder --license Apache-2.0 --tag v0.1.0 --repo ../shelf"
+    )
+)
 @runs_own_code
 def publish(
     folder: Annotated[Path, typer.Argument(help="Output of a stage or of `save`, e.g. models/base.")],
@@ -82,7 +92,7 @@ def publish(
     _print_values(values, as_json)
 
 
-@app.command()
+@app.command(epilog=examples("cclm shelf fetch en_plays_1 embedder v0.1.0 --repo ../shelf"))
 def fetch(
     identifier: Identifier,
     item_type: ItemType,
@@ -115,7 +125,7 @@ def fetch(
     _print_values(values, as_json)
 
 
-@app.command("list")
+@app.command("list", epilog=examples("cclm shelf list --repo ../shelf"))
 def list_items(repo: Repository = None, as_json: AsJson = False) -> None:
     """List every version of every item at a tag or the main branch."""
     versions = Shelf(repo).list()
@@ -142,7 +152,7 @@ def list_items(repo: Repository = None, as_json: AsJson = False) -> None:
         print_columns(rows)
 
 
-@app.command()
+@app.command(epilog=examples("cclm shelf show en_plays_1 embedder --tag v0.1.0 --repo ../shelf"))
 def show(
     identifier: Identifier,
     item_type: ItemType,

@@ -12,7 +12,12 @@ from cclm_core.runtime.config import Config
 
 
 class EmbedderConfig(Config):
-    """The architecture of an embedder."""
+    """The architecture of an embedder.
+
+    Attributes:
+        embedding: the first layer, selected by its key `kind`.
+        encoder: the encoder over the embedding, selected by its key `kind`.
+    """
 
     embedding: AnyEmbeddingConfig = Field(default_factory=EmbeddingConfig)
     encoder: EncoderConfig = Field(default_factory=HourglassConfig)

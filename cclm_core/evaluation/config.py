@@ -17,7 +17,11 @@ from cclm_core.runtime.device import Precision
 
 
 class EvaluationConfig(Config):
-    """Probes, baselines, and how texts are read."""
+    """Probes, baselines, and how texts are read.
+
+    Attributes:
+        bootstrap: how the confidence intervals are measured.
+    """
 
     threads: int = Field(default=1, ge=1, description="CPU threads; the number can change the last bits")
     precision: Precision = Field(

@@ -113,7 +113,12 @@ class FineTuningConfig(Config):
 
 
 class TaskConfig(Config):
-    """One task: an entry of the section `tasks`."""
+    """One task: an entry of the section `tasks`.
+
+    Attributes:
+        noise: typing noise on the training texts.
+        training: steps or epochs, batches and learning rate.
+    """
 
     data: str = Field(description="a key of `labeled`")
     model: Literal["network", "ngrams"] = Field(

@@ -25,7 +25,7 @@ class CclmForSequenceClassification(ModelWithHead):
     is a regression, labels of whole numbers are classes, other labels are several labels per text.
 
     With `pair`, each text of a pair is encoded and pooled on its own, found by its segment ids, and the head reads
-    [u, v, |u - v|, u * v] and, with `pair_similarities`, `PairSimilarity`.
+    `[u, v, |u - v|, u * v]` and, with `pair_similarities`, `PairSimilarity`.
     Otherwise a pair is one text with a separator in it.
     """
 

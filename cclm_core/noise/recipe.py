@@ -57,7 +57,17 @@ _TYPING = dict.fromkeys(TYPING, 1.0)
 
 
 class NoiseShape(Config):
-    """All keys of a recipe except its rate; see `NoiseRecipe`."""
+    """All keys of a recipe except its rate; see `NoiseRecipe`.
+
+    Attributes:
+        unit: `character`, or `word`: at most one edit per word, anywhere in its letters or in the character after it.
+        kinds: names with weights, or a list of names with equal weights. The kind of an edit is drawn from those that
+            can act at the character or in the word, so the rate does not depend on the kinds.
+        min_word_length: letters of shorter words are not edited.
+        protect_first, protect_last: do not edit the first or the last letter of a word.
+        protected_characters: characters that are not edited, such as `"0123456789"`.
+        layouts: keyboards for the kind `keyboard`, one for each script, such as `[qwertz]` or `[qwerty, jcuken]`.
+    """
 
     unit: Literal["character", "word"] = "character"
     kinds: Kinds = Field(default=_TYPING)
@@ -82,13 +92,8 @@ class NoiseRecipe(NoiseShape):
 
     Attributes:
         rate: the probability of an edit, 0 to 1, at each character or in each word where any of the kinds can act.
-        unit: `character`, or `word`: at most one edit per word, anywhere in its letters or in the character after it.
-        kinds: names with weights, or a list of names with equal weights. The kind of an edit is drawn from those that
-            can act at the character or in the word, so the rate does not depend on the kinds.
-        min_word_length: letters of shorter words are not edited.
-        protect_first, protect_last: do not edit the first or the last letter of a word.
-        protected_characters: characters that are not edited, such as `"0123456789"`.
-        layouts: keyboards for the kind `keyboard`, one for each script, such as `[qwertz]` or `[qwerty, jcuken]`.
+
+    The other keys are those of `NoiseShape`.
     """
 
     rate: Rate = 0.05

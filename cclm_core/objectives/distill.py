@@ -25,7 +25,11 @@ from cclm_core.text.words import letters
 
 
 class DistillConfig(Config):
-    """The teacher, what it teaches, and the weights of the losses."""
+    """The teacher, what it teaches, and the weights of the losses.
+
+    Attributes:
+        teacher: the model or the word vectors to learn from, selected by its key `kind`.
+    """
 
     objective: Literal["distill"] = "distill"
     teacher: AnyTeacherConfig

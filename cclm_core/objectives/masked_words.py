@@ -23,7 +23,11 @@ from cclm_core.text.word_targets import FILE, WordTargets
 
 
 class MaskedWordsConfig(Config):
-    """How many words to mask, and the loss of the head."""
+    """How many words to mask, and the loss of the head.
+
+    Attributes:
+        loss: the softmax over all words or over a sample, selected by its key `kind`.
+    """
 
     needs_words: ClassVar[bool] = True  # the vocabulary must have word targets
     objective: Literal["masked_words"] = "masked_words"

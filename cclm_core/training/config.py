@@ -118,7 +118,11 @@ class TrainingConfig(Config):
 
 
 class WeightedObjective(Config):
-    """An objective of the shared base, with or without a body of its own; see `training.branches`."""
+    """An objective of the shared base, with or without a body of its own; see `training.branches`.
+
+    Attributes:
+        task: the objective, selected by its key `objective`.
+    """
 
     task: ObjectiveConfig = Field(default_factory=MaskedCharactersConfig)
     gradient_factor: ScheduleConfig = Field(
@@ -154,7 +158,13 @@ class WeightedObjective(Config):
 
 
 class BaseConfig(Config):
-    """The shared embedder, and the objectives that pretrain it jointly before it is frozen."""
+    """The shared embedder, and the objectives that pretrain it jointly before it is frozen.
+
+    Attributes:
+        embedder: the architecture of the embedder.
+        objectives: the objectives that train it together.
+        training: steps, batches and learning rate.
+    """
 
     embedder: EmbedderConfig = Field(default_factory=EmbedderConfig)
     objectives: tuple[WeightedObjective, ...] = Field(default=(WeightedObjective(),), min_length=1)
@@ -202,6 +212,11 @@ class ComponentConfig(Config):
     """One component: an encoder over the frozen base, or over its own embedding, trained on one objective.
 
     A component with nothing to train, such as a frozen checkpoint with the encoder `none`, has no `task`.
+
+    Attributes:
+        task: the objective, selected by its key `objective`; null: nothing is trained.
+        encoder: the encoder over the features of the base or over its own embedding, selected by its key `kind`.
+        training: steps, batches and learning rate.
     """
 
     task: AnyObjectiveConfig | None = None

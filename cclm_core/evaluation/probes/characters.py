@@ -25,7 +25,11 @@ _MAX_RUN = 1 << 20  # ids that baselines count at once
 
 
 class CharactersProbeConfig(Config):
-    """Masked characters, predicted from the features at their positions."""
+    """Masked characters, predicted from the features at their positions.
+
+    Attributes:
+        linear_probe: how the probe is fitted.
+    """
 
     probe: Literal["characters"] = "characters"
     window: int = Field(default=256, ge=2, description="ids per window")

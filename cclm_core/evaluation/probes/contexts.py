@@ -24,7 +24,11 @@ _BATCH = 32  # texts
 
 
 class ContextsProbeConfig(Config):
-    """What contexts are worth to a composition that reads them, in bits per masked character."""
+    """What contexts are worth to a composition that reads them, in bits per masked character.
+
+    Attributes:
+        linear_probe: how the probe is fitted.
+    """
 
     probe: Literal["contexts"] = "contexts"
     window: int = Field(default=256, ge=8, description="ids per text; longer texts give a random piece")

@@ -41,7 +41,11 @@ from cclm_core.text.vocabulary import Preprocessor
 
 
 class TagsProbeConfig(Config):
-    """Entity spans, from a BIO tag predicted for each character."""
+    """Entity spans, from a BIO tag predicted for each character.
+
+    Attributes:
+        linear_probe: how the probe is fitted.
+    """
 
     probe: Literal["tags"] = "tags"
     train_characters: int = Field(default=200_000, ge=1, description="ids of training documents to read")
