@@ -23,9 +23,8 @@ def test_every_key_has_a_meaning_and_every_link_a_heading() -> None:
 
 
 def test_types_ranges_and_defaults_are_those_of_the_configuration() -> None:
-    rows = {
-        row.split("`")[1]: row for row in PAGE.read_text("utf-8").split("## vocabulary")[1].splitlines() if "`" in row
-    }
+    section = PAGE.read_text(encoding="utf-8").split("\n## vocabulary\n")[1].split("\n## ")[0]
+    rows = {row.split("`")[1]: row for row in section.splitlines() if row.startswith("| `")}
     assert rows["max_characters"].startswith("| `max_characters` | integer | `1000` | 0 to 65,276 | maximum size")
     assert "| `NFC` or `NFD` or `NFKC` or `NFKD` or null | `null` |" in rows["normalisation"]
 
