@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from pydantic_core import to_jsonable_python
 
-from cclm_core.cli.settings import complete, meanings
+from cclm_core.cli.keys import complete, meanings
 from cclm_core.steps.params import NAMED, SECTIONS, class_of
 
 Schema = dict[str, Any]
