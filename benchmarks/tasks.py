@@ -15,14 +15,16 @@ of the best peer, level (the interval includes 0) or behind; the best are chosen
 benchmarks/task_peers.py adds fastText, spaCy and sentence encoders to RESULTS.
 
 ```
-ngrams               TF-IDF of character n-grams 1 to 5, logistic regression (regression: ridge on their products)
+ngrams               TF-IDF of character n-grams 1 to 5, logistic regression (regression: ridge on their products);
+                     for tags those of a word, its shape and its neighbors
 ngrams+noise         the same, with three noised copies of the training texts
 scratch              random weights, fine-tuned as `tasks` does by default
 pretrained           the pretrained embedder, fine-tuned
-pretrained+ngrams    the same network, with n-grams added (`ngrams` of the task, weight 1)
+pretrained+ngrams    the same network, with n-grams added (`ngrams` of the task, weight 1; for tags auto)
 ```
 
-Log-probabilities of networks and n-grams on test and validation texts are kept in the folder `scores` next to RESULTS.
+For labels, log-probabilities of networks and n-grams on test and validation texts are kept in the folder `scores` next
+to RESULTS.
 """
 
 import json
@@ -30,6 +32,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,7 +51,11 @@ from cclm_core.finetuning.config import NgramsConfig, TaskConfig
 from cclm_core.finetuning.evaluate import model_predictor, noised_texts
 from cclm_core.finetuning.fit import fine_tune
 from cclm_core.finetuning.measures import HEADLINES, measure
+from cclm_core.finetuning.model import TaskModel
+from cclm_core.finetuning.ngram_model import NgramsCard, NgramsModel
 from cclm_core.finetuning.ngrams import Ngrams
+from cclm_core.finetuning.tag_ngrams import TagNgrams
+from cclm_core.finetuning.words import tagged_units
 from cclm_core.labeled.examples import LabeledText
 from cclm_core.noise.recipe import NoiseConfig, TrainingNoise
 from cclm_core.noise.text import TextNoiser
@@ -120,9 +127,9 @@ def networks(
     """Fine-tunes a network; a result for it, and one for its sum with n-grams. Keeps log-probabilities at `scores`."""
     start = time.process_time()
     kind, is_pair = task.data.task, task.data.is_pair
-    with_ngrams = kind == "classify" and not is_pair
+    added = {} if kind == "tag" else {"weight": 1} if kind == "classify" and not is_pair else None
     rate = 1e-3 if name == "scratch" else 3e-3
-    settings: dict[str, Any] = {"training": {"learning_rate": rate}, "ngrams": {"weight": 1} if with_ngrams else None}
+    settings: dict[str, Any] = {"training": {"learning_rate": rate}, "ngrams": added}
     encoder: Base | Preprocessor = base
     if name == "scratch":
         encoder, settings["embedder"], settings["composition"] = base.preprocessor, EMBEDDER, None
@@ -134,6 +141,8 @@ def networks(
     facts = {"seed": seed, "seconds": seconds, "parameters": sum(weight.numel() for weight in model.parameters())}
     if model.ngrams is None:
         return [measured(task, copies, model_predictor(model), model=name, **facts)]
+    if isinstance(model.ngrams, TagNgrams):
+        return tag_results(task, copies, model, name, facts)
     kept: dict[str, Any] = {}
     for split, texts in scored_texts(task, copies).items():
         strings = [text.text for text in texts]
@@ -151,7 +160,22 @@ def networks(
     return results
 
 
-def megabytes(ngrams: Ngrams) -> float:
+def tag_results(
+    task: TaskSet, copies: dict[float, list[LabeledText]], model: TaskModel, name: str, facts: dict[str, Any]
+) -> list[Any]:
+    """A result of a network for tags alone, and one of its sum with n-grams."""
+    assert isinstance(model.ngrams, TagNgrams)
+    own = facts["parameters"] * 4e-6
+    weight, sizes = model.card.ngram_weight, {"": own, "+ngrams": own + megabytes(model.ngrams)}
+    results = []
+    for suffix, size in sizes.items():
+        selected = model.card.model_copy(update={"ngram_weight": weight if suffix else 0.0})
+        predict = model_predictor(TaskModel(selected, model.encoder, model.head, model.ngrams))
+        results.append(measured(task, copies, predict, model=f"{name}{suffix}", **facts, megabytes=size))
+    return [results[0], {**results[1], "ngram_weight": weight}]
+
+
+def megabytes(ngrams: Ngrams | TagNgrams) -> float:
     """Size of saved n-grams."""
     with tempfile.TemporaryDirectory() as folder:
         ngrams.save(Path(folder))
@@ -178,15 +202,25 @@ def training_copies(task: TaskSet, rate: float, seed: int) -> list[LabeledText]:
 
 
 def ngrams(task: TaskSet, copies: dict[float, list[LabeledText]], noised: bool, seed: int) -> dict[str, Any]:
-    """A result of the n-gram peer, trained on all texts that the networks see, validation included."""
+    """A result of the n-gram peer, trained on all texts that the networks see: with validation texts, except for tags.
+
+    Validation texts of tags are not held out from the training texts: there are 500 of them next to 200.
+    """
     start = time.process_time()
-    texts = [*task.data.train, *task.data.validation]
-    rows = list(texts)
+    if task.data.task == "tag":
+        task = task._replace(data=replace(task.data, validation=[]))
+    rows = [*task.data.train, *task.data.validation]
     if noised:
         for rate in COPIES:
             rows += training_copies(task, rate, seed)
     facts: dict[str, Any] = {"model": "ngrams+noise" if noised else "ngrams", "seed": seed, "parameters": 0}
-    if task.data.is_pair or task.data.task != "classify":
+    if task.data.task == "tag":
+        labels = task.data.labels
+        counts = TagNgrams(NgramsConfig(), labels).fit(*tagged_units(rows, "word", labels))
+        card = NgramsCard(name=task.name, task="tag", labels=labels)
+        predict = model_predictor(NgramsModel(card, counts))
+        facts |= {"seconds": time.process_time() - start, "megabytes": megabytes(counts)}
+    elif task.data.is_pair or task.data.task != "classify":
         predict = _pairs(rows, task)
     else:
         peer = Ngrams(NgramsConfig(), task.data.labels)
@@ -242,7 +276,7 @@ def run(results: Path, names: list[str], seeds: list[int], models: list[str]) ->
             task = load()
             copies = test_copies(task)
             for model in models:
-                if (name, model, seed) in done or (model.startswith("ngrams") and task.data.task == "tag"):
+                if (name, model, seed) in done:
                     continue
                 if model in NETWORKS:
                     assert base is not None

@@ -40,6 +40,7 @@ NAVIGATION = {
         "docs/noise",
         "docs/text",
         "docs/corpus",
+        "docs/contract",
         "docs/encoders",
         "docs/composition",
         "docs/parts",

@@ -25,7 +25,7 @@ from cclm_core.cli.conventions import (
 )
 from cclm_core.cli.own_code import runs_own_code
 from cclm_core.runtime.errors import ConfigError
-from flows import environment
+from flows import edit_cli, environment
 from flows.messages import warn
 from flows.project import Project
 from flows.tracking.client import TrackingError
@@ -40,6 +40,20 @@ app = typer.Typer(
     callback=version_option,
 )
 app.add_typer(core)
+app.add_typer(
+    edit_cli.add,
+    name="add",
+    rich_help_panel=PIPELINE,
+    help="Add a component, composition or task to params.yaml, comments kept.",
+)
+app.add_typer(
+    edit_cli.remove,
+    name="remove",
+    rich_help_panel=PIPELINE,
+    help="Remove a component, composition or task from params.yaml.",
+)
+data = typer.Typer(help="Compare the data with those that were accepted last, and accept them.", no_args_is_help=True)
+app.add_typer(data, name="data", rich_help_panel=PIPELINE)
 
 Setting = Annotated[
     list[str] | None,
@@ -286,6 +300,27 @@ def compare(
     from flows.run.compare import show
 
     show(_project(), first, second, timed, as_json)
+
+
+@data.command("accept")
+def accept_data(
+    refused: Annotated[
+        bool, typer.Option("--refused", help="Accept the data that an expectation stopped or put into quarantine.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Accept the data of the corpus: the expectations compare later data with them. Writes contract/accepted.json."""
+    from flows.run.data_contract import accept
+
+    accept(_project(), refused, as_json)
+
+
+@data.command("show")
+def show_data(as_json: AsJson = False) -> None:
+    """Show how the data of the corpus differ from the accepted ones, and which expectations are not met."""
+    from flows.run.data_contract import show
+
+    show(_project(), as_json)
 
 
 @app.command(rich_help_panel=OPERATION, epilog=examples("cclm push"))

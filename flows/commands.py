@@ -22,6 +22,7 @@ from flows.messages import warn
 from flows.project import Project
 from flows.recovery.sweep import sweep_flow_runs
 from flows.remote.dvc_remote import PushError, push_outputs, wants_push
+from flows.run.before_after import Change, changes_table
 from flows.run.checks import check_files, check_parameters, checked_plan
 from flows.run.preparation import delete_recorded_checkpoints, prepared
 from flows.run.report_page import answer, newest_report
@@ -213,6 +214,10 @@ def _print_result(project: Project, plan: Plan, summary: dict[str, Any], as_json
         if compared:
             print_comparison(console, compared)
         print_tasks(console, tasks)
+        if changed := [Change(**change) for change in summary.get("metric_changes") or ()]:
+            print_table(console, changes_table(changed), [change.row() for change in changed])
+        for line in summary.get("best") or ():
+            console.print(line, highlight=False, soft_wrap=True)
         if outdated:
             console.print(f"Not shown, because their results are out of date: {', '.join(outdated)}", soft_wrap=True)
         for decision in summary["promotion"]:

@@ -131,6 +131,11 @@ class Project:
         changed = self._git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock")
         return commit, bool(changed)
 
+    def commits_since(self, commit: str, limit: int = 20) -> list[str]:
+        """The newest commits after `commit`, as `abc1234 subject`; empty if there are none or it is unknown."""
+        log = self._git("log", "--oneline", f"--max-count={limit}", f"{commit}..HEAD") if commit else ""
+        return log.splitlines()
+
     def _git(self, *arguments: str) -> str:
         try:
             done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Thirty wrong configurations: each is refused before anything runs, with the path, the value and the remedy."""
+"""More than thirty wrong configurations: each is refused before anything runs, with path, value and remedy."""
 
 from pathlib import Path
 
@@ -60,6 +60,59 @@ CASES = {
         "base: {embedder: {encoder: {kind: attention, width: 100, num_heads: 8}}}",
         "width must be divisible by 2 * num_heads = 16",
     ),
+    "combination without parts": (
+        "base: {embedder: {encoder: {kind: chain, parts: []}}}",
+        "base: embedder.encoder.parts",
+    ),
+    "unknown part of a combination": (
+        "base: {embedder: {encoder: {kind: chain, parts: [{kind: convolutoin}]}}}",
+        "did you mean 'convolution'?",
+    ),
+    "widths of a sum": (
+        "base: {embedder: {encoder: {kind: add, parts: [{kind: convolution, width: 64}, {width: 96}]}}}",
+        "add needs parts of equal width, got [64, 96]; use concatenate, or change the widths",
+    ),
+    "two embeddings": (
+        "components: {ner: {task: {objective: entities}, independent: true, embedding: {width: 64}}}",
+        "components.ner: set `independent: true` or `embedding`, not both",
+    ),
+    "vectors without a source": (
+        "components: {w: {encoder: {kind: none}, embedding: {kind: vectors}}}",
+        "components.w: embedding: source is missing. Name a file or folder, or package:NAME",
+    ),
+    "vectors that do not exist": (
+        "components: {w: {encoder: {kind: none}, embedding: {kind: vectors, source: input/none.txt}}}",
+        "components.w.embedding: source 'input/none.txt' not found. Put the file there",
+    ),
+    "vectors elsewhere": (
+        "components: {w: {encoder: {kind: none}, embedding: {kind: vectors, source: /vectors.txt}}}",
+        "components.w.embedding.source must be in input/ or package:NAME, got '/vectors.txt'. Move it there",
+    ),
+    "checkpoint that is not installed": (
+        "components: {h: {encoder: {kind: none}, embedding: {kind: huggingface, source: 'package:nowhere_at_all'}}}",
+        "components.h.embedding: source 'package:nowhere_at_all': the package nowhere_at_all is not installed",
+    ),
+    "key of word vectors for a checkpoint": (
+        "components: {h: {encoder: {kind: none}, embedding: {kind: huggingface, source: input/h, max_words: 3}}}",
+        "components.h: embedding.max_words is not a known key",
+    ),
+    "causal encoder over a checkpoint": (
+        "base: {embedder: {encoder: {causal: true}, embedding: {kind: huggingface, source: input/h}}}",
+        "a causal encoder needs the embedding `characters`, got huggingface",
+    ),
+    "pretrained weights elsewhere": (
+        "base: {initialize: {source: models/base}}",
+        "base.initialize.source must be in input/ or package:NAME, got 'models/base'. Move it there",
+    ),
+    "pretrained weights without a source": ("base: {initialize: {network: encoder}}", "source is missing"),
+    "pretrained weights, selected twice": (
+        "base: {initialize: {source: input/base, network: encoder, mapping: {encoder: encoder}}}",
+        "base: initialize: set `mapping`, or `network` and `source_network`, not both",
+    ),
+    "pretrained weights of a joint component": (
+        "components: {ner: {task: {objective: entities}, joint: true, initialize: {source: input/base}}}",
+        "components.ner: a joint component starts from the weights that the base trained with it",
+    ),
     "unknown fusion": ("compositions: {a: {parts: [ner], fusion: averge}}", "did you mean 'average'?"),
     "unknown part": ("compositions: {a: {parts: [nre]}}", "compositions.a.parts: 'nre' not found in components"),
     "part twice": ("compositions: {a: {parts: [ner, ner]}}", "names of parts must be unique, got 'ner' twice"),
@@ -73,6 +126,8 @@ CASES = {
         BASE + "[{gradient_factor: {schedule: piecewise, values: [[0, 1], [9, 0], [5, 1]]}}]}",
         "the steps of values must increase, got 9 before 5",
     ),
+    "negative factor": (BASE + "[{gradient_factor: -1}]}", "base: objectives.0.gradient_factor"),
+    "two names of objectives": (BASE + "[{name: a}, {name: A}]}", "the names of objectives must differ, got 'a' twice"),
     "body without a name": (BASE + "[{encoder: {kind: convolution}}]}", "must have a `name`; add it"),
     "joint component of no objective": (
         "components: {ner: {task: {objective: entities}, joint: true}}",

@@ -65,14 +65,14 @@ def init_project(root: Path, data: Sequence[str], options: InitOptions) -> None:
         ConfigError: params.yaml has changes, and no `force`; or an invalid name.
         DataError: the data cannot be read, or it is not clear what is what. Nothing was changed.
     """
-    _refuse_changes(root, options.force)
+    refuse_changes(root, options.force)
     held_out = {"test": options.test, "validation": options.validation}
     is_text = options.asked.task == "text"
     files, assumptions = find_data(data, held_out, options.encoding, options.has_header, as_lines=is_text)
     roles = decide_roles(files, options.asked)
     assumptions += roles.assumptions
     name = options.name or name_of([file for file in files if file.split == "train"])
-    replaced = root / ".cclm" / "replaced" / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    replaced = replaced_folder(root)
     texts = root / texts_file(name)
     is_new = not texts.exists()
     added = place_files(files, root, replaced, options.force)
@@ -85,10 +85,7 @@ def init_project(root: Path, data: Sequence[str], options: InitOptions) -> None:
         for path in [*added, *([texts] if is_new else [])]:
             path.unlink(missing_ok=True)
         raise
-    kept = _keep(root / PARAMS, replaced) if options.force else None
-    atomic_write(root / PARAMS, text)
-    (root / _WRITTEN).parent.mkdir(mode=0o700, exist_ok=True)
-    atomic_write(root / _WRITTEN, hashlib.sha256(text.encode()).hexdigest())
+    kept = write_params(root, text, replaced if options.force else None)
     _show(files, plan, name, assumptions)
     if kept is not None:
         print(f"The former params.yaml is {kept}.")
@@ -109,8 +106,49 @@ def project_folder() -> Path:
     )
 
 
-def _refuse_changes(root: Path, force: bool) -> None:
-    """Refuses to replace a params.yaml that git does not have and that `cclm init` did not write."""
+def refuse_both(data: Sequence[str], recipe: str | None, options: InitOptions) -> None:
+    """Refuses a call with both data and a recipe, or with neither.
+
+    Raises:
+        ConfigError: see above.
+    """
+    if not data and recipe is None:
+        raise ConfigError(
+            "name your files, such as `cclm init tickets.csv`, or take a recipe: `cclm init --recipe list` lists them."
+        )
+    if recipe is not None and (data or options != InitOptions(force=options.force)):
+        raise ConfigError("--recipe cannot be combined with files or with options about them. Use one or the other.")
+
+
+def replaced_folder(root: Path) -> Path:
+    """The folder for what is replaced now."""
+    return root / ".cclm" / "replaced" / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def write_params(root: Path, text: str, replaced: Path | None) -> Path | None:
+    """Writes params.yaml and remembers that it is from `cclm init`.
+
+    Args:
+        root: the folder of the project.
+        text: the new content.
+        replaced: where to keep the former file; None to keep none.
+
+    Returns:
+        The copy of the former file, if any.
+    """
+    kept = None if replaced is None else _keep(root / PARAMS, replaced)
+    atomic_write(root / PARAMS, text)
+    (root / _WRITTEN).parent.mkdir(mode=0o700, exist_ok=True)
+    atomic_write(root / _WRITTEN, hashlib.sha256(text.encode()).hexdigest())
+    return kept
+
+
+def refuse_changes(root: Path, force: bool) -> None:
+    """Refuses to replace a params.yaml that git does not have and that `cclm init` did not write.
+
+    Raises:
+        ConfigError: it has such changes, and `force` is not set.
+    """
     path = root / PARAMS
     if force or not path.is_file():
         return

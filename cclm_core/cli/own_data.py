@@ -50,11 +50,15 @@ LEFT_OUT = 3
 )
 def init(
     data: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             help="Files, folders or patterns: CSV, TSV, JSON lines, Parquet, CoNLL, plain text; also compressed."
         ),
-    ],
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="Instead of data: a commented params.yaml of the folder recipes; `list` lists them."),
+    ] = None,
     text: Annotated[str | None, typer.Option(help="Column of the text; a number if the table has no header.")] = None,
     second: Annotated[str | None, typer.Option(help="Column of the second text, for a task on pairs.")] = None,
     label: Annotated[
@@ -90,11 +94,12 @@ def init(
         bool, typer.Option("--force", help="Replace a changed params.yaml; a copy is kept in .cclm/replaced.")
     ] = False,
 ) -> None:
-    """Look at your data and write a params.yaml for it. Prints what it saw and what it assumed.
+    """Look at your data and write a params.yaml for it, or take a recipe. Prints what it saw and what it assumed.
 
     The files are copied to the folder `input` of the project. Nothing is moved, and git is not changed.
     """
-    from cclm_core.cli.init import InitOptions, init_project, project_folder
+    from cclm_core.cli.init import InitOptions, init_project, project_folder, refuse_both
+    from cclm_core.cli.recipes import init_recipe
     from cclm_core.survey.roles import Asked
 
     options = InitOptions(
@@ -107,7 +112,11 @@ def init(
         has_header=header,
         force=force,
     )
-    init_project(project_folder(), data, options)
+    refuse_both(data or [], recipe, options)
+    if recipe is not None:
+        init_recipe(project_folder(), recipe, force)
+    else:
+        init_project(project_folder(), data or [], options)
 
 
 @app.command(

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from pydantic_core import to_jsonable_python
 
-from cclm_core.cli.settings import complete, meanings
+from cclm_core.cli.keys import complete, meanings
 from cclm_core.steps.params import NAMED, SECTIONS, class_of
 
 Schema = dict[str, Any]
@@ -149,7 +149,7 @@ def _default(default: Any, value: Schema, groups: Mapping[str, Schema]) -> str:
     direct = {key: part for key, part in value.items() if key not in ("items", "additionalProperties")}
     members = [groups[name].get("properties", {}) for name in _referenced(direct)]
     if isinstance(default, dict) and members:
-        keys: Schema = next((keys for keys in members if keys.keys() >= default.keys()), {})
+        keys: Mapping[str, Any] = next((keys for keys in members if keys.keys() >= default.keys()), {})
         is_told = {key for key, part in keys.items() if "const" in part and len(members) > 1}
         default = {
             key: part for key, part in default.items() if key in is_told or part != keys[key].get("default", part)

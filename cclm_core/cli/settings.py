@@ -1,8 +1,6 @@
 """`cclm config`: the complete configuration, differences between two, and a commented params.yaml to start from."""
 
-import inspect
 import json
-import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,13 +9,14 @@ from typing import Annotated, Any, NamedTuple
 import typer
 import yaml
 from pydantic import BaseModel
-from pydantic_core import to_jsonable_python
 
 from cclm_core.cli import completion
 from cclm_core.cli.columns import print_columns
 from cclm_core.cli.conventions import examples
+from cclm_core.cli.keys import complete, meanings
+from cclm_core.cli.reference import page, schema
 from cclm_core.runtime.artifacts import read_json
-from cclm_core.runtime.config import Config, canonical_json, nearest
+from cclm_core.runtime.config import canonical_json, nearest
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.runtime.files import atomic_write
 from cclm_core.runtime.terminal import printed
@@ -55,7 +54,6 @@ ParamsFile = Annotated[Path, typer.Option("--params", help="YAML file with the p
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-_DOCUMENTED = re.compile(r"^    (\w[\w, ]*): (.*(?:\n        .*)*)", re.MULTILINE)
 _DERIVED = ("learning_rate",)
 """Keys whose default depends on other keys: `cclm config init` writes them as comments."""
 
@@ -136,8 +134,6 @@ def reference_command(
     ] = False,
 ) -> None:
     """Print every key of params.yaml with its type, default, allowed values and meaning, as Markdown."""
-    from cclm_core.cli.reference import page, schema
-
     print(json.dumps(schema(), indent=2) if as_json else page(), end="\n" if as_json else "")
 
 
@@ -148,17 +144,6 @@ def resolved(params: Params) -> dict[str, Any]:
         ConfigError: a section is invalid.
     """
     return {key: complete(value) for key, value in _sections(params).items()}
-
-
-def complete(value: Any) -> Any:
-    """A configuration as plain values, including keys that digests leave out because they have their default."""
-    if isinstance(value, BaseModel):
-        return {name: complete(getattr(value, name)) for name in type(value).model_fields}
-    if isinstance(value, Mapping):
-        return {str(key): complete(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [complete(part) for part in value]
-    return to_jsonable_python(value)
 
 
 def differences(first: Path, second: Path) -> list[Difference]:
@@ -194,19 +179,6 @@ def commented(params: Params) -> str:
     for key, value in _sections(params).items():
         lines += [*_entry(key, value, "", 0), ""]
     return "\n".join(lines).rstrip("\n") + "\n"
-
-
-def meanings(model: type[BaseModel]) -> dict[str, str]:
-    """Key -> its meaning: the description of the field, or its text under `Attributes` or `Args` in the docstring."""
-    documented: dict[str, str] = {}
-    for ancestor in reversed([parent for parent in model.__mro__ if issubclass(parent, Config)]):
-        text = inspect.cleandoc(ancestor.__doc__ or "")
-        section = re.split(r"^(?:Attributes|Args):$", text, maxsplit=1, flags=re.MULTILINE)[1:]
-        for match in _DOCUMENTED.finditer("".join(section)):
-            for name in match[1].split(", "):
-                documented[name] = " ".join(match[2].split())
-    described = {name: field.description for name, field in model.model_fields.items() if field.description}
-    return documented | described
 
 
 def _sections(params: Params) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from cclm_core.cli import completion
+from cclm_core.cli.own_code import runs_own_code
+from cclm_core.runtime.errors import ConfigError
 from cclm_core.runtime.reporting import reporting
 from cclm_core.steps.params import Params
 
@@ -48,12 +50,23 @@ def ingest(
     params: ParamsFile,
     out: Out,
     downloads: Downloads,
+    accepted: Annotated[Path | None, typer.Option(help="Folder with the profile of the accepted data.")] = None,
+    checks: Annotated[
+        Path | None, typer.Option(help="Output folder of the profile and the checks of the data.")
+    ] = None,
+    refused: Annotated[
+        Path | None, typer.Option(help="Output folder of the same, if an expectation stops the stage.")
+    ] = None,
 ) -> None:
     """Read the sources into a corpus of records: text, author, group, label, entities, split."""
+    from cclm_core.steps.ingest import Contract
     from cclm_core.steps.ingest import ingest as run
 
+    contract = Contract(accepted, checks, refused) if accepted and checks and refused else None
+    if contract is None and (accepted or checks or refused):
+        raise ConfigError("--accepted, --checks and --refused go together. Pass all three, or none.")
     with reporting("ingest", report_path()) as report:
-        run(Params.load(params), downloads, out, report)
+        run(Params.load(params), downloads, out, report, contract=contract)
 
 
 @stage.command()
@@ -89,6 +102,7 @@ def noise(params: ParamsFile, corpus: Corpus, out: Out) -> None:
 
 
 @stage.command()
+@runs_own_code
 def base(params: ParamsFile, encoded: Encoded, checkpoints: Checkpoints, out: Out, curve: Curve = None) -> None:
     """Train the base: the embedder that all components share."""
     from cclm_core.steps.base import base as run
@@ -98,6 +112,7 @@ def base(params: ParamsFile, encoded: Encoded, checkpoints: Checkpoints, out: Ou
 
 
 @stage.command()
+@runs_own_code
 def pretrain(
     name: Name,
     params: ParamsFile,
@@ -115,6 +130,7 @@ def pretrain(
 
 
 @stage.command()
+@runs_own_code
 def compose(
     name: Name,
     params: ParamsFile,
@@ -130,6 +146,7 @@ def compose(
 
 
 @stage.command()
+@runs_own_code
 def evaluate(
     name: Name,
     params: ParamsFile,
@@ -148,6 +165,7 @@ def evaluate(
 
 
 @stage.command()
+@runs_own_code
 def finetune(
     name: Name,
     params: ParamsFile,
@@ -166,6 +184,7 @@ def finetune(
 
 
 @stage.command()
+@runs_own_code
 def test(
     name: Name,
     params: ParamsFile,
@@ -184,6 +203,7 @@ def test(
 
 
 @stage.command()
+@runs_own_code
 def fuse(
     name: Name,
     params: ParamsFile,
@@ -199,6 +219,7 @@ def fuse(
 
 
 @stage.command()
+@runs_own_code
 def measure(
     name: Name,
     params: ParamsFile,

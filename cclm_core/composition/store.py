@@ -28,6 +28,14 @@ from cclm_core.encoders import store as embedders
 from cclm_core.encoders.embedder import Base, Embedder, Model
 from cclm_core.encoders.pretrained.base import FOLDER
 from cclm_core.encoders.pretrained.catalogue import read_embedding, write_embedding
+from cclm_core.encoders.saved_weights import (
+    BASE,
+    COMPONENT_CARD,
+    COMPONENT_WEIGHTS,
+    COMPOSITION_CARD,
+    FUSION_WEIGHTS,
+    PARTS,
+)
 from cclm_core.encoders.store import freeze_weights, frozen_key, read_card
 from cclm_core.encoders.weights import load_weights, save_weights
 from cclm_core.runtime.artifacts import MANIFEST, publishing, verify, write_json
@@ -42,15 +50,13 @@ Kind = Literal["embedder", "component", "composition"]
 
 CARDS: dict[Kind, str] = {
     "embedder": embedders.CARD,
-    "component": "component.json",
-    "composition": "composition.json",
+    "component": COMPONENT_CARD,
+    "composition": COMPOSITION_CARD,
 }
 """The file that marks a folder as one kind of model."""
 
 PREPROCESSOR = embedders.PREPROCESSOR
-_WEIGHTS = "component.safetensors"
-_FUSION = "fusion.safetensors"
-_BASE, _PARTS = "base", "parts"
+_WEIGHTS, _FUSION, _BASE, _PARTS = COMPONENT_WEIGHTS, FUSION_WEIGHTS, BASE, PARTS
 _OWN = "embedding."  # prefix of the weights of a component's own embedding or base
 _FILES = {
     *CARDS.values(),

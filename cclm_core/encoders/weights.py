@@ -3,6 +3,7 @@
 ```
 save_weights(tensors, path)        writes named tensors
 read_weights(path, expected)       reads them, if they are exactly the expected ones
+read_tensors(path, names)          reads some of them
 load_weights(module, path)         reads the weights of a module, which may have no storage yet
 ```
 """
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from cclm_core.runtime.errors import ArtifactError
 
-_TYPES = {"F64", "F32", "F16", "BF16"}
+TYPES = {"F64", "F32", "F16", "BF16"}
 """The types of weights, by their names in safetensors."""
 
 _LFS = b"version https://git-lfs"  # the first bytes of a file that Git LFS has not fetched
@@ -72,10 +73,19 @@ def read_weights(path: Path, expected: Mapping[str, Tensor], what: str) -> dict[
             f"{path} does not match {what}: {'; '.join(problems[:_SHOWN])}{more}. Use the vocabulary and settings that "
             "it was trained with, or train it again."
         )
+    return read_tensors(path, header)
+
+
+def read_tensors(path: Path, names: Iterable[str]) -> dict[str, Tensor]:
+    """Reads some tensors of a file, with the types of the file. Check its header first, see `read_header`.
+
+    Raises:
+        ArtifactError: the file is damaged, or a weight is NaN or infinite.
+    """
     weights: dict[str, Tensor] = {}
     try:
         with safe_open(path, framework="pt") as file:
-            for name in header:
+            for name in names:
                 weights[name] = file.get_tensor(name).clone()  # not a map of the file, which may change
     except (SafetensorError, OSError, ValueError) as error:
         raise ArtifactError(_damage(path, error)) from None
@@ -128,6 +138,6 @@ def _differences(expected: Mapping[str, Tensor], header: Mapping[str, Header]) -
 
 
 def _foreign(header: Mapping[str, Header]) -> list[str]:
-    foreign = [f"{name} has type {one.type}" for name, one in sorted(header.items()) if one.type not in _TYPES]
+    foreign = [f"{name} has type {one.type}" for name, one in sorted(header.items()) if one.type not in TYPES]
     types = sorted({one.type for one in header.values()})
     return foreign or ([f"weights have different types, {' and '.join(types)}"] if len(types) > 1 else [])

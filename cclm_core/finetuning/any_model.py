@@ -55,6 +55,10 @@ class Texts:
         numbers = np.arange(len(self.texts))
         return np.repeat(numbers, [len(words) for words in self.words]) if task == "tag" else numbers
 
+    def by_text(self, rows: Floats) -> list[Floats]:
+        """The rows (R, K) of all words, by text; for `tag`."""
+        return np.split(rows, np.cumsum([len(words) for words in self.words])[:-1]) if self.words else []
+
 
 class AnyTaskModel(nn.Module, ABC):
     """Predicts labels, numbers or entities from strings of any length, empty ones included.

@@ -6,13 +6,14 @@ from pydantic import Field, model_validator
 
 from cclm_core.encoders.embedder import EmbedderConfig
 from cclm_core.heads.catalogue import HeadConfig
+from cclm_core.heads.tags import TagsConfig
 from cclm_core.noise.recipe import NoiseRecipe, NoiseShape, Rates
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.device import Precision
 from cclm_core.training.config import TrainingConfig
 
 MIN_STEPS, MIN_EPOCHS = 600, 6
-_KEYS_OF_NGRAMS = {"data", "model", "noised_copies", "noise", "ngrams"}
+_KEYS_OF_NGRAMS = {"data", "model", "noised_copies", "noise", "ngrams"}  # and `head: {head: tags, unit: ...}`
 
 
 class TaskNoise(NoiseShape):
@@ -29,16 +30,19 @@ class TaskNoise(NoiseShape):
 class NgramsConfig(Config):
     """Character n-grams with logistic regression, added to the network: log-probabilities are summed.
 
-    Counts and networks make different errors, so the sum is better than each (docs/tasks.md has figures).
+    For tags, they are those of a word, next to its shape and its neighbors. Counts and networks make different errors,
+    so the sum is better than each (docs/tasks.md has figures).
     """
 
     weight: float | Literal["auto"] = Field(
         default="auto",
-        description="weight of the n-grams; the network has 1. `auto`: the best of 0, 0.5, 1 and 2 on the validation "
-        "texts, clean and noised; 1 if there are fewer than 200",
+        description="weight of the n-grams; the network has 1. `auto`: the best of 0, 0.5, 1 and 2, for tags also 4, "
+        "on the validation texts, clean and noised; 1, for tags 2, if there are fewer than 200",
     )
     sizes: tuple[int, int] = Field(default=(1, 5), description="shortest and longest n-gram, inside words")
-    max_features: int = Field(default=200_000, ge=1, description="number of n-grams, the most frequent ones")
+    max_features: int = Field(
+        default=200_000, ge=1, description="number of n-grams, the most frequent ones; for tags, per group"
+    )
     strength: float = Field(default=20.0, gt=0, description="inverse of the L2 penalty, C in scikit-learn")
 
     @model_validator(mode="after")
@@ -119,7 +123,7 @@ class TaskConfig(Config):
     data: str = Field(description="a key of `labeled`")
     model: Literal["network", "ngrams"] = Field(
         default="network",
-        description="ngrams: counted character n-grams alone, with the settings of `ngrams`; not for tags",
+        description="ngrams: counted character n-grams alone, with the settings of `ngrams`",
     )
     noised_copies: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         default=(),
@@ -140,7 +144,8 @@ class TaskConfig(Config):
         default=None, description="weight of each label in the loss; balanced: inverse to its frequency"
     )
     ngrams: NgramsConfig | None = Field(
-        default_factory=NgramsConfig, description="add character n-grams to the network; null: no. Only for classify"
+        default_factory=NgramsConfig,
+        description="add character n-grams to the network; null: no. Only for classify and tag",
     )
     training: FineTuningConfig = Field(default_factory=FineTuningConfig)
 
@@ -155,6 +160,8 @@ class TaskConfig(Config):
             return self
         fields = {name: field.get_default(call_default_factory=True) for name, field in TaskConfig.model_fields.items()}
         own = {name for name in fields.keys() - _KEYS_OF_NGRAMS if getattr(self, name) != fields[name]}
+        if isinstance(self.head, TagsConfig) and self.head == TagsConfig(unit=self.head.unit):
+            own.discard("head")
         if foreign := sorted(own):
             raise ValueError(
                 f"{foreign[0]} is for networks, but model is ngrams. Remove it; the keys are "

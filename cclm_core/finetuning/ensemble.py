@@ -12,7 +12,7 @@ from cclm_core.finetuning.any_model import AnyTaskModel, Floats, Prediction, Tex
 from cclm_core.finetuning.entities import entity_answers
 from cclm_core.finetuning.familiarity import NUM_MEASURES, Familiarity
 from cclm_core.finetuning.fusing import Weights, fuse
-from cclm_core.finetuning.validation import familiarity_texts, split_rows
+from cclm_core.finetuning.validation import familiarity_texts
 from cclm_core.heads.answers import label_answers, multilabel_answers
 from cclm_core.labeled.examples import LabeledTask
 from cclm_core.runtime.config import Config, digest
@@ -142,7 +142,7 @@ def answers_from(
     if task == "regress":
         return [{"value": value} for value in scores[:, 0].tolist()]
     if task == "tag":
-        return entity_answers(texts.texts, texts.words, split_rows(scores, texts), labels)
+        return entity_answers(texts.texts, texts.words, texts.by_text(scores), labels)
     if task == "multilabel":
         return multilabel_answers(torch.from_numpy(scores), labels, threshold)
     return label_answers(torch.from_numpy(scores), labels)

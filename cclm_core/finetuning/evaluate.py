@@ -9,13 +9,16 @@ from cclm_core.evaluation.metrics import Bootstrap, Measurement, Metric
 from cclm_core.evaluation.probe import ProbeResult, small_sample_warnings
 from cclm_core.evaluation.result import Evaluation
 from cclm_core.evaluation.selection import CLEAN, TextSet
-from cclm_core.finetuning.any_model import AnyTaskModel
+from cclm_core.finetuning.any_model import AnyTaskModel, texts_of
 from cclm_core.finetuning.config import NgramsConfig
+from cclm_core.finetuning.entities import entity_answers
 from cclm_core.finetuning.measures import HEADLINES, measure
 from cclm_core.finetuning.ngrams import Ngrams
 from cclm_core.finetuning.noised import noised_texts as noised_texts
 from cclm_core.finetuning.outcomes import texts_digest
 from cclm_core.finetuning.parts import Parts
+from cclm_core.finetuning.tag_ngrams import TagNgrams
+from cclm_core.finetuning.words import tags_of_texts
 from cclm_core.labeled.examples import LabeledText
 from cclm_core.noise.misspellings import Spellings
 from cclm_core.noise.recipe import NoiseRecipe
@@ -75,8 +78,8 @@ def evaluate_task(
 ) -> TaskEvaluation:
     """Measures a model on its test texts. Equal inputs give equal results.
 
-    The baseline of a classification is n-grams with logistic regression, fitted on the same training texts; see
-    `Ngrams`.
+    The baseline of a classification or of tags is n-grams with logistic regression, fitted on the same training texts;
+    see `Ngrams` and `TagNgrams`.
 
     Args:
         model: the model.
@@ -135,8 +138,8 @@ def _all_predictors(
     """A function that predicts texts with the model, as "", with its parts, and with the baseline."""
     baselines: dict[str, Predictor] = {}
     has_counts = parts is not None and parts.has_ngrams
-    if model.task == "classify" and not model.is_pair and not has_counts:
-        baselines["ngrams"] = _ngrams(model, train)
+    if model.task in ("classify", "tag") and not model.is_pair and not has_counts:
+        baselines["ngrams"] = _tag_ngrams(model, train) if model.task == "tag" else _ngrams(model, train)
     own = model_predictor(model)
 
     def predict(texts: Sequence[LabeledText]) -> dict[str, list[dict[str, Any]]]:
@@ -156,6 +159,18 @@ def _ngrams(model: AnyTaskModel, train: Sequence[LabeledText]) -> Predictor:
     def predict(texts: Sequence[LabeledText]) -> list[dict[str, Any]]:
         """Predicts texts."""
         return [{"label": label} for label in ngrams.predict([text.text for text in texts])]
+
+    return predict
+
+
+def _tag_ngrams(model: AnyTaskModel, train: Sequence[LabeledText]) -> Predictor:
+    known = texts_of(model, train)
+    ngrams = TagNgrams(NgramsConfig(), model.labels).fit(known, tags_of_texts(train, known.words, model.labels))
+
+    def predict(texts: Sequence[LabeledText]) -> list[dict[str, Any]]:
+        """Predicts texts."""
+        read = texts_of(model, texts)
+        return entity_answers(read.texts, read.words, read.by_text(ngrams.scores(read)), model.labels)
 
     return predict
 

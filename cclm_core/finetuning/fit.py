@@ -10,11 +10,11 @@ import numpy as np
 
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.encoders.embedder import Base, Embedder, EmbedderConfig
+from cclm_core.finetuning.adding_ngrams import add_ngrams
 from cclm_core.finetuning.batches import LabeledTexts
 from cclm_core.finetuning.config import TaskConfig
 from cclm_core.finetuning.encoding import Encoding, Noise
 from cclm_core.finetuning.model import TaskCard, TaskModel
-from cclm_core.finetuning.ngrams import Ngrams
 from cclm_core.finetuning.probe import fit_probe
 from cclm_core.finetuning.similarities import add_similarities, ids_of_pairs
 from cclm_core.finetuning.trainee import FineTuning, select
@@ -24,15 +24,13 @@ from cclm_core.heads.texts import TextHead, TextHeadConfig
 from cclm_core.labeled.examples import LabeledTask, LabeledText
 from cclm_core.runtime.config import nearest
 from cclm_core.runtime.errors import ConfigError, DataError
-from cclm_core.runtime.random import derive, derive_seed, seeded_initialization
+from cclm_core.runtime.random import derive_seed, seeded_initialization
 from cclm_core.runtime.reporting import Report, null_report
 from cclm_core.text.vocabulary import Preprocessor
 from cclm_core.training.config import TrainingConfig
 from cclm_core.training.loop import train
 from cclm_core.training.trainee import Data
 
-_WEIGHTS = (0.0, 0.5, 1.0, 2.0)
-_MIN_VALIDATION = 200  # texts for selecting the weight of the n-grams
 _HEADS: dict[LabeledTask, str] = {
     "classify": "classification",
     "multilabel": "multilabel",
@@ -84,7 +82,7 @@ class TaskRun:
         self.schedule: TrainingConfig = config.training.schedule(len(data.train))
         if config.train == "probe":
             self.schedule = self.schedule.model_copy(update={"steps": 0, "warmup_steps": 0})
-        self._has_ngrams = config.ngrams is not None and data.task == "classify" and not data.is_pair
+        self._has_ngrams = config.ngrams is not None and data.task in ("classify", "tag") and not data.is_pair
         values = [float(text.value) for text in data.train if text.value is not None]
         deviation = float(np.std(values)) if values else 1.0
         self.card = TaskCard(
@@ -130,37 +128,10 @@ class TaskRun:
             encoder.adopt_base()
             encoder.train_base = False
         if self._has_ngrams:
-            metrics |= {"ngram_weight": self._add_ngrams()}
+            splits = self.data.train, self.data.validation
+            metrics |= {"ngram_weight": add_ngrams(model, self.config, *splits, self.seed)}
         model.requires_grad_(False).eval()
         return metrics
-
-    def _add_ngrams(self) -> float:
-        """Fits the n-grams, selects their weight, and returns it."""
-        config = self.config.ngrams
-        assert config is not None
-        texts = [text.text for text in self.data.train]
-        ngrams = Ngrams(config, self.card.labels).fit(texts, [str(text.label) for text in self.data.train])
-        self.model.ngrams = ngrams
-        weight = self._best_weight() if config.weight == "auto" else float(config.weight)
-        self.model.card = self.card.model_copy(update={"ngram_weight": weight})
-        return weight
-
-    def _best_weight(self) -> float:
-        """The weight with the lowest log-loss on the validation texts, clean and noised."""
-        known = [text for text in self.data.validation if text.label in self.card.labels]
-        if len(known) < _MIN_VALIDATION:
-            return 1.0
-        texts = [text.text for text in known]
-        noised, _ = (
-            Noise(self.config.noise)(texts, derive(self.seed, "ngrams")) if self.config.noise.share else (texts, [])
-        )
-        gold = [self.card.labels.index(str(text.label)) for text in known] * 2
-        rows = range(len(gold))
-        losses = {
-            weight: -float(self.model.log_probabilities([*texts, *noised], weight)[rows, gold].mean())
-            for weight in _WEIGHTS
-        }
-        return min(losses, key=lambda weight: losses[weight])
 
 
 def fine_tune(

@@ -1,4 +1,4 @@
-"""The model of a task: an encoder, a head and, for labels, counted n-grams. It predicts from strings."""
+"""The model of a task: an encoder, a head and, for labels and tags, counted n-grams. It predicts from strings."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
@@ -15,7 +15,8 @@ from cclm_core.evaluation.spans import TagTransitions
 from cclm_core.finetuning.any_model import AnyTaskModel, Floats, Prediction, Texts, groups
 from cclm_core.finetuning.encoding import Encoding, padded
 from cclm_core.finetuning.entities import entity_answers
-from cclm_core.finetuning.ngrams import Ngrams
+from cclm_core.finetuning.ngrams import Ngrams, log_softmax
+from cclm_core.finetuning.tag_ngrams import TagNgrams
 from cclm_core.heads.base import Head, HeadContext
 from cclm_core.heads.catalogue import HeadConfig
 from cclm_core.heads.tags import Tags
@@ -74,7 +75,7 @@ class TaskModel(AnyTaskModel):
 
     card: TaskCard
 
-    def __init__(self, card: TaskCard, encoder: Base, head: Head, ngrams: Ngrams | None = None) -> None:
+    def __init__(self, card: TaskCard, encoder: Base, head: Head, ngrams: Ngrams | TagNgrams | None = None) -> None:
         super().__init__()
         self.card, self.encoder, self.head, self.ngrams = card, encoder, head, ngrams
         self.preprocessor = encoder.preprocessor
@@ -83,14 +84,21 @@ class TaskModel(AnyTaskModel):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the card, the vocabulary and the weights of encoder and head."""
-        about = canonical_json([self.card.canonical(), self.preprocessor.digest, self.encoder.digest])
-        return weights_digest(self.head, about)
+        """SHA-256 of the card, the vocabulary and the weights of encoder and head; for `tag`, also of the n-grams."""
+        about = [self.card.canonical(), self.preprocessor.digest, self.encoder.digest]
+        if isinstance(self.ngrams, TagNgrams):  # those of texts are left out: published models keep their digest
+            about.append(self.ngrams.content.digest)
+        return weights_digest(self.head, canonical_json(about))
 
     @property
     def width(self) -> int:
         """W, features per character."""
         return self.encoder.width
+
+    @property
+    def unit(self) -> str:
+        """For `tag`, what has a tag: `word` or `character`."""
+        return self._encoding.unit
 
     def predict(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Prediction]:
         """The answer to each text or pair; see `AnyTaskModel.predict`."""
@@ -101,17 +109,22 @@ class TaskModel(AnyTaskModel):
         paired = list(zip(texts, words, strict=True))
         return [answer for group in groups(paired) for answer in self._entities(*zip(*group, strict=True))]
 
-    def scores(self, texts: Texts) -> Floats:
-        """See `AnyTaskModel.scores`."""
+    def scores(self, texts: Texts, ngram_weight: float | None = None) -> Floats:
+        """See `AnyTaskModel.scores`.
+
+        Args:
+            texts: the texts.
+            ngram_weight: weight of the n-grams, if the model has some; None for that of the card.
+        """
         if self.task == "tag":
             rows = [
                 row
                 for group in groups(list(zip(texts.texts, texts.words, strict=True)))
-                for row in self._tag_scores(*zip(*group, strict=True))
+                for row in self._tag_rows([text for text, _ in group], [own for _, own in group], ngram_weight)[1]
             ]
             return np.concatenate([np.zeros((0, 1 + 2 * len(self.labels))), *rows]).astype(np.float64)
         if self.task == "classify" and not self.is_pair:
-            return self.log_probabilities(texts.texts)
+            return self.log_probabilities(texts.texts, ngram_weight)
         every = [
             self.head_scores(self._joined(group)) for group in groups(texts.pairs if self.is_pair else texts.texts)
         ]
@@ -137,7 +150,7 @@ class TaskModel(AnyTaskModel):
         """
         weight = self.card.ngram_weight if ngram_weight is None else ngram_weight
         own = torch.log_softmax(self.head_scores(texts).double(), dim=-1).numpy()
-        if not weight or self.ngrams is None:
+        if not weight or not isinstance(self.ngrams, Ngrams):
             return own
         joined = (own + weight * self.ngrams.log_probabilities(texts)) / (1 + weight)
         normalized: npt.NDArray[np.float64] = torch.log_softmax(torch.from_numpy(joined), dim=-1).numpy()
@@ -155,8 +168,7 @@ class TaskModel(AnyTaskModel):
 
     def words_of(self, texts: Sequence[str]) -> list[WordSpans]:
         """The words or characters that get a tag each; for `tag`."""
-        unit = self._encoding.unit
-        return [characters_of(text) if unit == "character" else words_of(text) for text in texts]
+        return [characters_of(text) if self.unit == "character" else words_of(text) for text in texts]
 
     def _joined(self, group: Sequence[Any]) -> list[str]:
         """Texts as `_scores` takes them: of pairs, all first texts and then all second ones."""
@@ -194,14 +206,30 @@ class TaskModel(AnyTaskModel):
         scores, probabilities = self._tag_rows(texts, words)
         return entity_answers(texts, words, scores, self.labels, probabilities, self._learned)
 
-    def _tag_scores(self, texts: Sequence[str], words: Sequence[WordSpans]) -> list[npt.NDArray[np.float32]]:
-        """For each text, the log-probabilities (words, 1 + 2K) of the tags."""
-        return self._tag_rows(texts, words)[1]
-
     def _tag_rows(
-        self, texts: Sequence[str], words: Sequence[WordSpans]
+        self, texts: Sequence[str], words: Sequence[WordSpans], ngram_weight: float | None = None
     ) -> tuple[list[npt.NDArray[np.float32]], list[npt.NDArray[np.float32]]]:
         """For each text, what Viterbi reads and the log-probabilities, (words, 1 + 2K) each; equal without a CRF."""
+        scores, probabilities = self._network_rows(texts, words)
+        weight = self.card.ngram_weight if ngram_weight is None else ngram_weight
+        if not weight or not isinstance(self.ngrams, TagNgrams) or not texts:
+            return scores, probabilities
+        read = Texts(texts, words=words)
+        counted = read.by_text(self.ngrams.scores(read))
+        joined = [
+            log_softmax((own + weight * rows) / (1 + weight)).astype(np.float32)
+            for own, rows in zip(probabilities, counted, strict=True)
+        ]
+        if self._learned is None:
+            return joined, joined
+        # The transitions have the weight 1, as the network does.
+        added = [(own + weight * rows).astype(np.float32) for own, rows in zip(scores, counted, strict=True)]
+        return added, joined
+
+    def _network_rows(
+        self, texts: Sequence[str], words: Sequence[WordSpans]
+    ) -> tuple[list[npt.NDArray[np.float32]], list[npt.NDArray[np.float32]]]:
+        """`_tag_rows` without n-grams."""
         assert isinstance(self.head, Tags)
         self.head.eval()
         every, probabilities = [], []

@@ -12,7 +12,7 @@ from cclm_core.encoders.weights import read_header, read_weights
 from cclm_core.evaluation.linear_probe import one_blas_thread
 from cclm_core.finetuning.any_model import Floats
 from cclm_core.finetuning.config import NgramsConfig
-from cclm_core.finetuning.ngrams import VOCABULARY, WEIGHTS, Content, fit_linear, num_scores_of
+from cclm_core.finetuning.ngrams import VOCABULARY, WEIGHTS, Content, fit_linear, is_vocabulary, num_scores_of
 from cclm_core.labeled.examples import LabeledTask
 from cclm_core.runtime.artifacts import read_json
 from cclm_core.runtime.errors import ArtifactError
@@ -94,7 +94,7 @@ class PairNgrams:
         path = folder / VOCABULARY
         values = read_json(path)
         names = values.pop("ngrams", None) if isinstance(values, dict) else None
-        if not isinstance(names, list) or len(names) != len(_SIZES) or not all(map(_is_vocabulary, names)):
+        if not isinstance(names, list) or len(names) != len(_SIZES) or not all(map(is_vocabulary, names)):
             raise ArtifactError(f"{path} must have {len(_SIZES)} lists of distinct `ngrams`. Train the task again.")
         ngrams = cls(NgramsConfig.parse(values, str(path)), labels, task)
         num_scores, width = num_scores_of(task, labels), _NUM_FEATURES * len(_KNOTS)
@@ -146,7 +146,3 @@ def _bent(similarities: Floats, knots: Floats) -> Floats:
     """Piecewise linear features (N, F * knots) of similarities (N, F)."""
     bent: Floats = np.maximum(similarities[:, :, None] - knots[None], 0).reshape(len(similarities), -1)
     return bent
-
-
-def _is_vocabulary(names: Any) -> bool:
-    return isinstance(names, list) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)

@@ -18,7 +18,7 @@ from cclm_core.runtime.config import canonical_json
 from cclm_core.runtime.errors import ArtifactError
 
 VOCABULARY, WEIGHTS = "ngrams.json", "ngrams.safetensors"
-_MANY_TEXTS = 3000  # with more texts, n-grams that occur once are left out
+MANY_TEXTS = 3000  # with more texts, n-grams that occur once are left out
 _MAX_ITERATIONS = 100
 _RIDGE = 20.0  # penalty of ridge regression at strength 1: 1 at the default strength
 
@@ -65,7 +65,7 @@ class Ngrams:
 
     def fit(self, texts: Sequence[str], targets: Sequence[Any]) -> "Ngrams":
         """Fits on N texts with their targets: see `fit_linear`."""
-        self._vectorizer = self._new_vectorizer(min_df=2 if len(texts) > _MANY_TEXTS else 1)
+        self._vectorizer = self._new_vectorizer(min_df=2 if len(texts) > MANY_TEXTS else 1)
         with one_blas_thread():
             features = self._vectorizer.fit_transform(texts)
         weight, bias = fit_linear(self.task, features, targets, self.labels, self.config.strength)
@@ -111,11 +111,7 @@ class Ngrams:
         path = folder / VOCABULARY
         values = read_json(path)
         names = values.pop("ngrams", None) if isinstance(values, dict) else None
-        if (
-            not isinstance(names, list)
-            or not all(isinstance(name, str) for name in names)
-            or len(set(names)) != len(names)
-        ):
+        if not is_vocabulary(names):
             raise ArtifactError(f"{path} must have the list `ngrams` of distinct strings. Train the task again.")
         ngrams = cls(NgramsConfig.parse(values, str(path)), labels, task)
         num_scores = num_scores_of(task, labels)
@@ -145,6 +141,11 @@ def num_scores_of(task: LabeledTask, labels: Sequence[str]) -> int:
     return 1 if task == "regress" else len(labels)
 
 
+def is_vocabulary(names: Any) -> bool:
+    """Whether a value from a file is a list of distinct strings."""
+    return isinstance(names, list) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
+
+
 def log_softmax(scores: Floats) -> Floats:
     """Log-probabilities (N, K), in nats, from scores (N, K)."""
     shifted = scores - scores.max(axis=1, keepdims=True, initial=-np.inf)
@@ -169,7 +170,7 @@ def fit_linear(
     """
     with one_blas_thread():
         if task == "classify":
-            weight, bias = _multinomial(features, [str(label) for label in targets], labels, strength)
+            weight, bias = fit_logistic(features, [str(label) for label in targets], labels, strength)
         elif task == "multilabel":
             rows = [_binary(features, np.array([label in own for own in targets]), strength) for label in labels]
             weight, bias = np.stack([row[0] for row in rows]), np.array([row[1] for row in rows])
@@ -182,10 +183,24 @@ def fit_linear(
     return weight.astype(np.float32), bias.astype(np.float32)
 
 
-def _multinomial(features: Any, targets: Sequence[str], labels: Sequence[str], strength: float) -> tuple[Any, Any]:
+def fit_logistic(
+    features: Any, targets: Sequence[str], labels: Sequence[str], strength: float, max_iterations: int = _MAX_ITERATIONS
+) -> tuple[Any, Any]:
+    """Fits a logistic regression on N texts or words, of which there is at least one. Deterministic.
+
+    Args:
+        features: (N, P), sparse or dense.
+        targets: the N labels.
+        labels: the K labels; those without a target get a very low probability.
+        strength: inverse of the penalty, C in scikit-learn.
+        max_iterations: of L-BFGS.
+
+    Returns:
+        Weights (K, P) and biases (K,), float32.
+    """
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS)
+    model = LogisticRegression(C=strength, max_iter=max_iterations)
     if len(set(targets)) == 1:
         weight, bias, known = np.zeros((1, features.shape[1])), np.zeros(1), sorted(set(targets))
     else:

@@ -30,6 +30,7 @@ from cclm_core.finetuning.familiarity import Familiarity
 from cclm_core.finetuning.model import TaskCard, TaskModel
 from cclm_core.finetuning.ngram_model import NgramsCard, NgramsModel
 from cclm_core.finetuning.ngrams import Ngrams
+from cclm_core.finetuning.tag_ngrams import TagNgrams
 from cclm_core.runtime.artifacts import MANIFEST, publishing, read_json, verify, write_json
 from cclm_core.runtime.blocks import code_in
 from cclm_core.runtime.errors import ArtifactError
@@ -113,7 +114,8 @@ def _network(folder: Path, values: Mapping[str, Any]) -> TaskModel:
     with without_storage():
         head = card.head.build(card.context(encoder))
     load_weights(head, folder / HEAD)
-    ngrams = Ngrams.load(folder, card.labels) if card.ngram_weight else None
+    kind = TagNgrams if card.task == "tag" else Ngrams
+    ngrams = kind.load(folder, card.labels) if card.ngram_weight else None
     return TaskModel(card, encoder, head, ngrams)
 
 

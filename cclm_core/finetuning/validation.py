@@ -16,7 +16,7 @@ from cclm_core.finetuning.familiarity import Familiarity
 from cclm_core.finetuning.fusing import Rows
 from cclm_core.finetuning.measures import HEADLINES, measure
 from cclm_core.finetuning.noised import noised_texts
-from cclm_core.finetuning.words import tags_of
+from cclm_core.finetuning.words import tags_of_texts
 from cclm_core.labeled.examples import LabeledTask, LabeledText
 from cclm_core.noise.text import TextNoiser
 
@@ -80,12 +80,7 @@ class Validation:
         if self.task == "multilabel":
             chosen = joined >= np.log(self.threshold / (1 - self.threshold))
             return [{"labels": [self.labels[k] for k in np.flatnonzero(row)]} for row in chosen]
-        return entity_answers(texts.texts, texts.words, split_rows(joined, texts), self.labels)
-
-
-def split_rows(rows: Floats, texts: Texts) -> list[Floats]:
-    """The rows (R, K) of all words, by text."""
-    return np.split(rows, np.cumsum([len(words) for words in texts.words])[:-1]) if texts.words else []
+        return entity_answers(texts.texts, texts.words, texts.by_text(joined), self.labels)
 
 
 def familiarity_texts(texts: Texts) -> list[str]:
@@ -139,7 +134,4 @@ def _targets(model: AnyTaskModel, examples: Sequence[LabeledText], texts: Texts)
     if model.task == "multilabel":
         rows = [[float(label in example.labels) for label in model.labels] for example in examples]
         return np.array(rows, dtype=np.float64).reshape(len(examples), len(numbers))
-    tags = [
-        tags_of(words, example.entities, model.labels) for words, example in zip(texts.words, examples, strict=True)
-    ]
-    return np.array([tag for own in tags for tag in own], dtype=np.int64)
+    return np.array(tags_of_texts(examples, texts.words, model.labels), dtype=np.int64)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from cclm_core.corpus.records import Entity
+from cclm_core.finetuning.any_model import Texts
 from cclm_core.labeled.examples import LabeledText
 from cclm_core.text.tagged_words import WordSpans, characters_of, words_of
 
@@ -12,6 +13,17 @@ def units_of(example: LabeledText, unit: str) -> WordSpans:
     if unit == "character":
         return characters_of(example.text)
     return tuple(example.words) or words_of(example.text)
+
+
+def tagged_units(examples: Sequence[LabeledText], unit: str, labels: Sequence[str]) -> tuple[Texts, list[int]]:
+    """Labeled texts with the words or characters that get a tag, and the tags of all of them, one after the other."""
+    units = [units_of(example, unit) for example in examples]
+    return Texts([example.text for example in examples], words=units), tags_of_texts(examples, units, labels)
+
+
+def tags_of_texts(examples: Sequence[LabeledText], words: Sequence[WordSpans], labels: Sequence[str]) -> list[int]:
+    """The tags of all words of all examples, one after the other."""
+    return [tag for example, own in zip(examples, words, strict=True) for tag in tags_of(own, example.entities, labels)]
 
 
 def tags_of(words: WordSpans, entities: Sequence[Entity], labels: Sequence[str]) -> list[int]:

@@ -5,6 +5,7 @@ from typing import Any, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from cclm_core.ingest.duplicates import DuplicatesConfig
+from cclm_core.ingest.expectations import DuplicatesExpectation, Expectation
 from cclm_core.ingest.filters import Filter
 from cclm_core.ingest.mixed import MixedSource, MixedSplitter, WeightedSource
 from cclm_core.ingest.sources.base import SourceConfig
@@ -28,6 +29,8 @@ class IngestConfig(HeldOut):
         transforms: changes to every text, applied in this order before the filters: see `ingest.transforms`.
         filters: conditions that a text must meet; other texts go to the quarantine: see `ingest.filters`.
         duplicates: `exact`, `near`, or a full `DuplicatesConfig`; null keeps duplicates.
+        expectations: what must be true of the data, compared with the data that were accepted last: see
+            `ingest.expectations`.
     """
 
     source: Source | None = None
@@ -36,11 +39,12 @@ class IngestConfig(HeldOut):
     transforms: tuple[Transform, ...] = ()
     filters: tuple[Filter, ...] = ()
     duplicates: DuplicatesConfig | None = None
+    expectations: tuple[Expectation, ...] = ()
 
-    @field_validator("transforms", "filters", mode="before")
+    @field_validator("transforms", "filters", "expectations", mode="before")
     @classmethod
     def _by_name(cls, members: Any, info: ValidationInfo) -> Any:
-        """Accepts the bare name of a transform or filter that needs no settings."""
+        """Accepts the bare name of a transform, a filter or an expectation that needs no settings."""
         key = str(info.field_name).removesuffix("s")
         is_list = isinstance(members, list | tuple)
         return [{key: member} if isinstance(member, str) else member for member in members] if is_list else members
@@ -64,6 +68,12 @@ class IngestConfig(HeldOut):
         names = [member.name.lower() for member in self.sources]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"the names of `sources` must differ, got {repeated[0]!r} twice")
+        return self
+
+    @model_validator(mode="after")
+    def _duplicates_are_looked_for(self) -> Self:
+        if self.duplicates is None and any(isinstance(member, DuplicatesExpectation) for member in self.expectations):
+            raise ValueError("the expectation `duplicates` needs `duplicates`, which looks for them; set it to `exact`")
         return self
 
     @property

@@ -5,8 +5,8 @@ to the process that receives the blocks in order.
 """
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +19,8 @@ from cclm_core.ingest.config import IngestConfig
 from cclm_core.ingest.duplicates import Keys
 from cclm_core.ingest.filters import rejection_reason
 from cclm_core.ingest.minhash import signatures
-from cclm_core.ingest.mixed import MixedSplitter
+from cclm_core.ingest.mixed import MixedSplitter, Part
+from cclm_core.ingest.profile import ONLY, Unit
 from cclm_core.ingest.splits import Splitter
 from cclm_core.ingest.transforms import transformed
 
@@ -39,6 +40,7 @@ class Block(NamedTuple):
         texts: (N, 2) uint64 keys of the texts; None unless exact duplicates are removed.
         signatures: (N, 112) uint32 MinHash signatures of the texts; None unless near duplicates are removed.
         compared: (N,) bool, whether the text is long enough to be removed as a duplicate.
+        source: the name of the source, see `ingest.profile.ONLY`.
     """
 
     table: pa.Table
@@ -50,19 +52,28 @@ class Block(NamedTuple):
     texts: Keys | None
     signatures: npt.NDArray[np.uint32] | None
     compared: npt.NDArray[np.bool_]
+    source: str
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """Turns a part of the source into a block: transforms, checks, filters, splits, and keys for finding duplicates."""
+    """Turns a part of the source into a block: transforms, checks, filters, splits, and keys for finding duplicates.
+
+    Args:
+        config: the configuration.
+        splitter: assigns records to splits.
+        excluded: source or file -> why its records are rejected.
+    """
 
     config: IngestConfig
     splitter: Splitter | MixedSplitter
+    excluded: Mapping[Unit, str] = field(default_factory=dict)
 
     def __call__(self, part: Any) -> Block:
         """Returns the block of a part of the configured source; the result depends on the part alone."""
         config, split_of = self.config, self.splitter.split
         reader = config.reader
+        source = config.sources[part.number].name if isinstance(part, Part) and config.sources else ONLY
         columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
         ids, texts, authors, groups, variants, labels, entities, splits = columns.values()
         files: list[str] = []
@@ -81,6 +92,8 @@ class Preparation:
                 record = changed or record
             if reason is None and config.filters:
                 reason = rejection_reason(record, config.filters)
+            if reason is None and self.excluded:
+                reason = self.excluded.get(Unit(source), self.excluded.get(Unit(source, file)))
             if reason is not None:
                 rejected.append((order, Rejected(file, line, reason, record.text)))
                 continue
@@ -107,6 +120,7 @@ class Preparation:
             keys(texts) if removal and removal.kind == "exact" else None,
             signatures(texts, removal.ngram) if removal and removal.kind == "near" else None,
             np.fromiter((len(text) >= min_characters for text in texts), dtype=bool, count=len(texts)),
+            source,
         )
 
 

@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -43,6 +43,8 @@ class DataSection:
     labels: Table | None = None
     rejected: Table | None = None
     warnings: list[str] = field(default_factory=list)
+    drift: Table | None = None
+    expectations: Table | None = None
 
 
 @dataclass
@@ -60,7 +62,7 @@ class VocabularySection:
 
 def data_sections(collection: Collection) -> list[DataSection]:
     """The corpus, then the labeled sets."""
-    return [_corpus(item) for item in collection.of_kind("corpus")] + [
+    return [_corpus(item, collection.first("checks")) for item in collection.of_kind("corpus")] + [
         _labeled(item) for item in collection.of_kind("labeled")
     ]
 
@@ -128,7 +130,7 @@ def _outside(collection: Collection, alphabet: str) -> Table | None:
     return Table(("character", "code point", "times"), rows, _sampled("the train split"))
 
 
-def _corpus(item: Published) -> DataSection:
+def _corpus(item: Published, checks: Published | None) -> DataSection:
     values = item.values
     splits = _in_order(values.get("splits", {}))
     rows = [
@@ -152,8 +154,52 @@ def _corpus(item: Published) -> DataSection:
         lengths=_lengths("corpus", (len(text) for split in SPLITS for text in _texts(item, split))),
         labels=_labels({name: split.get("labels", []) for name, split in splits.items()}),
         rejected=_rejected(item, quarantined),
-        warnings=list(values.get("warnings", [])),
+        warnings=[*values.get("warnings", []), *(_not_met(checks) if checks else [])],
+        drift=_drift(checks) if checks else None,
+        expectations=_expectations(checks) if checks else None,
     )
+
+
+def _not_met(checks: Published) -> list[str]:
+    return [str(check["message"]) for check in checks.values["checks"] if check["state"] == "not met"]
+
+
+def _drift(checks: Published) -> Table | None:
+    """How the data differ from the accepted ones; None if no data have been accepted."""
+    if not checks.values["accepted"]:
+        return None
+    shown: dict[str, Callable[[float], Cell]] = {
+        "count": count_cell,
+        "share": lambda value: Cell(f"{value:.3%}", value),
+        "distance": number_cell,
+    }
+    rows = [
+        [
+            text_cell("all" if source == "source" else source),
+            text_cell(row["measure"]),
+            Cell("") if row["accepted"] is None else shown[row["kind"]](row["accepted"]),
+            shown[row["kind"]](row["now"]),
+        ]
+        for source, measures in checks.values["differences"].items()
+        for row in measures
+    ]
+    caption = "A distance is a total variation distance: 0 if nothing has changed, 1 if everything has."
+    return Table(("source", "measure", "accepted data", "now"), rows, caption)
+
+
+def _expectations(checks: Published) -> Table | None:
+    """The checked expectations; None if there are none."""
+    rows = [
+        [
+            text_cell(check["expectation"]),
+            text_cell(check["unit"]),
+            text_cell(check["state"]),
+            text_cell(check["action"]),
+            Cell(check["message"], is_long=True),
+        ]
+        for check in checks.values["checks"]
+    ]
+    return Table(("expectation", "about", "state", "action", "details"), rows) if rows else None
 
 
 def _labeled(item: Published) -> DataSection:

@@ -42,7 +42,8 @@ class Box:
 
 def boxes(collection: Collection) -> list[Box]:
     """The stages in columns: those of a phase above each other, to the right of all stages whose folders they read."""
-    inputs = {item.path: _inputs(item, collection) for item in collection.folders}
+    folders = [item for item in collection.folders if item.kind != "checks"]  # made with the corpus, by the same stage
+    inputs = {item.path: _inputs(item, collection) for item in folders}
     columns: dict[str, int] = {}
 
     def column(item: Published) -> int:
@@ -54,7 +55,7 @@ def boxes(collection: Collection) -> list[Box]:
 
     rows: dict[int, int] = {}
     made = []
-    for item in sorted(collection.folders, key=lambda item: (column(item), item.stage)):
+    for item in sorted(folders, key=lambda item: (column(item), item.stage)):
         row = rows.get(column(item), 0)
         rows[column(item)] = row + 1
         changed = collection.outdated(item)

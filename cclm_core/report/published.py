@@ -14,7 +14,7 @@ from cclm_core.runtime.errors import ArtifactError
 from cclm_core.runtime.readers import parse_json
 
 _CARD = "card.json"
-_STAGES = {"corpus": "ingest", "encoded": "vocab", "noise": "noise", "labeled": "labeled"}
+_STAGES = {"corpus": "ingest", "checks": "ingest", "encoded": "vocab", "noise": "noise", "labeled": "labeled"}
 """Kind of a folder without a card -> the stage that publishes it."""
 
 _NAMED = {"labeled"}

@@ -147,9 +147,10 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
 
 def _explain_one(problem: dict[str, Any], model: type[BaseModel], where: str) -> str:
     path = [str(part)[:80] for part in problem["loc"] if part != "[key]"]
-    parents, valid_keys = _walk(model, path[:-1])
-    key = ": ".join(filter(None, (where, ".".join([*parents, *path[-1:]]))))
     value, kind, context = problem["input"], problem["type"], problem.get("ctx", {})
+    parents, valid_keys = _walk(model, path[:-1])
+    keys = _walk(model, path)[0] if kind == "value_error" else [*parents, *path[-1:]]  # of a section, or of a key
+    key = ": ".join(filter(None, (where, ".".join(keys))))
     if kind == "extra_forbidden":
         return f"{key} is not a known key; {nearest(path[-1], valid_keys)}"
     if kind == "missing":

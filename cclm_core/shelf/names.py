@@ -9,9 +9,11 @@ from urllib.parse import unquote, urlsplit
 
 from cclm_core.runtime.config import nearest
 from cclm_core.runtime.errors import ConfigError, IntegrityError
+from cclm_core.runtime.own_code import CODE
 
 ITEM_TYPES = ("preprocessor", "embedder", "component", "composition")
 SUFFIXES = (".json", ".safetensors", ".csv", ".md", ".txt")  # data only: nothing that runs when it is opened
+CODE_SUFFIX = ".py"  # of own building blocks, in folders `code`; runs only if it is trusted, see runtime/own_code.py
 SCHEMES = ("https", "ssh", "file")
 MAX_LENGTH = 100  # characters of a name, or of one part of a path
 MAX_PATH = 500  # characters of a path inside an item; operating systems allow 4,096 bytes including the folders above
@@ -117,8 +119,11 @@ def check_file_names(names: Iterable[str]) -> None:
                 raise IntegrityError(f"{name!r} must not be in an item: {part!r} is not a plain file name.")
             if not _is_portable(part) or len(name) > MAX_PATH:
                 raise IntegrityError(f"{name[:MAX_PATH]!r} must not be in an item: some systems cannot store it.")
-        if not name.endswith(SUFFIXES):
-            raise IntegrityError(f"{name!r} must not be in an item: use {', '.join(SUFFIXES)}, never a pickle.")
+        if not name.endswith(SUFFIXES) and not (name.endswith(CODE_SUFFIX) and PurePosixPath(name).parent.name == CODE):
+            raise IntegrityError(
+                f"{name!r} must not be in an item: use {', '.join(SUFFIXES)}, never a pickle. Own building blocks are "
+                f"{CODE}/*{CODE_SUFFIX}."
+            )
         for path in [name, *(f"{folder}/" for folder in PurePosixPath(name).parents if folder.name)]:
             key = unicodedata.normalize("NFC", path.rstrip("/")).casefold()
             if key in seen and (path == name or path != seen[key]):

@@ -12,6 +12,7 @@ from cclm_core.runtime.reporting import Report
 from cclm_core.steps.params import Params
 from cclm_core.training.code import dependency_digest
 from cclm_core.training.config import BaseConfig
+from cclm_core.training.initial_weights import initialize_embedder, published
 from cclm_core.training.joint import build_branches, save_base
 from cclm_core.training.module import TrainingModule
 from cclm_core.training.run import Artifact, Identity, TrainingInputs, TrainingRun, own_blocks
@@ -42,13 +43,14 @@ def base(
     with seeded_initialization(seed):
         embedder = Embedder(inputs.corpus.preprocessor, config.embedder)
         branches = build_branches(config.objectives, embedder, inputs, seed)
+    metrics = {} if config.initialize is None else initialize_embedder(embedder, config.initialize)
     identity = Identity(
         stage="base",
         seed=params.seed,
         data=data_digest,
         vocabulary=inputs.corpus.preprocessor.digest,
-        # With the digest of a pretrained embedding instead of its path.
-        configuration=config.model_copy(update={"embedder": embedder.config}).canonical(),
+        # With digests of pretrained weights instead of their paths.
+        configuration=published(config.model_copy(update={"embedder": embedder.config})).canonical(),
         noise=inputs.noise_identity(),
         code=dependency_digest(__name__),
         **own_blocks(config),
@@ -56,5 +58,5 @@ def base(
     module = TrainingModule(embedder, branches, config.shared_pass)
     save = partial(save_base, objectives=config.objectives, branches=branches)
     run = TrainingRun(identity, seed, module, inputs.data(config.training), config.training)
-    run.publish(checkpoints, out, Artifact("embedder", embedder, save), report)
+    run.publish(checkpoints, out, Artifact("embedder", embedder, save, finish=lambda: metrics), report)
     copy_file(out / "curve.csv", curve)

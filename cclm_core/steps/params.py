@@ -306,21 +306,28 @@ class Params:
                 )
 
     def _check_sources(self, key: str, config: Config) -> None:
-        """Checks that files of pretrained embeddings are in the project or a package, and that their digests are given.
+        """Checks that files of pretrained weights are in the project or a package, and that their digests are given.
 
         The digest is part of the parameters, so another file reruns exactly the stages that read it.
         """
         for path, part in _nested(config, key):
-            source = getattr(part, "source", None)
-            if not isinstance(source, str) or not hasattr(part, "require_digest"):
+            if not hasattr(part, "require_digest"):
                 continue
+            source = getattr(part, "source", None)
+            if not isinstance(source, str):
+                raise ConfigError(f"{self.source}: {path}.source is missing. Name a file or folder, or package:NAME.")
             is_inside = Path(source).parts[:1] == (INPUT,) and ".." not in Path(source).parts
             if not is_inside and not source.startswith("package:"):
                 raise ConfigError(
                     f"{self.source}: {path}.source must be in {INPUT}/ or package:NAME, got {source!r:.200}. "
                     "Move it there."
                 )
-            part.require_digest(f"{self.source}: {path}")
+            try:
+                part.require_digest(f"{self.source}: {path}")
+            except ConfigError as error:
+                if str(error).startswith(self.source):
+                    raise
+                raise ConfigError(f"{self.source}: {path}: {error}") from None
 
     def _refuse_untracked(self, key: str) -> None:
         """Refuses a list of misspellings outside the folder that DVC watches."""

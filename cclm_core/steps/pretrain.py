@@ -13,9 +13,10 @@ from cclm_core.runtime.random import derive_seed
 from cclm_core.runtime.reporting import Report
 from cclm_core.steps.params import Params
 from cclm_core.training.code import dependency_digest
-from cclm_core.training.component import component_module, new_component, opened
+from cclm_core.training.component import component_module, initialize_component, new_component, opened
 from cclm_core.training.config import ComponentConfig
 from cclm_core.training.features import cached_features
+from cclm_core.training.initial_weights import published
 from cclm_core.training.joint import adopt_joint
 from cclm_core.training.run import Artifact, Identity, TrainingInputs, TrainingRun, own_blocks, publish
 
@@ -53,6 +54,7 @@ def pretrain(
     embedder = _base_with_vocabulary(base, inputs, encoded)
     config, pretrained = opened(config)
     component, objective = new_component(embedder, name, config, params.seed, inputs, pretrained)
+    metrics = {} if config.initialize is None else initialize_component(component, embedder, config.initialize)
     if config.joint:
         assert objective is not None
         adopt_joint(base, name, config, component.body, objective)
@@ -64,14 +66,15 @@ def pretrain(
         data=data_digest,
         base=base_digest,
         vocabulary=embedder.preprocessor.digest,
-        configuration=config.canonical(),
+        # With digests of pretrained weights instead of their paths.
+        configuration=published(config).canonical(),
         noise=inputs.noise_identity(),
         code=dependency_digest(__name__),
         **own_blocks(config),
     )
-    artifact = Artifact("component", component, write, objective, code=code_in(config.task))
+    artifact = Artifact("component", component, write, objective, lambda: metrics, code_in(config.task))
     if objective is None:
-        publish(out, artifact, [{"step": 0}], identity)
+        publish(out, artifact, [{"step": 0}], identity, metrics)
     else:
         folder = checkpoints.absolute().with_name(f"{checkpoints.name}.features")
         with cached_features(folder, embedder, component, objective, config.training) as cache:

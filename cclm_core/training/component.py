@@ -2,17 +2,19 @@
 
 from torch import Tensor, nn
 
-from cclm_core.composition.card import ComponentCard
+from cclm_core.composition.card import ComponentCard, IndependentConfig
 from cclm_core.composition.component import Component, OverBase, features_of
 from cclm_core.encoders.contexts import Contexts
 from cclm_core.encoders.embedder import Base, weights_digest
 from cclm_core.encoders.pretrained.catalogue import PretrainedConfig, PretrainedEmbedding
+from cclm_core.encoders.saved_weights import networks_of
 from cclm_core.objectives.base import Objective
 from cclm_core.objectives.contexts import ContextObjective
 from cclm_core.runtime.random import derive_seed, seeded_initialization
 from cclm_core.training.config import ComponentConfig
 from cclm_core.training.contexts import ContextTraining
 from cclm_core.training.features import FeatureCache, OverCachedBase
+from cclm_core.training.initial_weights import InitializeConfig, Target, initialize
 from cclm_core.training.module import TrainingModule
 from cclm_core.training.run import TrainingInputs
 
@@ -79,6 +81,28 @@ def opened(config: ComponentConfig) -> tuple[ComponentConfig, PretrainedEmbeddin
     return config.model_copy(update={"embedding": own}), embedding
 
 
+def initialize_component(component: Component, base: Base, config: InitializeConfig) -> dict[str, int]:
+    """Copies pretrained weights into a new component, and gives it their origin.
+
+    Args:
+        component: changed in place.
+        base: its base, which has the vocabulary.
+        config: the source, and what to copy.
+
+    Returns:
+        Metrics; see `initialize`.
+
+    Raises:
+        CclmError: see `initialize`.
+    """
+    card = component.card
+    embedding = card.independent.embedding if isinstance(card.independent, IndependentConfig) else None
+    settings = networks_of("body", card.encoder, embedding, card.reads_backward)
+    metrics = initialize(Target(component, card.described, settings, base.preprocessor), config)
+    component.card = card.model_copy(update={"origin": weights_digest(component)})
+    return metrics
+
+
 def new_component(
     base: Base,
     name: str,
@@ -87,7 +111,9 @@ def new_component(
     inputs: TrainingInputs,
     embedding: PretrainedEmbedding | None = None,
 ) -> tuple[Component, Objective | None]:
-    """A component and its objective with their initial weights, drawn from `seed` and the component's origin.
+    """A component and its objective with random initial weights, drawn from `seed` and the component's origin.
+
+    `initialize_component` replaces them by pretrained ones.
 
     Args:
         base: the base to train over.

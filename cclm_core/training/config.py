@@ -15,6 +15,7 @@ from cclm_core.runtime.blocks import Registered
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.device import Precision
 from cclm_core.runtime.errors import ConfigError
+from cclm_core.training.initial_weights import InitializeConfig
 from cclm_core.training.schedules import ConstantConfig, ScheduleConfig
 
 
@@ -167,6 +168,11 @@ class BaseConfig(Config):
 
     embedder: EmbedderConfig = Field(default_factory=EmbedderConfig)
     objectives: tuple[WeightedObjective, ...] = Field(default=(WeightedObjective(),), min_length=1)
+    initialize: InitializeConfig | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="pretrained weights that the embedder starts from; null: random ones",
+    )
     shared_pass: bool = Field(
         default=False,
         exclude_if=lambda value: not value,
@@ -232,6 +238,11 @@ class ComponentConfig(Config):
         description="start from the weights that base.objectives trained jointly with the base under this name; with "
         "training.steps: 0 they are published unchanged",
     )
+    initialize: InitializeConfig | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="pretrained weights that the component starts from; null: random ones",
+    )
     origin: str | None = Field(
         default=None,
         min_length=1,
@@ -260,6 +271,11 @@ class ComponentConfig(Config):
             raise ValueError(
                 "an independent component has its own embedding and cannot be trained jointly with the base; remove "
                 "`joint` or `independent`"
+            )
+        if self.joint and self.initialize is not None:
+            raise ValueError(
+                "a joint component starts from the weights that the base trained with it, so it cannot have "
+                "`initialize`, too; remove `joint` or `initialize`"
             )
         object.__setattr__(self, "training", self.training.with_rate_of(self.encoder))
         return self

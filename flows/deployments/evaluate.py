@@ -12,7 +12,7 @@ from flows.run.pipeline import Work, carry_out
 from flows.run.preparation import prepared
 
 
-@flow(name="evaluate", task_runner=task_runner(), persist_result=False)
+@flow(name="evaluate", flow_run_name="evaluate", task_runner=task_runner(), persist_result=False)
 def evaluate(compositions: list[str] = []) -> dict[str, Any]:  # noqa: B006 - the form's own type
     """Composes, evaluates and gates compositions of the current components. Trains nothing.
 
@@ -28,4 +28,5 @@ def evaluate(compositions: list[str] = []) -> dict[str, Any]:  # noqa: B006 - th
         plan = checked_plan(project)
         nodes = evaluation_stages(plan, compositions)
         refuse_stale_before(plan, nodes)
-        return carry_out(project, plan, Work(nodes, gated=frozenset(nodes)))
+        title = " ".join(["evaluate", *compositions])
+        return carry_out(project, plan, Work(nodes, gated=frozenset(nodes), title=title))

@@ -14,7 +14,7 @@ from flows.run.retraining import plan_retraining
 TAGS = {"component": "cclm.component", "task": "cclm.task"}
 
 
-@flow(name="retrain-component", task_runner=task_runner(), persist_result=False)
+@flow(name="retrain-component", flow_run_name="retrain {component}", task_runner=task_runner(), persist_result=False)
 def retrain_component(
     component: str,
     settings: dict[str, Any] = {},  # noqa: B006 - the form's own type
@@ -48,6 +48,8 @@ def retrain_component(
             gated=frozenset(planned.nodes),
             tags={planned.stage: lineage},
             pipeline_tags=lineage,
+            title=f"retrain {component}",
+            prefix=f"{planned.section}.{component}.",
         )
         summary = carry_out(project, planned.plan, work)
         outcome = next(row["outcome"] for row in summary["stages"] if row["stage"] == planned.stage)

@@ -27,7 +27,7 @@ def train_stage(
         lock: Content of the pipeline's dvc.lock.
         parent: MLflow run ID of the pipeline.
         tracked: Whether to track the stage in MLflow.
-        inputs: Outputs in folders that the stage reads as a whole.
+        inputs: Paths that the stage reads and that DVC does not fetch by itself.
     """
     project = Project.find()
     environment.apply(project)

@@ -7,18 +7,16 @@ from cclm_core.evaluation.promotion import PromotionConfig
 from cclm_core.report.differences import measured_texts
 from cclm_core.runtime.artifacts import MANIFEST, folder_digest, read_json, verify
 from cclm_core.runtime.config import canonical_json, digest
+from flows.gate.descriptions import FIGURES_TAG, KIND_TAG, SIZE_TAG
 from flows.gate.lineage import registration_tags
 from flows.gate.registry import (
     CANDIDATE,
     CHAMPION,
     EVALUATION_TAG,
-    FIGURES_TAG,
     GATE_KEY_TAG,
-    KIND_TAG,
     METRICS_TAG,
     RESULTS_TAG,
     ROLLED_BACK,
-    SIZE_TAG,
     Registry,
     Version,
     metrics_tag,

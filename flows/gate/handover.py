@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from cclm_core.runtime.config import canonical_json
 from cclm_core.runtime.errors import ArtifactError
 from cclm_core.runtime.readers import parse_json
-from flows.gate.registry import CHAMPION, GATE_REASON_TAG, GATE_RESULT_TAG, PREVIOUS, ROLLED_BACK, Registry
+from flows.gate.descriptions import GATE_REASON_TAG, GATE_RESULT_TAG
+from flows.gate.registry import CHAMPION, PREVIOUS, ROLLED_BACK, Registry
 from flows.tracking.client import TrackingError
 
 HANDOVER_TAG = "cclm.handover"

@@ -12,17 +12,10 @@ from filelock import FileLock
 
 from cclm_core.runtime.artifacts import MANIFEST, file_digest, verify
 from cclm_core.runtime.errors import CclmError
+from flows.gate.descriptions import GATE_REASON_TAG, GATE_RESULT_TAG
 from flows.gate.handover import Handover, hand_over, settle
 from flows.gate.promote import promotion_lock
-from flows.gate.registry import (
-    BROKEN,
-    CHAMPION,
-    GATE_REASON_TAG,
-    GATE_RESULT_TAG,
-    PREVIOUS,
-    Registry,
-    Version,
-)
+from flows.gate.registry import BROKEN, CHAMPION, PREVIOUS, Registry, Version
 from flows.gate.seal import DIGEST_TAG, SEAL_TAG, SealError, seal, seal_problem
 from flows.graph.evaluations import MODEL_KINDS
 from flows.project import Project

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from cclm_core.runtime.artifacts import folder_digest, read_json
-from cclm_core.runtime.config import nearest
+from cclm_core.runtime.config import canonical_json, nearest
 from cclm_core.runtime.errors import ConfigError
 from flows.graph.evaluations import Evaluation
 from flows.graph.node import Node, artifact_kind, flatten
@@ -23,6 +23,7 @@ from flows.tracking.client import Tracking, guarded
 
 PARENT_TAG = "cclm.parent"  # the digest of the component that a retrained component replaces
 OUT_TAG = "digest.out."
+LINEAGE_TAG = "cclm.lineage"  # of a registered version
 
 
 @dataclass(frozen=True)
@@ -159,9 +160,10 @@ def newest_run(tracking: Tracking, path: str, digest: str) -> Run | None:
 
 
 def registration_tags(project: Project, tracking: Tracking, evaluation: Evaluation) -> dict[str, str]:
-    """Tags for a registered version with the digest and the run of everything in its lineage.
+    """Tags for a registered version: the runs that made and measured it, and the lineage as one tag in JSON.
 
-    For example `cclm.base`, `cclm.base.run`, `cclm.component.NAME`, `cclm.component.NAME.run`, `cclm.corpus`.
+    The lineage has the digest and the run of everything that the model was made from, by `base`, `corpus`,
+    `component.NAME` and so on.
 
     Raises:
         TrackingError: MLflow cannot be reached.
@@ -172,13 +174,12 @@ def registration_tags(project: Project, tracking: Tracking, evaluation: Evaluati
     results = evaluation.results.relative_to(project.root).as_posix()
     if evaluation_run := newest_run(tracking, results, folder_digest(evaluation.results)):
         tags["cclm.evaluation.run"] = evaluation_run.id
+    lineage: dict[str, dict[str, str]] = {}
     for origin in list(top.walk())[1:]:
         is_named = origin.kind in ("component", "composition", "labeled", "task")
-        key = f"cclm.{origin.kind}.{origin.name}" if is_named else f"cclm.{origin.name}"
-        tags[key] = origin.digest
-        if origin.run:
-            tags[f"{key}.run"] = origin.run.id
-    return tags
+        key = f"{origin.kind}.{origin.name}" if is_named else origin.name
+        lineage[key] = {"digest": origin.digest} | ({"run": origin.run.id} if origin.run else {})
+    return tags | {LINEAGE_TAG: canonical_json(lineage)}
 
 
 def _card(folder: Path) -> dict[str, Any]:

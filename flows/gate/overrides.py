@@ -3,22 +3,12 @@
 from filelock import FileLock
 
 from cclm_core.runtime.errors import ConfigError
+from flows.gate.descriptions import GATE_REASON_TAG, GATE_RESULT_TAG, KIND_TAG
 from flows.gate.gate import load_check, promotion_config
 from flows.gate.handover import Handover, hand_over, settle
 from flows.gate.measured import missing_metrics
 from flows.gate.promote import Decision, promotion_lock
-from flows.gate.registry import (
-    CANDIDATE,
-    CHAMPION,
-    GATE_REASON_TAG,
-    GATE_RESULT_TAG,
-    KIND_TAG,
-    PREVIOUS,
-    ROLLED_BACK,
-    Registry,
-    Version,
-    model_name,
-)
+from flows.gate.registry import CANDIDATE, CHAMPION, PREVIOUS, ROLLED_BACK, Registry, Version, model_name
 from flows.gate.seal import check_sealed
 from flows.graph.evaluations import TASK
 from flows.messages import warn

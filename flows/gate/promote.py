@@ -26,6 +26,7 @@ from flows.gate.candidates import (
     register_candidate,
     results_are_outdated,
 )
+from flows.gate.descriptions import GATE_REASON_TAG, GATE_RESULT_TAG
 from flows.gate.gate import Verdict, compare, load_check, promotion_config
 from flows.gate.handover import HANDOVER_TAG, Handover, hand_over, settle
 from flows.gate.measured import explain_missing, missing_metrics
@@ -35,8 +36,6 @@ from flows.gate.registry import (
     CHAMPION,
     EVALUATION_TAG,
     GATE_KEY_TAG,
-    GATE_REASON_TAG,
-    GATE_RESULT_TAG,
     PREVIOUS,
     Registry,
     Version,

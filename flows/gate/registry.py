@@ -11,6 +11,11 @@ from typing import Any
 
 import cclm_core
 from cclm_core.runtime.config import canonical_json
+from flows.gate.descriptions import (
+    DESCRIBED_TAGS,
+    GATE_RESULT_TAG,
+    version_description,
+)
 from flows.gate.seal import DIGEST_TAG, SEAL_TAG, download, seal
 from flows.gate.served import served
 from flows.graph.evaluations import COMPOSITION
@@ -19,9 +24,9 @@ from flows.tracking.metrics import usable
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 METRICS_TAG, EVALUATION_TAG = "cclm.metrics", "cclm.evaluation"
-GATE_RESULT_TAG, GATE_REASON_TAG, GATE_KEY_TAG = "gate.result", "gate.reason", "gate.key"
+GATE_KEY_TAG = "gate.key"
 BROKEN, ROLLED_BACK = "broken", "rolled back"  # values of the tag `gate.result`, in addition to the aliases
-KIND_TAG, RESULTS_TAG, FIGURES_TAG, SIZE_TAG = "cclm.kind", "cclm.results", "cclm.figures", "cclm.bytes"
+RESULTS_TAG = "cclm.results"
 
 
 @dataclass(frozen=True)
@@ -140,10 +145,13 @@ class Registry:
                 self.client.set_registered_model_tag(model, name, value)
 
     def set_tags(self, model: str, number: str, tags: Mapping[str, str]) -> None:
-        """Sets tags of a version, one after the other, in the given order."""
+        """Sets tags of a version, one after the other, in the given order. Then updates its description."""
         with guarded():
             for name, value in tags.items():
                 self.client.set_model_version_tag(model, number, name, value)
+            if DESCRIBED_TAGS & tags.keys():
+                current = self.version(model, number).tags
+                self.client.update_model_version(model, number, version_description(model, number, current))
 
     def remove_tag(self, model: str, number: str, name: str) -> None:
         """Deletes a tag of a version."""
@@ -198,7 +206,12 @@ class Registry:
             sealed = dict(tags) | {SEAL_TAG: self._seal(model, logged.model_id, tags[DIGEST_TAG])}
             self._make_model(model, packed.description)
             version = self.client.create_model_version(
-                model, logged.model_uri, run_id, tags=sealed, model_id=logged.model_id
+                model,
+                logged.model_uri,
+                run_id,
+                tags=sealed,
+                model_id=logged.model_id,
+                description=version_description(model, "", tags),
             )
         return Version(model, str(version.version), sealed)
 

@@ -68,7 +68,7 @@ def change_settings(project: Project, settings: Mapping[str, Any]) -> bool:
     if not changed:
         return False
     if uses_library(project):
-        _check(path, content)
+        check_content(path, content)
     atomic_write(path, content)
     return True
 
@@ -178,8 +178,12 @@ def _places(values: Any, wanted: Any) -> list[tuple[Any, Any]]:
     return places
 
 
-def _check(path: Path, content: str) -> None:
-    """Validates the new content as a whole. Errors name params.yaml, not the draft file."""
+def check_content(path: Path, content: str) -> None:
+    """Validates new content of params.yaml as a whole. Errors name params.yaml, not the draft file.
+
+    Raises:
+        ConfigError: it is invalid.
+    """
     from cclm_core.steps.params import Params
 
     draft = path.with_name(f".{NAME}.draft")

@@ -98,10 +98,10 @@ def read_plan(project: Project, changes: bool = True) -> Plan:
         import networkx  # type: ignore[import-untyped]
 
         graph = repo.index.graph
-        order = list(networkx.lexicographical_topological_sort(graph.reverse(), key=lambda stage: stage.name))
-        nodes = {stage.name: _node(stage, graph, project) for stage in order if getattr(stage, "name", None)}
-        nodes = resolve_parts(nodes, project)
-        stages = [stage for stage in order if stage.name in nodes] if changes else []
+        ordered = networkx.lexicographical_topological_sort(graph.reverse(), key=lambda stage: stage.addressing)
+        order = [stage for stage in ordered if _is_of_pipeline(stage)]
+        nodes = resolve_parts({stage.name: _node(stage, graph, project) for stage in order}, project)
+        stages = order if changes else []
         changed = {stage.name: why for stage in stages if (why := _why(stage))}
         restorable = {stage.name for stage in stages if stage.name in changed and can_restore(stage)}
     return Plan(nodes, changed, frozenset(restorable), recomposed(nodes, changed, project))
@@ -122,6 +122,11 @@ def _repository(project: Project) -> Iterator[Any]:
         raise ConfigError(f"DVC cannot read the pipeline: {error}") from None
 
 
+def _is_of_pipeline(stage: Any) -> bool:
+    """Whether DVC runs the stage. A file that `dvc add` tracks is a stage of DVC, too, but without a name."""
+    return getattr(stage, "name", None) is not None
+
+
 def _node(stage: Any, graph: Any, project: Project) -> Node:
     from dvc.dependency.param import ParamsDependency
 
@@ -135,7 +140,7 @@ def _node(stage: Any, graph: Any, project: Project) -> Node:
             deps.append(_relative(dep, project))
     return Node(
         name=stage.name,
-        needs=tuple(sorted(needed.name for needed in graph.successors(stage))),
+        needs=tuple(sorted(needed.name for needed in graph.successors(stage) if _is_of_pipeline(needed))),
         params=params,
         deps=tuple(deps),
         outs=tuple(_relative(out, project) for out in stage.outs),

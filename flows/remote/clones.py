@@ -38,7 +38,8 @@ class Order:
         lock: the content of the requesting clone's dvc.lock, which records the inputs of the stage.
         parent: the id of the pipeline's run on an MLflow server that the worker can reach, or None.
         tracked: whether to track the run of the stage.
-        inputs: outputs in folders that the stage reads as a whole, which DVC does not fetch by itself.
+        inputs: paths that the stage reads and that DVC does not fetch by itself: outputs in folders that it reads as a
+            whole, and pretrained weights that `dvc add` tracks.
     """
 
     stage: str

@@ -8,6 +8,7 @@ pushes its result, which is then restored here, so that dvc.lock is written in o
 import os
 import time
 from collections.abc import Callable
+from pathlib import PurePosixPath
 from typing import Any
 from uuid import UUID
 
@@ -124,13 +125,27 @@ def folder_inputs(node: Node, lock: bytes) -> list[str]:
     return [out["path"] for out in recorded_outputs(lock) if out["path"].startswith(prefixes)]
 
 
+def added_inputs(project: Project, node: Node) -> list[str]:
+    """The files that `dvc add` tracks among the pretrained weights that the parameters of a stage name as `source`.
+
+    DVC does not fetch them, because the digest in the parameters is the dependency, not the file.
+    """
+    sources = {str(value) for key, value in node.params.items() if key.rpartition(".")[2] == "source"}
+    tracked: set[str] = set()
+    for source in sources:
+        path = PurePosixPath(source)
+        candidates = [] if path.is_absolute() or ".." in path.parts else [path, *path.parents[:-1]]
+        tracked.update(str(folder) for folder in candidates if (project.root / f"{folder}.dvc").is_file())
+    return sorted(tracked)
+
+
 def push_inputs(project: Project, node: Node, lock: bytes) -> list[str]:
-    """Pushes what a stage reads to DVC's remote, and returns `folder_inputs`.
+    """Pushes what a stage reads to DVC's remote, and returns what DVC does not fetch by itself on a worker.
 
     Raises:
         WorkerError: DVC failed.
     """
-    inputs = folder_inputs(node, lock)
+    inputs = [*folder_inputs(node, lock), *added_inputs(project, node)]
     for target in (*node.needs, *inputs):  # with several targets, DVC 3.67 pushes only one of them
         pushed = run_dvc(project, "--wait-for-lock", "push", target)
         if pushed.returncode != 0:

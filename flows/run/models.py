@@ -9,22 +9,11 @@ from typing import Any
 from rich.table import Table
 
 from cclm_core.evaluation.metrics import Metric
-from cclm_core.runtime.errors import ArtifactError, ConfigError
-from cclm_core.runtime.readers import parse_json
+from cclm_core.runtime.errors import ConfigError
 from cclm_core.runtime.reporting import format_duration
 from flows.formats import ARROWS, format_megabytes
-from flows.gate.registry import (
-    CANDIDATE,
-    CHAMPION,
-    FIGURES_TAG,
-    GATE_REASON_TAG,
-    GATE_RESULT_TAG,
-    KIND_TAG,
-    PREVIOUS,
-    SIZE_TAG,
-    Registry,
-    Version,
-)
+from flows.gate.descriptions import GATE_REASON_TAG, GATE_RESULT_TAG, KIND_TAG, SIZE_TAG, version_figures
+from flows.gate.registry import CANDIDATE, CHAMPION, PREVIOUS, Registry, Version
 from flows.graph.evaluations import COMPOSITION
 from flows.project import Project
 from flows.run.tables import cell, output_console, print_table
@@ -79,11 +68,7 @@ def registered_models(registry: Registry) -> list[RegisteredModel]:
 
 def figures_of(version: Version) -> dict[str, Metric]:
     """The main metrics in the tags of a version; empty for versions of an earlier release."""
-    try:
-        values = parse_json(version.tags.get(FIGURES_TAG, "{}"), FIGURES_TAG)
-        return {name: Metric.parse(value, FIGURES_TAG) for name, value in values.items()}
-    except (ArtifactError, ConfigError, AttributeError):  # changed by hand
-        return {}
+    return version_figures(version.tags)
 
 
 def show(project: Project, as_json: bool) -> None:

@@ -17,7 +17,9 @@ from cclm_core.runtime.artifacts import read_json, write_json
 from cclm_core.runtime.errors import ConfigError
 from flows.devices.runners import task_runner
 from flows.devices.slots import ensure_limit
+from flows.gate.gate import promotion_config
 from flows.gate.promote import pending
+from flows.graph.changes import changed_parameters, run_name
 from flows.graph.evaluations import evaluations
 from flows.graph.node import Node
 from flows.graph.plan import Plan
@@ -27,16 +29,20 @@ from flows.project import Project
 from flows.recovery.flow_runs import noted
 from flows.remote import workers
 from flows.remote.dvc_remote import PushError, wants_push
+from flows.run.before_after import Snapshot, best_and_smallest, changes, snapshots
 from flows.run.checks import check_parameters, checked_plan
 from flows.run.dvc_repro import stop_all
-from flows.run.prefect_pages import publish_artifacts, run_address
+from flows.run.night_page import LAST_RUN, find_changes, night_markdown, publish_page
+from flows.run.nightly import scheduled
+from flows.run.notes import run_note
+from flows.run.prefect_pages import name_flow_run, publish_artifacts, run_address
 from flows.run.preparation import delete_recorded_checkpoints, prepared
-from flows.run.report_page import answer_markdown, write_report
+from flows.run.report_page import write_report
+from flows.run.tables import current
 from flows.run.tasks import outcome, promote, push, submit
-from flows.tracking.client import Tracking, TrackingError, connect, enabled, log_pipeline_files
+from flows.tracking.client import NOTE_TAG, Tracking, TrackingError, connect, enabled, log_pipeline_files
 from flows.tracking.parents import create_parent
-
-NOTE_TAG = "mlflow.note.content"  # MLflow's pages show it as the description of a run, in Markdown
+from flows.tracking.stage_notes import MAX_NOTE, fitted
 
 
 class PipelineError(Exception):
@@ -66,6 +72,8 @@ class Work:
         gated: evaluation stages whose compositions and tasks to register and gate; None for all that are up to date.
         tags: stage -> tags for its MLflow run.
         pipeline_tags: tags for the pipeline's MLflow run.
+        title: what the run does, for its name.
+        prefix: start of the keys of parameters that its name leaves out.
     """
 
     nodes: dict[str, Node]
@@ -73,9 +81,11 @@ class Work:
     gated: frozenset[str] | None = None
     tags: Mapping[str, dict[str, str]] = field(default_factory=dict)
     pipeline_tags: Mapping[str, str] = field(default_factory=dict)
+    title: str = "run"
+    prefix: str = ""
 
 
-@flow(name="pretrain", task_runner=task_runner(), persist_result=False)
+@flow(name="pretrain", flow_run_name="run", task_runner=task_runner(), persist_result=False)
 def pretrain(targets: list[str] = [], force: list[str] = []) -> dict[str, Any]:  # noqa: B006 - the form's own types
     """Brings the pipeline up to date: all stages, or the targets and everything they need.
 
@@ -88,11 +98,11 @@ def pretrain(targets: list[str] = [], force: list[str] = []) -> dict[str, Any]: 
         ConfigError: params.yaml is invalid, or another run is in progress in this clone.
     """
     project = Project.find()
-    with prepared(project):
+    with scheduled(project), prepared(project):
         plan = checked_plan(project)
         forced = frozenset(plan.match(force))
         nodes = plan.select([*targets, *(force if targets else [])])
-        return carry_out(project, plan, Work(nodes, forced))
+        return carry_out(project, plan, Work(nodes, forced, title=" ".join(["run", *targets])))
 
 
 def carry_out(project: Project, plan: Plan, work: Work) -> dict[str, Any]:
@@ -119,21 +129,25 @@ def _carry_out(project: Project, plan: Plan, work: Work) -> dict[str, Any]:
         workers.check(project, work.forced, work.nodes)
     if message := ensure_limit():
         get_run_logger().warning(message)
-    started = time.time()
-    parent, tracked = _open_parent(project, plan, work.pipeline_tags, has_work)
+    started, found, before = time.time(), find_changes(project, plan), snapshots(evaluations(plan, project))
+    name = run_name(started, work.title, changed_parameters(project, work.nodes.values()), work.prefix)
+    name_flow_run(name)
+    parent, tracked = _open_parent(project, plan, work.pipeline_tags, has_work, name)
     status = "KILLED"
     try:
         results = _run_stages(project, work, stale.keys() | after_forced(work.nodes, work.forced), parent, tracked)
-        summary: dict[str, Any] = {"started": started, "parent_run": parent, "stages": results, "promotion": []}
+        summary: dict[str, Any] = {"name": name, "started": started, "parent_run": parent, "stages": results}
+        summary |= {"promotion": [], "commit": project.git_revision()[0], "changes": found.as_json()}
         summary |= _promoted(project, plan, work, results, parent) if tracked else {"promotion_error": None}
-        summary |= _pushed(project, results)
+        summary |= _pushed(project, results) | _metric_changes(project, plan, results, before)
         summary["ended"] = time.time()
         page = write_report(project, plan, summary, run_address(project, parent))
         summary["report"] = None if page is None else str(page)
         publish_artifacts(project, plan, summary)
+        publish_page(night_markdown(project, plan, found, summary, run_address(project, parent)))
         failed = bool(summary["promotion_error"] or summary["push_error"]) or _any_failed(results)
         status = "FAILED" if failed else "FINISHED"
-        write_json(project.state() / "last-run.json", summary)
+        write_json(project.state() / LAST_RUN, summary)
     finally:
         stop_all()
         workers.cancel_all()
@@ -204,11 +218,23 @@ def _pushed(project: Project, results: list[dict[str, Any]]) -> dict[str, Any]:
     return {"pushed": None, "push_error": str(error)}
 
 
+def _metric_changes(
+    project: Project, plan: Plan, results: list[dict[str, Any]], before: Mapping[str, Snapshot]
+) -> dict[str, Any]:
+    """The changes in the metrics, and which composition is best on what, of the models that are up to date."""
+    measured = current(evaluations(plan, project), results)
+    tasks = [evaluation.name for evaluation in measured if evaluation.is_task]
+    changed = changes(before, snapshots(measured), promotion_config(project), tasks)
+    return {"metric_changes": [change.as_json() for change in changed], "best": best_and_smallest(measured)}
+
+
 def _any_failed(results: list[dict[str, Any]]) -> bool:
     return any(row["outcome"] == "failed" for row in results)
 
 
-def _open_parent(project: Project, plan: Plan, tags: Mapping[str, str], has_work: bool) -> tuple[str | None, bool]:
+def _open_parent(
+    project: Project, plan: Plan, tags: Mapping[str, str], has_work: bool, name: str
+) -> tuple[str | None, bool]:
     """Starts the pipeline's MLflow run, unless there is nothing to do.
 
     Returns:
@@ -220,7 +246,7 @@ def _open_parent(project: Project, plan: Plan, tags: Mapping[str, str], has_work
         tracking = connect(project)
         if not has_work and not pending(project, evaluations(plan, project)):
             return None, True
-        parent = create_parent(tracking, project, "prefect")
+        parent = create_parent(tracking, project, "prefect", name)
         tracking.log(parent, tags=tags)
         return parent, True
     except TrackingError as error:
@@ -245,13 +271,11 @@ def _close_parent(project: Project, plan: Plan, parent: str | None, status: str)
 
 
 def _log_summary(tracking: Tracking, project: Project, plan: Plan, parent: str) -> None:
-    """Logs the summary of the run and its report, and what the report says as the description of the run."""
-    path = project.state() / "last-run.json"
+    """Logs the summary of the run and its report, and a description of the run."""
+    path = project.state() / LAST_RUN
     if not path.is_file():
         return
     summary = read_json(path)
     files = [path, *([Path(summary["report"])] if summary.get("report") else [])]
     tracking.log_files(parent, [(file, "") for file in files])
-    if summary.get("report"):
-        text = f"{answer_markdown(project, plan)}\n\nThe whole report: report.html among the artifacts."
-        tracking.log(parent, tags={NOTE_TAG: text})
+    tracking.log(parent, tags={NOTE_TAG: fitted(run_note(project, plan, summary), MAX_NOTE)})

@@ -6,6 +6,7 @@ from flows.graph.evaluations import evaluations
 from flows.graph.plan import Plan
 from flows.messages import warn
 from flows.project import Project
+from flows.run.before_after import Change
 from flows.run.report_page import answer_markdown
 from flows.run.tables import comparison, comparison_rows, current, evaluation_warnings, legend
 from flows.run.task_table import task_rows
@@ -25,10 +26,13 @@ def publish_artifacts(project: Project, plan: Plan, summary: dict[str, Any]) -> 
     compared = comparison(project, [evaluation for evaluation in measured if not evaluation.is_task])
     tasks = task_rows(comparison(project, [evaluation for evaluation in measured if evaluation.is_task]))
     text = answer_markdown(project, plan) if summary.get("report") else ""
+    changed = [Change(**change).row() for change in summary.get("metric_changes") or ()]
     try:
         if text:
             text += f"\n\nThe whole report: `{summary['report']}`, also among the artifacts of the run in MLflow."
             create_markdown_artifact(text, key="report", description="What is better, and what to do next")
+        if changed:
+            create_table_artifact([*changed], key="before-after", description="Before and after this run")
         if compared:
             rows: list[dict[str, Any]] = [*comparison_rows(compared)]
             description = "\n\n".join([f"Compositions compared ({legend(rows)})", *evaluation_warnings(measured)])
@@ -46,6 +50,22 @@ def publish_artifacts(project: Project, plan: Plan, summary: dict[str, Any]) -> 
             create_link_artifact(address, link_text="This run in MLflow", key="mlflow-run")
     except (HTTPError, PrefectException) as error:
         warn(f"the tables of this run could not be added to Prefect's UI ({type(error).__name__}: {error}).")
+
+
+def name_flow_run(name: str) -> None:
+    """Renames the current flow run. If Prefect fails, a warning is printed and the flow continues."""
+    from httpx import HTTPError
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import PrefectException
+    from prefect.runtime import flow_run
+
+    if not flow_run.id:
+        return  # the flow's function was called directly
+    try:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(flow_run.id, name=name)
+    except (HTTPError, PrefectException) as error:
+        warn(f"the flow run could not be renamed to {name!r} ({type(error).__name__}: {error}).")
 
 
 def run_address(project: Project, run_id: str | None) -> str | None:

@@ -20,6 +20,7 @@ class Retraining:
     Attributes:
         name: name in params.yaml.
         kind: `component` or `task`.
+        section: its section of params.yaml.
         plan: the plan of the whole pipeline.
         stage: the stage that trains it.
         nodes: that stage, and the stages after it: of the compositions that contain a component, and of the tasks that
@@ -30,6 +31,7 @@ class Retraining:
 
     name: str
     kind: str
+    section: str
     plan: Plan
     stage: str
     nodes: dict[str, Node]
@@ -71,7 +73,7 @@ def plan_retraining(project: Project, name: str, settings: Mapping[str, Any], se
         plan = checked_plan(project)
     nodes = with_dependents(plan, stage)
     stale = tuple(stage for stage in plan.stale() if stage in nodes)
-    return Retraining(name, TRAINED[section], plan, stage, nodes, stale, model_digest(project, nodes[stage]))
+    return Retraining(name, TRAINED[section], section, plan, stage, nodes, stale, model_digest(project, nodes[stage]))
 
 
 def model_digest(project: Project, node: Node) -> str | None:

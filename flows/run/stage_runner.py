@@ -229,7 +229,7 @@ def track(record: StageRecord, child: Child) -> None:
         if parent_id:
             return Follower(project, tracking, node, parent_id)
         parent = parent or DvcParent(tracking, project, child.dvc)
-        return Follower(project, tracking, node, parent.start())
+        return Follower(project, tracking, node, parent.start(nodes.values()))
 
     follow(project, record.stage, record.started, lambda: False, open_follower)
     if parent:

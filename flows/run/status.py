@@ -6,6 +6,7 @@ only a server knows is reported as unknown. `cclm doctor` asks the servers.
 """
 
 import json
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,6 +26,8 @@ from flows.graph.plan import Plan
 from flows.messages import warn
 from flows.project import Project
 from flows.run.checks import check_files, checked_plan
+from flows.run.data_contract import DataStatus, data_status
+from flows.run.nightly import Nightly, nightly
 from flows.run.tables import output_console, print_table
 from flows.tracking.client import database, enabled, tracking_uri
 from flows.tracking.mlflow_private import registered_digests
@@ -85,6 +88,8 @@ class Status:
         unregistered: compositions and tasks with results that are not registered; None if only a server knows.
         unpushed: outputs missing from DVC's default remote; None if only a server knows or there is no remote.
         warnings: what in params.yaml or dvc.yaml may be a mistake; see `flows.run.checks`.
+        data: what the last `ingest` said about the data; None if no stage checks them.
+        nightly: the last scheduled run in this clone; None if there was none.
     """
 
     stages: tuple[StageStatus, ...]
@@ -93,6 +98,8 @@ class Status:
     unregistered: tuple[str, ...] | None
     unpushed: tuple[str, ...] | None
     warnings: tuple[str, ...] = ()
+    data: DataStatus | None = None
+    nightly: Nightly | None = None
 
     @property
     def todo(self) -> list[StageStatus]:
@@ -121,7 +128,16 @@ def read_status(project: Project) -> Status:
     stages = tuple(_stages(project, plan))
     measured = [result for result in evaluations(plan, project) if result.measured_by.name not in plan.stale()]
     unregistered, unpushed = _unregistered(project, measured), _unpushed(project)
-    return Status(stages, slots, wall_seconds(stages, slots), unregistered, unpushed, tuple(warnings))
+    return Status(
+        stages,
+        slots,
+        wall_seconds(stages, slots),
+        unregistered,
+        unpushed,
+        tuple(warnings),
+        data_status(project, plan),
+        nightly(project, time.time()),
+    )
 
 
 def show(project: Project, as_json: bool) -> None:
@@ -141,8 +157,9 @@ def show(project: Project, as_json: bool) -> None:
         print(f"All {len(status.stages)} stages are up to date.")
     for warning in status.warnings:
         warn(warning)
-    for line in _waiting(status):
-        console.print(line, highlight=False, soft_wrap=True)
+    data_lines = status.data.lines() if status.data else ()
+    for line in (*data_lines, *_waiting(status), *(status.nightly.lines() if status.nightly else ())):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def wall_seconds(stages: Sequence[StageStatus], slots: int) -> float | None:

@@ -30,6 +30,7 @@ def main(database: str, port: int) -> int:
     # Its application reads them when it is imported. Jobs would need a task queue; this project has none.
     os.environ |= {BACKEND_STORE_URI_ENV_VAR: database, REGISTRY_STORE_URI_ENV_VAR: database}
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+    os.environ.setdefault("MLFLOW_ENABLE_AI_GATEWAY", "false")  # pages and API for chat models, which are not used here
     from mlflow.server.fastapi_app import app
     from mlflow.server.handlers import initialize_backend_stores
 

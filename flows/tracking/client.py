@@ -29,6 +29,7 @@ MAX_TAGS = 100  # parameters, or tags, per call
 # Without this tag, MLflow 3 shows the experiment as one for chats and prompts instead of training runs.
 KIND_TAG, TRAINING_KIND = "mlflow.experimentKind", "custom_model_development"
 
+NOTE_TAG = "mlflow.note.content"  # MLflow's pages show it as the description of a run, in Markdown
 ARTIFACTS = "mlruns"  # the folder of artifacts of the default database
 PROCESS_TAG = "cclm.process"  # the process that must end the run, named as in `flows.processes`
 
@@ -160,6 +161,11 @@ class Tracking:
             for path, folder in files:
                 self.client.log_artifact(run_id, str(path), artifact_path=folder or None)
 
+    def log_json(self, run_id: str, values: Mapping[str, Any], name: str) -> None:
+        """Logs values as an artifact of a run, a JSON file."""
+        with guarded():
+            self.client.log_dict(run_id, dict(values), name)
+
     def log_inputs(self, run_id: str, folders: Iterable[tuple[str, str, str]]) -> None:
         """Logs the data that a run has read. MLflow's UI shows it as datasets.
 
@@ -170,7 +176,7 @@ class Tracking:
 
         inputs = [
             DatasetInput(
-                # MLflow allows 36 characters for a digest. The full digest is in the run's tags.
+                # MLflow allows 36 characters for a digest. The full digest is in the run's digests.json.
                 Dataset(name=path, digest=value[:36], source_type="local", source=path),
                 [InputTag("mlflow.data.context", kind)],
             )

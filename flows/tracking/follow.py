@@ -14,14 +14,16 @@ from cclm_core.runtime.artifacts import MANIFEST, folder_digest, read_json
 from flows.graph.node import Node, artifact_kind
 from flows.messages import warn
 from flows.project import Project
-from flows.tracking.client import Tracking, TrackingError, headline
+from flows.tracking.client import NOTE_TAG, Tracking, TrackingError, headline
 from flows.tracking.metrics import result_metrics
 from flows.tracking.records import Reports, StageRecord, read_record, reports_path
+from flows.tracking.stage_notes import composition_params, stage_note
 
 POLL_SECONDS = 0.25
 ENDING_SECONDS = 5.0  # time for a stage runner to end its child after its `dvc` was killed
 # Output files that are logged as artifacts.
 LOGGED_SUFFIXES = {".png", ".svg", ".csv", ".json", ".jsonl", ".md", ".txt", ".html"}
+DIGESTS_FILE = "digests.json"  # an artifact of each run: the digests that it read
 MAX_LOGGED_BYTES = 2_000_000
 
 
@@ -59,7 +61,7 @@ class Follower:
         if self.parent:
             tags["mlflow.parentRunId"] = self.parent
         self.run_id = self.tracking.create_run(self.node.name, tags, record.started)
-        self.tracking.log(self.run_id, params=self.node.params)
+        self.tracking.log(self.run_id, params=self.node.params | composition_params(self.project, self.node))
 
     def forward(self) -> None:
         """Logs the reports of the stage since the last call."""
@@ -82,9 +84,13 @@ class Follower:
             tags["cclm.message"] = record.message[-4000:]
         inputs = list(self._published(self.node.deps))
         self.tracking.log_inputs(self.run_id, inputs)
-        tags |= {f"digest.in.{path}": value for path, _, value in inputs}
+        digests = {"read": {path: value for path, _, value in inputs}}
         if record.exit_code == 0:
             tags |= self._results(ended)
+            tags[NOTE_TAG] = stage_note(self.project, self.node, ended - record.started)
+            cards = {path: _card_digests(self.project.root / path) for path in self.node.outs}
+            digests |= {path: values for path, values in cards.items() if values}
+        self.tracking.log_json(self.run_id, digests, DIGESTS_FILE)
         self.tracking.log(self.run_id, tags=tags)
         self.tracking.set_status(self.run_id, record.status, ended)
 
@@ -93,10 +99,15 @@ class Follower:
         for path, kind, value in self._published(self.node.outs):
             folder = self.project.root / path
             results = result_metrics(folder)
-            points = [(name, number, ended, self.last_step.get(name, 0)) for name, number in results.items()]
+            points = [
+                (name, number, ended, self.last_step.get(name, 0))
+                for name, number in results.items()
+                # The published loss is a mean over more steps than a point of the curve, which it would end in a jump.
+                if name != "loss" or name not in self.last_step
+            ]
             self.tracking.log(self.run_id, points)
             self.tracking.log_files(self.run_id, _logged_files(folder))
-            tags |= {f"digest.out.{path}": value, "cclm.kind": kind} | _card_tags(folder)
+            tags |= {f"digest.out.{path}": value, "cclm.kind": kind}  # `flows.gate.lineage` searches for it
             if kind == "evaluation":
                 self.tracking.log(self.run_id, noise_curve(folder, ended))
                 tags |= _warnings(folder)
@@ -188,11 +199,11 @@ def noise_curve(folder: Path, when: float) -> list[tuple[str, float, float, int]
     ]
 
 
-def _card_tags(folder: Path) -> dict[str, str]:
-    """Digests from the card of a trained folder as tags: `cclm.data`, `cclm.vocabulary`, `cclm.base`, `cclm.code`."""
+def _card_digests(folder: Path) -> dict[str, str]:
+    """The digests in the card of a trained folder: `data`, `vocabulary`, `base` and `code`."""
     path = folder / "card.json"
     card = read_json(path) if path.is_file() else {}
-    return {f"cclm.{name}": str(card[name]) for name in ("data", "vocabulary", "base", "code") if name in card}
+    return {name: str(card[name]) for name in ("data", "vocabulary", "base", "code") if name in card}
 
 
 def _warnings(folder: Path) -> dict[str, str]:

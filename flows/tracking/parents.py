@@ -6,6 +6,7 @@ dvc.lock, which DVC writes after the last stage, is logged by `cclm promote`.
 """
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -14,6 +15,8 @@ from filelock import FileLock
 from cclm_core.runtime.artifacts import write_json
 from cclm_core.runtime.readers import read_json
 from flows import processes
+from flows.graph.changes import changed_parameters, run_name
+from flows.graph.node import Node
 from flows.project import Project
 from flows.tracking.client import PROCESS_TAG, Tracking, guarded, log_pipeline_files
 from flows.tracking.open_runs import record_opened
@@ -21,15 +24,15 @@ from flows.tracking.open_runs import record_opened
 DRIVER_TAG = "cclm.driver"
 
 
-def create_parent(tracking: Tracking, project: Project, driver: str, process: str | None = None) -> str:
+def create_parent(tracking: Tracking, project: Project, driver: str, name: str = "", process: str | None = None) -> str:
     """Starts the MLflow run of a pipeline and returns its ID.
 
     Args:
         driver: the program that runs the pipeline: `prefect`, `dvc` or `promote`.
+        name: name of the run (default: the time and the driver).
         process: name of the process that must end the run (default: this one).
     """
-    commit, _ = project.git_revision()
-    name = f"pipeline-{commit[:8] or time.strftime('%Y%m%d-%H%M%S')}"
+    name = name or run_name(time.time(), driver, {})
     tags = {DRIVER_TAG: driver, "cclm.kind": "pipeline", PROCESS_TAG: process or processes.own_name()}
     run_id = tracking.create_run(name, tags)
     log_pipeline_files(tracking, project, run_id)
@@ -60,8 +63,12 @@ class DvcParent:
         self.file = project.state("parents") / f"{key}.json"
         self.lock = FileLock(project.state("locks") / "parents.lock")
 
-    def start(self) -> str:
-        """Sets the parent run to RUNNING, creates it if needed, and returns its ID."""
+    def start(self, nodes: Iterable[Node] = ()) -> str:
+        """Sets the parent run to RUNNING, creates it if needed, and returns its ID.
+
+        Args:
+            nodes: the stages of the pipeline, whose changed parameters are part of its name.
+        """
         with self.lock:
             if self.file.is_file():
                 run_id = str(read_json(self.file, remedy="Delete it.")["run_id"])
@@ -69,7 +76,8 @@ class DvcParent:
                 record_opened(self.project, "mlflow", run_id, self.tracking.uri, self.process)
                 log_pipeline_files(self.tracking, self.project, run_id)
             else:
-                run_id = create_parent(self.tracking, self.project, "dvc", self.process)
+                name = run_name(time.time(), "dvc repro", changed_parameters(self.project, nodes))
+                run_id = create_parent(self.tracking, self.project, "dvc", name, self.process)
                 self._forget_old()
                 write_json(self.file, {"run_id": run_id, "worst": "FINISHED"})
         return run_id

@@ -36,7 +36,7 @@ def users() -> None:
 
 
 def pools() -> None:
-    """Creates Prefect's work pools and the limit of devices, and registers the deployments of prefect.yaml."""
+    """Creates Prefect's work pools, the limit of devices and the alerts; registers the deployments of prefect.yaml."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.exceptions import ObjectAlreadyExists
@@ -47,6 +47,7 @@ def pools() -> None:
                 client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
     print(ensure_limit() or "")
     subprocess.run([sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"], check=True)
+    subprocess.run([sys.executable, "-m", "flows.deployments.alerts"], check=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ import yaml
 from typer.testing import CliRunner
 
 from cclm_core.cli.app import app
-from cclm_core.cli.settings import TEMPLATE, commented, complete, differences, resolved
+from cclm_core.cli.keys import complete
+from cclm_core.cli.settings import TEMPLATE, commented, differences, resolved
 from cclm_core.runtime.config import canonical_json
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.steps.params import Params

@@ -35,14 +35,11 @@ NOISE = {"share": 0.5, "rates": [0.1, 0.2]}
 
 @cache
 def parts_of(task: LabeledTask, is_pair: bool = False) -> dict[str, AnyTaskModel]:
-    """A network, and n-grams or a second network."""
+    """A network, and n-grams."""
     labeled = data(task, is_pair)
     parts: dict[str, AnyTaskModel] = {"net": fine_tune("net", labeled, embedder(), config(training={"steps": 30}))}
-    if task == "tag":
-        parts["other"] = fine_tune("other", labeled, embedder(2), config(training={"steps": 30}), seed=2)
-    else:
-        settings = TaskConfig.parse({"data": "toy", "model": "ngrams"}, "task")
-        parts["counts"] = fit_ngrams("counts", labeled, settings)[0]
+    settings = TaskConfig.parse({"data": "toy", "model": "ngrams"}, "task")
+    parts["counts"] = fit_ngrams("counts", labeled, settings)[0]
     return parts
 
 

@@ -25,6 +25,7 @@ KINDS: list[tuple[LabeledTask, bool]] = [
     ("classify", False),
     ("multilabel", False),
     ("regress", False),
+    ("tag", False),
     ("classify", True),
     ("regress", True),
 ]
@@ -77,8 +78,8 @@ def test_equal_data_give_equal_bytes(tmp_path: Path) -> None:
 
 
 def test_what_n_grams_cannot_do_is_refused() -> None:
-    with pytest.raises(ConfigError, match="model: ngrams cannot tag words"):
-        fitted("tag")
+    with pytest.raises(ConfigError, match="head is for networks, but model is ngrams"):
+        settings(head={"head": "tags", "dropout": 0.1})
     with pytest.raises(ConfigError, match="composition is for networks, but model is ngrams"):
         settings(composition="full")
     with pytest.raises(ConfigError, match="noised_copies is for `model: ngrams`"):

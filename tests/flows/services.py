@@ -17,6 +17,7 @@ from cclm_core.composition.card import ComponentCard
 from cclm_core.composition.component import Component
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.store import save
+from cclm_core.encoders.catalogue import EncoderConfig
 from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.encoders.embedding import EmbeddingConfig
 from cclm_core.encoders.hourglass import HourglassConfig
@@ -39,13 +40,14 @@ from flows.service.start import make_server
 TOKEN = "a token for the tests"
 
 
-def composition(seed: int = 1, name: str = "both") -> ComposedModel:
-    """A composition of minimal size with random weights."""
-    encoder = HourglassConfig(core_width=16, num_layers=1, num_heads=1, width=16)
-    shape = EmbedderConfig(embedding=EmbeddingConfig(width=16, ngram_buckets=16), encoder=encoder)
+def composition(seed: int = 1, name: str = "both", encoder: EncoderConfig | None = None) -> ComposedModel:
+    """A composition of minimal size with random weights; its component has `encoder`."""
+    own = HourglassConfig(core_width=16, num_layers=1, num_heads=1, width=16)
+    shape = EmbedderConfig(embedding=EmbeddingConfig(width=16, ngram_buckets=16), encoder=own)
     with seeded_initialization(seed):
         base = Embedder(Preprocessor().fit(["Give me excess of it"]), shape)
-        return ComposedModel(base, [Component(ComponentCard.over(base, "a", "entities", encoder, False))], name).eval()
+        card = ComponentCard.over(base, "a", "entities", encoder or own, False)
+        return ComposedModel(base, [Component(card)], name).eval()
 
 
 def saved(folder: Path, seed: int = 1) -> Path:

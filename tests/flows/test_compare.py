@@ -9,7 +9,8 @@ import pytest
 from cclm_core.evaluation.metrics import Metric
 from cclm_core.runtime.artifacts import publishing, write_json
 from cclm_core.runtime.errors import ConfigError
-from flows.gate.registry import FIGURES_TAG, RESULTS_TAG, Registry, Version
+from flows.gate.descriptions import FIGURES_TAG
+from flows.gate.registry import RESULTS_TAG, Registry, Version
 from flows.run import compare as comparing
 from flows.run import models as listing
 from flows.run.compare import compare, cost_rows, metric_rows

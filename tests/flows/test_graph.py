@@ -15,6 +15,7 @@ from flows.graph import plan as graph
 from flows.graph.evaluations import evaluations
 from flows.graph.node import flatten
 from flows.graph.plan import read_plan
+from flows.remote.workers import added_inputs
 from flows.run import stage_runner as stage
 from flows.run import tables
 from tests.flows.conftest import Toy
@@ -55,6 +56,18 @@ def test_a_changed_parameter_makes_its_dependents_stale(done: Toy) -> None:
 def test_a_missing_output_is_named(done: Toy) -> None:
     (done.root / "models/b/curve.csv").unlink()
     assert read_plan(done).changed["train@b"] == ("models/b modified",)
+
+
+def test_a_file_that_dvc_add_tracks_is_no_stage_and_is_fetched_for_the_stage_that_names_it(project: Toy) -> None:
+    (project.root / "input").mkdir()
+    (project.root / "input/start.bin").write_bytes(b"weights")
+    project.dvc("add", "-q", "input/start.bin")
+    sources = {"initialize": {"source": "input/start.bin"}, "embedding": {"source": "input/in-git/words.txt"}}
+    project.params(lambda values: values["components"]["a"].update(sources))
+    nodes = read_plan(project).nodes
+    assert list(nodes) == ["make", "train@a", "train@b", "compose@both", "evaluate@both"]
+    assert added_inputs(project, nodes["train@a"]) == ["input/start.bin"]
+    assert added_inputs(project, nodes["train@b"]) == []
 
 
 def test_targets_include_the_stages_that_they_need(project: Toy) -> None:

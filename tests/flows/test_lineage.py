@@ -27,25 +27,26 @@ def test_a_registered_version_names_the_runs_of_its_whole_lineage(
     done.run(sys.executable, "-m", "flows.cli", "promote")
     client = MlflowClient(f"sqlite:///{done.root / 'mlflow.db'}")
     tags = client.get_model_version("cclm-both", "1").tags
+    lineage = json.loads(tags["cclm.lineage"])
     for name in ("a", "b"):
         digest = folder_digest(done.root / "models" / name)
-        assert tags[f"cclm.component.{name}"] == digest
-        trained = client.get_run(tags[f"cclm.component.{name}.run"]).data
+        assert lineage[f"component.{name}"]["digest"] == digest
+        trained = client.get_run(lineage[f"component.{name}"]["run"]).data
         assert trained.tags["dvc.stage"] == f"train@{name}" and trained.tags[f"digest.out.models/{name}"] == digest
         assert trained.params[f"components.{name}.width"] == "9"
     assert client.get_run(tags["cclm.composition.run"]).data.tags["dvc.stage"] == "compose@both"
     assert client.get_run(tags["cclm.evaluation.run"]).data.tags["dvc.stage"] == "evaluate@both"
-    assert tags["cclm.corpus"] == folder_digest(done.root / "data/corpus")
+    assert lineage["corpus"]["digest"] == folder_digest(done.root / "data/corpus")
 
-    client.set_tag(tags["cclm.component.a.run"], "cclm.parent", "0123456789abcdef")
+    client.set_tag(lineage["component.a"]["run"], "cclm.parent", "0123456789abcdef")
     top = json.loads(done.run(sys.executable, "-m", "flows.cli", "lineage", "both", "--json").stdout)
     assert (top["name"], top["kind"], top["run"]["id"]) == ("both", "composition", tags["cclm.composition.run"])
     parts = {part["name"]: part for part in top["made_from"]}
-    assert parts["a"]["run"]["id"] == tags["cclm.component.a.run"] and parts["a"]["run"]["started"] > 1e9
+    assert parts["a"]["run"]["id"] == lineage["component.a"]["run"] and parts["a"]["run"]["started"] > 1e9
     assert parts["a"]["run"]["parent"] == "0123456789abcdef" and parts["b"]["run"]["parent"] is None
     assert [source["kind"] for source in parts["a"]["made_from"]] == ["corpus"]
     output = done.run(sys.executable, "-m", "flows.cli", "lineage", "both").stdout
-    assert "replacing 0123456789ab" in output and tags["cclm.component.b.run"] in output
+    assert "replacing 0123456789ab" in output and lineage["component.b"]["run"] in output
 
 
 def test_lineage_follows_the_card_and_not_the_current_files(done: Toy) -> None:

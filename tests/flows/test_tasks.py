@@ -131,7 +131,7 @@ def test_finetuning_a_task_tests_tracks_and_registers_only_that_task(
     finetuning = runs["finetune@intent"].data
     assert (finetuning.tags["cclm.kind"], finetuning.tags["cclm.task"]) == ("task", "intent")
     assert finetuning.tags["cclm.parent"] == summary["retrained"]["parent"] and finetuning.metrics["loss"] == 0.5
-    (parent,) = [run for name, run in runs.items() if name.startswith("pipeline-")]
+    (parent,) = [run for name, run in runs.items() if name.endswith(" · retrain intent · quality=0.9")]
     assert parent.data.metrics["intent/accuracy_noise_0.1"] == 0.9
     shown = json.loads(tasked.dvc("metrics", "show", "--json").stdout)[""]["data"]
     values = {name: value for name, value in test.metrics.items() if not name.startswith("system/")}
@@ -139,7 +139,8 @@ def test_finetuning_a_task_tests_tracks_and_registers_only_that_task(
     tags = client.get_model_version("cclm-intent", "1").tags
     assert tags["cclm.task.run"] == runs["finetune@intent"].info.run_id
     assert tags["cclm.evaluation.run"] == runs["test@intent"].info.run_id
-    assert tags["cclm.labeled.tickets"] and tags["cclm.composition.both"] and "cclm.labeled.mails" not in tags
+    lineage = json.loads(tags["cclm.lineage"])
+    assert {"labeled.tickets", "composition.both"} < lineage.keys() and "labeled.mails" not in lineage
 
 
 def test_without_changes_the_table_of_tasks_is_printed(tasked: Toy) -> None:

@@ -47,7 +47,9 @@ def check_parent(client: MlflowClient, project: Toy, parent: Any, driver: str) -
     ).stdout.strip()
     assert parent.data.tags["cclm.driver"] == driver and parent.info.status == "FINISHED"
     assert parent.data.tags["mlflow.source.git.commit"] == commit
-    assert parent.info.run_name == f"pipeline-{commit[:8]}"
+    what = {"prefect": "run", "dvc": "dvc repro"}[driver]
+    changed = "components.a.width=9, components.b.width=9, quality=0.75"
+    assert parent.info.run_name[16:] == f" · {what} · {changed}"
     assert parent.data.tags["cclm.dirty"] == "true"  # params.yaml was changed
     assert {item.path for item in client.list_artifacts(parent.info.run_id)} >= {"dvc.lock", "params.yaml", "dvc.yaml"}
     assert parent.data.metrics == {"both/f1": 0.75, "both/nested.bits": 0.25}
@@ -65,12 +67,15 @@ def check_stages(client: MlflowClient, project: Toy, parent: Any, stages: dict[s
     curve = client.get_metric_history(train.info.run_id, "loss")
     assert [(point.step, point.value) for point in curve] == [(step, 1 / step) for step in range(1, 6)]
     assert train.data.tags["digest.out.models/a"] == folder_digest(project.root / "models/a")
-    assert train.data.tags["digest.in.data/corpus"] == folder_digest(project.root / "data/corpus")
+    digests = json.loads(Path(client.download_artifacts(train.info.run_id, "digests.json")).read_text())
+    assert digests["read"]["data/corpus"] == folder_digest(project.root / "data/corpus")
+    assert "Output: `models/a`" in train.data.tags["mlflow.note.content"]
     (source,) = train.inputs.dataset_inputs
     assert source.dataset.name == "data/corpus"
     assert source.dataset.digest == folder_digest(project.root / "data/corpus")[:36]
     logged = {item.path for item in client.list_artifacts(train.info.run_id)}
-    assert logged - {"component.json"} == {"content.json", "curve.csv", "metrics.json"}  # only real components have it
+    logged -= {"component.json"}  # only real components have it
+    assert logged == {"content.json", "curve.csv", "digests.json", "metrics.json"}
     assert stages["evaluate@both"].data.metrics["nested.bits"] == 0.25
 
 

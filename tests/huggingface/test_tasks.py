@@ -111,6 +111,13 @@ def test_tags_of_words_become_tags_of_their_ids() -> None:
     assert (parts.start.tolist(), parts.stop.tolist()) == ([0, 1, 4], [1, 3, 5])
 
 
+def test_tags_with_ngrams_are_exported_only_without_them() -> None:
+    model = trained("tag", ngrams={"weight": 1.0}, training={"steps": 2})
+    with pytest.raises(ConfigError, match="the task 'toy' adds character n-grams to its network"):
+        from_cclm(model)
+    assert isinstance(from_cclm(model, drop_ngrams=True), CclmForTokenClassification)
+
+
 def test_a_task_with_ngrams_is_exported_without_them_only_on_request(tmp_path: Path) -> None:
     model = trained("classify", ngrams={"weight": 1.0})
     save_task(model, tmp_path / "task")

@@ -120,6 +120,9 @@ def test_a_path_becomes_absolute_and_the_default_comes_from_the_environment(
     [
         *FILES,
         "a.pkl",
+        "a.py",
+        "code/a/b.py",
+        "code.py/a.py",
         "a.bin",
         "a",
         "a.json.",

@@ -108,7 +108,7 @@ def test_a_base_without_the_component_is_refused(trained: Project) -> None:
 def test_the_examples_of_the_documentation_are_valid() -> None:
     page = (Path(__file__).parents[2] / "docs/transfer.md").read_text(encoding="utf-8")
     examples = re.findall(r"^```yaml\n(.*?)^```$", page, re.M | re.S)
-    assert len(examples) == 3
+    assert len(examples) == 4
     for example in examples:
         Params({**joint_params(components={}), **parse_yaml(example, "docs/transfer.md")}).check()
 

@@ -1,8 +1,19 @@
 """Failures of shared layers in spaCy 3.8, each as a test that passes here.
 
-Others are next to what they test: schedules of gradients, a frozen component in the last place, and the order of
-components (test_branches.py); resuming (test_interrupted.py); overrides and missing keys (test_wrong_configurations.py,
-tests/cli/test_settings.py); weights of another shape (tests/steps/test_joint.py).
+Others are next to what they test:
+
+- If the last component is frozen, the shared layer is never trained; a schedule of gradients fails at the first step:
+  test_branches.py, `a_frozen_component_costs_nothing…`, `a_schedule_is_honored_at_every_step`.
+- A resumed training differs from an uninterrupted one: test_interrupted.py.
+- Nothing is measured on held-out text: test_loop.py, `held_out_metrics_improve`. Losses of two settings cannot be
+  compared: tests/objectives/test_contract.py, test_vectors.py.
+- Missing keys are filled in without a word, and unknown ones in overrides are accepted:
+  tests/test_wrong_configurations.py, tests/cli/test_settings.py, tests/flows/test_params_file.py.
+- A limit is stored and never read: tests/encoders/pretrained/test_vectors.py (`max_words`), tests/steps/test_noise.py
+  (`max_documents`).
+- Pretrained weights are ignored, or loaded although they mean something else, or a network cannot be named:
+  tests/steps/test_initialize.py.
+- The documented example of static vectors plus a trained table fails: tests/encoders/pretrained/test_vectors.py.
 """
 
 import dataclasses

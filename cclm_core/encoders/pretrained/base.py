@@ -35,6 +35,9 @@ class PretrainedEmbedding(nn.Module, ABC):
     width: int
     rate_factor: float = 1.0
 
+    def for_vocabulary(self, num_ids: int) -> None:
+        """Creates the weights that depend on the vocabulary, if there are any: when a model gets the embedding."""
+
     @abstractmethod
     def forward(self, rows: TextRows) -> Tensor:
         """Features (B, L, width) of the ids of `rows`, zeros at padding."""

@@ -52,10 +52,15 @@ def build_embedding(
                 f"the files of the embedding {config.kind} with the SHA-256 {str(config.sha256)[:12]} are missing. "
                 "Load the saved model, or name a `source`."
             )
+        read.for_vocabulary(num_ids)
         return config, read
     if read is not None:
         raise CompositionError(f"an embedding of kind {config.kind} is built from its configuration. Omit `embedding`.")
-    return config.open() if isinstance(config, PretrainedConfig) else (config, CharacterEmbedding(num_ids, config))
+    if not isinstance(config, PretrainedConfig):
+        return config, CharacterEmbedding(num_ids, config)
+    own, embedding = config.open()
+    embedding.for_vocabulary(num_ids)
+    return own, embedding
 
 
 def read_embedding(config: Config, folder: Path) -> PretrainedEmbedding | None:

@@ -20,10 +20,12 @@ class TextRows(NamedTuple):
         texts: B texts.
         owners: (B, L) int64, on the device of the ids: the character of each id, as an index into the characters of all
             texts joined; their number at padding.
+        ids: (B, L) int64, the batch itself.
     """
 
     texts: list[str]
     owners: Tensor
+    ids: Tensor
 
     @property
     def num_characters(self) -> int:
@@ -58,7 +60,7 @@ def read_rows(ids: Tensor, preprocessor: Preprocessor) -> TextRows:
     starts = np.append(0, ends)[:-1]
     owners = np.where(is_used, np.cumsum(is_first).reshape(-1, width) - 1, len(joined))[:, :-1]
     texts = [joined[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
-    return TextRows(texts, torch.from_numpy(np.ascontiguousarray(owners)).to(ids.device))
+    return TextRows(texts, torch.from_numpy(np.ascontiguousarray(owners)).to(ids.device), ids)
 
 
 def _points(

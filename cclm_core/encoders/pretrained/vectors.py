@@ -10,10 +10,12 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from cclm_core.encoders.base import at_least_float32
+from cclm_core.encoders.embedding import CharacterEmbedding, EmbeddingConfig
 from cclm_core.encoders.pretrained.base import PretrainedConfig, PretrainedEmbedding
 from cclm_core.encoders.pretrained.lookups import Lookup, read_lookup
 from cclm_core.encoders.pretrained.rows import TextRows
 from cclm_core.encoders.pretrained.vector_files import Files, find_files, read_vectors
+from cclm_core.runtime.errors import ConfigError
 from cclm_core.text.words import APOSTROPHES, RUN, with_apostrophes
 
 _WORD = re.compile(rf"{with_apostrophes(RUN)}|[^\w\s]")
@@ -32,6 +34,11 @@ class VectorsConfig(PretrainedConfig):
     projection: int | None = Field(
         default=None, ge=1, le=8192, description="features after a trained linear layer; null: the vectors themselves"
     )
+    characters: EmbeddingConfig | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="a trained embedding of characters that is added to the vectors, of the same width; null: none",
+    )
     rows: int | None = Field(default=None, description="rows of the table; null until the source is read")
     columns: int | None = Field(default=None, description="numbers per row; null until the source is read")
 
@@ -43,8 +50,8 @@ class VectorsConfig(PretrainedConfig):
 
     @property
     def is_trained(self) -> bool:
-        """Whether any weight is trained: those of the projection."""
-        return self.projection is not None
+        """Whether any weight is trained: those of the projection, or those of characters."""
+        return self.projection is not None or self.characters is not None
 
     def open(self) -> "tuple[Self, VectorEmbedding]":
         """See `PretrainedConfig.open`."""
@@ -53,6 +60,11 @@ class VectorsConfig(PretrainedConfig):
         lookup, table = read_vectors(files, self.max_words)
         rows, columns = table.shape
         width = self.projection or columns
+        if self.characters is not None and self.characters.width != width:
+            raise ConfigError(
+                f"embedding.characters.width must be {width}, the width of the vectors that they are added to, got "
+                f"{self.characters.width}. Change it, or set `projection: {self.characters.width}`."
+            )
         update = {"source": None, "sha256": digest, "width": width, "rows": rows, "columns": columns}
         config = self.model_copy(update=update)
         embedding = VectorEmbedding(config, lookup)
@@ -76,7 +88,8 @@ class VectorEmbedding(PretrainedEmbedding):
     """Copies the vector of each word to its characters.
 
     A word is a run of letters and digits, with single apostrophes inside, or one punctuation mark. If a word with an
-    apostrophe has no vector, its parts are words. Words without a vector and spaces get zeros.
+    apostrophe has no vector, its parts are words. Words without a vector and spaces get zeros. The trained embedding of
+    characters, if there is one, is added.
 
     Args:
         config: with `rows`, `columns` and `width`.
@@ -92,6 +105,12 @@ class VectorEmbedding(PretrainedEmbedding):
         self.register_buffer("table", torch.empty(config.rows, config.columns))
         is_projected = config.projection is not None
         self.projection = nn.Linear(config.columns, config.width, bias=False) if is_projected else None
+        self.characters: CharacterEmbedding | None = None
+
+    def for_vocabulary(self, num_ids: int) -> None:
+        """Creates the embedding of characters, unless it exists."""
+        if self.config.characters is not None and self.characters is None:
+            self.characters = CharacterEmbedding(num_ids, self.config.characters)
 
     def write_files(self, folder: Path) -> None:
         """Writes the words, or how they are found."""
@@ -115,7 +134,10 @@ class VectorEmbedding(PretrainedEmbedding):
         for word, (start, stop) in zip(words, spans, strict=True):
             owners[start:stop] = numbers[word]
         padded = torch.cat([features, features.new_zeros(1, self.width)])
-        return rows.spread(padded[torch.from_numpy(owners).to(padded.device)])
+        of_words = rows.spread(padded[torch.from_numpy(owners).to(padded.device)])
+        if self.characters is None:
+            return of_words
+        return of_words + at_least_float32(self.characters(rows.ids)) * (rows.ids != 0).unsqueeze(-1)
 
 
 def word_spans(text: str, lookup: Lookup) -> list[tuple[int, int]]:

@@ -65,6 +65,31 @@ def test_a_projection_is_trained_and_the_table_is_not(tmp_path: Path) -> None:
     assert base.get_parameter("embedding.projection.weight").grad is not None
 
 
+def test_vectors_plus_a_trained_table(tmp_path: Path) -> None:
+    """The example of a custom embedding in spaCy's documentation, which fails there when it is initialized."""
+    source, characters = write_vectors(tmp_path / "v.txt"), {"width": 16, "ngram_sizes": []}
+    base = embedder(source, projection=16, characters=characters)
+    assert {name for name, _ in base.named_parameters()} == {
+        "embedding.projection.weight",
+        "embedding.characters.characters.weight",
+    }
+    padded = torch.nn.functional.pad(ids_of("the cat"), (0, 3))
+    features, embedding = base(padded), base.embedding
+    expected = embedding.projection(torch.from_numpy(word_table()))[0] + embedding.characters(padded)[0, 0]  # type: ignore[operator]
+    torch.testing.assert_close(features[0, 0], expected)
+    assert not features[0, -3:].any(), "padding has zeros"
+    features.sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in base.parameters())
+    save(base, tmp_path / "saved")
+    source.unlink()
+    loaded = load(tmp_path / "saved")
+    assert isinstance(loaded, Embedder) and loaded.digest == base.digest
+    assert torch.equal(loaded(padded), features)
+    write_vectors(tmp_path / "v.txt")
+    with pytest.raises(ConfigError, match=r"characters\.width must be 4, .* got 16\. .* set `projection: 16`"):
+        embedder(source, characters=characters)
+
+
 @pytest.mark.parametrize("form", ["words", "floret", "tokens"])
 def test_a_saved_embedder_loads_without_the_source(tmp_path: Path, form: str) -> None:
     source = {"words": write_vectors, "floret": _write_floret, "tokens": _write_matrix}[form](tmp_path / "source")
