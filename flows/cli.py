@@ -302,7 +302,7 @@ def compare(
     show(_project(), first, second, timed, as_json)
 
 
-@data.command("accept")
+@data.command("accept", epilog=examples("cclm data accept", "cclm data accept --refused"))
 def accept_data(
     refused: Annotated[
         bool, typer.Option("--refused", help="Accept the data that an expectation stopped or put into quarantine.")
@@ -315,7 +315,7 @@ def accept_data(
     accept(_project(), refused, as_json)
 
 
-@data.command("show")
+@data.command("show", epilog=examples("cclm data show --json"))
 def show_data(as_json: AsJson = False) -> None:
     """Show how the data of the corpus differ from the accepted ones, and which expectations are not met."""
     from flows.run.data_contract import show

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cclm_core.cli.conventions import examples
 from flows import environment
 from flows.project import Project
 
@@ -29,7 +30,10 @@ NewName = Annotated[str, typer.Argument(help="The new name: letters, digits, _ a
 OldName = Annotated[str, typer.Argument(help="Its name in params.yaml.")]
 
 
-@add.command("component")
+@add.command(
+    "component",
+    epilog=examples("cclm add component typos --objective detect --like characters --set training.steps=500"),
+)
 def add_component(
     name: NewName,
     objective: Annotated[
@@ -42,15 +46,12 @@ def add_component(
     setting: Setting = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add a component: an encoder that is trained over the frozen base on an objective of its own.
-
-    Example: cclm add component typos --objective detect --like characters --set training.steps=500
-    """
+    """Add a component: an encoder that is trained over the frozen base on an objective of its own."""
     given = {"task": objective and {"objective": objective}, "encoder": encoder and {"kind": encoder}}
     _add("component", name, given, like, setting, as_json)
 
 
-@add.command("composition")
+@add.command("composition", epilog=examples("cclm add composition pair --parts entities,characters"))
 def add_composition(
     name: NewName,
     parts: Annotated[
@@ -63,15 +64,12 @@ def add_composition(
     setting: Setting = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add a composition of components that exist. Nothing is trained again.
-
-    Example: cclm add composition pair --parts entities,characters
-    """
+    """Add a composition of components that exist. Nothing is trained again."""
     names = [part.strip() for part in parts.split(",") if part.strip()] if parts is not None else None
     _add("composition", name, {"parts": names, "fusion": fusion and {"kind": fusion}}, like, setting, as_json)
 
 
-@add.command("task")
+@add.command("task", epilog=examples("cclm add task topics --data tickets --composition full --set training.epochs=3"))
 def add_task(
     name: NewName,
     data: Annotated[str | None, typer.Option(help="Labeled data, a key of `labeled` in params.yaml.")] = None,
@@ -82,26 +80,23 @@ def add_task(
     setting: Setting = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add a task: a model that is fine-tuned on labeled data.
-
-    Example: cclm add task topics --data tickets --composition full --set training.epochs=3
-    """
+    """Add a task: a model that is fine-tuned on labeled data."""
     _add("task", name, {"data": data, "composition": composition}, like, setting, as_json)
 
 
-@remove.command("component")
+@remove.command("component", epilog=examples("cclm remove component typos"))
 def remove_component(name: OldName, as_json: AsJson = False) -> None:
     """Remove a component that no composition uses. Its outputs are moved to .cclm/replaced."""
     _remove("component", name, as_json)
 
 
-@remove.command("composition")
+@remove.command("composition", epilog=examples("cclm remove composition pair"))
 def remove_composition(name: OldName, as_json: AsJson = False) -> None:
     """Remove a composition that no task uses. Its outputs are moved to .cclm/replaced; registered versions stay."""
     _remove("composition", name, as_json)
 
 
-@remove.command("task")
+@remove.command("task", epilog=examples("cclm remove task topics"))
 def remove_task(name: OldName, as_json: AsJson = False) -> None:
     """Remove a task that no ensemble uses. Its outputs are moved to .cclm/replaced; registered versions stay."""
     _remove("task", name, as_json)

@@ -1,58 +1,68 @@
-"""Weights for sums of log-probabilities: fitted on validation texts, constant or by the share of unknown n-grams."""
+"""Compositions of parts are compared with each part, with other weights, and with more seeds of one part."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from cclm_core.finetuning.familiarity import Familiarity
+from cclm_core.labeled.examples import LabeledText
 
-def texts(number: int, seed: int, noise: float) -> Any:
-    """Two parts: the first is right on texts without unknown n-grams, the second on the others."""
+RATES = {"0": 0.0, "0.05": 0.2, "0.1": 0.4, "0.2": 0.8}
+WORDS = ("send", "money", "card", "lost", "where", "account", "transfer", "fee")
+
+
+def scored(name: str, seed: int, splits: tuple[str, ...]) -> Any:
+    """Two parts: the first is right on texts of usual words, the second on texts of letters that nobody saw."""
     import fusing
 
-    generator = np.random.default_rng(seed)
-    gold = generator.integers(3, size=number)
-    is_noisy = generator.random(number) < noise
-    scores = generator.normal(size=(2, number, 3))
-    for part, is_good in enumerate((~is_noisy, is_noisy)):
-        scores[part, np.arange(number), gold] += np.where(is_good, 4, 0)
-    normalized = scores - np.log(np.exp(scores).sum(axis=2, keepdims=True))
-    return fusing.Texts(normalized, gold, np.where(is_noisy, 0.5, 0.0))
+    generator, labels = np.random.default_rng(seed), ("a", "b", "c")
+    examples: dict[str, dict[str, list[LabeledText]]] = {split: {} for split in splits}
+    scores: dict[str, dict[str, Any]] = {split: {} for split in splits}
+    for split in splits:
+        gold = generator.integers(3, size=400)
+        for rate, share in RATES.items():
+            is_noisy = generator.random(400) < share
+            usual = [" ".join(generator.choice(WORDS, 5)) for _ in gold]
+            strange = ["".join(generator.choice(list("qxzjkv "), 25)) for _ in gold]
+            texts = [second if noisy else first for first, second, noisy in zip(usual, strange, is_noisy, strict=True)]
+            examples[split][rate] = [
+                LabeledText(f"{number}", text, label=labels[label])
+                for number, (text, label) in enumerate(zip(texts, gold, strict=True))
+            ]
+            values = generator.normal(size=(2, 400, 3))
+            for part, is_good in enumerate((~is_noisy, is_noisy)):
+                values[part, np.arange(400), gold] += np.where(is_good, 4, 0)
+            scores[split][rate] = values - np.log(np.exp(values).sum(axis=2, keepdims=True))
+    familiarity = Familiarity.fit([" ".join(generator.permutation(WORDS)) for _ in range(200)])
+    return fusing.Scored(name, seed, labels, examples, scores, familiarity)
 
 
-def test_weights_by_text_use_the_part_that_fits_the_text() -> None:
-    import fusing
-
-    fitted = [fusing.fit([texts(500, 1, 0.0), texts(500, 2, 0.5)], by_text) for by_text in (False, True)]
-    test = texts(2000, 3, 0.5)
-    constant, by_text = (fusing.accuracy(test, weights.predict(test)) for weights in fitted)
-    assert by_text > constant + 0.02
-    assert fitted[0].level[0] > fitted[0].level[1], "the first part is right more often"
-    assert fitted[1].slope[0] < 0 < fitted[1].slope[1]
-
-
-def test_each_way_is_compared_with_the_best_part_and_the_encoder() -> None:
+def test_a_composition_is_compared_with_every_other_way() -> None:
     import fusing
 
     sets = [
-        fusing.Scored(
-            name, 1, {"0": texts(300, 1, 0.1), "0.05": texts(300, 1, 0.1), "0.1": texts(300, 2, 0.3),
-                      "0.2": texts(300, 3, 0.4)}, validation
-        )
-        for name, validation in (("a", {"0": texts(200, 4, 0.1)}), ("b", {"0": texts(200, 5, 0.2)}), ("c, few", {}))
-    ]  # fmt: skip
-    rows = {row.name: row for row in fusing.rows(sets, ["network", "minilm"])}
-    assert len(rows) == 4 * (6 + 6 + 4)
-    by_text = rows["a, 20% noise, by text"]
-    assert by_text.peer.startswith("best part (network) ") and "; minilm " in by_text.peer and "1 seed;" in by_text.peer
-    assert by_text.value > rows["a, 20% noise, network"].value + 10
-    assert rows["c, few, 20% noise, transferred"].value > rows["c, few, 20% noise, network"].value + 10
-    assert "c, few, 20% noise, weights" not in rows
+        scored("one", 1, ("test", "validation")),
+        scored("one", 2, ("test", "validation")),
+        scored("other", 1, ("test", "validation")),
+        scored("other, few", 1, ("test",)),
+    ]
+    rows = {row.name: row for row in fusing.rows(fusing.Outcomes(sets, ["network", "minilm"]))}
+    ways = ["network", "minilm", "equal", "composition", "by text", "best part", "fixed part"]
+    assert {name.rpartition(", ")[2] for name in rows if name.startswith("one, 20%")} == {*ways, "seeds of network"}
+    for rate in ("0%", "20%"):
+        assert rows[f"one, {rate} noise, composition"].value > rows[f"one, {rate} noise, minilm"].value
+    assert rows["one, 20% noise, composition"].value > rows["one, 20% noise, network"].value + 10
+    assert "by_text" in rows["one, 20% noise, composition"].peer
+    few = "other, few, 20% noise, "
+    assert rows[f"{few}composition"].value > rows[f"{few}network"].value + 10, "weights of another set are used"
+    summary = rows["mean of the sets, 20% noise, composition minus network"]
+    assert summary.value > 10 and "ahead on 3, level on 0, behind on 0 of 3 sets" in summary.peer
 
 
-def test_the_share_of_unknown_ngrams() -> None:
-    import fusing
-
-    known = fusing.ngrams_of("where is the bank")
-    assert fusing.unknown_share("the bank is where", known) == 0
-    assert 0 < fusing.unknown_share("the bnak is where", known) < 1
-    assert fusing.unknown_share("", known) == 0
+def test_labels_that_training_never_saw_are_no_part_of_the_validation() -> None:
+    first = scored("one", 1, ("test", "validation"))
+    for texts in first.examples["validation"].values():
+        texts[7] = replace(texts[7], label="new")
+    validation = first.validation()
+    assert validation.number == 399 and validation.rows.scores.shape == (2, 4 * 399, 3)

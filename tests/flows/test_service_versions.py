@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cclm_core.composition.store import save
+from cclm_core.runtime.files import atomic_write
 from flows.service.models import SourceUnavailableError
 from tests.flows.services import Lengths, Service, ask, composition, saved, until
 
@@ -75,7 +76,7 @@ def test_a_version_that_does_not_load_leaves_the_old_one_in_place(
     with Service([folder]) as service:
         old = service.ask("/embed", {"texts": [TEXT]})[1]
         (broken / "composition.json").write_text("{}")
-        (folder / "manifest.json").write_text(manifest)  # of a version whose files are not there
+        atomic_write(folder / "manifest.json", manifest)  # of a version whose files are not there
         until(lambda: service.ask("/health")[1]["status"] == "degraded")
         problem = service.ask("/models")[1]["models"][0]["problem"]
         assert problem.startswith("full version ") and "is altered" in problem
