@@ -35,7 +35,7 @@ import numpy.typing as npt
 import torch
 from rows import Row, options, show
 from task_data import TaskSet, task_sets
-from task_report import RATES
+from task_report import ENCODERS, RATES
 from tasks import scored_texts, test_copies
 
 from cclm_core.evaluation.metrics import Bootstrap, Measurement, ratio
@@ -216,7 +216,7 @@ class Outcomes:
             seeds = [scored for scored in sets if scored.name == name]
             for number, part in enumerate(parts):
                 # Of n-grams, all seeds are equal; of a sample, seeds differ in their training texts.
-                if len(seeds) > 1 and part not in ("ngrams", "minilm", "wordllama"):
+                if len(seeds) > 1 and part not in ("ngrams", *ENCODERS):
                     for rate in seeds[0].scores["test"]:
                         total = np.sum([scored.scores["test"][rate][number] for scored in seeds], axis=0)
                         self._add(seeds[0], rate, f"seeds of {part}", total.argmax(axis=1))

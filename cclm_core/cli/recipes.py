@@ -59,6 +59,6 @@ def init_recipe(root: Path, name: str, force: bool) -> None:
 
 
 def summary(path: Path) -> str:
-    """The first line of a recipe, which says what it is for."""
+    """The first line of a recipe: its purpose."""
     with path.open(encoding="utf-8") as lines:
         return next(lines).removeprefix("#").strip()

@@ -116,7 +116,7 @@ def source_digest(source: str) -> str:
 def networks_of(
     encoder_name: str, encoder: Config, embedding: Config | None, is_backward: bool = False
 ) -> dict[str, dict[str, Any]]:
-    """The settings of a model, which say what its weights compute; see `SavedWeights.settings`.
+    """The settings of a model, which determine what its weights compute; see `SavedWeights.settings`.
 
     Args:
         encoder_name: the name of its encoder among its weights: `encoder` of an embedder, `body` of a component.

@@ -111,7 +111,7 @@ class Shared(ExpectationConfig):
 
     def shown(self, value: float) -> str:
         """See `ExpectationConfig.shown`."""
-        return f"{value:.3%}" if value < 0.01 else f"{value:.1%}"
+        return _share(value)
 
 
 class Distant(ExpectationConfig):
@@ -208,7 +208,7 @@ class AlphabetExpectation(Distant):
 
     def shown(self, value: float) -> str:
         """See `ExpectationConfig.shown`."""
-        return f"{value:.3%}" if value < 0.01 else f"{value:.1%}"
+        return _share(value)
 
 
 class CharactersExpectation(Distant):
@@ -314,6 +314,10 @@ def _check(expectation: ExpectationConfig, incoming: Incoming) -> Check:
         state, message = MET, f"{value} is {expectation.shown(measured.value)}."
     accepted = None if measured.accepted is None else rounded(measured.accepted)
     return Check(expectation.name, incoming.unit, expectation.action, state, rounded(measured.value), accepted, message)
+
+
+def _share(value: float) -> str:
+    return f"{value:.3%}" if value < 0.01 else f"{value:.1%}"
 
 
 def _outside_bounds(config: Any, value: float) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from cclm_core.evaluation.metrics import EVALUATION_FILE, Metric, read_metrics
 from cclm_core.runtime.artifacts import MANIFEST, read_json, verify
 from cclm_core.runtime.errors import ArtifactError
+from cclm_core.runtime.files import folder_bytes
 from cclm_core.runtime.readers import parse_json
 
 _CARD = "card.json"
@@ -92,7 +93,7 @@ class Published:
     @property
     def megabytes(self) -> float:
         """The size of its files."""
-        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file()) / 1e6
+        return folder_bytes(self.folder) / 1e6
 
     def table(self, name: str) -> list[dict[str, str]]:
         """The rows of a CSV file; see `read_rows`."""

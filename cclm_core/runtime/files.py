@@ -91,6 +91,11 @@ def copy_file(source: Path, target: Path | None) -> None:
         atomic_write(target, source.read_bytes())
 
 
+def folder_bytes(folder: Path) -> int:
+    """The size of all files in a folder and below, in bytes."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def flush_folder(folder: Path) -> None:
     """Makes created, renamed and deleted files in `folder` durable: they survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)

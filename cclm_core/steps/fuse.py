@@ -11,6 +11,7 @@ from cclm_core.labeled.examples import LabeledSet
 from cclm_core.runtime.artifacts import publishing, read_json, rounded, verify, write_json
 from cclm_core.runtime.device import num_threads, select_device
 from cclm_core.runtime.errors import ArtifactError, ConfigError
+from cclm_core.runtime.files import folder_bytes
 from cclm_core.runtime.folders import named_folder
 from cclm_core.runtime.random import derive_seed
 from cclm_core.runtime.reporting import Report
@@ -64,7 +65,7 @@ def fuse(params: Params, name: str, tasks: Path, labeled: Path, out: Path, repor
         "configuration": config.canonical(),
         "code": dependency_digest(__name__),
     }
-    megabytes = {part: rounded(_megabytes(folder)) for part, folder in folders.items()}
+    megabytes = {part: rounded(folder_bytes(folder) / 1e6) for part, folder in folders.items()}
     metrics = _metrics(fused, megabytes)
     with publishing(out, KIND) as folder:
         write_task(fused.model.cpu(), folder)
@@ -88,10 +89,6 @@ def _data_of(folders: dict[str, Path], key: str) -> str:
             f"{key} must all have the same `data`, got {listed}. Put only tasks on one labeled set together."
         )
     return str(next(iter(names.values())))
-
-
-def _megabytes(folder: Path) -> float:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
 def _metrics(fused: Fused, megabytes: dict[str, float]) -> dict[str, float]:

@@ -276,7 +276,7 @@ class _Match:
             raise ConfigError(f"initialize.mapping selects {twice[0]} twice. Remove one of the names that contain it.")
 
     def _settings(self) -> Iterator[str]:
-        """Describes each setting that differs between two networks: shapes alone do not say what weights compute."""
+        """Describes each setting that differs between two networks: equal shapes can compute different things."""
         for name, other in dict.fromkeys(
             pair for names in self.config.pairs.items() for pair in self._compared(*names)
         ):

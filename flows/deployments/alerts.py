@@ -1,4 +1,4 @@
-"""`python -m flows.deployments.alerts`: tells people that the nightly run failed or has not started. Off by default.
+"""`python -m flows.deployments.alerts`: sends an alert if the nightly run failed or has not started. Off by default.
 
 If `CCLM_ALERT_WEBHOOK` has the address of a webhook, Prefect's server gets two automations that post to it: one for a
 nightly run that failed, one for a nightly run that is late. Repeatable: a changed address replaces the former one. The
@@ -22,7 +22,7 @@ FAILED, LATE = "cclm: the nightly run failed", "cclm: the nightly run is late"
 
 _BODY = (
     "{{ flow_run.name }} is {{ flow_run.state.name }}. {{ flow_run.state.message or '' }}\n"
-    "{{ flow_run|ui_url }}\n`cclm status` and `cclm doctor` in the project's folder say more."
+    "{{ flow_run|ui_url }}\n`cclm status` and `cclm doctor` in the project's folder show details."
 )
 
 
@@ -128,7 +128,7 @@ def main() -> None:
     """Creates the alerts if they are wanted, and records when the nightly run is due."""
     address = webhook()
     if address is None:
-        print(f"{VARIABLE} is not set: nobody is told if the nightly run fails.")
+        print(f"{VARIABLE} is not set, so a nightly run that fails sends no alert.")
     else:
         print(f"alerts: {'; '.join(create_alerts(address))}")
     expect_nightly(Project.find(), NIGHTLY)

@@ -7,6 +7,7 @@ from cclm_core.evaluation.promotion import PromotionConfig
 from cclm_core.report.differences import measured_texts
 from cclm_core.runtime.artifacts import MANIFEST, folder_digest, read_json, verify
 from cclm_core.runtime.config import canonical_json, digest
+from cclm_core.runtime.files import folder_bytes
 from flows.gate.descriptions import FIGURES_TAG, KIND_TAG, SIZE_TAG
 from flows.gate.lineage import registration_tags
 from flows.gate.registry import (
@@ -182,7 +183,7 @@ def _register(
     tags = evaluation_tags(evaluation) | {
         DIGEST_TAG: model_digest,
         KIND_TAG: evaluation.kind,
-        SIZE_TAG: str(sum(path.stat().st_size for path in evaluation.model.rglob("*") if path.is_file())),
+        SIZE_TAG: str(folder_bytes(evaluation.model)),
         RESULTS_TAG: store_results(tracking, run_id, evaluation.results),
         "cclm.untrained": str(evaluation.untrained).lower(),
         "git.commit": commit,

@@ -1,4 +1,4 @@
-"""What changed in the parameters since the last run of each stage, and how to say so in the name of a run."""
+"""What changed in the parameters since the last run of each stage, and the names of runs that show it."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -14,6 +14,12 @@ MAX_VALUE = 30  # characters of a value in a name
 SEPARATOR = " · "
 
 
+def recorded_in_lock(project: Project) -> dict[str, Any]:
+    """The stages in dvc.lock, as they were when they ran last; empty if it is missing or damaged."""
+    content = project.lock_file.read_bytes() if project.lock_file.is_file() else b""
+    return recorded_stages(content) if is_valid_lock(content) else {}
+
+
 def changed_parameters(project: Project, nodes: Iterable[Node]) -> dict[str, tuple[Any, Any]]:
     """The parameters that differ from those with which dvc.lock records the last run of a stage.
 
@@ -24,14 +30,13 @@ def changed_parameters(project: Project, nodes: Iterable[Node]) -> dict[str, tup
     Returns:
         Dotted key -> former and new value; None for a key that was added or removed.
     """
-    content = project.lock_file.read_bytes() if project.lock_file.is_file() else b""
-    recorded = recorded_stages(content) if is_valid_lock(content) else {}
+    recorded = recorded_in_lock(project)
     changed: dict[str, tuple[Any, Any]] = {}
     for node in nodes:
         if node.name not in recorded:
             continue
         former: dict[str, Any] = {}
-        for values in recorded[node.name].get("params", {}).values():
+        for values in (recorded[node.name].get("params") or {}).values():
             for key, value in values.items():
                 former |= flatten(value, key)
         for key in (*node.params, *(key for key in former if key not in node.params)):

@@ -11,17 +11,13 @@ from cclm_core.evaluation.metrics import EVALUATION_FILE, Metric, best, read_met
 from cclm_core.evaluation.promotion import PromotionConfig
 from cclm_core.report.differences import differences, measured_texts
 from cclm_core.runtime.artifacts import MANIFEST, folder_digest, read_json
+from cclm_core.runtime.files import folder_bytes
 from cclm_core.runtime.reporting import format_number
-from flows.formats import ARROWS, format_megabytes
+from flows.formats import ARROWS, format_megabytes, markdown_table
 from flows.graph.evaluations import Evaluation
 from flows.tracking.metrics import result_metrics
 
-_DATA = (
-    "encoded",
-    "noise",
-    "labeled",
-    "configuration",
-)  # keys of evaluation.json: measured on what, and how
+_DATA = ("encoded", "noise", "labeled", "configuration")  # keys of evaluation.json: measured on what, and how
 COLUMNS = ("model", "metric", "before", "after", "difference", "verdict")
 
 
@@ -149,7 +145,7 @@ def best_and_smallest(measured: Sequence[Evaluation]) -> list[str]:
         winner = best([entry.value if entry else None for entry in entries], better)
         if winner is not None:
             wins.setdefault(compositions[winner].name, []).append(name)
-    sizes = {entry.name: _megabytes(entry.model) for entry in compositions}
+    sizes = {entry.name: folder_bytes(entry.model) / 1e6 for entry in compositions}
     smallest = min(sizes, key=lambda name: sizes[name])
     lines = [f"best {', '.join(won)}: {name}" for name, won in wins.items()]
     return [*lines, f"smallest composition: {smallest} ({format_megabytes(sizes[smallest])})"]
@@ -169,11 +165,7 @@ def changes_table(found: Sequence[Change]) -> Table:
 
 def changes_markdown(found: Sequence[Mapping[str, Any]]) -> str:
     """Changes, as JSON-compatible values, as a Markdown table; "" for none."""
-    if not found:
-        return ""
-    rows = [Change(**change).row() for change in found]
-    lines = [" | ".join(cells) for cells in [COLUMNS, ["---"] * len(COLUMNS), *(row.values() for row in rows)]]
-    return "\n".join(f"| {line} |" for line in lines)
+    return markdown_table(COLUMNS, [Change(**change).row().values() for change in found])
 
 
 def _metrics(results: Path) -> dict[str, Metric]:
@@ -186,7 +178,3 @@ def _measured_data(results: Path) -> dict[str, Any]:
     path = results / EVALUATION_FILE
     card = read_json(path) if path.is_file() else {}
     return dict(measured_texts(results)) or {name: card[name] for name in _DATA if name in card}
-
-
-def _megabytes(model: Path) -> float:
-    return sum(path.stat().st_size for path in model.rglob("*") if path.is_file()) / 1e6

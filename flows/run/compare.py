@@ -14,6 +14,7 @@ from rich.table import Table
 from cclm_core.evaluation.metrics import EVALUATION_FILE
 from cclm_core.report.differences import MetricDifference, differences
 from cclm_core.runtime.artifacts import read_json
+from cclm_core.runtime.files import folder_bytes
 from cclm_core.runtime.readers import parse_json
 from cclm_core.runtime.reporting import format_number
 from flows.formats import ARROWS, format_megabytes
@@ -171,9 +172,7 @@ def _is_digest(value: Any) -> bool:
 
 
 def _megabytes(side: Side) -> float | None:
-    if side.model is None:
-        return None
-    return sum(path.stat().st_size for path in side.model.rglob("*") if path.is_file()) / 1e6
+    return None if side.model is None else folder_bytes(side.model) / 1e6
 
 
 def _speeds(first: Side, second: Side) -> tuple[float | None, float | None]:

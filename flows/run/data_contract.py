@@ -31,7 +31,7 @@ _COLUMNS = ("source", "measure", "accepted", "now")
 
 @dataclass(frozen=True)
 class DataStatus:
-    """What the last `ingest` said about the data.
+    """What the last `ingest` reported about the data.
 
     Attributes:
         accepted: whether there are accepted data to compare with.
@@ -65,7 +65,7 @@ class DataStatus:
 
 
 def data_status(project: Project, plan: Plan) -> DataStatus | None:
-    """What the last `ingest` said about the data; None if no stage checks them."""
+    """What the last `ingest` reported about the data; None if no stage checks them."""
     folder = checks_folder(project, plan)
     refused = project.root / REFUSED / "metrics.json"
     if folder is None and not refused.is_file():

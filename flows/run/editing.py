@@ -9,10 +9,10 @@ import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cclm_core.cli.init import replaced_folder
 from cclm_core.runtime.config import load_yaml, nearest
 from cclm_core.runtime.errors import ConfigError
 from cclm_core.runtime.files import atomic_write, try_lock
@@ -258,7 +258,7 @@ def _move(project: Project, outs: list[str]) -> dict[str, str]:
     existing = [out for out in outs if (project.root / out).exists()]
     if not existing:
         return {}
-    folder = project.state("replaced", datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"))
+    folder = replaced_folder(project.root)
     moved = {}
     for out in existing:
         target = folder / out

@@ -66,11 +66,6 @@ def registered_models(registry: Registry) -> list[RegisteredModel]:
     return [_model(registry, model, entries) for model, entries in sorted(versions.items())]
 
 
-def figures_of(version: Version) -> dict[str, Metric]:
-    """The main metrics in the tags of a version; empty for versions of an earlier release."""
-    return version_figures(version.tags)
-
-
 def show(project: Project, as_json: bool) -> None:
     """Prints the registered models as a table, or as JSON.
 
@@ -129,7 +124,7 @@ def _model(registry: Registry, model: str, entries: list[tuple[Version, float]])
         candidate=aliases.get(CANDIDATE),
         previous=aliases.get(PREVIOUS),
         shown=shown.number,
-        figures={name: metric.canonical() for name, metric in figures_of(shown).items()},
+        figures={name: metric.canonical() for name, metric in version_figures(shown.tags).items()},
         megabytes=int(size) / 1e6 if size.isdigit() else None,
         registered=created,
         result=shown.tags.get(GATE_RESULT_TAG, ""),

@@ -3,7 +3,6 @@
 It is the first of the artifacts on the page of the flow run.
 """
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
@@ -11,8 +10,8 @@ from uuid import UUID
 
 from cclm_core.runtime.artifacts import read_json
 from cclm_core.runtime.reporting import format_duration
-from flows.graph.dvc_private import is_valid_lock, recorded_stages
-from flows.graph.node import Node, flatten
+from flows.formats import format_utc, markdown_table
+from flows.graph.changes import changed_parameters, recorded_in_lock
 from flows.graph.plan import Plan
 from flows.messages import warn
 from flows.project import Project
@@ -62,19 +61,17 @@ def find_changes(project: Project, plan: Plan) -> Changes:
         project: the project.
         plan: its stages and why they are stale.
     """
-    content = project.lock_file.read_bytes() if project.lock_file.is_file() else b""
-    recorded = recorded_stages(content) if is_valid_lock(content) else {}
+    recorded = recorded_in_lock(project)
     made = {out for node in plan.nodes.values() for out in node.outs}
-    parameters: dict[str, tuple[Any, Any]] = {}
     inputs: set[str] = set()
     for name in plan.changed:
         node = plan.nodes[name]
         if name in recorded:
-            parameters |= _changed_parameters(node, recorded[name])
             inputs |= {path for path in _changed_inputs(plan.changed[name]) if path in node.deps and path not in made}
     path = project.root / ".cclm" / LAST_RUN
     last = read_json(path) if path.is_file() else {}
     code = {path for path in inputs if path.startswith(_CODE) or path.endswith(".py")}
+    parameters = changed_parameters(project, [plan.nodes[name] for name in plan.changed])
     return Changes(
         parameters=dict(sorted(parameters.items())),
         data=tuple(sorted(inputs - code)),
@@ -100,7 +97,7 @@ def night_markdown(
     sections = [
         _headline(summary),
         _failures(project, summary),
-        "## What changed since the last run" + (f" ({_when(changes.since)})" if changes.since else ""),
+        "## What changed since the last run" + (f" ({format_utc(changes.since)})" if changes.since else ""),
         _changes(changes),
         _data(project, plan),
         "## What ran",
@@ -218,18 +215,6 @@ def _links(summary: Mapping[str, Any], address: str | None) -> str:
     return "\n".join(lines)
 
 
-def _changed_parameters(node: Node, recorded: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    before: dict[str, Any] = {}
-    for values in (recorded.get("params") or {}).values():
-        for key, value in values.items():
-            before |= flatten(value, key)
-    return {
-        key: (before.get(key), node.params.get(key))
-        for key in {*before, *node.params}
-        if before.get(key) != node.params.get(key)
-    }
-
-
 def _changed_inputs(reasons: Iterable[str]) -> set[str]:
     """The paths in DVC's reasons, see `flows.graph.plan.reasons_of`."""
     paths = set()
@@ -241,11 +226,8 @@ def _changed_inputs(reasons: Iterable[str]) -> set[str]:
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], number: int) -> str:
-    if not rows:
-        return ""
-    lines = [columns, ["---"] * len(columns), *rows]
-    text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    return text + (f"\n\n... and {number - len(rows)} more" if number > len(rows) else "")
+    """The first of `number` rows."""
+    return markdown_table(columns, rows) + (f"\n\n... and {number - len(rows)} more" if number > len(rows) else "")
 
 
 def _value(value: Any) -> str:
@@ -263,7 +245,3 @@ def _listed(names: Sequence[str]) -> str:
 def _escaped(text: str) -> str:
     """A text in a cell or a line of Markdown."""
     return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
-
-
-def _when(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))

@@ -13,6 +13,7 @@ from typing import Any
 from cclm_core.runtime.artifacts import read_json, write_json
 from cclm_core.runtime.reporting import format_duration
 from flows import processes
+from flows.formats import format_utc
 from flows.messages import warn
 from flows.project import Project
 
@@ -55,15 +56,16 @@ class Nightly:
         if self.scheduled is not None:
             took = f" after {format_duration(self.ended - self.started)}" if self.ended and self.started else ""
             reason = f": {self.message}" if self.message else ""
-            yield f"Last scheduled run ({self.deployment}): due {_when(self.scheduled)}, {self.state}{took}{reason}"
+            due = format_utc(self.scheduled)
+            yield f"Last scheduled run ({self.deployment}): due {due}, {self.state}{took}{reason}"
         if self.overdue_seconds:
+            due, late = format_utc(self.next or 0), format_duration(self.overdue_seconds)
             yield (
-                f"OVERDUE: {self.deployment} was due {_when(self.next or 0)}, {format_duration(self.overdue_seconds)} "
-                "ago, and has not started. Check that Prefect's server and a worker of its pool are running "
-                "(`make ps`)."
+                f"OVERDUE: {self.deployment} was due {due}, {late} ago, and has not started. Check that Prefect's server "
+                "and a worker of its pool are running (`make ps`)."
             )
         elif self.next is not None and self.state != RUNNING:
-            yield f"Next scheduled run ({self.deployment}): {_when(self.next)}"
+            yield f"Next scheduled run ({self.deployment}): {format_utc(self.next)}"
 
 
 def nightly(project: Project, now: float) -> Nightly | None:
@@ -164,7 +166,3 @@ def _due() -> tuple[str, float] | None:
 
 def _write(project: Project, record: dict[str, Any]) -> None:
     write_json(project.state() / FILE, record)
-
-
-def _when(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cclm_core.runtime.reporting import format_duration
+from flows.formats import markdown_table
 from flows.graph.plan import Plan
 from flows.project import Project
 from flows.run.before_after import changes_markdown
@@ -41,8 +42,8 @@ def _stages(summary: Mapping[str, Any]) -> str:
 
 def _parameters(summary: Mapping[str, Any]) -> str:
     changed = (summary.get("changes") or {}).get("parameters") or {}
-    lines = [f"| `{key}` | {former} | {new} |" for key, (former, new) in changed.items()]
-    return "\n".join(["| changed parameter | before | after |", "| --- | --- | --- |", *lines]) if lines else ""
+    rows = [(f"`{key}`", str(former), str(new)) for key, (former, new) in changed.items()]
+    return markdown_table(("changed parameter", "before", "after"), rows)
 
 
 def _decisions(summary: Mapping[str, Any]) -> str:

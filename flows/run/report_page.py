@@ -13,7 +13,7 @@ from typing import Any
 from cclm_core.report import ANSWER, FACTS_PLACE, FILE
 from cclm_core.runtime.artifacts import read_json, write_text
 from cclm_core.runtime.reporting import format_duration
-from flows.formats import format_megabytes
+from flows.formats import format_megabytes, format_utc
 from flows.graph.node import artifact_kind
 from flows.graph.plan import Plan
 from flows.project import Project
@@ -91,8 +91,8 @@ def _facts(project: Project, summary: Mapping[str, Any], address: str | None) ->
     commit, dirty = project.git_revision()
     started, ended = float(summary["started"]), float(summary.get("ended") or time.time())
     ran = sum(row["outcome"] == "ran" for row in summary["stages"])
-    when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(started))
-    sentence = f"Started {when}, took {format_duration(ended - started)}; {ran} of {len(summary['stages'])} stages ran."
+    took = format_duration(ended - started)
+    sentence = f"Started {format_utc(started)}, took {took}; {ran} of {len(summary['stages'])} stages ran."
     if commit:
         sentence += f" Git commit {commit[:12]}{' with uncommitted changes' if dirty else ''}."
     rows, marks = [], []

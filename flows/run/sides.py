@@ -10,6 +10,7 @@ from cclm_core.runtime.artifacts import MANIFEST, verify
 from cclm_core.runtime.config import nearest
 from cclm_core.runtime.errors import ArtifactError, ConfigError
 from flows.gate.candidates import results_are_outdated
+from flows.gate.descriptions import version_figures
 from flows.gate.registry import Registry, Version, model_name
 from flows.gate.seal import SealError, sealed_copy
 from flows.gate.stored_results import fetch_results
@@ -17,7 +18,6 @@ from flows.graph.evaluations import MODEL_KINDS, Evaluation, evaluations
 from flows.graph.node import artifact_kind
 from flows.graph.plan import read_plan
 from flows.project import Project
-from flows.run.models import figures_of
 from flows.tracking.client import connect, enabled
 from flows.tracking.metrics import result_metrics
 
@@ -114,7 +114,7 @@ def _registered(project: Project, label: str, name: str, number: str | None, ali
     except (SealError, StopIteration) as error:
         notes.append(f"{label} is not loaded: {error or 'it has no model'}")
     code = {key: version.tags[key] for key in ("git.commit", "git.dirty") if key in version.tags}
-    metrics = figures_of(version) if results is None else _metrics(results)
+    metrics = version_figures(version.tags) if results is None else _metrics(results)
     return Side(label, artifact_kind(folder) if folder else None, folder, results, metrics, code, tuple(notes))
 
 

@@ -88,7 +88,7 @@ class Status:
         unregistered: compositions and tasks with results that are not registered; None if only a server knows.
         unpushed: outputs missing from DVC's default remote; None if only a server knows or there is no remote.
         warnings: what in params.yaml or dvc.yaml may be a mistake; see `flows.run.checks`.
-        data: what the last `ingest` said about the data; None if no stage checks them.
+        data: what the last `ingest` reported about the data; None if no stage checks them.
         nightly: the last scheduled run in this clone; None if there was none.
     """
 

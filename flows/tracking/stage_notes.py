@@ -1,13 +1,13 @@
 """What people read first about a stage's run in MLflow: its parameters and its description."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cclm_core.evaluation.metrics import EVALUATION_FILE, Metric, measured_on, read_metrics
 from cclm_core.runtime.artifacts import read_json
 from cclm_core.runtime.reporting import format_duration, format_number
-from flows.formats import ARROWS
+from flows.formats import ARROWS, markdown_table
 from flows.graph.node import Node, artifact_kind, flatten
 from flows.project import Project
 
@@ -81,7 +81,7 @@ def figures_table(metrics: Mapping[str, Metric]) -> list[str]:
     if not shown:
         return []
     rows = [_figure(name, metric) for name, metric in shown.items()]
-    return [_table(("metric", "value", "interval", "baseline", "measured on"), rows)]
+    return [markdown_table(("metric", "value", "interval", "baseline", "measured on"), rows)]
 
 
 def fitted(note: str, limit: int) -> str:
@@ -105,11 +105,6 @@ def _figure(name: str, metric: Metric) -> tuple[str, ...]:
         "" if baseline is None else f"{baseline.name} {format_number(baseline.value)}",
         measured_on(metric),
     )
-
-
-def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    columns = tuple(columns)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (columns, ("---",) * len(columns), *map(tuple, rows)))
 
 
 def _warnings(results: Path) -> list[str]:

@@ -9,12 +9,12 @@ import pytest
 from cclm_core.evaluation.metrics import Metric
 from cclm_core.runtime.artifacts import publishing, write_json
 from cclm_core.runtime.errors import ConfigError
-from flows.gate.descriptions import FIGURES_TAG
-from flows.gate.registry import RESULTS_TAG, Registry, Version
+from flows.gate.descriptions import FIGURES_TAG, version_figures
+from flows.gate.registry import RESULTS_TAG, Registry
 from flows.run import compare as comparing
 from flows.run import models as listing
 from flows.run.compare import compare, cost_rows, metric_rows
-from flows.run.models import figures_of, model_rows, registered_models
+from flows.run.models import model_rows, registered_models
 from flows.run.sides import Side, open_side
 from flows.tracking.client import connect
 from tests.flows.conftest import Toy
@@ -65,8 +65,8 @@ def test_without_registered_models_the_command_says_so(
 
 def test_figures_that_were_changed_by_hand_are_left_out() -> None:
     for value in ("{", "[]", '{"f1": {"value": "x"}}'):
-        assert figures_of(Version("cclm-x", "1", {FIGURES_TAG: value})) == {}
-    assert figures_of(Version("cclm-x", "1", {})) == {}
+        assert version_figures({FIGURES_TAG: value}) == {}
+    assert version_figures({}) == {}
 
 
 def test_a_version_and_the_model_in_the_folder_are_compared_text_by_text(tasks: TaskPromoter) -> None:
