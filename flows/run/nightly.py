@@ -61,8 +61,8 @@ class Nightly:
         if self.overdue_seconds:
             due, late = format_utc(self.next or 0), format_duration(self.overdue_seconds)
             yield (
-                f"OVERDUE: {self.deployment} was due {due}, {late} ago, and has not started. Check that Prefect's server "
-                "and a worker of its pool are running (`make ps`)."
+                f"OVERDUE: {self.deployment} was due {due}, {late} ago, and has not started. Check that Prefect's "
+                "server and a worker of its pool are running (`make ps`)."
             )
         elif self.next is not None and self.state != RUNNING:
             yield f"Next scheduled run ({self.deployment}): {format_utc(self.next)}"
