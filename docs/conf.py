@@ -30,6 +30,7 @@ exclude_patterns = [
     path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in ("docs", "infra", "benchmarks")
 ]
 default_role = "literal"  # docstrings write code as `code`
+highlight_language = "text"  # of blocks that name no language
 nitpicky = False
 
 html_theme = "furo"

@@ -10,8 +10,6 @@ from typing import Any
 from markupsafe import Markup
 
 from cclm_core.corpus.records import SPLITS, read_texts
-from cclm_core.ingest.expectations import NOT_MET
-from cclm_core.ingest.profile import ONLY
 from cclm_core.labeled.examples import LabeledSet
 from cclm_core.report.charts import histogram
 from cclm_core.report.published import Collection, Published
@@ -163,7 +161,7 @@ def _corpus(item: Published, checks: Published | None) -> DataSection:
 
 
 def _not_met(checks: Published) -> list[str]:
-    return [str(check["message"]) for check in checks.values["checks"] if check["state"] == NOT_MET]
+    return [str(check["message"]) for check in checks.values["checks"] if check["state"] == "not met"]
 
 
 def _drift(checks: Published) -> Table | None:
@@ -177,7 +175,7 @@ def _drift(checks: Published) -> Table | None:
     }
     rows = [
         [
-            text_cell("all" if source == ONLY else source),
+            text_cell("all" if source == "source" else source),
             text_cell(row["measure"]),
             Cell("") if row["accepted"] is None else shown[row["kind"]](row["accepted"]),
             shown[row["kind"]](row["now"]),
