@@ -1,31 +1,49 @@
-"""Measures what contexts and encodings of authors are worth, next to n-grams.
+"""Measures what contexts and encodings of authors are worth, next to n-grams, compression and LambdaG.
 
-    python benchmarks/authors.py [--base models/base] [--encoded data/encoded] [--steps 300] [--out FOLDER]
-                                 [--models bi_encoder,batch_encoder,hierarchical,author_contrastive] [--json]
+    python benchmarks/authors.py FOLDER --base models/base --encoded data/encoded [--steps 200]
+                                 [--models bi_encoder,batch_encoder,hierarchical,author_contrastive,...]
+    python benchmarks/authors.py FOLDER --report [--json]
 
-Needs data/encoded and the base; `cclm run` creates them. Trains a component per model on the plays and prints:
+Needs an encoded corpus and its base; `cclm run` creates them. FOLDER receives everything that is measured, one file per
+model and part, so an interrupted run goes on where it stopped. benchmarks/author_peers.py adds compression and LambdaG.
+
+```
+bi_encoder, batch_encoder, hierarchical   masked characters with contexts, one component per architecture
+author_contrastive   telling authors apart, with the context encoder of the bi-encoder
+composed             the encodings of bi_encoder and author_contrastive next to each other
+base                 mean features of the base, which knows nothing about authors
+ngrams               TF-IDF of character n-grams 1 to 5; logistic regression, or the cosine of a pair
+evidence             author evidence in bits of a causal language model (`AuthorEvidence`), trained here on general text
+compression, lambdag      see author_peers.py
+```
+
+The components are trained on the plays. The report has:
 
 - bits per masked character of unseen speakers of unseen plays, with contexts of the author, of the group, at random and
-  none, and the bits that contexts of the author save (95 % interval, paired bootstrap over texts);
+  none, and the bits that contexts save (95 % interval, paired bootstrap over texts);
 - characters per processor second in training, and of the bi-encoder with reused encodings of contexts;
 - attribution of paragraphs to their authors, none of whom occurs in training: accuracy on unseen documents, clean and
-  with typing errors in 10 % of the letters, of logistic regression on the encodings, on character n-grams, and on the
-  sum of both log-probabilities;
-- verification of pairs of texts of 5 paragraphs by cosine: AUC, c@1, F0.5u and Brier, calibrated on other authors.
+  with typing errors in 10 % of the letters, of logistic regression on the encodings, and of the sum with n-grams
+  (95 % interval, bootstrap over documents);
+- verification of pairs of 5 paragraphs from different documents: AUC, c@1, F0.5u and the complement of the Brier score,
+  calibrated on the pairs of the other half of the authors. `trained` is a logistic regression on the distances of the
+  encodings, fitted on pairs of the other half; the others are cosines or likelihood ratios.
 """
 
 import json
+import os
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from rows import Row, options, show
-from task_data import DATA
+from author_data import COPIES, SEED, SETS, AuthorSet, author_set
+from author_evidence import evidence_scores
+from author_report import report
+from rows import options, show
 
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.means import MeanEmbedder
@@ -33,231 +51,234 @@ from cclm_core.composition.store import load_base
 from cclm_core.corpus.contexts import ContextName, ContextSampling, ContextTexts
 from cclm_core.encoders.contexts import Contexts
 from cclm_core.encoders.embedder import Base
-from cclm_core.evaluation.contexts import context_table, evaluate_contexts
-from cclm_core.evaluation.metrics import Bootstrap
-from cclm_core.evaluation.verification import verification_metrics
+from cclm_core.evaluation.contexts import evaluate_contexts
 from cclm_core.finetuning.config import NgramsConfig
 from cclm_core.finetuning.ngrams import Ngrams
-from cclm_core.noise.recipe import NoiseConfig, TrainingNoise
-from cclm_core.noise.text import TextNoiser
+from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.runtime.random import derive, derive_seed
-from cclm_core.runtime.reporting import null_report
+from cclm_core.training.checkpoint import Checkpoints
 from cclm_core.training.component import component_module, new_component
 from cclm_core.training.config import ComponentConfig
 from cclm_core.training.contexts import context_data, trained_bits
 from cclm_core.training.loop import train
 from cclm_core.training.run import TrainingInputs
 
-SEED, NUMBER, TEXTS = 1, 4, 400
-PARAGRAPHS = 5  # per side of a verification pair
-SETS = {"PEP and EIP authors": ("peps_eips_by_author.jsonl", "doc"), "novelists": ("gutenberg_by_author.jsonl", "book")}
-
-
-class Paragraphs(NamedTuple):
-    """Paragraphs with their authors."""
-
-    texts: list[str]
-    authors: list[str]
+ARCHITECTURES = ("bi_encoder", "batch_encoder", "hierarchical")
+MODELS = ("ngrams", "base", *ARCHITECTURES, "author_contrastive", "composed", "evidence")
+NUMBER, TEXTS, BATCH, WINDOW = 4, 400, 16, 192
+CONDITIONS: tuple[tuple[ContextName, int], ...] = (
+    ("none", 0), ("random", NUMBER), ("group", NUMBER), ("author", 1), ("author", NUMBER),
+)  # fmt: skip
+PARTS = {"composed": ("bi_encoder", "author_contrastive")}
 
 
 def component_config(name: str, steps: int) -> ComponentConfig:
     """The component to train for a model of this name."""
-    training = {"steps": steps, "batch_size": 16, "window": 192, "evaluate_every": steps, "threads": 1}
+    training = {
+        "steps": steps, "batch_size": BATCH, "window": WINDOW, "evaluate_every": steps, "checkpoint_every": 50,
+        "threads": 1,
+    }  # fmt: skip
     if name == "author_contrastive":
         task: dict[str, Any] = {"objective": name, "number": 3, "min_characters": 40}
         encoder = {"kind": "contextual"}
     else:
-        contexts = {"number": NUMBER, "characters": 192, "types": ["author", "random"], "min_characters": 40}
+        contexts = {"number": NUMBER, "characters": WINDOW, "types": ["author", "random"], "min_characters": 40}
         task = {"objective": "context_masked_characters", "contexts": contexts}
         encoder = {"kind": "contextual", "architecture": name}
     return ComponentConfig.parse({"task": task, "encoder": encoder, "training": training}, name)
 
 
-def paragraphs(name: str) -> tuple[Paragraphs, Paragraphs]:
-    """Training and test paragraphs of a set; a third of the documents of each author is for testing."""
-    file, key = SETS[name]
-    rows = [json.loads(line) for line in (DATA / "authors" / file).read_text(encoding="utf-8").splitlines()]
-    documents: dict[str, list[str]] = {}
-    for row in rows:
-        documents.setdefault(row["author"], [])
-        if row[key] not in documents[row["author"]]:
-            documents[row["author"]].append(row[key])
-    held_out = {
-        (author, document)
-        for author, names in documents.items()
-        for document in sorted(names)[: max(1, len(names) // 3)]
-    }
-    sides = (Paragraphs([], []), Paragraphs([], []))
-    for row in rows:
-        side = sides[(row["author"], row[key]) in held_out]
-        side.texts.append(row["text"])
-        side.authors.append(row["author"])
-    return sides
+def trained(name: str, base: Base, inputs: TrainingInputs, steps: int, folder: Path) -> Any:
+    """The trained module of a model; goes on from its last checkpoint."""
+    config = component_config(name, steps)
+    component, objective = new_component(base, name, config, SEED, inputs)
+    assert objective is not None
+    module = component_module(base, component, objective)
+    data = context_data(inputs.corpus, config.task, config.training)  # type: ignore[arg-type]
+    speed, start = Stopwatch(), time.process_time()
+    checkpoints = Checkpoints(folder / "models" / name, f"{steps:016d}")
+    is_done = (newest := checkpoints.newest()) is not None and newest.step == steps
+    curve = train(module, data, config.training, derive_seed(SEED, "authors", name), checkpoints, speed)
+    if not is_done:
+        facts = {"model": name, "steps": steps, "seconds": time.process_time() - start, "curve": curve[-1]}
+        facts["parameters"] = sum(weight.numel() for weight in component.parameters())
+        facts["characters_per_second"] = BATCH * WINDOW / speed.seconds_per_step
+        _write(folder / "training" / f"{name}.json", json.dumps(facts).encode())
+        print(facts, file=sys.stderr, flush=True)
+    return module.eval()
 
 
-def context_rows(name: str, module: Any, inputs: TrainingInputs) -> list[Row]:
-    """Bits per masked character with each type of contexts."""
-    sampling = ContextSampling(number=NUMBER, characters=192, min_characters=40)
+class Stopwatch:
+    """A report that measures the processor seconds of a step, from reports between which no evaluation is."""
+
+    def __init__(self) -> None:
+        self._last: tuple[int, float] | None = None
+        self._seconds: list[float] = []
+
+    def __call__(self, step: int, values: Any, total: int | None = None) -> None:  # noqa: ARG002
+        """Receives a report."""
+        now, is_evaluated = time.process_time(), len(values) > 1
+        if self._last is not None and not is_evaluated:
+            self._seconds.append((now - self._last[1]) / (step - self._last[0]))
+        self._last = step, now
+
+    @property
+    def seconds_per_step(self) -> float:
+        """The median."""
+        return float(np.median(self._seconds))
+
+
+def measure_contexts(module: Any, inputs: TrainingInputs) -> dict[str, Any]:
+    """Bits and numbers of masked characters per text, with each type of contexts."""
+    sampling = ContextSampling(number=NUMBER, characters=WINDOW, min_characters=40)
     corpus = inputs.corpus
-    texts = ContextTexts(corpus.split("test"), 192, sampling, corpus.split("train"))
-    conditions: list[tuple[ContextName, int]] = [("none", 0), ("random", NUMBER), ("group", NUMBER)]
-    conditions += [("author", number) for number in (1, 2, NUMBER)]
-    results = evaluate_contexts(trained_bits(module.encoder, module.objective, SEED), texts, conditions, TEXTS, SEED)
-    rows = []
-    for row in context_table(results, Bootstrap(), SEED):
-        if row["stratum"] != "all":
-            continue
-        gain = "" if row["gain"] == "" else f"none: {row['gain']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}] saved"
-        label = f"{name}, {row['type']} x {row['number']}"
-        rows.append(Row(label, row["bits_per_masked_character"], "bits", gain, None, "lower"))
-    author, random = (
-        next(r for r in results if (r.name, r.number) == key) for key in (("author", NUMBER), ("random", NUMBER))
-    )
-    difference = author.measurement.loss_without(random.measurement)
-    low, high = Bootstrap().interval(difference, SEED) or (0.0, 0.0)
-    text = f"[{low:+.3f}, {high:+.3f}]"
-    return [*rows, Row(f"{name}, saved by the author over random", difference.value, "bits", text, None, "higher")]
+    texts = ContextTexts(corpus.split("test"), WINDOW, sampling, corpus.split("train"))
+    bits = trained_bits(module.encoder, module.objective, SEED)
+    results = evaluate_contexts(bits, texts, CONDITIONS, TEXTS, SEED)
+    return {f"{result.name} {result.number}": result.rows for result in results}
 
 
-def cached_row(base: Base, module: Any) -> Row:
-    """Characters per second with contexts as ids, and with their encodings reused."""
+def measure_reuse(base: Base, module: Any) -> dict[str, Any]:
+    """Characters per processor second with contexts as ids, and with their encodings reused."""
     generator = derive(SEED, "speed")
     number = base.preprocessor.num_ids
-    ids = torch.from_numpy(generator.integers(4, number, size=(16, 192)))
-    others = torch.from_numpy(generator.integers(4, number, size=(16, NUMBER, 192)))
-    encoder = module.encoder
+    ids = torch.from_numpy(generator.integers(4, number, size=(BATCH, WINDOW)))
+    others = torch.from_numpy(generator.integers(4, number, size=(BATCH, NUMBER, WINDOW)))
+    encoder, values = module.encoder, {}
     with torch.inference_mode():
-        encodings = encoder.encode_contexts(others.flatten(0, 1)).unflatten(0, (16, NUMBER))
-        seconds = []
-        for contexts in (Contexts(others), Contexts(encodings=encodings)):
-            encoder(ids, contexts)
-            start = time.process_time()
-            for _ in range(5):
+        encodings = encoder.encode_contexts(others.flatten(0, 1)).unflatten(0, (BATCH, NUMBER))
+        cases = {"none": None, "read": Contexts(others), "reused": Contexts(encodings=encodings)}
+        for name, contexts in cases.items():
+            seconds = []
+            for _ in range(6):
+                start = time.process_time()
                 encoder(ids, contexts)
-            seconds.append((time.process_time() - start) / 5)
-    speeds = [ids.numel() / value for value in seconds]
-    return Row(
-        "bi_encoder, reused encodings",
-        speeds[1],
-        "characters/s",
-        f"{speeds[0]:.0f} without",
-        speeds[1] / speeds[0],
-        "higher",
-    )
+                seconds.append(time.process_time() - start)
+            values[name] = ids.numel() / float(np.median(seconds[1:]))
+    return values
 
 
-def author_rows(name: str, embedder: MeanEmbedder) -> list[Row]:
-    """Attribution and verification on authors that the component has never seen."""
+def vectors(name: str, texts: AuthorSet, folder: Path, embedder: MeanEmbedder | None) -> dict[str, Any]:
+    """The vectors of the known texts and of the copies of the test texts."""
+    if name in PARTS:
+        parts = [vectors(part, texts, folder, None) for part in PARTS[name]]
+        return {key: np.hstack([part[key] for part in parts]) for key in parts[0]}
+    path = folder / "vectors" / f"{texts.name}, {name}.npz"
+    if not path.is_file():
+        assert embedder is not None
+        embed = embedder.embed if name == "base" else embedder.embed_contexts
+        _save(path, {"known": embed(texts.known.texts), **{key: embed(copy) for key, copy in texts.copies.items()}})
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
+def vector_scores(texts: AuthorSet, encoded: dict[str, Any]) -> dict[str, npt.NDArray[np.float64]]:
+    """Log-probabilities of the authors, and similarities of the pairs, from vectors."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    rows = []
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.05, max_iter=300))
+    model.fit(encoded["known"], texts.known.authors)
+    scores = {f"{copy}, attribution": model.predict_log_proba(encoded[copy]) for copy in COPIES}
+    pairs = texts.pairs
+    for fold in (0, 1):
+        rows = pairs.folds == fold
+        others = [row for row, author in enumerate(texts.known.authors) if texts.folds[author] != fold]
+        scaler = StandardScaler().fit(encoded["known"][others])
+        known = scaler.transform(encoded["known"])[pairs.known].mean(1)
+        questioned = {copy: scaler.transform(encoded[copy])[pairs.questioned].mean(1) for copy in COPIES}
+        learned = LogisticRegression(C=0.01, max_iter=300)
+        learned.fit(np.abs(known - questioned["clean"])[~rows], pairs.truths[~rows])
+        for copy, side in questioned.items():
+            values = {"": _cosines(known, side), " trained": learned.decision_function(np.abs(known - side))}
+            for kind, value in values.items():
+                scores.setdefault(f"{copy}, verification{kind}", np.zeros(len(rows)))[rows] = value[rows]
+    return scores
+
+
+def _cosines(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    values: npt.NDArray[np.float64] = (first * second).sum(1) / np.maximum(lengths, 1e-12)
+    return values
+
+
+def ngram_scores(texts: AuthorSet) -> dict[str, npt.NDArray[np.float64]]:
+    """Log-probabilities of the authors, and cosines of TF-IDF vectors of the pairs."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    ngrams = Ngrams(NgramsConfig(), texts.labels).fit(texts.known.texts, texts.known.authors)
+    scores = {f"{copy}, attribution": ngrams.log_probabilities(texts.copies[copy]) for copy in COPIES}
+    known = texts.joined("known")
+    for fold in (0, 1):
+        rows = texts.pairs.folds == fold
+        counted = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 5), sublinear_tf=True, max_features=200_000)
+        counted.fit(texts.population(fold).texts)
+        first = counted.transform(known)
+        for copy in COPIES:
+            products = np.asarray(first.multiply(counted.transform(texts.joined(copy))).sum(1))[:, 0]
+            scores.setdefault(f"{copy}, verification", np.zeros(len(rows)))[rows] = products[rows]
+    return scores
+
+
+def measure(name: str, base: Base, inputs: TrainingInputs, steps: int, folder: Path) -> None:
+    """Measures what is missing of a model."""
+    module = embedder = None
+    if name == "base":
+        embedder = MeanEmbedder(base)
+    elif name in (*ARCHITECTURES, "author_contrastive"):
+        module = trained(name, base, inputs, steps, folder)
+        embedder = MeanEmbedder(ComposedModel(base, [module.encoder.component]).eval())
+    if name in ARCHITECTURES and not (path := folder / "contexts" / f"{name}.json").is_file():
+        _write(path, json.dumps(measure_contexts(module, inputs)).encode())
+    if name == "bi_encoder" and not (path := folder / "training" / "reuse.json").is_file():
+        _write(path, json.dumps(measure_reuse(base, module)).encode())
     for title in SETS:
-        known, test = paragraphs(title)
-        labels = sorted(set(known.authors))
-        noised = TextNoiser(NoiseConfig().recipe(0.1)).batch(test.texts, derive(SEED, "noise", title))
-        copies = {"clean": test.texts, "10 % noise": [result.text for result in noised]}
-        ngrams = Ngrams(NgramsConfig(), labels).fit(known.texts, known.authors)
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.05, max_iter=300))
-        model.fit(embedder.embed_contexts(known.texts), known.authors)
-        gold = np.array([labels.index(author) for author in test.authors])
-        for copy, texts in copies.items():
-            encodings = embedder.embed_contexts(texts)
-            own, counted = model.predict_log_proba(encodings), ngrams.log_probabilities(texts)
-            values = {"encodings": own, "n-grams": counted, "sum": own + counted}
-            hits = {key: 100 * float((scores.argmax(1) == gold).mean()) for key, scores in values.items()}
-            label = f"{name}, {title}, {copy}"
-            for key in ("encodings", "sum"):
-                peer = f"n-grams: {hits['n-grams']:.1f}"
-                rows.append(Row(f"{label}, {key}", hits[key], "%", peer, hits[key] / hits["n-grams"], "higher"))
-            if copy == "clean":
-                rows += verification_rows(label, Paragraphs(texts, test.authors), encodings)
-    return rows
+        path = folder / "scores" / f"{title}, {name}.npz"
+        if path.is_file():
+            continue
+        texts = author_set(title)
+        if name == "ngrams":
+            scores = ngram_scores(texts)
+        elif name == "evidence":
+            scores = evidence_scores(texts, folder / "models" / "language")
+        else:
+            scores = vector_scores(texts, vectors(name, texts, folder, embedder))
+        _save(path, scores)
+        print(f"{title}, {name}: {time.process_time():.0f} processor seconds so far", file=sys.stderr, flush=True)
 
 
-def verification_rows(label: str, test: Paragraphs, encodings: npt.NDArray[np.float32]) -> list[Row]:
-    """Pairs of sets of paragraphs; a logistic curve over the cosine, fitted on one half of the authors."""
-    from sklearn.linear_model import LogisticRegression
-
-    generator = derive(SEED, "pairs")
-    by_author: dict[str, list[int]] = {}
-    for index, author in enumerate(test.authors):
-        by_author.setdefault(author, []).append(index)
-    authors = [author for author, indices in sorted(by_author.items()) if len(indices) >= 2 * PARAGRAPHS]
-    if len(authors) < 4:
-        return []
-    halves = {author: number % 2 for number, author in enumerate(authors)}
-    cosines: tuple[list[float], list[float]] = ([], [])
-    truths: tuple[list[bool], list[bool]] = ([], [])
-    for _ in range(20):
-        for author in authors:
-            drawn = generator.permutation(by_author[author])
-            others = [other for other in authors if other != author and halves[other] == halves[author]]
-            stranger = by_author[others[int(generator.integers(len(others)))]]
-            first = _mean(encodings, drawn[:PARAGRAPHS])
-            for side, truth in (
-                (drawn[PARAGRAPHS : 2 * PARAGRAPHS], True),
-                (generator.permutation(stranger)[:PARAGRAPHS], False),
-            ):
-                cosines[halves[author]].append(float(first @ _mean(encodings, side)))
-                truths[halves[author]].append(truth)
-    curve = LogisticRegression(C=100).fit(np.array(cosines[0])[:, None], truths[0])
-    metrics = verification_metrics(curve.predict_proba(np.array(cosines[1])[:, None])[:, 1], truths[1])
-    return [
-        Row(f"{label}, verification, {key}", value, "", f"{len(truths[1])} pairs", None, "higher")
-        for key, value in metrics.items()
-    ]
+def _save(path: Path, arrays: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}")
+    np.savez_compressed(temporary, **arrays)
+    os.replace(temporary, path)
 
 
-def _mean(encodings: npt.NDArray[np.float32], rows: Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    mean: npt.NDArray[np.float32] = encodings[list(rows)].mean(0)
-    return mean / np.linalg.norm(mean)
-
-
-def run(name: str, base: Base, inputs: TrainingInputs, steps: int) -> list[Row]:
-    """Trains and measures one model."""
-    config = component_config(name, steps)
-    component, objective = new_component(base, name, config, SEED, inputs)
-    module = component_module(base, component, objective)
-    data = context_data(inputs.corpus, config.task, config.training)  # type: ignore[arg-type]
-    start = time.process_time()
-    curve = train(module, data, config.training, derive_seed(SEED, "authors", name), None, null_report)
-    seconds = time.process_time() - start
-    print(f"{name}: {seconds:.0f} processor seconds, {curve[-1]}", file=sys.stderr, flush=True)
-    module.eval()
-    size = sum(weight.numel() for weight in component.parameters())
-    rows = [
-        Row(
-            f"{name}, training",
-            steps * 16 * 192 / seconds,
-            "characters/s",
-            f"{size / 1e6:.2f} M parameters",
-            None,
-            "higher",
-        )
-    ]
-    if name != "author_contrastive":
-        rows += context_rows(name, module, inputs)
-    if name == "bi_encoder":
-        rows.append(cached_row(base, module))
-    embedder = MeanEmbedder(ComposedModel(base, [component]).eval())
-    return [*rows, *author_rows(name, embedder)]
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
 
 
 def main() -> None:
-    """Runs the benchmark and prints its rows."""
+    """Measures what is missing, and prints the report."""
     parser = options(__doc__)
+    parser.add_argument("folder", type=Path, help="what is measured; created if it does not exist")
     parser.add_argument("--base", type=Path, default=Path("models/base"))
     parser.add_argument("--encoded", type=Path, default=Path("data/encoded"))
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--models", default="bi_encoder,batch_encoder,hierarchical,author_contrastive")
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--report", action="store_true", help="print the tables of what is measured so far")
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    base = load_base(args.base).freeze()
-    inputs = TrainingInputs.open(args.encoded, TrainingNoise(rate=0.02))
-    rows = [row for name in args.models.split(",") for row in run(name, base, inputs, args.steps)]
-    show("Authors and contexts", rows, args.json)
+    if not args.report:
+        torch.set_num_threads(1)
+        base = load_base(args.base).freeze()
+        inputs = TrainingInputs.open(args.encoded, TrainingNoise(rate=0.02))
+        for name in args.models.split(","):
+            measure(name, base, inputs, args.steps, args.folder)
+    show("Authors and contexts", report(args.folder), args.json)
 
 
 if __name__ == "__main__":

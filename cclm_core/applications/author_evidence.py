@@ -42,21 +42,29 @@ class AuthorEvidence:
     layer, fitted on the author's known texts with a penalty on the distance from the first. So it costs seconds per
     author, and the sum over the characters tells which of them speak for the author.
 
+    With texts of the population, its output layer is fitted on them first. Use texts of the same kind as those in
+    question: a model that has read novels would find every text about software equally unlike them.
+
     Source: LambdaG (Nini et al. 2024, arXiv 2403.08462), likelihood ratios of n-gram grammars.
 
     Args:
         model: the language model of the population.
         penalty: weight of the squared distance per known character; larger values trust fewer texts less.
+        population: texts by many authors to fit the model of the population on; empty keeps the language model as it is.
 
     Raises:
         ConfigError: `penalty` is not positive.
+        DataError: `population` has no characters.
     """
 
-    def __init__(self, model: LanguageModel, penalty: float = 3.0) -> None:
+    def __init__(self, model: LanguageModel, penalty: float = 3.0, population: Sequence[str] = ()) -> None:
         if not penalty > 0:
             raise ConfigError(f"penalty must be above 0, got {penalty}.")
-        self.model, self.penalty = model, penalty
+        assert isinstance(model.head, nn.Linear)
+        self.model, self.penalty, self._population = model, penalty, model.head
         self._heads: dict[str, nn.Linear] = {}
+        if population:
+            self._population = self._fitted("the population", population)
 
     @property
     def authors(self) -> tuple[str, ...]:
@@ -69,11 +77,14 @@ class AuthorEvidence:
         Raises:
             DataError: the texts have no characters.
         """
+        self._heads[author] = self._fitted(f"the author {author!r:.80}", texts)
+
+    def _fitted(self, described: str, texts: Sequence[str]) -> nn.Linear:
+        """An output layer near that of the population, fitted to texts."""
         features, targets = self._read(texts)
         if not len(targets):
-            raise DataError(f"the author {author!r:.80} needs known texts with characters, got {len(texts)} without.")
-        population = self.model.head
-        assert isinstance(population, nn.Linear)
+            raise DataError(f"{described} needs known texts with characters, got {len(texts)} without.")
+        population = self._population
         change = torch.zeros(len(population.weight), features.shape[1] + 1, requires_grad=True)
         scores = _scores(population, features)
         inputs = torch.cat([features, torch.ones(len(features), 1)], dim=1)
@@ -88,7 +99,7 @@ class AuthorEvidence:
         head = nn.Linear(features.shape[1], len(change))
         head.weight.data = population.weight.detach().float().cpu() + change.detach()[:, :-1]
         head.bias.data = population.bias.detach().float().cpu() + change.detach()[:, -1]
-        self._heads[author] = head.requires_grad_(False)
+        return head.requires_grad_(False)
 
     def bits(self, texts: Sequence[str], authors: Sequence[str] | None = None) -> Scores:
         """The evidence (N, A) that each author wrote each text; above 0 speaks for the author.
@@ -104,7 +115,7 @@ class AuthorEvidence:
         evidence = np.zeros((len(texts), len(names)))
         for row, text in enumerate(texts):
             features, targets = self._read([text])
-            population = _losses(self.model.head, features, targets)
+            population = _losses(self._population, features, targets)
             for column, name in enumerate(names):
                 evidence[row, column] = (population - _losses(self._head(name), features, targets)).sum()
         return evidence
@@ -112,7 +123,7 @@ class AuthorEvidence:
     def by_sentence(self, text: str, author: str) -> list[dict[str, Any]]:
         """The evidence of each sentence: `start`, `end`, `text`, `bits`. It adds up to that of the text."""
         features, targets = self._read([text])
-        gains = _losses(self.model.head, features, targets) - _losses(self._head(author), features, targets)
+        gains = _losses(self._population, features, targets) - _losses(self._head(author), features, targets)
         offsets = self.model.preprocessor.offsets(text)[-len(gains) :] if len(gains) else np.zeros(0, dtype=np.int32)
         per_character = np.zeros(len(text) + 1)
         np.add.at(per_character, np.maximum(offsets, 0), gains)
@@ -154,8 +165,7 @@ class AuthorEvidence:
         """Features (N, W) before each character of the texts, and its ids (N,)."""
         encoded = [np.array(self.model.ids(text)) for text in texts]
         reader = TextReader(self.model.encoder, window=self.model.context, batch_characters=_BATCH_IDS, causal=True)
-        assert isinstance(self.model.head, nn.Linear)
-        width = self.model.head.in_features
+        width = self._population.in_features
         rows = reader.whole([ids[:-1] for ids in encoded], width)
         targets = np.concatenate([ids[1:] for ids in encoded]) if encoded else np.zeros(0, dtype=np.int64)
         return torch.cat(rows) if rows else torch.zeros(0, width), torch.from_numpy(targets)

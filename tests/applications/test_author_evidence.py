@@ -52,6 +52,17 @@ def test_it_speaks_for_the_author(evidence: AuthorEvidence) -> None:
     assert not evidence.bits([""]).any()
 
 
+def test_the_population_can_be_fitted_first(evidence: AuthorEvidence) -> None:
+    """Of two authors who both prefer the letter b, evidence against a population that does so, too, is smaller."""
+    adapted = AuthorEvidence(evidence.model, population=writings("bob", 20, 6))
+    adapted.add("bob", writings("bob", 5, 2))
+    texts = writings("bob", 5, 7)
+    assert np.abs(adapted.bits(texts)).max() < 0.2 * evidence.bits(texts, ["bob"]).min()
+    assert sum(row["bits"] for row in adapted.by_sentence(texts[0], "bob")) == pytest.approx(adapted.bits(texts)[0, 0])
+    with pytest.raises(DataError, match="the population needs known texts with characters"):
+        AuthorEvidence(evidence.model, population=[""])
+
+
 def test_sentences_add_up_to_the_text(evidence: AuthorEvidence) -> None:
     text = "".join(writings("ann", 2, 4)) + "\n" + writings("bob", 1, 4)[0]
     rows = evidence.by_sentence(text, "ann")

@@ -88,23 +88,32 @@ def test_encodings_of_contexts_can_be_reused(architecture: str, ids: Tensor, con
     torch.testing.assert_close(model(ids, contexts=reused), model(ids, contexts=contexts))
 
 
-def test_heads_of_other_types_are_exactly_zero_and_get_no_gradient() -> None:
+def test_heads_of_other_types_are_exactly_zero_and_get_no_gradient(architecture: str) -> None:
     base = new_base()
-    part = new_part(base, author_heads=1, group_heads=1)
+    part = new_part(base, architecture=architecture, author_heads=1, group_heads=1)
     ids = torch.from_numpy(derive(1, "heads").integers(4, 10, size=(2, 12)))
     others = torch.from_numpy(derive(2, "heads").integers(4, 10, size=(2, 3, 12)))
     OverBase(base, part)(ids, Contexts(others, torch.full((2,), ContextType.GROUP))).square().sum().backward()
-    attention = part.contextual.combinations[0]
-    width = part.width // 4
-    for layer in (attention.query, attention.key, attention.value):
-        assert not layer.weight.grad[:width].any()  # the rows of the author's head
-        assert layer.weight.grad[width:].any()
+    for attention in part.contextual.combinations:
+        width = attention.out.weight.shape[1] // 4
+        for layer in (attention.query, attention.key, attention.value):
+            assert not layer.weight.grad[:width].any()  # the rows of the author's head
+            assert layer.weight.grad[width:].any()
+        assert not attention.out.weight.grad[:, :width].any()  # nothing comes out of it
+        assert attention.out.weight.grad[:, width:].any()
+
+
+@pytest.mark.parametrize("architecture", ["bi_encoder", "batch_encoder"])
+def test_encodings_of_other_types_are_exactly_zero(architecture: str) -> None:
+    base = new_base()
+    part = new_part(base, architecture=architecture, author_heads=1, group_heads=1)
+    others = torch.from_numpy(derive(2, "heads").integers(4, 10, size=(2, 3, 12)))
     encodings = part.encode_contexts(others.flatten(0, 1), base).unflatten(0, (2, 3))
     present = torch.ones(2, 3, dtype=torch.bool)
     by_group = part.contextual.encodings_by_group(encodings, present, torch.full((2,), ContextType.GROUP))
     assert not by_group["author"].any()
     assert by_group["group"].all() and by_group["shared"].all()
-    assert by_group["all"].shape == (2, part.width) and by_group["shared"].shape == (2, 2 * width)
+    assert by_group["all"].shape == (2, part.width) and by_group["shared"].shape == (2, part.width // 2)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

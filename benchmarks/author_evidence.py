@@ -1,0 +1,51 @@
+"""The author evidence of benchmarks/authors.py: a causal language model, adapted to a population and to each author."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from author_data import AuthorSet
+from language import Texts, plan, train_model
+from task_data import general_texts
+
+from cclm_core.applications.author_evidence import AuthorEvidence
+from cclm_core.applications.language_model import LanguageModel
+
+STEPS, CHARACTERS = 900, 8_000_000  # of the language model
+
+
+def language_model(folder: Path) -> LanguageModel:
+    """The model in `folder`, trained on general text if it does not exist."""
+    texts = "\n".join(general_texts())[:CHARACTERS]
+    parts = Texts(texts[:-200_000], texts[-200_000:-100_000], texts[-100_000:])
+    model, metrics = train_model(parts, plan(STEPS, 16384), folder)
+    print(f"language model: {metrics}", file=sys.stderr, flush=True)
+    return model
+
+
+def evidence_scores(texts: AuthorSet, folder: Path) -> dict[str, npt.NDArray[np.float64]]:
+    """Bits of evidence for each author (N, A), and for the author of the known side of each pair (P,), per character.
+
+    The output layer of the population is fitted first: for attribution on the known paragraphs of all authors, for a
+    pair on those of the authors of the other fold.
+    """
+    model = language_model(folder)
+    evidence = AuthorEvidence(model, population=texts.known.texts)
+    for author in texts.labels:
+        own = [text for text, name in zip(texts.known.texts, texts.known.authors, strict=True) if name == author]
+        evidence.add(author, own)
+    scores = {f"{copy}, attribution": evidence.bits(rows) for copy, rows in texts.copies.items()}
+    pairs = texts.pairs
+    for fold in (0, 1):
+        evidence, rows = AuthorEvidence(model, population=texts.population(fold).texts), pairs.folds == fold
+        sides = {copy: texts.joined(copy) for copy in texts.copies}
+        for pair in np.flatnonzero(rows).tolist():
+            if pair == 0 or (pairs.known[pair] != pairs.known[pair - 1]).any():
+                evidence.add("author", [texts.known.texts[row] for row in pairs.known[pair].tolist()])
+            for copy, questioned in sides.items():
+                text = questioned[pair]
+                values = scores.setdefault(f"{copy}, verification", np.zeros(len(rows)))
+                values[pair] = evidence.bits([text])[0, 0] / len(text)
+    return scores
+
