@@ -2,6 +2,7 @@
 
     python benchmarks/authors.py FOLDER --base models/base --encoded data/encoded [--steps 200]
                                  [--models bi_encoder,batch_encoder,hierarchical,author_contrastive,...]
+    python benchmarks/authors.py FOLDER --export
     python benchmarks/authors.py FOLDER --report [--json]
 
 Needs an encoded corpus and its base; `cclm run` creates them. FOLDER receives everything that is measured, one file per
@@ -248,6 +249,18 @@ def measure(name: str, base: Base, inputs: TrainingInputs, steps: int, folder: P
         print(f"{title}, {name}: {time.process_time():.0f} processor seconds so far", file=sys.stderr, flush=True)
 
 
+def export(folder: Path) -> None:
+    """Writes the texts and pairs for author_peers.py."""
+    for title in SETS:
+        texts = author_set(title)
+        pairs = {side: texts.joined(side) for side in ("known", *COPIES)} | {"folds": texts.pairs.folds.tolist()}
+        content = {
+            "authors": texts.labels, "folds": texts.folds, "known": texts.known.texts,
+            "known authors": texts.known.authors, "copies": texts.copies, "pairs": pairs,
+        }  # fmt: skip
+        _write(folder / "texts" / f"{title}.json", json.dumps(content).encode())
+
+
 def _save(path: Path, arrays: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}")
@@ -271,7 +284,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--report", action="store_true", help="print the tables of what is measured so far")
+    parser.add_argument("--export", action="store_true", help="write the texts for author_peers.py, nothing else")
     args = parser.parse_args()
+    if args.export:
+        export(args.folder)
+        return
     if not args.report:
         torch.set_num_threads(1)
         base = load_base(args.base).freeze()

@@ -9,7 +9,7 @@ pipeline.py      the graph of the pipeline
 data.py          the data and the vocabulary
 scores.py        comparisons, learning curves, noise curves, contributions
 mistakes.py      confused labels and wrong examples
-maps.py          the map of the embedded test texts
+maps.py          the maps of the embedded test texts and of their authors
 page.py          the page
 ```
 

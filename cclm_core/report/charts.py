@@ -181,12 +181,13 @@ def interval_chart(title: str, rows: Sequence[Row], axis: str, zero: bool = Fals
 
 @dataclass(frozen=True)
 class Spot:
-    """A point of a map, 0 to 1000 in both directions."""
+    """A point of a map, 0 to 1000 in both directions, with a tooltip and a name next to it, if there is room."""
 
     x: int
     y: int
     group: str
     tip: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,24 @@ def scatter(title: str, spots: Sequence[Spot], groups: MapGroups) -> Markup:
             f'<circle class="spot {kind}" data-group="{group}" cx="{x(spot.x)}" cy="{y(spot.y)}" r="5">'
             f"{_title(escape(spot.tip))}</circle>"
         )
+    parts += _names([(x(spot.x), y(spot.y), spot.name) for spot in spots if spot.name])
     return _svg(title, WIDTH * 2, WIDTH, parts, "map")
+
+
+def _names(spots: Sequence[tuple[float, float, str]]) -> list[str]:
+    """The names of points (x, y, name); those that would cover an earlier one are left out."""
+    parts: list[str] = []
+    used: list[tuple[float, float, float]] = []
+    for x, y, full in spots:
+        name = _short(full, 20)
+        width = 6.5 * len(name)
+        fits = x + 8 + width < WIDTH * 2
+        left = x + 8 if fits else x - 8 - width
+        if all(abs(y - other) >= 13 or left >= stop or left + width <= start for start, stop, other in used):
+            used.append((left, left + width, y))
+            anchor, place = ("count", x + 8) if fits else ("count end", x - 8)
+            parts.append(f'<text class="{anchor}" x="{place:.1f}" y="{y + 4:.1f}">{escape(name)}</text>')
+    return parts
 
 
 def cells(title: str, labels: Sequence[str], counts: Mapping[tuple[int, int], int]) -> Markup:

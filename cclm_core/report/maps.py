@@ -1,5 +1,6 @@
-"""A map of the test texts: their mean vectors, projected on the two directions in which they differ most."""
+"""Maps of the test texts and of their authors, projected on the two directions in which they differ most."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -11,7 +12,7 @@ from markupsafe import Markup
 
 from cclm_core.composition.means import MeanEmbedder
 from cclm_core.composition.store import load_composition
-from cclm_core.corpus.records import read_records
+from cclm_core.corpus.records import Record, read_records
 from cclm_core.encoders.embedder import Base
 from cclm_core.finetuning.model import TaskModel
 from cclm_core.finetuning.store import load_task
@@ -22,7 +23,8 @@ from cclm_core.runtime.device import num_threads
 
 MAX_TEXTS = 400
 MAX_CHARACTERS = 500  # of a text
-NO_LABEL = "no label"
+MAX_AUTHORS, TEXTS_PER_AUTHOR = 120, 10  # those with the most texts, and their first texts
+NO_LABEL, NO_GROUP = "no label", "no group"
 _WINDOW = 512
 _MAX_TIP = 120
 _SIDE = 1000
@@ -35,7 +37,7 @@ class TextMap:
     Attributes:
         name: of the model.
         svg: the map.
-        groups: the names of the groups, and their number of texts, the most frequent first.
+        groups: the names of the groups, and their number of texts or authors, the most frequent first.
         colors: the colors of the most frequent groups.
         note: what it shows.
     """
@@ -57,18 +59,58 @@ def text_map(model: Model, collection: Collection) -> TextMap | None:
     labels = [label for _, label in pairs]
     with num_threads(1):  # so that the last bits do not depend on the machine's cores
         places, share = projected(MeanEmbedder(encoder, window=_WINDOW).embed(texts))
-    groups = MapGroups.of(labels)
     spots = [
         Spot(x, y, label, f"{label}: {text[:_MAX_TIP]}{'…' if len(text) > _MAX_TIP else ''}")
         for (x, y), label, text in zip(places, labels, texts, strict=True)
     ]
-    counts = {label: labels.count(label) for label in dict.fromkeys(labels)}
     note = (
         f"{len(texts):,} test texts. Neighbors have similar mean vectors. The two directions hold {share:.0%} of the "
         "differences."
     )
+    return _map(model.name, f"test texts of {model.name}", spots, note)
+
+
+def author_map(model: Model, collection: Collection) -> TextMap | None:
+    """The map of the authors of the test texts: the means of the encodings of their texts as contexts.
+
+    None for a model without a part that reads contexts, or with fewer than three authors.
+    """
+    encoder = None if model.is_task else MeanEmbedder(load_composition(model.model.folder), window=_WINDOW)
+    if encoder is None or not encoder.context_width:
+        return None
+    texts: dict[str, list[str]] = {}
+    groups: dict[str, Counter[str]] = {}
+    for record in _records(model, collection):
+        if record.author is not None:
+            texts.setdefault(record.author, []).append(record.text)
+            groups.setdefault(record.author, Counter())[record.group or NO_GROUP] += 1
+    authors = sorted(texts, key=lambda author: (-len(texts[author]), author))[:MAX_AUTHORS]
+    if len(authors) < 3:
+        return None
+    read = {author: [text[:MAX_CHARACTERS] for text in texts[author][:TEXTS_PER_AUTHOR]] for author in authors}
+    with num_threads(1):
+        vectors = encoder.embed_contexts([text for author in authors for text in read[author]])
+        ends = np.cumsum([len(read[author]) for author in authors])[:-1]
+        places, share = projected(np.stack([part.mean(axis=0) for part in np.split(vectors, ends)]))
+    spots = []
+    for (x, y), author in zip(places, authors, strict=True):
+        group = min(groups[author], key=lambda name: (-groups[author][name], name))
+        number = len(texts[author])
+        tip = f"{author}, {group}: {number:,} {'text' if number == 1 else 'texts'}"
+        spots.append(Spot(x, y, group, tip, name=author))
+    note = (
+        f"{len(authors):,} of {len(texts):,} authors of the test texts, those with the most texts. A point is the mean "
+        f"encoding of an author's first {TEXTS_PER_AUTHOR} texts as contexts, so neighbors write in a similar way. The "
+        f"two directions hold {share:.0%} of the differences."
+    )
+    return _map(model.name, f"authors of {model.name}", spots, note)
+
+
+def _map(name: str, title: str, spots: Sequence[Spot], note: str) -> TextMap:
+    groups = MapGroups.of(spot.group for spot in spots)
+    counts = Counter(spot.group for spot in spots)
     order = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
-    return TextMap(model.name, scatter(f"test texts of {model.name}", spots, groups), order, groups, note)
+    return TextMap(name, scatter(title, spots, groups), order, groups, note)
 
 
 def projected(vectors: npt.NDArray[np.float32]) -> tuple[list[tuple[int, int]], float]:
@@ -110,11 +152,16 @@ def _texts(model: Model, collection: Collection) -> Iterator[tuple[str, str]]:
             label = text.label or ", ".join(text.labels) or ", ".join(sorted({span.label for span in text.entities}))
             yield text.text, label or NO_LABEL
         return
-    corpus = collection.first("corpus")
-    variants = _variants(model.results.configuration.get("variants"))
-    for record in read_records(corpus.folder, "test", variants) if corpus else ():
+    for record in _records(model, collection):
         labels: Sequence[str] = sorted({entity.label for entity in record.entities})
         yield record.text, record.label or ", ".join(labels) or NO_LABEL
+
+
+def _records(model: Model, collection: Collection) -> Iterator[Record]:
+    """The test records that a composition was measured on."""
+    corpus = collection.first("corpus")
+    variants = _variants(model.results.configuration.get("variants"))
+    return read_records(corpus.folder, "test", variants) if corpus else iter(())
 
 
 def _variants(value: object) -> list[str] | None:

@@ -12,7 +12,7 @@ from cclm_core.evaluation.promotion import PromotionConfig
 from cclm_core.report import FACTS_PLACE
 from cclm_core.report.data import data_sections, vocabulary_section
 from cclm_core.report.findings import Ranking, advice, rank
-from cclm_core.report.maps import text_map
+from cclm_core.report.maps import author_map, text_map
 from cclm_core.report.mistakes import mistakes
 from cclm_core.report.pipeline import boxes, graph
 from cclm_core.report.published import Collection, Model
@@ -87,6 +87,7 @@ def render(collection: Collection, rules: PromotionConfig, report: Report) -> Pa
         slices=[(model.name, table) for model in tasks if (table := slices_table(model))],
         mistakes=[mistakes(model) for model in models if not model.is_untrained],
         maps=[entry for entry in maps if entry],
+        author_maps=[entry for model in compositions if (entry := author_map(model, collection))],
         lineage=_lineage(collection),
         commands=_commands(models),
     )
