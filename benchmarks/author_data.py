@@ -5,7 +5,6 @@ part of the project.
 """
 
 import json
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np

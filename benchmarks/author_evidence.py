@@ -48,4 +48,3 @@ def evidence_scores(texts: AuthorSet, folder: Path) -> dict[str, npt.NDArray[np.
                 values = scores.setdefault(f"{copy}, verification", np.zeros(len(rows)))
                 values[pair] = evidence.bits([text])[0, 0] / len(text)
     return scores
-

@@ -32,7 +32,6 @@ The components are trained on the plays. The report has:
 """
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -265,14 +264,14 @@ def _save(path: Path, arrays: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}")
     np.savez_compressed(temporary, **arrays)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}")
     temporary.write_bytes(content)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def main() -> None:

@@ -50,7 +50,7 @@ class AuthorEvidence:
     Args:
         model: the language model of the population.
         penalty: weight of the squared distance per known character; larger values trust fewer texts less.
-        population: texts by many authors to fit the model of the population on; empty keeps the language model as it is.
+        population: texts by many authors to fit the model of the population on; none keep the language model as it is.
 
     Raises:
         ConfigError: `penalty` is not positive.

@@ -108,8 +108,8 @@ def test_names_do_not_cover_each_other_or_leave_the_map() -> None:
 def test_the_page_has_a_section_for_authors(authors: tuple[Model, TextMap]) -> None:
     environment = Environment(autoescape=True)
     source = (files("cclm_core.report") / "page.html").read_text(encoding="utf-8")
-    empty = dict.fromkeys(meta.find_undeclared_variables(environment.parse(source)), [])
-    values = {**empty, "author_maps": [authors[1]], "lineage": {"columns": [], "rows": []}}
+    names = meta.find_undeclared_variables(environment.parse(source))
+    values = {**{name: [] for name in names}, "author_maps": [authors[1]], "lineage": {"columns": [], "rows": []}}
     page = environment.from_string(source).render(values)
     assert '<section id="authors">' in page and '<a href="#authors">Authors</a>' in page
     assert "all groups" in page and '<section id="maps">' not in page
