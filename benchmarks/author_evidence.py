@@ -5,14 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from author_data import AuthorSet
+from author_data import SEED, AuthorSet
 from language import Texts, plan, train_model
 from task_data import general_texts
 
 from cclm_core.applications.author_evidence import AuthorEvidence
 from cclm_core.applications.language_model import LanguageModel
+from cclm_core.runtime.random import derive
 
-STEPS, CHARACTERS = 900, 8_000_000  # of the language model
+STEPS, CHARACTERS = 500, 6_000_000  # of the language model
+POPULATION = 400  # paragraphs
 
 
 def language_model(folder: Path) -> LanguageModel:
@@ -27,18 +29,21 @@ def language_model(folder: Path) -> LanguageModel:
 def evidence_scores(texts: AuthorSet, folder: Path) -> dict[str, npt.NDArray[np.float64]]:
     """Bits of evidence for each author (N, A), and for the author of the known side of each pair (P,), per character.
 
-    The output layer of the population is fitted first: for attribution on the known paragraphs of all authors, for a
+    The output layer of the population is fitted first: on known paragraphs of all authors for attribution, for a
     pair on those of the authors of the other fold.
     """
     model = language_model(folder)
-    evidence = AuthorEvidence(model, population=texts.known.texts)
+    evidence = AuthorEvidence(model, population=_population(texts.known.texts))
     for author in texts.labels:
         own = [text for text, name in zip(texts.known.texts, texts.known.authors, strict=True) if name == author]
         evidence.add(author, own)
     scores = {f"{copy}, attribution": evidence.bits(rows) for copy, rows in texts.copies.items()}
     pairs = texts.pairs
     for fold in (0, 1):
-        evidence, rows = AuthorEvidence(model, population=texts.population(fold).texts), pairs.folds == fold
+        evidence, rows = (
+            AuthorEvidence(model, population=_population(texts.population(fold).texts)),
+            pairs.folds == fold,
+        )
         sides = {copy: texts.joined(copy) for copy in texts.copies}
         for pair in np.flatnonzero(rows).tolist():
             if pair == 0 or (pairs.known[pair] != pairs.known[pair - 1]).any():
@@ -48,3 +53,8 @@ def evidence_scores(texts: AuthorSet, folder: Path) -> dict[str, npt.NDArray[np.
                 values = scores.setdefault(f"{copy}, verification", np.zeros(len(rows)))
                 values[pair] = evidence.bits([text])[0, 0] / len(text)
     return scores
+
+
+def _population(texts: list[str]) -> list[str]:
+    rows = derive(SEED, "population").permutation(len(texts))[:POPULATION]
+    return [texts[row] for row in np.sort(rows).tolist()]

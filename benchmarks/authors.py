@@ -221,7 +221,7 @@ def ngram_scores(texts: AuthorSet) -> dict[str, npt.NDArray[np.float64]]:
     return scores
 
 
-def measure(name: str, base: Base, inputs: TrainingInputs, steps: int, folder: Path) -> None:
+def measure(name: str, base: Base, inputs: TrainingInputs, steps: int, folder: Path, sets: list[str]) -> None:
     """Measures what is missing of a model."""
     module = embedder = None
     if name == "base":
@@ -233,7 +233,7 @@ def measure(name: str, base: Base, inputs: TrainingInputs, steps: int, folder: P
         _write(path, json.dumps(measure_contexts(module, inputs)).encode())
     if name == "bi_encoder" and not (path := folder / "training" / "reuse.json").is_file():
         _write(path, json.dumps(measure_reuse(base, module)).encode())
-    for title in SETS:
+    for title in sets:
         path = folder / "scores" / f"{title}, {name}.npz"
         if path.is_file():
             continue
@@ -282,6 +282,7 @@ def main() -> None:
     parser.add_argument("--encoded", type=Path, default=Path("data/encoded"))
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--sets", default=";".join(SETS), help="sets of authors, separated by `;`")
     parser.add_argument("--report", action="store_true", help="print the tables of what is measured so far")
     parser.add_argument("--export", action="store_true", help="write the texts for author_peers.py, nothing else")
     args = parser.parse_args()
@@ -293,7 +294,7 @@ def main() -> None:
         base = load_base(args.base).freeze()
         inputs = TrainingInputs.open(args.encoded, TrainingNoise(rate=0.02))
         for name in args.models.split(","):
-            measure(name, base, inputs, args.steps, args.folder)
+            measure(name, base, inputs, args.steps, args.folder, [name for name in args.sets.split(";") if name])
     show("Authors and contexts", report(args.folder), args.json)
 
 

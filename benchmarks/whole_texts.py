@@ -1,6 +1,6 @@
 """Measures what a component that is trained on whole texts adds to a composition, at labeling documents.
 
-    python benchmarks/whole_texts.py FOLDER --base models/base --encoded data/encoded [--seeds 1,2,3] [--steps 150]
+    python benchmarks/whole_texts.py FOLDER --base models/base --encoded data/encoded [--seeds 1,2,3] [--steps 100]
     python benchmarks/whole_texts.py FOLDER --report [--json]
 
 Needs an encoded corpus and its base; `cclm run` creates them. Per seed, a component is trained on `masked_characters`
@@ -231,7 +231,7 @@ def main() -> None:
     parser.add_argument("--base", type=Path, default=Path("models/base"))
     parser.add_argument("--encoded", type=Path, default=Path("data/encoded"))
     parser.add_argument("--seeds", type=seed_list, default=[1, 2, 3])
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--report", action="store_true", help="print the table of what is measured so far")
     args = parser.parse_args()
     if not args.report:
