@@ -41,6 +41,7 @@ def test_a_pair_is_by_one_author_or_by_two_of_the_same_fold(texts: Any) -> None:
 
 
 def test_the_report_compares_with_ngrams_and_calibrates_on_other_authors(texts: Any, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
     import author_report
 
     generator = np.random.default_rng(1)
