@@ -15,7 +15,6 @@ from cclm_core.runtime.config import Config
 from cclm_core.runtime.errors import ConfigError
 
 _MASKED = -1e9
-_MOMENTUM, _MIN_VARIANCE = 0.02, 1e-6  # of the running mean and deviation of summaries
 
 
 class ContextualConfig(Config):
@@ -108,7 +107,6 @@ class Contextual(Encoder):
         self.text_encoder = Hourglass(input_width, config.hourglass(config.num_layers))
         if config.architecture == "bi_encoder":
             self.context_encoder = Hourglass(input_width, config.hourglass(config.num_context_layers))
-        self.standardization = _Standardization(config.width)
         self.context_norm = nn.LayerNorm(config.width)
         is_hierarchical = config.architecture == "hierarchical"
         width, number = (config.core_width, config.num_layers - 1) if is_hierarchical else (config.width, 1)
@@ -118,7 +116,6 @@ class Contextual(Encoder):
             for exchange in exchanges:
                 nn.init.normal_(exchange.weight, std=width**-0.5)
             self.exchanges = nn.ModuleList(exchanges)
-            self.summary_standardizations = nn.ModuleList(_Standardization(width) for _ in range(number))
 
     def forward(
         self, features: Tensor, mask: Tensor, starts: Tensor | None = None, contexts: ContextFeatures | None = None
@@ -204,9 +201,8 @@ class Contextual(Encoder):
         return torch.cat([*(gate.to(shared.dtype) for gate in own), shared], dim=1)
 
     def _pooled(self, characters: Tensor, mask: Tensor) -> Tensor:
-        """The standardized and normalized mean (N, W) of `characters` (N, L, W); zeros for an empty text."""
-        mean = self.standardization(_mean(characters, mask), mask.any(-1))
-        pooled = self.context_norm(mean.to(self.context_norm.weight.dtype))
+        """The normalized mean (N, W) of `characters` (N, L, W); zeros for an empty text."""
+        pooled = self.context_norm(_mean(characters, mask).to(self.context_norm.weight.dtype))
         return at_least_float32(pooled) * mask.any(-1, keepdim=True)
 
     def _hierarchical(self, features: Tensor, mask: Tensor, contexts: ContextFeatures | None) -> Tensor:
@@ -239,49 +235,10 @@ class Contextual(Encoder):
         """Adds to `positions` (B (1 + C), P, D), after layer `number`, what each row reads from the contexts."""
         if number >= len(self.combinations):
             return positions
-        means = self.summary_standardizations[number](_mean(positions, valid), valid.any(-1))
-        summaries = means.to(positions.dtype).view(rows, -1, positions.shape[-1])
+        summaries = _mean(positions, valid).to(positions.dtype).view(rows, -1, positions.shape[-1])
         combined = self.combinations[number](summaries, summaries[:, 1:], present, gates)
         added: Tensor = positions + self.exchanges[number](combined.flatten(0, 1).to(positions.dtype))[:, None]
         return added
-
-
-class _Standardization(nn.Module):
-    """Subtracts a running mean (W,) from summaries of texts, and divides by their running deviation, one number.
-
-    The mean features of any two texts are almost the same: their cosines were above 0.999, so contexts by the author
-    and random ones looked alike. Training updates the running values first and takes them as constants; afterwards the
-    result for a text does not depend on its batch. `weight` corrects for the start at 0, as in Adam.
-    """
-
-    mean: Tensor
-    square: Tensor
-    weight: Tensor
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("square", torch.zeros(width))
-        self.register_buffer("weight", torch.zeros(()))
-
-    def forward(self, summaries: Tensor, present: Tensor) -> Tensor:
-        """Standardizes `summaries` (N, W), unchanged before training; only those `present` (N,) are averaged."""
-        if self.training:
-            self._update(summaries.detach(), present)
-        weight = self.weight.clamp(min=1e-12)
-        mean = self.mean / weight
-        variance = (self.square / weight - mean.square()).mean().clamp(min=0)
-        deviation = torch.where(self.weight > 0, (variance + _MIN_VARIANCE).sqrt(), torch.ones_like(variance))
-        return (summaries - mean) / deviation
-
-    @torch.no_grad()
-    def _update(self, summaries: Tensor, present: Tensor) -> None:
-        number = present.sum()
-        rate = _MOMENTUM * (number > 0)
-        own = summaries.masked_fill(~present[:, None], 0)
-        for running, value in ((self.mean, own), (self.square, own.square())):
-            running.lerp_((value.sum(0) / number.clamp(min=1)).to(running.dtype), rate)
-        self.weight.lerp_(torch.ones_like(self.weight), rate)
 
 
 class _MeanOfContexts(nn.Module):

@@ -138,8 +138,6 @@ def test_the_probe_measures_what_contexts_are_worth_to_a_composition(corpus: Enc
 def test_a_batch_of_one_gives_the_loss_of_a_batch_of_four(corpus: EncodedCorpus) -> None:
     module, config = new_module(corpus, "context_masked_characters")
     data = context_data(corpus, config.task, config.training)  # type: ignore[arg-type]
-    train(module, data, config.training.model_copy(update={"steps": 2}), SEED, None, null_report)
-    module.eval()
     assert isinstance(data.held_out, ContextTexts)
     results = []
     for size in (1, 4):
