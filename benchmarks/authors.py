@@ -95,14 +95,15 @@ def trained(name: str, base: Base, inputs: TrainingInputs, steps: int, folder: P
     assert objective is not None
     module = component_module(base, component, objective)
     data = context_data(inputs.corpus, config.task, config.training)  # type: ignore[arg-type]
-    speed, start = Stopwatch(), time.process_time()
+    speed = Stopwatch()
     checkpoints = Checkpoints(folder / "models" / name, f"{steps:016d}")
     is_done = (newest := checkpoints.newest()) is not None and newest.step == steps
     curve = train(module, data, config.training, derive_seed(SEED, "authors", name), checkpoints, speed)
     if not is_done:
-        facts = {"model": name, "steps": steps, "seconds": time.process_time() - start, "curve": curve[-1]}
+        facts = {"model": name, "steps": steps, "seconds": steps * speed.seconds_per_step, "curve": curve[-1]}
         facts["parameters"] = sum(weight.numel() for weight in component.parameters())
-        facts["characters_per_second"] = BATCH * WINDOW / speed.seconds_per_step
+        if name in ARCHITECTURES:
+            facts["characters_per_second"] = BATCH * WINDOW / speed.seconds_per_step
         _write(folder / "training" / f"{name}.json", json.dumps(facts).encode())
         print(facts, file=sys.stderr, flush=True)
     return module.eval()
