@@ -39,6 +39,7 @@ from cclm_core.composition.component import Component
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.store import load_base
 from cclm_core.corpus.encoded import EncodedSplit
+from cclm_core.corpus.records import SPLITS
 from cclm_core.corpus.windows import Windows
 from cclm_core.encoders.embedder import Base
 from cclm_core.evaluation.metrics import Bootstrap, Measurement, ratio
@@ -60,8 +61,8 @@ from cclm_core.training.trainee import Data
 RESULTS = "results.jsonl"
 TASKS: dict[str, dict[str, Any]] = {"masked": {"objective": "masked_characters"}, "whole": {"objective": "whole_texts"}}
 CHARACTERS = 6_000_000  # of general text
-MAX_TRAIN, MAX_VALIDATION, MAX_TEST, MAX_IDS = 2500, 200, 1500, 400
-PENALTIES = (1e-3, 3e-3, 1e-2)
+MAX_TEXTS, MAX_IDS = (1500, 200, 1000), 400  # training, validation and test texts, and characters of a text
+PENALTIES = (1e-3, 1e-2)
 
 Texts = tuple[list[str], list[str]]
 """Texts and their labels."""
@@ -72,19 +73,20 @@ def label_sets(seed: int, encoded: TrainingInputs) -> dict[str, tuple[Texts, Tex
     sets = {}
     for task in (trec(), few("banking77, 8 per class", banking77(), 8, seed), sst2()):
         rows = (task.data.train, task.data.validation, task.test)
-        split = [([row.text for row in part], [str(row.label) for row in part]) for part in rows]
-        sets[task.name] = (_sample(split[0], MAX_TRAIN, seed), _sample(split[1], MAX_VALIDATION, 1), split[2])
+        sets[task.name] = [([row.text for row in part], [str(row.label) for row in part]) for part in rows]
     corpus = encoded.corpus
-    sizes = {"train": (MAX_TRAIN, seed), "validation": (MAX_VALIDATION, 1), "test": (MAX_TEST, 1)}
-    plays = (_sample(_plays(corpus.split(name), corpus.preprocessor), *size) for name, size in sizes.items())
-    sets["plays, genre"] = tuple(plays)  # type: ignore[assignment]
-    return sets
+    sets["plays, genre"] = [_plays(corpus.split(name), corpus.preprocessor) for name in SPLITS]
+    seeds = (seed, 1, 1)  # of the samples: seeds differ in their training texts
+    return {
+        name: tuple(_sample(*part) for part in zip(splits, MAX_TEXTS, seeds, strict=True))
+        for name, splits in sets.items()
+    }
 
 
 def _plays(split: EncodedSplit, preprocessor: Any) -> Texts:
     documents = split.documents
     documents = documents[documents["label"].notna() & (documents["length"] >= 40)]
-    rows = derive(1, "plays", split.path.name).permutation(len(documents))[: 2 * MAX_TRAIN]
+    rows = derive(1, "plays", split.path.name).permutation(len(documents))[:3000]
     selected = documents.iloc[rows]
     ids = [
         split.ids[start : start + length] for start, length in zip(selected["start"], selected["length"], strict=True)
