@@ -13,7 +13,7 @@ from cclm_core.applications.author_evidence import AuthorEvidence
 from cclm_core.applications.language_model import LanguageModel
 from cclm_core.runtime.random import derive
 
-STEPS, CHARACTERS = 500, 6_000_000  # of the language model
+STEPS, CHARACTERS = 300, 6_000_000  # of the language model
 POPULATION = 400  # paragraphs
 
 
