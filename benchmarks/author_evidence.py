@@ -14,7 +14,7 @@ from cclm_core.applications.language_model import LanguageModel
 from cclm_core.runtime.random import derive
 
 STEPS, CHARACTERS = 300, 6_000_000  # of the language model
-POPULATION = 400  # paragraphs
+POPULATION = 150  # paragraphs
 
 
 def language_model(folder: Path) -> LanguageModel:
@@ -26,33 +26,32 @@ def language_model(folder: Path) -> LanguageModel:
     return model
 
 
-def evidence_scores(texts: AuthorSet, folder: Path) -> dict[str, npt.NDArray[np.float64]]:
-    """Bits of evidence for each author (N, A), and for the author of the known side of each pair (P,), per character.
+def pair_evidence(texts: AuthorSet, folder: Path) -> dict[str, npt.NDArray[np.float64]]:
+    """Bits of evidence per character (P,) that the author of the known side wrote the other one.
 
-    The output layer of the population is fitted first: on known paragraphs of all authors for attribution, for a
-    pair on those of the authors of the other fold.
+    The output layer of the population is fitted first, on known paragraphs of the authors of the other fold.
     """
-    model = language_model(folder)
-    evidence = AuthorEvidence(model, population=_population(texts.known.texts))
-    for author in texts.labels:
-        own = [text for text, name in zip(texts.known.texts, texts.known.authors, strict=True) if name == author]
-        evidence.add(author, own)
-    scores = {f"{copy}, attribution": evidence.bits(rows) for copy, rows in texts.copies.items()}
-    pairs = texts.pairs
+    model, pairs = language_model(folder), texts.pairs
+    sides = {copy: texts.joined(copy) for copy in texts.copies}
+    scores = {f"{copy}, verification": np.zeros(len(pairs.truths)) for copy in sides}
     for fold in (0, 1):
-        evidence, rows = (
-            AuthorEvidence(model, population=_population(texts.population(fold).texts)),
-            pairs.folds == fold,
-        )
-        sides = {copy: texts.joined(copy) for copy in texts.copies}
-        for pair in np.flatnonzero(rows).tolist():
+        evidence = AuthorEvidence(model, population=_population(texts.population(fold).texts))
+        for pair in np.flatnonzero(pairs.folds == fold).tolist():
             if pair == 0 or (pairs.known[pair] != pairs.known[pair - 1]).any():
                 evidence.add("author", [texts.known.texts[row] for row in pairs.known[pair].tolist()])
             for copy, questioned in sides.items():
-                text = questioned[pair]
-                values = scores.setdefault(f"{copy}, verification", np.zeros(len(rows)))
-                values[pair] = evidence.bits([text])[0, 0] / len(text)
+                bits = evidence.bits([questioned[pair]])[0, 0]
+                scores[f"{copy}, verification"][pair] = bits / len(questioned[pair])
     return scores
+
+
+def attribution_evidence(texts: AuthorSet, folder: Path) -> dict[str, npt.NDArray[np.float64]]:
+    """Bits of evidence (N, A) that each author wrote each paragraph, against known paragraphs of all authors."""
+    evidence = AuthorEvidence(language_model(folder), population=_population(texts.known.texts))
+    for author in texts.labels:
+        own = [text for text, name in zip(texts.known.texts, texts.known.authors, strict=True) if name == author]
+        evidence.add(author, own)
+    return {f"{copy}, attribution": evidence.bits(rows) for copy, rows in texts.copies.items()}
 
 
 def _population(texts: list[str]) -> list[str]:

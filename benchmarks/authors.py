@@ -14,7 +14,9 @@ author_contrastive   telling authors apart, with the context encoder of the bi-e
 composed             the encodings of bi_encoder and author_contrastive next to each other
 base                 mean features of the base, which knows nothing about authors
 ngrams               TF-IDF of character n-grams 1 to 5; logistic regression, or the cosine of a pair
-evidence             author evidence in bits of a causal language model (`AuthorEvidence`), trained here on general text
+evidence             author evidence in bits (`AuthorEvidence`) of a causal language model, trained here on general
+                     text; for pairs
+evidence_attribution the same for attribution, with an output layer per author
 compression, lambdag      see author_peers.py
 ```
 
@@ -41,7 +43,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from author_data import COPIES, SEED, SETS, AuthorSet, author_set
-from author_evidence import evidence_scores
+from author_evidence import attribution_evidence, pair_evidence
 from author_report import report
 from rows import options, show
 
@@ -64,11 +66,12 @@ from cclm_core.training.loop import train
 from cclm_core.training.run import TrainingInputs
 
 ARCHITECTURES = ("bi_encoder", "batch_encoder", "hierarchical")
-MODELS = ("ngrams", "base", *ARCHITECTURES, "author_contrastive", "composed", "evidence")
+MODELS = ("ngrams", "base", *ARCHITECTURES, "author_contrastive", "composed", "evidence", "evidence_attribution")
 NUMBER, TEXTS, BATCH, WINDOW = 4, 400, 16, 192
 CONDITIONS: tuple[tuple[ContextName, int], ...] = (
     ("none", 0), ("random", NUMBER), ("group", NUMBER), ("author", 1), ("author", NUMBER),
 )  # fmt: skip
+EVIDENCE = {"evidence": pair_evidence, "evidence_attribution": attribution_evidence}
 PARTS = {"composed": ("bi_encoder", "author_contrastive")}
 
 
@@ -241,8 +244,8 @@ def measure(name: str, base: Base, inputs: TrainingInputs, steps: int, folder: P
         texts = author_set(title)
         if name == "ngrams":
             scores = ngram_scores(texts)
-        elif name == "evidence":
-            scores = evidence_scores(texts, folder / "models" / "language")
+        elif name in EVIDENCE:
+            scores = EVIDENCE[name](texts, folder / "models" / "language")
         else:
             scores = vector_scores(texts, vectors(name, texts, folder, embedder))
         _save(path, scores)

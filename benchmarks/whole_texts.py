@@ -186,7 +186,7 @@ def run(folder: Path, base: Base, inputs: TrainingInputs, seeds: list[int], step
                 continue
             hits = measure(model, splits, seeds, seed)
             row = {"set": name, "seed": seed, "steps": steps, "train": len(splits[0][0])}
-            row["hits"] = {key: "".join("01"[value] for value in values) for key, values in hits.items()}
+            row["hits"] = {key: "".join("01"[int(value)] for value in values) for key, values in hits.items()}
             with (folder / RESULTS).open("a") as stream:
                 stream.write(json.dumps(row) + "\n")
             means = ", ".join(f"{key} {100 * values.mean():.1f}" for key, values in hits.items())
