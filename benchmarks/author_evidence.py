@@ -19,6 +19,7 @@ POPULATION = 150  # paragraphs
 
 def language_model(folder: Path) -> LanguageModel:
     """The model in `folder`, trained on general text if it does not exist."""
+    folder.mkdir(parents=True, exist_ok=True)
     texts = "\n".join(general_texts())[:CHARACTERS]
     parts = Texts(texts[:-200_000], texts[-200_000:-100_000], texts[-100_000:])
     model, metrics = train_model(parts, plan(STEPS, 16384), folder)
