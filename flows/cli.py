@@ -134,7 +134,7 @@ def status(
         bool,
         typer.Option(
             "--check",
-            help="For cron: print only what is wrong with the scheduled runs, and exit with 1 if anything is.",
+            help="Print only what is wrong with the scheduled runs; exit with 1 if anything is. For cron.",
         ),
     ] = False,
 ) -> None:
@@ -146,9 +146,8 @@ def status(
         show(_project(), as_json)
         return
     problems = schedule_problems(_project(), time.time())
-    print(
-        json.dumps({"problems": problems}) if as_json else "\n".join(problems), end="\n" if as_json or problems else ""
-    )
+    for line in [json.dumps({"problems": problems})] if as_json else problems:
+        print(line)
     raise typer.Exit(int(bool(problems)))
 
 
