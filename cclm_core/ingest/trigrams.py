@@ -9,7 +9,7 @@ the accepted data is never measured by a model that has counted it, and equal da
 
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,8 +41,7 @@ class TrigramModel:
 
     def __init__(self, counts: Mapping[str, int]) -> None:
         texts = sorted(counts)
-        codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-        codes = codes.astype(np.uint64).reshape(-1, 3)
+        codes = _codes(texts).reshape(-1, 3)
         numbers = np.array([counts[text] for text in texts], dtype=np.float64)
         self._trigrams = _Table.of(_packed(codes[:, 0], codes[:, 1], codes[:, 2]), numbers)
         self._pairs = _Table.of(_packed(codes[:, 1], codes[:, 2]), numbers)
@@ -76,9 +75,9 @@ class _Table:
     def of(cls, keys: Keys, numbers: npt.NDArray[np.float64]) -> "_Table":
         """Adds up the numbers of equal keys."""
         distinct, places = np.unique(keys, return_inverse=True)
-        sums = np.bincount(places, weights=numbers, minlength=len(distinct))
+        sums = np.bincount(places, weights=numbers, minlength=len(distinct)).astype(np.float64)
         contexts, owners = np.unique(distinct >> np.uint64(_BITS), return_inverse=True)
-        totals = np.bincount(owners, weights=sums, minlength=len(contexts))
+        totals = np.bincount(owners, weights=sums, minlength=len(contexts)).astype(np.float64)
         kinds = np.bincount(owners, minlength=len(contexts)).astype(np.float64)
         return cls(distinct, sums, contexts, totals, kinds)
 
@@ -182,8 +181,7 @@ class TrigramSample:
 def keys_of(texts: Sequence[str]) -> tuple[Keys, npt.NDArray[np.int64]]:
     """The trigram that ends at each character, as one number each, and the index of its text, both (N,)."""
     lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
-    joined = "".join(_padded(texts)).encode("utf-32-le", "surrogatepass")
-    codes = np.frombuffer(joined, dtype=np.uint32).astype(np.uint64)
+    codes = _codes(_padded(texts))
     owners = np.repeat(np.arange(len(texts)), lengths)
     ends = np.arange(len(owners)) + 2 * (owners + 1)
     return _packed(codes[ends - 2], codes[ends - 1], codes[ends]), owners
@@ -193,6 +191,13 @@ def _padded(texts: Sequence[str]) -> Iterator[str]:
     for text in texts:
         yield START + START
         yield text
+
+
+def _codes(texts: Iterable[str]) -> Keys:
+    """The code points of texts, one after the other."""
+    joined = "".join(texts).encode("utf-32-le", "surrogatepass")
+    codes: Keys = np.frombuffer(joined, dtype=np.uint32).astype(np.uint64)
+    return codes
 
 
 def _packed(*codes: Keys) -> Keys:
