@@ -9,7 +9,7 @@ from markupsafe import Markup
 from cclm_core.evaluation.metrics import Metric, best, measured_on
 from cclm_core.report.charts import Point, Row, Series, interval_chart, line_chart
 from cclm_core.report.published import Collection, Model, Published
-from cclm_core.report.tables import Cell, Table, heading, metric_cell, number_cell, readable, text_cell
+from cclm_core.report.tables import Cell, Table, count_cell, heading, metric_cell, number_cell, readable, text_cell
 from cclm_core.runtime.reporting import format_number
 
 _RATE = re.compile(r"(?P<metric>.+)_noise_(?P<rate>\d+(?:\.\d+)?)")
@@ -203,6 +203,25 @@ def slices_table(model: Model) -> Table | None:
         for row in rows
     ]
     return Table(("slice", "value", "texts", readable(rows[0]["metric"])), cells)
+
+
+def entities_table(model: Model) -> Table | None:
+    """How well each kind of entity is found: a row per kind and test set; None for a model that tags nothing."""
+    rows = model.results.table("entities.csv")
+    if not rows:
+        return None
+    numbers = ("precision", "recall", "f1")
+    cells = [
+        [
+            text_cell(row["label"]),
+            text_cell(readable(row["set"])),
+            count_cell(_number(row["gold"])),
+            count_cell(_number(row["predicted"])),
+            *(number_cell(_number(row[name])) for name in numbers),
+        ]
+        for row in sorted(rows, key=lambda row: row["label"])
+    ]
+    return Table(("kind", "test set", "in the texts", "predicted", *map(readable, numbers)), cells)
 
 
 def all_metrics(models: Sequence[Model]) -> Table:

@@ -16,6 +16,7 @@ from cclm_core.report.differences import differences
 from cclm_core.report.findings import advice, rank
 from cclm_core.report.mistakes import MAX_LABELS, marked_changes, marked_spans, mistakes, similar_order
 from cclm_core.report.published import Collection, Model, Published
+from cclm_core.report.scores import entities_table
 from cclm_core.report.tables import Cell
 from cclm_core.runtime.artifacts import publishing, verify, write_json
 
@@ -140,6 +141,19 @@ def test_wrong_characters_and_spans_are_marked_and_escaped(tmp_path: Path) -> No
     ((cell, *rest),) = examples.rows
     assert isinstance(cell, Cell) and "<ins>r</ins>a<del>r</del>" in cell.content
     assert [other.content for other in rest] == ["card", "refund", "noise 0.2"]
+
+
+def test_kinds_of_entities_have_rows_of_their_own(tmp_path: Path) -> None:
+    lines = ["set,label,gold,predicted,precision,recall,f1", "clean,PERSON,31,172,0.03,0.19,0.05"]
+    lines += ["clean,GOD,4,2,1.0,0.5,0.667", "noise_0.1,GOD,4,2,0.5,0.25,0.333"]
+    shown = entities_table(model(tmp_path, "full", {}, 1, {"entities.csv": "\n".join(lines) + "\n"}))
+    assert shown is not None
+    assert [[cell.content for cell in row][:4] for row in shown.rows] == [
+        ["GOD", "clean", "4", "2"],
+        ["GOD", "noise 0.1", "4", "2"],
+        ["PERSON", "clean", "31", "172"],
+    ]
+    assert shown.columns[-1] == "F1" and entities_table(model(tmp_path, "none", {}, 1)) is None
 
 
 def test_charts_escape_names_and_have_tooltips() -> None:
