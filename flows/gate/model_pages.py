@@ -21,12 +21,22 @@ def published_report(project: Project, plan: Plan) -> Path | None:
     return next((out for out in outs if artifact_kind(out) == KIND), None)
 
 
-def attach_pages(tracking: Tracking, plan: Plan, decisions: Iterable[Mapping[str, Any]]) -> list[str]:
+def current_report(project: Project, plan: Plan) -> Path | None:
+    """The folder of the published report, if its stage is up to date in `plan`; otherwise None."""
+    stale = plan.stale()
+    is_stale = any(node.is_summary and name in stale for name, node in plan.nodes.items())
+    return None if is_stale else published_report(project, plan)
+
+
+def attach_pages(
+    tracking: Tracking, plan: Plan, report: Path | None, decisions: Iterable[Mapping[str, Any]]
+) -> list[str]:
     """Logs the pages of registered versions to the runs that registered them, as `report.html`.
 
     Args:
         tracking: the connection to MLflow.
-        plan: the stages; without an up-to-date report, nothing is logged.
+        plan: the stages.
+        report: the folder of the report; None to log nothing.
         decisions: the `name`, `model` and `version` of each.
 
     Returns:
@@ -36,9 +46,7 @@ def attach_pages(tracking: Tracking, plan: Plan, decisions: Iterable[Mapping[str
         TrackingError: MLflow cannot be reached.
     """
     project, registry = tracking.project, Registry(tracking)
-    report = published_report(project, plan)
-    stale = plan.stale()
-    if report is None or any(node.is_summary and name in stale for name, node in plan.nodes.items()):
+    if report is None:
         return []
     models = {evaluation.name: evaluation.model for evaluation in evaluations(plan, project)}
     attached = []

@@ -30,7 +30,7 @@ from flows.gate.descriptions import GATE_REASON_TAG, GATE_RESULT_TAG
 from flows.gate.gate import Verdict, compare, load_check, promotion_config
 from flows.gate.handover import HANDOVER_TAG, Handover, hand_over, settle
 from flows.gate.measured import explain_missing, missing_metrics
-from flows.gate.model_pages import attach_pages
+from flows.gate.model_pages import attach_pages, current_report
 from flows.gate.registry import (
     BROKEN,
     CANDIDATE,
@@ -167,7 +167,7 @@ def promote_workspace(project: Project, emit: Callable[[str], None]) -> list[Dec
         tracking.set_status(parent, "FINISHED")
     log_pipeline_files(tracking, project, parent)
     decisions = promote_all(project, up_to_date, parent, emit, again=True)
-    attach_pages(tracking, plan, [decision.as_json() for decision in decisions])
+    attach_pages(tracking, plan, current_report(project, plan), [decision.as_json() for decision in decisions])
     return decisions
 
 

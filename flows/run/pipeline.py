@@ -17,7 +17,7 @@ from cclm_core.runtime.errors import ConfigError
 from flows.devices.runners import task_runner
 from flows.devices.slots import ensure_limit
 from flows.gate.gate import promotion_config
-from flows.gate.model_pages import attach_pages
+from flows.gate.model_pages import attach_pages, published_report
 from flows.gate.promote import pending
 from flows.graph.changes import changed_parameters, run_name
 from flows.graph.evaluations import evaluations
@@ -277,5 +277,7 @@ def _log_summary(tracking: Tracking, project: Project, plan: Plan, parent: str) 
         return
     summary = read_json(path)
     tracking.log_files(parent, [(path, ""), *report_files(summary)])
-    attach_pages(tracking, plan, summary["promotion"])
+    # Not `current_report`: the plan is from before the run, in which the report was out of date.
+    report = published_report(project, plan) if summary.get("report") else None
+    attach_pages(tracking, plan, report, summary["promotion"])
     tracking.log(parent, tags={NOTE_TAG: fitted(run_note(project, plan, summary), MAX_NOTE)})

@@ -16,7 +16,7 @@ from flows import environment
 from flows.gate import overrides
 from flows.gate import promote as promotion
 from flows.gate.gate import Verdict
-from flows.gate.model_pages import attach_pages
+from flows.gate.model_pages import attach_pages, current_report
 from flows.gate.overrides import accept
 from flows.gate.promote import Decision, pending, promote_all
 from flows.gate.registry import Registry, model_name
@@ -103,14 +103,16 @@ def test_from_the_first_candidate_to_the_second_champion(promoter: Promoter) -> 
 
     # The page of the composition is attached to the run that registered it.
     promoter.publish_page("the page of both")
-    attached = attach_pages(connect(promoter.project), promoter.plan_with_report({}), [first.as_json()])
-    assert attached == ["both"]
+    plan = promoter.plan_with_report({})
+    tracking, report = connect(promoter.project), current_report(promoter.project, plan)
+    assert attach_pages(tracking, plan, report, [first.as_json()]) == ["both"]
     run = promoter.client.get_run(promoter.client.get_model_version("cclm-both", "1").run_id)
     page = promoter.client.download_artifacts(run.info.run_id, "report.html")
     assert Path(page).read_text() == "the page of both"
     assert run.data.tags["mlflow.note.content"].startswith("Registered as cclm-both version 1.")
     stale = promoter.plan_with_report({"report": ("results/both modified",)})
-    assert attach_pages(connect(promoter.project), stale, [first.as_json()]) == []
+    assert current_report(promoter.project, stale) is None
+    assert attach_pages(tracking, plan, None, [first.as_json()]) == []
 
     # A second time, nothing is registered or decided.
     assert pending(promoter.project, promoter.measured()) == []
