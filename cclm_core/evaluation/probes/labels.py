@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from cclm_core.composition.long_texts import Piece
+from cclm_core.corpus.encoded import MAX_DOCUMENT_LABELS
 from cclm_core.evaluation.baselines.base import LabelBaseline
 from cclm_core.evaluation.linear_probe import PenalizedProbe, Scale, fit_penalized
 from cclm_core.evaluation.metrics import Measurement, macro_f1, ratio
@@ -27,9 +28,6 @@ from cclm_core.evaluation.reading import Reader
 from cclm_core.evaluation.selection import TextSet, document_ids, labeled_ids, shuffled, texts_of
 from cclm_core.evaluation.views import View
 from cclm_core.runtime.config import Config
-
-MAX_LABELS = 1000
-"""More distinct labels are probably identifiers. The size of the probe and of its statistics grows with this number."""
 
 
 class LabelsProbeConfig(Config):
@@ -83,9 +81,9 @@ class LabelsProbe(Probe):
                 f"labeled documents{self._at_least()}"
             )
         num_labels = len({*train["label"], *self._test()["label"]})
-        if num_labels > MAX_LABELS:
+        if num_labels > MAX_DOCUMENT_LABELS:
             raise NotMeasurable(
-                f"labels must be categories, at most {MAX_LABELS:,} different ones, got {num_labels:,} in "
+                f"labels must be categories, at most {MAX_DOCUMENT_LABELS:,} different ones, got {num_labels:,} in "
                 f"{len(train):,} training documents. Check ingest.source.columns.label"
             )
         if self._test().empty:
