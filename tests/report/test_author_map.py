@@ -1,12 +1,10 @@
 """The map of authors: of compositions with contexts only, with names, groups and numbers of texts, reproducible."""
 
 import re
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
-from jinja2 import Environment, meta
 from markupsafe import escape
 
 from cclm_core.composition.card import ComponentCard
@@ -19,6 +17,8 @@ from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.report.charts import MapGroups, Spot, scatter
 from cclm_core.report.maps import TextMap, author_map
 from cclm_core.report.published import Collection, Model, Published
+from cclm_core.report.rendering import rendered
+from cclm_core.report.tables import Table
 from cclm_core.runtime.random import seeded_initialization
 from cclm_core.text.vocabulary import Preprocessor
 
@@ -106,11 +106,10 @@ def test_names_do_not_cover_each_other_or_leave_the_map() -> None:
 
 
 def test_the_page_has_a_section_for_authors(authors: tuple[Model, TextMap]) -> None:
-    environment = Environment(autoescape=True)
-    source = (files("cclm_core.report") / "page.html").read_text(encoding="utf-8")
-    names = meta.find_undeclared_variables(environment.parse(source))
-    values = {**{name: [] for name in names}, "author_maps": [authors[1]], "lineage": {"columns": [], "rows": []}}
-    page = environment.from_string(source).render(values)
+    names = ("ranking", "rankings", "next_steps", "warnings", "stages", "graph", "data", "vocabulary", "learning")
+    names += ("compositions", "tasks", "contributions", "slices", "mistakes", "maps", "commands", "pages", "others")
+    values: dict[str, Any] = {**{name: [] for name in names}, "lineage": Table((), ()), "title": "report"}
+    page = rendered("page.html", **values, author_maps=[authors[1]])
     assert '<section id="authors">' in page and '<a href="#authors">Authors</a>' in page
     assert "all groups" in page and '<section id="maps">' not in page
-    assert '<section id="authors">' not in environment.from_string(source).render({**values, "author_maps": []})
+    assert '<section id="authors">' not in rendered("page.html", **values, author_maps=[])
