@@ -95,7 +95,7 @@ class OverCachedBase(OverBase):
         super().__init__(cache.base, component)
         self._cache = cache
         # Not as a decorator: it imports torch._dynamo, which takes as long as importing torch.
-        self._reading = torch.compiler.disable(self._read)
+        self._reading = torch.compiler.disable(self._read)  # type: ignore[no-untyped-call]
 
     def _read(self, ids: Tensor) -> Reading:
         reading = Reading(ids)

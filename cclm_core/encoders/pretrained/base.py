@@ -39,7 +39,7 @@ class not_compiled:  # noqa: N801  a decorator
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         if instance is None:
             return self._method
-        disabled = torch.compiler.disable(self._method)
+        disabled = torch.compiler.disable(self._method)  # type: ignore[no-untyped-call]
         setattr(self._owner, self._name, disabled)
         return disabled.__get__(instance, owner)
 
