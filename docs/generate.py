@@ -16,7 +16,7 @@ from cclm_core.runtime.config import Config
 ROOT = Path(__file__).parents[1]
 
 NAVIGATION = {
-    "First steps": ["docs/own-data", "docs/walkthrough", "docs/install", "docs/glossary"],
+    "First steps": ["docs/first-run", "docs/own-data", "docs/walkthrough", "docs/install", "docs/glossary"],
     "How to": [
         "docs/tasks",
         "docs/labeled",

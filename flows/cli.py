@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import sys
+import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
@@ -124,12 +125,28 @@ def run(
     sys.exit(run_pipeline(enter_project(), target or [], force or [], as_json, parse_settings(setting or [])))
 
 
-@app.command(rich_help_panel=PIPELINE, epilog=examples("cclm status", "cclm status --json"))
-def status(as_json: AsJson = False) -> None:
+@app.command(rich_help_panel=PIPELINE, epilog=examples("cclm status", "cclm status --json", "cclm status --check"))
+def status(
+    as_json: AsJson = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Print only what is wrong with the scheduled runs; exit with 1 if anything is. For cron.",
+        ),
+    ] = False,
+) -> None:
     """Show which stages are stale and why, and how long they took last time."""
+    from flows.run.nightly import schedule_problems
     from flows.run.status import show
 
-    show(enter_project(), as_json)
+    if not check:
+        show(enter_project(), as_json)
+        return
+    problems = schedule_problems(enter_project(), time.time())
+    for line in [json.dumps({"problems": problems})] if as_json else problems:
+        print(line)
+    raise typer.Exit(int(bool(problems)))
 
 
 @app.command(

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from cclm_core.runtime.errors import ConfigError
 from flows.graph.evaluations import evaluations
-from flows.graph.params_file import change_settings
+from flows.graph.params_file import change_settings, undone_if_refused
 from flows.graph.plan import Plan, read_plan
 from flows.messages import warn
 from flows.project import Project
@@ -65,13 +65,15 @@ def run_pipeline(
         CclmError: the configuration is invalid, or another run is in progress.
     """
     with prepared(project):
-        if settings:
-            change_settings(project, settings)
-        for warning in check_files(project):
+        with undone_if_refused(project):
+            if settings:
+                change_settings(project, settings)
+            warnings = check_files(project)
+            plan = checked_plan(project)
+            forced = plan.match(force)
+            nodes = plan.select([*targets, *(force if targets else ())])
+        for warning in warnings:
             warn(warning)
-        plan = checked_plan(project)
-        forced = plan.match(force)
-        nodes = plan.select([*targets, *(force if targets else ())])
         stale = [name for name in plan.stale() if name in nodes]
         if stale or forced:
 

@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 import typer
 
 from cclm_core.cli.conventions import examples
+from flows import environment
 from flows.environment import enter_project
+from flows.project import Project
 
-add = typer.Typer(help="Add a component, composition or task to params.yaml, comments kept.", no_args_is_help=True)
-remove = typer.Typer(help="Remove a component, composition or task from params.yaml.", no_args_is_help=True)
+add = typer.Typer(help="Add a component, task, labeled data, ... to params.yaml, comments kept.", no_args_is_help=True)
+remove = typer.Typer(help="Remove a component, task, labeled data, ... from params.yaml.", no_args_is_help=True)
 
 Setting = Annotated[
     list[str] | None,
@@ -63,8 +66,7 @@ def add_composition(
     as_json: AsJson = False,
 ) -> None:
     """Add a composition of components that exist. Nothing is trained again."""
-    names = [part.strip() for part in parts.split(",") if part.strip()] if parts is not None else None
-    _add("composition", name, {"parts": names, "fusion": fusion and {"kind": fusion}}, like, setting, as_json)
+    _add("composition", name, {"parts": _names(parts), "fusion": fusion and {"kind": fusion}}, like, setting, as_json)
 
 
 @add.command("task", epilog=examples("cclm add task topics --data tickets --composition full --set training.epochs=3"))
@@ -80,6 +82,88 @@ def add_task(
 ) -> None:
     """Add a task: a model that is fine-tuned on labeled data."""
     _add("task", name, {"data": data, "composition": composition}, like, setting, as_json)
+
+
+@add.command(
+    "ensemble",
+    epilog=examples("cclm add ensemble tickets_all --parts tickets,tickets_scratch,tickets_ngrams"),
+)
+def add_ensemble(
+    name: NewName,
+    parts: Annotated[str | None, typer.Option(help="Tasks on the same data, e.g. tickets,tickets_ngrams.")] = None,
+    like: Like = None,
+    setting: Setting = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add an ensemble: tasks on the same data, joined into one model."""
+    _add("ensemble", name, {"parts": _names(parts)}, like, setting, as_json)
+
+
+@add.command(
+    "labeled",
+    epilog=examples(
+        "cclm add labeled reviews reviews.csv --text body --label stars --task classify",
+        "cclm add labeled entities train.conll --test test.conll",
+    ),
+)
+def add_labeled(
+    name: NewName,
+    files: Annotated[
+        list[str], typer.Argument(help="Files, folders or patterns: CSV, TSV, JSON lines, Parquet, CoNLL.")
+    ],
+    text: Annotated[str | None, typer.Option(help="Column of the text; a number if the table has no header.")] = None,
+    second: Annotated[str | None, typer.Option(help="Column of the second text, for a task on pairs.")] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="Column of the label, labels or number. Repeat it for several columns of 0 and 1."),
+    ] = None,
+    tags: Annotated[str | None, typer.Option(help="Column of the tags of words, or of entity spans.")] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Column whose texts stay in one split, such as an author or a thread.")
+    ] = None,
+    task: Annotated[
+        Literal["classify", "multilabel", "regress", "tag", "pairs"] | None,
+        typer.Option(help="Kind of task (default: recognized)."),
+    ] = None,
+    test: Annotated[
+        list[str] | None, typer.Option(help="File of the test split (default: a fifth). Repeatable.")
+    ] = None,
+    validation: Annotated[
+        list[str] | None, typer.Option(help="File of the validation split (default: a tenth). Repeatable.")
+    ] = None,
+    tag_names: Annotated[
+        str | None, typer.Option(help="Names of tags that are numbers, in order: O,B-PER,I-PER.")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Encoding of the files, such as cp1252 (default: recognized).")
+    ] = None,
+    header: Annotated[
+        bool | None, typer.Option("--header/--no-header", help="Whether tables have a header (default: recognized).")
+    ] = None,
+    setting: Setting = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add labeled data for a task. The files are copied to `input`, and their columns are recognized."""
+    from cclm_core.cli.add_labeled import add_labeled as add_data
+    from cclm_core.cli.init import InitOptions
+    from cclm_core.survey.roles import Asked
+    from flows.graph.params_file import parse_settings
+    from flows.run.editing import add as add_entry
+
+    options = InitOptions(
+        asked=Asked(text=text, second=second, label=tuple(label or ()), tags=tags, group=group, task=task),
+        test=test or (),
+        validation=validation or (),
+        tag_names=tag_names.split(",") if tag_names else (),
+        encoding=encoding,
+        has_header=header,
+    )
+    project, settings = Project.find(), parse_settings(setting or [])
+    environment.apply(project)
+    edit, lines = add_data(
+        project.root, name, files, options, lambda entry: add_entry(project, "labeled", name, {**entry, **settings})
+    )
+    _print(replace(edit, changes=[*lines, *edit.changes]), as_json)
 
 
 @remove.command("component", epilog=examples("cclm remove component typos"))
@@ -98,6 +182,23 @@ def remove_composition(name: OldName, as_json: AsJson = False) -> None:
 def remove_task(name: OldName, as_json: AsJson = False) -> None:
     """Remove a task that no ensemble uses. Its outputs are moved to .cclm/replaced; registered versions stay."""
     _remove("task", name, as_json)
+
+
+@remove.command("ensemble", epilog=examples("cclm remove ensemble tickets_all"))
+def remove_ensemble(name: OldName, as_json: AsJson = False) -> None:
+    """Remove an ensemble. Its outputs are moved to .cclm/replaced; its tasks and registered versions stay."""
+    _remove("ensemble", name, as_json)
+
+
+@remove.command("labeled", epilog=examples("cclm remove labeled reviews"))
+def remove_labeled(name: OldName, as_json: AsJson = False) -> None:
+    """Remove labeled data that no task uses. Its outputs are moved to .cclm/replaced; the files in input stay."""
+    _remove("labeled", name, as_json)
+
+
+def _names(listed: str | None) -> list[str] | None:
+    """The names in a list with commas."""
+    return None if listed is None else [name.strip() for name in listed.split(",") if name.strip()]
 
 
 def _add(

@@ -12,6 +12,7 @@
 ├── prefect/       Prefect's database, if no server is configured
 ├── pushed.json    the last push to DVC's remote
 ├── remote/        DVC's default remote, until you configure another address
+├── report/        the report with the facts of the last run
 ├── reports/       the learning curve of each stage, written as it runs (JSONL)
 └── stages/        one record per stage: when it ran, how it ended, its run in MLflow
 ```

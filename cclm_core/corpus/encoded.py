@@ -38,6 +38,9 @@ if TYPE_CHECKING:  # not needed by workers
 OUTSIDE = 0
 MAX_LABELS = 127  # tags are stored as uint8
 
+MAX_DOCUMENT_LABELS = 1000
+"""More distinct labels of documents are probably identifiers."""
+
 _DOCUMENTS = pa.schema(
     [("id", pa.string()), ("start", pa.int64()), ("length", pa.int32())]
     + [(name, pa.string()) for name in ("author", "group", "variant", "label")]
@@ -62,17 +65,43 @@ class EncodedSplit:
         ids: (N,) uint16, memory-mapped, read-only.
         tags: (N,) uint8, memory-mapped, read-only.
         path: the Parquet file of the documents.
+        training_path: that of the training documents, whose labels are numbered.
     """
 
     ids: Ids
     tags: Tags
     path: Path
+    training_path: Path
 
     @cached_property
     def documents(self) -> "pd.DataFrame":
         """One row per document, in the order of the ids; the module lists the columns."""
         documents: pd.DataFrame = pa.concat_tables(self.document_groups()).to_pandas()
         return documents
+
+    def labels_at(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The number in `document_labels` of the label of the document at each position of `ids`.
+
+        Args:
+            positions: any shape, from 0 to N - 1. An END belongs to the document before it.
+
+        Returns:
+            The same shape; -1 for a document without a label, or with one that no training document has.
+        """
+        starts, numbers = self._labels
+        labels: npt.NDArray[np.int64] = numbers[np.searchsorted(starts, positions, side="right") - 1]
+        return labels
+
+    @cached_property
+    def _labels(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The start of each document and the number of its label; 16 bytes of memory per document."""
+        names = pa.array(document_labels(self.training_path), pa.string())
+        starts, numbers = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
+        for group in self.document_groups(["start", "label"]):
+            starts.append(group.column("start").to_numpy().astype(np.int64))
+            found = pc.index_in(group.column("label"), names).fill_null(-1)
+            numbers.append(found.to_numpy().astype(np.int64))
+        return np.concatenate(starts), np.concatenate(numbers)
 
     def document_groups(self, columns: Sequence[str] = _DOCUMENTS.names) -> Iterator[pa.Table]:
         """Yields these columns of the documents in tables of bounded size, at least one.
@@ -91,6 +120,21 @@ class EncodedSplit:
                     f"{self.path} is damaged: a document is outside the ids. Run the stage `vocab` again."
                 )
             yield group.select(list(columns))
+
+
+def document_labels(path: Path) -> tuple[str, ...]:
+    """The distinct labels of the documents in a Parquet file, sorted; the column is not read further than to
+    `MAX_DOCUMENT_LABELS` + 1 of them.
+
+    Raises:
+        ArtifactError: the file is missing or damaged.
+    """
+    labels: set[str] = set()
+    for group in read_row_groups(path, _DOCUMENTS, ["label"]):
+        labels.update(label for label in pc.unique(group.column("label")).to_pylist() if label is not None)
+        if len(labels) > MAX_DOCUMENT_LABELS:
+            break
+    return tuple(sorted(labels)[: MAX_DOCUMENT_LABELS + 1])
 
 
 class EncodedCorpus:
@@ -140,7 +184,15 @@ class EncodedCorpus:
             raise ArtifactError(f"split {name!r} not found in {self.folder}. Choose one of {sorted(self.num_ids)}.")
         ids: Ids = _mapped(self.folder / f"{name}.ids.bin", "<u2", self.num_ids[name])
         tags: Tags = _mapped(self.folder / f"{name}.tags.bin", "u1", self.num_ids[name])
-        return EncodedSplit(ids, tags, self.folder / f"{name}.documents.parquet")
+        return EncodedSplit(ids, tags, self._documents(name), self._documents("train"))
+
+    @cached_property
+    def document_labels(self) -> tuple[str, ...]:
+        """The labels of the training documents, sorted, see `document_labels`; empty if they have none."""
+        return document_labels(self._documents("train"))
+
+    def _documents(self, split: str) -> Path:
+        return self.folder / f"{split}.documents.parquet"
 
 
 class Encoding(NamedTuple):

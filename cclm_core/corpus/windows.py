@@ -23,6 +23,18 @@ _BLOCK = 2048
 _Index = npt.NDArray[np.int64]
 
 
+class Origin(NamedTuple):
+    """Where the ids of a batch come from.
+
+    Attributes:
+        split: the encoded split.
+        positions: (B, L) int64, the position of each id in the split; 0 for padding.
+    """
+
+    split: EncodedSplit
+    positions: npt.NDArray[np.int64]
+
+
 class WindowBatch(NamedTuple):
     """A batch of rows of text. A row can contain several documents, each followed by the END id.
 
@@ -30,11 +42,13 @@ class WindowBatch(NamedTuple):
         ids: (B, L) int64, padded with 0.
         tags: (B, L) uint8, padded with 0.
         lengths: (B,) int64, the number of ids of each row, padding excluded.
+        origin: where the ids come from; None for rows that were put together.
     """
 
     ids: npt.NDArray[np.int64]
     tags: npt.NDArray[np.uint8]
     lengths: npt.NDArray[np.int64]
+    origin: Origin | None = None
 
     @property
     def num_rows(self) -> int:
@@ -43,7 +57,8 @@ class WindowBatch(NamedTuple):
 
     def rows(self, start: int, stop: int) -> "WindowBatch":
         """The rows from `start` to `stop`, `stop` excluded."""
-        return WindowBatch(self.ids[start:stop], self.tags[start:stop], self.lengths[start:stop])
+        origin = self.origin and self.origin._replace(positions=self.origin.positions[start:stop])
+        return WindowBatch(self.ids[start:stop], self.tags[start:stop], self.lengths[start:stop], origin)
 
 
 class Windows:
@@ -141,10 +156,17 @@ class Windows:
         shape = (len(order), self.length)
         ids, tags = self._ids[index], self._tags[index]
         if (lengths == self.length).all():
-            return WindowBatch(ids.reshape(shape).astype(np.int64), tags.reshape(shape), lengths)
+            origin = Origin(self.split, index.reshape(shape))
+            return WindowBatch(ids.reshape(shape).astype(np.int64), tags.reshape(shape), lengths, origin)
         inside = np.arange(self.length) < lengths[:, None]
-        padded = WindowBatch(np.full(shape, PAD, dtype=np.int64), np.zeros(shape, dtype=np.uint8), lengths)
+        padded = WindowBatch(
+            np.full(shape, PAD, dtype=np.int64),
+            np.zeros(shape, dtype=np.uint8),
+            lengths,
+            Origin(self.split, np.zeros(shape, dtype=np.int64)),
+        )
         padded.ids[inside], padded.tags[inside] = ids, tags
+        padded.origin.positions[inside] = index  # type: ignore[union-attr]
         return padded
 
 

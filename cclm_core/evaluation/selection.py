@@ -13,7 +13,6 @@ from cclm_core.corpus.records import SCHEMA
 from cclm_core.runtime.errors import ArtifactError
 from cclm_core.runtime.parquet import read_parquet
 from cclm_core.runtime.random import derive
-from cclm_core.text.vocabulary import Preprocessor
 
 CLEAN = "clean"
 
@@ -80,11 +79,6 @@ def document_ids(
 ) -> list[npt.NDArray[np.uint16]]:
     """The ids (L,) of each document, truncated to `max_ids`."""
     return [split.ids[start:stop] for start, stop in bounds(documents, max_ids)]
-
-
-def texts_of(split: EncodedSplit, documents: pd.DataFrame, preprocessor: Preprocessor, max_ids: int) -> list[str]:
-    """The text of each document, truncated to `max_ids` ids."""
-    return [preprocessor.decode(ids) for ids in document_ids(split, documents, max_ids)]
 
 
 def bounds(documents: pd.DataFrame, max_ids: int | None = None) -> list[tuple[int, int]]:

@@ -223,6 +223,39 @@ class CharactersExpectation(Distant):
         return measures.characters(incoming)
 
 
+class BitsExpectation(ExpectationConfig):
+    """Bits per character under the trigrams of the accepted data. Texts that read differently change it: another
+    language in the same letters, typing errors, markup, boilerplate."""
+
+    what = "bits per character under the trigrams of the accepted data"
+    expectation: Literal["bits"]
+    max: float | None = Field(default=None, gt=0, description="most bits; null for any")
+    max_change: float | None = Field(
+        default=0.2, gt=0, description="largest difference to the bits of the accepted data; null for any"
+    )
+    min_texts: int = Field(
+        default=500, ge=1, description="as for the others: samples of 500 short texts differ by about 0.1 bits"
+    )
+
+    def measured(self, incoming: Incoming) -> Measured:
+        """See `ExpectationConfig.measured`."""
+        return measures.bits(incoming)
+
+    def violated(self, measured: Measured) -> str | None:
+        """See `ExpectationConfig.violated`."""
+        if outside := _outside_bounds(self, measured.value):
+            return outside
+        if self.max_change is None or measured.accepted is None:
+            return "" if self.max_change is None else None
+        if abs(measured.value - measured.accepted) <= self.max_change:
+            return ""
+        return f"may differ by at most {self.max_change:g} from {self.shown(measured.accepted)} in the accepted data"
+
+    def shown(self, value: float) -> str:
+        """See `ExpectationConfig.shown`."""
+        return f"{value:.2f}"
+
+
 class LabelsExpectation(Distant):
     """The total variation distance between the shares of labels."""
 
@@ -243,6 +276,7 @@ Expectation = Annotated[
     | BytesExpectation
     | AlphabetExpectation
     | CharactersExpectation
+    | BitsExpectation
     | LabelsExpectation,
     Field(discriminator="expectation"),
 ]

@@ -110,6 +110,17 @@ def encoded_as_bytes(incoming: Incoming) -> Measured:
     return measured._replace(examples=_examples(incoming, "bytes"))
 
 
+def bits(incoming: Incoming) -> Measured:
+    """Bits per character under the trigrams of the accepted data of the same source."""
+    if incoming.accepted is None:
+        return Measured(missing=incoming.missing)
+    if incoming.accepted.bits is None:
+        return Measured(missing="too few texts were accepted, or by an earlier version; run `cclm data accept`")
+    if incoming.profile.accepted_bits is None:
+        return Measured(missing="there are too few texts")
+    return Measured(incoming.profile.accepted_bits, incoming.accepted.bits, examples=_examples(incoming, "bits"))
+
+
 def characters(incoming: Incoming) -> Measured:
     """The total variation distance between the frequencies of characters."""
     return _distance(incoming, lambda profile: profile.characters, repr)
@@ -121,7 +132,11 @@ def labels(incoming: Incoming) -> Measured:
 
 
 def differences(incoming: Incoming) -> list[dict[str, Any]]:
-    """Every measure of a unit, for tables: `measure`, `kind` (`count`, `share` or `distance`), `now`, `accepted`."""
+    """Every measure of a unit, for tables.
+
+    Returns:
+        Rows with `measure`, `kind` (`count`, `share`, `distance` or `bits`), `now` and `accepted`.
+    """
     rows = []
     measures: list[tuple[str, str, Measured]] = [
         ("texts", "count", texts(incoming)),
@@ -132,6 +147,7 @@ def differences(incoming: Incoming) -> list[dict[str, Any]]:
         ("characters encoded as bytes by the accepted vocabulary", "share", encoded_as_bytes(incoming)),
         ("characters that the accepted data do not have", "share", alphabet(incoming)),
         ("distance between the frequencies of characters", "distance", characters(incoming)),
+        ("bits per character under the trigrams of the accepted data", "bits", bits(incoming)),
         ("distance between the shares of labels", "distance", labels(incoming)),
     ]
     for name, kind, measured in measures:

@@ -1,7 +1,7 @@
 """A profile of incoming data: what the expectations of `ingest.expectations` are about, by source and by file.
 
 A profile has counts, so two profiles can be compared without the texts. It holds no text except a few short excerpts of
-texts with characters that the accepted data do not have.
+texts with characters that the accepted data do not have; a stored profile has no excerpts.
 """
 
 from collections import Counter
@@ -15,6 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from cclm_core.corpus.quarantine import Rejected
+from cclm_core.ingest.trigrams import TrigramModel, TrigramSample
+from cclm_core.runtime.artifacts import rounded
 from cclm_core.runtime.errors import ArtifactError, DataError
 from cclm_core.runtime.readers import read_json
 
@@ -58,6 +60,10 @@ class Profile:
         unlabeled: number of texts without a label.
         duplicates: number of records removed as duplicates.
         rejected: reason -> number of other rejected records.
+        trigrams: sequence of three characters -> how often it occurs, the most frequent ones of half of the texts.
+        bits: bits per character of the other half under these trigrams; None if it was not measured.
+        accepted_bits: bits per character of the other half under the trigrams of the accepted data of the source; None
+            if it was not measured. It is not stored.
         examples: measure -> a few records, `FILE:LINE  excerpt`.
     """
 
@@ -69,6 +75,9 @@ class Profile:
     unlabeled: int = 0
     duplicates: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+    trigrams: Counter[str] = field(default_factory=Counter)
+    bits: float | None = None
+    accepted_bits: float | None = None
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
@@ -82,6 +91,8 @@ class Profile:
             "unlabeled": self.unlabeled,
             "duplicates": self.duplicates,
             "rejected": _ranked(self.rejected, None),
+            "trigrams": _ranked(self.trigrams, None),
+            "bits": None if self.bits is None else rounded(self.bits),
         }
 
     @classmethod
@@ -96,6 +107,8 @@ class Profile:
             unlabeled=int(values["unlabeled"]),
             duplicates=int(values["duplicates"]),
             rejected=Counter(dict(values["rejected"])),
+            trigrams=_trigrams(values.get("trigrams", ())),  # profiles of earlier versions have none
+            bits=None if values.get("bits") is None else float(values["bits"]),
         )
 
 
@@ -143,15 +156,21 @@ class Profiler:
     """Profiles records while they are read, by source, and by file if asked.
 
     Args:
-        accepted: the accepted data, to find examples of new characters; None if there are none.
+        accepted: the accepted data, to find examples of new characters and unusual texts; None if there are none.
         by_file: whether to profile each file, too.
     """
 
     def __init__(self, accepted: Accepted | None, by_file: bool) -> None:
         self.profiles: dict[Unit, Profile] = {}
         self._lengths: dict[Unit, Counter[int]] = {}
-        self._extremes: dict[tuple[Unit, str], tuple[int, str]] = {}
+        self._extremes: dict[tuple[Unit, str], tuple[float, str]] = {}
+        self._samples: dict[Unit, TrigramSample] = {}
         self._by_file = by_file
+        self._models = {
+            name: TrigramModel(profile.trigrams)
+            for name, profile in (accepted.sources if accepted else {}).items()
+            if profile.trigrams
+        }
         self._known = None if accepted is None else {ord(character) for character in accepted.known}
         self._alphabet = None if accepted is None or accepted.alphabet is None else set(map(ord, accepted.alphabet))
 
@@ -182,7 +201,12 @@ class Profiler:
                 self._add_rejected(self._of(unit), item)
 
     def finish(self) -> dict[Unit, Profile]:
-        """The profiles, with the quantiles of their lengths, in order."""
+        """The profiles, with the quantiles of their lengths and the bits of their characters, in order."""
+        for unit, sample in self._samples.items():
+            profile = self.profiles[unit]
+            profile.accepted_bits = sample.bits_per_character
+            if not unit.file:
+                profile.trigrams, profile.bits = sample.counts()
         for unit, lengths in self._lengths.items():
             self.profiles[unit].lengths = _quantiles(lengths)
         for (unit, measure), (_, example) in self._extremes.items():
@@ -201,6 +225,7 @@ class Profiler:
                     f"ingest.expectations: more than {MAX_FILES} files cannot be checked one by one. Set `by: source`."
                 )
             self.profiles[unit], self._lengths[unit] = Profile(), Counter()
+            self._samples[unit] = TrigramSample(self._models.get(unit.source), is_counted=not unit.file)
         return self.profiles[unit]
 
     def _add_texts(self, unit: Unit, table: pa.Table, files: npt.NDArray[Any], lines: npt.NDArray[np.int64]) -> None:
@@ -222,6 +247,11 @@ class Profiler:
             if known is not None and len(shown) < EXAMPLES:
                 new = {chr(code) for code in present if int(code) not in known}
                 shown += _examples(texts, files, lines, new, EXAMPLES - len(shown))
+        worst, bits = self._samples[unit].add(texts)
+        former_bits = self._extremes.get((unit, "bits"), (0, ""))[0]
+        if worst >= 0 and bits > former_bits:
+            example = f"{_located(files[worst], int(lines[worst]), texts[worst])} ({bits:.1f} bits per character)"
+            self._extremes[unit, "bits"] = (bits, example)
         for measure, row in (("shortest", int(lengths.argmin())), ("longest", int(lengths.argmax()))):
             length, former = int(lengths[row]), self._extremes.get((unit, measure))
             if former is None or (length < former[0] if measure == "shortest" else length > former[0]):
@@ -286,6 +316,19 @@ def _quantiles(lengths: Counter[int]) -> dict[float, int]:
     return {
         quantile: int(values[min(int(np.searchsorted(reached, quantile)), len(values) - 1)]) for quantile in QUANTILES
     }
+
+
+def _trigrams(pairs: Iterable[Any]) -> Counter[str]:
+    """The stored trigrams.
+
+    Raises:
+        ValueError: one is not a sequence of three characters with a count.
+    """
+    trigrams = dict(pairs)
+    for trigram, number in trigrams.items():
+        if not isinstance(trigram, str) or len(trigram) != 3 or not isinstance(number, int) or number < 1:
+            raise ValueError(f"{trigram!r:.40}: {number!r:.40} must be three characters with their count")
+    return Counter(trigrams)
 
 
 def _ranked(counter: Counter[str], limit: int | None) -> list[list[Any]]:

@@ -137,7 +137,7 @@ class LabeledConfig(Config):
                     raise ValueError("columns.second: the task tag has no pairs. Remove it")
                 if not _has_sentences(source) and columns.tokens is None and columns.entities is None:
                     raise ValueError("the task tag needs columns.tokens and columns.tags, or columns.entities")
-            elif not getattr(columns, (key := _COLUMN_OF[self.task])):
+            elif not self._is_labeled_by_file(source) and not getattr(columns, (key := _COLUMN_OF[self.task])):
                 raise ValueError(f"the task {self.task} needs columns.{key}. Set it to the name of the column")
             if isinstance(source, LabeledFiles) and source.tag_scheme != "iob":
                 raise ValueError("source.tag_scheme: set `tag_scheme` of the data set, not of its source")
@@ -163,6 +163,9 @@ class LabeledConfig(Config):
             split: source.model_copy(update=bare) if isinstance(source, LabeledFiles) else source
             for split, source in self._given_sources().items()
         }
+
+    def _is_labeled_by_file(self, source: LabeledFiles | LabeledDataset) -> bool:
+        return self.task == "classify" and isinstance(source, LabeledFiles) and source.label_by_file
 
     def _given_sources(self) -> dict[str, LabeledFiles | LabeledDataset | ArchiveConfig]:
         sources = {"train": self.source}

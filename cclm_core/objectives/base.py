@@ -65,6 +65,7 @@ class ObjectiveContext:
         preprocessor: the vocabulary.
         noise: typing noise on training inputs; none by default.
         entity_labels: entity labels of the corpus, in the order of their tags.
+        document_labels: labels of the training documents, sorted.
         misspellings: word -> misspelling -> count, for the noise kind `misspelling`.
         words: the word targets of the vocabulary, if any.
         teacher_outputs: the folder that keeps vectors of teachers, see `TeacherOutputs`; None for memory.
@@ -77,6 +78,7 @@ class ObjectiveContext:
     misspellings: Spellings | None = None
     words: WordTargets | None = None
     teacher_outputs: Path | None = None
+    document_labels: tuple[str, ...] = ()
 
 
 class Objective(nn.Module, ABC):

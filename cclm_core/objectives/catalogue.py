@@ -12,6 +12,7 @@ from cclm_core.objectives.denoise import DenoiseConfig as DenoiseConfig
 from cclm_core.objectives.detect import DetectConfig as DetectConfig
 from cclm_core.objectives.distill import DistillConfig as DistillConfig
 from cclm_core.objectives.entities import EntitiesConfig as EntitiesConfig
+from cclm_core.objectives.labels import LabelsConfig as LabelsConfig
 from cclm_core.objectives.masked_characters import MaskedCharactersConfig as MaskedCharactersConfig
 from cclm_core.objectives.masked_words import MaskedWordsConfig as MaskedWordsConfig
 from cclm_core.objectives.next_characters import NextCharactersConfig as NextCharactersConfig
@@ -30,6 +31,7 @@ WindowObjectives = (
     | WholeTextsConfig
     | DistillConfig
     | VectorsConfig
+    | LabelsConfig
 )
 
 ObjectiveConfig = Annotated[WindowObjectives, Field(discriminator="objective"), Registered("objective")]

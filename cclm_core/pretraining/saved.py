@@ -12,6 +12,7 @@ from cclm_core.noise.misspellings import Spellings
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.objectives.base import Objective, ObjectiveContext
 from cclm_core.objectives.entities import LABELS, read_labels
+from cclm_core.objectives.labels import DOCUMENT_LABELS, read_document_labels
 from cclm_core.runtime.artifacts import verify
 from cclm_core.runtime.errors import ArtifactError
 from cclm_core.text.word_targets import FILE as TARGETS
@@ -82,6 +83,7 @@ def read_component(folder: Path, base: Base) -> SavedComponent:
         preprocessor=base.preprocessor,
         noise=TrainingNoise.parse(noise, f"{folder}/card.json: noise"),
         entity_labels=read_labels(folder),
+        document_labels=read_document_labels(folder),
         misspellings=misspellings,
         words=read_targets(folder),
     )
@@ -107,7 +109,11 @@ def _curve(path: Path) -> list[Point]:
 
 def _check_meaning(folder: Path, objective: str, context: ObjectiveContext) -> None:
     """Checks that the folder has the names of the head's outputs."""
-    missing = {"entities": not context.entity_labels and LABELS, "masked_words": context.words is None and TARGETS}
+    missing = {
+        "entities": not context.entity_labels and LABELS,
+        "labels": not context.document_labels and DOCUMENT_LABELS,
+        "masked_words": context.words is None and TARGETS,
+    }
     if name := missing.get(objective):
         raise ArtifactError(
             f"{name} not found in {folder}, so the meaning of the outputs of its head is unknown: it was trained with "

@@ -172,6 +172,7 @@ def _drift(checks: Published) -> Table | None:
         "count": count_cell,
         "share": lambda value: Cell(f"{value:.3%}", value),
         "distance": number_cell,
+        "bits": number_cell,
     }
     rows = [
         [

@@ -8,7 +8,7 @@ from cclm_core.evaluation.metrics import Metric
 from cclm_core.evaluation.promotion import PromotionConfig
 from cclm_core.report.differences import MetricDifference, differences
 from cclm_core.report.published import Collection, Model, Published
-from cclm_core.report.scores import contributions, main_metrics, noise_curves
+from cclm_core.report.scores import contributions, is_ahead, main_metrics, noise_curves
 from cclm_core.report.tables import Cell, Table, readable, text_cell
 from cclm_core.runtime.reporting import format_number
 
@@ -113,6 +113,11 @@ def advice(
     return steps[:_MAX_ADVICE]
 
 
+def summary(model: Model) -> list[str]:
+    """The main figures of one model, and how it differs from the baselines, as sentences."""
+    return [_figures(model), *_baselines(model)]
+
+
 def _main_differences(first: Model, second: Model) -> list[MetricDifference]:
     names = main_metrics(first.results.metrics).keys() & main_metrics(second.results.metrics).keys()
     rows, _ = differences(first.results.metrics, second.results.metrics, first.results.folder, second.results.folder)
@@ -207,7 +212,7 @@ def _baselines(model: Model) -> Iterator[str]:
     groups: dict[str, list[str]] = {"clearly better than": [], "not clearly different from": [], "worse than": []}
     for name, metric in main_metrics(model.results.metrics).items():
         for entry in metric.baselines[:1]:
-            key = "worse than" if _is_ahead(entry.value, metric) else "not clearly different from"
+            key = "worse than" if is_ahead(entry.value, metric) else "not clearly different from"
             if _is_behind(entry.value, metric):
                 key = "clearly better than"
             groups[key].append(f"{entry.name} on {readable(name)} ({format_number(entry.value)})")
@@ -219,13 +224,7 @@ def _baselines(model: Model) -> Iterator[str]:
 def _is_beaten(model: Model) -> bool:
     """Whether a baseline is clearly ahead on a main metric."""
     metrics = main_metrics(model.results.metrics).values()
-    return any(_is_ahead(entry.value, metric) for metric in metrics for entry in metric.baselines)
-
-
-def _is_ahead(value: float, metric: Metric) -> bool:
-    """Whether a baseline is outside the interval of a metric, on the better side."""
-    low, high = metric.interval or (float(metric.value), float(metric.value))
-    return value > high if metric.better == "higher" else value < low
+    return any(is_ahead(entry.value, metric) for metric in metrics for entry in metric.baselines)
 
 
 def _is_behind(value: float, metric: Metric) -> bool:

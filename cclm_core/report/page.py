@@ -1,21 +1,19 @@
-"""The page: all sections, rendered with page.html, page.css and page.js into one file that loads nothing."""
+"""The report: the page that compares all models, and a page for each of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
-
 from cclm_core.evaluation.promotion import PromotionConfig
-from cclm_core.report import FACTS_PLACE
 from cclm_core.report.data import data_sections, vocabulary_section
 from cclm_core.report.findings import Ranking, advice, rank
+from cclm_core.report.lineage import commands, lineage_table
 from cclm_core.report.maps import text_map
 from cclm_core.report.mistakes import mistakes
+from cclm_core.report.model_page import model_page
 from cclm_core.report.pipeline import boxes, graph
 from cclm_core.report.published import Collection, Model
+from cclm_core.report.rendering import rendered
 from cclm_core.report.scores import (
     all_metrics,
     comparison,
@@ -26,7 +24,6 @@ from cclm_core.report.scores import (
     noise_charts,
     slices_table,
 )
-from cclm_core.report.tables import Cell, Table, code, text_cell
 from cclm_core.runtime.config import canonical_json
 from cclm_core.runtime.reporting import Report
 
@@ -38,14 +35,16 @@ class Page:
     Attributes:
         html: the page.
         answer: `lines` about what is better, and `next`, what to do next.
+        pages: file -> the page of one composition, task or ensemble.
     """
 
     html: str
     answer: dict[str, list[str]]
+    pages: dict[str, str]
 
 
 def render(collection: Collection, rules: PromotionConfig, report: Report) -> Page:
-    """Makes the page. Equal folders give equal bytes.
+    """Makes the pages. Equal folders give equal bytes.
 
     Args:
         collection: the published folders.
@@ -54,9 +53,9 @@ def render(collection: Collection, rules: PromotionConfig, report: Report) -> Pa
     """
     compositions, tasks = collection.models("composition"), collection.models("task")
     models = [*compositions, *tasks]
-    maps = []
+    maps = {}
     for number, model in enumerate(models, 1):
-        maps.append(text_map(model, collection))
+        maps[model.page] = text_map(model, collection)
         report(number, {}, len(models))
     vocabulary = vocabulary_section(collection)
     ranking = rank(compositions, rules)
@@ -64,13 +63,9 @@ def render(collection: Collection, rules: PromotionConfig, report: Report) -> Pa
     rankings = [entry for entry in (rank(group, rules) for group in groups) if entry]
     next_steps = advice(collection, ranking, rankings, rules, vocabulary.fallback_share if vocabulary else 0.0)
     stages = boxes(collection)
-    package = files("cclm_core.report")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((package / "page.html").read_text(encoding="utf-8"))
-    html = template.render(
-        style=Markup((package / "page.css").read_text(encoding="utf-8")),
-        script=Markup((package / "page.js").read_text(encoding="utf-8")),
-        facts=Markup(FACTS_PLACE),
+    shown = [entry.best for entry in [*([ranking] if ranking else []), *rankings]]
+    html = rendered(
+        "page.html",
         title=title_of(ranking, rankings),
         ranking=ranking,
         rankings=rankings,
@@ -84,14 +79,17 @@ def render(collection: Collection, rules: PromotionConfig, report: Report) -> Pa
         compositions=_section(compositions),
         tasks=[_section(group) for group in groups],
         contributions=contribution_charts(compositions),
-        slices=[(model.name, table) for model in tasks if (table := slices_table(model))],
-        mistakes=[mistakes(model) for model in models if not model.is_untrained],
-        maps=[entry for entry in maps if entry],
-        lineage=_lineage(collection),
-        commands=_commands(models),
+        pages=models,
+        others=[model for model in models if model not in shown],
+        slices=[(model.name, table) for model in shown if (table := slices_table(model))],
+        mistakes=[mistakes(model) for model in shown if not model.is_untrained],
+        maps=[entry for model in shown if (entry := maps[model.page])],
+        lineage=lineage_table(collection),
+        commands=commands(models),
     )
     lines = [line for entry in [*([ranking] if ranking else []), *rankings] for line in entry.answer]
-    return Page(html, {"lines": lines, "next": next_steps})
+    pages = {model.page: model_page(model, models, collection, maps[model.page]) for model in models}
+    return Page(html, {"lines": lines, "next": next_steps}, pages)
 
 
 def same_texts(tasks: Sequence[Model]) -> list[list[Model]]:
@@ -128,47 +126,9 @@ def _section(models: Sequence[Model]) -> dict[str, Any] | None:
 
 
 def _warnings(models: Sequence[Model]) -> list[str]:
-    """What makes figures less reliable than they look, each warning once."""
-    warnings: dict[str, list[str]] = {}
+    """The warnings of all models, each once."""
+    names: dict[str, list[str]] = {}
     for model in models:
-        entries = [str(entry) for entry in model.results.card.get("warnings") or ()]
-        skipped = model.results.card.get("skipped") or {}
-        entries += [f"not measured: {name} ({reason})" for name, reason in skipped.items()]
-        for entry in entries:
-            warnings.setdefault(entry, []).append(model.name)
-    return [f"{', '.join(names)}: {warning}" for warning, names in warnings.items()]
-
-
-def _lineage(collection: Collection) -> Table:
-    rows = []
-    for item in collection.folders:
-        inputs = [
-            f"{collection.by_digest[digest].path if digest in collection.by_digest else 'an earlier version'} ({key})"
-            for key, digest in item.inputs
-        ]
-        code_digest = str(item.card.get("code", ""))
-        digests = Markup("<details><summary>{}</summary>{}{}</details>").format(
-            item.digest[:8], code(item.digest), Markup("<br>code {}").format(code(code_digest)) if code_digest else ""
-        )
-        seed = str(item.card.get("seed", ""))
-        rows.append(
-            [text_cell(item.path), text_cell(item.stage), text_cell("\n".join(inputs)), text_cell(seed), Cell(digests)]
-        )
-    return Table(("folder", "made by", "made from", "seed", "digest"), rows)
-
-
-def _commands(models: Sequence[Model]) -> list[tuple[str, str]]:
-    """How to reproduce and use the results: command and what it does."""
-    commands = [
-        ("cclm status", "shows whether everything is up to date"),
-        ("cclm run", "makes everything again that is not; equal inputs give equal files"),
-        ("dvc pull", "downloads the files of this run from the DVC remote instead"),
-    ]
-    names = [model.name for model in models]
-    if len(names) > 1:
-        commands.append((f"cclm compare {names[0]} {names[1]}", "compares two models, with their speed"))
-    if names:
-        commands.append((f"cclm lineage {names[0]}", "shows the inputs, the code and the runs that made it"))
-    if task := next((model for model in models if model.is_task), None):
-        commands.append((f"cclm predict {task.model.path} texts.csv --text text", "labels your texts"))
-    return commands
+        for warning in model.warnings:
+            names.setdefault(warning, []).append(model.name)
+    return [f"{', '.join(listed)}: {warning}" for warning, listed in names.items()]

@@ -43,7 +43,7 @@ class Box:
 def boxes(collection: Collection) -> list[Box]:
     """The stages in columns: those of a phase above each other, to the right of all stages whose folders they read."""
     folders = [item for item in collection.folders if item.kind != "checks"]  # made with the corpus, by the same stage
-    inputs = {item.path: _inputs(item, collection) for item in folders}
+    inputs = {item.path: collection.made_from(item) for item in folders}
     columns: dict[str, int] = {}
 
     def column(item: Published) -> int:
@@ -104,15 +104,6 @@ def size_of(item: Published) -> str:
     if "parameters" in values:
         return f"{format_number(values['parameters'])} parameters"
     return item.kind
-
-
-def _inputs(item: Published, collection: Collection) -> list[Published]:
-    made_from = [collection.by_digest[digest] for _, digest in item.inputs if digest in collection.by_digest]
-    if item.kind in ("encoded", "noise") and (corpus := collection.first("corpus")):
-        made_from.append(corpus)  # they have no card
-    return sorted(
-        {needed.path: needed for needed in made_from if needed is not item}.values(), key=lambda entry: entry.path
-    )
 
 
 def _line(first: tuple[float, float], last: tuple[float, float]) -> str:

@@ -7,8 +7,10 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from cclm_core.evaluation.metrics import EVALUATION_FILE, Metric, read_metrics
+from cclm_core.report import page_of
 from cclm_core.runtime.artifacts import MANIFEST, read_json, verify
 from cclm_core.runtime.errors import ArtifactError
 from cclm_core.runtime.files import folder_bytes
@@ -19,6 +21,9 @@ _STAGES = {"corpus": "ingest", "checks": "ingest", "encoded": "vocab", "noise": 
 """Kind of a folder without a card -> the stage that publishes it."""
 
 _NAMED = {"labeled"}
+_WITHOUT_CARD = ("encoded", "noise")  # made from the corpus
+_ENSEMBLE = "fuse"
+"""The stage that makes an ensemble, which is a task otherwise."""
 _INPUTS = ("base", "parts", "composition", "task", "encoded", "noise", "labeled", "data")
 """Keys of cards whose values are digests of the folders that a stage has read."""
 
@@ -131,9 +136,31 @@ class Model:
         return bool(self.model.configuration.get("untrained"))
 
     @property
+    def kind(self) -> str:
+        """What it is: `composition`, `task` or `ensemble`."""
+        return "ensemble" if self.model.card.get("stage") == _ENSEMBLE else self.model.kind
+
+    @property
+    def page(self) -> str:
+        """The file of its page in the report's folder, e.g. `compositions/full.html`."""
+        return page_of(self.model.path)
+
+    @property
+    def link(self) -> str:
+        """The address of its page on the report's page."""
+        return quote(self.page)
+
+    @property
     def parameters(self) -> float:
         """The number of its weights."""
         return float(self.model.values.get("parameters") or 0)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What makes its figures less reliable than they look."""
+        skipped = self.results.card.get("skipped") or {}
+        warnings = [str(entry) for entry in self.results.card.get("warnings") or ()]
+        return warnings + [f"not measured: {name} ({reason})" for name, reason in skipped.items()]
 
 
 class Collection:
@@ -176,6 +203,25 @@ class Collection:
         """The measured models of a kind, `composition` or `task`, whose results belong to the model as it is now."""
         results = {item.card.get(kind): item for item in self.of_kind("evaluation")}
         return [Model(item, results[item.digest]) for item in self.of_kind(kind) if item.digest in results]
+
+    def made_from(self, item: Published) -> list[Published]:
+        """The folders that `item` was made from, as far as they are still there, in the order of their paths."""
+        needed = [self.by_digest[digest] for _, digest in item.inputs if digest in self.by_digest]
+        if item.kind in _WITHOUT_CARD and (corpus := self.first("corpus")):
+            needed.append(corpus)
+        return sorted(
+            {entry.path: entry for entry in needed if entry is not item}.values(), key=lambda entry: entry.path
+        )
+
+    def ancestry(self, *items: Published) -> "Collection":
+        """The items and everything that they were made from, directly or indirectly."""
+        reached, waiting = {}, list(items)
+        while waiting:
+            item = waiting.pop()
+            if item.path not in reached:
+                reached[item.path] = item
+                waiting += self.made_from(item)
+        return Collection(list(reached.values()))
 
     def outdated(self, item: Published) -> list[str]:
         """The kinds of inputs that have changed since `item` was made."""

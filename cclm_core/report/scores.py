@@ -9,7 +9,7 @@ from markupsafe import Markup
 from cclm_core.evaluation.metrics import Metric, best, measured_on
 from cclm_core.report.charts import Point, Row, Series, interval_chart, line_chart
 from cclm_core.report.published import Collection, Model, Published
-from cclm_core.report.tables import Cell, Table, heading, metric_cell, number_cell, readable, text_cell
+from cclm_core.report.tables import Cell, Table, count_cell, heading, metric_cell, number_cell, readable, text_cell
 from cclm_core.runtime.reporting import format_number
 
 _RATE = re.compile(r"(?P<metric>.+)_noise_(?P<rate>\d+(?:\.\d+)?)")
@@ -65,8 +65,7 @@ def comparison(models: Sequence[Model]) -> Table:
     for index, model in enumerate(models):
         cells = [metric_cell(shown[name][index], marked[name] == index) for name in names]
         cost = [number_cell(model.parameters), Cell(f"{model.model.megabytes:.1f} MB", model.model.megabytes)]
-        label = f"{model.name} (untrained)" if model.is_untrained else model.name
-        rows.append([text_cell(label), *cells, *cost])
+        rows.append([model_cell(model), *cells, *cost])
     for baseline in baselines:
         cells = [_baseline_cell(shown[name], baseline, marked[name] == baseline) for name in names]
         rows.append([Cell(f"{baseline} (baseline)", is_muted=True), *cells, Cell(""), Cell("")])
@@ -74,6 +73,33 @@ def comparison(models: Sequence[Model]) -> Table:
     measured = "; ".join(f"{readable(name)}: {measured_on(metric)}" for name, metric in first.items())
     headings = [heading(name, metric) for name, metric in first.items()]
     return Table(("", *headings, "parameters", "size"), rows, f"Measured on: {measured}.")
+
+
+def model_cell(model: Model, path: str = "") -> Cell:
+    """The name of a model, linked to its page.
+
+    Args:
+        model: the model.
+        path: from the page to the report's folder, e.g. `../`.
+    """
+    name = Markup('<a href="{}{}">{}</a>').format(path, model.link, model.name)
+    return Cell(Markup("{} (untrained)").format(name) if model.is_untrained else name)
+
+
+def own_scores(model: Model) -> Table:
+    """A row per main metric: the value with its interval, the baselines, and what it was measured on."""
+    metrics = main_metrics(model.results.metrics)
+    names = list(dict.fromkeys(entry.name for metric in metrics.values() for entry in metric.baselines))
+    rows = []
+    for name, metric in metrics.items():
+        values = {entry.name: entry.value for entry in metric.baselines}
+        interval = "" if metric.interval is None else " to ".join(map(format_number, metric.interval))
+        baselines = [
+            number_cell(values.get(other), other in values and is_ahead(values[other], metric)) for other in names
+        ]
+        cells = [text_cell(heading(name, metric)), metric_cell(metric), text_cell(interval), *baselines]
+        rows.append([*cells, text_cell(measured_on(metric))])
+    return Table(("metric", "value", "interval", *(f"{name} (baseline)" for name in names), "measured on"), rows)
 
 
 def comparison_charts(models: Sequence[Model]) -> list[Chart]:
@@ -143,11 +169,30 @@ def contribution_charts(models: Sequence[Model]) -> list[Chart]:
     return charts
 
 
+def part_charts(model: Model) -> list[Chart]:
+    """What an ensemble gains over each of its parts alone, one chart per metric and test set."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in model.results.table("parts.csv"):
+        bar = Row(row["part"], _number(row["gain"]), _interval(row), 0)
+        groups.setdefault((row["metric"], row["set"]), []).append(bar)
+    return [
+        Chart(
+            f"{readable(metric)}, {readable(name)}", interval_chart(f"{metric} {name}", bars, "gain over it", zero=True)
+        )
+        for (metric, name), bars in groups.items()
+    ]
+
+
 def slices_table(model: Model) -> Table | None:
-    """The main metric of a task on parts of its test texts; None without such parts."""
+    """The main metric of a task on parts of its test texts; None without such parts.
+
+    Lengths are in their order; the other parts of a slice begin with the worst.
+    """
     rows = model.results.table("slices.csv")
     if not rows:
         return None
+    slices = list(dict.fromkeys(row["slice"] for row in rows))
+    rows.sort(key=lambda row: (slices.index(row["slice"]), _first_number(row["value"]), _number(row["score"])))
     cells = [
         [
             text_cell(row["slice"]),
@@ -158,6 +203,25 @@ def slices_table(model: Model) -> Table | None:
         for row in rows
     ]
     return Table(("slice", "value", "texts", readable(rows[0]["metric"])), cells)
+
+
+def entities_table(model: Model) -> Table | None:
+    """How well each kind of entity is found: a row per kind and test set; None for a model that tags nothing."""
+    rows = model.results.table("entities.csv")
+    if not rows:
+        return None
+    numbers = ("precision", "recall", "f1")
+    cells = [
+        [
+            text_cell(row["label"]),
+            text_cell(readable(row["set"])),
+            count_cell(_number(row["gold"])),
+            count_cell(_number(row["predicted"])),
+            *(number_cell(_number(row[name])) for name in numbers),
+        ]
+        for row in sorted(rows, key=lambda row: row["label"])
+    ]
+    return Table(("kind", "test set", "in the texts", "predicted", *map(readable, numbers)), cells)
 
 
 def all_metrics(models: Sequence[Model]) -> Table:
@@ -184,6 +248,12 @@ def contributions(results: Published) -> list[dict[str, str]]:
 def model_legend(models: Sequence[Model]) -> list[tuple[str, int, bool]]:
     """The names and colors of models in the charts."""
     return [(model.name, color, False) for color, model in enumerate(models)]
+
+
+def is_ahead(value: float, metric: Metric) -> bool:
+    """Whether a baseline is outside the interval of a metric, on the better side."""
+    low, high = metric.interval or (float(metric.value), float(metric.value))
+    return value > high if metric.better == "higher" else value < low
 
 
 def _winner(values: Sequence[Metric | None]) -> int | str | None:
@@ -223,6 +293,16 @@ def _baseline_series(name: str, points: Sequence[tuple[float, Metric]], color: i
 
 def _legend(series: Sequence[Series]) -> list[tuple[str, int, bool]]:
     return [(line.name, line.color, line.is_baseline) for line in series]
+
+
+def _first_number(value: str) -> float:
+    """The number at the start of the name of a length; 0 for other parts.
+
+    >>> _first_number("200 or more"), _first_number("200 euros")
+    (200.0, 0.0)
+    """
+    number, _, rest = value.partition(" ")
+    return float(number) if number.isdecimal() and rest == "or more" else 0.0
 
 
 def _number(text: str) -> float:

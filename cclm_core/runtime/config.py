@@ -161,7 +161,9 @@ def _explain_one(problem: dict[str, Any], model: type[BaseModel], where: str) ->
         tags = context.get("expected_tags", "").replace("'", "")
         if kind == "union_tag_invalid":
             tag = context["tag"]
-            return f"{key}.{field} must be one of {tags}, got {tag!r:.80}; {nearest(str(tag), tags.split(', '))}"
+            hint = nearest(str(tag), tags.split(", "))
+            hint = f"; {hint}" if hint.startswith("did you mean") else ""  # the known ones are listed already
+            return f"{key}.{field} must be one of {tags}, got {tag!r:.80}{hint}"
         if isinstance(value, Mapping):
             return f"{key}.{field} is missing. Add it."
     return f"{key}{_rule(kind, problem['msg'])}{_got(kind, problem['msg'], value)}"

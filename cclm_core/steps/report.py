@@ -1,9 +1,9 @@
-"""The stage `report`: one HTML page about everything that the other stages have published."""
+"""The stage `report`: HTML pages about everything that the other stages have published."""
 
 from pathlib import Path
 
 from cclm_core.evaluation.promotion import PromotionConfig
-from cclm_core.report import ANSWER, FILE
+from cclm_core.report import ANSWER, FILE, KIND
 from cclm_core.report.page import render
 from cclm_core.report.published import Collection
 from cclm_core.runtime.artifacts import publishing, write_json, write_text
@@ -12,15 +12,22 @@ from cclm_core.steps.params import Params
 
 
 def report(params: Params, data: Path, models: Path, results: Path, out: Path, progress: Report) -> None:
-    """Publishes the page. It loads nothing, and has no time and no host in it, so equal inputs give equal bytes.
+    """Publishes the pages. They load nothing, and have no time and no host in them, so equal inputs give equal bytes.
+
+    ```
+    report.html               compares all models
+    compositions/NAME.html    a page for each measured composition, task and ensemble
+    tasks/NAME.html
+    ensembles/NAME.html
+    answer.json               `lines` about what is better, and what to do `next`
+    ```
 
     Args:
         params: the parameters; reads the section `promotion`, for its margins.
         data: folder that contains the corpus, the encoded corpus, the noise sets and the labeled sets.
         models: folder that contains the base, the components, the compositions and the tasks.
         results: folder that contains the evaluations.
-        out: folder to publish `report.html` at, and `answer.json`: its `lines` about what is better, and what to do
-            `next`.
+        out: folder to publish the pages at.
         progress: receives the number of maps.
 
     Raises:
@@ -28,6 +35,9 @@ def report(params: Params, data: Path, models: Path, results: Path, out: Path, p
     """
     rules = params.section(PromotionConfig)
     page = render(Collection.find([data, models, results]), rules, progress)
-    with publishing(out, "report") as folder:
+    with publishing(out, KIND) as folder:
         write_text(folder / FILE, page.html)
+        for name, html in page.pages.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            write_text(folder / name, html)
         write_json(folder / ANSWER, page.answer)

@@ -89,16 +89,26 @@ def plan_data(files: Sequence[DataFile], roles: Roles, name: str, tag_names: Seq
     """
     labeled, data = None, None
     if roles.task is not None:
-        labeled = _labeled_entry(files, roles, tag_names)
-        labeled |= _held_out(files, labeled, name)
-        config = LabeledConfig.parse(labeled, f"labeled.{name}")
-        data = build_labeled(config, name, SEED, Path())
+        labeled, data = plan_labeled(files, roles, name, tag_names)
     source, written = _corpus_source(files, roles, data, name)
     for path, content in written.items():
         Path(path).write_text(content, encoding="utf-8")
     corpus = survey_corpus(source, SEED)
     ingest = {"source": source, **corpus.splits, "duplicates": "exact"}
     return Plan(ingest, labeled, roles, corpus, data, written)
+
+
+def plan_labeled(
+    files: Sequence[DataFile], roles: Roles, name: str, tag_names: Sequence[str] = ()
+) -> tuple[dict[str, Any], LabeledData]:
+    """The entry of the section `labeled` for files, and the data set as its stage would publish it.
+
+    Args and errors are those of `plan_data`; `roles` must have a task.
+    """
+    entry = _labeled_entry(files, roles, tag_names)
+    entry |= _held_out(files, entry, name)
+    config = LabeledConfig.parse(entry, f"labeled.{name}")
+    return entry, build_labeled(config, name, SEED, Path())
 
 
 def texts_file(name: str) -> str:

@@ -138,6 +138,7 @@ class TrainingInputs:
             misspellings=self.misspellings,
             words=self.words,
             teacher_outputs=self.teacher_outputs,
+            document_labels=self.corpus.document_labels,
         )
 
     def data(self, config: TrainingConfig, task: Any = None) -> Data:

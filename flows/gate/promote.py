@@ -30,6 +30,7 @@ from flows.gate.descriptions import GATE_REASON_TAG, GATE_RESULT_TAG
 from flows.gate.gate import Verdict, compare, load_check, promotion_config
 from flows.gate.handover import HANDOVER_TAG, Handover, hand_over, settle
 from flows.gate.measured import explain_missing, missing_metrics
+from flows.gate.model_pages import attach_pages, current_report
 from flows.gate.registry import (
     BROKEN,
     CANDIDATE,
@@ -165,7 +166,9 @@ def promote_workspace(project: Project, emit: Callable[[str], None]) -> list[Dec
         parent = create_parent(tracking, project, "promote")
         tracking.set_status(parent, "FINISHED")
     log_pipeline_files(tracking, project, parent)
-    return promote_all(project, up_to_date, parent, emit, again=True)
+    decisions = promote_all(project, up_to_date, parent, emit, again=True)
+    attach_pages(tracking, plan, current_report(project, plan), [decision.as_json() for decision in decisions])
+    return decisions
 
 
 def promotion_lock(project: Project) -> Path:

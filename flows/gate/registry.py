@@ -123,6 +123,11 @@ class Registry:
         with guarded():
             return _version(self.client.get_model_version(model, number))
 
+    def run_of(self, model: str, number: str) -> str:
+        """The ID of the run that registered a version."""
+        with guarded():
+            return str(self.client.get_model_version(model, number).run_id)
+
     def get(self, model: str, alias: str) -> Version | None:
         """The version with the given alias; None if no version has it."""
         number = self.model(model).aliases.get(alias)

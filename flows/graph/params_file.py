@@ -2,12 +2,13 @@
 
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from cclm_core.runtime.config import canonical_json, load_yaml, nearest
-from cclm_core.runtime.errors import ConfigError
+from cclm_core.runtime.errors import CclmError, ConfigError
 from cclm_core.runtime.files import atomic_write
 from cclm_core.runtime.readers import parse_yaml
 from cclm_core.steps.params import NAMED, SCALARS, SECTIONS
@@ -71,6 +72,22 @@ def change_settings(project: Project, settings: Mapping[str, Any]) -> bool:
         check_content(path, content)
     atomic_write(path, content)
     return True
+
+
+@contextmanager
+def undone_if_refused(project: Project) -> Iterator[None]:
+    """Restores params.yaml if the block changes it and then raises a `CclmError`.
+
+    A value can be valid, but refused by what is checked afterwards, such as a file that does not exist.
+    """
+    path = project.params_file
+    former = path.read_bytes() if path.is_file() else None
+    try:
+        yield
+    except CclmError:
+        if former is not None and path.read_bytes() != former:
+            atomic_write(path, former)
+        raise
 
 
 def parse_settings(arguments: list[str]) -> dict[str, Any]:

@@ -216,6 +216,7 @@ def _drift(name: str, rows: Iterable[Mapping[str, Any]]) -> str:
         ("characters that the accepted data do not have", "new characters"),
         ("distance between the frequencies of characters", "distance of characters"),
         ("distance between the shares of labels", "distance of labels"),
+        ("bits per character under the trigrams of the accepted data", "bits per character"),
     ):
         if measure in values:
             parts.append(f"{short} {_cell(values[measure]['kind'], values[measure]['now'])}")

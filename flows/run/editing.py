@@ -1,4 +1,4 @@
-"""`cclm add` and `cclm remove`: components, compositions and tasks in params.yaml, and what names them in dvc.yaml.
+"""`cclm add` and `cclm remove`: entries of params.yaml, such as components and tasks, and what names them in dvc.yaml.
 
 Both files are checked as a whole before either is written. Outputs of a removed entry are moved to `.cclm/replaced`:
 the report and DVC read whole folders and would still count them.
@@ -25,16 +25,23 @@ from flows.project import Project
 from flows.run.checks import check_files
 
 DVC = "dvc.yaml"
-KINDS = {"component": "components", "composition": "compositions", "task": "tasks"}
+KINDS = {
+    "component": "components",
+    "composition": "compositions",
+    "task": "tasks",
+    "ensemble": "ensembles",
+    "labeled": "labeled",
+}
 """What can be added and removed -> its section of params.yaml."""
 
-_SPREAD = ("components",)  # sections whose entries have one line per key
+_SPREAD = ("components", "labeled")  # sections whose entries have one line per key
 _USERS = {
     "components": ("compositions", "parts"),
     "compositions": ("tasks", "composition"),
     "tasks": ("ensembles", "parts"),
+    "labeled": ("tasks", "data"),
 }
-"""Section -> the section whose entries name its entries, and the key."""
+"""Section -> the section whose entries name its entries, and the key; nothing names an ensemble."""
 _NOT_IN_NAMES = re.compile(r"[^\w-]+")
 
 
@@ -43,7 +50,7 @@ class Edit:
     """What `cclm add` or `cclm remove` has changed.
 
     Attributes:
-        kind: `component`, `composition` or `task`.
+        kind: a key of `KINDS`.
         name: its name.
         changes: one line per change, for people.
         moved: former path of each moved output -> its new path.
@@ -66,7 +73,7 @@ class Edit:
 
 
 def add(project: Project, kind: str, name: str, entry: Mapping[str, Any], like: str | None = None) -> Edit:
-    """Adds a component, a composition or a task.
+    """Adds an entry to params.yaml: a component, a composition, a task, an ensemble or a labeled set.
 
     Args:
         project: the project. Its files are unchanged if there is an error.
@@ -98,7 +105,7 @@ def add(project: Project, kind: str, name: str, entry: Mapping[str, Any], like: 
 
 
 def remove(project: Project, kind: str, name: str) -> Edit:
-    """Removes a component, a composition or a task, and moves its outputs to `.cclm/replaced`.
+    """Removes an entry from params.yaml, and moves its outputs to `.cclm/replaced`.
 
     Args:
         project: the project. Its files are unchanged if there is an error.
@@ -206,7 +213,7 @@ def _outputs(project: Project, section: str, name: str) -> list[str]:
 
 def _users(values: Mapping[str, Any], section: str, name: str, outs: list[str]) -> list[str]:
     """The keys of params.yaml that name an entry or its outputs."""
-    other, key = _USERS[section]
+    other, key = _USERS.get(section, ("", ""))
     users = []
     for user, entry in (values.get(other) or {}).items():
         used = entry.get(key) if isinstance(entry, dict) else None
@@ -276,4 +283,8 @@ def _next_after_adding(kind: str, name: str) -> str:
         )
     if kind == "composition":
         return f"`cclm run --target evaluate@{name}` composes and measures it."
+    if kind == "ensemble":
+        return f"`cclm run --target measure@{name}` trains what is missing, fuses and measures it."
+    if kind == "labeled":
+        return f"`cclm add task NEW --data {name} --composition NAME` adds a task that is fine-tuned on it."
     return f"`cclm run --target test@{name}` trains and tests it."

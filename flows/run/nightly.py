@@ -22,6 +22,7 @@ LATE_SECONDS = 15 * 60  # a worker may be busy with another run for a while
 WAITING, RUNNING, FINISHED, FAILED, STOPPED, DIED = "waiting", "running", "finished", "failed", "stopped", "died"
 """States: no run was due yet; the others are those of the last run."""
 
+_OVERDUE = "OVERDUE"
 _MESSAGE_CHARACTERS = 500
 _SCHEDULING_SECONDS = 20  # Prefect looks for new deployments every 5 seconds
 
@@ -61,11 +62,41 @@ class Nightly:
         if self.overdue_seconds:
             due, late = format_utc(self.next or 0), format_duration(self.overdue_seconds)
             yield (
-                f"OVERDUE: {self.deployment} was due {due}, {late} ago, and has not started. Check that Prefect's "
+                f"{_OVERDUE}: {self.deployment} was due {due}, {late} ago, and has not started. Check that Prefect's "
                 "server and a worker of its pool are running (`make ps`)."
             )
         elif self.next is not None and self.state != RUNNING:
             yield f"Next scheduled run ({self.deployment}): {format_utc(self.next)}"
+
+    def problems(self) -> list[str]:
+        """What is wrong with the schedule, for monitoring: a run that failed or is overdue, or no next run."""
+        lines = list(self.lines())
+        if self.state in (FAILED, DIED):
+            shown = lines[:1]
+        elif self.overdue_seconds or self.state == RUNNING or self.next is not None:
+            shown = []
+        else:
+            shown = [
+                f"{self.deployment} has no next run: its schedule is paused, or Prefect could not be asked. Run "
+                "`python -m flows.deployments.alerts` when its server is up."
+            ]
+        return shown + [line for line in lines if line.startswith(_OVERDUE)]
+
+
+def schedule_problems(project: Project, now: float) -> list[str]:
+    """What `cclm status --check` prints: what is wrong with the scheduled runs of this clone; empty if nothing is.
+
+    Args:
+        project: the project.
+        now: the time, in Unix seconds.
+    """
+    last = nightly(project, now)
+    if last is None:
+        return [
+            "no scheduled run is known in this clone. Register the deployments: `prefect --no-prompt deploy --all && "
+            "python -m flows.deployments.alerts`."
+        ]
+    return last.problems()
 
 
 def nightly(project: Project, now: float) -> Nightly | None:

@@ -27,7 +27,7 @@ def run_note(project: Project, plan: Plan, summary: Mapping[str, Any]) -> str:
         "\n".join(f"* {line}" for line in summary.get("best") or ()),
         _section("Before and after", changes_markdown(summary.get("metric_changes") or [])),
         _section("The gate", _decisions(summary)),
-        "The whole report: `report.html` among the artifacts." if has_report else "",
+        "The whole report: `report.html` among the artifacts, with a page per model next to it." if has_report else "",
     ]
     return "\n\n".join(section for section in sections if section)
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger
@@ -18,6 +17,7 @@ from cclm_core.runtime.errors import ConfigError
 from flows.devices.runners import task_runner
 from flows.devices.slots import ensure_limit
 from flows.gate.gate import promotion_config
+from flows.gate.model_pages import attach_pages, published_report
 from flows.gate.promote import pending
 from flows.graph.changes import changed_parameters, run_name
 from flows.graph.evaluations import evaluations
@@ -37,7 +37,7 @@ from flows.run.nightly import scheduled
 from flows.run.notes import run_note
 from flows.run.prefect_pages import name_flow_run, publish_artifacts, run_address
 from flows.run.preparation import delete_recorded_checkpoints, prepared
-from flows.run.report_page import write_report
+from flows.run.report_page import report_files, write_report
 from flows.run.tables import current
 from flows.run.tasks import outcome, promote, push, submit
 from flows.tracking.client import NOTE_TAG, Tracking, TrackingError, connect, enabled, log_pipeline_files
@@ -271,11 +271,13 @@ def _close_parent(project: Project, plan: Plan, parent: str | None, status: str)
 
 
 def _log_summary(tracking: Tracking, project: Project, plan: Plan, parent: str) -> None:
-    """Logs the summary of the run and its report, and a description of the run."""
+    """Logs the summary of the run, its report and the pages of its models, and a description of the run."""
     path = project.state() / LAST_RUN
     if not path.is_file():
         return
     summary = read_json(path)
-    files = [path, *([Path(summary["report"])] if summary.get("report") else [])]
-    tracking.log_files(parent, [(file, "") for file in files])
+    tracking.log_files(parent, [(path, ""), *report_files(summary)])
+    # Not `current_report`: the plan is from before the run, in which the report was out of date.
+    report = published_report(project, plan) if summary.get("report") else None
+    attach_pages(tracking, plan, report, summary["promotion"])
     tracking.log(parent, tags={NOTE_TAG: fitted(run_note(project, plan, summary), MAX_NOTE)})

@@ -1,33 +1,27 @@
-"""The report for people: the published page, with the facts of the run that made it.
+"""The report for people: the published pages, with the facts of the run that made them.
 
-A stage's output has no times in it, so that it is reproducible. The copy in `.cclm` has: durations, gate decisions, the
-commit, links.
+A stage's output has no times in it, so that it is reproducible. The copy in `.cclm/report` has: durations, gate
+decisions, the commit, links.
 """
 
 import json
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cclm_core.report import ANSWER, FACTS_PLACE, FILE
-from cclm_core.runtime.artifacts import read_json, write_text
+from cclm_core.report import ANSWER, FACTS_PLACE, FILE, KIND
+from cclm_core.runtime.artifacts import MANIFEST, read_json, write_text
 from cclm_core.runtime.reporting import format_duration
 from flows.formats import format_megabytes, format_utc
-from flows.graph.node import artifact_kind
+from flows.gate.model_pages import published_report
 from flows.graph.plan import Plan
 from flows.project import Project
 from flows.tracking.records import read_record
 
-KIND = "report"
 _STAGE_COLUMNS = ["stage", "in this run", "duration when it last ran", "CPU time", "peak memory"]
 _DECISION_COLUMNS = ["name", "model", "version", "result", "reason"]
-
-
-def published_report(project: Project, plan: Plan) -> Path | None:
-    """The folder of the published report; None if no stage has made one."""
-    outs = (project.root / out for node in plan.nodes.values() for out in node.outs)
-    return next((out for out in outs if artifact_kind(out) == KIND), None)
 
 
 def answer(project: Project, plan: Plan) -> dict[str, list[str]]:
@@ -45,7 +39,7 @@ def answer_markdown(project: Project, plan: Plan) -> str:
 
 
 def write_report(project: Project, plan: Plan, summary: Mapping[str, Any], address: str | None) -> Path | None:
-    """Writes the copy with the facts of a run to `.cclm/report.html`.
+    """Writes the copy with the facts of a run to `.cclm/report/report.html`, and the pages of the models next to it.
 
     Args:
         project: the project.
@@ -63,13 +57,24 @@ def write_report(project: Project, plan: Plan, summary: Mapping[str, Any], addre
     facts = json.dumps(_facts(project, summary, address), sort_keys=True).replace("<", "\\u003c")
     page = (folder / FILE).read_text(encoding="utf-8")
     path = copy_path(project)
+    shutil.rmtree(path.parent, ignore_errors=True)
+    # The page is written last: without it, the copy does not count.
+    shutil.copytree(folder, path.parent, ignore=shutil.ignore_patterns(FILE, ANSWER, MANIFEST))
     write_text(path, page.replace(FACTS_PLACE, FACTS_PLACE.replace("null", facts), 1))
     return path
 
 
 def copy_path(project: Project) -> Path:
     """Where `write_report` writes to."""
-    return project.state() / FILE
+    return project.state() / KIND / FILE
+
+
+def report_files(summary: Mapping[str, Any]) -> list[tuple[Path, str]]:
+    """The pages of a run's report, each with its folder among the artifacts; empty if the run has no report."""
+    if not summary.get("report"):
+        return []
+    root = Path(summary["report"]).parent
+    return [(path, path.relative_to(root).parent.as_posix().removeprefix(".")) for path in sorted(root.rglob("*.html"))]
 
 
 def newest_report(project: Project, plan: Plan) -> Path | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from cclm_core.runtime.artifacts import folder_digest
 from flows.graph.node import Node, artifact_kind
-from flows.graph.params_file import write_settings
+from flows.graph.params_file import undone_if_refused, write_settings
 from flows.graph.plan import Plan
 from flows.graph.selection import TRAINED, refuse_stale_before, trained_section, training_stage, with_dependents
 from flows.project import Project
@@ -69,8 +69,9 @@ def plan_retraining(project: Project, name: str, settings: Mapping[str, Any], se
     section = section or trained_section(plan, name)
     stage = training_stage(plan, name, section)
     refuse_stale_before(plan, with_dependents(plan, stage))
-    if settings and write_settings(project, name, settings, section):
-        plan = checked_plan(project)
+    with undone_if_refused(project):
+        if settings and write_settings(project, name, settings, section):
+            plan = checked_plan(project)
     nodes = with_dependents(plan, stage)
     stale = tuple(stage for stage in plan.stale() if stage in nodes)
     return Retraining(name, TRAINED[section], section, plan, stage, nodes, stale, model_digest(project, nodes[stage]))

@@ -26,7 +26,7 @@ _PURPOSES = {
     "evaluation": "Measurements on texts that were not used for training.",
     "labeled": "Labeled texts of a task.",
     "task": "The model of a task, fine-tuned on labeled texts.",
-    "report": "The page about everything that was published: `report.html` among the artifacts.",
+    "report": "The pages about everything that was published: `report.html` among the artifacts, and one per model.",
 }
 """Kind of a published folder -> what it is."""
 

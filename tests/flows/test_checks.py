@@ -179,6 +179,12 @@ def test_a_source_file_that_does_not_exist_is_refused_before_prefect_starts(proj
     result = project.run("cclm", "run", check=False)
     assert result.returncode == 2 and "Prefect" not in result.stderr
     assert "error: params.yaml: ingest.source.paths: mails.csv not found." in result.stderr
+    # A setting of the command line that is valid, but refused like this, does not stay in params.yaml.
+    shutil.copy(ROOT / "params.yaml", project.root)
+    former = project.params_file.read_bytes()
+    result = project.run("cclm", "run", "--set", "ingest.source={kind: files, paths: [mails.csv]}", check=False)
+    assert result.returncode == 2 and "mails.csv not found" in result.stderr
+    assert project.params_file.read_bytes() == former
 
 
 def test_a_file_of_labeled_data_that_does_not_exist_is_refused_before_prefect_starts(project: Toy) -> None:

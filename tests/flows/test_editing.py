@@ -87,6 +87,38 @@ def test_a_task_needs_labeled_data_and_protects_its_composition(project: Project
     assert "tasks: {}\n" in path.read_text()
 
 
+def test_labeled_files_are_recognized_and_tasks_on_them_are_joined(
+    project: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = texts(project)
+    folder = tmp_path_factory.mktemp("mail")
+    rows = [f"where is order {n},{('order', 'card')[n % 2]}" for n in range(60)]
+    (folder / "mail.csv").write_text("\n".join(["body,reason", *rows]) + "\n")
+    monkeypatch.chdir(folder)
+    command = [sys.executable, "-m", "flows.cli", "add", "labeled", "mail", str(folder / "mail.csv")]
+    run = partial(subprocess.run, cwd=project.root, capture_output=True, text=True, check=False)
+    refused = run([*command, "--label", "raeson"])
+    assert refused.returncode == 2 and "raeson" in refused.stderr and texts(project) == before
+    assert not (project.root / "input/mail.csv").exists()
+    done = run(command)
+    assert done.returncode == 0, done.stderr
+    assert "input/mail.csv: copied\nmail: classify, columns text: body, label: reason; texts: " in done.stdout
+    assert "Next: `cclm add task NEW --data mail" in done.stdout
+    entry = load_yaml(project.params_file)["labeled"]["mail"]
+    assert entry["source"]["paths"] == ["input/mail.csv"] and entry["test"] == {"share": 0.2}
+    add(project, "task", "mail_net", {"data": "mail", "composition": "full"})
+    add(project, "task", "mail_ngrams", {"data": "mail", "model": "ngrams"})
+    edit = add(project, "ensemble", "mail_all", {"parts": ["mail_net", "mail_ngrams"]})
+    assert "measure@mail_all" in edit.next
+    with pytest.raises(ConfigError, match=r"labeled\.mail is used by tasks\.mail_net, tasks\.mail_ngrams"):
+        remove(project, "labeled", "mail")
+    with pytest.raises(ConfigError, match=r"tasks\.mail_net is used by ensembles\.mail_all"):
+        remove(project, "task", "mail_net")
+    for kind, name in (("ensemble", "mail_all"), ("task", "mail_net"), ("task", "mail_ngrams"), ("labeled", "mail")):
+        remove(project, kind, name)
+    assert texts(project) == before and (project.root / "input/mail.csv").is_file()
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "entry", "message"),
     [
@@ -98,6 +130,7 @@ def test_a_task_needs_labeled_data_and_protects_its_composition(project: Project
         ("component", "w", {"task": {"objective": "entities"}, "training.stesp": 1}, r"did you mean 'steps'"),
         ("composition", "w", {"parts": ["entitees"]}, r"'entitees' not found in components; did you mean 'entities'"),
         ("composition", "w", {"parts": ["entities"], "fusion": {"kind": "atention"}}, r"did you mean 'attention'"),
+        ("ensemble", "w", {"parts": ["nothing"]}, r"'nothing' not found in tasks"),
         ("task", "full", {"data": "x"}, r"compositions\.full and tasks\.full have the same name"),
     ],
 )

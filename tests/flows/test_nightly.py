@@ -19,7 +19,19 @@ from cclm_core.runtime.artifacts import write_json
 from cclm_core.runtime.errors import ConfigError
 from flows import processes
 from flows.deployments import alerts
-from flows.run.nightly import DIED, FAILED, FILE, FINISHED, LATE_SECONDS, RUNNING, WAITING, Nightly, nightly, scheduled
+from flows.run.nightly import (
+    DIED,
+    FAILED,
+    FILE,
+    FINISHED,
+    LATE_SECONDS,
+    RUNNING,
+    WAITING,
+    Nightly,
+    nightly,
+    schedule_problems,
+    scheduled,
+)
 from flows.run.status import read_status
 from tests.flows.conftest import Drive, Toy
 from tests.flows.test_stage import wait_for
@@ -95,18 +107,31 @@ def test_status_tells_when_the_nightly_run_failed_died_or_is_overdue(done: Toy) 
         assert status is not None
         return status, "\n".join(status.lines())
 
+    assert "no scheduled run is known in this clone" in schedule_problems(done, DUE)[0]
     status, text = shown(DUE + 60, state=RUNNING)
+    assert status.problems() == []
     assert status.overdue_seconds == 0 and text.endswith("due 2027-01-15 08:00 UTC, running")
     status, text = shown(DUE + 60, state=RUNNING, process=own.rpartition(":")[0] + ":0-gone")
     assert status.state == DIED and "its process was killed" in text
     status, text = shown(DUE + 700, state=FAILED, message="train@a: out of memory", ended=DUE + 62)
     assert "failed after 1 min 0 s: train@a: out of memory" in text and "Next scheduled run" in text
+    assert status.problems() == [text.splitlines()[0]]
+    status, _ = shown(DUE + 700, state=FINISHED, next=None)
+    assert "pretrain/nightly has no next run" in status.problems()[0]
+    status, _ = shown(DUE + 700, state=FINISHED)
+    assert status.problems() == []
     status, text = shown(DUE + 9e4 + LATE_SECONDS + 3600, state=FINISHED, ended=DUE + 62)
     assert status.overdue_seconds == LATE_SECONDS + 3600
     assert "OVERDUE: pretrain/nightly was due 2027-01-16 09:00 UTC, 1 h 15 min ago, and has not started" in text
     write_json(done.state() / FILE, {"deployment": "pretrain/nightly", "state": WAITING, "next": DUE})
     late = nightly(done, DUE + 1e4)
     assert late is not None and [line[:8] for line in late.lines()] == ["OVERDUE:"]
+    write_json(done.state() / FILE, {"deployment": "pretrain/nightly", "state": WAITING, "next": time.time() - 1e4})
+    checked = done.run("cclm", "status", "--check", check=False)
+    assert checked.returncode == 1 and checked.stdout.startswith("OVERDUE: pretrain/nightly") and not checked.stderr
+    write_json(done.state() / FILE, {"deployment": "pretrain/nightly", "state": WAITING, "next": time.time() + 60})
+    assert done.run("cclm", "status", "--check").stdout == ""
+    write_json(done.state() / FILE, {"deployment": "pretrain/nightly", "state": WAITING, "next": DUE})
 
     output = read_status(done).as_json()
     assert output["nightly"]["next"] == DUE and output["data"] is None

@@ -16,11 +16,13 @@ from flows import environment
 from flows.gate import overrides
 from flows.gate import promote as promotion
 from flows.gate.gate import Verdict
+from flows.gate.model_pages import attach_pages, current_report
 from flows.gate.overrides import accept
 from flows.gate.promote import Decision, pending, promote_all
 from flows.gate.registry import Registry, model_name
 from flows.graph.evaluations import Evaluation, evaluations
-from flows.graph.plan import read_plan
+from flows.graph.node import Node
+from flows.graph.plan import Plan, read_plan
 from flows.tracking.client import connect
 from tests.flows.conftest import Toy
 
@@ -46,6 +48,16 @@ class Promoter:
                 (folder / "parts/a/component.safetensors").write_bytes(b"no weights")
         with publishing(self.root / "results/both", "evaluation") as folder:
             write_json(folder / "metrics.json", metrics)
+
+    def publish_page(self, text: str) -> None:
+        """Publishes a report with a page of the composition."""
+        with publishing(self.root / "report", "report") as folder:
+            (folder / "both.html").write_text(text)
+
+    def plan_with_report(self, changed: dict[str, tuple[str, ...]]) -> Plan:
+        """The stages and a report, of which some have changed."""
+        nodes = read_plan(self.project, changes=False).nodes
+        return Plan({**nodes, "report": Node("report", outs=("report",), meta={"summary": True})}, changed)
 
     def promote(self, untrained: bool = False) -> Decision:
         (decision,) = promote_all(self.project, self.measured(untrained), None, lambda _: None)
@@ -88,6 +100,19 @@ def test_from_the_first_candidate_to_the_second_champion(promoter: Promoter) -> 
     tags = promoter.client.get_model_version("cclm-both", "1").tags
     assert tags["gate.result"] == "candidate" and tags["gate.reason"] == first.reason
     assert json.loads(tags["cclm.metrics"]) == {"f1": 0.5} and len(tags["git.commit"]) == 40
+
+    # The page of the composition is attached to the run that registered it.
+    promoter.publish_page("the page of both")
+    plan = promoter.plan_with_report({})
+    tracking, report = connect(promoter.project), current_report(promoter.project, plan)
+    assert attach_pages(tracking, plan, report, [first.as_json()]) == ["both"]
+    run = promoter.client.get_run(promoter.client.get_model_version("cclm-both", "1").run_id)
+    page = promoter.client.download_artifacts(run.info.run_id, "report.html")
+    assert Path(page).read_text() == "the page of both"
+    assert run.data.tags["mlflow.note.content"].startswith("Registered as cclm-both version 1.")
+    stale = promoter.plan_with_report({"report": ("results/both modified",)})
+    assert current_report(promoter.project, stale) is None
+    assert attach_pages(tracking, plan, None, [first.as_json()]) == []
 
     # A second time, nothing is registered or decided.
     assert pending(promoter.project, promoter.measured()) == []

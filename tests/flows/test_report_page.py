@@ -10,11 +10,12 @@ import pytest
 from cclm_core.report import ANSWER, FACTS_PLACE, FILE
 from cclm_core.runtime.artifacts import publishing, write_json
 from cclm_core.runtime.errors import ConfigError
+from flows.gate.model_pages import published_report
 from flows.graph.node import Node
 from flows.graph.plan import Plan
 from flows.graph.selection import refuse_stale_before, with_dependents
 from flows.project import Project
-from flows.run.report_page import answer_markdown, newest_report, published_report, write_report
+from flows.run.report_page import answer_markdown, newest_report, report_files, write_report
 from flows.tracking.records import StageRecord
 
 TRAIN = Node("train@a", outs=("models/a",), params={"components.a.steps": 1})
@@ -35,6 +36,8 @@ def summary(outcome: str = "ran") -> dict[str, Any]:
 def project(tmp_path: Path) -> Project:
     with publishing(tmp_path / "report", "report") as folder:
         (folder / FILE).write_text(PAGE)
+        (folder / "tasks").mkdir()
+        (folder / "tasks" / "topics.html").write_text("topics")
         write_json(folder / ANSWER, {"lines": ["full is the best."], "next": ["Train longer.", "Measure more."]})
     project = Project(tmp_path)
     cost = {"seconds": 90.0, "cpu_seconds": 30.0, "peak_memory_megabytes": 512.0}
@@ -44,7 +47,7 @@ def project(tmp_path: Path) -> Project:
 
 def test_the_copy_has_the_facts_of_the_run_and_the_published_page_has_not(project: Project) -> None:
     path = write_report(project, PLAN, summary(), "http://127.0.0.1:5000/#/run")
-    assert path == project.root / ".cclm" / FILE and newest_report(project, PLAN) == path
+    assert path == project.root / ".cclm" / "report" / FILE and newest_report(project, PLAN) == path
     text = path.read_text()
     (content,) = re.findall(r'id="run">(.*?)</script>', text)
     facts = json.loads(content)
@@ -55,6 +58,8 @@ def test_the_copy_has_the_facts_of_the_run_and_the_published_page_has_not(projec
     assert facts["marks"][0] == ["train@a", "1 min 30 s", "ran"]
     assert facts["links"][0]["address"] == "http://127.0.0.1:5000/#/run"
     assert (project.root / "report" / FILE).read_text() == PAGE
+    assert report_files({"report": str(path)}) == [(path, ""), (path.parent / "tasks" / "topics.html", "tasks")]
+    assert report_files({"report": None}) == []
 
 
 def test_a_copy_of_an_earlier_page_is_not_shown(project: Project) -> None:

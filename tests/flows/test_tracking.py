@@ -19,6 +19,15 @@ from tests.flows.conftest import Drive, Toy
 ALL = ["compose@both", "evaluate@both", "train@a", "train@b"]
 
 
+REPORT = """
+  report:
+    cmd: python -m flows.stage --module toy_stages stage report --out report
+    deps: [results]
+    outs: [report]
+    meta: {summary: true}
+"""
+
+
 @pytest.fixture
 def tracked(done: Toy, monkeypatch: pytest.MonkeyPatch) -> Toy:
     """A project with tracking on, whose next run has four stages to run."""
@@ -103,9 +112,16 @@ def test_under_bare_dvc(tracked: Toy) -> None:
 
 
 def test_under_the_flow(tracked: Toy, drive: Drive, model: Path) -> None:
+    with (tracked.root / "dvc.yaml").open("a") as stream:
+        stream.write(REPORT)
     drive(tracked, TOY_MODEL=str(model))
     client, (parent,), stages = runs(tracked)
-    assert sorted(stages) == ALL
+    assert sorted(stages) == sorted([*ALL, "report"])
+    names = {item.path for item in client.list_artifacts(parent.info.run_id)}
+    assert {"report.html", "both.html"} <= names  # with the facts of the run, and the pages next to it
+    registering = client.get_model_version("cclm-both", "1").run_id
+    page = client.download_artifacts(registering, "report.html", str(tracked.root / ".cclm"))
+    assert Path(page).read_text() == "the page of both"
     check_parent(client, tracked, parent, "prefect")
     check_stages(client, tracked, parent, stages)
     lock = client.download_artifacts(parent.info.run_id, "dvc.lock", str(tracked.root / ".cclm"))

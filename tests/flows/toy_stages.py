@@ -8,6 +8,7 @@ python -m toy_stages stage label NAME --out DIR
 python -m toy_stages stage finetune NAME --labeled DIR --compositions DIR --out DIR
 python -m toy_stages stage test NAME --task DIR --labeled DIR --out DIR --metrics FILE
 python -m toy_stages stage fuse NAME --tasks DIR --labeled DIR --out DIR
+python -m toy_stages stage report --out DIR
 python -m toy_stages stage measure NAME --ensemble DIR --tasks DIR --labeled DIR --out DIR --metrics FILE
 """
 
@@ -25,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from cclm_core.report import ANSWER, FACTS_PLACE, FILE
 from cclm_core.runtime.artifacts import publishing, read_json, verify, write_json
 from cclm_core.runtime.files import copy_file
 
@@ -64,6 +66,11 @@ def main() -> None:
         digests["labeled"] = verify(arguments.labeled / config["data"], "labeled")
         write_results(arguments.out, config["quality"], digests)
         copy_file(arguments.out / "metrics.json", arguments.metrics)
+    elif kind == "report":
+        with publishing(arguments.out, "report") as folder:
+            (folder / FILE).write_text(f"<html><body>{FACTS_PLACE}</body></html>")
+            (folder / "both.html").write_text("the page of both")
+            write_json(folder / ANSWER, {"lines": ["both is the best."], "next": []})
     elif kind in ("fuse", "measure"):
         fuse(kind, name, params, arguments)
     else:

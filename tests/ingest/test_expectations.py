@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import pytest
 
 from cclm_core.corpus.records import read_records
+from cclm_core.ingest import trigrams
 from cclm_core.ingest.config import IngestConfig
 from cclm_core.ingest.expectations import MET, NOT_COMPARED, NOT_MET, TOO_FEW, check
 from cclm_core.ingest.measures import total_variation
 from cclm_core.ingest.profile import ACCEPTED, PROFILE, Accepted, Profile, Unit
+from cclm_core.ingest.trigrams import TrigramModel, TrigramSample, keys_of
 from cclm_core.runtime.artifacts import folder_digest, read_json, verify, write_json
 from cclm_core.runtime.errors import ArtifactError, ConfigError, DataError
 from cclm_core.runtime.reporting import null_report
@@ -21,6 +24,7 @@ from cclm_core.steps.params import Params
 
 OUT, CONTRACT = Path("data/corpus"), Contract(Path("contract"), Path("data/checks"), Path(".cclm/refused"))
 WORDS = ["the", "order", "did", "not", "arrive", "please", "send", "my", "money", "back", "card", "was", "lost"]
+BITS = {"expectation": "bits", "min_texts": 100}
 CYRILLIC = ["заказ", "не", "пришёл", "верните", "деньги", "карта", "потеряна", "снова"]
 
 
@@ -70,7 +74,7 @@ def test_the_first_run_says_that_there_is_nothing_to_compare_with(capsys: pytest
 
 
 def test_equal_data_meet_every_expectation_and_checks_do_not_change_the_corpus() -> None:
-    every = ["texts", "length", "rejected", "duplicates", "bytes", "alphabet", "characters", "labels"]
+    every: list[Any] = ["texts", "length", "rejected", "duplicates", "bytes", "alphabet", "characters", BITS, "labels"]
     Path("a.jsonl").write_text(tickets(300))
     run([], duplicates="exact")
     before = folder_digest(OUT), folder_digest(CONTRACT.checks)
@@ -78,7 +82,7 @@ def test_equal_data_meet_every_expectation_and_checks_do_not_change_the_corpus()
     assert (folder_digest(OUT), folder_digest(CONTRACT.checks)) == before
     accept("abcdefghijklmnopqrstuvwxyz ")
     checks = run(every, duplicates="exact")
-    assert [row["state"] for row in checks] == [MET] * 8, checks
+    assert [row["state"] for row in checks] == [MET] * 9, checks
     assert folder_digest(OUT) == before[0]
     # Another sample of the same texts is no drift.
     Path("a.jsonl").write_text(tickets(300, seed=2))
@@ -108,6 +112,54 @@ def test_changed_data_are_named_with_value_bound_and_examples(capsys: pytest.Cap
     rows = {row["measure"]: row for row in read_json(CONTRACT.checks / "metrics.json")["differences"]["source"]}
     assert rows["texts"] == {"measure": "texts", "kind": "count", "now": 300, "accepted": 300}
     assert rows["distance between the shares of labels"]["now"] == checks["labels"]["value"]
+
+
+def test_bits_notice_what_the_frequencies_of_characters_do_not(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a.jsonl").write_text(tickets(400))
+    assert [row["state"] for row in run([BITS])] == [NOT_COMPARED]
+    accept()
+    accepted = Path("contract/accepted.json")
+    assert accepted.stat().st_size < 20_000 and '["the",' in accepted.read_text()
+    (same,) = run([BITS])
+    assert same["state"] == MET and same["value"] == same["accepted"] < 3
+    # The same letters in another order: reversed words.
+    Path("a.jsonl").write_text(tickets(350) + tickets(50, [word[::-1] for word in WORDS], seed=2))
+    checks = {row["expectation"]: row for row in run(["characters", "alphabet", "labels", BITS])}
+    assert {name for name, row in checks.items() if row["state"] == NOT_MET} == {"bits"}
+    assert "may differ by at most 0.2 from" in checks["bits"]["message"]
+    shown = r"Examples: a\.jsonl:3\d\d .*(yenom|redro|esaelp|evirra).* \(1\d\.\d bits per character\)"
+    assert re.search(shown, checks["bits"]["message"])
+    assert capsys.readouterr().err.count("ingest: warning: ingest.expectations") == 1
+    stored = json.loads(accepted.read_text())
+    stored["sources"]["source"]["trigrams"][0] = ["four", 1]
+    write_json(accepted, stored)
+    with pytest.raises(ArtifactError, match=r"'four': 1 must be three characters with their count"):
+        run([BITS])
+    for key in ("trigrams", "bits"):  # accepted by an earlier version
+        del stored["sources"]["source"][key]
+    write_json(accepted, stored)
+    (old,) = run([BITS])
+    assert old["state"] == NOT_COMPARED and "run `cclm data accept`" in old["message"]
+
+
+def test_a_sample_of_trigrams_is_bounded_and_does_not_depend_on_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trigrams, "MAX_SAMPLE", 4_000)
+    draw = random.Random(3)
+    texts = [" ".join(draw.choices(WORDS, k=8)) for _ in range(600)]
+    results = []
+    for order in (texts, texts[::-1]):
+        sample = TrigramSample(None, is_counted=True)
+        for start in range(0, len(order), 50):
+            sample.add(order[start : start + 50])
+        results.append(sample.counts())
+    assert results[0][0] == results[1][0] and results[0][1] == pytest.approx(results[1][1])
+    assert 500 < results[0][0].total() < 4_000
+    assert keys_of(["ab", "", "c"])[1].tolist() == [0, 0, 2]
+    model = TrigramModel({"abc": 9, "abd": 1})
+    likely, other, unseen = model.bits(keys_of(["abc", "abd", "ab\u2603"])[0])[[2, 5, 8]]
+    assert likely < 1 < other < unseen
+    total = sum(2 ** -float(model.bits(keys_of([f"ab{chr(code)}"])[0])[2]) for code in range(32, 256))
+    assert 0.9 < total < 1.001  # the rest is that of all other characters
 
 
 def test_stop_keeps_the_former_corpus_and_publishes_what_was_refused() -> None:

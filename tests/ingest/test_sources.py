@@ -1,5 +1,6 @@
 """All file formats give the same records; an invalid line rejects only itself, an unreadable file is an error."""
 
+import gzip
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -154,6 +155,22 @@ def test_paths_outside_the_project_do_not_appear_in_outputs(tmp_path: Path) -> N
 def test_a_file_can_be_a_group() -> None:
     records, _ = _read("in/a.txt", "one\ntwo\n", group_by_file=True)
     assert {record.group for record in records} == {"in/a.txt"}
+
+
+@pytest.mark.parametrize("name", ["in/en.txt", "in/en.txt.gz"])
+def test_paragraphs_end_at_an_empty_line_and_a_file_can_be_a_label(name: str) -> None:
+    content = "Article 1\nAll are born free.\n \n\nArticle 2\nEveryone\r is entitled.\nto all the rights\n"
+    written = gzip.compress(content.encode()) if name.endswith(".gz") else content
+    records, rejected = _read(name, written, paragraphs=True, label_by_file=True)
+    assert [(record.id, record.text, record.label) for record in records] == [
+        (f"{name}:1", "Article 1\nAll are born free.", "en"),
+        (f"{name}:5", "Article 2\nto all the rights", "en"),
+    ]
+    assert [(item.line, item.reason) for item in rejected] == [(6, "CR inside a line")]
+    lines, _ = _read(name, written)
+    assert len(lines) == 4 and {record.label for record in lines} == {None}
+    with pytest.raises(DataError, match=r"ingest\.source\.paragraphs is for text files, but in/a\.csv is csv"):
+        _read("in/a.csv", "text\na\n", paragraphs=True)
 
 
 CONLL = """-DOCSTART- -X- O

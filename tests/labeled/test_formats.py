@@ -89,6 +89,14 @@ def test_a_folder_and_a_pattern() -> None:
         )
 
 
+def test_a_text_file_per_label() -> None:
+    write({"input/mail/spam.txt": "win now\nbuy this\n", "input/mail/other.txt": "see you\nthe report\n"})
+    held = {"validation": {"share": 0.3}, "test": {"share": 0.3}}
+    data = build(task="classify", source=files("input/mail", label_by_file=True), **held).data
+    labels = {text.text: text.label for split in ("train", "validation", "test") for text in data.split(split)}
+    assert labels == {"win now": "spam", "buy this": "spam", "see you": "other", "the report": "other"}
+
+
 @pytest.mark.parametrize(
     ("rows", "columns", "settings"),
     [

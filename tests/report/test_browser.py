@@ -23,7 +23,7 @@ const seen = [...document.querySelectorAll("svg")].map((svg) => {
   const box = svg.getBoundingClientRect();
   return box.width > 50 && box.height > 50 && svg.querySelectorAll("circle,rect,polyline").length > 0;
 });
-const table = document.querySelector("#compositions table"), heading = table.tHead.rows[0].cells[1];
+const table = document.querySelector("#compositions table, #scores table"), heading = table.tHead.rows[0].cells[1];
 const column = () => [...table.tBodies[0].rows].map((row) => row.cells[1].dataset.sort).filter(Boolean).map(Number);
 heading.click();
 const down = column().every((value, index, all) => !index || all[index - 1] >= value);
@@ -56,9 +56,11 @@ def opened(page: Path, folder: Path, width: int) -> str:
 
 
 @needs_browser
-@pytest.mark.parametrize("width", [1600, 500])
-def test_the_page_works_in_a_browser_without_network(page: Path, tmp_path: Path, width: int) -> None:
-    text = opened(page, tmp_path, width)
+@pytest.mark.parametrize(
+    ("name", "width"), [("report.html", 1600), ("report.html", 500), ("compositions/full.html", 500)]
+)
+def test_the_pages_work_in_a_browser_without_network(page: Path, tmp_path: Path, name: str, width: int) -> None:
+    text = opened(page.parent / name, tmp_path, width)
     assert "ERROR" not in re.findall(r"<title>(.*?)</title>", text)[0]
     (seen,) = re.findall(r'data-seen="(.*?)"', text)
     values = json.loads(unescape(seen))

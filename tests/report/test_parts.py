@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from cclm_core.report.charts import MapGroups, Row, cells, interval_chart
 from cclm_core.report.differences import differences
 from cclm_core.report.findings import advice, rank
 from cclm_core.report.mistakes import MAX_LABELS, marked_changes, marked_spans, mistakes, similar_order
+from cclm_core.report.model_page import model_page
 from cclm_core.report.published import Collection, Model, Published
+from cclm_core.report.scores import entities_table
 from cclm_core.report.tables import Cell
 from cclm_core.runtime.artifacts import publishing, verify, write_json
 
@@ -140,6 +143,33 @@ def test_wrong_characters_and_spans_are_marked_and_escaped(tmp_path: Path) -> No
     ((cell, *rest),) = examples.rows
     assert isinstance(cell, Cell) and "<ins>r</ins>a<del>r</del>" in cell.content
     assert [other.content for other in rest] == ["card", "refund", "noise 0.2"]
+
+
+def test_kinds_of_entities_have_rows_of_their_own(tmp_path: Path) -> None:
+    lines = ["set,label,gold,predicted,precision,recall,f1", "clean,PERSON,31,172,0.03,0.19,0.05"]
+    lines += ["clean,GOD,4,2,1.0,0.5,0.667", "noise_0.1,GOD,4,2,0.5,0.25,0.333"]
+    shown = entities_table(model(tmp_path, "full", {}, 1, {"entities.csv": "\n".join(lines) + "\n"}))
+    assert shown is not None
+    assert [[cell.content for cell in row][:4] for row in shown.rows] == [
+        ["GOD", "clean", "4", "2"],
+        ["GOD", "noise 0.1", "4", "2"],
+        ["PERSON", "clean", "31", "172"],
+    ]
+    assert shown.columns[-1] == "F1" and entities_table(model(tmp_path, "none", {}, 1)) is None
+
+
+def test_the_page_of_an_ensemble_shows_what_it_gains_over_each_part(tmp_path: Path) -> None:
+    lines = ["set,part,best,metric,alone,ensemble,gain,low,high", "clean,net,,accuracy,0.8,0.9,0.1,0.05,0.15"]
+    lines += ["clean,counts,yes,accuracy,0.88,0.9,0.02,-0.01,0.05", "noise_0.1,net,,accuracy,0.7,0.8,0.1,0.05,0.15"]
+    measured = {"accuracy": metric(0.9, baselines=(Baseline(name="ngrams", value=0.95),))}
+    made = model(tmp_path, "both", measured, 10, {"parts.csv": "\n".join(lines) + "\n"})
+    card = {"name": "both", "stage": "fuse", "configuration": {"parts": ["net", "counts"], "weights": "auto"}}
+    ensemble = replace(made, model=replace(made.model, kind="task", path="models/ensembles/both", card=card))
+    assert ensemble.kind == "ensemble" and ensemble.page == "ensembles/both.html"
+    page = model_page(ensemble, [ensemble], Collection([ensemble.model, ensemble.results]), None)
+    assert "<title>Ensemble both</title>" in page and "<td>net, counts</td>" in page
+    assert page.count("gain over it</text>") == 2 and "counts: 0.0200 (-0.0100 to 0.0500)" in page
+    assert 'class="number best" data-sort="0.95"' in page and 'id="maps"' not in page
 
 
 def test_charts_escape_names_and_have_tooltips() -> None:

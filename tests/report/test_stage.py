@@ -20,6 +20,12 @@ from tests.report.conftest import SETTINGS
 SECTIONS = ("answer", "pipeline", "data", "learning", "compositions", "tasks", "contributions", "mistakes", "maps")
 
 
+PAGES = {"compositions/control.html", "compositions/full.html", "compositions/small.html"} | {
+    "tasks/intent.html",
+    "tasks/scratch.html",
+}
+
+
 class Elements(HTMLParser):
     """Collects tags, attributes and texts, and checks that tags are closed in order."""
 
@@ -70,7 +76,7 @@ def test_the_page_loads_nothing_and_escapes_the_texts_of_users(page: Path) -> No
     elements = Elements(text)
     assert not {"src", "srcset", "action"} & {name for _, attributes in elements.tags for name in attributes}
     links = [attributes["href"] for tag, attributes in elements.tags if "href" in attributes]
-    assert links and all(str(link).startswith("#") for link in links)
+    assert {str(link) for link in links if not str(link).startswith("#")} == PAGES
     assert not re.search(r"https?://|url\(|@import", text)
     assert "default-src 'none'" in text
     assert "card <lost>" not in text and "card &lt;lost&gt;" in text
@@ -82,8 +88,36 @@ def test_the_page_is_reproducible_and_does_not_depend_on_where_the_folders_are(
 ) -> None:
     moved = tmp_path / "elsewhere" / "project"
     shutil.copytree(project, moved, ignore=shutil.ignore_patterns("report", "checkpoints"))
-    assert make(moved, tmp_path / "report").read_bytes() == page.read_bytes()
-    assert str(project) not in page.read_text()
+    again = make(moved, tmp_path / "report").parent
+    verify(again, "report")
+    assert {path.relative_to(again).as_posix() for path in again.rglob("*.html")} == PAGES | {"report.html"}
+    for path in again.rglob("*.html"):
+        assert path.read_bytes() == (page.parent / path.relative_to(again)).read_bytes()
+        assert str(project) not in path.read_text()
+
+
+def test_each_model_has_a_page_about_its_own_results_and_parts(page: Path) -> None:
+    small = (page.parent / "compositions" / "small.html").read_text()
+    elements = Elements(small)
+    ids = {attributes.get("id") for _, attributes in elements.tags}
+    assert {"parts", "scores", "noise", "mistakes", "maps", "learning", "lineage", "reproduce"} <= ids
+    assert "pretrain@characters" in small and "pretrain@masked_characters" not in small
+    assert "models/tasks" not in small and "cclm run --target evaluate@small" in small
+    assert "contributions" not in ids  # it has one part
+    full = (page.parent / "compositions" / "full.html").read_text()
+    assert 'id="contributions"' in full and "pretrain@masked_characters: held-out bits" in full
+    links = [attributes["href"] for tag, attributes in elements.tags if "href" in attributes]
+    assert [link for link in links if not str(link).startswith("#")] == ["../report.html"]
+    assert not re.search(r"https?://|url\(|@import", small)
+
+
+def test_the_page_of_a_task_links_to_the_composition_that_it_started_from(page: Path) -> None:
+    text = (page.parent / "tasks" / "intent.html").read_text()
+    assert "<title>Task intent</title>" in text and "tickets, from full" in text
+    assert '<a href="../compositions/full.html">full</a>' in text and "card &lt;lost&gt;" in text
+    assert "ngrams (baseline)" in text and "cclm predict models/tasks/intent" in text
+    scratch = (page.parent / "tasks" / "scratch.html").read_text()
+    assert "tickets, from random weights" in scratch and "compositions/full.html" not in scratch
 
 
 def test_the_answer_names_the_best_of_each(page: Path) -> None:

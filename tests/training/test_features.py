@@ -51,6 +51,7 @@ def parts(corpus: EncodedCorpus, task: Any = None, rate: float = 0.0, independen
                 preprocessor=corpus.preprocessor,
                 noise=TrainingNoise(rate=rate),
                 entity_labels=tuple(corpus.entity_labels),
+                document_labels=corpus.document_labels,
             )
         )
     rows: list[int] = []

@@ -79,6 +79,7 @@ def new_module(
         preprocessor=corpus.preprocessor,
         noise=TrainingNoise(rate=noise_rate),
         entity_labels=tuple(corpus.entity_labels),
+        document_labels=corpus.document_labels,
         words=read_targets(corpus.folder),
     )
     with seeded_initialization(1):

@@ -1,6 +1,6 @@
 """The interfaces of baselines, one per probe.
 
-A baseline is fitted on the same texts as the probe, and makes the same kind of prediction.
+A baseline is fitted on texts of the train split, and makes the same kind of prediction as the probe.
 """
 
 from abc import ABC, abstractmethod

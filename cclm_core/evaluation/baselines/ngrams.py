@@ -13,10 +13,10 @@ from cclm_core.runtime.config import Config
 
 
 class NgramsConfig(Config):
-    """Logistic regression over character 1- to 3-grams: predicts the label from spelling alone."""
+    """Logistic regression over character 1- to 5-grams of words: predicts the label from spelling alone."""
 
     baseline: Literal["ngrams"] = "ngrams"
-    max_features: int = Field(default=20_000, ge=1, description="number of n-grams, the most frequent ones")
+    max_features: int = Field(default=200_000, ge=1, description="number of n-grams, the most frequent ones")
 
     def build(self, _context: EncodedCorpus) -> "NgramLabels":
         """The unfitted baseline."""
@@ -24,7 +24,7 @@ class NgramsConfig(Config):
 
 
 class NgramLabels(LabelBaseline):
-    """Logistic regression over the `max_features` most frequent character 1- to 3-grams.
+    """Logistic regression over the `max_features` most frequent character 1- to 5-grams inside words.
 
     Source: scikit-learn's TfidfVectorizer (sublinear) and LogisticRegression.
     """
@@ -34,7 +34,7 @@ class NgramLabels(LabelBaseline):
         from sklearn.linear_model import LogisticRegression
 
         self._vectorizer = TfidfVectorizer(
-            analyzer="char", ngram_range=(1, 3), max_features=max_features, sublinear_tf=True, lowercase=False
+            analyzer="char_wb", ngram_range=(1, 5), max_features=max_features, sublinear_tf=True
         )
         self._model = LogisticRegression(C=10.0, max_iter=200)
 
@@ -50,7 +50,7 @@ class NgramLabels(LabelBaseline):
 
 
 class MajorityConfig(Config):
-    """The most frequent label of the training documents."""
+    """The most frequent label of the training texts."""
 
     baseline: Literal["majority"] = "majority"
 

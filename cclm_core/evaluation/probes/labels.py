@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from cclm_core.composition.long_texts import Piece
+from cclm_core.corpus.encoded import MAX_DOCUMENT_LABELS
 from cclm_core.evaluation.baselines.base import LabelBaseline
 from cclm_core.evaluation.linear_probe import PenalizedProbe, Scale, fit_penalized
 from cclm_core.evaluation.metrics import Measurement, macro_f1, ratio
@@ -24,12 +25,12 @@ from cclm_core.evaluation.probe import (
     small_sample_warnings,
 )
 from cclm_core.evaluation.reading import Reader
-from cclm_core.evaluation.selection import TextSet, document_ids, labeled_ids, shuffled, texts_of
+from cclm_core.evaluation.selection import TextSet, document_ids, labeled_ids, limit_ids, shuffled
 from cclm_core.evaluation.views import View
 from cclm_core.runtime.config import Config
 
-MAX_LABELS = 1000
-"""More distinct labels are probably identifiers. The size of the probe and of its statistics grows with this number."""
+BASELINE_CHARACTERS = 20_000_000
+"""Training characters to fit baselines on, at most."""
 
 
 class LabelsProbeConfig(Config):
@@ -68,6 +69,9 @@ class LabelsProbe(Probe):
     def __init__(self, config: LabelsProbeConfig, context: Context) -> None:
         self.config, self._context = config, context
         self.scale: Scale | None = None
+        self.baselines = {
+            name: baseline for name, baseline in context.baselines.items() if isinstance(baseline, LabelBaseline)
+        }
         self._fitted: list[tuple[View, PenalizedProbe]] = []
 
     def fit(self) -> dict[str, float]:
@@ -83,9 +87,9 @@ class LabelsProbe(Probe):
                 f"labeled documents{self._at_least()}"
             )
         num_labels = len({*train["label"], *self._test()["label"]})
-        if num_labels > MAX_LABELS:
+        if num_labels > MAX_DOCUMENT_LABELS:
             raise NotMeasurable(
-                f"labels must be categories, at most {MAX_LABELS:,} different ones, got {num_labels:,} in "
+                f"labels must be categories, at most {MAX_DOCUMENT_LABELS:,} different ones, got {num_labels:,} in "
                 f"{len(train):,} training documents. Check ingest.source.columns.label"
             )
         if self._test().empty:
@@ -101,6 +105,7 @@ class LabelsProbe(Probe):
             )
             self._fitted.append((view, probe))
             penalties.append(penalty)
+        self._fit_baselines()
         return {"label_penalty": penalties[0]}
 
     def measure(self) -> ProbeResult:
@@ -117,7 +122,8 @@ class LabelsProbe(Probe):
         }
         rows = zip(test["id"].tolist(), gold, predicted[""], strict=True)
         table = [dict(zip(("id", "true", "predicted"), row, strict=True)) for row in rows]
-        baselines = {name: label_metrics(gold, labels) for name, labels in self._baselines(test).items()}
+        texts = self.shortened(self._ids("test", test))
+        baselines = {name: label_metrics(gold, model.predict(texts)) for name, model in self.baselines.items()}
         warnings = small_sample_warnings(
             _ACCURACY, len(test), len(self._context.documents("test")), f"it needs labeled documents{self._at_least()}"
         )
@@ -130,26 +136,34 @@ class LabelsProbe(Probe):
             return None
         assert self.scale is not None
         pooling = Pool(self.scale, len(encoded), self.config.max_characters)
-        return LabelScorer(self._fitted[0][1], pooling, test_set, scored_ids)
+        return LabelScorer(self, pooling, test_set, encoded, scored_ids)
 
-    def _baselines(self, test: pd.DataFrame) -> dict[str, list[str]]:
-        """Baseline -> its predicted labels of the documents `test`."""
-        train = self._labeled("train", self.config.train_documents)
-        texts = {
-            split: texts_of(
-                self._context.corpus.split(split),
-                documents,
-                self._context.corpus.preprocessor,
-                self.config.max_characters,
-            )
-            for split, documents in (("train", train), ("test", test))
-        }
-        predicted = {}
-        for name, baseline in self._context.baselines.items():
-            if isinstance(baseline, LabelBaseline):
-                baseline.fit(texts["train"], train["label"].tolist())
-                predicted[name] = baseline.predict(texts["test"])
-        return predicted
+    def predict(self, pooled: Tensor) -> list[str]:
+        """The labels that the probe on all features predicts from pooled features (N, 2W)."""
+        return self._fitted[0][1].predict(pooled)
+
+    def shortened(self, texts: Encoded) -> list[str]:
+        """The strings of `texts`, ids (L,), without what follows after the maximum length."""
+        decode = self._context.corpus.preprocessor.decode
+        return [decode(ids[: self.config.max_characters]) for ids in texts]
+
+    def _fit_baselines(self) -> None:
+        """Fits the baselines on all labeled training documents, since components may have read all of them.
+
+        Long documents are read in parts of the maximum length. `BASELINE_CHARACTERS` limits the text.
+        """
+        if not self.baselines:
+            return
+        documents = self._context.documents("train")
+        documents = shuffled(documents[documents["label"].notna()], self._context.seed, "documents", "baselines")
+        documents = limit_ids(documents, BASELINE_CHARACTERS)
+        size, texts, labels = self.config.max_characters, [], []
+        for ids, label in zip(self._ids("train", documents), documents["label"].tolist(), strict=True):
+            parts = self.shortened([ids[start : start + size] for start in range(0, len(ids), size)])
+            texts += parts
+            labels += [label] * len(parts)
+        for baseline in self.baselines.values():
+            baseline.fit(texts, labels)
 
     def _at_least(self) -> str:
         """The minimum length in words; "" if every text is long enough."""
@@ -170,10 +184,13 @@ class LabelsProbe(Probe):
 
 
 class LabelScorer(Scorer):
-    """Scores a fitted probe on the documents of a test set with an id in `scored_ids`."""
+    """Scores a fitted probe and its baselines on the documents of a test set with an id in `scored_ids`."""
 
-    def __init__(self, probe: PenalizedProbe, pooling: "Pool", test_set: TextSet, scored_ids: set[str]) -> None:
-        self._probe, self._pooling, self._test_set, self._scored_ids = probe, pooling, test_set, scored_ids
+    def __init__(
+        self, probe: LabelsProbe, pooling: "Pool", test_set: TextSet, encoded: Encoded, scored_ids: set[str]
+    ) -> None:
+        self._probe, self._pooling, self._test_set = probe, pooling, test_set
+        self._encoded, self._scored_ids = encoded, scored_ids
         self._predicted: list[str] = []
 
     def add(self, piece: Piece) -> None:
@@ -185,7 +202,12 @@ class LabelScorer(Scorer):
         self._predicted = self._probe.predict(self._pooling.pooled())
         scored = [index for index, name in enumerate(self._test_set.ids) if name in self._scored_ids]
         gold = [str(self._test_set.labels[index]) for index in scored]
-        return ProbeResult(label_metrics(gold, [self._predicted[index] for index in scored]))
+        texts = self._probe.shortened([self._encoded[index] for index in scored])
+        baselines = {
+            name: {_ACCURACY: label_metrics(gold, baseline.predict(texts))[_ACCURACY]}
+            for name, baseline in self._probe.baselines.items()
+        }
+        return ProbeResult(label_metrics(gold, [self._predicted[index] for index in scored]), baselines)
 
     def example(self, index: int) -> dict[str, Any]:
         """See `Scorer.example`."""

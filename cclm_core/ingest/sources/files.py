@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -43,6 +44,8 @@ class FilesConfig(SourceConfig):
         token_separator: text between two tokens of `conll`; set it to "" for scripts without spaces.
         group_by_file: use the name of the file as the group of records without a group, so that you can name files in
             `validation_groups` and `test_groups`.
+        label_by_file: use the name of a `text` file, without folder and suffix, as the label of its texts.
+        paragraphs: whether a record of `text` goes on to the next empty line, instead of to the end of its line.
     """
 
     kind: Literal["files"]
@@ -58,6 +61,8 @@ class FilesConfig(SourceConfig):
     tag_scheme: TagScheme = "iob"
     token_separator: str = " "
     group_by_file: bool = False
+    label_by_file: bool = False
+    paragraphs: bool = False
 
     @field_validator("paths", mode="before")
     @classmethod
@@ -98,10 +103,11 @@ class FilesConfig(SourceConfig):
     def reads_in_workers(self) -> bool:
         """Whether any file is text, JSON lines or Parquet.
 
-        CSV and CoNLL cannot be split without parsing, because quoted values and sentences span lines. Compressed files
-        cannot be split at all.
+        CSV, CoNLL and paragraphs cannot be split without parsing, because quoted values, sentences and paragraphs span
+        lines. Compressed files cannot be split at all.
         """
-        return any(format_of(path, self.format) in ("text", "jsonl", "parquet") for path, _ in named_files(self))
+        formats = {format_of(path, self.format) for path, _ in named_files(self)}
+        return bool(formats & {"jsonl", "parquet"}) or ("text" in formats and not self.paragraphs)
 
     def parts(self, downloads: Path) -> "Iterator[FilePart | list[Located | Rejected]]":  # noqa: ARG002
         """Yields the parts of all files: `FilePart` for text, JSON lines and Parquet, records for other formats.
@@ -117,7 +123,8 @@ class FilesConfig(SourceConfig):
             group = name if self.group_by_file else None
             if file_format == "jsonl":
                 check_keys(path, name, self.columns, self.encoding)
-            if file_format in ("text", "jsonl") and compression(path, name) is None:
+            is_split = file_format == "jsonl" or (file_format == "text" and not self.paragraphs)
+            if is_split and compression(path, name) is None:
                 yield from (FilePart(file_format, path, name, group, lines) for lines in split_at_lines(path))
             elif file_format == "parquet":
                 yield from _parquet_parts(path, name, group, self)
@@ -180,21 +187,34 @@ def named_files(config: FilesConfig) -> list[tuple[Path, str]]:
 def _check_content(config: FilesConfig, path: Path, name: str) -> None:
     check_pointer(path, name)
     file_format = format_of(path, config.format)
+    for key in ("label_by_file", "paragraphs"):
+        if getattr(config, key) and file_format != "text":
+            raise DataError(f"ingest.source.{key} is for text files, but {name} is {file_format}. Remove it.")
     if file_format != "parquet":
         check_text(path, name, splits_at_returns=file_format == "csv")
 
 
 def _read_text(part: FilePart, config: FilesConfig) -> Items:
     name, group = part.name, part.group
-    for item in read_lines(part.path, name, part.lines, config.encoding):
+    label = part.path.name.split(".")[0] if config.label_by_file else None
+    first, paragraph = 0, list[str]()
+    end = (0, "")  # of the last paragraph
+    for item in chain(read_lines(part.path, name, part.lines, config.encoding), [end]):
         if isinstance(item, Rejected):
             yield item
             continue
         line, text = item
         if "\r" in text:
             yield Rejected(name, line, "CR inside a line", text)
-        elif text.strip():
-            yield Located(Record(id=f"{name}:{line}", text=text, group=group), name, line)
+            continue
+        is_blank = not text.strip()
+        if not is_blank:
+            first = first if paragraph else line
+            paragraph.append(text)
+        if paragraph and (is_blank or not config.paragraphs):
+            record = Record(id=f"{name}:{first}", text="\n".join(paragraph), label=label, group=group)
+            yield Located(record, name, first)
+            paragraph = []
 
 
 def _read_jsonl(part: FilePart, config: FilesConfig) -> Items:
