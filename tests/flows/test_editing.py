@@ -167,7 +167,7 @@ def test_an_unknown_name_is_refused_with_the_nearest(project: Project) -> None:
 
 def test_names_listed_in_dvc_yaml_are_changed_too(project: Project) -> None:
     path = project.root / "dvc.yaml"
-    names = "[masked_characters, entities, characters]"
+    names = f"[{', '.join(load_yaml(project.root / 'params.yaml')['components'])}]"
     start, middle, end = path.read_text().partition("foreach: ${components}")
     pretrain, separator, others = end.partition("# DVC cannot")
     listed = f"{start}foreach: {names}{pretrain.replace('${key}', '${item}')}{separator}{others}"
