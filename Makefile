@@ -14,6 +14,11 @@ comma := ,
 # Tests run in one process more than there are cores, at most 4: they often wait for processes that they started. Each
 # file runs in one process.
 PARALLEL := -n $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1 ))) --maxprocesses 4 --dist loadfile
+# Where it is set, every process that a test or a stage starts compiles the whole package again.
+unexport PYTHONDONTWRITEBYTECODE
+# What goes through the commands, the stages and the classes for Python. `make test` runs all tests of the library; without
+# Prefect, MLflow and DVC only an import can behave differently, and tests/no_pipeline.py imports every module.
+CORE_TESTS := $(addprefix tests/,applications cards cli finetuning pretraining report runtime shelf steps test_package.py)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
@@ -88,7 +93,7 @@ test-faults: $(DEV_STAMP)
 
 test-core: $(CORE)/.installed
 	$(CORE)/bin/python tests/no_pipeline.py
-	$(CORE)/bin/pytest -m "not slow" $(PARALLEL) --ignore tests/flows --ignore tests/faults --ignore tests/infra
+	$(CORE)/bin/pytest -m "not slow" $(PARALLEL) $(CORE_TESTS)
 
 lint: $(DEV_STAMP)
 	$(BIN)/ruff check .

@@ -1,7 +1,6 @@
 """The command `cclm`: the commands of the library, and those that run, inspect and promote the pipeline."""
 
 import json
-import os
 import sqlite3
 import sys
 import time
@@ -26,9 +25,9 @@ from cclm_core.cli.conventions import (
 )
 from cclm_core.cli.own_code import runs_own_code
 from cclm_core.runtime.errors import ConfigError
-from flows import edit_cli, environment
+from flows import data_cli, edit_cli
+from flows.environment import enter_project
 from flows.messages import warn
-from flows.project import Project
 from flows.tracking.client import TrackingError
 
 app = typer.Typer(
@@ -53,8 +52,7 @@ app.add_typer(
     rich_help_panel=PIPELINE,
     help="Remove a component, composition or task from params.yaml.",
 )
-data = typer.Typer(help="Compare the data with those that were accepted last, and accept them.", no_args_is_help=True)
-app.add_typer(data, name="data", rich_help_panel=PIPELINE)
+app.add_typer(data_cli.data, name="data", rich_help_panel=PIPELINE)
 
 Setting = Annotated[
     list[str] | None,
@@ -124,7 +122,7 @@ def run(
     from flows.commands import run_pipeline
     from flows.graph.params_file import parse_settings
 
-    sys.exit(run_pipeline(_project(), target or [], force or [], as_json, parse_settings(setting or [])))
+    sys.exit(run_pipeline(enter_project(), target or [], force or [], as_json, parse_settings(setting or [])))
 
 
 @app.command(rich_help_panel=PIPELINE, epilog=examples("cclm status", "cclm status --json", "cclm status --check"))
@@ -143,9 +141,9 @@ def status(
     from flows.run.status import show
 
     if not check:
-        show(_project(), as_json)
+        show(enter_project(), as_json)
         return
-    problems = schedule_problems(_project(), time.time())
+    problems = schedule_problems(enter_project(), time.time())
     for line in [json.dumps({"problems": problems})] if as_json else problems:
         print(line)
     raise typer.Exit(int(bool(problems)))
@@ -182,7 +180,7 @@ def promote(
     from flows.gate.promote import promote_workspace
     from flows.tracking.client import enabled
 
-    project = _project()
+    project = enter_project()
     project.require_writable("`cclm promote`")
     if not enabled():
         raise ConfigError("CCLM_TRACKING must not be off for `cclm promote`: registering needs MLflow. Unset it.")
@@ -218,7 +216,7 @@ def lineage(
     from flows.graph.plan import read_plan
     from flows.tracking.client import connect, enabled
 
-    project = _project()
+    project = enter_project()
     tracking = None
     try:
         tracking = connect(project) if enabled() else None
@@ -242,7 +240,7 @@ def doctor(
     """Check DVC, MLflow and Prefect for leftovers of a crash: stuck runs, orphaned processes, lost files."""
     from flows.doctor.command import doctor as examine
 
-    project = _project()
+    project = enter_project()
     if repair:
         project.require_writable("`cclm doctor --repair`")
     sys.exit(examine(project, repair, as_json))
@@ -253,7 +251,7 @@ def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=6
     """Start MLflow's web pages: runs, learning curves, registered models. Prints their address and the password."""
     from flows.servers.start import start_pages
 
-    start_pages(_project(), port)
+    start_pages(enter_project(), port)
 
 
 @app.command(
@@ -270,7 +268,7 @@ def retrain(
     from flows.commands import run_retraining
     from flows.graph.params_file import parse_settings
 
-    sys.exit(run_retraining(_project(), name, parse_settings(setting or []), force, as_json))
+    sys.exit(run_retraining(enter_project(), name, parse_settings(setting or []), force, as_json))
 
 
 @app.command(
@@ -291,7 +289,7 @@ def finetune(
     from flows.commands import run_retraining
     from flows.graph.params_file import parse_settings
 
-    sys.exit(run_retraining(_project(), task, parse_settings(setting or []), force, as_json, "tasks"))
+    sys.exit(run_retraining(enter_project(), task, parse_settings(setting or []), force, as_json, "tasks"))
 
 
 @app.command(rich_help_panel=MODELS, epilog=examples("cclm models"))
@@ -299,7 +297,7 @@ def models(as_json: AsJson = False) -> None:
     """Show what is registered: compositions and tasks with their versions, champions and main figures."""
     from flows.run.models import show
 
-    show(_project(), as_json)
+    show(enter_project(), as_json)
 
 
 @app.command(
@@ -316,28 +314,7 @@ def compare(
     """Show which of two compositions or tasks is better on what, and how they differ in settings, data and cost."""
     from flows.run.compare import show
 
-    show(_project(), first, second, timed, as_json)
-
-
-@data.command("accept", epilog=examples("cclm data accept", "cclm data accept --refused"))
-def accept_data(
-    refused: Annotated[
-        bool, typer.Option("--refused", help="Accept the data that an expectation stopped or put into quarantine.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Accept the data of the corpus: the expectations compare later data with them. Writes contract/accepted.json."""
-    from flows.run.data_contract import accept
-
-    accept(_project(), refused, as_json)
-
-
-@data.command("show", epilog=examples("cclm data show --json"))
-def show_data(as_json: AsJson = False) -> None:
-    """Show how the data of the corpus differ from the accepted ones, and which expectations are not met."""
-    from flows.run.data_contract import show
-
-    show(_project(), as_json)
+    show(enter_project(), first, second, timed, as_json)
 
 
 @app.command(rich_help_panel=OPERATION, epilog=examples("cclm push"))
@@ -345,7 +322,7 @@ def push(as_json: AsJson = False) -> None:
     """Upload the outputs recorded in dvc.lock to the DVC remote. Other clones download them with `dvc pull`."""
     from flows.commands import push_now
 
-    sys.exit(push_now(_project(), as_json))
+    sys.exit(push_now(enter_project(), as_json))
 
 
 @app.command(
@@ -432,13 +409,6 @@ def _registered(target: str) -> AbstractContextManager[Path]:
     from flows.registered import registered_folder
 
     return registered_folder(target)
-
-
-def _project() -> Project:
-    project = Project.find()
-    os.chdir(project.root)
-    environment.apply(project)
-    return project
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The commands `cclm add` and `cclm remove`."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -10,6 +9,7 @@ import typer
 
 from cclm_core.cli.conventions import examples
 from flows import environment
+from flows.environment import enter_project
 from flows.project import Project
 
 add = typer.Typer(help="Add a component, task, labeled data, ... to params.yaml, comments kept.", no_args_is_help=True)
@@ -208,21 +208,14 @@ def _add(
     from flows.run.editing import add as add_entry
 
     entry = {key: value for key, value in given.items() if value is not None} | parse_settings(setting or [])
-    _print(add_entry(_project(), kind, name, entry, like), as_json)
+    _print(add_entry(enter_project(), kind, name, entry, like), as_json)
 
 
 def _remove(kind: str, name: str, as_json: bool) -> None:
     from flows.run.editing import remove as remove_entry
 
-    _print(remove_entry(_project(), kind, name), as_json)
+    _print(remove_entry(enter_project(), kind, name), as_json)
 
 
 def _print(edit: Any, as_json: bool) -> None:
     print(json.dumps(edit.as_json(), indent=2) if as_json else edit)
-
-
-def _project() -> Project:
-    project = Project.find()
-    os.chdir(project.root)
-    environment.apply(project)
-    return project

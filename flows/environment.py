@@ -47,6 +47,18 @@ NO_ORIGIN = "https://no-origin.invalid"
 USER_SERVERS = {"PREFECT_": ("PREFECT_API_URL", "PREFECT_PROFILE"), "MLFLOW_": ("MLFLOW_TRACKING_URI",)}
 
 
+def enter_project() -> Project:
+    """Finds the project of a command, changes to its folder, and applies its environment.
+
+    Raises:
+        ConfigError: there is no project here; see `Project.find`.
+    """
+    project = Project.find()
+    os.chdir(project.root)
+    apply(project)
+    return project
+
+
 def apply(project: Project) -> None:
     """Adds the defaults to this process's environment. Call it before importing Prefect or MLflow."""
     for name, value in (stack_defaults(project) | defaults(project)).items():

@@ -10,6 +10,7 @@ import torch
 from hypothesis import settings
 
 os.environ["CCLM_DEVICE"] = "cpu"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start; as many run as there are cores
 torch.set_num_threads(1)
 settings.register_profile("cclm", deadline=None)  # a busy machine is not a failure
 settings.load_profile("cclm")

@@ -35,6 +35,18 @@ StdinFormat = Annotated[
     typer.Option("--stdin", help="Format of standard input; text is one text per line."),
 ]
 Threads = Annotated[int, typer.Option(help="CPU threads.", min=1, max=256)]
+Recipe = Annotated[
+    str | None,
+    typer.Option(help="Instead of data: a commented params.yaml of the folder recipes; `list` lists them."),
+]
+LabelColumns = Annotated[
+    list[str] | None,
+    typer.Option(help="Column of the label, labels or number. Repeat it for several columns of 0 and 1."),
+]
+NewName = Annotated[
+    str | None, typer.Option(help="Name of the data set and its task (default: that of the first file).")
+]
+TagNames = Annotated[str | None, typer.Option(help="Names of tags that are numbers, in order: O,B-PER,I-PER.")]
 LEFT_OUT = 3
 """Exit code: the output is complete, except for rows that cannot be used."""
 
@@ -55,16 +67,10 @@ def init(
             help="Files, folders or patterns: CSV, TSV, JSON lines, Parquet, CoNLL, plain text; also compressed."
         ),
     ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(help="Instead of data: a commented params.yaml of the folder recipes; `list` lists them."),
-    ] = None,
+    recipe: Recipe = None,
     text: Annotated[str | None, typer.Option(help="Column of the text; a number if the table has no header.")] = None,
     second: Annotated[str | None, typer.Option(help="Column of the second text, for a task on pairs.")] = None,
-    label: Annotated[
-        list[str] | None,
-        typer.Option(help="Column of the label, labels or number. Repeat it for several columns of 0 and 1."),
-    ] = None,
+    label: LabelColumns = None,
     tags: Annotated[str | None, typer.Option(help="Column of the tags of words, or of entity spans.")] = None,
     group: Annotated[
         str | None, typer.Option(help="Column whose texts stay in one split, such as an author or a thread.")
@@ -78,15 +84,9 @@ def init(
     validation: Annotated[
         list[str] | None, typer.Option(help="File of the validation split (default: a tenth). Repeatable.")
     ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Name of the data set and its task (default: that of the first file).")
-    ] = None,
-    tag_names: Annotated[
-        str | None, typer.Option(help="Names of tags that are numbers, in order: O,B-PER,I-PER.")
-    ] = None,
-    encoding: Annotated[
-        str | None, typer.Option(help="Encoding of the files, such as cp1252 (default: recognized).")
-    ] = None,
+    name: NewName = None,
+    tag_names: TagNames = None,
+    encoding: Encoding = None,
     header: Annotated[
         bool | None, typer.Option("--header/--no-header", help="Whether tables have a header (default: recognized).")
     ] = None,

@@ -10,6 +10,7 @@ from cclm_core.encoders.embedder import Base
 from cclm_core.encoders.pretrained.catalogue import AnyEmbeddingConfig, PretrainedConfig
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.errors import CompositionError
+from cclm_core.text.vocabulary import Preprocessor
 
 
 class IndependentConfig(Config):
@@ -200,3 +201,28 @@ class ComponentCard(Config):
                 f"digest {base.digest[:12]}. Give the base a causal encoder, or set `independent: true` to give the "
                 "component its own embedding."
             )
+
+
+def check_vocabulary(name: str, preprocessor: Preprocessor, base: Base) -> None:
+    """Checks that a composition and a base have the same vocabulary.
+
+    Args:
+        name: the name of the composition.
+        preprocessor: its vocabulary.
+        base: what it is to be composed with.
+
+    Raises:
+        CompositionError: the vocabularies differ.
+    """
+    if preprocessor.digest != base.preprocessor.digest:
+        raise CompositionError(
+            f"the composition {name!r} must share the vocabulary of the base: it has vocabulary "
+            f"{_summary(preprocessor)}, {base.described} has {_summary(base.preprocessor)}. Compose parts "
+            "with the same vocabulary."
+        )
+
+
+def _summary(preprocessor: Preprocessor) -> str:
+    """A vocabulary in an error message."""
+    form = preprocessor.config.normalisation or "none"
+    return f"{preprocessor.digest[:12]} ({len(preprocessor.alphabet)} characters, normalisation {form})"

@@ -10,12 +10,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from cclm_core.composition.card import check_vocabulary
 from cclm_core.composition.component import Component
 from cclm_core.composition.config import CompositionCard
 from cclm_core.composition.fusion import Concatenation, Fusion, FusionConfig, rebuilt
-from cclm_core.composition.long_texts import WINDOW, TextReader, Window
+from cclm_core.composition.long_texts import WINDOW
 from cclm_core.composition.parts import PartDict
-from cclm_core.composition.spans import SpanGetter, span_getter, windows_of
+from cclm_core.composition.text_stream import embedded
 from cclm_core.composition.unique_names import UniqueNames
 from cclm_core.encoders.contexts import Contexts
 from cclm_core.encoders.embedder import Base, Embedder, Reading
@@ -27,7 +28,6 @@ from cclm_core.runtime.errors import CompositionError, ConfigError
 from cclm_core.runtime.migration import old_arguments
 from cclm_core.runtime.random import derive_seed, seeded_initialization
 from cclm_core.text.texts import strings
-from cclm_core.text.vocabulary import Preprocessor
 
 MAX_DEPTH = 32
 """The largest number of compositions inside each other."""
@@ -225,9 +225,7 @@ class ComposedModel(UniqueNames, Base):
             DataError: `texts` are not strings.
             ConfigError: `window` or `batch_characters` is too small, or a wrong span getter.
         """
-        return list(
-            self._streamed(iter(list(strings(texts))), self._reader(window, batch_characters), None, span_getter(spans))
-        )
+        return list(embedded(iter(list(strings(texts))), self, window, batch_characters, None, spans))
 
     def embed_stream(
         self, texts: Iterable[str], window: int = WINDOW, batch_characters: int = 4096, spans: Any = None
@@ -237,8 +235,7 @@ class ComposedModel(UniqueNames, Base):
         Yields what `embed` returns, in the same order. Arguments and errors are those of `embed`; `texts` can be a
         generator.
         """
-        reader = self._reader(window, batch_characters)
-        return self._streamed(strings(texts), reader, _GROUP * batch_characters, span_getter(spans))
+        return embedded(strings(texts), self, window, batch_characters, _GROUP * batch_characters, spans)
 
     def encode(self, reading: Reading, base: Base) -> Tensor:
         """See `Model.encode`."""
@@ -334,26 +331,6 @@ class ComposedModel(UniqueNames, Base):
         model.training = self.training
         return model
 
-    def _reader(self, window: int, batch_characters: int) -> TextReader:
-        if window < 2:
-            raise ConfigError(f"`window` must be at least 2, got {window}: windows overlap by half.")
-        return TextReader(self, window=window, batch_characters=batch_characters, causal=self.causal)
-
-    def _streamed(
-        self, texts: Iterator[str], reader: TextReader, group_size: int | None, getter: SpanGetter | None
-    ) -> Iterator[npt.NDArray[np.float32]]:
-        """Reads groups of texts with at least `group_size` ids; None for one group."""
-        group: list[npt.NDArray[np.integer]] = []
-        windows: list[list[Window]] | None = None if getter is None else []
-        for text in texts:
-            if getter is not None and windows is not None:
-                windows.append(windows_of(getter, text, self.preprocessor.offsets(text), len(group)))
-            group.append(self.preprocessor.encode(text))
-            if group_size is not None and sum(map(len, group)) >= group_size:
-                yield from (features.numpy() for features in reader.whole(group, self.width, windows))
-                group, windows = [], None if getter is None else []
-        yield from (features.numpy() for features in reader.whole(group, self.width, windows))
-
     def _outputs(self, reading: Reading) -> dict[str, Tensor]:
         outputs: dict[str, Tensor] = {}
         for name, part in self._parts.items():
@@ -418,15 +395,5 @@ def _check(part: nn.Module | None, base: Base) -> None:
         raise CompositionError(f"a part must be a Component or a ComposedModel, got {type(part).__name__}.")
     if isinstance(part, Component):
         part.card.check(base)
-    elif part.preprocessor.digest != base.preprocessor.digest:
-        raise CompositionError(
-            f"the composition {part.name!r} must share the vocabulary of the base: it has vocabulary "
-            f"{_summary(part.preprocessor)}, {base.described} has {_summary(base.preprocessor)}. Compose parts "
-            "with the same vocabulary."
-        )
-
-
-def _summary(preprocessor: Preprocessor) -> str:
-    """A vocabulary in an error message."""
-    form = preprocessor.config.normalisation or "none"
-    return f"{preprocessor.digest[:12]} ({len(preprocessor.alphabet)} characters, normalisation {form})"
+    else:
+        check_vocabulary(part.name, part.preprocessor, base)

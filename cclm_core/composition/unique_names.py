@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from cclm_core.encoders.embedder import weights_of
+from cclm_core.encoders.digest import weights_of
 
 
 class UniqueNames(nn.Module):

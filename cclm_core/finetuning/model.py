@@ -10,7 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from cclm_core.composition.long_texts import TextReader
-from cclm_core.encoders.embedder import Base, weights_digest
+from cclm_core.encoders.digest import weights_digest
+from cclm_core.encoders.embedder import Base
 from cclm_core.evaluation.spans import TagTransitions
 from cclm_core.finetuning.any_model import AnyTaskModel, Floats, Prediction, Texts, groups
 from cclm_core.finetuning.encoding import Encoding, padded

@@ -4,6 +4,7 @@ Strings and encoded corpora are both arrays of symbols with a table, so the same
 special ids or the bytes of characters outside the alphabet.
 """
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from cclm_core.text.words import APOSTROPHES
 # Flags of a symbol. EXTENDS and LINKS protect grapheme clusters: no edit splits one.
 LETTER = 1  # unlike in `text.words`, without numbers such as ²: they have no case, keys or misspellings
 EXTENDS = 2  # belongs to the preceding symbol: a combining mark, a conjoining vowel
-LINKS = 4  # joins the preceding symbol to the next one: ZWJ, virama
+LINKS = 4  # joins the preceding symbol to the next one: ZWJ, virama; unassigned characters may
 DIGIT = 8
 SPACE = 16
 PUNCTUATION = 32
@@ -33,6 +34,15 @@ APOSTROPHE = 64  # part of a word between two letters
 UNSPACED = 128  # a letter or mark of a script without spaces between words
 
 NONE = -1
+
+# Parts of a grapheme cluster that no general category tells, as in Unicode's GraphemeBreakProperty.txt. They extend the
+# preceding symbol: ZWNJ, vowels of Thai and Lao, Japanese sound marks, skin tones, and the tags of flags.
+_EXTENDING = re.compile("[\u200c\u0e33\u0eb3\uff9e\uff9f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]")
+# They belong to the next symbol: signs in front of Arabic and Syriac numbers, consonants of scripts of India.
+_PREPENDED = re.compile(
+    "[\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\u0d4e\U000110bd\U000110cd\U000111c2\U000111c3\U0001193f\U00011941"
+    "\U00011a84-\U00011a89\U00011d46]"
+)
 
 _MAX_WEIGHT = 8  # maximum ratio between the weights of two misspellings of a word
 
@@ -173,13 +183,15 @@ class SymbolTables:
 
 
 def _flags(character: str) -> int:
-    if character == "\u200d" or unicodedata.combining(character) == 9:
+    category = unicodedata.category(character)
+    # Python's tables are older than those of others: an unassigned character may be a mark of a newer Unicode.
+    unknown = category == "Cn"
+    if character == "\u200d" or unicodedata.combining(character) == 9 or unknown or _PREPENDED.match(character):
         return EXTENDS | LINKS
     point = ord(character)
     conjoining = 0x1160 <= point <= 0x11FF or 0xD7B0 <= point <= 0xD7FF  # Hangul vowels and finals
-    category = unicodedata.category(character)
     written = UNSPACED if has_unspaced(character) else 0
-    if conjoining or category.startswith("M") or character in "\u200c\u0e33\u0eb3":
+    if conjoining or category.startswith("M") or _EXTENDING.match(character):
         return EXTENDS | written
     if character.isalpha():
         return LETTER | written

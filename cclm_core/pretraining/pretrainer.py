@@ -24,12 +24,11 @@ from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.objectives.base import Objective
 from cclm_core.objectives.catalogue import ObjectiveConfig
 from cclm_core.pretraining.call import Callback, FitCall, FitResult
+from cclm_core.pretraining.identity import fit_identity
 from cclm_core.pretraining.migration import ARGUMENTS, ATTRIBUTES, FIT
 from cclm_core.pretraining.saved import SavedComponent, read_component
 from cclm_core.pretraining.settings import parsed_noise, parsed_task, parsed_words
 from cclm_core.pretraining.texts import Division, Read, divide, encode_texts, plain_texts
-from cclm_core.runtime.artifacts import file_digest
-from cclm_core.runtime.config import digest
 from cclm_core.runtime.device import device_of
 from cclm_core.runtime.errors import ConfigError, TrainingError
 from cclm_core.runtime.files import StrPath, as_path
@@ -42,15 +41,7 @@ from cclm_core.text.word_targets import WordTargets
 from cclm_core.training.component import component_card, component_module, new_component, opened
 from cclm_core.training.config import ComponentConfig, TrainingConfig
 from cclm_core.training.features import cached_features
-from cclm_core.training.run import (
-    Artifact,
-    Identity,
-    TrainingInputs,
-    TrainingRun,
-    load_misspellings,
-    own_blocks,
-    publish,
-)
+from cclm_core.training.run import Artifact, TrainingInputs, TrainingRun, load_misspellings, publish
 from cclm_core.training.trainee import Data, Point
 
 
@@ -314,7 +305,11 @@ class Pretrainer:
     ) -> FitResult:
         base, component, objective = self._parts(inputs, train_base)
         trained = frozenset(name for name, parameter in base.named_parameters() if parameter.requires_grad)
-        identity = self._identity(inputs, config, base if train_base else None)
+        last = None if self._last is None else self._last.identity
+        config_of_call = self.config.model_copy(update={"training": config})
+        identity = fit_identity(
+            self.name, self.seed, last, self.embedder, base if train_base else None, config_of_call, inputs, self.words
+        )
         features = (checkpoints or inputs.corpus.folder) / "features" / self.name
         with cached_features(features, base, component, objective, config, train_base) as cache:
             module = component_module(base, component, objective, train_base, cache).to(device_of(base)).train()
@@ -387,28 +382,3 @@ class Pretrainer:
             assert objective is not None, "a pretrainer has a task"
             return base, component, objective
         return base, *copy.deepcopy((self._last.component, self._last.objective))
-
-    def _identity(self, inputs: TrainingInputs, config: TrainingConfig, trained_base: Base | None) -> Identity:
-        """Everything that the result of this call of `fit` depends on, including earlier calls."""
-        last, corpus = self._last, inputs.corpus
-        kinds = ("ids", "tags") if corpus.entity_labels else ("ids",)
-        files = [corpus.folder / f"{split}.{kind}.bin" for kind in kinds for split in ("train", "validation")]
-        identity = Identity(
-            name=self.name,
-            seed=self.seed,
-            call=1 if last is None else (last.identity.call or 0) + 1,
-            after=None if last is None else digest(last.identity.canonical()),
-            data=digest([*map(file_digest, files), *corpus.entity_labels]),
-            vocabulary=corpus.preprocessor.digest,
-            base=self.embedder.digest,
-            train_base=trained_base is not None,
-            configuration=self.config.model_copy(update={"training": config}).canonical(),
-            noise=inputs.noise_identity(),
-        )
-        optional: dict[str, Any] = dict(own_blocks(self.config))
-        if self.words is not None:
-            optional["words"] = self.words.canonical()
-        weights = [] if trained_base is None else list(trained_base.named_parameters())
-        if frozen := [name for name, parameter in weights if not parameter.requires_grad]:
-            optional["frozen"] = frozen
-        return identity.model_copy(update=optional)

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from cclm_core.composition.store import load_base, write
-from cclm_core.encoders.embedder import Base, weights_digest
+from cclm_core.encoders.digest import weights_digest
+from cclm_core.encoders.embedder import Base
 from cclm_core.noise.recipe import TrainingNoise
 from cclm_core.runtime.artifacts import verify
 from cclm_core.runtime.blocks import code_in

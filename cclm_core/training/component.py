@@ -5,7 +5,8 @@ from torch import Tensor, nn
 from cclm_core.composition.card import ComponentCard, IndependentConfig
 from cclm_core.composition.component import Component, OverBase, features_of
 from cclm_core.encoders.contexts import Contexts
-from cclm_core.encoders.embedder import Base, weights_digest
+from cclm_core.encoders.digest import weights_digest
+from cclm_core.encoders.embedder import Base
 from cclm_core.encoders.pretrained.catalogue import PretrainedConfig, PretrainedEmbedding
 from cclm_core.encoders.saved_weights import networks_of
 from cclm_core.objectives.base import Objective

@@ -94,9 +94,10 @@ class OverCachedBase(OverBase):
     def __init__(self, cache: FeatureCache, component: Component) -> None:
         super().__init__(cache.base, component)
         self._cache = cache
+        # Not as a decorator: it imports torch._dynamo, which takes as long as importing torch.
+        self._reading = torch.compiler.disable(self._read)  # type: ignore[no-untyped-call]
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _reading(self, ids: Tensor) -> Reading:
+    def _read(self, ids: Tensor) -> Reading:
         reading = Reading(ids)
         reading.add(self.base, self._cache.features(ids))
         return reading

@@ -206,16 +206,17 @@ class Child:
 
 def track(record: StageRecord, child: Child) -> None:
     """Tracks the stage in MLflow from this process, as a child of the given parent run or that of this `dvc repro`."""
+    from flows.tracking.client import TrackingError, connect, enabled
+
+    if not enabled():
+        return
     from flows.graph.node import Node
     from flows.graph.plan import read_plan
     from flows.messages import warn
     from flows.recovery.sweep import sweep_tracked
-    from flows.tracking.client import TrackingError, connect, enabled
     from flows.tracking.follow import Follower, follow
     from flows.tracking.parents import DvcParent
 
-    if not enabled():
-        return
     project = Project.find()
     parent_id = os.environ.get(processes.PARENT_RUN_VARIABLE)
     parent: DvcParent | None = None

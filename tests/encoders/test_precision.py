@@ -9,7 +9,7 @@ import torch
 
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.encoders.catalogue import EncoderConfig
-from cclm_core.encoders.embedder import weights_digest
+from cclm_core.encoders.digest import weights_digest
 from cclm_core.runtime.errors import DataError
 from tests.composition.nests import over
 from tests.encoders.shapes import CAUSAL, CONFIGS, SMALL, embedder, text

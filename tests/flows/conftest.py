@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from flows import environment
 from flows.devices.slots import LIMIT
@@ -115,9 +116,30 @@ class Toy(Project):
 Drive = Callable[..., dict[str, Any]]
 
 
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """The path `NAME/project` after `make(path)`, which one of the parallel test processes calls for all of them.
+
+    No test may change what is there.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # that of the whole run
+    path, complete = folder / name / "project", folder / name / "complete"
+    with FileLock(folder / f"{name}.lock"):
+        if not complete.exists():
+            shutil.rmtree(path.parent, ignore_errors=True)
+            path.parent.mkdir()
+            make(path)
+            complete.touch()
+    return path
+
+
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("toy") / "project"
+    return made_once(tmp_path_factory, "toy", _make_template)
+
+
+def _make_template(root: Path) -> None:
     root.mkdir()
     (root / "dvc.yaml").write_text(DVC_YAML)
     (root / "params.yaml").write_text(yaml.safe_dump(PARAMS))
@@ -131,7 +153,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(Path(__file__).parents[2] / ".dvcignore", root)
     project.run("git", "add", ".")
     project.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "toy")
-    return root
 
 
 @pytest.fixture(scope="session")
@@ -167,9 +188,11 @@ def task_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.finetuning.tasks import config, data, embedder
 
     settings = config(ngrams={}, training={"steps": 1})
-    folder = tmp_path_factory.mktemp("task_model") / "model"
-    save_task(fine_tune("intent", data("classify"), embedder(), settings), folder)
-    return folder
+    return made_once(
+        tmp_path_factory,
+        "task_model",
+        lambda folder: save_task(fine_tune("intent", data("classify"), embedder(), settings), folder),
+    )
 
 
 @pytest.fixture(scope="session")
@@ -177,9 +200,11 @@ def task_champion(template: Path, task_model: Path, tmp_path_factory: pytest.Tem
     """A project with the task `intent`: version 2, accuracy 0.7, is champion; version 1, accuracy 0.5, is previous."""
     from tests.flows.toy_tasks import with_champion
 
-    root = Toy(template).copy(tmp_path_factory.mktemp("task_champion") / "project").root
-    with_champion(root, task_model)
-    return root
+    return made_once(
+        tmp_path_factory,
+        "task_champion",
+        lambda root: with_champion(Toy(template).copy(root).root, task_model),
+    )
 
 
 @pytest.fixture
@@ -190,9 +215,7 @@ def project(template: Path, tmp_path: Path) -> Toy:
 
 @pytest.fixture(scope="session")
 def reproduced(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    project = Toy(template).copy(tmp_path_factory.mktemp("reproduced") / "project")
-    project.dvc("repro")
-    return project.root
+    return made_once(tmp_path_factory, "reproduced", lambda root: Toy(template).copy(root).dvc("repro"))
 
 
 @pytest.fixture(autouse=True)

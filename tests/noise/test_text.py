@@ -40,19 +40,43 @@ def test_characters_outside_edits_are_unchanged(text: str, kind: str, seed: int)
 UNICODE = st.text(st.characters(exclude_categories=["Cs"]), max_size=25)
 
 
+def assert_clusters_stay_whole(text: str, kind: str, seed: int) -> None:
+    result = NOISERS[kind](text, np.random.default_rng(seed))
+    targets = {origin: index for index, origin in enumerate(result.source.tolist())}
+    start = 0
+    for cluster in regex.findall(r"\X", text):
+        inside = range(start, start + len(cluster))
+        start += len(cluster)
+        if len(cluster) > 1 and cluster != "\r\n" and not cluster.isascii():
+            moved = [targets[index] for index in inside if index in targets]
+            assert not moved or moved == list(range(moved[0], moved[0] + len(cluster))), kind
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.lists(UNICODE, min_size=10, max_size=10), st.integers(0, 99))
 def test_no_kind_splits_grapheme_clusters(texts: list[str], seed: int) -> None:
-    for text, (kind, noiser) in zip(texts, list(NOISERS.items())[seed % 4 :], strict=False):
-        result = noiser(text, np.random.default_rng(seed))
-        targets = {origin: index for index, origin in enumerate(result.source.tolist())}
-        start = 0
-        for cluster in regex.findall(r"\X", text):
-            inside = range(start, start + len(cluster))
-            start += len(cluster)
-            if len(cluster) > 1 and cluster != "\r\n" and not cluster.isascii():
-                moved = [targets[index] for index in inside if index in targets]
-                assert not moved or moved == list(range(moved[0], moved[0] + len(cluster))), kind
+    for text, kind in zip(texts, list(NOISERS)[seed % 4 :], strict=False):
+        assert_clusters_stay_whole(text, kind, seed)
+
+
+@pytest.mark.parametrize(
+    "character",
+    [
+        pytest.param("\u1acf", id="a mark that Python 3.11 does not know"),
+        pytest.param("\U000113d1", id="a sign before a letter that Python 3.11 does not know"),
+        pytest.param("\uff9e", id="half-width voiced sound mark"),
+        pytest.param("\U0001f3fd", id="skin tone"),
+        pytest.param("\U000e0067", id="tag"),
+        pytest.param("\u0600", id="Arabic number sign"),
+        pytest.param("\u0d4e", id="Malayalam letter before a consonant"),
+    ],
+)
+def test_no_kind_splits_a_rare_grapheme_cluster(character: str) -> None:
+    assert len(regex.findall(r"\X", f"A{character}A")) == 2
+    for text in (f"000000000A{character}", f"aA{character}A the 0", f"a {character}a,. ", f"{character * 4}a"):
+        for kind in NOISERS:
+            for seed in range(3):
+                assert_clusters_stay_whole(text, kind, seed)
 
 
 def test_letters_outside_ascii_stay_in_their_script() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cclm_core.composition.store import load, save
-from cclm_core.encoders.embedder import weights_digest
+from cclm_core.encoders.digest import weights_digest
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.objectives.denoise import DenoiseConfig
 from cclm_core.pretraining import CharacterMaskPretrainer, MaskedLanguagePretrainer, Pretrainer

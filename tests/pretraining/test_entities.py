@@ -14,7 +14,7 @@ from datasets import ClassLabel, Dataset, Features, Sequence, Value
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.store import save
 from cclm_core.corpus.records import Entity, Record
-from cclm_core.encoders.embedder import weights_digest
+from cclm_core.encoders.digest import weights_digest
 from cclm_core.pretraining import EntityPretrainer, Pretrainer
 from cclm_core.pretraining.labeled import LabelColumns, labeled_records
 from cclm_core.runtime.artifacts import publishing

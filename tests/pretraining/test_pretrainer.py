@@ -20,7 +20,8 @@ from datasets import Dataset
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.store import load_component, load_composition, save
 from cclm_core.encoders import EmbeddingConfig, HourglassConfig
-from cclm_core.encoders.embedder import Embedder, EmbedderConfig, weights_digest
+from cclm_core.encoders.digest import weights_digest
+from cclm_core.encoders.embedder import Embedder, EmbedderConfig
 from cclm_core.noise.recipe import NoiseRecipe
 from cclm_core.objectives.characters import CharactersConfig
 from cclm_core.objectives.masked_words import MaskedWords

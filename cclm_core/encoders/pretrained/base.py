@@ -3,10 +3,12 @@
 import hashlib
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -20,6 +22,26 @@ FOLDER = "embedding"
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PACKAGE = re.compile(r"[A-Za-z_]\w*(/.+)?")
+
+
+class not_compiled:  # noqa: N801  a decorator
+    """`torch.compiler.disable` for a method, applied when an object's method is first looked up.
+
+    It imports `torch._dynamo`, which takes as long as importing torch. Most processes never need it.
+    """
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self._method = method
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._owner, self._name = owner, name
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        if instance is None:
+            return self._method
+        disabled = torch.compiler.disable(self._method)  # type: ignore[no-untyped-call]
+        setattr(self._owner, self._name, disabled)
+        return disabled.__get__(instance, owner)
 
 
 class PretrainedEmbedding(nn.Module, ABC):

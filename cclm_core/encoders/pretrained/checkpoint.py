@@ -11,7 +11,7 @@ from tokenizers import Encoding
 from torch import Tensor, nn
 
 from cclm_core.encoders.base import at_least_float32
-from cclm_core.encoders.pretrained.base import PretrainedConfig, PretrainedEmbedding
+from cclm_core.encoders.pretrained.base import PretrainedConfig, PretrainedEmbedding, not_compiled
 from cclm_core.encoders.pretrained.checkpoint_files import Checkpoint, build_model, max_tokens, num_layers
 from cclm_core.encoders.pretrained.rows import TextRows
 from cclm_core.encoders.pretrained.windows import Shares, shares_of, split_text
@@ -121,7 +121,7 @@ class HuggingFaceEmbedding(PretrainedEmbedding):
         for name, content in self._files.items():
             (folder / name).write_bytes(content)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @not_compiled
     def forward(self, rows: TextRows) -> Tensor:
         """Features (B, L, width); see the class."""
         device = rows.owners.device

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cclm_core.encoders.base import at_least_float32
 from cclm_core.encoders.embedding import CharacterEmbedding, EmbeddingConfig
-from cclm_core.encoders.pretrained.base import PretrainedConfig, PretrainedEmbedding
+from cclm_core.encoders.pretrained.base import PretrainedConfig, PretrainedEmbedding, not_compiled
 from cclm_core.encoders.pretrained.lookups import Lookup, read_lookup
 from cclm_core.encoders.pretrained.rows import TextRows
 from cclm_core.encoders.pretrained.vector_files import Files, find_files, read_vectors
@@ -116,7 +116,7 @@ class VectorEmbedding(PretrainedEmbedding):
         """Writes the words, or how they are found."""
         self.lookup.write(folder)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @not_compiled
     def forward(self, rows: TextRows) -> Tensor:
         """Features (B, L, width); see the class."""
         words, spans = [], []
