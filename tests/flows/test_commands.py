@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 
 from cclm_core.cli.conventions import PANELS
+from cclm_core.runtime.config import load_yaml
 from flows.cli import app
 from tests.cli.commands import commands, complete, examples, parse
 
 ROOT = Path(__file__).parents[2]
+COMPONENTS = tuple(load_yaml(ROOT / "params.yaml")["components"])
 
 WITHOUT_JSON = {
     "config init": "writes a file",
@@ -53,10 +55,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (
             "cclm run --target pre",
-            {"pretrain", "pretrain@entities", "pretrain@characters", "pretrain@masked_characters"},
+            {"pretrain", *(f"pretrain@{name}" for name in COMPONENTS)},
         ),
         ("cclm run --target=evaluate@fu", {"@full"}),
-        ("cclm run --force pretrain@", {"@entities", "@characters", "@masked_characters"}),
+        ("cclm run --force pretrain@", {f"@{name}" for name in COMPONENTS}),
         ("cclm run --set components.ent", {"components.entities."}),
         ("cclm retrain e", {"entities"}),
         ("cclm promote --accept f", {"full"}),
