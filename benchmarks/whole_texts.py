@@ -169,7 +169,7 @@ def measure(
     for name, parts in compositions(seeds, seed).items():
         columns = torch.cat([torch.arange(model.width)[model.columns[part]] for part in parts])
         rows = [values[:, :, columns].flatten(1) for values in features]
-        probe, _ = fit_labels(rows[0], labels, rows[1], validation_labels, PENALTIES)
+        probe = fit_labels(rows[0], labels, rows[1], validation_labels, PENALTIES).probe
         scores[name] = probe.log_probabilities(rows[2]).numpy()
         scores[f"{name}+ngrams"] = scores[name] + ngrams
     truth = np.array([names.index(label) if label in names else -1 for label in gold])

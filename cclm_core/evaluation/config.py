@@ -38,6 +38,11 @@ class EvaluationConfig(Config):
     )
     num_examples: int = Field(default=20, ge=0, description="documents per test set in predictions.jsonl")
     contributions: bool = Field(default=True, description="also measure the composition without each component")
+    select_parts: bool = Field(
+        default=True,
+        description="each probe reads the components that are best on the validation split; false: all of them. Needs "
+        "`contributions`",
+    )
     bootstrap: Bootstrap = Bootstrap()
     probes: tuple[ProbeConfig, ...] = Field(default=DEFAULT_PROBES, description="probes to fit, each at most once")
     baselines: tuple[BaselineConfig, ...] = Field(

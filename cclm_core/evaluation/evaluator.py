@@ -14,7 +14,7 @@ from cclm_core.evaluation.probe import Context, NotMeasurable, Probe, Scorer
 from cclm_core.evaluation.reading import Composed, Reader
 from cclm_core.evaluation.result import Evaluation
 from cclm_core.evaluation.selection import TextSet
-from cclm_core.evaluation.views import View, full_view, leave_one_out
+from cclm_core.evaluation.views import Parts
 from cclm_core.runtime.device import num_threads
 from cclm_core.runtime.extras import require
 from cclm_core.runtime.reporting import Report
@@ -43,10 +43,9 @@ def evaluate_composition(
     """
     require("sklearn", "evaluation")
     result = Evaluation(config.bootstrap, seed)
-    views = [full_view(composed.width), *_component_views(composed, config, result)]
     reader = Reader(composed, config.batch_characters, config.window, config.precision)
     baselines: dict[str, object] = {member.baseline: member.build(corpus) for member in config.baselines}
-    context = Context(reader, corpus, test_sets, config.variants, views, baselines, seed)
+    context = Context(reader, corpus, test_sets, config.variants, _parts(composed, config, result), baselines, seed)
     num_parameters = sum(parameter.numel() for parameter in composed.parameters())
     for name, size in {"parameters": num_parameters, "width": composed.width}.items():
         result.metrics[name] = Metric(value=size, headline=True)
@@ -56,12 +55,12 @@ def evaluate_composition(
     return result
 
 
-def _component_views(composed: Composed, config: EvaluationConfig, result: Evaluation) -> list[View]:
+def _parts(composed: Composed, config: EvaluationConfig, result: Evaluation) -> Parts:
     if not config.contributions or len(composed.columns) == 1:
-        return []
+        return Parts(composed.width)
     if not composed.columns:
         result.skipped["contributions"] = "the fusion mixes the features of its parts, so no part can be left out"
-    return leave_one_out(composed.width, composed.columns)
+    return Parts(composed.width, composed.columns, config.select_parts)
 
 
 @dataclass
@@ -92,6 +91,10 @@ class _Evaluator:
             self.result.skipped[name] = str(reason)
             return
         self.fitted.append(probe)
+        if self.context.parts.columns:
+            self.result.tables.setdefault("parts", []).extend(
+                {"probe": name, "component": part, "read": part in probe.read} for part in self.context.parts.columns
+            )
         self.result.add(probe.measure())
 
     def _score(self, test_set: TextSet) -> None:

@@ -19,7 +19,7 @@ from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.evaluation.metrics import Measurement
 from cclm_core.evaluation.reading import Reader
 from cclm_core.evaluation.selection import TextSet, with_variants
-from cclm_core.evaluation.views import View
+from cclm_core.evaluation.views import Parts
 from cclm_core.runtime.errors import CclmError
 
 FEW_DOCUMENTS = 100
@@ -42,7 +42,7 @@ class Context:
         corpus: probes are fitted on its train split and select hyperparameters on its validation split.
         test_sets: the clean test set first.
         variants: variants to read; documents without a variant are always read; None reads all.
-        views: all features first; then, for each component, the features without it.
+        parts: the components of the composition and their features.
         baselines: unfitted baselines by name. A probe uses those with its own kind of prediction.
         seed: selects documents and positions, the same ones for all compositions.
     """
@@ -51,7 +51,7 @@ class Context:
     corpus: EncodedCorpus
     test_sets: Sequence[TextSet]
     variants: tuple[str, ...] | None
-    views: Sequence[View]
+    parts: Parts
     baselines: Mapping[str, object]
     seed: int
 
@@ -118,7 +118,13 @@ class Scorer(ABC):
 
 
 class Probe(ABC):
-    """Measures how well a target can be predicted from the features of a composition."""
+    """Measures how well a target can be predicted from the features of a composition.
+
+    Attributes:
+        read: names of the components whose features the fitted probe reads; empty if they cannot be told apart.
+    """
+
+    read: tuple[str, ...] = ()
 
     @abstractmethod
     def fit(self) -> dict[str, float]:

@@ -1,6 +1,10 @@
-"""Views of the features of a composition: all features, or all except those of one component."""
+"""Views of the features of a composition: those of some of its parts.
 
-from collections.abc import Mapping
+Each probe reads the parts that are best on the validation split: a part that does not help is noise for a linear probe,
+so a composition should not be worse than a part of it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,41 +15,84 @@ class View(NamedTuple):
     """A selection of features to fit a probe on.
 
     Attributes:
-        left_out: name of the component without its features here; "" for the whole composition.
+        left_out: the component whose contribution this view measures, by leaving it out; "" for the view of the probe.
         columns: (K,) int64, the features to keep.
+        read: names of the components that have these features; empty if the features cannot be told apart.
+        width: W, the number of all features.
     """
 
     left_out: str
     columns: Tensor
+    read: tuple[str, ...]
+    width: int
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all features are kept."""
+        return len(self.columns) == self.width
 
     def of(self, features: Tensor) -> Tensor:
         """Selects features (..., K) from (..., W)."""
-        return features[..., self.columns] if self.left_out else features
+        return features if self.is_full else features[..., self.columns]
 
     def of_pooled(self, pooled: Tensor) -> Tensor:
         """Selects pooled features (N, 2K) from (N, 2W); see `probes.labels.Pool`."""
-        width = pooled.shape[1] // 2
-        return torch.cat([self.of(pooled[:, :width]), self.of(pooled[:, width:])], dim=1) if self.left_out else pooled
+        if self.is_full:
+            return pooled
+        return torch.cat([self.of(pooled[:, : self.width]), self.of(pooled[:, self.width :])], dim=1)
 
 
-def full_view(width: int) -> View:
-    """The view of all features."""
-    return View("", torch.arange(width))
+Score = Callable[[Sequence[View]], Sequence[float] | None]
+"""Fits a probe for each view, and returns how good each is on the validation split, higher is better; None if there is
+no validation text."""
 
 
-def leave_one_out(width: int, columns: Mapping[str, slice]) -> list[View]:
-    """One view per component, without the features of the component.
+class Parts(NamedTuple):
+    """The features of a composition and the components that they belong to.
 
-    Args:
-        width: W, the width of the whole composition.
-        columns: the feature columns of each component.
-
-    >>> [(view.left_out, view.columns.tolist()) for view in leave_one_out(3, {"a": slice(0, 1), "b": slice(1, 3)})]
-    [('a', [1, 2]), ('b', [0])]
+    Attributes:
+        width: W, the number of features.
+        columns: component -> its features; empty if there is one component, or the features cannot be told apart.
+        selected: whether probes may leave out components that do not help.
     """
-    views = []
-    for name, part in columns.items():
-        mask = torch.ones(width, dtype=torch.bool)
-        mask[part] = False
-        views.append(View(name, mask.nonzero().flatten()))
-    return views
+
+    width: int
+    columns: Mapping[str, slice] = {}
+    selected: bool = True
+
+    def view(self, read: Sequence[str], left_out: str = "") -> View:
+        """The view of some components."""
+        if len(read) == len(self.columns):
+            return View(left_out, torch.arange(self.width), tuple(read), self.width)
+        kept = [torch.arange(self.width)[self.columns[name]] for name in read]
+        return View(left_out, torch.cat(kept).sort().values, tuple(read), self.width)
+
+    def views(self, score: Score) -> list[View]:
+        """The view that a probe should read, then one per component: the same view without the component.
+
+        Starts with all components. As long as the probe gets better without one of them, the one without which it is
+        best is left out. A component that is not read changes nothing, so its view is that of the probe. A component
+        that is read alone has no view, because nothing would be left.
+
+        Args:
+            score: called once or more with new views. Every view in the result was passed to it, except that
+                `left_out` may differ.
+        """
+        read = tuple(self.columns)
+        scores = score([self.view(read)])
+        best = scores[0] if scores else 0.0
+        while len(read) > 1:
+            without = [self.view([name for name in read if name != left_out], left_out) for left_out in read]
+            rest = score(without)
+            if rest is None or not self.selected or max(rest) <= best:
+                break
+            best = max(rest)
+            read = without[rest.index(best)].read
+        own = self.view(read)
+        views = [own]
+        for name in self.columns:
+            if name not in read:
+                views.append(own._replace(left_out=name))
+            elif len(read) > 1:
+                views.append(self.view([other for other in read if other != name], name))
+        return views

@@ -20,6 +20,7 @@ SMALL = EvaluationConfig.parse(
     {
         "precision": "fp32",
         "num_examples": 3,
+        "select_parts": False,
         "bootstrap": {"resamples": 200},
         "probes": [
             {"probe": "characters", "window": 64, "train_windows": 150, "test_windows": 40},

@@ -11,7 +11,7 @@ from cclm_core.evaluation.baselines.catalogue import AnyBaseline
 from cclm_core.evaluation.probe import Context, NotMeasurable, Probe
 from cclm_core.evaluation.probes.catalogue import DEFAULT_PROBES, AnyProbe
 from cclm_core.evaluation.reading import Reader
-from cclm_core.evaluation.views import full_view
+from cclm_core.evaluation.views import Parts
 from cclm_core.runtime.errors import ConfigError
 from tests.evaluation.fakes import SMALL, FakeComposition, clean_set, encode, make_records
 
@@ -24,7 +24,7 @@ def build_context(folder: Path) -> Context:
     corpus = encode(folder, records)
     reader = Reader(FakeComposition(corpus.preprocessor), 4096, 1024)
     baselines: dict[str, object] = {config.baseline: config.build(corpus) for config in SMALL.baselines}
-    return Context(reader, corpus, [clean_set(records)], (), [full_view(reader.width)], baselines, 1)
+    return Context(reader, corpus, [clean_set(records)], (), Parts(reader.width), baselines, 1)
 
 
 @pytest.mark.parametrize("name", PROBES)

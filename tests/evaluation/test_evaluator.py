@@ -92,7 +92,7 @@ def test_a_corpus_without_labels_and_entities_can_be_evaluated(tmp_path: Path) -
     bits = {"bits_per_masked_character" + baseline for baseline in ("", "_unigram", "_trigram")}
     plain_metrics = {name for name in result.metrics if not name.startswith("contribution/")}
     assert plain_metrics == {"parameters", "width", "documents/bits_per_masked_character", *bits}
-    assert result.skipped.keys() == {"tags", "labels"} and result.tables.keys() == {"contribution"}
+    assert result.skipped.keys() == {"tags", "labels"} and result.tables.keys() == {"contribution", "parts"}
     assert "entities" in result.skipped["tags"] and "labels" in result.skipped["labels"]
 
 

@@ -1,6 +1,9 @@
-"""Contributions: leaving a component out gives the metrics of a composition that never had it."""
+"""Which components a probe reads, and contributions: the metrics of a composition that never had a component."""
+
+from collections.abc import Sequence
 
 import pytest
+import torch
 from torch import Tensor
 
 from cclm_core.composition.composed import ComposedModel
@@ -8,7 +11,7 @@ from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.evaluation import EvaluationConfig, evaluate_composition
 from cclm_core.evaluation.reading import Composed
 from cclm_core.evaluation.result import Evaluation
-from cclm_core.evaluation.views import leave_one_out
+from cclm_core.evaluation.views import Parts, View
 from cclm_core.runtime.reporting import null_report
 from cclm_core.text.vocabulary import Preprocessor
 from tests.composition.nests import over
@@ -22,8 +25,9 @@ class Rest(FakeComposition):
 
     def __init__(self, preprocessor: Preprocessor, left_out: str) -> None:
         super().__init__(preprocessor)
-        (view,) = (view for view in leave_one_out(self.width, super().columns) if view.left_out == left_out)
-        self.view, self.width = view, len(view.columns)
+        parts = Parts(self.width, super().columns)
+        self.view = parts.view([name for name in parts.columns if name != left_out])
+        self.width = len(self.view.columns)
 
     columns = {"rest": slice(0, 64)}  # noqa: RUF012
 
@@ -90,6 +94,55 @@ def test_contributions_do_not_change_the_other_metrics(whole: Evaluation, corpus
     metrics = {name: metric for name, metric in whole.metrics.items() if not name.startswith("contribution/")}
     assert plain.metrics == metrics
     assert contributions(plain) == {} and plain.skipped == {}
+
+
+COLUMNS = {"a": slice(0, 2), "b": slice(2, 3), "c": slice(3, 6)}
+
+
+def views(values: dict[str, float] | None, selected: bool = True) -> tuple[dict[str, str], list[str]]:
+    """Left out -> what is read, and what was fitted, given a score for the names that are read."""
+    fitted = []
+
+    def score(selection: Sequence[View]) -> list[float] | None:
+        fitted.extend("".join(view.read) for view in selection)
+        return None if values is None else [values["".join(view.read)] for view in selection]
+
+    result = Parts(6, COLUMNS, selected).views(score)
+    assert {"".join(view.read) for view in result} <= {*fitted} and len(fitted) == len({*fitted})
+    return {view.left_out: "".join(view.read) for view in result}, fitted
+
+
+def test_a_probe_reads_the_parts_that_are_best_on_held_out_text() -> None:
+    scores = {"abc": 0.5, "bc": 0.4, "ac": 0.6, "ab": 0.7, "b": 0.6, "a": 0.7}
+    assert views(scores) == ({"": "ab", "a": "b", "b": "a", "c": "ab"}, ["abc", "bc", "ac", "ab", "b", "a"])
+    alone = views(scores | {"a": 0.8})
+    assert alone[0] == {"": "a", "b": "a", "c": "a"}
+    everything = {"": "abc", "a": "bc", "b": "ac", "c": "ab"}
+    assert views(dict.fromkeys(scores, 0.5))[0] == everything
+    assert views(None)[0] == views(scores, selected=False)[0] == everything
+    view = Parts(6, COLUMNS).view(["a", "c"])
+    assert view.of(torch.arange(6)).tolist() == [0, 1, 3, 4, 5]
+    assert view.of_pooled(torch.arange(12)[None]).tolist() == [[0, 1, 3, 4, 5, 6, 7, 9, 10, 11]]
+
+
+def test_a_part_of_noise_is_not_read_and_the_metrics_are_those_without_it(corpus: EncodedCorpus) -> None:
+    class Noisy(FakeComposition):
+        """The fake composition with random features instead of those of the widest convolution."""
+
+        def forward(self, ids: Tensor) -> Tensor:
+            features = super().forward(ids)
+            noise = torch.rand(ids.shape[0], ids.shape[1], 32, generator=torch.Generator().manual_seed(ids.shape[1]))
+            features[..., 64:] = noise * (ids != 0)[..., None]
+            return features
+
+    config = SMALL.model_copy(update={"select_parts": True, "probes": SMALL.probes[2:]})
+    result = evaluate(Noisy(corpus.preprocessor), corpus, config)
+    read = {row["component"]: row["read"] for row in result.tables["parts"]}
+    assert read["size-3"] and not read["size-7"]
+    row = contributions(result)["size-7", "label_accuracy"]
+    assert (row["contribution"], row["low"], row["high"]) == (0, 0, 0)
+    plain = evaluate(Noisy(corpus.preprocessor), corpus, config.model_copy(update={"select_parts": False}))
+    assert result.values()["label_accuracy"] >= plain.values()["label_accuracy"]
 
 
 def test_columns_are_empty_if_the_fusion_mixes_features() -> None:

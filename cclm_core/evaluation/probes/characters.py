@@ -70,10 +70,30 @@ class CharactersProbe(Probe):
         for baseline in self._baselines.values():
             baseline.fit(runs, masked)
         features = masked_features(self._context.reader, masked)
-        for view in self._context.views:
-            probe = fit_masked(masked, view.of(features), self._config, self._context.seed)
-            self._fitted.append((view, probe))
+        held_out = self._held_out()
+        fitted: dict[tuple[str, ...], MaskedProbe] = {}
+
+        def score(views: Sequence[View]) -> list[float] | None:
+            """Fits probes; their negative bits on held-out text."""
+            for view in views:
+                fitted[view.read] = fit_masked(masked, view.of(features), self._config, self._context.seed)
+            if held_out is None:
+                return None
+            return [-float(self._bits(fitted[view.read], held_out[0], view.of(held_out[1])).mean()) for view in views]
+
+        self._fitted = [(view, fitted[view.read]) for view in self._context.parts.views(score)]
+        self.read = self._fitted[0][0].read
         return {}
+
+    def _held_out(self) -> tuple[Masked, Tensor] | None:
+        """Masked characters of the validation split and their features, to compare views; None without such text."""
+        if not self._context.parts.columns or not self._context.documents("validation")["length"].sum():
+            return None
+        masked, _ = self._masked(self._windows("validation"), "validation", self._config.test_windows)
+        return masked, masked_features(self._context.reader, masked)
+
+    def _bits(self, probe: "MaskedProbe", masked: Masked, features: Tensor) -> Floats:
+        return probe.bits(masked, features, self._context.corpus.preprocessor.num_ids, self._config.smoothing)
 
     def measure(self) -> ProbeResult:
         """See `Probe.measure`."""
@@ -82,9 +102,8 @@ class CharactersProbe(Probe):
         features = masked_features(self._context.reader, masked)
         lengths = self._context.documents("test")["length"].to_numpy(np.int64)
         documents = _documents(masked, starts, lengths)
-        num_ids, smoothing = self._context.corpus.preprocessor.num_ids, self._config.smoothing
         measured = {
-            view.left_out: _measurement(probe.bits(masked, view.of(features), num_ids, smoothing), documents)
+            view.left_out: _measurement(self._bits(probe, masked, view.of(features)), documents)
             for view, probe in self._fitted
         }
         baselines = {

@@ -1,7 +1,7 @@
 """The labels probe: predicts the label of a document from its pooled features."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -98,15 +98,22 @@ class LabelsProbe(Probe):
         pooled = pool(reader, self.scale, self._ids("train", train), max_ids)
         validation = pool(reader, self.scale, self._ids("validation", held_out), max_ids)
         labels = train["label"].tolist(), held_out["label"].tolist()
-        penalties = []
-        for view in self._context.views:
-            probe, penalty = fit_labels(
-                view.of_pooled(pooled), labels[0], view.of_pooled(validation), labels[1], config.penalties
-            )
-            self._fitted.append((view, probe))
-            penalties.append(penalty)
+        fitted: dict[tuple[str, ...], FittedLabels] = {}
+
+        def score(views: Sequence[View]) -> list[float] | None:
+            """Fits probes; their negative losses on held-out documents."""
+            for view in views:
+                fitted[view.read] = fit_labels(
+                    view.of_pooled(pooled), labels[0], view.of_pooled(validation), labels[1], config.penalties
+                )
+            losses = [fitted[view.read].loss for view in views]
+            return None if None in losses else [-loss for loss in losses if loss is not None]
+
+        views = self._context.parts.views(score)
+        self._fitted = [(view, fitted[view.read].probe) for view in views]
+        self.read = views[0].read
         self._fit_baselines()
-        return {"label_penalty": penalties[0]}
+        return {"label_penalty": fitted[self.read].penalty}
 
     def measure(self) -> ProbeResult:
         """See `Probe.measure`."""
@@ -139,8 +146,9 @@ class LabelsProbe(Probe):
         return LabelScorer(self, pooling, test_set, encoded, scored_ids)
 
     def predict(self, pooled: Tensor) -> list[str]:
-        """The labels that the probe on all features predicts from pooled features (N, 2W)."""
-        return self._fitted[0][1].predict(pooled)
+        """The labels that the probe predicts from pooled features (N, 2W) of the whole composition."""
+        view, probe = self._fitted[0]
+        return probe.predict(view.of_pooled(pooled))
 
     def shortened(self, texts: Encoded) -> list[str]:
         """The strings of `texts`, ids (L,), without what follows after the maximum length."""
@@ -276,15 +284,26 @@ def pool(reader: Reader, scale: Scale, texts: Encoded, max_ids: int) -> Tensor:
     return pooling.pooled()
 
 
+class FittedLabels(NamedTuple):
+    """A probe for labels.
+
+    Attributes:
+        probe: the probe.
+        penalty: its penalty.
+        loss: its mean cross-entropy on held-out documents, in nats; None if there are none.
+    """
+
+    probe: PenalizedProbe
+    penalty: float
+    loss: float | None
+
+
 def fit_labels(
     pooled: Tensor, labels: Sequence[str], held_out: Tensor, held_out_labels: Sequence[str], penalties: Sequence[float]
-) -> tuple[PenalizedProbe, float]:
+) -> FittedLabels:
     """Fits one probe per penalty on `pooled` (N, W), and selects the one with the lowest loss on `held_out` (M, W).
 
     If no held-out document has a label of the training documents, the middle penalty is used.
-
-    Returns:
-        The probe and its penalty.
     """
     columns = {label: column for column, label in enumerate(sorted(set(labels)))}
     rows = [row for row, label in enumerate(held_out_labels) if label in columns]
@@ -292,7 +311,7 @@ def fit_labels(
     ordered = sorted(penalties)
     if not rows:
         middle = ordered[len(ordered) // 2]
-        return fit_penalized(pooled, labels, middle), middle
+        return FittedLabels(fit_penalized(pooled, labels, middle), middle, None)
     fitted = {penalty: fit_penalized(pooled, labels, penalty) for penalty in ordered}
 
     losses = {
@@ -300,4 +319,4 @@ def fit_labels(
         for penalty, probe in fitted.items()
     }
     best = min(ordered, key=lambda penalty: losses[penalty])
-    return fitted[best], best
+    return FittedLabels(fitted[best], best, losses[best])

@@ -34,7 +34,7 @@ from cclm_core.evaluation.spans import (
     spans_of_texts,
 )
 from cclm_core.evaluation.tag_sampling import Tagged, sample_rows, select_tagged, tagged_documents
-from cclm_core.evaluation.views import View, full_view
+from cclm_core.evaluation.views import Parts, View
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.random import derive
 from cclm_core.text.vocabulary import Preprocessor
@@ -119,13 +119,23 @@ class TagsProbe(Probe):
             raise NotMeasurable("the training documents have no entities")
         self.config = config = self._without_broken_rule(tagged)
         rows = tag_rows(context.reader, tagged, config, context.seed)
-        probes = [fit_tags(rows, len(labels), config, context.seed, view) for view in context.views]
         documents = shuffled(context.documents("validation"), context.seed, "documents", "tags", "validation")
         held_out = tagged_documents(self.corpus.split("validation"), limit_ids(documents, config.validation_characters))
-        taggers = select_bonuses(context.reader, probes, held_out, self.corpus, config)
-        self.taggers = {view.left_out: tagger for view, tagger in zip(context.views, taggers, strict=True)}
+        fitted: dict[tuple[str, ...], Tagger] = {}
+
+        def score(views: Sequence[View]) -> list[float] | None:
+            """Fits taggers; their F1 on held-out documents."""
+            probes = [fit_tags(rows, len(labels), config, context.seed, view) for view in views]
+            selected = select_bonuses(context.reader, probes, held_out, self.corpus, config)
+            fitted.update({view.read: tagger for view, (tagger, _) in zip(views, selected, strict=True)})
+            scores = [value for _, value in selected if value is not None]
+            return scores if len(scores) == len(views) else None
+
+        views = context.parts.views(score)
+        self.taggers = {view.left_out: fitted[view.read] for view in views}
+        self.read = views[0].read
         self._fit_baselines()
-        found = {"tag_bonus": taggers[0].bonus}
+        found = {"tag_bonus": self.taggers[""].bonus}
         return found | ({"tag_spans_inside_words": self.inside_words} if self.inside_words else {})
 
     def scorer(self, test_set: TextSet, encoded: Encoded) -> Scorer:
@@ -268,28 +278,32 @@ def fit_tags(
 ) -> LinearProbe:
     """Fits a linear probe for the BIO tags of `num_labels` labels, on the features in `view` (default: all)."""
     width = rows.features.shape[1]
-    view = view or full_view(width)
+    view = view or Parts(width).view(())
     # Renaming "readout" would change the random order for every seed.
     generator = derive(seed, "evaluation", "readout", "tags")
     features = view.of(rows.features)
     probe = fit(features, rows.targets, rows.weights, 1 + 2 * num_labels, config.linear_probe, generator)
-    return probe.widened(view.columns, width) if view.left_out else probe
+    return probe if view.is_full else probe.widened(view.columns, width)
 
 
 def select_bonuses(
     reader: Reader, probes: Sequence[LinearProbe], held_out: Tagged, corpus: EncodedCorpus, config: TagsProbeConfig
-) -> list[Tagger]:
-    """Selects for each probe the bonus with the highest F1 on held-out texts; 0 if these have no entities."""
+) -> list[tuple[Tagger, float | None]]:
+    """Selects for each probe the bonus with the highest F1 on held-out texts; 0 and None if these have no entities.
+
+    Returns:
+        The taggers and their F1.
+    """
     taggers = [Tagger(probe) for probe in probes]
     if not any(text.any() for text in held_out.tags):
-        return taggers
+        return [(tagger, None) for tagger in taggers]
     scores = empty_scores(taggers, held_out.texts)
     for text, start, features in reader.pieces(held_out.texts):
         for tagger, tagger_scores in zip(taggers, scores, strict=True):
             tagger_scores[text][start : start + len(features)] = tagger.scores(features)
     labels, preprocessor = corpus.entity_labels, corpus.preprocessor
-    bonuses = [_best_bonus(tagger_scores, held_out, preprocessor, labels, config) for tagger_scores in scores]
-    return [tagger._replace(bonus=bonus) for tagger, bonus in zip(taggers, bonuses, strict=True)]
+    best = [_best_bonus(tagger_scores, held_out, preprocessor, labels, config) for tagger_scores in scores]
+    return [(tagger._replace(bonus=bonus), value) for tagger, (bonus, value) in zip(taggers, best, strict=True)]
 
 
 def empty_scores(taggers: Sequence[Tagger], texts: Encoded) -> list[list[Scores]]:
@@ -303,7 +317,8 @@ def _best_bonus(
     preprocessor: Preprocessor,
     labels: Sequence[str],
     config: TagsProbeConfig,
-) -> float:
+) -> tuple[float, float]:
+    """The best bonus and its F1."""
     texts = [preprocessor.decode(ids) for ids in held_out.texts]
     gold = [gold_spans(*pair, preprocessor, labels) for pair in zip(held_out.texts, held_out.tags, strict=True)]
 
@@ -313,4 +328,6 @@ def _best_bonus(
         spans = spans_of_texts(texts, shifted, preprocessor, labels, config.word_boundaries)
         return span_metrics(gold, spans)[_F1].value
 
-    return max(sorted(config.bonuses), key=f1)
+    values = {bonus: f1(bonus) for bonus in sorted(config.bonuses)}
+    best = max(values, key=lambda bonus: values[bonus])
+    return best, values[best]

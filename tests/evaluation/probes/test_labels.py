@@ -48,18 +48,18 @@ def accuracy(gold: list[str], predicted: list[str]) -> float:
 def test_labels_are_learned_and_shuffled_labels_are_not() -> None:
     train, labels = data(300, 0)
     test, gold = data(200, 1)
-    probe, _ = fit_labels(train, labels, *data(100, 2), PENALTIES)
+    probe = fit_labels(train, labels, *data(100, 2), PENALTIES).probe
     assert accuracy(gold, probe.predict(test)) > 0.85
     shuffled = [labels[index] for index in np.random.default_rng(0).permutation(300)]
-    probe, _ = fit_labels(train, shuffled, *data(100, 2), PENALTIES)
+    probe = fit_labels(train, shuffled, *data(100, 2), PENALTIES).probe
     assert accuracy(gold, probe.predict(test)) < 0.65
 
 
 def test_held_out_documents_select_the_penalty() -> None:
     train, labels = data(60, 0)
     noisy = [label if number % 3 else "ab".replace(label, "") for number, label in enumerate(labels)]
-    assert fit_labels(train, noisy, *data(100, 2), (1e-6, 0.3))[1] == 0.3
-    assert fit_labels(train, noisy, torch.zeros(0, 40), [], (1.0, 3.0, 2.0))[1] == 2.0
+    assert fit_labels(train, noisy, *data(100, 2), (1e-6, 0.3)).penalty == 0.3
+    assert fit_labels(train, noisy, torch.zeros(0, 40), [], (1.0, 3.0, 2.0))[1:] == (2.0, None)
 
 
 def test_metrics_of_a_few_documents() -> None:

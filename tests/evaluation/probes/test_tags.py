@@ -17,7 +17,7 @@ from cclm_core.evaluation.probes.tags import Tagger, TagsProbeConfig, fit_tags, 
 from cclm_core.evaluation.reading import Reader
 from cclm_core.evaluation.spans import Scores, SpanScore, TextSpans, gold_spans, spans_of_texts
 from cclm_core.evaluation.tag_sampling import Tagged, sample_rows, select_tagged, tagged_documents
-from cclm_core.evaluation.views import full_view
+from cclm_core.evaluation.views import Parts
 from cclm_core.text.vocabulary import Preprocessor, VocabularyConfig
 from tests.evaluation.fakes import FakeComposition, clean_set, encode, make_records
 
@@ -132,9 +132,10 @@ def test_held_out_texts_select_the_bonus(corpus: EncodedCorpus) -> None:
     shy = probe._replace(bias=probe.bias + torch.tensor([6.0, 0.0, 0.0]))
     bold = probe._replace(bias=probe.bias - torch.tensor([6.0, 0.0, 0.0]))
     taggers = select_bonuses(reader, [bold, shy], held_out, corpus, CONFIG)
-    assert taggers[0].bonus == 0 and taggers[1].bonus >= 1
+    assert taggers[0][0].bonus == 0 and taggers[1][0].bonus >= 1
+    assert all(value is not None and value > 0.5 for _, value in taggers)
     empty = Tagged([], [], [])
-    assert select_bonuses(reader, [shy], empty, corpus, CONFIG) == [Tagger(shy)]
+    assert select_bonuses(reader, [shy], empty, corpus, CONFIG) == [(Tagger(shy), None)]
 
 
 @pytest.mark.parametrize(("particles", "inside"), [(("에서", "까지", "로"), True), (("", " 그", "."), False)])
@@ -149,8 +150,8 @@ def test_names_inside_words_turn_the_rule_about_words_off(
     corpus = encode(tmp_path, records)
     test_set = clean_set(records)
     reader = Reader(FakeComposition(corpus.preprocessor), 5000, 1000)
-    views, baselines = [full_view(reader.width)], {"dictionary": NameDictionary()}
-    context = Context(reader, corpus, [test_set], ("modern",), views, baselines, 1)
+    parts, baselines = Parts(reader.width), {"dictionary": NameDictionary()}
+    context = Context(reader, corpus, [test_set], ("modern",), parts, baselines, 1)
     probe = CONFIG.build(context)
     hyperparameters = probe.fit()
     assert probe.config.word_boundaries is not inside
