@@ -38,6 +38,7 @@ def evaluate(
     entities.csv         set, label, gold, predicted, precision, recall, f1
     confusion.csv        id, true, predicted; one row per document                    plots/confusion.png
     contribution.csv     component, metric, whole, without, contribution, low, high   plots/contribution.png
+    parts.csv            probe, component, read: which components each probe reads
     predictions.jsonl    some documents of the first and the last test set
     ```
 
