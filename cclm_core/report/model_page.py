@@ -28,8 +28,8 @@ from cclm_core.report.tables import Cell, Table, number_cell, text_cell
 _MODEL_KINDS = ("embedder", "component", "composition", "task")
 _NOTES = {
     "composition": (
-        "How much worse the metric is without the component. An interval that contains 0: no clear contribution; exactly "
-        "0: the probe does not read the component, because it was not better with it on held-out text."
+        "How much worse the metric is without the component. An interval that contains 0: no clear contribution; "
+        "exactly 0: the probe does not read the component, because it was not better with it on held-out text."
     ),
     "ensemble": "How much better the ensemble is than the part alone, on the same texts.",
 }
