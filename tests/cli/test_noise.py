@@ -26,7 +26,8 @@ def run(*arguments: str, stdin: str | None = None) -> str:
 def test_every_kind_is_listed_with_an_example() -> None:
     output = run("--every-kind", "--seed", "1")
     versions = dict(every_kind(SENTENCE, 1, {"their": {"thier": 1}}))
-    assert list(versions) == list(CATALOGUE)
+    # Other tests of the process may have registered kinds of their own.
+    assert [name for name in versions if name in CATALOGUE] == list(CATALOGUE)
     assert len({SENTENCE, *versions.values()}) == len(versions) + 1
     assert all(name in output for name in CATALOGUE)
     assert "Thier" in output and "recieved" in output  # the default misspellings of the sample
