@@ -38,7 +38,7 @@ from torch import Tensor
 from cclm_core.composition.component import Component
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.composition.store import load_base
-from cclm_core.corpus.encoded import EncodedSplit
+from cclm_core.corpus.encoded_split import EncodedSplit
 from cclm_core.corpus.records import SPLITS
 from cclm_core.corpus.windows import Windows
 from cclm_core.encoders.embedder import Base

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from cclm_core.corpus.encoded import EncodedSplit
+from cclm_core.corpus.encoded_split import EncodedSplit
 from cclm_core.corpus.permutation import permute
 from cclm_core.corpus.windows import WindowBatch
 from cclm_core.runtime.config import Config

@@ -25,116 +25,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cclm_core.corpus.encoded_split import DOCUMENTS, EncodedSplit, Tags, document_labels
 from cclm_core.corpus.records import SPLITS, Entity, Record, RowGroup, read_group, to_table
 from cclm_core.runtime.artifacts import read_json, write_json
 from cclm_core.runtime.errors import ArtifactError, DataError, IntegrityError
 from cclm_core.runtime.files import StrPath, as_path
-from cclm_core.runtime.parquet import read_row_groups
 from cclm_core.text.vocabulary import END, Ids, Preprocessor
 
 if TYPE_CHECKING:  # not needed by workers
-    import pandas as pd
+    pass
 
 OUTSIDE = 0
 MAX_LABELS = 127  # tags are stored as uint8
 
-MAX_DOCUMENT_LABELS = 1000
-"""More distinct labels of documents are probably identifiers."""
-
-_DOCUMENTS = pa.schema(
-    [("id", pa.string()), ("start", pa.int64()), ("length", pa.int32())]
-    + [(name, pa.string()) for name in ("author", "group", "variant", "label")]
-)
 # Limits of a chunk, which is encoded at once and becomes a row group of the documents. They bound the memory.
 _RECORDS = 4096
 _CHARACTERS = 1 << 22
-
-Tags = npt.NDArray[np.uint8]
 
 
 def begin_tag(label: int) -> int:
     """The B tag of entity label number `label`. The I tag is one higher."""
     return 1 + 2 * label
-
-
-@dataclass(frozen=True)
-class EncodedSplit:
-    """One split of an encoded corpus.
-
-    Attributes:
-        ids: (N,) uint16, memory-mapped, read-only.
-        tags: (N,) uint8, memory-mapped, read-only.
-        path: the Parquet file of the documents.
-        training_path: that of the training documents, whose labels are numbered.
-    """
-
-    ids: Ids
-    tags: Tags
-    path: Path
-    training_path: Path
-
-    @cached_property
-    def documents(self) -> "pd.DataFrame":
-        """One row per document, in the order of the ids; the module lists the columns."""
-        documents: pd.DataFrame = pa.concat_tables(self.document_groups()).to_pandas()
-        return documents
-
-    def labels_at(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """The number in `document_labels` of the label of the document at each position of `ids`.
-
-        Args:
-            positions: any shape, from 0 to N - 1. An END belongs to the document before it.
-
-        Returns:
-            The same shape; -1 for a document without a label, or with one that no training document has.
-        """
-        starts, numbers = self._labels
-        labels: npt.NDArray[np.int64] = numbers[np.searchsorted(starts, positions, side="right") - 1]
-        return labels
-
-    @cached_property
-    def _labels(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """The start of each document and the number of its label; 16 bytes of memory per document."""
-        names = pa.array(document_labels(self.training_path), pa.string())
-        starts, numbers = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
-        for group in self.document_groups(["start", "label"]):
-            starts.append(group.column("start").to_numpy().astype(np.int64))
-            found = pc.index_in(group.column("label"), names).fill_null(-1)
-            numbers.append(found.to_numpy().astype(np.int64))
-        return np.concatenate(starts), np.concatenate(numbers)
-
-    def document_groups(self, columns: Sequence[str] = _DOCUMENTS.names) -> Iterator[pa.Table]:
-        """Yields these columns of the documents in tables of bounded size, at least one.
-
-        Raises:
-            ArtifactError: the file is missing or damaged, or a document lies outside the ids.
-        """
-        yield _DOCUMENTS.empty_table().select(list(columns))
-        for group in read_row_groups(self.path, _DOCUMENTS, sorted({*columns, "start", "length"})):
-            starts, lengths = (group.column(name).to_numpy().astype(np.int64) for name in ("start", "length"))
-            if (
-                min(starts.min(initial=0), lengths.min(initial=0)) < 0
-                or ((starts > len(self.ids)) | (lengths >= len(self.ids) - starts)).any()
-            ):
-                raise ArtifactError(
-                    f"{self.path} is damaged: a document is outside the ids. Run the stage `vocab` again."
-                )
-            yield group.select(list(columns))
-
-
-def document_labels(path: Path) -> tuple[str, ...]:
-    """The distinct labels of the documents in a Parquet file, sorted; the column is not read further than to
-    `MAX_DOCUMENT_LABELS` + 1 of them.
-
-    Raises:
-        ArtifactError: the file is missing or damaged.
-    """
-    labels: set[str] = set()
-    for group in read_row_groups(path, _DOCUMENTS, ["label"]):
-        labels.update(label for label in pc.unique(group.column("label")).to_pylist() if label is not None)
-        if len(labels) > MAX_DOCUMENT_LABELS:
-            break
-    return tuple(sorted(labels)[: MAX_DOCUMENT_LABELS + 1])
 
 
 class EncodedCorpus:
@@ -369,7 +280,7 @@ class _SplitFiles:
     def __init__(self, folder: Path, name: str) -> None:
         self._ids: BinaryIO = (folder / f"{name}.ids.bin").open("wb")
         self._tags: BinaryIO = (folder / f"{name}.tags.bin").open("wb")
-        self._documents = pq.ParquetWriter(folder / f"{name}.documents.parquet", _DOCUMENTS, compression="zstd")
+        self._documents = pq.ParquetWriter(folder / f"{name}.documents.parquet", DOCUMENTS, compression="zstd")
 
     def append(self, encoding: Encoding, documents: pa.Table, start: int) -> None:
         """Appends an encoded row group; `start` is the number of ids already in the split."""
@@ -379,7 +290,7 @@ class _SplitFiles:
         columns = {name: documents.column(name) for name in documents.column_names}
         columns["start"] = pa.array(start + np.cumsum(steps) - steps)
         columns["length"] = pa.array(encoding.lengths.astype(np.int32))
-        self._documents.write_table(pa.table({name: columns[name] for name in _DOCUMENTS.names}, schema=_DOCUMENTS))
+        self._documents.write_table(pa.table({name: columns[name] for name in DOCUMENTS.names}, schema=DOCUMENTS))
 
     def close(self) -> None:
         """Closes the files."""

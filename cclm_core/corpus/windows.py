@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cclm_core.corpus.encoded import EncodedSplit
+from cclm_core.corpus.encoded_split import EncodedSplit
 from cclm_core.corpus.permutation import permute
 from cclm_core.runtime.errors import DataError
 from cclm_core.runtime.random import derive
@@ -159,14 +159,9 @@ class Windows:
             origin = Origin(self.split, index.reshape(shape))
             return WindowBatch(ids.reshape(shape).astype(np.int64), tags.reshape(shape), lengths, origin)
         inside = np.arange(self.length) < lengths[:, None]
-        padded = WindowBatch(
-            np.full(shape, PAD, dtype=np.int64),
-            np.zeros(shape, dtype=np.uint8),
-            lengths,
-            Origin(self.split, np.zeros(shape, dtype=np.int64)),
-        )
-        padded.ids[inside], padded.tags[inside] = ids, tags
-        padded.origin.positions[inside] = index  # type: ignore[union-attr]
+        origin = Origin(self.split, np.zeros(shape, dtype=np.int64))
+        padded = WindowBatch(np.full(shape, PAD, dtype=np.int64), np.zeros(shape, dtype=np.uint8), lengths, origin)
+        padded.ids[inside], padded.tags[inside], origin.positions[inside] = ids, tags, index
         return padded
 
 

@@ -121,7 +121,7 @@ class Probe(ABC):
     """Measures how well a target can be predicted from the features of a composition.
 
     Attributes:
-        read: names of the components whose features the fitted probe reads; empty if they cannot be told apart.
+        read: names of the components whose features the fitted probe reads; empty if the fusion mixes their features.
     """
 
     read: tuple[str, ...] = ()

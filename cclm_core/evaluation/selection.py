@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from cclm_core.corpus.encoded import EncodedSplit
+from cclm_core.corpus.encoded_split import EncodedSplit
 from cclm_core.corpus.records import SCHEMA
 from cclm_core.runtime.errors import ArtifactError
 from cclm_core.runtime.parquet import read_parquet

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cclm_core.corpus.encoded import EncodedSplit
+from cclm_core.corpus.encoded_split import EncodedSplit
 from cclm_core.evaluation.selection import bounds, document_ids, limit_ids
 
 _SEARCH_FACTOR = 20  # ids to search for documents with entities, per id to read

@@ -17,7 +17,7 @@ class View(NamedTuple):
     Attributes:
         left_out: the component whose contribution this view measures, by leaving it out; "" for the view of the probe.
         columns: (K,) int64, the features to keep.
-        read: names of the components that have these features; empty if the features cannot be told apart.
+        read: names of the components that have these features; empty if the fusion mixes their features.
         width: W, the number of all features.
     """
 
@@ -52,7 +52,7 @@ class Parts(NamedTuple):
 
     Attributes:
         width: W, the number of features.
-        columns: component -> its features; empty if there is one component, or the features cannot be told apart.
+        columns: component -> its features; empty if there is one component, or the fusion mixes their features.
         selected: whether probes may leave out components that do not help.
     """
 

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from cclm_core.corpus.encoded import MAX_DOCUMENT_LABELS
+from cclm_core.corpus.encoded_split import MAX_DOCUMENT_LABELS
 from cclm_core.corpus.windows import WindowBatch
 from cclm_core.encoders.pooling import Pooling, PoolingKind
 from cclm_core.objectives.base import Example, Objective, ObjectiveContext, Sums
@@ -23,7 +23,7 @@ DOCUMENT_LABELS = "document_labels.json"
 """The file with the labels that the head predicts, next to the head."""
 
 _FORMAT = "cclm-document-labels-1"
-_MAX_ROWS = 2  # texts per window of the batch, so that many short texts beside a long one do not fill the memory
+_MAX_ROWS = 2  # texts per window of the batch; bounds the memory, since short texts are padded to the longest one
 
 
 class LabelsConfig(Config):

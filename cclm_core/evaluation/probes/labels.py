@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from cclm_core.composition.long_texts import Piece
-from cclm_core.corpus.encoded import MAX_DOCUMENT_LABELS
+from cclm_core.corpus.encoded_split import MAX_DOCUMENT_LABELS
 from cclm_core.evaluation.baselines.base import LabelBaseline
 from cclm_core.evaluation.linear_probe import PenalizedProbe, Scale, fit_penalized
 from cclm_core.evaluation.metrics import Measurement, macro_f1, ratio
