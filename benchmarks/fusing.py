@@ -38,12 +38,13 @@ from task_data import TaskSet, task_sets
 from task_report import ENCODERS, RATES
 from tasks import scored_texts, test_copies
 
+from cclm_core.evaluation.candidates import Choice
+from cclm_core.evaluation.fusing import KINDS, Rows, Weights, fit, fuse
 from cclm_core.evaluation.metrics import Bootstrap, Measurement, ratio
 from cclm_core.evaluation.selection import CLEAN
 from cclm_core.finetuning.any_model import Texts
-from cclm_core.finetuning.choosing import Choice, choose
+from cclm_core.finetuning.choosing import choose
 from cclm_core.finetuning.familiarity import Familiarity
-from cclm_core.finetuning.fusing import KINDS, Rows, Weights, fit, fuse
 from cclm_core.finetuning.validation import Validation
 from cclm_core.labeled.examples import LabeledText
 

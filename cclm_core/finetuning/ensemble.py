@@ -8,10 +8,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
+from cclm_core.evaluation.fusing import Weights, fuse
 from cclm_core.finetuning.any_model import AnyTaskModel, Floats, Prediction, Texts, groups
 from cclm_core.finetuning.entities import entity_answers
 from cclm_core.finetuning.familiarity import NUM_MEASURES, Familiarity
-from cclm_core.finetuning.fusing import Weights, fuse
 from cclm_core.finetuning.validation import familiarity_texts
 from cclm_core.heads.answers import label_answers, multilabel_answers
 from cclm_core.labeled.examples import LabeledTask

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from cclm_core.evaluation.candidates import Candidate, Choice
+from cclm_core.evaluation.fusing import KINDS, Kind, Weights
 from cclm_core.evaluation.selection import CLEAN
 from cclm_core.finetuning.any_model import AnyTaskModel
-from cclm_core.finetuning.choosing import Candidate, Choice, choose
+from cclm_core.finetuning.choosing import choose
 from cclm_core.finetuning.config import EnsembleConfig
 from cclm_core.finetuning.ensemble import Ensemble, EnsembleCard, refuse_different
 from cclm_core.finetuning.familiarity import Familiarity
-from cclm_core.finetuning.fusing import KINDS, Kind, Weights
 from cclm_core.finetuning.measures import HEADLINES
 from cclm_core.finetuning.validation import Validation, validation_of
 from cclm_core.labeled.examples import LabeledText

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cclm_core.evaluation.fusing import Rows
 from cclm_core.evaluation.metrics import Measurement
 from cclm_core.evaluation.selection import CLEAN
 from cclm_core.finetuning.any_model import AnyTaskModel, Floats, Texts, texts_of
 from cclm_core.finetuning.config import TaskNoise
 from cclm_core.finetuning.entities import entity_answers
 from cclm_core.finetuning.familiarity import Familiarity
-from cclm_core.finetuning.fusing import Rows
 from cclm_core.finetuning.measures import HEADLINES, measure
 from cclm_core.finetuning.noised import noised_texts
 from cclm_core.finetuning.words import tags_of_texts

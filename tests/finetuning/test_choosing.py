@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from cclm_core.evaluation.candidates import Choice
+from cclm_core.evaluation.fusing import KINDS, Kind, Rows, Weights, _Problem, fit, fuse, losses
 from cclm_core.finetuning.any_model import Floats, Texts
-from cclm_core.finetuning.choosing import Choice, choose
-from cclm_core.finetuning.fusing import KINDS, Kind, Rows, Weights, _Problem, fit, fuse, losses
+from cclm_core.finetuning.choosing import choose
 from cclm_core.finetuning.validation import Validation
 from cclm_core.labeled.examples import LabeledText
 

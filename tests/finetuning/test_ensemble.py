@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cclm_core.evaluation.fusing import Weights
 from cclm_core.evaluation.metrics import Bootstrap
 from cclm_core.finetuning.any_model import AnyTaskModel, texts_of
 from cclm_core.finetuning.config import EnsembleConfig, TaskConfig
@@ -16,7 +17,6 @@ from cclm_core.finetuning.evaluate import NoiseSet, evaluate_task, model_predict
 from cclm_core.finetuning.familiarity import Familiarity
 from cclm_core.finetuning.fit import fine_tune
 from cclm_core.finetuning.fuse import Fused, fuse_parts
-from cclm_core.finetuning.fusing import Weights
 from cclm_core.finetuning.measures import HEADLINES, measure
 from cclm_core.finetuning.ngram_model import fit_ngrams
 from cclm_core.finetuning.parts import WORSE, Parts

@@ -7,8 +7,9 @@ regress         weighted mean
 ```
 
 The weight of part i for a text is exp(bias_i + slope_i · z), where z are two standardized estimates of how noisy the
-text looks; see `familiarity`. With `equal` weights all biases and slopes are equal: z changes only how sure the answer
-is. With `fixed` weights the slopes are equal, so that the ratio of two weights is the same for every text.
+text looks; see `finetuning.familiarity`. With `equal` weights all biases and slopes are equal: z changes only how sure
+the answer is. With `fixed` weights the slopes are equal, so that the ratio of two weights is the same for every text.
+Without estimates, weights have no slopes.
 """
 
 from collections.abc import Sequence
@@ -18,8 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from cclm_core.finetuning.any_model import Floats
-from cclm_core.finetuning.familiarity import NUM_MEASURES
+from cclm_core.evaluation.metrics import Floats
 from cclm_core.labeled.examples import LabeledTask
 from cclm_core.runtime.config import Config
 
@@ -46,7 +46,7 @@ class Weights(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        width, parts = (NUM_MEASURES, len(self.bias)) if self.slope else (0, 0)
+        width, parts = (len(self.mean), len(self.bias)) if self.slope else (0, 0)
         sizes = [len(self.slope) == parts, len(self.mean) == len(self.deviation) == width]
         if not all(sizes) or any(len(row) != width for row in self.slope) or any(one <= 0 for one in self.deviation):
             raise ValueError(f"weights with slopes need {parts} rows of {width} slopes, {width} means and deviations")
@@ -143,26 +143,40 @@ def fit(task: LabeledTask, kind: Kind, rows: Rows, start: Weights | None = None)
         rows: scores and targets.
         start: weights to start from, of the same kind.
     """
+    return fit_with_bonus(task, kind, rows, start, with_bonus=False)[0]
+
+
+def fit_with_bonus(
+    task: LabeledTask, kind: Kind, rows: Rows, start: Weights | None = None, with_bonus: bool = True
+) -> tuple[Weights, float]:
+    """Like `fit`, and for tags also the bonus of all tags except O, in nats, with the lowest loss; 0 `with_bonus` off.
+
+    Entities are rare, and a probe can be too sure or too unsure of all of them. Without the bonus, the weights of parts
+    would correct that.
+    """
     from scipy.optimize import minimize
 
     parts = len(rows.scores)
     if task == "regress" and kind == "equal":
-        return Weights.even(parts)
+        return Weights.even(parts), 0.0
     mean, deviation = rows.measures.mean(0), rows.measures.std(0)
     deviation = np.where(deviation > 1e-9, deviation, 1.0)
     if start is not None and start.slope:  # of the same estimates, so that slopes keep their meaning
         mean, deviation = np.array(start.mean), np.array(start.deviation)
-    problem = _Problem(task, kind, rows, standardized(rows.measures, mean.tolist(), deviation.tolist()))
+    measures = standardized(rows.measures, mean.tolist(), deviation.tolist())
+    problem = _Problem(task, kind, rows, measures, with_bonus)
     first = problem.start(start or Weights.even(parts))
     found = minimize(problem, first, jac=True, method="L-BFGS-B", options={"maxiter": _MAX_ITERATIONS, "ftol": 1e-7})
-    bias, slope = problem.parameters(found.x)
-    return Weights(
+    values, bonus = problem.split(found.x)
+    bias, slope = problem.parameters(values)
+    weights = Weights(
         kind=kind,
         bias=tuple(bias.tolist()),
         slope=tuple(map(tuple, slope.tolist())),
         mean=tuple(mean.tolist()),
         deviation=tuple(deviation.tolist()),
     )
+    return weights, bonus
 
 
 class _Problem:
@@ -171,8 +185,8 @@ class _Problem:
     Written out by hand: with these few parameters, most of the time of automatic differentiation would be overhead.
     """
 
-    def __init__(self, task: LabeledTask, kind: Kind, rows: Rows, measures: Floats) -> None:
-        self.task, self.kind, self.rows = task, kind, rows
+    def __init__(self, task: LabeledTask, kind: Kind, rows: Rows, measures: Floats, with_bonus: bool = False) -> None:
+        self.task, self.kind, self.rows, self.with_bonus = task, kind, rows, with_bonus
         self.measures = measures[rows.owners]
         # Each text counts by its weight, however many rows it has.
         counts = np.bincount(rows.owners, minlength=len(rows.weights))
@@ -184,7 +198,11 @@ class _Problem:
         parts, width = len(self.rows.scores), self.measures.shape[1]
         slope = np.array(weights.slope) if weights.slope else np.zeros((parts, width))
         num_biases, num_slopes = 1 if self.kind == "equal" else parts, parts if self.kind == "by_text" else 1
-        return np.concatenate([weights.bias[:num_biases], slope[:num_slopes].ravel()])
+        return np.concatenate([weights.bias[:num_biases], slope[:num_slopes].ravel(), [0.0] * self.with_bonus])
+
+    def split(self, values: Floats) -> tuple[Floats, float]:
+        """The parameters of the weights, and the bonus of all tags except O."""
+        return (values[:-1], float(values[-1])) if self.with_bonus else (values, 0.0)
 
     def parameters(self, values: Floats) -> tuple[Floats, Floats]:
         """Biases (P,) and slopes (P, Z)."""
@@ -195,6 +213,7 @@ class _Problem:
 
     def __call__(self, values: Floats) -> tuple[float, Floats]:
         """The loss and its gradient at some parameters."""
+        values, bonus = self.split(values)
         bias, slope = self.parameters(values)
         scores = self.rows.scores
         weights = _exp(bias + self.measures @ slope.T)
@@ -202,6 +221,8 @@ class _Problem:
         total = weights.sum(axis=1)
         if self.task == "regress":
             joined = joined / total[:, None]
+        if self.with_bonus:
+            joined[:, 1:] += bonus
         loss, slopes = _losses(self.task, joined, self.rows)
         slopes *= self.shares[:, None]
         if self.task == "regress":
@@ -220,7 +241,7 @@ class _Problem:
         if self.kind != "by_text":
             by_slope = by_slope.sum(axis=0, keepdims=True)
         value = float((loss * self.shares).sum() + _PENALTY * penalty)
-        return value, np.concatenate([by_bias, by_slope.ravel()])
+        return value, np.concatenate([by_bias, by_slope.ravel(), [slopes[:, 1:].sum()] * self.with_bonus])
 
 
 def _exp(raw: Floats) -> Floats:
