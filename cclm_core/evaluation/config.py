@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from cclm_core.composition.long_texts import WINDOW
 from cclm_core.evaluation.baselines.catalogue import ALL_BASELINES, BaselineConfig
+from cclm_core.evaluation.held_out import SelectionNoise
 from cclm_core.evaluation.metrics import Bootstrap
 from cclm_core.evaluation.probes.catalogue import DEFAULT_PROBES, ProbeConfig
 from cclm_core.runtime.config import Config
@@ -42,6 +43,10 @@ class EvaluationConfig(Config):
         default=True,
         description="each probe reads the components that are best on the validation split; false: all of them. Needs "
         "`contributions`",
+    )
+    selection_noise: SelectionNoise = Field(
+        default_factory=SelectionNoise,
+        description="noised copies of the validation texts to select components on, for names and labels",
     )
     bootstrap: Bootstrap = Bootstrap()
     probes: tuple[ProbeConfig, ...] = Field(default=DEFAULT_PROBES, description="probes to fit, each at most once")

@@ -45,7 +45,8 @@ def evaluate_composition(
     result = Evaluation(config.bootstrap, seed)
     reader = Reader(composed, config.batch_characters, config.window, config.precision)
     baselines: dict[str, object] = {member.baseline: member.build(corpus) for member in config.baselines}
-    context = Context(reader, corpus, test_sets, config.variants, _parts(composed, config, result), baselines, seed)
+    parts, noise = _parts(composed, config, result), config.selection_noise
+    context = Context(reader, corpus, test_sets, config.variants, parts, baselines, seed, noise)
     num_parameters = sum(parameter.numel() for parameter in composed.parameters())
     for name, size in {"parameters": num_parameters, "width": composed.width}.items():
         result.metrics[name] = Metric(value=size, headline=True)
@@ -95,6 +96,9 @@ class _Evaluator:
             self.result.tables.setdefault("parts", []).extend(
                 {"probe": name, "component": part, "read": part in probe.read} for part in self.context.parts.columns
             )
+        if probe.choice is not None:
+            self.result.choices[name] = probe.choice.described()
+            self.result.warnings += [f"probe {name}: {warning}" for warning in probe.choice.warnings]
         self.result.add(probe.measure())
 
     def _score(self, test_set: TextSet) -> None:

@@ -11,6 +11,8 @@ from cclm_core.evaluation.plots import PLOTS
 from cclm_core.evaluation.result import Evaluation
 from cclm_core.runtime.artifacts import rounded, write_json, write_text
 
+CHOICE_FILE = "choice.json"
+"""Which components each probe reads, and how."""
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -47,6 +49,8 @@ def write_evaluation(folder: Path, name: str, evaluation: Evaluation, card: dict
             "warnings": evaluation.warnings,
         },
     )
+    if evaluation.choices:
+        write_json(folder / CHOICE_FILE, evaluation.choices)
     plots = folder / "plots"
     plots.mkdir()
     for table, rows in evaluation.all_tables().items():

@@ -207,8 +207,8 @@ class _Problem:
     def parameters(self, values: Floats) -> tuple[Floats, Floats]:
         """Biases (P,) and slopes (P, Z)."""
         parts, width = len(self.rows.scores), self.measures.shape[1]
-        num_biases = 1 if self.kind == "equal" else parts
-        slopes = values[num_biases:].reshape(-1, width)
+        num_biases, num_slopes = 1 if self.kind == "equal" else parts, parts if self.kind == "by_text" else 1
+        slopes = values[num_biases:].reshape(num_slopes, width)
         return np.broadcast_to(values[:num_biases], parts), np.broadcast_to(slopes, (parts, width))
 
     def __call__(self, values: Floats) -> tuple[float, Floats]:

@@ -68,6 +68,21 @@ class LinearProbe(NamedTuple):
             wide[name][columns] = values
         return LinearProbe(Scale(wide["mean"], wide["inverse"]), wide["weight"], self.bias)
 
+    @classmethod
+    def weighted_sum(cls, probes: Sequence["LinearProbe"], weights: Sequence[float]) -> "LinearProbe":
+        """The probe whose scores are the weighted sum of those of probes that read different features; see `widened`.
+
+        So are its log-probabilities, up to normalization: late fusion of linear probes is a linear probe.
+        """
+        mean, inverse = (
+            torch.stack(values).sum(dim=0) for values in zip(*(probe.scale for probe in probes), strict=True)
+        )
+        weight, bias = (
+            torch.stack([factor * values for factor, values in zip(weights, own, strict=True)]).sum(dim=0)
+            for own in ([probe.weight for probe in probes], [probe.bias for probe in probes])
+        )
+        return cls(Scale(mean, inverse), weight, bias)
+
 
 def fit(
     features: Tensor,
@@ -146,7 +161,9 @@ class PenalizedProbe(NamedTuple):
         return [self.labels[number] for number in self.log_probabilities(features).argmax(dim=1).tolist()]
 
 
-def fit_penalized(features: Tensor, labels: Sequence[str], penalty: float) -> PenalizedProbe:
+def fit_penalized(
+    features: Tensor, labels: Sequence[str], penalty: float, factors: Tensor | None = None
+) -> PenalizedProbe:
     """Multinomial logistic regression with an L2 penalty, fitted to convergence. Deterministic.
 
     Suits few rows with many features. On standardized features, it minimizes
@@ -161,10 +178,14 @@ def fit_penalized(features: Tensor, labels: Sequence[str], penalty: float) -> Pe
         features: (N, W) with N ≥ 1.
         labels: (N,) with at least two distinct labels.
         penalty: L2 strength, above 0.
+        factors: (W,) multiply the standardized features, so that the weights of those with larger factors are penalized
+            less; None: all are 1.
     """
     from sklearn.linear_model import LogisticRegression
 
     scale = Scale.of(features.double())
+    if factors is not None:
+        scale = scale._replace(inverse=scale.inverse * factors)
     # scikit-learn minimizes C · sum of the cross-entropies + |weight|² / 2. For two labels it fits a single weight
     # vector v, the difference of the two multinomial ones w and -w: |v|² = |2w|² is twice |w|² + |-w|².
     strength = (2 if len(set(labels)) == 2 else 1) / (penalty * features.shape[1] * len(features))

@@ -16,7 +16,9 @@ import pandas as pd
 
 from cclm_core.composition.long_texts import Piece
 from cclm_core.corpus.encoded import EncodedCorpus
+from cclm_core.evaluation.held_out import SelectionNoise
 from cclm_core.evaluation.metrics import Measurement
+from cclm_core.evaluation.part_choice import ProbeChoice
 from cclm_core.evaluation.reading import Reader
 from cclm_core.evaluation.selection import TextSet, with_variants
 from cclm_core.evaluation.views import Parts
@@ -45,6 +47,7 @@ class Context:
         parts: the components of the composition and their features.
         baselines: unfitted baselines by name. A probe uses those with its own kind of prediction.
         seed: selects documents and positions, the same ones for all compositions.
+        noise: noised copies of validation documents, to choose parts with.
     """
 
     reader: Reader
@@ -54,6 +57,7 @@ class Context:
     parts: Parts
     baselines: Mapping[str, object]
     seed: int
+    noise: SelectionNoise = field(default_factory=SelectionNoise)
 
     def documents(self, split: str) -> pd.DataFrame:
         """The documents of a split to read, in the order of the file."""
@@ -70,6 +74,7 @@ class ProbeResult:
         without: component left out -> metric -> measurement.
         tables: name of a CSV file -> its rows.
         warnings: what makes the metrics less reliable than they look, one sentence or two each.
+        alone: component -> metric -> measurement of the probe that reads only this component.
     """
 
     metrics: dict[str, Measurement]
@@ -77,6 +82,7 @@ class ProbeResult:
     without: dict[str, dict[str, Measurement]] = field(default_factory=dict)
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    alone: dict[str, dict[str, Measurement]] = field(default_factory=dict)
 
 
 def small_sample_warnings(metric: str, measured: int, available: int, needs: str) -> list[str]:
@@ -122,9 +128,11 @@ class Probe(ABC):
 
     Attributes:
         read: names of the components whose features the fitted probe reads; empty if the fusion mixes their features.
+        choice: how these components and the way to read them were chosen; None if that was not compared.
     """
 
     read: tuple[str, ...] = ()
+    choice: ProbeChoice | None = None
 
     @abstractmethod
     def fit(self) -> dict[str, float]:

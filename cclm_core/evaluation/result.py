@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cclm_core.evaluation.best_part import WORSE, BestPart
 from cclm_core.evaluation.metrics import Bootstrap, Measurement, Metric, to_metric
 from cclm_core.evaluation.probe import ProbeResult
 from cclm_core.evaluation.selection import CLEAN, TextSet
@@ -15,10 +16,12 @@ class Evaluation:
     Attributes:
         bootstrap, seed: settings of the confidence intervals.
         metrics: by name: `METRIC_SET` on a test set, `METRIC_BASELINE` of a baseline, `contribution/COMPONENT/METRIC`
-            for the loss without a component, `documents/METRIC` and `labels/METRIC` for the number of documents and
+            for the loss without a component, `gain/METRIC` for the difference to the best component alone,
+            `documents/METRIC` and `labels/METRIC` for the number of documents and
             of distinct gold labels that a headline metric is measured on.
         skipped: probe (or `contributions`) -> why it was skipped.
         hyperparameters: values selected on the validation split.
+        choices: probe -> which components it reads and how, with what was compared, as JSON values.
         curve: noise rates with the metrics of their test set; the names have no `_SET`.
         warnings: what makes metrics less reliable than they look.
         tables: name of a CSV file -> its rows.
@@ -30,10 +33,12 @@ class Evaluation:
     metrics: dict[str, Metric] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     hyperparameters: dict[str, float] = field(default_factory=dict)
+    choices: dict[str, dict[str, Any]] = field(default_factory=dict)
     curve: list[tuple[float, dict[str, Metric]]] = field(default_factory=list)
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     examples: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    _best_part: BestPart | None = None
 
     def values(self) -> dict[str, float]:
         """Metric -> value."""
@@ -75,6 +80,8 @@ class Evaluation:
             for component, values in result.without.items():
                 if name in values:
                     self._add_contribution(component, full_name, measurement, values[name])
+            if alone := {component: values[name] for component, values in result.alone.items() if name in values}:
+                self._compare(test_set.name if test_set else "test", name, full_name, measurement, alone)
         for name, rows in result.tables.items():
             self.tables.setdefault(name, []).extend(rows)
         self.warnings += [warning for warning in result.warnings if warning not in self.warnings]
@@ -88,6 +95,18 @@ class Evaluation:
         self.tables.setdefault("contribution", []).append(
             {**row, "contribution": metric.value, "low": low, "high": high}
         )
+
+    def _compare(
+        self, test_set: str, name: str, full_name: str, own: Measurement, alone: dict[str, Measurement]
+    ) -> None:
+        """Adds the differences to each component alone."""
+        if self._best_part is None:
+            self._best_part = BestPart(self.bootstrap, self.seed, "composition")
+        gain, warnings = self._best_part.add(test_set, name, own, alone)
+        self.metrics[f"gain/{full_name}"] = gain
+        self.metrics[WORSE] = Metric(value=self._best_part.num_worse, better="lower")
+        self.tables["alone"] = self._best_part.rows
+        self.warnings += warnings
 
     def _publish(self, measurement: Measurement, baselines: dict[str, Measurement]) -> Metric:
         return to_metric(measurement, baselines, self.bootstrap, self.seed)

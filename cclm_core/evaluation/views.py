@@ -1,7 +1,7 @@
 """Views of the features of a composition: those of some of its parts.
 
 Each probe reads the parts that are best on the validation split: a part that does not help is noise for a linear probe,
-so a composition should not be worse than a part of it.
+so a composition should not be worse than a part of it. `part_choice` chooses them for labels and tags.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -60,6 +60,11 @@ class Parts(NamedTuple):
     columns: Mapping[str, slice] = {}
     selected: bool = True
 
+    @property
+    def choosable(self) -> tuple[str, ...]:
+        """The components that probes choose from; empty if they read all of them."""
+        return tuple(self.columns) if self.selected and len(self.columns) > 1 else ()
+
     def view(self, read: Sequence[str], left_out: str = "") -> View:
         """The view of some components."""
         if len(read) == len(self.columns):
@@ -88,6 +93,14 @@ class Parts(NamedTuple):
                 break
             best = max(rest)
             read = without[rest.index(best)].read
+        return self._with_rests(read)
+
+    def all_views(self) -> list[View]:
+        """The view of all components, then one without each of them."""
+        return self._with_rests(tuple(self.columns))
+
+    def _with_rests(self, read: tuple[str, ...]) -> list[View]:
+        """The view of the components that are read, then one without each component; see `views`."""
         own = self.view(read)
         views = [own]
         for name in self.columns:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cclm_core.evaluation.best_part import WORSE, BestPart
 from cclm_core.evaluation.metrics import Measurement, Metric
 from cclm_core.evaluation.result import Evaluation
 from cclm_core.evaluation.selection import CLEAN
@@ -12,10 +13,6 @@ from cclm_core.finetuning.ensemble import Ensemble
 from cclm_core.finetuning.ngram_model import NgramsModel
 from cclm_core.labeled.examples import LabeledText
 from cclm_core.runtime.errors import ArtifactError
-from cclm_core.runtime.reporting import format_number
-
-WORSE = "worse_than_best_part"
-"""Metric: the number of test sets on which the ensemble is worse than its best part beyond the interval."""
 
 
 class Parts:
@@ -36,8 +33,7 @@ class Parts:
                 raise ArtifactError(f"the ensemble {model.name} has another version of {name}. Run `cclm run`.")
         self._seconds = dict.fromkeys(self._models, 0.0)
         self._num_texts = 0
-        self._rows: list[dict[str, Any]] = []
-        self._worse: list[str] = []
+        self._compared: BestPart | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -64,33 +60,18 @@ class Parts:
         self, evaluation: Evaluation, test_set: str, metric: str, own: Measurement, alone: Mapping[str, Measurement]
     ) -> None:
         """Adds the paired differences of the ensemble to each part on one test set."""
-        best = max(alone, key=lambda name: alone[name].value)
+        if self._compared is None:
+            self._compared = BestPart(evaluation.bootstrap, evaluation.seed, "ensemble")
+        gain, warnings = self._compared.add(test_set, metric, own, alone)
         suffix = "" if test_set == CLEAN else f"_{test_set}"
-        for name, measured in alone.items():
-            gain = own.loss_without(measured)
-            low, high = evaluation.bootstrap.interval(gain, evaluation.seed) or (gain.value, gain.value)
-            row = {"set": test_set, "part": name, "best": "yes" if name == best else "", "metric": metric}
-            self._rows.append(
-                row | {"alone": measured.value, "ensemble": own.value, "gain": gain.value, "low": low, "high": high}
-            )
-            if name != best:
-                continue
-            evaluation.metrics[f"gain/{metric}{suffix}"] = Metric(
-                value=gain.value, better="higher", interval=(low, high), documents=own.documents
-            )
-            if high < 0:
-                self._worse.append(test_set)
-                values = f"{metric} {format_number(own.value)} vs {format_number(measured.value)}"
-                confidence = f"{100 * evaluation.bootstrap.confidence:g} %"
-                evaluation.warnings.append(
-                    f"worse than its part {name} on {test_set}: {values} ({confidence} interval of the difference "
-                    f"{low:+.3g} to {high:+.3g})"
-                )
+        evaluation.metrics[f"gain/{metric}{suffix}"] = gain
+        evaluation.warnings += warnings
 
     def summarize(self, evaluation: Evaluation) -> None:
         """Adds the table of parts, and the number of test sets on which a part alone is better."""
-        evaluation.tables["parts"] = self._rows
-        evaluation.metrics[WORSE] = Metric(value=len(self._worse), better="lower")
+        compared = self._compared or BestPart(evaluation.bootstrap, evaluation.seed, "ensemble")
+        evaluation.tables["parts"] = compared.rows
+        evaluation.metrics[WORSE] = Metric(value=compared.num_worse, better="lower")
 
     def milliseconds(self) -> dict[str, float]:
         """CPU milliseconds per text of each part, and of the ensemble: for reports, never for published files."""

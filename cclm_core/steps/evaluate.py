@@ -39,6 +39,8 @@ def evaluate(
     confusion.csv        id, true, predicted; one row per document                    plots/confusion.png
     contribution.csv     component, metric, whole, without, contribution, low, high   plots/contribution.png
     parts.csv            probe, component, read: which components each probe reads
+    choice.json          per probe: how they are read, what else was compared, with the loss on validation texts
+    alone.csv            set, part, best, metric, alone, composition, gain, low, high: each component alone
     predictions.jsonl    some documents of the first and the last test set
     ```
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cclm_core.evaluation.best_part import WORSE
 from cclm_core.evaluation.fusing import Weights
 from cclm_core.evaluation.metrics import Bootstrap
 from cclm_core.finetuning.any_model import AnyTaskModel, texts_of
@@ -19,7 +20,7 @@ from cclm_core.finetuning.fit import fine_tune
 from cclm_core.finetuning.fuse import Fused, fuse_parts
 from cclm_core.finetuning.measures import HEADLINES, measure
 from cclm_core.finetuning.ngram_model import fit_ngrams
-from cclm_core.finetuning.parts import WORSE, Parts
+from cclm_core.finetuning.parts import Parts
 from cclm_core.finetuning.store import load_task, save_task
 from cclm_core.labeled.examples import LabeledTask
 from cclm_core.noise.recipe import NoiseRecipe

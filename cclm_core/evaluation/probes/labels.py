@@ -1,7 +1,7 @@
 """The labels probe: predicts the label of a document from its pooled features."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,12 @@ from torch import Tensor
 from cclm_core.composition.long_texts import Piece
 from cclm_core.corpus.encoded_split import MAX_DOCUMENT_LABELS
 from cclm_core.evaluation.baselines.base import LabelBaseline
-from cclm_core.evaluation.linear_probe import PenalizedProbe, Scale, fit_penalized
+from cclm_core.evaluation.candidates import MIN_CHOSEN
+from cclm_core.evaluation.held_out import HeldOut, group_numbers
+from cclm_core.evaluation.label_models import LabelMember, LabelModel, LabelsFitter, fit_labels
+from cclm_core.evaluation.linear_probe import Scale
 from cclm_core.evaluation.metrics import Measurement, macro_f1, ratio
+from cclm_core.evaluation.part_choice import choose_parts
 from cclm_core.evaluation.probe import (
     Context,
     Encoded,
@@ -26,7 +30,6 @@ from cclm_core.evaluation.probe import (
 )
 from cclm_core.evaluation.reading import Reader
 from cclm_core.evaluation.selection import TextSet, document_ids, labeled_ids, limit_ids, shuffled
-from cclm_core.evaluation.views import View
 from cclm_core.runtime.config import Config
 
 BASELINE_CHARACTERS = 20_000_000
@@ -72,7 +75,8 @@ class LabelsProbe(Probe):
         self.baselines = {
             name: baseline for name, baseline in context.baselines.items() if isinstance(baseline, LabelBaseline)
         }
-        self._fitted: list[tuple[View, PenalizedProbe]] = []
+        self._fitted: dict[str, LabelModel] = {}
+        self._alone: dict[str, LabelModel] = {}
 
     def fit(self) -> dict[str, float]:
         """See `Probe.fit`."""
@@ -96,32 +100,58 @@ class LabelsProbe(Probe):
             raise NotMeasurable(f"no test document{self._at_least()} has a label")
         self.scale = scale_of(reader, self._ids("train", train.iloc[: config.scale_documents]), max_ids)
         pooled = pool(reader, self.scale, self._ids("train", train), max_ids)
-        validation = pool(reader, self.scale, self._ids("validation", held_out), max_ids)
-        labels = train["label"].tolist(), held_out["label"].tolist()
-        fitted: dict[tuple[str, ...], FittedLabels] = {}
-
-        def score(views: Sequence[View]) -> list[float] | None:
-            """Fits probes; their negative losses on held-out documents."""
-            for view in views:
-                fitted[view.read] = fit_labels(
-                    view.of_pooled(pooled), labels[0], view.of_pooled(validation), labels[1], config.penalties
-                )
-            losses = [fitted[view.read].loss for view in views]
-            return None if None in losses else [-loss for loss in losses if loss is not None]
-
-        views = self._context.parts.views(score)
-        self._fitted = [(view, fitted[view.read].probe) for view in views]
-        self.read = views[0].read
+        labels = train["label"].tolist()
+        if not self._choose(pooled, labels, held_out):
+            self._read_all(pooled, labels, held_out)
         self._fit_baselines()
-        return {"label_penalty": fitted[self.read].penalty}
+        return {"label_penalty": self._fitted[""].members[0].penalty}
+
+    def _read_all(self, pooled: Tensor, labels: Sequence[str], held_out: pd.DataFrame) -> None:
+        """Fits a probe on the features of all components, and those without each component."""
+        validation = self._pooled(self._ids("validation", held_out))
+        held_out_labels, penalties = held_out["label"].tolist(), self.config.penalties
+        views = self._context.parts.all_views()
+        for view in views:
+            features = view.of_pooled(pooled), view.of_pooled(validation)
+            fitted = fit_labels(features[0], labels, features[1], held_out_labels, penalties)
+            self._fitted[view.left_out] = LabelModel((LabelMember(view, fitted.probe, fitted.penalty),), (1.0,))
+        self.read = views[0].read
+
+    def _choose(self, pooled: Tensor, labels: Sequence[str], held_out: pd.DataFrame) -> bool:
+        """Chooses which components are read, and how, if there are several and enough validation documents."""
+        context, names = self._context, self._context.parts.choosable
+        columns = {label: column for column, label in enumerate(sorted(set(labels)))}
+        held_out = held_out[held_out["label"].isin(columns)]
+        if not names or len(held_out) < MIN_CHOSEN:
+            return False
+        ids = self._ids("validation", held_out)
+        copies = context.noise.copies(self.shortened(ids), context.seed, "labels")
+        encode = context.corpus.preprocessor.encode
+        features = [self._pooled(ids), *(self._pooled([encode(noised.text) for noised in copy]) for copy in copies)]
+        levels = context.noise.level_weights()
+        targets = np.array([columns[label] for label in held_out["label"]] * len(levels), dtype=np.int64)
+        data = HeldOut("classify", levels, targets, np.arange(len(targets)), group_numbers(held_out))
+        fitter = LabelsFitter(context.parts, pooled, labels, torch.cat(features), data, self.config.penalties)
+        self.choice = choice = choose_parts(names, data, fitter, context.seed)
+        chosen = fitter.model(choice.chosen)
+        self.read = tuple(names[part] for part in choice.chosen.parts)
+        self._fitted = {"": chosen} | {name: chosen for name in names if name not in self.read}
+        for part in choice.chosen.parts:
+            if (rest := choice.rest(part)) is not None:
+                self._fitted[names[part]] = fitter.model(rest)
+        self._alone = {name: fitter.model(choice.alone(part)) for part, name in enumerate(names)}
+        return True
+
+    def _pooled(self, texts: Encoded) -> Tensor:
+        assert self.scale is not None
+        return pool(self._context.reader, self.scale, texts, self.config.max_characters)
 
     def measure(self) -> ProbeResult:
         """See `Probe.measure`."""
-        assert self.scale is not None
         test = self._test()
         gold = test["label"].tolist()
-        pooled = pool(self._context.reader, self.scale, self._ids("test", test), self.config.max_characters)
-        predicted = {view.left_out: probe.predict(view.of_pooled(pooled)) for view, probe in self._fitted}
+        pooled = self._pooled(self._ids("test", test))
+        predicted = {left_out: model.predict(pooled) for left_out, model in self._fitted.items()}
         without = {
             left_out: {_ACCURACY: label_metrics(gold, labels)[_ACCURACY]}
             for left_out, labels in predicted.items()
@@ -134,7 +164,8 @@ class LabelsProbe(Probe):
         warnings = small_sample_warnings(
             _ACCURACY, len(test), len(self._context.documents("test")), f"it needs labeled documents{self._at_least()}"
         )
-        return ProbeResult(label_metrics(gold, predicted[""]), baselines, without, {"confusion": table}, warnings)
+        own = label_metrics(gold, predicted[""])
+        return ProbeResult(own, baselines, without, {"confusion": table}, warnings, self.alone(pooled, gold))
 
     def scorer(self, test_set: TextSet, encoded: Encoded) -> Scorer | None:
         """See `Probe.scorer`."""
@@ -147,8 +178,14 @@ class LabelsProbe(Probe):
 
     def predict(self, pooled: Tensor) -> list[str]:
         """The labels that the probe predicts from pooled features (N, 2W) of the whole composition."""
-        view, probe = self._fitted[0]
-        return probe.predict(view.of_pooled(pooled))
+        return self._fitted[""].predict(pooled)
+
+    def alone(self, pooled: Tensor, gold: Sequence[str]) -> dict[str, dict[str, Measurement]]:
+        """The accuracy with each component alone, from pooled features (N, 2W); empty if parts were not compared."""
+        return {
+            name: {_ACCURACY: label_metrics(gold, model.predict(pooled))[_ACCURACY]}
+            for name, model in self._alone.items()
+        }
 
     def shortened(self, texts: Encoded) -> list[str]:
         """The strings of `texts`, ids (L,), without what follows after the maximum length."""
@@ -207,7 +244,8 @@ class LabelScorer(Scorer):
 
     def result(self) -> ProbeResult:
         """See `Scorer.result`."""
-        self._predicted = self._probe.predict(self._pooling.pooled())
+        pooled = self._pooling.pooled()
+        self._predicted = self._probe.predict(pooled)
         scored = [index for index, name in enumerate(self._test_set.ids) if name in self._scored_ids]
         gold = [str(self._test_set.labels[index]) for index in scored]
         texts = self._probe.shortened([self._encoded[index] for index in scored])
@@ -215,7 +253,8 @@ class LabelScorer(Scorer):
             name: {_ACCURACY: label_metrics(gold, baseline.predict(texts))[_ACCURACY]}
             for name, baseline in self._probe.baselines.items()
         }
-        return ProbeResult(label_metrics(gold, [self._predicted[index] for index in scored]), baselines)
+        own = label_metrics(gold, [self._predicted[index] for index in scored])
+        return ProbeResult(own, baselines, alone=self._probe.alone(pooled[scored], gold))
 
     def example(self, index: int) -> dict[str, Any]:
         """See `Scorer.example`."""
@@ -282,41 +321,3 @@ def pool(reader: Reader, scale: Scale, texts: Encoded, max_ids: int) -> Tensor:
     for piece in reader.pieces([text[:max_ids] for text in texts]):
         pooling.add(*piece)
     return pooling.pooled()
-
-
-class FittedLabels(NamedTuple):
-    """A probe for labels.
-
-    Attributes:
-        probe: the probe.
-        penalty: its penalty.
-        loss: its mean cross-entropy on held-out documents, in nats; None if there are none.
-    """
-
-    probe: PenalizedProbe
-    penalty: float
-    loss: float | None
-
-
-def fit_labels(
-    pooled: Tensor, labels: Sequence[str], held_out: Tensor, held_out_labels: Sequence[str], penalties: Sequence[float]
-) -> FittedLabels:
-    """Fits one probe per penalty on `pooled` (N, W), and selects the one with the lowest loss on `held_out` (M, W).
-
-    If no held-out document has a label of the training documents, the middle penalty is used.
-    """
-    columns = {label: column for column, label in enumerate(sorted(set(labels)))}
-    rows = [row for row, label in enumerate(held_out_labels) if label in columns]
-    targets = torch.tensor([columns[held_out_labels[row]] for row in rows], dtype=torch.int64)
-    ordered = sorted(penalties)
-    if not rows:
-        middle = ordered[len(ordered) // 2]
-        return FittedLabels(fit_penalized(pooled, labels, middle), middle, None)
-    fitted = {penalty: fit_penalized(pooled, labels, penalty) for penalty in ordered}
-
-    losses = {
-        penalty: float(torch.nn.functional.nll_loss(probe.log_probabilities(held_out[rows]), targets))
-        for penalty, probe in fitted.items()
-    }
-    best = min(ordered, key=lambda penalty: losses[penalty])
-    return FittedLabels(fitted[best], best, losses[best])

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -11,8 +12,11 @@ from torch import Tensor
 from cclm_core.composition.long_texts import Piece
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.evaluation.baselines.base import TagBaseline
+from cclm_core.evaluation.candidates import MIN_CHOSEN
+from cclm_core.evaluation.held_out import HeldOut, group_numbers
 from cclm_core.evaluation.linear_probe import LinearProbe, LinearProbeConfig, fit
 from cclm_core.evaluation.metrics import Measurement, f1, quotient
+from cclm_core.evaluation.part_choice import choose_parts
 from cclm_core.evaluation.probe import (
     Context,
     Encoded,
@@ -33,6 +37,7 @@ from cclm_core.evaluation.spans import (
     spans_inside_words,
     spans_of_texts,
 )
+from cclm_core.evaluation.tag_parts import TagsFitter, noised_copies, tag_scores
 from cclm_core.evaluation.tag_sampling import Tagged, sample_rows, select_tagged, tagged_documents
 from cclm_core.evaluation.views import Parts, View
 from cclm_core.runtime.config import Config
@@ -96,6 +101,20 @@ def add_bonus(scores: Scores, bonus: float) -> Scores:
     return scores + np.where(np.arange(scores.shape[1]) > 0, bonus, 0).astype(np.float32)
 
 
+class TagRows(NamedTuple):
+    """Training data of a tags probe, one row per character.
+
+    Attributes:
+        features: (N, W).
+        targets: (N,) int64, the gold tags.
+        weights: (N,) number of characters that each row represents.
+    """
+
+    features: Tensor
+    targets: Tensor
+    weights: Tensor
+
+
 class TagsProbe(Probe):
     """Predicts entity spans in the test sets from all features, and from those without each component."""
 
@@ -104,7 +123,8 @@ class TagsProbe(Probe):
         self.baselines = {
             name: baseline for name, baseline in context.baselines.items() if isinstance(baseline, TagBaseline)
         }
-        self.taggers: dict[str, Tagger] = {}
+        self.taggers: dict[str, Tagger] = {}  # by the component that they leave out
+        self.alone: dict[str, Tagger] = {}  # by the only component that they read
         self.inside_words = 0.0  # share of the spans in training that start or end inside a word
         self._context = context
 
@@ -112,7 +132,7 @@ class TagsProbe(Probe):
         """See `Probe.fit`."""
         if not any(spans for test_set in self._context.test_sets for spans in test_set.entities):
             raise NotMeasurable("the test documents have no entities")
-        context, config, labels = self._context, self.config, self.corpus.entity_labels
+        context, config = self._context, self.config
         documents = shuffled(context.documents("train"), context.seed, "documents", "tags")
         tagged = select_tagged(self.corpus.split("train"), documents, config.train_characters, config.entity_share)
         if not any(text.any() for text in tagged.tags):
@@ -120,23 +140,67 @@ class TagsProbe(Probe):
         self.config = config = self._without_broken_rule(tagged)
         rows = tag_rows(context.reader, tagged, config, context.seed)
         documents = shuffled(context.documents("validation"), context.seed, "documents", "tags", "validation")
-        held_out = tagged_documents(self.corpus.split("validation"), limit_ids(documents, config.validation_characters))
-        fitted: dict[tuple[str, ...], Tagger] = {}
-
-        def score(views: Sequence[View]) -> list[float] | None:
-            """Fits taggers; their F1 on held-out documents."""
-            probes = [fit_tags(rows, len(labels), config, context.seed, view) for view in views]
-            selected = select_bonuses(context.reader, probes, held_out, self.corpus, config)
-            fitted.update({view.read: tagger for view, (tagger, _) in zip(views, selected, strict=True)})
-            scores = [value for _, value in selected if value is not None]
-            return scores if len(scores) == len(views) else None
-
-        views = context.parts.views(score)
-        self.taggers = {view.left_out: fitted[view.read] for view in views}
-        self.read = views[0].read
+        documents = limit_ids(documents, config.validation_characters)
+        held_out = tagged_documents(self.corpus.split("validation"), documents)
+        if not self._choose(rows, held_out, group_numbers(documents)):
+            self._read_all(rows, held_out)
         self._fit_baselines()
         found = {"tag_bonus": self.taggers[""].bonus}
         return found | ({"tag_spans_inside_words": self.inside_words} if self.inside_words else {})
+
+    def _read_all(self, rows: TagRows, held_out: Tagged) -> None:
+        """Fits a probe on the features of all components, and those without each component."""
+        context, config = self._context, self.config
+        views = context.parts.all_views()
+        probes = [fit_tags(rows, len(self.corpus.entity_labels), config, context.seed, view) for view in views]
+        selected = select_bonuses(context.reader, probes, held_out, self.corpus, config)
+        self.taggers = {view.left_out: tagger for view, (tagger, _) in zip(views, selected, strict=True)}
+        self.read = views[0].read
+
+    def _choose(self, rows: TagRows, held_out: Tagged, groups: npt.NDArray[np.int64]) -> bool:
+        """Chooses which components are read, and how, if there are several and enough validation documents."""
+        context, names = self._context, self._context.parts.choosable
+        if not names or len(held_out.texts) < MIN_CHOSEN or not any(text.any() for text in held_out.tags):
+            return False
+        levels = [held_out, *noised_copies(held_out, context.noise, self.corpus, context.seed)]
+        number, num_labels = len(held_out.texts), len(self.corpus.entity_labels)
+        owners = [np.repeat(np.arange(number), [len(ids) for ids in level.texts]) for level in levels]
+        data = HeldOut(
+            "tag",
+            context.noise.level_weights(),
+            np.concatenate([tags for level in levels for tags in level.tags]).astype(np.int64),
+            np.concatenate([row * number + own for row, own in enumerate(owners)]),
+            groups,
+        )
+        fitter = TagsFitter(
+            context.parts,
+            context.reader,
+            levels,
+            lambda view: fit_tags(rows, num_labels, self.config, context.seed, view),
+        )
+        self.choice = choice = choose_parts(names, data, fitter, context.seed)
+        alone = [choice.alone(part) for part in range(len(names))]
+        rests = {part: rest for part in choice.chosen.parts if (rest := choice.rest(part)) is not None}
+        taggers: dict[int, Tagger] = {}
+        for candidate in (choice.chosen, *rests.values(), *alone):
+            if id(candidate) not in taggers:
+                bonus = self._bonus(fitter.level_scores(candidate), levels, [*data.level_weights.values()])
+                taggers[id(candidate)] = Tagger(fitter.probe(candidate), bonus)
+        own = taggers[id(choice.chosen)]
+        self.read = tuple(names[part] for part in choice.chosen.parts)
+        self.taggers = {"": own} | {name: own for name in names if name not in self.read}
+        self.taggers |= {names[part]: taggers[id(rest)] for part, rest in rests.items()}
+        self.alone = {name: taggers[id(entry)] for name, entry in zip(names, alone, strict=True)}
+        return True
+
+    def _bonus(self, scores: Sequence[Sequence[Scores]], levels: Sequence[Tagged], weights: Sequence[float]) -> float:
+        """The bonus with the highest F1, the weighted mean over the levels of noise."""
+        values = [
+            bonus_values(own, level, self.corpus.preprocessor, self.corpus.entity_labels, self.config)
+            for own, level in zip(scores, levels, strict=True)
+        ]
+        means = {bonus: sum(w * own[bonus] for w, own in zip(weights, values, strict=True)) for bonus in values[0]}
+        return max(means, key=lambda bonus: means[bonus])
 
     def scorer(self, test_set: TextSet, encoded: Encoded) -> Scorer:
         """See `Probe.scorer`."""
@@ -172,33 +236,38 @@ class TagScorer(Scorer):
 
     def __init__(self, probe: TagsProbe, test_set: TextSet, encoded: Encoded) -> None:
         self._probe, self._test_set = probe, test_set
-        self._scores = dict(zip(probe.taggers, empty_scores([*probe.taggers.values()], encoded), strict=True))
+        # Several components can share a tagger, which then predicts only once.
+        self._taggers = {id(tagger): tagger for tagger in (*probe.taggers.values(), *probe.alone.values())}
+        self._scores = dict(zip(self._taggers, empty_scores([*self._taggers.values()], encoded), strict=True))
         self._spans: list[TextSpans] = []
 
     def add(self, piece: Piece) -> None:
         """See `Scorer.add`."""
-        for left_out, tagger in self._probe.taggers.items():
+        for number, tagger in self._taggers.items():
             rows = slice(piece.start, piece.start + len(piece.features))
-            self._scores[left_out][piece.text][rows] = tagger.scores(piece.features)
+            self._scores[number][piece.text][rows] = tagger.scores(piece.features)
 
     def result(self) -> ProbeResult:
         """See `Scorer.result`."""
         probe, texts, gold = self._probe, self._test_set.texts, self._test_set.entities
         spans = {
-            left_out: spans_of_texts(
+            number: spans_of_texts(
                 texts, scores, probe.corpus.preprocessor, probe.corpus.entity_labels, probe.config.word_boundaries
             )
-            for left_out, scores in self._scores.items()
+            for number, scores in self._scores.items()
         }
-        self._spans = spans.pop("")
+        self._spans = spans[id(probe.taggers[""])]
         metrics = span_metrics(gold, self._spans)
         baselines = {
             name: {_F1: span_metrics(gold, [baseline.find(text) for text in texts])[_F1]}
             for name, baseline in probe.baselines.items()
         }
-        without = {left_out: {_F1: span_metrics(gold, predicted)[_F1]} for left_out, predicted in spans.items()}
+        without, alone = (
+            {name: {_F1: span_metrics(gold, spans[id(tagger)])[_F1]} for name, tagger in taggers.items() if name}
+            for taggers in (probe.taggers, probe.alone)
+        )
         warnings = small_sample_warnings(_F1, len(texts), len(texts), "the test sets have no more")
-        return ProbeResult(metrics, baselines, without, self._tables(), warnings)
+        return ProbeResult(metrics, baselines, without, self._tables(), warnings, alone)
 
     def example(self, index: int) -> dict[str, Any]:
         """See `Scorer.example`."""
@@ -236,20 +305,6 @@ def span_metrics(gold: Sequence[TextSpans], predicted: Sequence[TextSpans]) -> d
         "entity_precision": Measurement(statistics, lambda sums: quotient(sums[:, 0], sums[:, 1]), labels=labels),
         "entity_recall": Measurement(statistics, lambda sums: quotient(sums[:, 0], sums[:, 2]), labels=labels),
     }
-
-
-class TagRows(NamedTuple):
-    """Training data of a tags probe, one row per character.
-
-    Attributes:
-        features: (N, W).
-        targets: (N,) int64, the gold tags.
-        weights: (N,) number of characters that each row represents.
-    """
-
-    features: Tensor
-    targets: Tensor
-    weights: Tensor
 
 
 def tag_rows(reader: Reader, tagged: Tagged, config: TagsProbeConfig, seed: int) -> TagRows:
@@ -294,16 +349,14 @@ def select_bonuses(
     Returns:
         The taggers and their F1.
     """
-    taggers = [Tagger(probe) for probe in probes]
     if not any(text.any() for text in held_out.tags):
-        return [(tagger, None) for tagger in taggers]
-    scores = empty_scores(taggers, held_out.texts)
-    for text, start, features in reader.pieces(held_out.texts):
-        for tagger, tagger_scores in zip(taggers, scores, strict=True):
-            tagger_scores[text][start : start + len(features)] = tagger.scores(features)
-    labels, preprocessor = corpus.entity_labels, corpus.preprocessor
-    best = [_best_bonus(tagger_scores, held_out, preprocessor, labels, config) for tagger_scores in scores]
-    return [(tagger._replace(bonus=bonus), value) for tagger, (bonus, value) in zip(taggers, best, strict=True)]
+        return [(Tagger(probe), None) for probe in probes]
+    selected: list[tuple[Tagger, float | None]] = []
+    for probe, scores in zip(probes, tag_scores(reader, probes, held_out), strict=True):
+        values = bonus_values(scores, held_out, corpus.preprocessor, corpus.entity_labels, config)
+        best = max(values, key=lambda bonus: values[bonus])
+        selected.append((Tagger(probe, best), values[best]))
+    return selected
 
 
 def empty_scores(taggers: Sequence[Tagger], texts: Encoded) -> list[list[Scores]]:
@@ -311,14 +364,14 @@ def empty_scores(taggers: Sequence[Tagger], texts: Encoded) -> list[list[Scores]
     return [[np.zeros((len(ids), len(tagger.probe.bias)), dtype=np.float32) for ids in texts] for tagger in taggers]
 
 
-def _best_bonus(
+def bonus_values(
     scores: Sequence[Scores],
     held_out: Tagged,
     preprocessor: Preprocessor,
     labels: Sequence[str],
     config: TagsProbeConfig,
-) -> tuple[float, float]:
-    """The best bonus and its F1."""
+) -> dict[float, float]:
+    """Bonus -> its F1, for all bonuses in the configuration, from the tag scores of texts."""
     texts = [preprocessor.decode(ids) for ids in held_out.texts]
     gold = [gold_spans(*pair, preprocessor, labels) for pair in zip(held_out.texts, held_out.tags, strict=True)]
 
@@ -328,6 +381,4 @@ def _best_bonus(
         spans = spans_of_texts(texts, shifted, preprocessor, labels, config.word_boundaries)
         return span_metrics(gold, spans)[_F1].value
 
-    values = {bonus: f1(bonus) for bonus in sorted(config.bonuses)}
-    best = max(values, key=lambda bonus: values[bonus])
-    return best, values[best]
+    return {bonus: f1(bonus) for bonus in sorted(config.bonuses)}
