@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cclm_core.report import FILE
+from cclm_core.report.choices import best_part_table, choices_table
 from cclm_core.report.findings import summary
 from cclm_core.report.lineage import commands, lineage_table
 from cclm_core.report.maps import TextMap
@@ -29,7 +30,7 @@ _MODEL_KINDS = ("embedder", "component", "composition", "task")
 _NOTES = {
     "composition": (
         "How much worse the metric is without the component. An interval that contains 0: no clear contribution; "
-        "exactly 0: the probe does not read the component, because it was not better with it on held-out text."
+        "exactly 0: the probe does not read the component, because it was not clearly better with it on held-out text."
     ),
     "ensemble": "How much better the ensemble is than the part alone, on the same texts.",
 }
@@ -69,6 +70,8 @@ def model_page(
         all=all_metrics([model]),
         noise=noise_charts([model]),
         contributions=contribution_charts([model]) or part_charts(model),
+        choices=choices_table(model),
+        best_part=best_part_table(model),
         contribution_note=_NOTES.get(model.kind, ""),
         mistakes=mistakes(model),
         map=text_map,
