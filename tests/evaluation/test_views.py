@@ -1,6 +1,7 @@
 """Which components a probe reads, and contributions: the metrics of a composition that never had a component."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from cclm_core.composition.composed import ComposedModel
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.evaluation import EvaluationConfig, evaluate_composition
+from cclm_core.evaluation.held_out import SelectionNoise
 from cclm_core.evaluation.reading import Composed
 from cclm_core.evaluation.result import Evaluation
 from cclm_core.evaluation.views import Parts, View
@@ -125,24 +127,65 @@ def test_a_probe_reads_the_parts_that_are_best_on_held_out_text() -> None:
     assert view.of_pooled(torch.arange(12)[None]).tolist() == [[0, 1, 3, 4, 5, 6, 7, 9, 10, 11]]
 
 
-def test_a_part_of_noise_is_not_read_and_the_metrics_are_those_without_it(corpus: EncodedCorpus) -> None:
-    class Noisy(FakeComposition):
-        """The fake composition with random features instead of those of the widest convolution."""
+class Noisy(FakeComposition):
+    """The fake composition with random features instead of those of the widest convolution."""
 
-        def forward(self, ids: Tensor) -> Tensor:
-            features = super().forward(ids)
-            noise = torch.rand(ids.shape[0], ids.shape[1], 32, generator=torch.Generator().manual_seed(ids.shape[1]))
-            features[..., 64:] = noise * (ids != 0)[..., None]
-            return features
+    def forward(self, ids: Tensor) -> Tensor:
+        features = super().forward(ids)
+        noise = torch.rand(ids.shape[0], ids.shape[1], 32, generator=torch.Generator().manual_seed(ids.shape[1]))
+        features[..., 64:] = noise * (ids != 0)[..., None]
+        return features
 
-    config = SMALL.model_copy(update={"select_parts": True, "probes": SMALL.probes[2:]})
-    result = evaluate(Noisy(corpus.preprocessor), corpus, config)
-    read = {row["component"]: row["read"] for row in result.tables["parts"]}
-    assert read["size-3"] and not read["size-7"]
-    row = contributions(result)["size-7", "label_accuracy"]
-    assert (row["contribution"], row["low"], row["high"]) == (0, 0, 0)
-    plain = evaluate(Noisy(corpus.preprocessor), corpus, config.model_copy(update={"select_parts": False}))
-    assert result.values()["label_accuracy"] >= plain.values()["label_accuracy"]
+
+def noisy(folder: Path, select_parts: bool) -> Evaluation:
+    """Evaluates names and labels with 220 validation documents."""
+    records = make_records(sizes=(120, 220, 40))
+    probes = (SMALL.probes[1], SMALL.probes[2].model_copy(update={"validation_documents": 300}))
+    noise = SelectionNoise(rates=(0.1,))
+    config = SMALL.model_copy(update={"select_parts": select_parts, "probes": probes, "selection_noise": noise})
+    corpus, clean = encode(folder, records), clean_set(records)
+    sets = [clean, clean._replace(name="noise_0.1", rate=0.1)]
+    return evaluate_composition(Noisy(corpus.preprocessor), corpus, sets, config, 1, null_report)
+
+
+@pytest.fixture(scope="module")
+def selected(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
+    return noisy(tmp_path_factory.mktemp("selected"), True)
+
+
+def test_a_part_of_noise_is_not_read_and_the_metrics_are_those_without_it(selected: Evaluation, tmp_path: Path) -> None:
+    read = {(row["probe"], row["component"]): row["read"] for row in selected.tables["parts"]}
+    assert read["labels", "size-3"] and not read["labels", "size-7"] and not read["tags", "size-7"]
+    for metric in ("label_accuracy", "entity_f1_clean"):
+        row = contributions(selected)["size-7", metric]
+        assert (row["contribution"], row["low"], row["high"]) == (0, 0, 0)
+    plain = noisy(tmp_path, False)
+    assert plain.choices == {} and "alone" not in plain.tables and all(row["read"] for row in plain.tables["parts"])
+    for metric in ("label_accuracy", "entity_f1_clean", "entity_f1_noise_0.1"):
+        assert selected.values()[metric] >= plain.values()[metric] - 0.02
+
+
+def test_the_result_says_how_parts_were_chosen_and_what_the_composition_gains_over_the_best(
+    selected: Evaluation,
+) -> None:
+    for probe, choice in selected.choices.items():
+        assert choice["chosen"]["parts"] == [
+            row["component"] for row in selected.tables["parts"] if row["probe"] == probe and row["read"]
+        ]
+        assert (choice["validation_documents"], choice["validation_groups"]) == (220, 3)
+        assert choice["candidates"][0]["loss"] <= choice["chosen"]["loss"] <= choice["parts"]["size-1"]["alone"]
+        assert {"clean", "noise_0.1"} < choice["chosen"].keys()
+    rows = {(row["metric"], row["set"], row["part"]): row for row in selected.tables["alone"]}
+    assert {key[:2] for key in rows} == {
+        *(("entity_f1", name) for name in ("clean", "noise_0.1")),
+        *(("label_accuracy", name) for name in ("test", "noise_0.1")),
+    }
+    assert len(rows) == 4 * 3
+    metrics = selected.metrics
+    for name in ("entity_f1_clean", "entity_f1_noise_0.1", "label_accuracy", "label_accuracy_noise_0.1"):
+        gain = metrics[f"gain/{name}"]
+        assert gain.interval is not None and gain.interval[1] >= 0 and gain.better == "higher"
+    assert metrics["worse_than_best_part"].value == 0
 
 
 def test_columns_are_empty_if_the_fusion_mixes_features() -> None:
