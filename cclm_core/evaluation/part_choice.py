@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cclm_core.evaluation.candidates import MIN_FITTED, Candidate, Choice, simplest, subsets
-from cclm_core.evaluation.fusing import Weights, fit_with_bonus, fuse
+from cclm_core.evaluation.fusing import Kind, Weights, fit_with_bonus, fuse
 from cclm_core.evaluation.held_out import HeldOut
 from cclm_core.evaluation.metrics import Floats
 from cclm_core.runtime.artifacts import rounded
@@ -245,7 +245,8 @@ class _Compared:
             own, values = data.losses(scores[0])
             weights, bonus = Weights(kind="equal", bias=(0.0,)), 0.0
         else:
-            way, tags = "equal" if len(scores) == 1 else "fixed", data.task == "tag"
+            way: Kind = "equal" if len(scores) == 1 else "fixed"
+            tags = data.task == "tag"
             weights, bonus = fit_with_bonus(data.task, way, rows, with_bonus=tags)
             joined = np.empty(scores.shape[1:])
             for fold in range(self._folds.max() + 1):

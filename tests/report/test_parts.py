@@ -13,6 +13,7 @@ from markupsafe import Markup
 from cclm_core.evaluation.metrics import Baseline, Metric
 from cclm_core.evaluation.promotion import PromotionConfig
 from cclm_core.report.charts import MapGroups, Row, cells, interval_chart
+from cclm_core.report.choices import best_part_table, choices_table
 from cclm_core.report.differences import differences
 from cclm_core.report.findings import advice, rank
 from cclm_core.report.mistakes import MAX_LABELS, marked_changes, marked_spans, mistakes, similar_order
@@ -156,6 +157,27 @@ def test_kinds_of_entities_have_rows_of_their_own(tmp_path: Path) -> None:
         ["PERSON", "clean", "31", "172"],
     ]
     assert shown.columns[-1] == "F1" and entities_table(model(tmp_path, "none", {}, 1)) is None
+
+
+def test_the_page_of_a_composition_shows_what_each_probe_reads_and_its_best_component(tmp_path: Path) -> None:
+    chosen = {"parts": ["names", "words"], "weights": "fixed", "loss": 0.9, "clean": 0.8, "noise_0.1": 1.0}
+    parts = {"names": {"chosen": True, "alone": 0.95, "without": 1.05, "weight": 0.8}}
+    parts["words"] = {"chosen": False, "alone": 1.05}
+    lines = ["set,part,best,metric,alone,composition,gain,low,high", "clean,words,,entity_f1,0.3,0.5,0.2,0.1,0.3"]
+    lines += ["noise_0.1,names,yes,entity_f1,0.45,0.4,-0.05,-0.08,-0.02"]
+    files = {"choice.json": json.dumps({"tags": {"chosen": chosen, "parts": parts}}), "alone.csv": "\n".join(lines)}
+    made = model(tmp_path, "full", {"entity_f1_clean": metric(0.5)}, 10, files)
+    choices, best = choices_table(made), best_part_table(made)
+    assert choices is not None and best is not None
+    assert [[cell.content for cell in row] for row in choices.rows] == [
+        ["tags", "names", "yes", "0.800", "0.950", "1.05"],
+        ["tags", "words", "no", "", "1.05", ""],
+    ]
+    assert "a probe per component" in choices.caption and "loss 0.900 (0.800 clean, 1 noise 0.1)" in choices.caption
+    assert [[cell.content for cell in row][:5] for row in best.rows] == [
+        ["entity F1", "noise 0.1", "0.400", "names", "0.450"]
+    ]
+    assert choices_table(model(tmp_path, "none", {}, 1)) is None
 
 
 def test_the_page_of_an_ensemble_shows_what_it_gains_over_each_part(tmp_path: Path) -> None:
