@@ -88,3 +88,20 @@ def test_constant_features_are_mapped_to_zero() -> None:
     scaled = Scale.of(features)(features)
     assert torch.equal(scaled[:, 0], torch.zeros(5))
     torch.testing.assert_close(scaled[:, 1].std(correction=0), torch.tensor(1.0))
+
+
+def test_late_fusion_of_linear_probes_is_a_linear_probe() -> None:
+    generator = torch.Generator().manual_seed(4)
+    features = torch.randn(200, 6, generator=generator) * 3 + 1
+    targets = torch.randint(3, (200,), generator=generator)
+    columns = (torch.arange(2), torch.tensor([2, 4, 5]))
+    narrow = [
+        fit(features[:, own], targets, torch.ones(200), 3, LinearProbeConfig(steps=30), np.random.default_rng(1))
+        for own in columns
+    ]
+    joined = LinearProbe.weighted_sum(
+        [probe.widened(own, 6) for probe, own in zip(narrow, columns, strict=True)], [0.3, 1.2]
+    )
+    scores = [probe.log_probabilities(features[:, own]) for probe, own in zip(narrow, columns, strict=True)]
+    expected = torch.log_softmax(0.3 * scores[0] + 1.2 * scores[1], dim=1)
+    torch.testing.assert_close(joined.log_probabilities(features), expected, atol=1e-5, rtol=1e-5)

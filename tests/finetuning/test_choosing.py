@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cclm_core.evaluation.candidates import Choice
-from cclm_core.evaluation.fusing import KINDS, Kind, Rows, Weights, _Problem, fit, fuse, losses
+from cclm_core.evaluation.fusing import KINDS, Kind, Rows, Weights, _Problem, fit, fit_with_bonus, fuse, losses
 from cclm_core.finetuning.any_model import Floats, Texts
 from cclm_core.finetuning.choosing import choose
 from cclm_core.finetuning.validation import Validation
@@ -163,3 +163,17 @@ def test_the_gradient_is_that_of_the_loss(task: str, kind: Kind) -> None:
     problem = _Problem(task, kind, rows, rows.measures)  # type: ignore[arg-type]
     start = problem.start(Weights.even(3)) + generator.normal(0, 0.1, len(problem.start(Weights.even(3))))
     assert check_grad(lambda x: problem(x)[0], lambda x: problem(x)[1], start) < 1e-5
+
+
+def test_the_gradient_with_a_bonus_and_without_estimates_is_that_of_the_loss() -> None:
+    from scipy.optimize import check_grad
+
+    generator = np.random.default_rng(3)
+    owners = np.sort(generator.integers(20, size=30))
+    scores, targets = generator.normal(size=(2, 30, 3)), generator.integers(3, size=30)
+    rows = Rows(scores, targets, owners, np.zeros((20, 0)), generator.random(20))
+    problem = _Problem("tag", "fixed", rows, rows.measures, with_bonus=True)
+    start = np.array([0.1, -0.3, 0.7])
+    assert check_grad(lambda x: problem(x)[0], lambda x: problem(x)[1], start) < 1e-5
+    weights, bonus = fit_with_bonus("tag", "fixed", rows)
+    assert bonus != 0 and weights.of(np.zeros((4, 0))).shape == (4, 2)

@@ -11,11 +11,13 @@ import torch
 from cclm_core.corpus.encoded import EncodedCorpus
 from cclm_core.corpus.records import Entity
 from cclm_core.evaluation.baselines.names import NameDictionary
+from cclm_core.evaluation.held_out import SelectionNoise
 from cclm_core.evaluation.linear_probe import LinearProbeConfig
 from cclm_core.evaluation.probe import Context
 from cclm_core.evaluation.probes.tags import Tagger, TagsProbeConfig, fit_tags, select_bonuses, span_metrics, tag_rows
 from cclm_core.evaluation.reading import Reader
 from cclm_core.evaluation.spans import Scores, SpanScore, TextSpans, gold_spans, spans_of_texts
+from cclm_core.evaluation.tag_parts import noised_copies
 from cclm_core.evaluation.tag_sampling import Tagged, sample_rows, select_tagged, tagged_documents
 from cclm_core.evaluation.views import Parts
 from cclm_core.text.vocabulary import Preprocessor, VocabularyConfig
@@ -163,6 +165,24 @@ def test_names_inside_words_turn_the_rule_about_words_off(
     result = scorer.result()
     assert result.metrics["entity_f1"].value > 0.9
     assert result.baselines["dictionary"]["entity_f1"].value == 1.0
+
+
+def test_entities_move_with_the_characters_of_noised_copies(corpus: EncodedCorpus) -> None:
+    split, preprocessor = corpus.split("validation"), corpus.preprocessor
+    tagged = tagged_documents(split, split.documents)
+    copies = noised_copies(tagged, SelectionNoise(rates=(0.05, 0.3)), corpus, 1)
+    names = []
+    for level in (tagged, *copies):
+        spans = [
+            (preprocessor.decode(ids), gold_spans(ids, tags, preprocessor, corpus.entity_labels))
+            for ids, tags in zip(level.texts, level.tags, strict=True)
+        ]
+        names.append([text[start:end] for text, own in spans for start, end, _ in own])
+    clean, few, many = names
+    assert set(clean) == {"Olivia"} and len(clean) == len(few) == 120
+    assert 0.5 < np.mean([name == "Olivia" for name in few]) < 0.9 and "Olivia" not in many[:2]
+    assert all(set("olivia") & set(name.lower()) for name in few)
+    assert noised_copies(tagged, SelectionNoise(share=0), corpus, 1) == []
 
 
 def test_span_metrics_agree_with_span_score() -> None:
