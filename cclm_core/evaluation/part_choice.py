@@ -10,8 +10,7 @@ A part that was trained on the labels that the probe predicts is too sure about 
 features relies on it too much. The weights of late fusion come from validation texts, so they do not.
 
 All candidates get a common factor, and for tags a bonus of all tags except O, fitted by log-loss: what counts is what a
-candidate knows, not how sure it is. Losses are out of fold, and the documents of a group are in one fold.
-`candidates` has the rule.
+candidate knows, not how sure it is. Losses are out of fold. `candidates` has the rule.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,7 +29,7 @@ from cclm_core.runtime.random import derive
 
 Numbers = tuple[int, ...]
 _FACTORS = (0.25, 0.5, 1.0, 2.0)
-_FOLDS = 5
+_FOLDS, _MIN_GROUPS = 5, 20  # from so many groups, folds do not cut them
 
 
 class Fitter(Protocol):
@@ -267,9 +266,12 @@ def _joined(data: HeldOut, scores: Floats, weights: Weights, bonus: float) -> Fl
 
 
 def _folds(groups: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
-    """The fold of each document, (G,): documents of a group share it, unless there is only one group."""
+    """The fold of each document, (G,): documents of a group share it if there are many groups.
+
+    With a few groups, leaving out one of them can leave out a label: each of three plays can have a genre of its own.
+    """
+    if int(groups.max()) + 1 < _MIN_GROUPS:
+        groups = np.arange(len(groups))
     number = int(groups.max()) + 1
-    if number == 1:
-        groups, number = np.arange(len(groups)), len(groups)
     folds: npt.NDArray[np.int64] = derive(seed, "folds").permutation(number) % min(_FOLDS, number)
     return folds[groups]
