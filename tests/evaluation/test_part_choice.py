@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -74,10 +75,7 @@ def test_a_part_of_noise_is_not_read() -> None:
     assert described["parts"]["x"]["without"] > described["chosen"]["loss"]
     assert len(described["candidates"]) == len(choice.candidates) and described["validation_groups"] == 8
     own = [described["chosen"][level] for level in LEVELS]
-    assert (
-        np.mean(own) == np.float64(described["chosen"]["loss"]).round(5)
-        or abs(np.mean(own) - described["chosen"]["loss"]) < 1e-4
-    )
+    assert described["chosen"]["loss"] == pytest.approx(np.mean(own), rel=1e-4)
 
 
 def test_an_overconfident_part_gets_less_weight_than_one_probe_on_all_features_gives_it() -> None:
@@ -88,7 +86,7 @@ def test_an_overconfident_part_gets_less_weight_than_one_probe_on_all_features_g
     assert isinstance(weighted, ProbeCandidate) and weighted.loss < joined.loss - 2 * joined.error_of(weighted)
     overconfident, honest = weighted.part_weights
     assert overconfident < honest / 3
-    assert choice.chosen.loss < weighted.loss + choice.candidates[0].error_of(choice.chosen)
+    assert choice.chosen.loss <= weighted.loss + choice.candidates[0].error_of(choice.chosen)
     assert min(np.subtract(problem.accuracies(choice.chosen), problem.accuracies(joined))) > 0.02
 
 
