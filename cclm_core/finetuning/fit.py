@@ -181,11 +181,18 @@ def _head(config: TaskConfig, data: TaskData) -> HeadConfig:
         if head.similarities is None and data.is_pair:
             head = head.model_copy(update={"similarities": True})
     if config.train == "probe":
-        if isinstance(head, TagsConfig) and head.transitions == "learned":
-            raise ConfigError(
-                "head: transitions: learned cannot be fitted by train: probe. Use fixed, or train: heads."
-            )
-        changes = {"norm": False, "dropout": 0.0}  # the probe standardizes the features itself
+        changes: dict[str, Any] = {"norm": False, "dropout": 0.0}  # the probe standardizes the features itself
+        if isinstance(head, TagsConfig):
+            if head.transitions == "learned":
+                raise ConfigError(
+                    "head: transitions: learned cannot be fitted by train: probe. Use fixed, or train: heads."
+                )
+            if head.word_layers:
+                raise ConfigError(
+                    f"head: word_layers must be 0 or null with train: probe, which is a linear model, got "
+                    f"{head.word_layers}. Remove it, or use train: heads."
+                )
+            changes["word_layers"] = 0
         return head.model_copy(update=changes)
     return head
 

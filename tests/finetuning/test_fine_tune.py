@@ -198,6 +198,15 @@ def test_tags_with_learned_transitions_and_word_dropout(tmp_path: Path) -> None:
         fine_tune("toy", data("tag"), embedder(), config(head=head, train="probe"))
 
 
+def test_tags_of_an_older_version_have_no_layers_over_words(tmp_path: Path) -> None:
+    model = fine_tune("toy", data("tag"), embedder(), config(head={"head": "tags", "word_layers": 0}))
+    save_task(model, tmp_path / "task")
+    assert "word_layers" not in json.loads((tmp_path / "task" / "task.json").read_text())["head"]
+    assert load_task(tmp_path / "task").digest == model.digest
+    with pytest.raises(ConfigError, match="word_layers must be 0 or null with train: probe"):
+        fine_tune("toy", data("tag"), embedder(), config(head={"head": "tags", "word_layers": 1}, train="probe"))
+
+
 def test_a_head_of_an_older_version_reads_no_similarities(tmp_path: Path) -> None:
     head = {"head": "classification", "similarities": False}
     model = fine_tune("toy", data("classify", True), embedder(), config(head=head, training={"steps": 2}))
