@@ -134,7 +134,8 @@ def networks(
     if name == "scratch":
         encoder, settings["embedder"], settings["composition"] = base.preprocessor, EMBEDDER, None
     if kind == "tag":
-        settings["training"] |= {"batch_size": 16, "epochs": 12 if len(task.data.train) < 5000 else 4}
+        size = len(task.data.train)
+        settings["training"] |= {"batch_size": 16, "epochs": 25 if size < 1000 else 12 if size < 5000 else 4}
     config = TaskConfig.parse({"data": "x", "composition": "x"} | settings, "task")
     model = fine_tune(task.name, task.data, encoder, config, seed)
     seconds = time.process_time() - start
