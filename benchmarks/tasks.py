@@ -23,8 +23,8 @@ pretrained           the pretrained embedder, fine-tuned
 pretrained+ngrams    the same network, with n-grams added (`ngrams` of the task, weight 1; for tags auto)
 ```
 
-For labels, log-probabilities of networks and n-grams on test and validation texts are kept in the folder `scores` next
-to RESULTS.
+For labels and tags, log-probabilities of networks and n-grams on test and validation texts are kept in the folder
+`scores` next to RESULTS.
 """
 
 import json
@@ -143,6 +143,7 @@ def networks(
     if model.ngrams is None:
         return [measured(task, copies, model_predictor(model), model=name, **facts)]
     if isinstance(model.ngrams, TagNgrams):
+        keep_tag_scores(task, copies, model, scores)
         return tag_results(task, copies, model, name, facts)
     kept: dict[str, Any] = {}
     for split, texts in scored_texts(task, copies).items():
@@ -174,6 +175,18 @@ def tag_results(
         predict = model_predictor(TaskModel(selected, model.encoder, model.head, model.ngrams))
         results.append(measured(task, copies, predict, model=f"{name}{suffix}", **facts, megabytes=size))
     return [results[0], {**results[1], "ngram_weight": weight}]
+
+
+def keep_tag_scores(task: TaskSet, copies: dict[float, list[LabeledText]], model: TaskModel, path: Path) -> None:
+    """Writes the log-probabilities (R, 1 + 2K) of the tags of all words, of the network and of the n-grams."""
+    assert isinstance(model.ngrams, TagNgrams)
+    kept: dict[str, Any] = {}
+    for split, rows in scored_texts(task, copies).items():
+        texts = tagged_units(rows, "word", task.data.labels)[0]
+        kept[f"{split}, network"] = model.scores(texts, ngram_weight=0).astype(np.float16)
+        kept[f"{split}, ngrams"] = model.ngrams.scores(texts).astype(np.float16)
+    path.parent.mkdir(exist_ok=True)
+    np.savez_compressed(path, **kept)
 
 
 def megabytes(ngrams: Ngrams | TagNgrams) -> float:
