@@ -84,7 +84,9 @@ class Tags(Head):
         self.config, self.context = config, context
         width = context.width * (3 if config.unit == "word" else 1)
         self.norm = nn.LayerNorm(width) if config.norm else nn.Identity()
-        self.word_layers = WordLayers(width, config.word_width, config.num_word_layers) if config.num_word_layers else None
+        self.word_layers = (
+            WordLayers(width, config.word_width, config.num_word_layers) if config.num_word_layers else None
+        )
         self.linear = nn.Linear(self.word_layers.width if self.word_layers else width, 1 + 2 * len(context.labels))
         nn.init.normal_(self.linear.weight, std=0.02)
         nn.init.zeros_(self.linear.bias)
