@@ -47,13 +47,15 @@ from task_report import RATES, line_of, read, report
 from cclm_core.corpus.windows import Windows
 from cclm_core.encoders.embedder import Base, Embedder, EmbedderConfig
 from cclm_core.encoders.store import load_embedder, save_embedder
+from cclm_core.finetuning.any_model import Texts
 from cclm_core.finetuning.config import NgramsConfig, TaskConfig
+from cclm_core.finetuning.entities import entity_answers
 from cclm_core.finetuning.evaluate import model_predictor, noised_texts
 from cclm_core.finetuning.fit import fine_tune
 from cclm_core.finetuning.measures import HEADLINES, measure
 from cclm_core.finetuning.model import TaskModel
 from cclm_core.finetuning.ngram_model import NgramsCard, NgramsModel
-from cclm_core.finetuning.ngrams import Ngrams
+from cclm_core.finetuning.ngrams import Ngrams, log_softmax
 from cclm_core.finetuning.tag_ngrams import TagNgrams
 from cclm_core.finetuning.words import tagged_units
 from cclm_core.labeled.examples import LabeledText
@@ -143,8 +145,7 @@ def networks(
     if model.ngrams is None:
         return [measured(task, copies, model_predictor(model), model=name, **facts)]
     if isinstance(model.ngrams, TagNgrams):
-        keep_tag_scores(task, copies, model, scores)
-        return tag_results(task, copies, model, name, facts)
+        return tag_results(task, copies, model, name, facts, scores)
     kept: dict[str, Any] = {}
     for split, texts in scored_texts(task, copies).items():
         strings = [text.text for text in texts]
@@ -163,30 +164,37 @@ def networks(
 
 
 def tag_results(
-    task: TaskSet, copies: dict[float, list[LabeledText]], model: TaskModel, name: str, facts: dict[str, Any]
+    task: TaskSet,
+    copies: dict[float, list[LabeledText]],
+    model: TaskModel,
+    name: str,
+    facts: dict[str, Any],
+    scores: Path,
 ) -> list[Any]:
-    """A result of a network for tags alone, and one of its sum with n-grams."""
+    """A result of a network for tags alone, and one of its sum with n-grams. Keeps log-probabilities at `scores`."""
     assert isinstance(model.ngrams, TagNgrams)
-    own = facts["parameters"] * 4e-6
-    weight, sizes = model.card.ngram_weight, {"": own, "+ngrams": own + megabytes(model.ngrams)}
-    results = []
-    for suffix, size in sizes.items():
-        selected = model.card.model_copy(update={"ngram_weight": weight if suffix else 0.0})
-        predict = model_predictor(TaskModel(selected, model.encoder, model.head, model.ngrams))
-        results.append(measured(task, copies, predict, model=f"{name}{suffix}", **facts, megabytes=size))
-    return [results[0], {**results[1], "ngram_weight": weight}]
-
-
-def keep_tag_scores(task: TaskSet, copies: dict[float, list[LabeledText]], model: TaskModel, path: Path) -> None:
-    """Writes the log-probabilities (R, 1 + 2K) of the tags of all words, of the network and of the n-grams."""
-    assert isinstance(model.ngrams, TagNgrams)
+    labels, weight = task.data.labels, model.card.ngram_weight
     kept: dict[str, Any] = {}
+    read: dict[int, tuple[Texts, str]] = {}
     for split, rows in scored_texts(task, copies).items():
-        texts = tagged_units(rows, "word", task.data.labels)[0]
-        kept[f"{split}, network"] = model.scores(texts, ngram_weight=0).astype(np.float16)
-        kept[f"{split}, ngrams"] = model.ngrams.scores(texts).astype(np.float16)
-    path.parent.mkdir(exist_ok=True)
-    np.savez_compressed(path, **kept)
+        texts = tagged_units(rows, "word", labels)[0]
+        read[id(rows)] = texts, split
+        kept[f"{split}, network"] = model.scores(texts, ngram_weight=0)
+        kept[f"{split}, ngrams"] = model.ngrams.scores(texts)
+    scores.parent.mkdir(exist_ok=True)
+    np.savez_compressed(scores, **{key: values.astype(np.float16) for key, values in kept.items()})
+
+    def answers(added: float, examples: list[LabeledText]) -> list[dict[str, Any]]:
+        """The entities that network and n-grams give together, with a weight of the n-grams."""
+        texts, split = read[id(examples)]
+        joined = log_softmax((kept[f"{split}, network"] + added * kept[f"{split}, ngrams"]) / (1 + added))
+        return entity_answers(texts.texts, texts.words, texts.by_text(joined), labels)
+
+    own = facts["parameters"] * 4e-6
+    alone = measured(task, copies, partial(answers, 0.0), model=name, **facts, megabytes=own)
+    size = own + megabytes(model.ngrams)
+    joined = measured(task, copies, partial(answers, weight), model=f"{name}+ngrams", **facts, megabytes=size)
+    return [alone, {**joined, "ngram_weight": weight}]
 
 
 def megabytes(ngrams: Ngrams | TagNgrams) -> float:

@@ -45,8 +45,8 @@ class TagsConfig(Config):
         default=None,
         ge=0,
         le=16,
-        description="layers over the words of a text, each of which reads one neighbor on each side; null: 2, or 0 with "
-        "`unit: character`",
+        description="layers over the words of a text, each of which reads one neighbor on each side; null: 2, or 0 "
+        "with `unit: character`",
     )
     word_width: int = Field(default=192, ge=8, le=4096, description="features per word in the layers over words")
 
