@@ -130,8 +130,7 @@ def networks(
     start = time.process_time()
     kind, is_pair = task.data.task, task.data.is_pair
     added = {} if kind == "tag" else {"weight": 1} if kind == "classify" and not is_pair else None
-    rate = 1e-3 if name == "scratch" else 3e-3
-    settings: dict[str, Any] = {"training": {"learning_rate": rate}, "ngrams": added}
+    settings: dict[str, Any] = {"training": {}, "ngrams": added}
     encoder: Base | Preprocessor = base
     if name == "scratch":
         encoder, settings["embedder"], settings["composition"] = base.preprocessor, EMBEDDER, None

@@ -79,7 +79,7 @@ class TaskRun:
         self.config, self.data, self.seed = config, data, seed
         batches = LabeledTexts(data.train)
         self.loop_data = Data(batches, LabeledTexts(data.validation, "validation") if data.validation else batches)
-        self.schedule: TrainingConfig = config.training.schedule(len(data.train))
+        self.schedule: TrainingConfig = config.training.schedule(len(data.train), config.composition is not None)
         if config.train == "probe":
             self.schedule = self.schedule.model_copy(update={"steps": 0, "warmup_steps": 0})
         self._has_ngrams = config.ngrams is not None and data.task in ("classify", "tag") and not data.is_pair
@@ -156,6 +156,7 @@ def fine_tune(
         config = TaskConfig.parse({"data": name, "composition": name} | dict(config or {}), "config")
     if isinstance(encoder, Preprocessor):
         start: Base = new_encoder(encoder, config.embedder, seed)
+        config = config.model_copy(update={"composition": None})
     else:
         start = copy.deepcopy(encoder)
     run = TaskRun(name, config, data, start, seed)
