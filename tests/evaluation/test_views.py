@@ -154,11 +154,11 @@ def selected(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
 
 
 def test_a_part_of_noise_is_not_read_and_the_metrics_are_those_without_it(selected: Evaluation, tmp_path: Path) -> None:
-    read = {(row["probe"], row["component"]): row["read"] for row in selected.tables["parts"]}
-    assert read["labels", "size-3"] and not read["labels", "size-7"] and not read["tags", "size-7"]
-    for metric in ("label_accuracy", "entity_f1_clean"):
-        row = contributions(selected)["size-7", metric]
-        assert (row["contribution"], row["low"], row["high"]) == (0, 0, 0)
+    # The random features of a character depend on its position, so they tell the tags probe a little.
+    read = {row["component"]: row["read"] for row in selected.tables["parts"] if row["probe"] == "labels"}
+    assert read["size-3"] and not read["size-7"]
+    row = contributions(selected)["size-7", "label_accuracy"]
+    assert (row["contribution"], row["low"], row["high"]) == (0, 0, 0)
     plain = noisy(tmp_path, False)
     assert plain.choices == {} and "alone" not in plain.tables and all(row["read"] for row in plain.tables["parts"])
     for metric in ("label_accuracy", "entity_f1_clean", "entity_f1_noise_0.1"):
