@@ -109,19 +109,22 @@ class Choice:
         return next((other for other in same if len(parts) == 1 or other.kind == self.chosen.kind), None)
 
 
-def simplest(candidates: Sequence[Candidate], eligible: Sequence[Candidate] | None = None) -> Choice:
+def simplest(
+    candidates: Sequence[Candidate], eligible: Sequence[Candidate] | None = None, tolerance: float = 1.0
+) -> Choice:
     """Chooses the simplest of the candidates that are as good as the best one, and not worse than the best single part.
 
     Args:
         candidates: among them each part alone.
         eligible: those that can be chosen; None: all.
+        tolerance: how many standard errors above the lowest loss are as good as the best one.
     """
     ranked = sorted(candidates, key=lambda entry: (entry.loss, entry.complexity))
     allowed = [entry for entry in ranked if eligible is None or entry in eligible]
     singles = [entry for entry in candidates if len(entry.parts) == 1]
     best = allowed[0]
     near = sorted(
-        (entry for entry in allowed if entry.loss <= best.loss + (best.error_of(entry) if entry is not best else 0)),
+        (entry for entry in allowed if entry is best or entry.loss <= best.loss + tolerance * best.error_of(entry)),
         key=lambda entry: (entry.complexity, entry.loss),
     )
     rest = [entry for entry in allowed if not any(entry is other for other in near)]
