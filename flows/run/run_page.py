@@ -95,13 +95,13 @@ def run_markdown(
         _links(summary, links),
         _failures(project, summary),
         _section("What is better", answer_markdown(project, plan) if has_report else "", best),
-        _section("Before and after", changes_markdown(summary.get("metric_changes") or [])),
         _section("What the gate decided", _gate(summary)),
         _section(
             "What changed since the last run" + (f" ({format_utc(changes.since)})" if changes.since else ""),
             _changes(changes),
         ),
         _section("The data", _data(project, plan)),
+        _section("Before and after", _figures(summary)),
         _section("What ran", _stages(plan, summary)),
     ]
     return "\n\n".join(section for section in sections if section)
@@ -152,6 +152,14 @@ def _changes(changes: Changes) -> str:
     if changes.first:
         parts.append(f"Never run before in this project: {_listed(changes.first)}")
     return "\n\n".join(parts) or "Nothing: parameters, data and code are those of the existing outputs."
+
+
+def _figures(summary: Mapping[str, Any]) -> str:
+    figures = summary.get("metric_changes") or []
+    changed = [figure for figure in figures if figure["before"] != figure["after"]]
+    rest = len(figures) - len(changed)
+    same = f"{rest} {'figure' if rest == 1 else 'figures'} did not change." if rest else ""
+    return "\n\n".join(text for text in (changes_markdown(changed), same) if text)
 
 
 def _data(project: Project, plan: Plan) -> str:
