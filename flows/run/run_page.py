@@ -171,7 +171,12 @@ def _data(project: Project, plan: Plan) -> str:
 def _stages(plan: Plan, summary: Mapping[str, Any]) -> str:
     stale = plan.stale()
     rows = [
-        [row["stage"], row["outcome"], format_duration(row["seconds"]), _escaped(_listed(stale.get(row["stage"], ())))]
+        [
+            row["stage"],
+            row["outcome"],
+            format_duration(row["seconds"]),
+            _escaped(_listed(stale.get(row["stage"], ("forced",)))),
+        ]
         for row in summary["stages"]
         if row["outcome"] != "unchanged"
     ]
@@ -181,13 +186,12 @@ def _stages(plan: Plan, summary: Mapping[str, Any]) -> str:
 
 
 def _gate(summary: Mapping[str, Any]) -> str:
-    rows = [
-        [row["name"], f"{row['model']} version {row['version']}", f"**{row['result']}**", _escaped(row["reason"])]
+    # A list, because Prefect's pages cut off long cells of tables.
+    lines = [
+        f"* **{row['name']}**, {row['model']} version {row['version']}: **{row['result']}**. {_escaped(row['reason'])}"
         for row in summary["promotion"]
     ]
-    if not rows:
-        return "Nothing: no composition or task was measured again."
-    return _table(["name", "version", "result", "reason"], rows, len(rows))
+    return "\n".join(lines) or "Nothing: no composition or task was measured again."
 
 
 def _links(summary: Mapping[str, Any], links: Mapping[str, str]) -> str:

@@ -116,7 +116,7 @@ def test_the_page_of_a_run_has_its_links_results_decisions_and_parameters(tmp_pa
         "[Compare compositions](#/experiments/1/runs?viewStateShareKey=cclm-compositions)",
         "### train@b failed\n\n```\nno memory",
         "| `components.a.training.steps` | `30` | `35` |",
-        "| full | cclm-full version 3 | **candidate** | 0 of 1 better |",
+        "* **full**, cclm-full version 3: **candidate**. 0 of 1 better",
         "## What is better\n\n* best f1: full",
     ):
         assert text in page, page
