@@ -19,14 +19,15 @@ A way has the same parameters at all noise rates, since nobody knows the noise o
 validation texts (few examples per class) gets the mean of the weights by text that the other sets have; its best part
 is chosen on the test texts, which favors the part.
 
-The rows of a set compare the composition with each other way: 95 % intervals of the paired bootstrap over the test
-texts, outcomes averaged over the seeds. The last rows are means over all sets: the standard error is that of the paired
-differences, and a claim needs two of them.
+The rows of a set compare the composition with each other way, by accuracy or F1 of spans: 95 % intervals of the paired
+bootstrap over the test texts, outcomes averaged over the seeds. The last rows are means over all sets: the standard
+error is that of the paired differences, and a claim needs two of them.
 """
 
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,10 +43,13 @@ from cclm_core.evaluation.metrics import Bootstrap, Measurement, ratio
 from cclm_core.evaluation.selection import CLEAN
 from cclm_core.finetuning.any_model import Texts
 from cclm_core.finetuning.choosing import Choice, choose
+from cclm_core.finetuning.entities import entity_answers
 from cclm_core.finetuning.familiarity import Familiarity
 from cclm_core.finetuning.fusing import KINDS, Rows, Weights, fit, fuse
+from cclm_core.finetuning.measures import HEADLINES, measure
 from cclm_core.finetuning.validation import Validation
-from cclm_core.labeled.examples import LabeledText
+from cclm_core.finetuning.words import tagged_units
+from cclm_core.labeled.examples import LabeledTask, LabeledText
 
 Floats = npt.NDArray[np.float64]
 LOWEST = -30.0  # of log-probabilities, in nats
@@ -58,23 +62,35 @@ class Scored(NamedTuple):
     Args:
         name: name of the set.
         seed: the seed.
-        labels: the K labels.
+        task: `classify` or `tag`.
+        labels: the labels.
         examples: split -> noise rate -> the texts.
-        scores: split -> noise rate -> (P, N, K) log-probabilities.
+        scores: split -> noise rate -> (P, R, K) log-probabilities of labels, or of the tags of all words.
         familiarity: estimates how usual a text looks.
     """
 
     name: str
     seed: int
+    task: LabeledTask
     labels: tuple[str, ...]
     examples: dict[str, dict[str, list[LabeledText]]]
     scores: dict[str, dict[str, Floats]]
     familiarity: Familiarity
 
+    def texts(self, split: str, rate: str) -> Texts:
+        """The texts as the parts read them."""
+        examples = self.examples[split][rate]
+        if self.task == "tag":
+            return tagged_units(examples, "word", self.labels)[0]
+        return Texts([example.text for example in examples])
+
     def gold(self, split: str, rate: str) -> npt.NDArray[np.int64]:
-        """(N,) label numbers; -1 for a label that training never saw."""
+        """(R,) numbers of labels or tags; -1 for a label that training never saw."""
+        examples = self.examples[split][rate]
+        if self.task == "tag":
+            return np.array(tagged_units(examples, "word", self.labels)[1], dtype=np.int64)
         numbers = {label: number for number, label in enumerate(self.labels)}
-        return np.array([numbers.get(str(text.label), -1) for text in self.examples[split][rate]], dtype=np.int64)
+        return np.array([numbers.get(str(example.label), -1) for example in examples], dtype=np.int64)
 
     def measures(self, split: str, rate: str) -> Floats:
         """(N, 2) estimates of the noise of the texts."""
@@ -84,21 +100,43 @@ class Scored(NamedTuple):
         """What the product chooses on: half of the weight on clean texts, half on noised copies."""
         copies = self.examples["validation"]
         golds = {rate: self.gold("validation", rate) for rate in copies}
-        known = next(iter(golds.values())) >= 0
-        kept = {rate: [text for text, keep in zip(texts, known, strict=True) if keep] for rate, texts in copies.items()}
+        clean = next(iter(golds.values()))
+        known = np.ones(len(copies["0"]), bool) if self.task == "tag" else clean >= 0
         number = int(known.sum())
         weights = [0.5, *[0.5 / (len(copies) - 1)] * (len(copies) - 1)]
+        texts = {rate: self.texts("validation", rate) for rate in copies}
+        owners = [position * len(known) + texts[rate].owners(self.task) for position, rate in enumerate(copies)]
         rows = Rows(
-            np.concatenate([self.scores["validation"][rate][:, known] for rate in copies], axis=1),
-            np.concatenate([gold[known] for gold in golds.values()]),
-            np.arange(number * len(copies)),
-            np.concatenate([self.measures("validation", rate)[known] for rate in copies]),
-            np.repeat(weights, number),
-        )
+            np.concatenate([self.scores["validation"][rate] for rate in copies], axis=1),
+            np.concatenate(list(golds.values())),
+            np.concatenate(owners),
+            np.concatenate([self.measures("validation", rate) for rate in copies]),
+            np.repeat(weights, len(known)),
+        ).of_texts(np.tile(known, len(copies)))
         names = {rate: CLEAN if rate == "0" else f"noise_{rate}" for rate in copies}
-        levels = {names[rate]: texts for rate, texts in kept.items()}
-        texts = {level: Texts(tuple(text.text for text in own), (), ()) for level, own in levels.items()}
-        return Validation("classify", self.labels, 0.5, levels, texts, rows)
+        kept = {
+            names[rate]: [example for example, keep in zip(examples, known, strict=True) if keep]
+            for rate, examples in copies.items()
+        }
+        own = {names[rate]: _selected(texts[rate], known) for rate in copies}
+        assert len(rows.weights) == number * len(copies)
+        return Validation(self.task, self.labels, 0.5, kept, own, rows)
+
+    def measure(self, split: str, rate: str, joined: Floats) -> Measurement:
+        """The main metric of joined scores (R, K): accuracy, or F1 of spans."""
+        examples, texts = self.examples[split][rate], self.texts(split, rate)
+        if self.task == "classify":
+            correct = joined.argmax(axis=1) == self.gold(split, rate)
+            return ratio(correct.astype(np.float64), np.ones(len(correct)))
+        answers = entity_answers(texts.texts, texts.words, texts.by_text(joined), self.labels)
+        return measure(self.task, examples, answers)[HEADLINES[self.task]]
+
+
+def _selected(texts: Texts, kept: npt.NDArray[np.bool_]) -> Texts:
+    """Some of the texts."""
+    numbers = np.flatnonzero(kept)
+    words = [texts.words[number] for number in numbers] if texts.words else []
+    return Texts([texts.texts[number] for number in numbers], words=words)
 
 
 class Way(NamedTuple):
@@ -107,12 +145,15 @@ class Way(NamedTuple):
     parts: tuple[int, ...]
     weights: Weights
 
-    def predict(self, scored: Scored, rate: str) -> npt.NDArray[np.int64]:
-        """(N,) numbers of the most probable labels of the test texts."""
+    def join(self, scored: Scored, rate: str) -> Floats:
+        """(R, K) joined scores of the test texts."""
         scores = scored.scores["test"][rate][list(self.parts)]
-        joined = fuse("classify", scores, self.weights.of(scored.measures("test", rate)))
-        best: npt.NDArray[np.int64] = joined.argmax(axis=1)
-        return best
+        weights = self.weights.of(scored.measures("test", rate))
+        return fuse(scored.task, scores, weights[scored.texts("test", rate).owners(scored.task)])
+
+    def measure(self, scored: Scored, rate: str) -> Measurement:
+        """The main metric on the test texts."""
+        return scored.measure("test", rate, self.join(scored, rate))
 
 
 def single(part: int) -> Way:
@@ -146,7 +187,7 @@ def _scored(task: TaskSet, seed: int, arrays: dict[str, Any], parts: Sequence[st
         examples[split][rate] = texts
         scores[split][rate] = np.maximum([arrays[f"{key}, {part}"] for part in parts], LOWEST).astype(np.float64)
     familiarity = Familiarity.fit([text.text for text in task.data.train])
-    return Scored(task.name, seed, task.data.labels, dict(examples), dict(scores), familiarity)
+    return Scored(task.name, seed, task.data.task, task.data.labels, dict(examples), dict(scores), familiarity)
 
 
 def mean_weights(weights: Sequence[Weights]) -> Weights:
@@ -159,8 +200,8 @@ def mean_weights(weights: Sequence[Weights]) -> Weights:
     return Weights(kind=first.kind, **values)
 
 
-def _accuracy(scored: Scored, way: Way, rates: Sequence[str]) -> float:
-    return float(np.mean([(way.predict(scored, rate) == scored.gold("test", rate)).mean() for rate in rates]))
+def _mean_value(scored: Scored, way: Way, rates: Sequence[str]) -> float:
+    return float(np.mean([way.measure(scored, rate).value for rate in rates]))
 
 
 def ways_of(sets: Sequence[Scored], parts: Sequence[str]) -> dict[tuple[str, int], dict[str, Way]]:
@@ -175,11 +216,11 @@ def ways_of(sets: Sequence[Scored], parts: Sequence[str]) -> dict[tuple[str, int
         if "validation" in scored.examples:
             validation = scored.validation()
             choices[key] = choose(validation, KINDS, True, scored.seed)
-            by_text[key] = fit("classify", "by_text", validation.rows)
+            by_text[key] = fit(scored.task, "by_text", validation.rows)
             singles = {entry.parts[0]: entry.value for entry in choices[key].candidates if len(entry.parts) == 1}
             judged[key] = [singles[part] for part in every]
         else:
-            judged[key] = [_accuracy(scored, single(part), rates) for part in every]
+            judged[key] = [_mean_value(scored, single(part), rates) for part in every]
     fixed = int(np.argmax(np.mean(list(judged.values()), axis=0)))
     for scored in sets:
         key = scored.name, scored.seed
@@ -199,10 +240,10 @@ def ways_of(sets: Sequence[Scored], parts: Sequence[str]) -> dict[tuple[str, int
 
 
 class Outcomes:
-    """Whether each test text is answered correctly, by set, noise rate and way; averaged over seeds."""
+    """The main metric by set, noise rate and way; the statistics of each test text averaged over seeds."""
 
     def __init__(self, sets: Sequence[Scored], parts: Sequence[str]) -> None:
-        self._values: dict[tuple[str, str, str], list[Floats]] = defaultdict(list)
+        self._values: dict[tuple[str, str, str], list[Measurement]] = defaultdict(list)
         self.shown: dict[str, list[str]] = defaultdict(list)
         ways = ways_of(sets, parts)
         for scored in sets:
@@ -211,7 +252,7 @@ class Outcomes:
             self.shown[scored.name].append(f"{'+'.join(parts[part] for part in way.parts)} {way.weights.kind}")
             for rate in scored.scores["test"]:
                 for name, entry in own.items():
-                    self._add(scored, rate, name, entry.predict(scored, rate))
+                    self._values[scored.name, rate, name].append(entry.measure(scored, rate))
         for name in self.sets:
             seeds = [scored for scored in sets if scored.name == name]
             for number, part in enumerate(parts):
@@ -219,10 +260,7 @@ class Outcomes:
                 if len(seeds) > 1 and part not in ("ngrams", *ENCODERS):
                     for rate in seeds[0].scores["test"]:
                         total = np.sum([scored.scores["test"][rate][number] for scored in seeds], axis=0)
-                        self._add(seeds[0], rate, f"seeds of {part}", total.argmax(axis=1))
-
-    def _add(self, scored: Scored, rate: str, way: str, predicted: npt.NDArray[np.int64]) -> None:
-        self._values[scored.name, rate, way].append((predicted == scored.gold("test", rate)).astype(np.float64))
+                        self._values[name, rate, f"seeds of {part}"].append(seeds[0].measure("test", rate, total))
 
     @property
     def sets(self) -> list[str]:
@@ -234,16 +272,15 @@ class Outcomes:
         return list(dict.fromkeys(way for key, _, way in self._values if key == name))
 
     def mean(self, name: str, rate: str, way: str) -> Measurement:
-        """Accuracy, with the outcome of each text averaged over the seeds."""
-        values = np.mean(self._values[name, rate, way], axis=0)
-        return ratio(values, np.ones(len(values)))
+        """The main metric, with the statistics of each text averaged over the seeds."""
+        values = self._values[name, rate, way]
+        return replace(values[0], statistics=np.mean([value.statistics for value in values], axis=0))
 
     def gain(self, name: str, rate: str, way: str) -> tuple[float, float, float, float]:
         """How much better the composition is than another way: difference, low, high, standard error."""
-        own, other = (np.mean(self._values[name, rate, key], axis=0) for key in (COMPOSITION, way))
         difference = self.mean(name, rate, COMPOSITION).loss_without(self.mean(name, rate, way))
         low, high = Bootstrap().interval(difference, 1) or (0.0, 0.0)
-        return difference.value, low, high, float((own - other).std(ddof=1) / np.sqrt(len(own)))
+        return difference.value, low, high, (high - low) / (2 * 1.96)
 
 
 def rows(outcomes: Outcomes) -> list[Row]:

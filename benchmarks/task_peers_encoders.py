@@ -177,6 +177,7 @@ class Encoded:
         features, targets = self.features(train), self._targets(train)
         if len(strengths) == 1:
             strength = strengths[0]
+            self.scorer = linear(strength).fit(features, targets) if self.task == "tag" and validation else None
         elif clean:
             held_out = self.features(clean), self._targets(clean)
             models = [linear(strength).fit(features, targets) for strength in strengths]
@@ -191,15 +192,19 @@ class Encoded:
         self.model = linear(strength).fit(features, targets)
 
     def scores(self, texts: dict[str, list[Text]]) -> dict[str, Any]:
-        """Log-probabilities (N, K) by name, of texts with one label."""
-        if self.task != "classify" or self.is_pair:
+        """Log-probabilities (N, K) by name, of texts with one label or of the BIO tags of all words."""
+        if self.task == "regress" or self.is_pair:
             return {}
         model = self.scorer or self.model
-        columns = [self.labels.index(label) for label in model.classes_]
+        names = self.labels
+        if self.task == "tag":
+            names = ["O", *(f"{prefix}-{label}" for label in self.labels for prefix in "BI")]
+        columns = [names.index(name) for name in model.classes_]
         scores = {}
         for name, rows in texts.items():
-            values = np.full((len(rows), len(self.labels)), -30.0)
-            values[:, columns] = model.predict_log_proba(self.features(rows))
+            features = self.features(rows)
+            values = np.full((len(features), len(names)), -30.0)
+            values[:, columns] = model.predict_log_proba(features)
             scores[name] = np.maximum(values, -30)
         return scores
 

@@ -23,8 +23,8 @@ pretrained           the pretrained embedder, fine-tuned
 pretrained+ngrams    the same network, with n-grams added (`ngrams` of the task, weight 1; for tags auto)
 ```
 
-For labels, log-probabilities of networks and n-grams on test and validation texts are kept in the folder `scores` next
-to RESULTS.
+For labels and tags, log-probabilities of networks and n-grams on test and validation texts are kept in the folder
+`scores` next to RESULTS.
 """
 
 import json
@@ -47,13 +47,15 @@ from task_report import RATES, line_of, read, report
 from cclm_core.corpus.windows import Windows
 from cclm_core.encoders.embedder import Base, Embedder, EmbedderConfig
 from cclm_core.encoders.store import load_embedder, save_embedder
+from cclm_core.finetuning.any_model import Texts
 from cclm_core.finetuning.config import NgramsConfig, TaskConfig
+from cclm_core.finetuning.entities import entity_answers
 from cclm_core.finetuning.evaluate import model_predictor, noised_texts
 from cclm_core.finetuning.fit import fine_tune
 from cclm_core.finetuning.measures import HEADLINES, measure
 from cclm_core.finetuning.model import TaskModel
 from cclm_core.finetuning.ngram_model import NgramsCard, NgramsModel
-from cclm_core.finetuning.ngrams import Ngrams
+from cclm_core.finetuning.ngrams import Ngrams, log_softmax
 from cclm_core.finetuning.tag_ngrams import TagNgrams
 from cclm_core.finetuning.words import tagged_units
 from cclm_core.labeled.examples import LabeledText
@@ -128,13 +130,13 @@ def networks(
     start = time.process_time()
     kind, is_pair = task.data.task, task.data.is_pair
     added = {} if kind == "tag" else {"weight": 1} if kind == "classify" and not is_pair else None
-    rate = 1e-3 if name == "scratch" else 3e-3
-    settings: dict[str, Any] = {"training": {"learning_rate": rate}, "ngrams": added}
+    settings: dict[str, Any] = {"training": {}, "ngrams": added}
     encoder: Base | Preprocessor = base
     if name == "scratch":
         encoder, settings["embedder"], settings["composition"] = base.preprocessor, EMBEDDER, None
     if kind == "tag":
-        settings["training"] |= {"batch_size": 16, "epochs": 12 if len(task.data.train) < 5000 else 4}
+        size = len(task.data.train)
+        settings["training"] |= {"batch_size": 16, "epochs": 25 if size < 1000 else 12 if size < 5000 else 4}
     config = TaskConfig.parse({"data": "x", "composition": "x"} | settings, "task")
     model = fine_tune(task.name, task.data, encoder, config, seed)
     seconds = time.process_time() - start
@@ -142,7 +144,7 @@ def networks(
     if model.ngrams is None:
         return [measured(task, copies, model_predictor(model), model=name, **facts)]
     if isinstance(model.ngrams, TagNgrams):
-        return tag_results(task, copies, model, name, facts)
+        return tag_results(task, copies, model, name, facts, scores)
     kept: dict[str, Any] = {}
     for split, texts in scored_texts(task, copies).items():
         strings = [text.text for text in texts]
@@ -161,18 +163,37 @@ def networks(
 
 
 def tag_results(
-    task: TaskSet, copies: dict[float, list[LabeledText]], model: TaskModel, name: str, facts: dict[str, Any]
+    task: TaskSet,
+    copies: dict[float, list[LabeledText]],
+    model: TaskModel,
+    name: str,
+    facts: dict[str, Any],
+    scores: Path,
 ) -> list[Any]:
-    """A result of a network for tags alone, and one of its sum with n-grams."""
+    """A result of a network for tags alone, and one of its sum with n-grams. Keeps log-probabilities at `scores`."""
     assert isinstance(model.ngrams, TagNgrams)
+    labels, weight = task.data.labels, model.card.ngram_weight
+    kept: dict[str, Any] = {}
+    read: dict[int, tuple[Texts, str]] = {}
+    for split, rows in scored_texts(task, copies).items():
+        texts = tagged_units(rows, "word", labels)[0]
+        read[id(rows)] = texts, split
+        kept[f"{split}, network"] = model.scores(texts, ngram_weight=0)
+        kept[f"{split}, ngrams"] = model.ngrams.scores(texts)
+    scores.parent.mkdir(exist_ok=True)
+    np.savez_compressed(scores, **{key: values.astype(np.float16) for key, values in kept.items()})
+
+    def answers(added: float, examples: list[LabeledText]) -> list[dict[str, Any]]:
+        """The entities that network and n-grams give together, with a weight of the n-grams."""
+        texts, split = read[id(examples)]
+        joined = log_softmax((kept[f"{split}, network"] + added * kept[f"{split}, ngrams"]) / (1 + added))
+        return entity_answers(texts.texts, texts.words, texts.by_text(joined), labels)
+
     own = facts["parameters"] * 4e-6
-    weight, sizes = model.card.ngram_weight, {"": own, "+ngrams": own + megabytes(model.ngrams)}
-    results = []
-    for suffix, size in sizes.items():
-        selected = model.card.model_copy(update={"ngram_weight": weight if suffix else 0.0})
-        predict = model_predictor(TaskModel(selected, model.encoder, model.head, model.ngrams))
-        results.append(measured(task, copies, predict, model=f"{name}{suffix}", **facts, megabytes=size))
-    return [results[0], {**results[1], "ngram_weight": weight}]
+    alone = measured(task, copies, partial(answers, 0.0), model=name, **facts, megabytes=own)
+    size = own + megabytes(model.ngrams)
+    joined = measured(task, copies, partial(answers, weight), model=f"{name}+ngrams", **facts, megabytes=size)
+    return [alone, {**joined, "ngram_weight": weight}]
 
 
 def megabytes(ngrams: Ngrams | TagNgrams) -> float:

@@ -69,7 +69,11 @@ class FineTuningConfig(Config):
         ge=16,
         description="longer texts are read in windows of this size; training takes a random window of each",
     )
-    learning_rate: float = Field(default=3e-3, gt=0, description="peak learning rate of AdamW")
+    learning_rate: float | None = Field(
+        default=None,
+        gt=0,
+        description="peak learning rate of AdamW; null: 0.003 from a composition, 0.001 from random weights",
+    )
     layer_decay: float = Field(
         default=1.0, gt=0, le=1, description="factor of the learning rate for each layer below the head"
     )
@@ -92,7 +96,7 @@ class FineTuningConfig(Config):
             raise ValueError("set `steps` or `epochs`, not both")
         return self
 
-    def schedule(self, num_texts: int) -> TrainingConfig:
+    def schedule(self, num_texts: int, is_pretrained: bool) -> TrainingConfig:
         """The settings of the training loop for `num_texts` training texts."""
         batches = -(-num_texts // self.batch_size)
         steps = self.steps
@@ -104,6 +108,7 @@ class FineTuningConfig(Config):
         return TrainingConfig(
             **shared
             | {
+                "learning_rate": self.learning_rate or (3e-3 if is_pretrained else 1e-3),
                 "steps": steps,
                 "warmup_steps": round(self.warmup * steps),
                 "window": self.max_characters,

@@ -79,7 +79,7 @@ class TaskRun:
         self.config, self.data, self.seed = config, data, seed
         batches = LabeledTexts(data.train)
         self.loop_data = Data(batches, LabeledTexts(data.validation, "validation") if data.validation else batches)
-        self.schedule: TrainingConfig = config.training.schedule(len(data.train))
+        self.schedule: TrainingConfig = config.training.schedule(len(data.train), config.composition is not None)
         if config.train == "probe":
             self.schedule = self.schedule.model_copy(update={"steps": 0, "warmup_steps": 0})
         self._has_ngrams = config.ngrams is not None and data.task in ("classify", "tag") and not data.is_pair
@@ -156,6 +156,7 @@ def fine_tune(
         config = TaskConfig.parse({"data": name, "composition": name} | dict(config or {}), "config")
     if isinstance(encoder, Preprocessor):
         start: Base = new_encoder(encoder, config.embedder, seed)
+        config = config.model_copy(update={"composition": None})
     else:
         start = copy.deepcopy(encoder)
     run = TaskRun(name, config, data, start, seed)
@@ -181,11 +182,18 @@ def _head(config: TaskConfig, data: TaskData) -> HeadConfig:
         if head.similarities is None and data.is_pair:
             head = head.model_copy(update={"similarities": True})
     if config.train == "probe":
-        if isinstance(head, TagsConfig) and head.transitions == "learned":
-            raise ConfigError(
-                "head: transitions: learned cannot be fitted by train: probe. Use fixed, or train: heads."
-            )
-        changes = {"norm": False, "dropout": 0.0}  # the probe standardizes the features itself
+        changes: dict[str, Any] = {"norm": False, "dropout": 0.0}  # the probe standardizes the features itself
+        if isinstance(head, TagsConfig):
+            if head.transitions == "learned":
+                raise ConfigError(
+                    "head: transitions: learned cannot be fitted by train: probe. Use fixed, or train: heads."
+                )
+            if head.word_layers:
+                raise ConfigError(
+                    f"head: word_layers must be 0 or null with train: probe, which is a linear model, got "
+                    f"{head.word_layers}. Remove it, or use train: heads."
+                )
+            changes["word_layers"] = 0
         return head.model_copy(update=changes)
     return head
 

@@ -1,12 +1,12 @@
 """The model of a task: an encoder, a head and, for labels and tags, counted n-grams. It predicts from strings."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from torch import Tensor
 
 from cclm_core.composition.long_texts import TextReader
@@ -44,6 +44,23 @@ class TaskCard(Config):
     deviation: float = Field(default=1.0, gt=0, description="standard deviation of the values in training")
     max_characters: int = Field(default=512, ge=16, description="ids per window; longer texts are read in windows")
     ngram_weight: float = Field(default=0.0, ge=0, description="weight of the n-grams; 0: there are none")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_older(cls, values: Any) -> Any:
+        """Heads for tags that were saved before `word_layers` existed have no layers over words."""
+        head = values.get("head") if isinstance(values, Mapping) else None
+        if isinstance(head, Mapping) and head.get("head") == "tags" and "word_layers" not in head:
+            return {**values, "head": {**head, "word_layers": 0}}
+        return values
+
+    @model_serializer(mode="wrap")
+    def _write_older(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Writes such a head as it was, so that it keeps its digest."""
+        values: dict[str, Any] = handler(self)
+        if values["head"].get("word_layers") == 0:
+            del values["head"]["word_layers"]
+        return values
 
     def context(self, encoder: Base, weights: tuple[float, ...] | None = None) -> HeadContext:
         """The context for building the head over the features of `encoder`."""

@@ -14,6 +14,7 @@ from cclm_core.heads.base import Head, HeadContext, Targets
 from cclm_core.heads.dropout import dropout
 from cclm_core.heads.pooling import word_features
 from cclm_core.heads.transitions import Transitions, padded_words, places_of
+from cclm_core.heads.word_layers import WordLayers
 from cclm_core.objectives.base import Sums
 from cclm_core.runtime.config import Config
 from cclm_core.runtime.errors import ConfigError
@@ -40,12 +41,28 @@ class TagsConfig(Config):
         description="share of the words whose characters training replaces by the mask, so that the context must tell",
     )
 
+    word_layers: int | None = Field(
+        default=None,
+        ge=0,
+        le=16,
+        description="layers over the words of a text, each of which reads one neighbor on each side; null: 2, or 0 "
+        "with `unit: character`",
+    )
+    word_width: int = Field(default=192, ge=8, le=4096, description="features per word in the layers over words")
+
     @model_serializer(mode="wrap")
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leaves out newer keys with their defaults: heads that do not know them keep their digest."""
         values: dict[str, Any] = handler(self)
-        newer = {"transitions": "fixed", "word_dropout": 0.0}
+        newer = {"transitions": "fixed", "word_dropout": 0.0, "word_width": 192}
         return {name: value for name, value in values.items() if name not in newer or value != newer[name]}
+
+    @property
+    def num_word_layers(self) -> int:
+        """The number of layers over words, or over characters with `unit: character`."""
+        if self.word_layers is None:
+            return 2 if self.unit == "word" else 0
+        return self.word_layers
 
     def build(self, context: HeadContext) -> "Tags":
         """Builds the head."""
@@ -54,6 +71,8 @@ class TagsConfig(Config):
 
 class Tags(Head):
     """Reads a word as the features of its first character, the mean of all, and those of its last character.
+
+    Layers over words then read the neighbors.
 
     With `unit: character`, every character is a word.
     """
@@ -65,7 +84,10 @@ class Tags(Head):
         self.config, self.context = config, context
         width = context.width * (3 if config.unit == "word" else 1)
         self.norm = nn.LayerNorm(width) if config.norm else nn.Identity()
-        self.linear = nn.Linear(width, 1 + 2 * len(context.labels))
+        self.word_layers = (
+            WordLayers(width, config.word_width, config.num_word_layers) if config.num_word_layers else None
+        )
+        self.linear = nn.Linear(self.word_layers.width if self.word_layers else width, 1 + 2 * len(context.labels))
         nn.init.normal_(self.linear.weight, std=0.02)
         nn.init.zeros_(self.linear.bias)
         self.transitions = Transitions(1 + 2 * len(context.labels)) if config.transitions == "learned" else None
@@ -84,7 +106,10 @@ class Tags(Head):
             mask: not read: padding belongs to no word.
             targets: `row`, `start` and `stop`, each (N,) int64: the row of each word and its ids, `stop` excluded.
         """
-        scores: Tensor = self.linear(dropout(self.norm(self.words(features, targets)), self.config.dropout, targets))
+        words = dropout(self.norm(self.words(features, targets)), self.config.dropout, targets)
+        if self.word_layers is not None:
+            words = dropout(self.word_layers(words, targets["row"]), self.config.dropout, targets)
+        scores: Tensor = self.linear(words)
         return scores
 
     def words(self, features: Tensor, targets: Targets) -> Tensor:

@@ -9,6 +9,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput, TokenClassif
 from cclm_core.heads.pooling import Pooling, pair_features, word_features
 from cclm_core.heads.similarity import NUM_SIMILARITIES, PairSimilarity
 from cclm_core.heads.transitions import Transitions, padded_words, places_of
+from cclm_core.heads.word_layers import WordLayers
 from cclm_core.huggingface.batches import CharacterBatch
 from cclm_core.huggingface.configuration import CclmConfig
 from cclm_core.huggingface.modeling import ModelWithHead, label_loss, returns_dict
@@ -109,7 +110,8 @@ class CclmForTokenClassification(ModelWithHead):
     """Classifies each character: logits (B, L, K).
 
     With `tag_unit` `word`, the head reads the first character of a word, the mean of all, and the last one, and the
-    logits of its characters follow from those of the word; see `tagging`. With `tag_transitions`, they are the
+    logits of its characters follow from those of the word; see `tagging`. With `tag_word_layers`, words also read their
+    neighbors. With `tag_transitions`, they are the
     probabilities of each tag given the whole text: the most probable tags, not the most probable sequence.
     """
 
@@ -119,7 +121,9 @@ class CclmForTokenClassification(ModelWithHead):
         width = config.hidden_size * (3 if config.tag_unit == "word" else 1)
         has_norm = config.tag_unit != "id" and config.classifier_norm
         self.norm = nn.LayerNorm(width) if has_norm else nn.Identity()
-        self.classifier = nn.Linear(width, config.num_labels)
+        layers = config.tag_word_layers
+        self.word_layers = WordLayers(width, config.tag_word_width, layers) if layers else None
+        self.classifier = nn.Linear(config.tag_word_width if layers else width, config.num_labels)
         self.transitions = Transitions(config.num_labels) if config.tag_transitions else None
         self.post_init()
 
@@ -153,7 +157,10 @@ class CclmForTokenClassification(ModelWithHead):
             read = word_features(features, words.row, words.start, words.stop)
         else:
             read = features[words.row, words.start]
-        scores = self.classifier(self.dropout(self.norm(read)))
+        read = self.dropout(self.norm(read))
+        if self.word_layers is not None:
+            read = self.dropout(self.word_layers(read, words.row))
+        scores = self.classifier(read)
         if self.transitions is not None and len(words.row):
             place, mask = places_of(words.row)
             padded = padded_words(scores.float(), words.row, place, mask)

@@ -26,6 +26,8 @@ class CclmConfig(PreTrainedConfig):
         tag_unit: what token classification reads as one: an `id`, a `word`, or a `character` with all its bytes. Words
             and characters have the labels O, then B and I of each entity.
         tag_transitions: whether token classification has learned transitions between tags; not with the unit `id`.
+        tag_word_layers, tag_word_width: layers over words in token classification, and their features; not with the
+            unit `id`.
         pooling: how sequence classification pools characters: `mean_max`, `mean` or `attention`.
         classifier_norm: whether sequence classification has a layer norm after pooling.
         classifier_dropout: dropout before the output layer of a classifier, 0 to 1.
@@ -43,6 +45,8 @@ class CclmConfig(PreTrainedConfig):
     pair_similarities: bool = False
     tag_unit: Literal["id", "word", "character"] = "id"
     tag_transitions: bool = False
+    tag_word_layers: int = 0
+    tag_word_width: int = 192
     pooling: PoolingKind = "mean_max"
     classifier_norm: bool = True
     classifier_dropout: float = 0.2

@@ -211,7 +211,13 @@ def _task(model: TaskModel, drop_ngrams: bool) -> Parts:
     weights = {name.replace("linear.", "classifier."): tensor for name, tensor in head.state_dict().items()}
     if isinstance(config, TagsConfig):
         tags = ["O", *(f"{prefix}-{label}" for label in card.labels for prefix in "BI")]
-        values |= {"tag_unit": config.unit, "tag_transitions": config.transitions == "learned"} | _label_values(tags)
+        values |= {
+            "tag_unit": config.unit,
+            "tag_transitions": config.transitions == "learned",
+            "tag_word_layers": config.num_word_layers,
+            "tag_word_width": config.word_width,
+        }
+        values |= _label_values(tags)
         return Parts(model.encoder, "token-classification", weights, values)
     similarities = card.is_pair and bool(config.similarities)
     values |= {"pooling": config.pooling, "pair": card.is_pair, "pair_similarities": similarities}

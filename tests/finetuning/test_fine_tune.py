@@ -8,7 +8,7 @@ import pytest
 
 from cclm_core.encoders.embedder import Embedder
 from cclm_core.finetuning.evaluate import model_predictor
-from cclm_core.finetuning.fit import TaskData, fine_tune
+from cclm_core.finetuning.fit import TaskData, TaskRun, fine_tune
 from cclm_core.finetuning.measures import HEADLINES, measure
 from cclm_core.finetuning.model import TaskCard, TaskModel
 from cclm_core.finetuning.store import load_task, save_task
@@ -196,6 +196,26 @@ def test_tags_with_learned_transitions_and_word_dropout(tmp_path: Path) -> None:
     assert loaded.predict(["", "no"]) == [{"entities": []}] * 2
     with pytest.raises(ConfigError, match="transitions: learned cannot be fitted by train: probe"):
         fine_tune("toy", data("tag"), embedder(), config(head=head, train="probe"))
+
+
+def test_random_weights_have_a_lower_default_learning_rate() -> None:
+    training = {"learning_rate": None, "steps": 2}
+    rates = {
+        composition: TaskRun(
+            "toy", config(training=training, composition=composition), data("classify"), embedder(), 1
+        ).schedule.learning_rate
+        for composition in ("full", None)
+    }
+    assert rates == {"full": 0.003, None: 0.001}
+
+
+def test_tags_of_an_older_version_have_no_layers_over_words(tmp_path: Path) -> None:
+    model = fine_tune("toy", data("tag"), embedder(), config(head={"head": "tags", "word_layers": 0}))
+    save_task(model, tmp_path / "task")
+    assert "word_layers" not in json.loads((tmp_path / "task" / "task.json").read_text())["head"]
+    assert load_task(tmp_path / "task").digest == model.digest
+    with pytest.raises(ConfigError, match="word_layers must be 0 or null with train: probe"):
+        fine_tune("toy", data("tag"), embedder(), config(head={"head": "tags", "word_layers": 1}, train="probe"))
 
 
 def test_a_head_of_an_older_version_reads_no_similarities(tmp_path: Path) -> None:

@@ -91,7 +91,9 @@ def test_words_are_grouped_by_their_texts() -> None:
 
 def test_transitions_are_learned_where_words_say_nothing() -> None:
     """Every text is B I O B I O ..., and all words look alike: only the order of tags can be learned."""
-    head = TagsConfig(transitions="learned", norm=False, dropout=0).build(HeadContext(width=2, labels=("X",)))
+    head = TagsConfig(transitions="learned", norm=False, dropout=0, word_layers=0).build(
+        HeadContext(width=2, labels=("X",))
+    )
     tags = torch.tensor([1, 2, 0] * 4)
     targets = {"row": torch.zeros(12, dtype=torch.int64), "tag": tags}
     optimizer = torch.optim.Adam(head.parameters(), lr=0.1)

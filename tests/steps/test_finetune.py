@@ -29,7 +29,7 @@ from tests.finetuning.tasks import embedder, texts
 
 pytest.importorskip("sklearn")
 
-TRAINING = {"steps": 30, "batch_size": 16, "evaluate_every": 15, "learning_rate": 0.01}
+TRAINING = {"steps": 60, "batch_size": 16, "evaluate_every": 30, "learning_rate": 0.01}
 TASK = {"data": "toy", "composition": "full", "ngrams": None, "training": TRAINING}
 
 
