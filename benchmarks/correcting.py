@@ -1,44 +1,47 @@
-"""Compares the correction of natural misspellings by a denoising component and by a dictionary with edit distances.
+"""Compares the correction of natural misspellings by a denoising component, a dictionary and three libraries.
 
-    python benchmarks/correcting.py [--steps 8000] [--seeds 1] [--json]
+    python benchmarks/correcting.py [--steps 8000] [--seeds 1] [--peers-only] [--json]
 
-The misspellings are lines of public projects that people corrected (../shared/data/typos). Their commits are split into
-two halves. One half was used for tuning: here the settings of the dictionary, and once the weights of the library's
-corrector. The figures are from the other half.
+Two sets are measured:
+
+- `edits`: lines of public projects that people corrected (../shared/data/typos). Their commits are split into two
+  halves. One half was used for tuning: here the settings of the peers, and once the weights of the library's corrector.
+  The figures are from the other half.
+- `lists`: single words from public lists of misspellings that were not read in training, and the correct words, with
+  the settings of `edits`.
 
 A component is trained on `denoise` with the training loop of the library, on one thread. It reads English prose and
-public lists of misspellings, without the misspellings of both halves. Both sides know the words of the same prose.
+public lists of misspellings, without the misspellings of both halves. All sides know the words of the same prose.
 
 - `train`: processor seconds of the training.
 - `precision`: share of the edits that the person made too. An edit replaces, inserts or deletes a token.
 - `recall`: share of the person's edits that were made.
 - `F0.5`: weighs precision twice as much as recall.
 - `introduced`: edits in places that the person did not change.
+- `F0.5 minus PEER`: the difference, mean over seeds, with a 95 % interval from a bootstrap over lines.
 
-The peer of every row is the dictionary. It proposes the nearest known words by restricted Damerau-Levenshtein distance,
-most frequent first.
+The ratio compares with the dictionary. It proposes the nearest known words by restricted Damerau-Levenshtein distance,
+most frequent first. The libraries are symspellpy, pyspellchecker and autocorrect; see correcting_peers.py.
 
 Source: Damerau 1964, "A technique for computer detection and correction of spelling errors"; Norvig 2007, "How to Write
 a Spelling Corrector".
 """
 
 import random
-import re
 import statistics
 import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from difflib import SequenceMatcher
-from functools import cache, partial
-from itertools import product
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
-from correcting_texts import Correction, corrections, misspellings, prose, word_lines
-from rapidfuzz.distance import OSA
+from correcting_peers import Dictionary, Library, Peer, libraries
+from correcting_score import Score, difference, line_scores, total
+from correcting_texts import Correction, corrections, listed, misspellings, prose, word_lines
 from rows import Row, options, seed_list, show
 
 from cclm_core.applications import Corrector, KnownWords
@@ -61,10 +64,8 @@ from cclm_core.training.loop import open_data, train
 from cclm_core.training.module import TrainingModule
 
 DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
-TOKEN = re.compile(r"\w+(?:['\u2019]\w+)*|\s+|[^\w\s]")
-# The dictionary corrects words, not names in code and paths.
-PLAIN = re.compile(r"(?<![\w`/.\\@#-])[A-Za-z][a-z]+(?:['\u2019][a-z]+)?(?![\w`/\\@]|\.\w|-)")
 WINDOW = 256
+NUM_LISTED = 500  # misspellings from the lists
 WORD_REPEATS = 15  # how often each listed word is read, so that rare words are learned
 
 EMBEDDING = EmbeddingConfig(width=128, ngram_sizes=(2, 3, 4, 5), ngram_buckets=8192)
@@ -82,110 +83,6 @@ KINDS = {
     "extra_space": 0.05,
 }
 TASK = DenoiseConfig(noise=NoiseRecipe(rate=0.3, unit="word", kinds=KINDS, min_word_length=4))
-
-
-class Score(NamedTuple):
-    """Counts of the edits of a corrector.
-
-    Args:
-        right: edits that the person made too.
-        wrong: edits that the person did not make.
-        introduced: wrong edits in places that the person did not change.
-        expected: edits of the person.
-    """
-
-    right: int
-    wrong: int
-    introduced: int
-    expected: int
-
-    @property
-    def precision(self) -> float:
-        """Share of the edits that are right."""
-        return self.right / max(1, self.right + self.wrong)
-
-    @property
-    def recall(self) -> float:
-        """Share of the expected edits that were made."""
-        return self.right / max(1, self.expected)
-
-    @property
-    def f(self) -> float:
-        """F0.5 of precision and recall."""
-        return 1.25 * self.precision * self.recall / max(1e-9, 0.25 * self.precision + self.recall)
-
-
-def edits(before: str, after: str) -> set[tuple[int, int, str]]:
-    """Returns the edits between two texts: first token, last token (exclusive), replacement."""
-    first, second = TOKEN.findall(before), TOKEN.findall(after)
-    codes = SequenceMatcher(None, first, second, autojunk=False).get_opcodes()
-    return {(a, b, "".join(second[c:d])) for tag, a, b, c, d in codes if tag != "equal"}
-
-
-def measure(pairs: Sequence[Correction], correct: Callable[[str], str]) -> Score:
-    """Counts the edits of a corrector on lines with known corrections."""
-    right = wrong = introduced = expected = 0
-    for pair in pairs:
-        by_person, by_corrector = edits(*pair), edits(pair.wrong, correct(pair.wrong))
-        wrong_edits = by_corrector - by_person
-        right += len(by_corrector & by_person)
-        wrong += len(wrong_edits)
-        expected += len(by_person)
-        # An insertion covers no token, so it counts as touching the next one.
-        spans = [(start, max(end, start + 1)) for start, end, _ in by_person]
-        introduced += sum(
-            not any(start < b and a < max(end, start + 1) for a, b in spans) for start, end, _ in wrong_edits
-        )
-    return Score(right, wrong, introduced, expected)
-
-
-class Dictionary:
-    """Replaces each unknown word with the most frequent of the nearest known words.
-
-    Args:
-        counts: known word in lower case → frequency.
-    """
-
-    def __init__(self, counts: Counter[str]) -> None:
-        self.counts = counts
-        self.index = defaultdict(list)
-        for word in counts:
-            if 2 < len(word) < 30:
-                for shorter in self._shorter(word):
-                    self.index[shorter].append(word)
-        self.near = cache(self._near)
-
-    def correct(self, text: str, max_distance: int, min_length: int, min_count: int) -> str:
-        """Returns the corrected text.
-
-        Args:
-            text: the text.
-            max_distance: maximum number of edits of a word; 1 for words of fewer than 6 letters.
-            min_length: letters of the shortest word to correct.
-            min_count: minimum frequency of a replacement.
-        """
-
-        def replace(match: re.Match[str]) -> str:
-            """Returns the correction of a word."""
-            word = match[0].lower()
-            if len(word) < min_length or word in self.counts:
-                return match[0]
-            limit = max_distance if len(word) >= 6 else 1
-            best = min(((d, -n, w) for d, n, w in self.near(word) if d <= limit and n >= min_count), default=None)
-            return match[0] if best is None else best[2].capitalize() if match[0][0].isupper() else best[2]
-
-        return PLAIN.sub(replace, text)
-
-    def _near(self, word: str) -> list[tuple[int, int, str]]:
-        """Returns distance, frequency and spelling of the known words within two edits."""
-        candidates = {candidate for shorter in self._shorter(word) for candidate in self.index.get(shorter, ())}
-        return [(d, self.counts[c], c) for c in candidates if (d := OSA.distance(word, c, score_cutoff=2)) <= 2]
-
-    @staticmethod
-    def _shorter(word: str) -> set[str]:
-        """Returns the first 12 letters of a word without up to two of them."""
-        once = {word[:12], *(word[:index] + word[index + 1 : 12] for index in range(min(12, len(word))))}
-        return once | {prefix[:index] + prefix[index + 1 :] for prefix in once for index in range(len(prefix))}
 
 
 def train_corrector(lines: list[str], spellings: Spellings, words: WordTargets, steps: int, seed: int) -> Corrector:
@@ -228,16 +125,23 @@ def correct(corrector: Corrector, min_confidence: float, text: str) -> str:
     return corrector.correct(text, min_confidence=min_confidence).text
 
 
-def rows(name: str, scores: Sequence[Score], peer: Score | None) -> list[Row]:
-    """Returns the figures of a corrector: medians over its seeds, compared with the peer."""
-    result = []
+def rows(name: str, seeds: Sequence[Sequence[Score]], peers: Mapping[str, Sequence[Score]]) -> list[Row]:
+    """Returns the figures of a corrector: medians over its seeds, compared with each peer.
+
+    Args:
+        name: name of the rows.
+        seeds: for each seed, the scores of the lines.
+        peers: name of a peer → the scores of the lines.
+    """
+    result, scores = [], [total(lines) for lines in seeds]
+    totals = {peer: total(lines) for peer, lines in peers.items()}
     for figure in ("precision", "recall", "f", "right", "wrong", "introduced"):
         values = [float(getattr(score, figure)) for score in scores]
         value, is_count = statistics.median(values), figure in ("right", "wrong", "introduced")
-        facts, ratio = [], None
-        if peer is not None:
-            peer_value = float(getattr(peer, figure))
-            facts.append(f"dictionary: {format_number(peer_value)}")
+        facts = [f"{peer}: {format_number(float(getattr(score, figure)))}" for peer, score in totals.items()]
+        ratio = None
+        if "dictionary" in totals:
+            peer_value = float(getattr(totals["dictionary"], figure))
             ratio = value / peer_value if peer_value else None
         if figure == "right":
             facts.append(f"of {scores[0].expected} expected")
@@ -246,10 +150,38 @@ def rows(name: str, scores: Sequence[Score], peer: Score | None) -> list[Row]:
         better: Literal["higher", "lower"] = "lower" if figure in ("wrong", "introduced") else "higher"
         label = f"{name}/{'F0.5' if figure == 'f' else figure}"
         result.append(Row(label, value, "edits" if is_count else "", "; ".join(facts), ratio, better))
+    for peer, lines in peers.items():
+        gain, low, high = difference(seeds, lines)
+        facts_of_gain = f"95 % interval {low:+.3f} to {high:+.3f}"
+        result.append(Row(f"{name}/F0.5 minus {peer}", gain, "", facts_of_gain, better="higher"))
     return result
 
 
-def main(steps: int, seeds: Sequence[int], as_json: bool) -> None:
+def peer_rows(
+    peers: Sequence[Peer], tuning: Sequence[Correction], sets: Mapping[str, Sequence[Correction]]
+) -> tuple[list[Row], dict[str, dict[str, list[Score]]]]:
+    """Selects the settings of the peers on the tuning half and measures them.
+
+    Returns:
+        The rows, and the scores of the lines: set → peer → scores.
+    """
+    table: list[Row] = []
+    scores: dict[str, dict[str, list[Score]]] = {name: {} for name in sets}
+    cases: list[tuple[str, Peer, dict[str, Any]]] = [(peer.name, peer, {}) for peer in peers]
+    cases += [(f"{peer.name} as shipped", peer, {"known": "own"}) for peer in peers if isinstance(peer, Library)]
+    for label, peer, fixed in cases:
+        start = time.process_time()
+        settings = peer.select(tuning, **fixed)
+        for name, pairs in sets.items():
+            scores[name][label] = line_scores(pairs, partial(peer.correct, **settings))
+            table += rows(f"{name}, {label}", [scores[name][label]], {})
+        facts = ", ".join(f"{key} {value}" for key, value in settings.items())
+        seconds = time.process_time() - start
+        table.append(Row(f"{label}/tuning and measuring", seconds, "processor seconds", facts))
+    return table, scores
+
+
+def main(steps: int, seeds: Sequence[int], peers_only: bool, as_json: bool) -> None:
     """Runs the benchmark and prints its rows."""
     if not (DATA / "typos").is_dir():
         sys.exit(f"texts not found in {DATA.resolve()}. Put them there to run this benchmark.")
@@ -259,41 +191,35 @@ def main(steps: int, seeds: Sequence[int], as_json: bool) -> None:
     texts = prose(DATA, [*tuning, *testing], seed=1)
     config, known_texts = TargetsConfig(max_targets=200_000, min_count=1), [*texts, *word_lines(spellings, 1, seed=1)]
     words = WordTargets.fit(known_texts, config, Preprocessor()).with_counts(known_texts)
-    lines = [*texts, *word_lines(spellings, WORD_REPEATS, seed=2)]
-    random.Random(3).shuffle(lines)
     counts: Counter[str] = Counter()
     for word, count in zip(words.names[1:], words.counts[1:].tolist(), strict=True):
         counts[word.lower()] += count
-    dictionary = Dictionary(counts)
-    settings = max(
-        product((1, 2), (4, 5, 6, 7, 8), (1, 5, 20)),
-        key=lambda candidate: measure(tuning, lambda text: dictionary.correct(text, *candidate)).f,
-    )
-    peer = measure(testing, lambda text: dictionary.correct(text, *settings))
-    with_words, without_words, seconds = [], [], []
-    for seed in seeds:
-        start = time.process_time()
-        corrector = train_corrector(lines, spellings, words, steps, seed)
-        seconds.append(time.process_time() - start)
-        with_words.append(measure(testing, partial(correct, corrector, 0.5)))
-        corrector.words = None
-        without_words.append(measure(testing, partial(correct, corrector, 0.9)))
-    facts = f"{format_number(sum(map(len, lines)))} characters, {format_number(len(counts))} words, {steps} steps"
-    show(
-        "Natural misspellings",
-        [
-            Row("train", statistics.median(seconds), "processor seconds", facts),
-            *rows("dictionary", [peer], None),
-            *rows("denoise", with_words, peer),
-            *rows("denoise without words", without_words, peer),
-        ],
-        as_json,
-    )
+    sets = {"edits": testing, "lists": listed(DATA, spellings, NUM_LISTED, seed=1)}
+    table, peers = peer_rows([Dictionary(counts), *libraries(counts)], tuning, sets)
+    if not peers_only:
+        lines = [*texts, *word_lines(spellings, WORD_REPEATS, seed=2)]
+        random.Random(3).shuffle(lines)
+        seconds = []
+        scores: dict[str, list[list[Score]]] = defaultdict(list)
+        for seed in seeds:
+            start = time.process_time()
+            corrector = train_corrector(lines, spellings, words, steps, seed)
+            seconds.append(time.process_time() - start)
+            for label, known, confidence in (("denoise", corrector.words, 0.5), ("denoise without words", None, 0.9)):
+                corrector.words = known
+                for name, pairs in sets.items():
+                    scores[f"{name}, {label}"].append(line_scores(pairs, partial(correct, corrector, confidence)))
+        for label, values in scores.items():
+            table += rows(label, values, peers[label.split(",")[0]])
+        facts = f"{format_number(sum(map(len, lines)))} characters, {format_number(len(counts))} words, {steps} steps"
+        table.append(Row("train", statistics.median(seconds), "processor seconds", facts))
+    show("Natural misspellings", table, as_json)
 
 
 if __name__ == "__main__":
     parser = options(__doc__)
     parser.add_argument("--steps", type=int, default=8000, help="training steps (default: 8000)")
     parser.add_argument("--seeds", type=seed_list, default="1", help="seeds, separated by commas (default: 1)")
+    parser.add_argument("--peers-only", action="store_true", help="measure the peers, train nothing")
     args = parser.parse_args()
-    main(args.steps, args.seeds, args.json)
+    main(args.steps, args.seeds, args.peers_only, args.json)

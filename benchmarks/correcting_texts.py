@@ -17,6 +17,7 @@ from cclm_core.noise.misspellings import Spellings, read_misspellings
 
 LISTS = ("codespell_dictionary.txt", "wikipedia_dictionary.txt")
 TABLES = ("crate-ci_typos_words.csv", "misspell_compatible.csv")  # misspelling,word[,word ...]
+TESTS, LEARNERS = ("norvig_testset1.txt", "norvig_testset2.txt"), "toefl_spell_annotations.tsv"
 NOVELS = ("2701-0.txt", "98-0.txt", "pg1342.txt")
 WORD = re.compile(r"[\"'(*_`]*[A-Za-z]+(?:['\u2019-][A-Za-z]+)*[\"')*_`.,:;!?]*$")
 LINE_WIDTHS = (70, 72, 75, 78, 79)
@@ -53,6 +54,33 @@ def misspellings(data: Path, held_out: Iterable[Correction]) -> Spellings:
                 for word in words if wrong.lower() not in excluded else ():
                     spellings[word.strip()][wrong] = 1
     return {word: variants for word, variants in spellings.items() if word and variants}
+
+
+def listed(data: Path, read: Spellings, number: int, seed: int) -> list[Correction]:
+    """Reads words from public lists of misspellings that no corrector reads in training: Norvig's two and TOEFL-Spell.
+
+    Args:
+        data: folder of the data.
+        read: the misspellings of the training. They are left out.
+        number: how many misspellings to draw.
+        seed: seed of the draw.
+
+    Returns:
+        Lines of one word: the misspellings, and the correct words, once each.
+    """
+    folder, excluded = data / "typos_lists", {wrong.lower() for variants in read.values() for wrong in variants}
+    pairs = set()
+    for name in TESTS:
+        for word, variants in re.findall(r"'([^']+)'\s*:\s*'([^']+)'", (folder / name).read_text(encoding="utf-8")):
+            pairs.update(Correction(wrong, word) for wrong in variants.split())
+    with (folder / LEARNERS).open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
+            pairs.add(Correction(row["Misspelling"].lower(), row["Correction"].lower()))
+    words = re.compile(r"[a-z]{2,} [a-z]{2,}")
+    pairs = {pair for pair in pairs if words.fullmatch(" ".join(pair)) and pair.wrong != pair.right}
+    kept = sorted(pair for pair in pairs if pair.wrong not in excluded)
+    drawn = random.Random(seed).sample(kept, number)
+    return [*drawn, *(Correction(word, word) for word in sorted({pair.right for pair in drawn}))]
 
 
 def prose(data: Path, held_out: Iterable[Correction], seed: int) -> list[str]:

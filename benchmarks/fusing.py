@@ -7,6 +7,7 @@ trained here but weights. Sets and seeds with the scores of all parts are measur
 
 ```
 composition     parts and weights that `cclm_core.finetuning.choosing` selects on the validation texts
+lowest loss     the candidate with the lowest loss on the validation texts, however complex
 equal           the sum of all parts
 by text         all parts, with weights that depend on how usual the text looks
 NAME            one part alone
@@ -229,6 +230,8 @@ def ways_of(sets: Sequence[Scored], parts: Sequence[str]) -> dict[tuple[str, int
         ways = {part: single(number) for number, part in enumerate(parts)}
         ways |= {"equal": Way(every, Weights.even(len(parts)))}
         if key in choices:
+            lowest = choices[key].candidates[0]
+            ways["lowest loss"] = Way(lowest.parts, lowest.weights)
             ways[COMPOSITION] = Way(choices[key].chosen.parts, choices[key].chosen.weights)
             ways["by text"] = Way(every, by_text[key])
         elif foreign:

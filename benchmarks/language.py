@@ -1,6 +1,6 @@
-"""Compares the bits per character of unseen text with xz and n-gram counts, after minutes of training.
+"""Compares the bits per character of unseen text with xz, PPMd and n-gram counts, after minutes of training.
 
-    python benchmarks/language.py [--corpus ptb|tinyshakespeare] [--json]
+    python benchmarks/language.py [--corpus ptb|tinyshakespeare] [--peers-only] [--json]
 
 A causal base is trained on `next_characters` with the training loop of the library: new weights, one thread, a fixed
 seed and number of steps. Then every character of the test text is scored once (`LanguageModel.bits`). Characters
@@ -17,21 +17,30 @@ The rows of a corpus:
 
 - `xz`: the peer is xz (preset 9 | extreme) on training and test text minus xz on the training text alone.
 - `xz-train`: the peer is xz on the training text alone.
+- `ppmd`: the peer is PPMd (pyppmd, variant H) on training and test text minus PPMd on the training text alone, with the
+  order and memory that are best on the validation text.
 - `ngrams`: the peer is Witten-Bell interpolated counts of the training text, with the n that is best on the validation
   text.
 - `train`: processor seconds of the training.
+
+With `--peers-only`, nothing is trained: the rows `peer xz`, `peer ppmd` and so on are the peers' own figures.
+
+KenLM is not a peer: its Python package only queries models. `lmplz`, which trains them, must be built with CMake and
+Boost.
 """
 
 import lzma
 import sys
 import tempfile
 import time
+from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from rows import Row, options, show
+from rows import Row, exit_without_peer, options, show
 
 from cclm_core.applications.language_model import LanguageModel
 from cclm_core.corpus.encoded import EncodedCorpus, EncodedWriter
@@ -52,6 +61,7 @@ from cclm_core.training.module import TrainingModule
 DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
 SEED = 1
 MAX_NGRAM = 8  # characters
+PPMD_ORDERS, PPMD_MEGABYTES = (4, 5, 6, 7, 8, 10, 12, 16), (16, 256)
 UNIT = "bits/character"
 PTB_FILES = ("train", "valid", "test")
 
@@ -111,6 +121,32 @@ READERS = {"ptb": ptb, "tinyshakespeare": tinyshakespeare}
 def xz_bits(text: str) -> int:
     """Returns the size of a text after compression by xz, in bits."""
     return 8 * len(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
+
+
+def ppmd_bits(texts: Texts) -> tuple[float, int, int]:
+    """Scores the test text with PPMd that has read the training text.
+
+    Returns:
+        Bits per character, and the order and the memory in MB that are best on the validation text.
+    """
+    try:
+        import pyppmd
+    except ImportError as error:
+        exit_without_peer(error)
+
+    @cache
+    def size(text: str, order: int, megabytes: int) -> int:
+        """Size after compression, in bits."""
+        encoder = pyppmd.Ppmd7Encoder(order, megabytes << 20)
+        return 8 * len(encoder.encode(text.encode()) + encoder.flush())
+
+    def bits(text: str, order: int, megabytes: int) -> float:
+        """Bits per character of a text after the training text."""
+        return (size(texts.train + text, order, megabytes) - size(texts.train, order, megabytes)) / len(text)
+
+    settings = product(PPMD_ORDERS, PPMD_MEGABYTES)
+    order, megabytes = min(settings, key=lambda setting: bits(texts.validation, *setting))
+    return bits(texts.test, order, megabytes), order, megabytes
 
 
 def ngram_bits(texts: Texts) -> tuple[float, int]:
@@ -185,25 +221,38 @@ def train_model(texts: Texts, plan: Plan, folder: Path) -> tuple[LanguageModel, 
     return model, curve[-1] | {"seconds": seconds}
 
 
-def rows(name: str) -> list[Row]:
-    """Trains and measures on one corpus."""
-    texts, plan = READERS[name](DATA / name), PLANS[name]
-    with tempfile.TemporaryDirectory() as folder:
-        model, metrics = train_model(texts, plan, Path(folder))
-        bits = model.bits_per_character([texts.test])
+def peers(texts: Texts) -> dict[str, tuple[str, float]]:
+    """Measures the peers; returns name → description, and bits per character."""
     train_bits = xz_bits(texts.train)
+    ppmd, order, megabytes = ppmd_bits(texts)
     ngrams, length = ngram_bits(texts)
-    peers = {
+    return {
         "xz": (
             "xz that has read the training text",
             (xz_bits(texts.train + texts.test) - train_bits) / len(texts.test),
         ),
         "xz-train": ("xz of the training text", train_bits / len(texts.train)),
+        "ppmd": (f"PPMd that has read the training text, order {order}, {megabytes} MB", ppmd),
         "ngrams": (f"counts of up to {length} characters", ngrams),
     }
+
+
+def peer_rows(name: str) -> list[Row]:
+    """Measures only the peers on a corpus."""
+    figures = peers(READERS[name](DATA / name))
+    return [Row(f"{name}/peer {key}", bits, UNIT, peer, better="lower") for key, (peer, bits) in figures.items()]
+
+
+def rows(name: str) -> list[Row]:
+    """Trains and measures on one corpus."""
+    texts, plan = READERS[name](DATA / name), PLANS[name]
+    figures = peers(texts)
+    with tempfile.TemporaryDirectory() as folder:
+        model, metrics = train_model(texts, plan, Path(folder))
+        bits = model.bits_per_character([texts.test])
     rows = [
         Row(f"{name}/{key}", bits, UNIT, f"{peer}: {value:.3f} {UNIT}", bits / value, "lower")
-        for key, (peer, value) in peers.items()
+        for key, (peer, value) in figures.items()
     ]
     num_read = plan.training.steps * plan.training.batch_size * plan.training.window
     facts = (
@@ -218,11 +267,12 @@ def main() -> None:
     """Runs the benchmark on each corpus that exists, and prints its rows."""
     parser = options(__doc__)
     parser.add_argument("--corpus", choices=list(PLANS), help="run only this corpus (default: all)")
+    parser.add_argument("--peers-only", action="store_true", help="measure the peers, train nothing")
     args = parser.parse_args()
-    table = []
+    table: list[Row] = []
     for name in [args.corpus] if args.corpus else PLANS:
         if (DATA / name).is_dir():
-            table += rows(name)
+            table += peer_rows(name) if args.peers_only else rows(name)
         else:
             print(f"skipped {name}: {(DATA / name).resolve()} not found. Put the texts there.", file=sys.stderr)
     show("Bits per character of unseen text", table, args.json)

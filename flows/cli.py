@@ -151,7 +151,11 @@ def status(
 
 @app.command(
     rich_help_panel=MODELS,
-    epilog=examples("cclm promote --accept full", "cclm promote --rollback full --reason 'wrong labels'"),
+    epilog=examples(
+        "cclm promote --accept full",
+        "cclm promote --rollback full --reason 'wrong labels'",
+        "cclm promote --import-from mlflow.db",
+    ),
 )
 def promote(
     accept: Annotated[
@@ -173,10 +177,19 @@ def promote(
     reason: Annotated[
         str, typer.Option(help="Reason for --rollback, stored in the tags of the version.")
     ] = "no reason given",
+    import_from: Annotated[
+        str | None,
+        typer.Option(
+            help="Copy the champions of another MLflow registry, a SQLite file or a URI, to the one in use. Champions "
+            "that are there already stay.",
+            metavar="REGISTRY",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Register the measured compositions and tasks, and let the gate choose champions, or choose them yourself."""
     from flows.gate import overrides
+    from flows.gate.importing import import_champions
     from flows.gate.promote import promote_workspace
     from flows.tracking.client import enabled
 
@@ -184,10 +197,12 @@ def promote(
     project.require_writable("`cclm promote`")
     if not enabled():
         raise ConfigError("CCLM_TRACKING must not be off for `cclm promote`: registering needs MLflow. Unset it.")
-    if accept and rollback:
-        raise ConfigError("--accept and --rollback must not be combined. Use one of them.")
+    if sum(map(bool, (accept, rollback, import_from))) > 1:
+        raise ConfigError("--accept, --rollback and --import-from must not be combined. Use one of them.")
     emit = (lambda _: None) if as_json else print
-    if accept or rollback:
+    if import_from:
+        decisions = import_champions(project, import_from, emit)
+    elif accept or rollback:
         decisions = [overrides.accept(project, name) for name in accept or []]
         decisions += [overrides.roll_back(project, name, reason) for name in rollback or []]
         for decision in decisions:

@@ -24,6 +24,7 @@ from flows.recovery.sweep import sweep_flow_runs
 from flows.remote.dvc_remote import PushError, push_outputs, wants_push
 from flows.run.before_after import Change, changes_table
 from flows.run.checks import check_files, check_parameters, checked_plan
+from flows.run.prefect_pages import page_links
 from flows.run.preparation import delete_recorded_checkpoints, prepared
 from flows.run.report_page import answer, newest_report
 from flows.run.retraining import plan_retraining
@@ -225,8 +226,9 @@ def _print_result(project: Project, plan: Plan, summary: dict[str, Any], as_json
         for decision in summary["promotion"]:
             line = "{name}: {model} version {version}, {result}: {reason}".format(**decision)
             console.print(line, highlight=False, soft_wrap=True)
-        for line in where_to_look(project, shown, tracking_uri(project)):
-            console.print(line, highlight=False, soft_wrap=True)
+        links = [f"{name}: {address}" for name, address in page_links(project, summary).items()]
+        for line in [*where_to_look(project, shown, tracking_uri(project)), *links]:
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
         _print_report(console, project, plan)
         for warning in warnings:
             warn(warning)

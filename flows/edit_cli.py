@@ -8,6 +8,18 @@ from typing import Annotated, Any, Literal
 import typer
 
 from cclm_core.cli.conventions import examples
+from cclm_core.cli.data_options import (
+    Encoding,
+    GroupColumn,
+    Header,
+    LabelColumns,
+    PairText,
+    TableText,
+    TagColumn,
+    TagNames,
+    TestFiles,
+    ValidationFiles,
+)
 from flows import environment
 from flows.environment import enter_project
 from flows.project import Project
@@ -111,35 +123,20 @@ def add_labeled(
     files: Annotated[
         list[str], typer.Argument(help="Files, folders or patterns: CSV, TSV, JSON lines, Parquet, CoNLL.")
     ],
-    text: Annotated[str | None, typer.Option(help="Column of the text; a number if the table has no header.")] = None,
-    second: Annotated[str | None, typer.Option(help="Column of the second text, for a task on pairs.")] = None,
-    label: Annotated[
-        list[str] | None,
-        typer.Option(help="Column of the label, labels or number. Repeat it for several columns of 0 and 1."),
-    ] = None,
-    tags: Annotated[str | None, typer.Option(help="Column of the tags of words, or of entity spans.")] = None,
-    group: Annotated[
-        str | None, typer.Option(help="Column whose texts stay in one split, such as an author or a thread.")
-    ] = None,
+    text: TableText = None,
+    second: PairText = None,
+    label: LabelColumns = None,
+    tags: TagColumn = None,
+    group: GroupColumn = None,
     task: Annotated[
         Literal["classify", "multilabel", "regress", "tag", "pairs"] | None,
         typer.Option(help="Kind of task (default: recognized)."),
     ] = None,
-    test: Annotated[
-        list[str] | None, typer.Option(help="File of the test split (default: a fifth). Repeatable.")
-    ] = None,
-    validation: Annotated[
-        list[str] | None, typer.Option(help="File of the validation split (default: a tenth). Repeatable.")
-    ] = None,
-    tag_names: Annotated[
-        str | None, typer.Option(help="Names of tags that are numbers, in order: O,B-PER,I-PER.")
-    ] = None,
-    encoding: Annotated[
-        str | None, typer.Option(help="Encoding of the files, such as cp1252 (default: recognized).")
-    ] = None,
-    header: Annotated[
-        bool | None, typer.Option("--header/--no-header", help="Whether tables have a header (default: recognized).")
-    ] = None,
+    test: TestFiles = None,
+    validation: ValidationFiles = None,
+    tag_names: TagNames = None,
+    encoding: Encoding = None,
+    header: Header = None,
     setting: Setting = None,
     as_json: AsJson = False,
 ) -> None:

@@ -9,8 +9,9 @@ from cclm_core.runtime.errors import ConfigError
 from flows import environment
 from flows.gate.registry import Registry, model_name
 from flows.gate.seal import SealError, sealed_copy
+from flows.gate.served import published_in
 from flows.project import Project
-from flows.service.sources import published_in, split_name
+from flows.service.sources import split_name
 from flows.tracking.client import connect
 
 

@@ -7,6 +7,18 @@ import typer
 
 from cclm_core.cli import completion
 from cclm_core.cli.conventions import DATA, examples
+from cclm_core.cli.data_options import (
+    Encoding,
+    GroupColumn,
+    Header,
+    LabelColumns,
+    PairText,
+    TableText,
+    TagColumn,
+    TagNames,
+    TestFiles,
+    ValidationFiles,
+)
 from cclm_core.cli.own_code import runs_own_code
 
 app = typer.Typer()
@@ -29,7 +41,6 @@ Files = Annotated[
 TextColumn = Annotated[str | None, typer.Option("--text", help="Column of the text in tables (default: text).")]
 SecondColumn = Annotated[str | None, typer.Option("--second", help="Column of the second text, for pairs.")]
 Keep = Annotated[list[str] | None, typer.Option(help="Column to copy to the output. Repeatable.")]
-Encoding = Annotated[str | None, typer.Option(help="Encoding of the files, such as cp1252 (default: recognized).")]
 StdinFormat = Annotated[
     Literal["text", "csv", "tsv", "jsonl", "parquet"],
     typer.Option("--stdin", help="Format of standard input; text is one text per line."),
@@ -39,14 +50,9 @@ Recipe = Annotated[
     str | None,
     typer.Option(help="Instead of data: a commented params.yaml of the folder recipes; `list` lists them."),
 ]
-LabelColumns = Annotated[
-    list[str] | None,
-    typer.Option(help="Column of the label, labels or number. Repeat it for several columns of 0 and 1."),
-]
 NewName = Annotated[
     str | None, typer.Option(help="Name of the data set and its task (default: that of the first file).")
 ]
-TagNames = Annotated[str | None, typer.Option(help="Names of tags that are numbers, in order: O,B-PER,I-PER.")]
 LEFT_OUT = 3
 """Exit code: the output is complete, except for rows that cannot be used."""
 
@@ -68,28 +74,20 @@ def init(
         ),
     ] = None,
     recipe: Recipe = None,
-    text: Annotated[str | None, typer.Option(help="Column of the text; a number if the table has no header.")] = None,
-    second: Annotated[str | None, typer.Option(help="Column of the second text, for a task on pairs.")] = None,
+    text: TableText = None,
+    second: PairText = None,
     label: LabelColumns = None,
-    tags: Annotated[str | None, typer.Option(help="Column of the tags of words, or of entity spans.")] = None,
-    group: Annotated[
-        str | None, typer.Option(help="Column whose texts stay in one split, such as an author or a thread.")
-    ] = None,
+    tags: TagColumn = None,
+    group: GroupColumn = None,
     task: Annotated[
         TaskKind | None, typer.Option(help="Kind of task; text is a corpus without a task (default: recognized).")
     ] = None,
-    test: Annotated[
-        list[str] | None, typer.Option(help="File of the test split (default: a fifth). Repeatable.")
-    ] = None,
-    validation: Annotated[
-        list[str] | None, typer.Option(help="File of the validation split (default: a tenth). Repeatable.")
-    ] = None,
+    test: TestFiles = None,
+    validation: ValidationFiles = None,
     name: NewName = None,
     tag_names: TagNames = None,
     encoding: Encoding = None,
-    header: Annotated[
-        bool | None, typer.Option("--header/--no-header", help="Whether tables have a header (default: recognized).")
-    ] = None,
+    header: Header = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a changed params.yaml; a copy is kept in .cclm/replaced.")
     ] = False,
@@ -228,10 +226,8 @@ def evaluate_task(
         list[str] | None,
         typer.Option(help="Column of the label, labels or number (default: label). Repeat it for columns of 0 and 1."),
     ] = None,
-    tags: Annotated[str | None, typer.Option(help="Column of the tags of words, or of entity spans.")] = None,
-    tag_names: Annotated[
-        str | None, typer.Option(help="Names of tags that are numbers, in order: O,B-PER,I-PER.")
-    ] = None,
+    tags: TagColumn = None,
+    tag_names: TagNames = None,
     noise: Annotated[
         list[float] | None,
         typer.Option(help="Also measure with typing errors in this share of the letters (default: 0.05, 0.1, 0.2)."),

@@ -13,11 +13,10 @@ Tags: 0 is O, 1 + 2k is B of entity label k, 2 + 2k is I. Reading and writing ne
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self, TypeGuard
+from typing import Any, BinaryIO, NamedTuple, Self, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -25,15 +24,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cclm_core.corpus.encoded_split import DOCUMENTS, EncodedSplit, Tags, document_labels
+from cclm_core.corpus.encoded_split import DOCUMENTS, DocumentLabels, EncodedSplit, Tags
 from cclm_core.corpus.records import SPLITS, Entity, Record, RowGroup, read_group, to_table
 from cclm_core.runtime.artifacts import read_json, write_json
 from cclm_core.runtime.errors import ArtifactError, DataError, IntegrityError
 from cclm_core.runtime.files import StrPath, as_path
 from cclm_core.text.vocabulary import END, Ids, Preprocessor
-
-if TYPE_CHECKING:  # not needed by workers
-    pass
 
 OUTSIDE = 0
 MAX_LABELS = 127  # tags are stored as uint8
@@ -63,6 +59,7 @@ class EncodedCorpus:
         self.preprocessor = preprocessor
         self.entity_labels = labels
         self.num_ids = lengths
+        self._training_labels = DocumentLabels(self._documents("train"))
 
     @classmethod
     def open(cls, folder: StrPath) -> Self:
@@ -95,12 +92,12 @@ class EncodedCorpus:
             raise ArtifactError(f"split {name!r} not found in {self.folder}. Choose one of {sorted(self.num_ids)}.")
         ids: Ids = _mapped(self.folder / f"{name}.ids.bin", "<u2", self.num_ids[name])
         tags: Tags = _mapped(self.folder / f"{name}.tags.bin", "u1", self.num_ids[name])
-        return EncodedSplit(ids, tags, self._documents(name), self._documents("train"))
+        return EncodedSplit(ids, tags, self._documents(name), self._training_labels)
 
-    @cached_property
+    @property
     def document_labels(self) -> tuple[str, ...]:
-        """The labels of the training documents, sorted, see `document_labels`; empty if they have none."""
-        return document_labels(self._documents("train"))
+        """The labels of the training documents, see `DocumentLabels.names`; empty if they have none."""
+        return self._training_labels.names
 
     def _documents(self, split: str) -> Path:
         return self.folder / f"{split}.documents.parquet"

@@ -38,13 +38,13 @@ class EncodedSplit:
         ids: (N,) uint16, memory-mapped, read-only.
         tags: (N,) uint8, memory-mapped, read-only.
         path: the Parquet file of the documents.
-        training_path: that of the training documents, whose labels are numbered.
+        training_labels: the labels of the training documents, which are numbered.
     """
 
     ids: Ids
     tags: Tags
     path: Path
-    training_path: Path
+    training_labels: "DocumentLabels"
 
     @cached_property
     def documents(self) -> "pd.DataFrame":
@@ -68,7 +68,7 @@ class EncodedSplit:
     @cached_property
     def _labels(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """The start of each document and the number of its label; 16 bytes of memory per document."""
-        names = pa.array(document_labels(self.training_path), pa.string())
+        names = pa.array(self.training_labels.names, pa.string())
         starts, numbers = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
         for group in self.document_groups(["start", "label"]):
             starts.append(group.column("start").to_numpy().astype(np.int64))
@@ -95,16 +95,26 @@ class EncodedSplit:
             yield group.select(list(columns))
 
 
-def document_labels(path: Path) -> tuple[str, ...]:
-    """The distinct labels of the documents in a Parquet file, sorted; the column is not read further than to
-    `MAX_DOCUMENT_LABELS` + 1 of them.
+@dataclass(frozen=True)
+class DocumentLabels:
+    """The labels of the documents in a Parquet file, which is read once, when they are needed.
 
-    Raises:
-        ArtifactError: the file is missing or damaged.
+    Attributes:
+        path: the file.
     """
-    labels: set[str] = set()
-    for group in read_row_groups(path, DOCUMENTS, ["label"]):
-        labels.update(label for label in pc.unique(group.column("label")).to_pylist() if label is not None)
-        if len(labels) > MAX_DOCUMENT_LABELS:
-            break
-    return tuple(sorted(labels)[: MAX_DOCUMENT_LABELS + 1])
+
+    path: Path
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The distinct labels, sorted; the column is not read further than to `MAX_DOCUMENT_LABELS` + 1 of them.
+
+        Raises:
+            ArtifactError: the file is missing or damaged.
+        """
+        labels: set[str] = set()
+        for group in read_row_groups(self.path, DOCUMENTS, ["label"]):
+            labels.update(label for label in pc.unique(group.column("label")).to_pylist() if label is not None)
+            if len(labels) > MAX_DOCUMENT_LABELS:
+                break
+        return tuple(sorted(labels)[: MAX_DOCUMENT_LABELS + 1])

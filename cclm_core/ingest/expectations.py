@@ -15,6 +15,7 @@ from cclm_core.ingest.measures import Incoming, Measured
 from cclm_core.ingest.profile import QUANTILES, Accepted, Profile, Unit
 from cclm_core.runtime.artifacts import rounded
 from cclm_core.runtime.config import Config
+from cclm_core.runtime.reporting import format_share
 
 MET, NOT_MET, NOT_COMPARED, TOO_FEW = "met", "not met", "not compared", "too few texts"
 """States of a check."""
@@ -111,7 +112,7 @@ class Shared(ExpectationConfig):
 
     def shown(self, value: float) -> str:
         """See `ExpectationConfig.shown`."""
-        return _share(value)
+        return format_share(value)
 
 
 class Distant(ExpectationConfig):
@@ -208,7 +209,7 @@ class AlphabetExpectation(Distant):
 
     def shown(self, value: float) -> str:
         """See `ExpectationConfig.shown`."""
-        return _share(value)
+        return format_share(value)
 
 
 class CharactersExpectation(Distant):
@@ -348,10 +349,6 @@ def _check(expectation: ExpectationConfig, incoming: Incoming) -> Check:
         state, message = MET, f"{value} is {expectation.shown(measured.value)}."
     accepted = None if measured.accepted is None else rounded(measured.accepted)
     return Check(expectation.name, incoming.unit, expectation.action, state, rounded(measured.value), accepted, message)
-
-
-def _share(value: float) -> str:
-    return f"{value:.3%}" if value < 0.01 else f"{value:.1%}"
 
 
 def _outside_bounds(config: Any, value: float) -> str:

@@ -15,6 +15,7 @@ from cclm_core.report.charts import histogram
 from cclm_core.report.published import Collection, Published
 from cclm_core.report.tables import Cell, Table, count_cell, number_cell, share_cell, text_cell
 from cclm_core.runtime.readers import read_json
+from cclm_core.runtime.reporting import format_share
 
 MAX_TEXTS = 20_000  # per split, for lengths and characters
 MAX_LABELS = 100
@@ -170,7 +171,7 @@ def _drift(checks: Published) -> Table | None:
         return None
     shown: dict[str, Callable[[float], Cell]] = {
         "count": count_cell,
-        "share": lambda value: Cell(f"{value:.3%}", value),
+        "share": lambda value: Cell(format_share(value), value),
         "distance": number_cell,
         "bits": number_cell,
     }

@@ -51,6 +51,15 @@ def format_number(value: float) -> str:
     return f"{value:#.3g}".rstrip(".") if abs(value) < 999.5 else f"{value:.0f}"
 
 
+def format_share(value: float) -> str:
+    """A share in percent, with more decimals below one percent.
+
+    >>> [format_share(value) for value in (0, 0.0000331, 0.01234, 0.4567, 1)]
+    ['0.000%', '0.003%', '1.2%', '45.7%', '100.0%']
+    """
+    return f"{value:.3%}" if value < 0.01 else f"{value:.1%}"
+
+
 def format_duration(seconds: float) -> str:
     """A duration in the two largest units that it fills.
 

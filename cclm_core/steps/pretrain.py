@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from cclm_core.composition.component import Component
 from cclm_core.composition.store import load_base, write
 from cclm_core.encoders.digest import weights_digest
 from cclm_core.encoders.embedder import Base
 from cclm_core.noise.recipe import TrainingNoise
+from cclm_core.objectives.base import Objective
 from cclm_core.runtime.artifacts import verify
 from cclm_core.runtime.blocks import code_in
 from cclm_core.runtime.errors import ArtifactError
@@ -57,9 +59,7 @@ def pretrain(
     component, objective = new_component(embedder, name, config, params.seed, inputs, pretrained)
     metrics = {} if config.initialize is None else initialize_component(component, embedder, config.initialize)
     if config.joint:
-        assert objective is not None
-        adopt_joint(base, name, config, component.body, objective)
-        component.card = component.card.model_copy(update={"origin": weights_digest(component)})
+        _adopt(base, name, config, component, objective)
     identity = Identity(
         stage="pretrain",
         name=name,
@@ -84,6 +84,13 @@ def pretrain(
             run = TrainingRun(identity, seed, module, inputs.data(config.training, config.task), config.training)
             run.publish(checkpoints, out, artifact, report)
     copy_file(out / "curve.csv", curve)
+
+
+def _adopt(base: Path, name: str, config: ComponentConfig, component: Component, objective: Objective | None) -> None:
+    """Starts the component and its objective from the weights that were trained jointly with the base."""
+    assert objective is not None
+    adopt_joint(base, name, config, component.body, objective)
+    component.card = component.card.model_copy(update={"origin": weights_digest(component)})
 
 
 def _base_with_vocabulary(folder: Path, inputs: TrainingInputs, encoded: Path) -> Base:

@@ -26,6 +26,7 @@ from flows.gate.candidates import (
     register_candidate,
     results_are_outdated,
 )
+from flows.gate.comparison_views import save_comparison_views
 from flows.gate.descriptions import GATE_REASON_TAG, GATE_RESULT_TAG
 from flows.gate.gate import Verdict, compare, load_check, promotion_config
 from flows.gate.handover import HANDOVER_TAG, Handover, hand_over, settle
@@ -168,6 +169,7 @@ def promote_workspace(project: Project, emit: Callable[[str], None]) -> list[Dec
     log_pipeline_files(tracking, project, parent)
     decisions = promote_all(project, up_to_date, parent, emit, again=True)
     attach_pages(tracking, plan, current_report(project, plan), [decision.as_json() for decision in decisions])
+    save_comparison_views(tracking, plan)
     return decisions
 
 

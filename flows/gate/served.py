@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cclm_core.runtime.artifacts import read_json
+from cclm_core.runtime.artifacts import MANIFEST, read_json
+from cclm_core.runtime.errors import ArtifactError
 from flows.graph.evaluations import COMPOSITION, TASK
 
 REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "safetensors", "pydantic", "pyyaml", "filelock", "rich")
@@ -92,3 +93,11 @@ def _pairs_example() -> Any:
     import pandas as pd
 
     return pd.DataFrame({"text": EXAMPLE, "second": EXAMPLE[::-1]})
+
+
+def published_in(folder: Path) -> Path:
+    """The published folder among the artifacts of an MLflow model."""
+    published = [path.parent for path in sorted((folder / "artifacts").glob(f"*/{MANIFEST}"))]
+    if len(published) != 1:
+        raise ArtifactError(f"the version must contain one published folder, got {len(published)}. Register it again.")
+    return published[0]

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from cclm_core.runtime.artifacts import read_json, write_json
 from cclm_core.runtime.errors import ConfigError
-from cclm_core.runtime.reporting import format_number
+from cclm_core.runtime.reporting import format_number, format_share
 from flows.graph.node import artifact_kind
 from flows.graph.plan import Plan, read_plan
 from flows.project import Project
@@ -203,7 +203,7 @@ def _source(name: str) -> str:
 def _cell(kind: str, value: float | None) -> str:
     if value is None:
         return ""
-    return f"{value:,.0f}" if kind == "count" else f"{value:.2%}" if kind == "share" else format_number(value)
+    return f"{value:,.0f}" if kind == "count" else format_share(value) if kind == "share" else format_number(value)
 
 
 def _drift(name: str, rows: Iterable[Mapping[str, Any]]) -> str:

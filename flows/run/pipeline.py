@@ -16,6 +16,7 @@ from cclm_core.runtime.artifacts import read_json, write_json
 from cclm_core.runtime.errors import ConfigError
 from flows.devices.runners import task_runner
 from flows.devices.slots import ensure_limit
+from flows.gate.comparison_views import save_comparison_views
 from flows.gate.gate import promotion_config
 from flows.gate.model_pages import attach_pages, published_report
 from flows.gate.promote import pending
@@ -32,12 +33,11 @@ from flows.remote.dvc_remote import PushError, wants_push
 from flows.run.before_after import Snapshot, best_and_smallest, changes, snapshots
 from flows.run.checks import check_parameters, checked_plan
 from flows.run.dvc_repro import stop_all
-from flows.run.night_page import LAST_RUN, find_changes, night_markdown, publish_page
 from flows.run.nightly import scheduled
-from flows.run.notes import run_note
-from flows.run.prefect_pages import name_flow_run, publish_artifacts, run_address
+from flows.run.prefect_pages import name_flow_run, page_links, publish_artifacts, publish_page
 from flows.run.preparation import delete_recorded_checkpoints, prepared
 from flows.run.report_page import report_files, write_report
+from flows.run.run_page import LAST_RUN, Changes, find_changes, run_markdown
 from flows.run.tables import current
 from flows.run.tasks import outcome, promote, push, submit
 from flows.tracking.client import NOTE_TAG, Tracking, TrackingError, connect, enabled, log_pipeline_files
@@ -140,11 +140,12 @@ def _carry_out(project: Project, plan: Plan, work: Work) -> dict[str, Any]:
         summary |= {"promotion": [], "commit": project.git_revision()[0], "changes": found.as_json()}
         summary |= _promoted(project, plan, work, results, parent) if tracked else {"promotion_error": None}
         summary |= _pushed(project, results) | _metric_changes(project, plan, results, before)
-        summary["ended"] = time.time()
-        page = write_report(project, plan, summary, run_address(project, parent))
+        summary |= {"views": _saved_views(project, plan, parent), "ended": time.time()}
+        links = page_links(project, summary)
+        page = write_report(project, plan, summary, links)
         summary["report"] = None if page is None else str(page)
         publish_artifacts(project, plan, summary)
-        publish_page(night_markdown(project, plan, found, summary, run_address(project, parent)))
+        publish_page(run_markdown(project, plan, found, summary, links))
         failed = bool(summary["promotion_error"] or summary["push_error"]) or _any_failed(results)
         status = "FAILED" if failed else "FINISHED"
         write_json(project.state() / LAST_RUN, summary)
@@ -228,6 +229,17 @@ def _metric_changes(
     return {"metric_changes": [change.as_json() for change in changed], "best": best_and_smallest(measured)}
 
 
+def _saved_views(project: Project, plan: Plan, parent: str | None) -> dict[str, str]:
+    """Brings the views of MLflow's runs page up to date; see `save_comparison_views`."""
+    if parent is None:
+        return {}
+    try:
+        return save_comparison_views(connect(project), plan)
+    except TrackingError as error:
+        warn(f"the views of MLflow's runs page could not be saved ({error}). The next `cclm run` tries again.")
+        return {}
+
+
 def _any_failed(results: list[dict[str, Any]]) -> bool:
     return any(row["outcome"] == "failed" for row in results)
 
@@ -280,4 +292,5 @@ def _log_summary(tracking: Tracking, project: Project, plan: Plan, parent: str) 
     # Not `current_report`: the plan is from before the run, in which the report was out of date.
     report = published_report(project, plan) if summary.get("report") else None
     attach_pages(tracking, plan, report, summary["promotion"])
-    tracking.log(parent, tags={NOTE_TAG: fitted(run_note(project, plan, summary), MAX_NOTE)})
+    note = run_markdown(project, plan, Changes(**summary["changes"]), summary, summary["views"])
+    tracking.log(parent, tags={NOTE_TAG: fitted(note, MAX_NOTE)})

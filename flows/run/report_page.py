@@ -38,14 +38,14 @@ def answer_markdown(project: Project, plan: Plan) -> str:
     return "\n".join([*lines, *(["", *steps] if steps else [])])
 
 
-def write_report(project: Project, plan: Plan, summary: Mapping[str, Any], address: str | None) -> Path | None:
+def write_report(project: Project, plan: Plan, summary: Mapping[str, Any], links: Mapping[str, str]) -> Path | None:
     """Writes the copy with the facts of a run to `.cclm/report/report.html`, and the pages of the models next to it.
 
     Args:
         project: the project.
         plan: its stages.
         summary: the result of the run, see `flows.run.pipeline.carry_out`.
-        address: the run in MLflow, if it has a server.
+        links: names of pages -> their addresses; empty if MLflow has no server.
 
     Returns:
         The copy; None if the run has neither made nor checked the report.
@@ -54,7 +54,7 @@ def write_report(project: Project, plan: Plan, summary: Mapping[str, Any], addre
     folder = published_report(project, plan)
     if folder is None or not any(name in done for name, node in plan.nodes.items() if node.is_summary):
         return None
-    facts = json.dumps(_facts(project, summary, address), sort_keys=True).replace("<", "\\u003c")
+    facts = json.dumps(_facts(project, summary, links), sort_keys=True).replace("<", "\\u003c")
     page = (folder / FILE).read_text(encoding="utf-8")
     path = copy_path(project)
     shutil.rmtree(path.parent, ignore_errors=True)
@@ -91,7 +91,7 @@ def newest_report(project: Project, plan: Plan) -> Path | None:
     return page
 
 
-def _facts(project: Project, summary: Mapping[str, Any], address: str | None) -> dict[str, Any]:
+def _facts(project: Project, summary: Mapping[str, Any], links: Mapping[str, str]) -> dict[str, Any]:
     """The facts that page.js shows."""
     commit, dirty = project.git_revision()
     started, ended = float(summary["started"]), float(summary.get("ended") or time.time())
@@ -117,7 +117,7 @@ def _facts(project: Project, summary: Mapping[str, Any], address: str | None) ->
     decisions = [[str(decision[name]) for name in _DECISION_COLUMNS] for decision in summary.get("promotion") or ()]
     return {
         "summary": sentence,
-        "links": [{"text": "This run in MLflow", "address": address}] if address else [],
+        "links": [{"text": name, "address": address} for name, address in links.items()],
         "decision_columns": _DECISION_COLUMNS,
         "decisions": decisions,
         "stage_columns": _STAGE_COLUMNS,

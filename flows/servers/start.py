@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from cclm_core.runtime.errors import ConfigError
 from flows import environment
+from flows.gate.comparison_views import save_comparison_views
 from flows.graph.plan import read_plan
 from flows.local_secrets import local_secret
 from flows.project import Project
@@ -32,10 +33,13 @@ def start_pages(project: Project, port: int) -> None:
         return
     check_port(port)
     project.require_writable("`cclm ui`")
-    experiment = connect(project).experiment_id
+    tracking, plan, server = connect(project), read_plan(project, changes=False), f"http://{HOST}:{port}"
+    views = save_comparison_views(tracking, plan)
     token = local_secret(project, pages.TOKEN_VARIABLE, UI_TOKEN_FILE)
-    print(f"MLflow: {page_url(f'http://{HOST}:{port}', experiment)}  (press Ctrl-C to stop)")
-    page = newest_report(project, read_plan(project, changes=False))
+    print(f"MLflow: {page_url(server, tracking.experiment_id)}  (press Ctrl-C to stop)")
+    for name, path in views.items():
+        print(f"{name}: {server}/{path}")
+    page = newest_report(project, plan)
     if page is not None:
         print(f"Report: {page.as_uri()}")
     print(f"User name: {USER}  Password: {_where(token, pages.TOKEN_VARIABLE, UI_TOKEN_FILE)}", flush=True)

@@ -60,14 +60,15 @@ def _routes(models: Models, config: ServiceConfig, metrics: Metrics) -> FastAPI:
         redoc_url=None,
         responses=schema.ERRORS,
     )
+    bodies = schema.BODY_ERRORS
     answering = Answering(models, config)
 
-    @app.post("/predict", openapi_extra=schema.body("predict"), responses=schema.answer("predict"))
+    @app.post("/predict", openapi_extra=schema.body("predict"), responses=schema.answer("predict") | bodies)
     async def predict(request: Request) -> Response:
         """Predict the label, labels, value or entities of each text, with a model of a task."""
         return await answering.answer("predict", await request.body())
 
-    @app.post("/embed", openapi_extra=schema.body("embed"), responses=schema.answer("embed"))
+    @app.post("/embed", openapi_extra=schema.body("embed"), responses=schema.answer("embed") | bodies)
     async def embed(request: Request) -> Response:
         """Embed each text: one vector, the mean over its characters; zeros for an empty text."""
         return await answering.answer("embed", await request.body())
@@ -88,9 +89,11 @@ def _routes(models: Models, config: ServiceConfig, metrics: Metrics) -> FastAPI:
         return Response(metrics.render(), media_type=CONTENT_TYPE)
 
     @app.get("/docs", include_in_schema=False)
-    async def show_page() -> HTMLResponse:
+    async def show_page(request: Request) -> HTMLResponse:
         """This page."""
-        return HTMLResponse(page(app.openapi()), headers={"Content-Security-Policy": schema.PAGE_POLICY})
+        return HTMLResponse(
+            page(app.openapi(), str(request.base_url)), headers={"Content-Security-Policy": schema.PAGE_POLICY}
+        )
 
     _handle_errors(app)
     return app

@@ -84,24 +84,51 @@ class Error(BaseModel):
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"model": Error, "description": "not JSON, or not a request that this model can answer"},
     401: {"model": Error, "description": "the token is missing or wrong"},
     403: {"model": Error, "description": "Host or Origin names another machine"},
     404: {"model": Error, "description": "no such path or model"},
+    500: {"model": Error, "description": "the model or the server failed"},
+}
+"""Of every route."""
+
+BODY_ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Error, "description": "not JSON, or not a request that this model can answer"},
     408: {"model": Error, "description": "the body took too long to arrive"},
     413: {"model": Error, "description": "the body, the number of texts or a text is too large"},
     422: {"model": Error, "description": "a field is missing, unknown or of the wrong type"},
-    500: {"model": Error, "description": "the model or the server failed"},
     503: {"model": Error, "description": "too many requests wait, or it took too long; see Retry-After"},
 }
+"""Of the routes that read a body."""
 
 _ANSWERS: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
     "predict": (
         Predictions,
-        {"model": "intent@champion", "version": "3", "predictions": [{"label": "refund", "score": 0.93}]},
+        {
+            "model": "intent@champion",
+            "version": "3",
+            "predictions": [{"label": "refund", "score": 0.93}, {"label": "greeting", "score": 0.88}],
+        },
     ),
     "embed": (Embeddings, {"model": "full@champion", "version": "7", "embeddings": [[0.25, -1.5], [0.0, 0.0]]}),
-    "models": (ModelList, {}),
+    "models": (
+        ModelList,
+        {
+            "models": [
+                {
+                    "model": "intent@champion",
+                    "version": "3",
+                    "kind": "task",
+                    "digest": "9f2c41d0...",
+                    "task": "classify",
+                    "is_pair": False,
+                    "labels": ["greeting", "refund"],
+                    "width": 384,
+                    "since": "2026-11-28T02:10:00Z",
+                    "problem": None,
+                }
+            ]
+        },
+    ),
     "health": (Health, {"status": "ok", "ready": True}),
 }
 _EXAMPLES = {

@@ -9,6 +9,7 @@ from cclm_core.runtime.artifacts import MANIFEST, folder_digest
 from cclm_core.runtime.errors import ArtifactError, ConfigError
 from flows.gate.registry import CANDIDATE, CHAMPION, PREVIOUS, Registry, model_name
 from flows.gate.seal import SealError, sealed_copy
+from flows.gate.served import published_in
 from flows.service.models import SourceUnavailableError
 from flows.service.predictors import Predictor, load_predictor
 from flows.tracking.client import Tracking, TrackingError
@@ -113,11 +114,3 @@ def split_name(target: str) -> tuple[str, str]:
             f"{', '.join(ALIASES)}."
         )
     return name, alias
-
-
-def published_in(folder: Path) -> Path:
-    """The published folder among the artifacts of an MLflow model."""
-    published = [path.parent for path in sorted((folder / "artifacts").glob(f"*/{MANIFEST}"))]
-    if len(published) != 1:
-        raise ArtifactError(f"the version must contain one published folder, got {len(published)}. Register it again.")
-    return published[0]

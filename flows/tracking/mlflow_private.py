@@ -1,7 +1,8 @@
 """All uses of MLflow's database tables. Checked for MLflow `CHECKED`.
 
 `registered_digests` reads the columns `key` and `value` of the table `model_version_tags` in a SQLite store. MLflow's
-client would take seconds to open, and `cclm status` has to answer at once.
+client would take seconds to open, and `cclm status` has to answer at once. `local_champions` reads the columns `name`
+and `alias` of the table `registered_model_aliases`.
 
 `load_from_any_path` replaces `mlflow.models.model._download_artifact_from_uri`.
 
@@ -42,6 +43,23 @@ def registered_digests(database: Path, tag: str) -> set[str] | None:
             }
     except sqlite3.Error:
         return None
+
+
+def local_champions(database: Path, alias: str) -> list[str]:
+    """The names of the models with an alias, sorted; empty if the database is missing, locked or has another layout.
+
+    Args:
+        database: MLflow's SQLite file, opened read-only.
+        alias: name of the alias.
+    """
+    if not database.is_file():
+        return []
+    query = "SELECT DISTINCT name FROM registered_model_aliases WHERE alias = ? ORDER BY name"
+    try:
+        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=0.2)) as connection:
+            return [str(name) for (name,) in connection.execute(query, [alias])]
+    except sqlite3.Error:
+        return []
 
 
 def load_from_any_path() -> None:

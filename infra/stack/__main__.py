@@ -15,7 +15,10 @@ from filelock import FileLock
 
 from cclm_core.runtime.errors import CclmError
 from flows import environment, processes
+from flows.gate.registry import CHAMPION
 from flows.project import Project
+from flows.tracking.client import database
+from flows.tracking.mlflow_private import local_champions
 from infra.stack.keeper import Services, StackError, connect, end, members
 from infra.stack.settings import CONF, service_environment, write_private
 
@@ -39,6 +42,10 @@ def up() -> None:
     settings = environment.stack_settings(folder)
     print(f"Prefect {settings['PREFECT_API_URL'].removesuffix('/api')}  MLflow {settings['MLFLOW_TRACKING_URI']}")
     print(f"user names and passwords: {os.path.relpath(folder / environment.CLIENT_FILE)}")
+    if champions := local_champions(database(project), CHAMPION):
+        name = database(project).name
+        print(f"{name} has champions ({', '.join(champions)}). To copy those that this server does not have:")
+        print(f"  cclm promote --import-from {name}")
 
 
 @app.command()

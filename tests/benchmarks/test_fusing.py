@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from cclm_core.corpus.records import Entity
 from cclm_core.finetuning.familiarity import Familiarity
 from cclm_core.labeled.examples import LabeledText
 
@@ -35,7 +36,7 @@ def scored(name: str, seed: int, splits: tuple[str, ...]) -> Any:
                 values[part, np.arange(400), gold] += np.where(is_good, 4, 0)
             scores[split][rate] = values - np.log(np.exp(values).sum(axis=2, keepdims=True))
     familiarity = Familiarity.fit([" ".join(generator.permutation(WORDS)) for _ in range(200)])
-    return fusing.Scored(name, seed, labels, examples, scores, familiarity)
+    return fusing.Scored(name, seed, "classify", labels, examples, scores, familiarity)
 
 
 def test_a_composition_is_compared_with_every_other_way() -> None:
@@ -48,7 +49,7 @@ def test_a_composition_is_compared_with_every_other_way() -> None:
         scored("other, few", 1, ("test",)),
     ]
     rows = {row.name: row for row in fusing.rows(fusing.Outcomes(sets, ["network", "minilm"]))}
-    ways = ["network", "minilm", "equal", "composition", "by text", "best part", "fixed part"]
+    ways = ["network", "minilm", "lowest loss", "equal", "composition", "by text", "best part", "fixed part"]
     assert {name.rpartition(", ")[2] for name in rows if name.startswith("one, 20%")} == {*ways, "seeds of network"}
     for rate in ("0%", "20%"):
         assert rows[f"one, {rate} noise, composition"].value > rows[f"one, {rate} noise, minilm"].value
@@ -66,3 +67,14 @@ def test_labels_that_training_never_saw_are_no_part_of_the_validation() -> None:
         texts[7] = replace(texts[7], label="new")
     validation = first.validation()
     assert validation.number == 399 and validation.rows.scores.shape == (2, 4 * 399, 3)
+
+
+def test_sets_with_tags_are_measured_by_f1_of_spans() -> None:
+    import fusing
+
+    example = LabeledText("1", "Ann met Bob", entities=(Entity(0, 3, "PER"), Entity(8, 11, "PER")))
+    texts = {"test": {"0": [example]}}
+    right, wrong = (np.log(np.full((3, 3), 0.1) + 0.7 * np.eye(3)[tags]) for tags in ([1, 0, 1], [1, 0, 0]))
+    scores = {"test": {"0": np.stack([right, wrong])}}
+    one = fusing.Scored("x", 1, "tag", ("PER",), texts, scores, Familiarity.fit(["Ann met Bob"]))
+    assert [fusing.single(part).measure(one, "0").value for part in (0, 1)] == [1, 2 / 3]

@@ -8,7 +8,7 @@ import pytest
 from cclm_core.runtime.artifacts import write_json
 from flows.graph.plan import read_plan
 from flows.project import Project
-from flows.run.prefect_pages import publish_artifacts, run_address
+from flows.run.prefect_pages import page_links, publish_artifacts
 from flows.tracking.client import Tracking
 from flows.tracking.follow import noise_curve
 from flows.tracking.metrics import result_metrics
@@ -38,15 +38,20 @@ def test_the_flow_run_has_tables_of_the_compositions_and_of_the_gates_decisions(
     assert json.loads(str(promoted.data)) == [decision]
 
 
-def test_a_run_has_a_url_if_mlflow_is_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for uri, address in [
-        ("http://127.0.0.1:5055/", f"http://127.0.0.1:5055/#/experiments/7/runs/abc{PAGES}"),
-        ("https://me:secret@models.example/mlflow", f"https://models.example/mlflow/#/experiments/7/runs/abc{PAGES}"),
-        ("sqlite:///mlflow.db", None),
+def test_a_run_and_the_views_have_urls_if_mlflow_is_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    summary = {"parent_run": "abc", "views": {"Compare compositions": "#/view"}}
+    for uri, server in [
+        ("http://127.0.0.1:5055/", "http://127.0.0.1:5055"),
+        ("https://me:secret@models.example/mlflow", "https://models.example/mlflow"),
     ]:
         monkeypatch.setattr("flows.run.prefect_pages.connect", lambda root, uri=uri: Tracking(None, "7", uri, root))
-        assert run_address(Project(tmp_path), "abc") == address
-    assert run_address(Project(tmp_path), None) is None
+        assert page_links(Project(tmp_path), summary) == {
+            "This run in MLflow": f"{server}/#/experiments/7/runs/abc{PAGES}",
+            "Compare compositions": f"{server}/#/view",
+        }
+    local = "sqlite:///mlflow.db"
+    monkeypatch.setattr("flows.run.prefect_pages.connect", lambda root: Tracking(None, "7", local, root))
+    assert page_links(Project(tmp_path), summary) == page_links(Project(tmp_path), {"parent_run": None}) == {}
 
 
 def test_the_noise_curve_has_the_noise_rate_as_step(tmp_path: Path) -> None:

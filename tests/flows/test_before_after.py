@@ -15,7 +15,7 @@ from flows.graph.node import Node
 from flows.graph.plan import Plan
 from flows.project import Project
 from flows.run.before_after import best_and_smallest, changes, changes_markdown, snapshots
-from flows.run.notes import run_note
+from flows.run.run_page import Changes, run_markdown
 
 RULES = PromotionConfig.model_validate({"metrics": {"f1": {"margin": 0.05}}})
 
@@ -96,25 +96,30 @@ def test_the_name_of_a_run_says_what_changed(tmp_path: Path) -> None:
     assert run_name(0, "run", {})[16:] == " · run"
 
 
-def test_the_description_of_a_run_has_its_stages_parameters_and_decisions(tmp_path: Path) -> None:
-    decision = {"name": "full", "version": "3", "result": "candidate", "reason": "0 of 1 better"}
+def test_the_page_of_a_run_has_its_links_results_decisions_and_parameters(tmp_path: Path) -> None:
+    decision = {"name": "full", "model": "cclm-full", "version": "3", "result": "candidate", "reason": "0 of 1 better"}
     summary = {
+        "started": 0.0,
+        "ended": 61.0,
         "stages": [
             {"stage": "train@a", "outcome": "ran", "seconds": 60.0},
-            {"stage": "train@b", "outcome": "failed", "seconds": 1.0},
+            {"stage": "train@b", "outcome": "failed", "seconds": 1.0, "message": "no memory"},
         ],
-        "changes": {"parameters": {"components.a.training.steps": [30, 35]}},
         "promotion": [decision],
         "best": ["best f1: full"],
     }
-    note = run_note(Project(tmp_path), Plan({}, {}), summary)
+    changes = Changes({"components.a.training.steps": (30, 35)}, (), (), (), None, ())
+    links = {"Compare compositions": "#/experiments/1/runs?viewStateShareKey=cclm-compositions"}
+    page = run_markdown(Project(tmp_path), Plan({}, {}), changes, summary, links)
     for text in (
-        "1 of 2 stages ran: train@a (",
-        "**Failed:** train@b",
-        "| `components.a.training.steps` | 30 | 35 |",
-        "* **full** version 3: candidate. 0 of 1 better",
+        "**1 of 2 stages ran** in 1 min 1 s; **1 failed**",
+        "[Compare compositions](#/experiments/1/runs?viewStateShareKey=cclm-compositions)",
+        "### train@b failed\n\n```\nno memory",
+        "| `components.a.training.steps` | `30` | `35` |",
+        "* **full**, cclm-full version 3: **candidate**. 0 of 1 better",
+        "## What is better\n\n* best f1: full",
     ):
-        assert text in note
+        assert text in page, page
 
 
 @pytest.mark.parametrize("figures", ['{"f1": {"value": 0.5, "interval": [0.4, 0.6], "better": "higher"}}', "damaged"])

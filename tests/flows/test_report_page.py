@@ -46,7 +46,7 @@ def project(tmp_path: Path) -> Project:
 
 
 def test_the_copy_has_the_facts_of_the_run_and_the_published_page_has_not(project: Project) -> None:
-    path = write_report(project, PLAN, summary(), "http://127.0.0.1:5000/#/run")
+    path = write_report(project, PLAN, summary(), {"This run in MLflow": "http://127.0.0.1:5000/#/run"})
     assert path == project.root / ".cclm" / "report" / FILE and newest_report(project, PLAN) == path
     text = path.read_text()
     (content,) = re.findall(r'id="run">(.*?)</script>', text)
@@ -56,14 +56,14 @@ def test_the_copy_has_the_facts_of_the_run_and_the_published_page_has_not(projec
     assert facts["stages"][0][:2] == ["train@a", "ran"]
     assert facts["stages"][0][2] == {"text": "1 min 30 s", "sort": 90.0} and facts["stages"][1][2] == ""
     assert facts["marks"][0] == ["train@a", "1 min 30 s", "ran"]
-    assert facts["links"][0]["address"] == "http://127.0.0.1:5000/#/run"
+    assert facts["links"] == [{"text": "This run in MLflow", "address": "http://127.0.0.1:5000/#/run"}]
     assert (project.root / "report" / FILE).read_text() == PAGE
     assert report_files({"report": str(path)}) == [(path, ""), (path.parent / "tasks" / "topics.html", "tasks")]
     assert report_files({"report": None}) == []
 
 
 def test_a_copy_of_an_earlier_page_is_not_shown(project: Project) -> None:
-    write_report(project, PLAN, summary(), None)
+    write_report(project, PLAN, summary(), {})
     with publishing(project.root / "report", "report") as folder:
         (folder / FILE).write_text(PAGE.replace("page", "new page"))
         write_json(folder / ANSWER, {"lines": [], "next": []})
@@ -73,7 +73,7 @@ def test_a_copy_of_an_earlier_page_is_not_shown(project: Project) -> None:
 
 @pytest.mark.parametrize("outcome", ["failed", "not run"])
 def test_without_a_new_report_there_is_no_copy(project: Project, outcome: str) -> None:
-    assert write_report(project, PLAN, summary(outcome), None) is None
+    assert write_report(project, PLAN, summary(outcome), {}) is None
     assert newest_report(project, PLAN) == project.root / "report" / FILE
 
 

@@ -156,8 +156,13 @@ def test_the_description_lists_the_routes_and_the_page_needs_no_other_server(ser
     assert status == 200 and set(description["paths"]) == {"/predict", "/embed", "/models", "/health", "/metrics"}
     body = description["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert set(body["properties"]) == {"texts", "model"} and body["required"] == ["texts"]
+    errors = {
+        path: {*next(iter(operations.values()))["responses"]} for path, operations in description["paths"].items()
+    }
+    assert errors["/embed"] - errors["/models"] == {"400", "408", "413", "422", "503"}
     status, page = service.ask("/docs", token=TOKEN)
-    assert status == 200 and "<script" not in page and "POST /predict" in page and "curl -H" in page
+    assert status == 200 and "<script" not in page and "POST /predict" in page and page.count(">503<") == 1
+    assert f"http://127.0.0.1:{service.port}/predict</pre>" in page
     assert not [address for address in re.findall(r"https?://[^\s/:&<]+", page) if "127.0.0.1" not in address]
 
 

@@ -1,7 +1,9 @@
 """Labels of documents: which texts a batch has, learning with counted n-grams, refusals, saving."""
 
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -65,6 +67,14 @@ def test_every_long_enough_document_with_a_known_label_is_a_text(labeled: Encode
     assert len(texts(labeled, objective(labeled, min_characters=1))) == 2
     assert texts(labeled, objective(labeled), "validation") == []
     assert texts(labeled, objective(labeled), "test") == [("pears and cherries", "fruit")]
+
+
+def test_the_labels_of_the_training_documents_are_read_once(labeled: EncodedCorpus, tmp_path: Path) -> None:
+    folder = shutil.copytree(labeled.folder, tmp_path / "encoded")
+    corpus = EncodedCorpus.open(folder)
+    task, held_out = objective(corpus), corpus.split("test")
+    (folder / "train.documents.parquet").unlink()
+    assert held_out.labels_at(np.array([0])).tolist() == [task.labels.index("fruit")]
 
 
 def test_parts_of_a_cut_document_share_its_label(labeled: EncodedCorpus) -> None:

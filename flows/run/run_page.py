@@ -1,29 +1,23 @@
-"""The page that explains a run in Prefect: what changed, what ran and why, what the gate decided, where to look.
+"""The page that explains a run: where to look, what is better, what the gate decided, what changed, what ran and why.
 
-It is the first of the artifacts on the page of the flow run.
+It is the first of the artifacts on the page of the flow run in Prefect, and the description of the run in MLflow.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, cast
-from uuid import UUID
+from typing import Any
 
 from cclm_core.runtime.artifacts import read_json
 from cclm_core.runtime.reporting import format_duration
 from flows.formats import format_utc, markdown_table
 from flows.graph.changes import changed_parameters, recorded_in_lock
 from flows.graph.plan import Plan
-from flows.messages import warn
 from flows.project import Project
+from flows.run.before_after import changes_markdown
 from flows.run.data_contract import data_status
 from flows.run.report_page import answer_markdown
 
 LAST_RUN = "last-run.json"
-PAGE = "about-this-run"
-"""The key of the artifact with the page."""
-
-_DESCRIPTION = "What changed, what ran, what the gate decided"
-_ATTEMPTS = 40  # with five other artifacts, the page is not the first with a probability of 0.0007
 _MAX_ROWS = 40
 _MAX_CHARACTERS = 60  # of a value
 _CODE = ("cclm_core/", "blocks")
@@ -82,8 +76,8 @@ def find_changes(project: Project, plan: Plan) -> Changes:
     )
 
 
-def night_markdown(
-    project: Project, plan: Plan, changes: Changes, summary: Mapping[str, Any], address: str | None
+def run_markdown(
+    project: Project, plan: Plan, changes: Changes, summary: Mapping[str, Any], links: Mapping[str, str]
 ) -> str:
     """The page, in Markdown.
 
@@ -92,51 +86,31 @@ def night_markdown(
         plan: the stages and why they were stale, before the run.
         changes: what changed before the run.
         summary: the result of the run, see `flows.run.pipeline.carry_out`.
-        address: the run in MLflow, if it has a server.
+        links: names of pages -> their addresses; empty if MLflow has no server.
     """
+    has_report = bool(summary.get("report"))
+    best = "\n".join(f"* {line}" for line in summary.get("best") or ())
     sections = [
         _headline(summary),
+        _links(summary, links),
         _failures(project, summary),
-        "## What changed since the last run" + (f" ({format_utc(changes.since)})" if changes.since else ""),
-        _changes(changes),
-        _data(project, plan),
-        "## What ran",
-        _stages(plan, summary),
-        "## What the gate decided",
-        _gate(summary),
-        *(["## What is better", answer_markdown(project, plan)] if summary.get("report") else []),
-        "## Where to look",
-        _links(summary, address),
+        _section("What is better", answer_markdown(project, plan) if has_report else "", best),
+        _section("What the gate decided", _gate(summary)),
+        _section(
+            "What changed since the last run" + (f" ({format_utc(changes.since)})" if changes.since else ""),
+            _changes(changes),
+        ),
+        _section("The data", _data(project, plan)),
+        _section("Before and after", _figures(summary)),
+        _section("What ran", _stages(plan, summary)),
     ]
     return "\n\n".join(section for section in sections if section)
 
 
-def publish_page(page: str) -> None:
-    """Adds the page to the current flow run, before its other artifacts; call it after those were added.
-
-    Prefect's pages sort the artifacts of a run by descending ID, and the server draws IDs at random. So the page is
-    created again until it has the largest. If Prefect fails, a warning is printed and the flow continues.
-    """
-    from httpx import HTTPError
-    from prefect.artifacts import create_markdown_artifact
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import ArtifactFilter
-    from prefect.exceptions import PrefectException
-    from prefect.runtime import flow_run
-
-    if not flow_run.id:
-        return
-    try:
-        with get_client(sync_client=True) as client:
-            selection = ArtifactFilter.model_validate({"flow_run_id": {"any_": [flow_run.id]}})
-            others = [artifact.id for artifact in client.read_artifacts(artifact_filter=selection) if artifact.key]
-            for attempt in range(_ATTEMPTS):
-                created = cast(UUID, create_markdown_artifact(page, key=PAGE, description=_DESCRIPTION))
-                if all(created > other for other in others) or attempt == _ATTEMPTS - 1:
-                    return
-                client.delete_artifact(created)
-    except (HTTPError, PrefectException) as error:
-        warn(f"the page about this run could not be added to Prefect's UI ({type(error).__name__}: {error}).")
+def _section(title: str, *texts: str) -> str:
+    """A section with the texts that are not empty; "" if all are."""
+    filled = [text for text in texts if text]
+    return "\n\n".join([f"## {title}", *filled]) if filled else ""
 
 
 def _headline(summary: Mapping[str, Any]) -> str:
@@ -180,16 +154,29 @@ def _changes(changes: Changes) -> str:
     return "\n\n".join(parts) or "Nothing: parameters, data and code are those of the existing outputs."
 
 
+def _figures(summary: Mapping[str, Any]) -> str:
+    figures = summary.get("metric_changes") or []
+    changed = [figure for figure in figures if figure["before"] != figure["after"]]
+    rest = len(figures) - len(changed)
+    same = f"{rest} {'figure' if rest == 1 else 'figures'} did not change." if rest else ""
+    return "\n\n".join(text for text in (changes_markdown(changed), same) if text)
+
+
 def _data(project: Project, plan: Plan) -> str:
     status = data_status(project, plan)
     lines = list(status.lines()) if status else []
-    return "## The data\n\n" + "\n".join(f"* {_escaped(line.strip())}" for line in lines) if lines else ""
+    return "\n".join(f"* {_escaped(line.strip())}" for line in lines)
 
 
 def _stages(plan: Plan, summary: Mapping[str, Any]) -> str:
     stale = plan.stale()
     rows = [
-        [row["stage"], row["outcome"], format_duration(row["seconds"]), _escaped(_listed(stale.get(row["stage"], ())))]
+        [
+            row["stage"],
+            row["outcome"],
+            format_duration(row["seconds"]),
+            _escaped(_listed(stale.get(row["stage"], ("forced",)))),
+        ]
         for row in summary["stages"]
         if row["outcome"] != "unchanged"
     ]
@@ -199,20 +186,19 @@ def _stages(plan: Plan, summary: Mapping[str, Any]) -> str:
 
 
 def _gate(summary: Mapping[str, Any]) -> str:
-    rows = [
-        [row["name"], f"{row['model']} version {row['version']}", f"**{row['result']}**", _escaped(row["reason"])]
+    # A list, because Prefect's pages cut off long cells of tables.
+    lines = [
+        f"* **{row['name']}**, {row['model']} version {row['version']}: **{row['result']}**. {_escaped(row['reason'])}"
         for row in summary["promotion"]
     ]
-    if not rows:
-        return "Nothing: no composition or task was measured again."
-    return _table(["name", "version", "result", "reason"], rows, len(rows))
+    return "\n".join(lines) or "Nothing: no composition or task was measured again."
 
 
-def _links(summary: Mapping[str, Any], address: str | None) -> str:
-    lines = [f"* [This run in MLflow]({address})"] if address else ["* MLflow: `cclm ui`"]
+def _links(summary: Mapping[str, Any], links: Mapping[str, str]) -> str:
+    pages = [f"[{name}]({address})" for name, address in links.items()] or ["MLflow: `cclm ui`"]
     if summary.get("report"):
-        lines.append(f"* The report: `{summary['report']}`, also among the artifacts of the run in MLflow")
-    return "\n".join(lines)
+        pages.append(f"report: `{summary['report']}`, also among the artifacts of the run in MLflow")
+    return " · ".join(pages)
 
 
 def _changed_inputs(reasons: Iterable[str]) -> set[str]:
