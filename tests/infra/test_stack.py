@@ -57,7 +57,7 @@ class Stack:
         for name in self.conf["settings"]:
             if name.endswith("_PORT"):
                 self.conf["settings"][name] = str(free_port())
-        seconds = {"CCLM_CHECK_SECONDS": "0.3", "CCLM_START_SECONDS": "10"}
+        seconds = {"CCLM_CHECK_SECONDS": "0.3", "CCLM_START_SECONDS": "60"}
         self.conf["settings"].update({**seconds, "CCLM_WEB_PORT": str(free_port())})
         self.add("first", "-c \"print('hello')\"", cclm_health="exit", startsecs="0", autorestart="false")
         health = "http://127.0.0.1:%(ENV_CCLM_WEB_PORT)s/"
@@ -129,6 +129,7 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
 
 
 def test_up_crash_hang_down(stack: Stack) -> None:
+    stack.conf["settings"]["CCLM_START_SECONDS"] = "10"
     lines = stack.run("up").splitlines()
     assert lines[:4] == ["keeper: healthy", "first: done", "web: healthy", "the stack is up"]
     assert (stack.folder / "logs/first.log").read_text() == "hello\n"
