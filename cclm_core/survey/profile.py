@@ -1,5 +1,6 @@
 """What the cells of a column look like: texts, labels, numbers, lists."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ _SEPARATORS = (";", "|", ",")
 _MAX_CLASSES = 1000
 _MAX_LABEL_WORDS = 6
 _FEW_NUMBERS = 20  # whole numbers: up to this many different ones can be labels
+_DATE = re.compile(r"(\d{4}([-/.])\d{1,2}\2\d{1,2}|\d{1,2}([-/.])\d{1,2}\3\d{2,4})([ T]\d{1,2}:\d{2}\S*( ?[AP]M)?)?")
 _TRUTH = frozenset(("0", "1", "true", "false"))
 
 
@@ -99,6 +101,12 @@ class Profile:
         return bool(self.counts) and not self.is_list and {value.lower() for value in self.counts} <= _TRUTH
 
     @property
+    def is_date(self) -> bool:
+        """Whether nearly all values are dates, with or without a time: 2026-11-28, 28.11.2026 9:30."""
+        dates = sum(number for value, number in self.counts.items() if _DATE.fullmatch(value.strip()))
+        return bool(self.counts) and dates >= 0.98 * self.counts.total()
+
+    @property
     def mean_characters(self) -> float:
         """Characters per value."""
         return self.characters / max(1, self.num_filled)
@@ -122,6 +130,7 @@ class Profile:
             and 2 <= number <= min(_MAX_CLASSES, 0.5 * self.num_filled)
             and self.mean_words <= _MAX_LABEL_WORDS
             and (not self.is_number or (self.is_integer and number <= _FEW_NUMBERS))
+            and not self.is_date
         )
 
     @property
