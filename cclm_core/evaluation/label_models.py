@@ -71,9 +71,10 @@ class LabelsFitter:
 
     def scaled_scores(self, parts: Numbers, factors: tuple[float, ...]) -> Floats:
         """See `Fitter.scaled_scores`. The penalty is that of equal factors."""
-        member = self._fit(parts, self._members[parts, ()].penalty, factors)
-        self._members[parts, factors] = member
-        return self._log_probabilities(member)
+        key = parts, factors
+        if key not in self._members:
+            self._members[key] = self._fit(parts, self._members[parts, ()].penalty, factors)
+        return self._log_probabilities(self._members[key])
 
     def model(self, candidate: Candidate) -> LabelModel:
         """The model of a candidate whose probes were fitted."""

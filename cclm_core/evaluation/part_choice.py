@@ -31,7 +31,7 @@ Numbers = tuple[int, ...]
 _TOLERANCE: dict[str, float] = {"classify": 1.0, "tag": 0.0}
 """Most characters have the tag O, so a loss that is hardly higher can mean a much lower F1 of spans."""
 _FACTORS = (0.25, 0.5, 1.0, 2.0)
-_FOLDS, _MIN_GROUPS = 5, 20  # from so many groups, folds do not cut them
+_FOLDS, _MIN_GROUPS = 5, 20  # with at least this many groups, each is in one fold
 
 
 class Fitter(Protocol):

@@ -1,4 +1,19 @@
-"""The stage `evaluate`: evaluates one frozen composition and writes metrics, tables, plots and examples."""
+"""The stage `evaluate`: evaluates one frozen composition and writes metrics, tables, plots and examples. It publishes:
+
+```
+metrics.json         values by metric name
+evaluation.json      metrics with direction, interval and baselines; configuration; digests of the inputs;
+                     skipped probes with reasons; warnings, such as about few test documents
+noise_curve.csv      rate, then one column per metric and sample size             plots/noise_curve.png
+entities.csv         set, label, gold, predicted, precision, recall, f1
+confusion.csv        id, true, predicted; one row per document                    plots/confusion.png
+contribution.csv     component, metric, whole, without, contribution, low, high   plots/contribution.png
+parts.csv            probe, component, read: which components each probe reads
+choice.json          per probe: how they are read, what else was compared, with the loss on validation texts
+alone.csv            set, part, best, metric, alone, composition, gain, low, high: each component alone
+predictions.jsonl    some documents of the first and the last test set
+```
+"""
 
 import sys
 from pathlib import Path
@@ -28,21 +43,7 @@ def evaluate(
     metrics: Path | None = None,
     noise_curve: Path | None = None,
 ) -> None:
-    """Evaluates a composition and publishes the results. Tables without rows are not written.
-
-    ```
-    metrics.json         values by metric name
-    evaluation.json      metrics with direction, interval and baselines; configuration; digests of the inputs;
-                         skipped probes with reasons; warnings, such as about few test documents
-    noise_curve.csv      rate, then one column per metric and sample size             plots/noise_curve.png
-    entities.csv         set, label, gold, predicted, precision, recall, f1
-    confusion.csv        id, true, predicted; one row per document                    plots/confusion.png
-    contribution.csv     component, metric, whole, without, contribution, low, high   plots/contribution.png
-    parts.csv            probe, component, read: which components each probe reads
-    choice.json          per probe: how they are read, what else was compared, with the loss on validation texts
-    alone.csv            set, part, best, metric, alone, composition, gain, low, high: each component alone
-    predictions.jsonl    some documents of the first and the last test set
-    ```
+    """Evaluates a composition and publishes the files that the module lists. Tables without rows are not written.
 
     In the CSV files, a text that a spreadsheet would run as a formula begins with an apostrophe.
 

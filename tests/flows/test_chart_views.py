@@ -156,7 +156,7 @@ def test_a_view_is_written_again_only_if_it_changed(tracking: Tracking) -> None:
     save_comparison_views(tracking, plan)
     second = saved(tracking, "cclm-compositions")
     assert second[1]["searchFilter"] != first[1]["searchFilter"] and second[0]["createdAt"] == first[0]["createdAt"]
-    # What is not a view is replaced, and without a tracked evaluation there is none.
+    # An invalid view is replaced. Without a tracked evaluation, there is no view.
     tracking.client.set_experiment_tag(tracking.experiment_id, f"{chart_views.TAG}cclm-compositions", "{damaged")
     save_comparison_views(tracking, plan)
     assert saved(tracking, "cclm-compositions")[1] == second[1]
