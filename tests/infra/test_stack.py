@@ -129,8 +129,7 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
 
 
 def test_up_crash_hang_down(stack: Stack) -> None:
-    stack.conf["settings"]["CCLM_START_SECONDS"] = "10"
-    lines = stack.run("up").splitlines()
+    lines = stack.run("up", CCLM_START_SECONDS="20").splitlines()
     assert lines[:4] == ["keeper: healthy", "first: done", "web: healthy", "the stack is up"]
     assert (stack.folder / "logs/first.log").read_text() == "hello\n"
     socket_file = stack.folder / "supervisord.sock"
@@ -148,10 +147,9 @@ def test_up_crash_hang_down(stack: Stack) -> None:
     stack.until(lambda: len(stack.pids()) == 2 and stack.pids().isdisjoint(old))
 
     second = stack.service("web")["pid"]
-    time.sleep(10)  # CCLM_START_SECONDS
     os.kill(second, signal.SIGSTOP)  # web is alive but does not respond
     stack.until(lambda: "timed out" in stack.service("web")["problem"])
-    stack.until(lambda: stack.is_healthy("web", second))
+    stack.until(lambda: stack.is_healthy("web", second), seconds=120)  # it had CCLM_START_SECONDS to respond
     assert "web does not respond, restarting it: " in stack.log()
 
     stack.run("down")
