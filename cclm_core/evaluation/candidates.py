@@ -1,8 +1,8 @@
 """Candidates of which parts are used and how they are weighted, and the rule that chooses one of them.
 
-Of the candidates within one standard error of the best one, the simplest wins: the fewest parts, then the simplest kind
-of weights (Breiman et al. 1984). It must not be worse than the best single part: not in the mean over the levels of
-noise, and on no level beyond a confidence interval.
+Of the candidates within a tolerance of the best one, by default one standard error, the simplest wins: the fewest
+parts, then the simplest kind of weights (Breiman et al. 1984). It must not be worse than the best single part: not in
+the mean over the levels of noise, and on no level beyond a confidence interval.
 """
 
 from collections.abc import Callable, Iterator, Sequence

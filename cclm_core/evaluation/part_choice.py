@@ -10,7 +10,7 @@ A part that was trained on the labels that the probe predicts is too sure about 
 features relies on it too much. The weights of late fusion come from validation texts, so they do not.
 
 All candidates get a common factor, and for tags a bonus of all tags except O, fitted by log-loss: what counts is what a
-candidate knows, not how sure it is. Losses are out of fold. `candidates` has the rule.
+candidate knows, not how sure it is. Losses are out of fold. The lowest loss wins; `candidates` has the other rules.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,8 +28,6 @@ from cclm_core.runtime.artifacts import rounded
 from cclm_core.runtime.random import derive
 
 Numbers = tuple[int, ...]
-_TOLERANCE: dict[str, float] = {"classify": 1.0, "tag": 0.0}
-"""Most characters have the tag O, so a loss that is hardly higher can mean a much lower F1 of spans."""
 _FACTORS = (0.25, 0.5, 1.0, 2.0)
 _FOLDS, _MIN_GROUPS = 5, 20  # with at least this many groups, each is in one fold
 
@@ -148,7 +146,7 @@ def choose_parts(names: Sequence[str], data: HeldOut, fitter: Fitter, seed: int)
     for parts in subsets(compared.every, compared.add_fused):
         compared.add_fused(parts)
     compared.add_scaled()
-    return _choice(simplest(compared.candidates, tolerance=_TOLERANCE[data.task]), names, data)
+    return _choice(simplest(compared.candidates, tolerance=0.0), names, data)
 
 
 def _choice(choice: Choice, names: Sequence[str], data: HeldOut) -> ProbeChoice:
