@@ -140,6 +140,15 @@ def simplest(
     return Choice(max(singles, key=lambda entry: entry.value), ranked, [warning])
 
 
+def whole_or_clearly_better(whole: Candidate, candidates: Sequence[Candidate]) -> Candidate:
+    """The candidate with the lowest loss of those better than `whole` by two standard errors; `whole` if there is none.
+
+    For few texts, where nothing is fitted.
+    """
+    better = [entry for entry in candidates if entry.loss < whole.loss - 2 * entry.error_of(whole)]
+    return min(better, key=lambda entry: (entry.loss, entry.complexity), default=whole)
+
+
 def _is_worse(candidate: Candidate, singles: Sequence[Candidate]) -> bool:
     """Whether the best single part is better in the mean, or on a level beyond its confidence interval."""
     if candidate.value < max(single.value for single in singles) - 1e-12:

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from cclm_core.evaluation.candidates import MIN_FITTED, Candidate, Choice, simplest, subsets
+from cclm_core.evaluation.candidates import MIN_FITTED, Candidate, Choice, simplest, subsets, whole_or_clearly_better
 from cclm_core.evaluation.fusing import Kind, Weights, fit_with_bonus, fuse
 from cclm_core.evaluation.held_out import HeldOut
 from cclm_core.evaluation.metrics import Floats
@@ -156,12 +156,11 @@ def _choice(choice: Choice, names: Sequence[str], data: HeldOut) -> ProbeChoice:
 def _of_few(compared: "_Compared") -> Choice:
     ranked = sorted(compared.candidates, key=lambda entry: (entry.loss, entry.complexity))
     whole = next(entry for entry in ranked if entry.parts == compared.every)
-    better = [entry for entry in ranked if entry.loss < whole.loss - 2 * entry.error_of(whole)]
     warning = (
         f"only {compared.data.number} validation documents, so parts are left out only if that is clearly better; it "
         f"takes {MIN_FITTED} to weight them"
     )
-    return Choice(better[0] if better else whole, ranked, [warning])
+    return Choice(whole_or_clearly_better(whole, ranked), ranked, [warning])
 
 
 class _Compared:

@@ -12,7 +12,16 @@ from itertools import combinations
 
 import numpy as np
 
-from cclm_core.evaluation.candidates import MAX_EXACT, MIN_CHOSEN, MIN_FITTED, Candidate, Choice, simplest, subsets
+from cclm_core.evaluation.candidates import (
+    MAX_EXACT,
+    MIN_CHOSEN,
+    MIN_FITTED,
+    Candidate,
+    Choice,
+    simplest,
+    subsets,
+    whole_or_clearly_better,
+)
 from cclm_core.evaluation.fusing import KINDS, Kind, Weights, fit, fuse, losses
 from cclm_core.finetuning.any_model import Floats
 from cclm_core.finetuning.validation import Validation
@@ -78,9 +87,7 @@ def _choose_few(validation: Validation, every: tuple[int, ...], leave_out: bool)
     if leave_out:
         tried += [parts for size in range(1, len(every)) for parts in combinations(every, size)][: 2**MAX_EXACT]
     candidates = [_even(validation, parts) for parts in tried]
-    whole = candidates[0]
-    better = [entry for entry in candidates[1:] if entry.loss < whole.loss - 2 * entry.error_of(whole)]
-    chosen = min(better, key=lambda entry: entry.loss, default=whole)
+    chosen = whole_or_clearly_better(candidates[0], candidates)
     warning = f"only {validation.number} validation texts, so weights are equal and not fitted; it takes {MIN_FITTED}"
     return Choice(chosen, sorted(candidates, key=lambda entry: entry.loss), [warning])
 
