@@ -1,5 +1,6 @@
 """Which composition and which task is best, on what and by how much, and what to do next."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -8,7 +9,7 @@ from cclm_core.evaluation.metrics import Metric
 from cclm_core.evaluation.promotion import PromotionConfig
 from cclm_core.report.differences import MetricDifference, differences
 from cclm_core.report.published import Collection, Model, Published
-from cclm_core.report.scores import contributions, is_ahead, main_metrics, noise_curves
+from cclm_core.report.scores import contributions, is_ahead, main_metrics, noise_curves, noised_metrics
 from cclm_core.report.tables import Cell, Table, readable, text_cell
 from cclm_core.runtime.reporting import format_number
 
@@ -22,11 +23,18 @@ _MAX_ADVICE = 5
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on their main metrics; `second` minus `first`."""
+    """Two models on their main metrics; `second` minus `first`.
+
+    Attributes:
+        first, second: the models.
+        rows: a row per main metric.
+        noised: a row per main metric and noise rate.
+    """
 
     first: Model
     second: Model
     rows: list[MetricDifference]
+    noised: list[MetricDifference]
 
 
 @dataclass
@@ -49,7 +57,7 @@ class Ranking:
 
 
 def rank(models: Sequence[Model], rules: PromotionConfig) -> Ranking | None:
-    """Ranks models by the number of clear wins on their main metrics; of equals, the smaller one is first.
+    """Ranks models by the number of clear wins on their main metrics; of equals, by those under noise, then by size.
 
     A difference is clear if its interval does not contain 0 and it is larger than the margin of the metric. Controls
     with untrained components are shown but cannot be the best, unless there is nothing else.
@@ -63,16 +71,18 @@ def rank(models: Sequence[Model], rules: PromotionConfig) -> Ranking | None:
     """
     if not models:
         return None
-    wins = {model.name: 0 for model in models}
+    wins, noised = Counter[str](), Counter[str]()
     pairs = {}
     for first, second in combinations(models, 2):
-        rows = _main_differences(first, second)
-        pairs[first.name, second.name] = Comparison(first, second, rows)
-        for row in rows:
-            if winner := _clear_winner(row, rules):
-                wins[first.name if winner == "first" else second.name] += 1
-                wins[second.name if winner == "first" else first.name] -= 1
-    order = sorted(models, key=lambda model: (model.is_untrained, -wins[model.name], model.parameters, model.name))
+        pair = pairs[first.name, second.name] = _compared(first, second)
+        for counts, rows in ((wins, pair.rows), (noised, pair.noised)):
+            for winner in filter(None, (_clear_winner(row, rules) for row in rows)):
+                better, worse = (first, second) if winner == "first" else (second, first)
+                counts.update({better.name: 1, worse.name: -1})
+    order = sorted(
+        models,
+        key=lambda model: (model.is_untrained, -wins[model.name], -noised[model.name], model.parameters, model.name),
+    )
     ranking = Ranking(order, order[0])
     for other in order[1:]:
         pair = pairs.get((other.name, ranking.best.name)) or _turned(pairs[ranking.best.name, other.name])
@@ -118,10 +128,13 @@ def summary(model: Model) -> list[str]:
     return [_figures(model), *_baselines(model)]
 
 
-def _main_differences(first: Model, second: Model) -> list[MetricDifference]:
-    names = main_metrics(first.results.metrics).keys() & main_metrics(second.results.metrics).keys()
-    rows, _ = differences(first.results.metrics, second.results.metrics, first.results.folder, second.results.folder)
-    return [row for row in rows if row.metric in names]
+def _compared(first: Model, second: Model) -> Comparison:
+    metrics = first.results.metrics, second.results.metrics
+    main, noised = (set(select(metrics[0])) & set(select(metrics[1])) for select in (main_metrics, noised_metrics))
+    rows, _ = differences(*metrics, first.results.folder, second.results.folder)
+    return Comparison(
+        first, second, [row for row in rows if row.metric in main], [row for row in rows if row.metric in noised]
+    )
 
 
 def _clear_winner(row: MetricDifference, rules: PromotionConfig) -> str:
@@ -133,8 +146,9 @@ def _clear_winner(row: MetricDifference, rules: PromotionConfig) -> str:
 def _turned(pair: Comparison) -> Comparison:
     """The same comparison with the models exchanged."""
     names = {"first": "second", "second": "first", "": ""}
-    rows = [
-        MetricDifference(
+
+    def turned(row: MetricDifference) -> MetricDifference:
+        return MetricDifference(
             row.metric,
             row.better_direction,
             row.second,
@@ -144,9 +158,8 @@ def _turned(pair: Comparison) -> Comparison:
             row.method,
             names[row.winner],
         )
-        for row in pair.rows
-    ]
-    return Comparison(pair.second, pair.first, rows)
+
+    return Comparison(pair.second, pair.first, [*map(turned, pair.rows)], [*map(turned, pair.noised)])
 
 
 def _headline(ranking: Ranking, rules: PromotionConfig) -> Iterator[str]:
@@ -155,7 +168,8 @@ def _headline(ranking: Ranking, rules: PromotionConfig) -> Iterator[str]:
         yield f"{best.name} is the only one, so there is nothing to compare it with. {_figures(best)}"
         return
     kind = "tasks" if best.is_task else "compositions"
-    unclear = all(not _clear_winner(row, rules) for pair in ranking.against for row in pair.rows)
+    rows = [row for pair in ranking.against for row in (*pair.rows, *_decided_by_noise(pair, rules))]
+    unclear = not any(_clear_winner(row, rules) for row in rows)
     if unclear:
         yield f"No clear difference between the {len(ranking.models)} {kind}; {best.name} is the smallest."
     else:
@@ -177,17 +191,23 @@ def _value(metric: Metric) -> str:
 
 def _against(pair: Comparison, rules: PromotionConfig) -> str:
     """One sentence about how the best model differs from another one."""
-    clear = [row for row in pair.rows if _clear_winner(row, rules)]
+    clear = [row for row in (*pair.rows, *_decided_by_noise(pair, rules)) if _clear_winner(row, rules)]
     better = [f"{readable(row.metric)} by {_by(row)}" for row in clear if _clear_winner(row, rules) == "second"]
     worse = [f"{readable(row.metric)} by {_by(row)}" for row in clear if _clear_winner(row, rules) == "first"]
-    same = len(pair.rows) - len(clear)
+    same = sum(not _clear_winner(row, rules) for row in pair.rows)
     parts = [f"better on {_listed(better)}"] if better else []
     parts += [f"worse on {_listed(worse)}"] if worse else []
     if same:
-        parts.append(f"without a clear difference on {same} of {len(pair.rows)} metrics")
+        where = f"{same} of {len(pair.rows)} metrics" if len(pair.rows) > 1 else readable(pair.rows[0].metric)
+        parts.append(f"without a clear difference on {where}")
     size = pair.second.parameters / pair.first.parameters if pair.first.parameters else 1.0
     cost = f"at {size:.2g} times its size" if abs(size - 1) > 0.01 else "at the same size"
     return f"Against {pair.first.name}: {_listed(parts) or 'no metric in common'}, {cost}."
+
+
+def _decided_by_noise(pair: Comparison, rules: PromotionConfig) -> list[MetricDifference]:
+    """The rows under noise, if no main metric tells the models apart."""
+    return [] if any(_clear_winner(row, rules) for row in pair.rows) else pair.noised
 
 
 def _by(row: MetricDifference) -> str:
@@ -236,7 +256,7 @@ def _is_behind(value: float, metric: Metric) -> bool:
 def _difference_table(ranking: Ranking, rules: PromotionConfig) -> Table | None:
     rows = []
     for pair in ranking.against:
-        for row in pair.rows:
+        for row in (*pair.rows, *_decided_by_noise(pair, rules)):
             interval = "" if row.interval is None else f"{row.interval[0]:+.3g} to {row.interval[1]:+.3g}"
             winner = {"first": pair.first.name, "second": pair.second.name, "": "no clear difference"}
             rows.append(

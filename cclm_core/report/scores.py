@@ -34,8 +34,16 @@ def main_metrics(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
     >>> list(main_metrics({"accuracy": shown, "accuracy_noise_0.1": shown, "width": Metric(value=8, headline=True)}))
     ['accuracy']
     """
-    shown = {name: metric for name, metric in metrics.items() if metric.headline and metric.better is not None}
-    return {name: metric for name, metric in shown.items() if not _RATE.fullmatch(name)}
+    return {name: metric for name, metric in _shown(metrics).items() if not _RATE.fullmatch(name)}
+
+
+def noised_metrics(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+    """The main metrics under noise, one per rate."""
+    return {name: metric for name, metric in _shown(metrics).items() if _RATE.fullmatch(name)}
+
+
+def _shown(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+    return {name: metric for name, metric in metrics.items() if metric.headline and metric.better is not None}
 
 
 def noise_curves(metrics: Mapping[str, Metric]) -> dict[str, list[tuple[float, Metric]]]:

@@ -131,14 +131,14 @@ def load_yaml(path: StrPath) -> dict[str, Any]:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for an unknown name: the nearest known name, or all known names if none is near.
+    """A hint for an unknown name, to end a sentence: the nearest known name, or all known names if none is near.
 
     >>> nearest("setps", ["steps", "seed"])
     "did you mean 'steps'?"
     """
     names = sorted(map(str, known))
     close = difflib.get_close_matches(name[:100], names, n=1)
-    return f"did you mean '{close[0]}'?" if close else "known: " + (", ".join(names) or "none")
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(names) or 'none'}."
 
 
 def _explain(error: ValidationError, model: type[BaseModel], where: str) -> str:

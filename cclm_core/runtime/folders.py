@@ -22,5 +22,4 @@ def named_folder(parent: Path, name: str, key: str, stage: str) -> Path:
         return parent / name
     names = [path.name for path in parent.glob("[!.]*") if path.is_dir()]
     hint = nearest(name, names) if names else "the folder is empty."
-    stop = "" if hint.endswith(("?", ".")) else "."
-    raise ArtifactError(f"{key}: {name} not found in {parent}; {hint}{stop} Run `cclm run --target {stage}@{name}`.")
+    raise ArtifactError(f"{key}: {name} not found in {parent}; {hint} Run `cclm run --target {stage}@{name}`.")

@@ -32,7 +32,7 @@ def check_item(identifier: str, item_type: str) -> None:
             f"A-Z a-z 0-9 . _ -, got {identifier!r}. Choose another name, e.g. en_plays_1."
         )
     if item_type not in ITEM_TYPES:
-        raise ConfigError(f"{item_type!r} is not a type of item; {nearest(str(item_type), list(ITEM_TYPES))}.")
+        raise ConfigError(f"{item_type!r} is not a type of item; {nearest(str(item_type), list(ITEM_TYPES))}")
 
 
 def is_item(identifier: str, item_type: str) -> bool:

@@ -77,6 +77,21 @@ def test_within_the_margin_the_smaller_model_is_best(tmp_path: Path) -> None:
     assert rank([], clear) is None
 
 
+def test_noise_decides_between_models_that_are_level_on_clean_text(tmp_path: Path) -> None:
+    def task(name: str, noised: float, parameters: int) -> Model:
+        values = {"accuracy": metric(0.9), "accuracy_noise_0.1": metric(noised)}
+        return model(tmp_path, name, values, parameters)
+
+    ranking = rank([task("small", 0.82, 100), task("robust", 0.87, 200)], PromotionConfig())
+    assert ranking is not None and ranking.best.name == "robust"
+    assert ranking.answer[0].startswith("robust is the best of 2 compositions.")
+    assert ranking.answer[1] == (
+        "Against small: better on accuracy, noise 0.1 by 0.0500 (0.0359 to 0.0641) and without a clear difference on "
+        "accuracy, at 2 times its size."
+    )
+    assert ranking.table is not None and len(ranking.table.rows) == 2
+
+
 def test_baselines_that_are_ahead_and_few_texts_lead_to_advice(tmp_path: Path) -> None:
     ahead = metric(0.5, documents=40, baselines=(Baseline(name="ngrams", value=0.7),))
     ranking = rank([model(tmp_path, "full", {"accuracy": ahead}, 10)], PromotionConfig())

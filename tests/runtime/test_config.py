@@ -51,7 +51,7 @@ def test_digests_depend_on_values_and_not_on_order() -> None:
 
 
 def test_without_a_near_name_all_known_names_are_listed() -> None:
-    assert nearest("zebra", ["steps", "seed"]) == "known: seed, steps"
+    assert nearest("zebra", ["steps", "seed"]) == "known: seed, steps."
 
 
 @pytest.mark.parametrize(
