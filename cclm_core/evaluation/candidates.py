@@ -141,9 +141,10 @@ def simplest(
 
 
 def whole_or_clearly_better(whole: Candidate, candidates: Sequence[Candidate]) -> Candidate:
-    """The candidate with the lowest loss of those better than `whole` by two standard errors; `whole` if there is none.
+    """Returns the best candidate if it beats `whole` by two standard errors, and `whole` otherwise.
 
-    For few texts, where nothing is fitted.
+    The best one is the one with the lowest loss among those that do. This is the rule for few texts, where nothing is
+    fitted.
     """
     better = [entry for entry in candidates if entry.loss < whole.loss - 2 * entry.error_of(whole)]
     return min(better, key=lambda entry: (entry.loss, entry.complexity), default=whole)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 from cclm_core.evaluation.metrics import Metric
@@ -145,18 +145,18 @@ def _clear_winner(row: MetricDifference, rules: PromotionConfig) -> str:
 
 def _turned(pair: Comparison) -> Comparison:
     """The same comparison with the models exchanged."""
-    names = {"first": "second", "second": "first", "": ""}
+    winners = {"first": "second", "second": "first", "": ""}
 
     def turned(row: MetricDifference) -> MetricDifference:
-        return MetricDifference(
-            row.metric,
-            row.better_direction,
-            row.second,
-            row.first,
-            0.0 - row.difference,  # never -0.0
-            None if row.interval is None else (0.0 - row.interval[1], 0.0 - row.interval[0]),
-            row.method,
-            names[row.winner],
+        interval = None if row.interval is None else (0.0 - row.interval[1], 0.0 - row.interval[0])
+        difference = 0.0 - row.difference  # never -0.0
+        return replace(
+            row,
+            first=row.second,
+            second=row.first,
+            difference=difference,
+            interval=interval,
+            winner=winners[row.winner],
         )
 
     return Comparison(pair.second, pair.first, [*map(turned, pair.rows)], [*map(turned, pair.noised)])
@@ -168,8 +168,7 @@ def _headline(ranking: Ranking, rules: PromotionConfig) -> Iterator[str]:
         yield f"{best.name} is the only one, so there is nothing to compare it with. {_figures(best)}"
         return
     kind = "tasks" if best.is_task else "compositions"
-    rows = [row for pair in ranking.against for row in (*pair.rows, *_decided_by_noise(pair, rules))]
-    unclear = not any(_clear_winner(row, rules) for row in rows)
+    unclear = not any(_clear_winner(row, rules) for pair in ranking.against for row in _deciding(pair, rules))
     if unclear:
         yield f"No clear difference between the {len(ranking.models)} {kind}; {best.name} is the smallest."
     else:
@@ -191,7 +190,7 @@ def _value(metric: Metric) -> str:
 
 def _against(pair: Comparison, rules: PromotionConfig) -> str:
     """One sentence about how the best model differs from another one."""
-    clear = [row for row in (*pair.rows, *_decided_by_noise(pair, rules)) if _clear_winner(row, rules)]
+    clear = [row for row in _deciding(pair, rules) if _clear_winner(row, rules)]
     better = [f"{readable(row.metric)} by {_by(row)}" for row in clear if _clear_winner(row, rules) == "second"]
     worse = [f"{readable(row.metric)} by {_by(row)}" for row in clear if _clear_winner(row, rules) == "first"]
     same = sum(not _clear_winner(row, rules) for row in pair.rows)
@@ -205,9 +204,9 @@ def _against(pair: Comparison, rules: PromotionConfig) -> str:
     return f"Against {pair.first.name}: {_listed(parts) or 'no metric in common'}, {cost}."
 
 
-def _decided_by_noise(pair: Comparison, rules: PromotionConfig) -> list[MetricDifference]:
-    """The rows under noise, if no main metric tells the models apart."""
-    return [] if any(_clear_winner(row, rules) for row in pair.rows) else pair.noised
+def _deciding(pair: Comparison, rules: PromotionConfig) -> list[MetricDifference]:
+    """The rows of the main metrics, and those under noise if no main metric tells the models apart."""
+    return pair.rows if any(_clear_winner(row, rules) for row in pair.rows) else [*pair.rows, *pair.noised]
 
 
 def _by(row: MetricDifference) -> str:
@@ -256,7 +255,7 @@ def _is_behind(value: float, metric: Metric) -> bool:
 def _difference_table(ranking: Ranking, rules: PromotionConfig) -> Table | None:
     rows = []
     for pair in ranking.against:
-        for row in (*pair.rows, *_decided_by_noise(pair, rules)):
+        for row in _deciding(pair, rules):
             interval = "" if row.interval is None else f"{row.interval[0]:+.3g} to {row.interval[1]:+.3g}"
             winner = {"first": pair.first.name, "second": pair.second.name, "": "no clear difference"}
             rows.append(

@@ -247,7 +247,6 @@ def test_few_groups_are_named_so_that_no_split_is_empty(project: Path, tmp_path:
     assert values["labeled"]["mail"]["test"] == {"groups": ["g0"]}
 
 
-@pytest.mark.usefixtures("project")
 @pytest.mark.parametrize("date", ["2026-11-{}", "{}.11.2026 9:30", "2026/11/{}T09:30:00Z", "11/{}/26 9:30 PM"])
 def test_a_date_is_not_taken_for_a_label(project: Path, tmp_path: Path, date: str) -> None:
     rows = [f"{row},{date.format(10 + number % 9)}" for number, row in enumerate(tickets().splitlines()[1:])]
@@ -256,6 +255,7 @@ def test_a_date_is_not_taken_for_a_label(project: Path, tmp_path: Path, date: st
     assert source_of(project, "tickets")["columns"]["label"] == "reason"
 
 
+@pytest.mark.usefixtures("project")
 def test_what_is_unclear_is_refused_with_the_choices(tmp_path: Path) -> None:
     source = tmp_path / "mail.csv"
     rows = "".join(f"where is item {number},{'ab'[number % 2]},{'xyz'[number % 3]}\n" for number in range(60))
